@@ -1,0 +1,161 @@
+"""Every option of a training, its default, its unit and its checks.
+
+Order: default < TOML file < `--set key=value` < flag. What is "auto" is resolved before anything is printed or saved, so that a saved
+config has no unknowns. Imports nothing of ours but the name helper, and no torch.
+"""
+
+import hashlib
+import json
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from thiscxr.files import nearest_name
+
+RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
+# What may differ between two calls of the same training; everything else is its identity.
+_PER_CALL = ("kimg", "minutes", "save_kimg", "out", "data")
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training. `auto` in a default means: derived from the resolution (or the machine) by `resolve`."""
+
+    # Where
+    data: str = ""  # pool folder; empty: a phantom pool is made in the cache
+    pool_fingerprint: str = AUTO  # content of the pool, filled in when it is opened
+    out: str = "runs"  # folder that holds the run folders
+    # What
+    res: int = 64  # side of the films in pixels
+    z_dim: int = 128  # length of the latent
+    w_dim: int = 128  # length of the style latent
+    mapping_layers: int = 4
+    channel_base: int | str = AUTO  # channels at the full side = channel_base / res; auto: 1024 up to 128 px, then 8 channels at res
+    channel_max: int = 128  # channels of the small blocks
+    conditional: bool = True  # learn findings, view, sex, age and source where the pool knows them
+    condition_dropout: float = 0.5  # probability that a factor is hidden, in the half of the films whose factors are thinned
+    # How
+    batch: int | str = AUTO  # films a step; auto: 32 up to 128 px, 16 at 256, 8 above
+    lr: float = 0.003  # Adam step of both networks, before the correction for lazy R1
+    r1_gamma: float | str = AUTO  # weight of R1; auto: 0.5 at 64 px, growing with the number of pixels
+    r1_interval: int = 16  # steps between R1 penalties (lazy regularisation)
+    ema_kimg: float = 5.0  # half-life of the averaged generator, in thousand films
+    ema_rampup: float = 0.05  # the half-life is at most this share of the films seen
+    augment_target: float = 0.6  # E[sign D(real)] that the augmentation holds; 0 switches augmentation off
+    augment_kimg: float = 100.0  # thousand films for the strength to go from 0 to 1
+    seed: int = 0  # of everything random
+    device: str = AUTO  # cpu, cuda or mps
+    threads: int | str = AUTO  # CPU threads; exactness holds for one count
+    # How long
+    kimg: float = 1000.0  # thousand films in total
+    minutes: float = 0.0  # stop this call cleanly after that time; 0: no limit
+    save_kimg: float = 0.0  # thousand films between saved states; 0: about every five minutes
+    # The phantom pool, when there is no other
+    phantom_films: int = 2000
+    phantom_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.res not in RESOLUTIONS:
+            nearest = min(RESOLUTIONS, key=lambda res: abs(res - self.res))
+            raise ValueError(f"res is {self.res}, but must be one of {', '.join(map(str, RESOLUTIONS))}; the nearest is --res {nearest}")
+        positive = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "batch", "lr", "r1_interval", "ema_kimg", "kimg")
+        for name in (*positive, "augment_kimg", "phantom_films", "threads"):
+            value = getattr(self, name)
+            if value != AUTO and not value > 0:
+                raise ValueError(f"{name} is {value}, but must be above 0")
+        for name in ("minutes", "save_kimg", "ema_rampup", "seed", "phantom_seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
+        for name in ("condition_dropout", "augment_target"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be between 0 and 1")
+        if self.batch != AUTO and int(self.batch) % 4 and int(self.batch) > 4:
+            raise ValueError(f"batch is {self.batch}, but must be a multiple of 4 (the group of the minibatch statistics) or less than 4")
+        if self.device not in (AUTO, "cpu", "cuda", "mps"):
+            raise ValueError(f"device is '{self.device}', but must be auto, cpu, cuda or mps")
+
+    def resolve(self, device: str, threads: int) -> "Config":
+        """Return the config with every "auto" replaced, except the pool's fingerprint."""
+        res = self.res
+        auto: dict[str, Any] = {
+            "channel_base": 1024 if res <= 128 else 8 * res,
+            "batch": 32 if res <= 128 else 16 if res == 256 else 8,
+            "r1_gamma": 0.5 * (res / 64) ** 2,
+            "device": device,
+            "threads": threads,
+        }
+        return replace(self, **{name: value for name, value in auto.items() if getattr(self, name) == AUTO})
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the training: equal for two calls that may continue one another. The data counts by content, not by path."""
+        identity = {name: value for name, value in asdict(self).items() if name not in _PER_CALL}
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_toml(self) -> str:
+        """Return the config as TOML that `load_config` reads back."""
+        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in asdict(self).items())
+
+
+def load_config(file: Path | None = None, settings: tuple[str, ...] = (), **flags: Any) -> Config:
+    """Return the config of a TOML file (a path, or the name of a shipped preset), `key=value` settings and flags (None: not given).
+
+    Raises ValueError for an unknown key, naming the nearest known one, and for a value of the wrong kind.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        path = find_preset(file)
+        try:
+            values.update(tomllib.loads(path.read_text()))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not a TOML file: {error}") from None
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set {setting}: expected key=value, as in --set lr=0.002")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = text.strip()  # a bare word is a string
+    values.update({key: value for key, value in flags.items() if value is not None})
+    kinds = {field.name: field.type for field in fields(Config)}
+    for key, value in values.items():
+        if key not in kinds:
+            raise ValueError(f"unknown option '{key}'{nearest_name(key, kinds)}; `train_gan.py --dry-run` prints every option")
+        values[key] = _of_kind(key, value, kinds[key])
+    return Config(**values)
+
+
+def _of_kind(key: str, value: Any, kind: Any) -> Any:
+    """Return the value in the kind of its field, where that loses nothing (3 for 3.0 and the reverse)."""
+    allowed = kind.__args__ if hasattr(kind, "__args__") else (kind,)
+    if str in allowed and value == AUTO and len(allowed) > 1:
+        return value
+    target = allowed[0]
+    if isinstance(value, bool) is not (target is bool):
+        pass
+    elif target is float and isinstance(value, int | float):
+        return float(value)
+    elif target is int and isinstance(value, int | float) and value == int(value):
+        return int(value)
+    elif isinstance(value, target):
+        return value
+    raise ValueError(f"{key} is {value!r}, but must be {' or '.join(t.__name__ for t in allowed if t is not str or target is str)}")
+
+
+def preset_folder() -> Path:
+    """Return the folder of the shipped presets: in the wheel, or at the top of a source checkout."""
+    packaged = Path(__file__).parent / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def find_preset(file: Path) -> Path:
+    """Return `file`, or the shipped preset of that name. Raises ValueError when there is neither."""
+    if file.is_file():
+        return file
+    shipped = {path.stem: path for path in sorted(preset_folder().glob("*.toml"))}
+    if str(file) in shipped:
+        return shipped[str(file)]
+    raise ValueError(f"no config file or preset '{file}'{nearest_name(str(file), shipped)}; presets: {', '.join(shipped)}")

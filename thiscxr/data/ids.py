@@ -1,0 +1,58 @@
+"""Private ids and the patient-wise split.
+
+A pool never holds a collection's own ids: only HMACs of them, under a key that stays outside the pool. The split does not depend on
+the key, so that two people who prepare the same collection hold out the same patients.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+HOLDOUT_SHARE = 0.2
+_KEY_BYTES = 32
+_MIN_KEY_BYTES = 16
+
+
+def default_key_file() -> Path:
+    """Return the place of the key that is made once for each user."""
+    config = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(config) if config else Path.home() / ".config") / "thiscxr" / "key"
+
+
+def load_key(key_file: Path) -> bytes:
+    """Return the key in `key_file`, making the file (readable by its owner alone) when it is not there.
+
+    Raises ValueError when the file holds fewer than 16 bytes, or cannot be read or made.
+    """
+    try:
+        key_file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # O_EXCL: of two first runs at the same time, one makes the key and the other reads it.
+            handle = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            key = key_file.read_bytes().strip()
+        else:
+            key = secrets.token_hex(_KEY_BYTES).encode()
+            with os.fdopen(handle, "wb") as file:
+                file.write(key + b"\n")
+    except OSError as error:
+        raise ValueError(f"key file {key_file} cannot be read or made ({error.strerror}); name another with --key-file") from error
+    if len(key) < _MIN_KEY_BYTES:
+        raise ValueError(f"key file {key_file} holds {len(key)} bytes, expected at least {_MIN_KEY_BYTES}; name another with --key-file")
+    return key
+
+
+def private_id(key: bytes, kind: str, source: str, own_id: str) -> str:
+    """Return 32 hexadecimal digits: HMAC-SHA256 of a film's, patient's or study's own id, cut to 128 bits.
+
+    `kind` and `source` go into the message, so that patient 17 of one collection is nobody in another.
+    """
+    return hmac.digest(key, "\0".join((kind, source, own_id)).encode(), "sha256").hex()[:32]
+
+
+def patient_split(source: str, patient: str) -> str:
+    """Return "train" or "holdout": a function of collection and patient id alone, about a fifth held out."""
+    digest = hashlib.sha256(f"{source}\0{patient}".encode()).digest()
+    return "holdout" if int.from_bytes(digest[:8], "big") < HOLDOUT_SHARE * 2**64 else "train"

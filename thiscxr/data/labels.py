@@ -1,0 +1,114 @@
+"""The vocabulary of every film: findings and their five states, views, sexes.
+
+Collections translate into these names; they never add to them, and the states are never collapsed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+FINDINGS = (
+    "No Finding",
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Hernia",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+    "Enlarged_Cardiomediastinum",
+    "Lung_Opacity",
+    "Lung_Lesion",
+    "Pleural_Other",
+    "Fracture",
+    "Support_Devices",
+)
+
+VIEWS = ("PA", "AP", "AP_supine", "lateral", "other", "unknown")
+SEXES = ("M", "F", "unknown")
+
+POSITIVE = 1
+NEGATIVE = 0
+UNCERTAIN = -1
+NOT_MENTIONED = -2
+NOT_ANNOTATED = -3
+STATES = {
+    POSITIVE: "positive",
+    NEGATIVE: "negative",
+    UNCERTAIN: "uncertain",
+    NOT_MENTIONED: "not_mentioned",
+    NOT_ANNOTATED: "not_annotated",
+}
+
+# What a silent column may still say (datasets reference, section 7): a finding is present when one of its children is, ...
+_POSITIVE_FROM = {
+    "Enlarged_Cardiomediastinum": ("Cardiomegaly",),
+    "Lung_Opacity": ("Infiltration", "Consolidation", "Pneumonia", "Edema", "Atelectasis", "Mass", "Nodule"),
+    "Pleural_Other": ("Pleural_Thickening", "Fibrosis"),
+}
+# ... and absent when its parent was looked for and is not there.
+_NEGATIVE_FROM = {
+    "Infiltration": "Lung_Opacity",
+    "Mass": "Lung_Lesion",
+    "Nodule": "Lung_Lesion",
+    "Pleural_Thickening": "Pleural_Other",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a collection asks of its users; it travels with every pool, network and gallery made from it."""
+
+    title: str
+    terms: str
+    citation: str
+    url: str
+    acknowledgement: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilmRecord:
+    """One row of a collection's label table in the common vocabulary; ids are the collection's own, and always strings."""
+
+    film: str  # unique within the collection
+    file: str  # the key under which `find_files` of the collection knows the image
+    patient: str
+    study: str
+    view: str = "unknown"
+    sex: str = "unknown"
+    age_years: float | None = None
+    findings: Mapping[str, int] | None = None  # what is missing here is NOT_ANNOTATED
+    split: str | None = None  # the collection's official split, when it has one
+    original_aspect: float | None = None  # width / height of the film before the release squashed it; None: not squashed
+    refused: str = ""  # why the collection itself rules the row out, or ""
+
+    def states(self) -> tuple[int, ...]:
+        """Return the states of all findings in the order of FINDINGS."""
+        findings = self.findings or {}
+        return tuple(findings.get(name, NOT_ANNOTATED) for name in FINDINGS)
+
+
+def derive(findings: Mapping[str, int]) -> dict[str, int]:
+    """Return `findings` with the not annotated ones filled in where a child or a parent settles them.
+
+    Positives come from children and negatives from parents only; nothing that the collection annotated is touched.
+    """
+    derived = dict(findings)
+    for name, children in _POSITIVE_FROM.items():
+        if findings.get(name, NOT_ANNOTATED) == NOT_ANNOTATED and any(findings.get(child) == POSITIVE for child in children):
+            derived[name] = POSITIVE
+    for name, parent in _NEGATIVE_FROM.items():
+        if findings.get(name, NOT_ANNOTATED) == NOT_ANNOTATED and findings.get(parent) == NEGATIVE:
+            derived[name] = NEGATIVE
+    return derived
+
+
+def with_derived(film: FilmRecord) -> FilmRecord:
+    """Return the film with its findings completed by `derive`."""
+    return film if film.findings is None else replace(film, findings=derive(film.findings))
