@@ -1,0 +1,100 @@
+"""Condition vectors and the joint table."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thiscxr.data.labels import NEGATIVE, POSITIVE
+from thiscxr.model.conditions import MIN_PATIENTS, Condition, Vocabulary, draw_condition, joint_table
+
+VOCABULARY = Vocabulary(("Effusion", "Cardiomegaly"), ("AP", "PA"), ("a", "b"))
+
+
+def test_known_values_have_their_places_and_unknown_ones_are_zero() -> None:
+    conditions = [
+        Condition(),
+        Condition("PA", "F", 75.0, "a", {"Effusion": POSITIVE}),
+        Condition("AP", "M", 50.0, "b", {"Effusion": NEGATIVE, "Cardiomegaly": POSITIVE}),
+    ]
+    expected = [[0, 0, 0, 0, 0, 0, 0, 0, 0], [1, 0, 0, 1, 1, 0, 1, 1, 1], [-1, 1, 1, 0, 0, 1, -1, 1, 0]]
+    np.testing.assert_array_equal(VOCABULARY.encode(conditions), np.array(expected, np.float32))
+
+
+def test_states_that_are_not_yes_or_no_are_unknown_alike() -> None:
+    vectors = VOCABULARY.encode([Condition(findings={"Effusion": state}) for state in (-1, -2, -3)])
+    assert not vectors.any()
+
+
+def test_factors_cover_the_vector_once() -> None:
+    covered = np.zeros(VOCABULARY.dim, int)
+    for part in VOCABULARY.factors:
+        covered[part] += 1
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (Condition(findings={"Efusion": POSITIVE}), "finding 'Efusion' was not learnt by this network (did you mean 'Effusion'?)"),
+        (Condition(view="lateral"), "view 'lateral' was not learnt by this network; it knows: AP, PA"),
+        (Condition(source="nih"), "source 'nih' was not learnt by this network; it knows: a, b"),
+        (Condition(sex="X"), "sex 'X' was not learnt by this network; it knows: F, M"),
+    ],
+)
+def test_what_was_never_learnt_is_refused_by_name(condition: Condition, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        VOCABULARY.encode([condition])
+    assert message in str(error.value)
+
+
+people = st.lists(
+    st.tuples(
+        st.integers(0, 30),
+        st.builds(
+            Condition,
+            view=st.sampled_from([None, "PA", "AP"]),
+            sex=st.sampled_from([None, "F", "M"]),
+            age_years=st.one_of(st.none(), st.floats(0, 100)),
+            source=st.just("a"),
+            findings=st.dictionaries(st.sampled_from(["Effusion", "Cardiomegaly"]), st.sampled_from([POSITIVE, NEGATIVE])),
+        ),
+    ),
+    max_size=60,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(people)
+def test_every_row_of_the_joint_table_stands_for_enough_patients(films: list[tuple[int, Condition]]) -> None:
+    patients, conditions = [str(p) for p, _ in films], [c for _, c in films]
+    table = joint_table(conditions, patients)
+    assert sum(row["films"] for row in table) in (len(films), sum(row["films"] for row in table if row["films"] >= MIN_PATIENTS))
+    for row in table:
+        assert row["films"] >= MIN_PATIENTS
+        matching = set()
+        for patient, condition in films:
+            same = all(row[name] is None or row[name] == getattr(condition, name) for name in ("view", "sex", "source"))
+            in_bin = row["age_bin"] is None or (condition.age_years is not None and condition.age_years // 10 * 10 == row["age_bin"])
+            if same and in_bin and (not row["present"] and not row["absent"] or row["present"] == condition.present):
+                matching.add(patient)
+        assert len(matching) >= MIN_PATIENTS
+
+
+def test_draws_follow_the_table() -> None:
+    films = [Condition("PA", "F", 44.0, "a", {"Effusion": POSITIVE})] * 30 + [Condition("AP", "M", 61.0, "a", {"Effusion": NEGATIVE})] * 10
+    table = joint_table(films, [str(i) for i in range(40)])
+    rng = np.random.default_rng(0)
+    drawn = [draw_condition(table, iter(rng.random(2).tolist())) for _ in range(2000)]
+    views = Counter(condition.view for condition in drawn)
+    assert views["PA"] / 2000 == pytest.approx(0.75, abs=0.04)
+    assert {condition.age_years for condition in drawn if condition.view == "PA"} == set(range(40, 50))
+    assert all(condition.present == (["Effusion"] if condition.view == "PA" else []) for condition in drawn)
+
+
+def test_a_table_of_too_few_patients_asks_for_nothing() -> None:
+    table = joint_table([Condition("PA")] * 8, ["same patient"] * 8)
+    assert table == []
+    assert draw_condition(table, iter([0.5, 0.5])) == Condition()

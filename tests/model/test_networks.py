@@ -1,0 +1,98 @@
+"""Generator and discriminator: shapes, the factored modulation, gains, and what an unknown condition does."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig, minibatch_std
+from thiscxr.model.generator import Generator, GeneratorConfig, ModulatedConv
+from thiscxr.model.resample import upsample2
+
+
+def inputs(config: GeneratorConfig, n: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    return torch.randn(n, config.z_dim), torch.randn(n, config.c_dim), [torch.randn(n, 1, res, res) for res in config.noise_resolutions]
+
+
+@pytest.mark.parametrize("res", [32, 64, 128, 256, 512, 1024])
+@pytest.mark.parametrize("c_dim", [0, 5])
+def test_shapes_at_every_resolution(res: int, c_dim: int) -> None:
+    config = GeneratorConfig(res, c_dim, channel_base=4 * res, channel_max=8)
+    images = Generator(config)(*inputs(config, 2))
+    assert images.shape == (2, 1, res, res)
+    assert torch.isfinite(images).all()
+    discriminator = Discriminator(DiscriminatorConfig(res, c_dim, channel_base=4 * res, channel_max=8))
+    assert discriminator(images, torch.randn(2, c_dim)).shape == (2,)
+
+
+def grouped(conv: ModulatedConv, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Per-film weights and one grouped convolution: the form of the paper, which does not export with a free batch size."""
+    n, fan_in, h, side = x.shape
+    weight = conv.weight * conv.gain * conv.style(w)[:, None, :, None, None]  # Eq. 1
+    if conv.demodulate:
+        weight = weight * (weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()  # Eq. 3
+    if conv.up:
+        x, weight = upsample2(x), weight.flip(-1, -2)  # a transposed convolution mirrors the kernel; learnt weights do not mind
+    y = F.conv2d(x.reshape(1, -1, *x.shape[2:]), weight.reshape(-1, *weight.shape[2:]), padding=weight.shape[-1] // 2, groups=n)
+    return y.reshape(n, -1, *y.shape[2:])
+
+
+@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_factored_modulation_equals_grouped_weights(demodulate: bool, kernel: int) -> None:
+    conv = ModulatedConv(6, 4, kernel, 8, demodulate=demodulate).double()
+    x, w = torch.randn(3, 6, 8, 8, dtype=torch.float64), torch.randn(3, 8, dtype=torch.float64)
+    torch.testing.assert_close(conv(x, w), grouped(conv, x, w))
+
+
+def test_upsampling_modulation_equals_fir_then_grouped_weights_inside() -> None:
+    # At the border the two orders see different zeros; inside they are the same function.
+    conv = ModulatedConv(6, 4, 3, 8, up=True).double()
+    x, w = torch.randn(3, 6, 8, 8, dtype=torch.float64), torch.randn(3, 8, dtype=torch.float64)
+    torch.testing.assert_close(conv(x, w)[..., 2:-2, 2:-2], grouped(conv, x, w)[..., 2:-2, 2:-2])
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_demodulation_keeps_unit_variance_whatever_the_style(scale: float) -> None:
+    torch.manual_seed(0)
+    conv = ModulatedConv(64, 64, 3, 16)
+    y = conv(torch.randn(8, 64, 16, 16), torch.randn(8, 16) * scale)
+    assert y[..., 1:-1, 1:-1].std().item() == pytest.approx(1.0, abs=0.1)
+
+
+def test_truncation_zero_is_the_mean_film_and_one_changes_nothing() -> None:
+    config = GeneratorConfig(32, 0, channel_base=64, channel_max=8)
+    generator = Generator(config)
+    generator.w_mean.normal_()
+    z, c, noises = inputs(config, 3)
+    ws = generator.styles(z, c, 0.0)
+    torch.testing.assert_close(ws, generator.w_mean.expand_as(ws))
+    torch.testing.assert_close(generator.styles(z, c, 1.0)[:, 0], generator.mapping(z, c))
+
+
+def test_noise_reaches_every_input() -> None:
+    config = GeneratorConfig(32, 0, channel_base=64, channel_max=8)
+    generator = Generator(config)
+    for conv in generator.synthesis.convs:
+        torch.nn.init.ones_(conv.noise_strength)
+    z, c, noises = inputs(config, 1)
+    before = generator(z, c, noises)
+    for i in range(len(noises)):
+        changed = [noise + 1 if i == k else noise for k, noise in enumerate(noises)]
+        assert (generator(z, c, changed) - before).abs().max() > 1e-4, f"noise input {i} does nothing"
+
+
+def test_minibatch_std_is_zero_for_equal_films_and_one_for_unit_spread() -> None:
+    equal = torch.ones(8, 2, 4, 4)
+    assert minibatch_std(equal, 4)[:, 2].abs().max() < 1e-3
+    spread = torch.tensor([1.0, 1.0, -1.0, -1.0])[:, None, None, None].expand(4, 2, 4, 4)
+    torch.testing.assert_close(minibatch_std(spread, 4)[:, 2], torch.ones(4, 4, 4))
+
+
+def test_an_unknown_condition_neither_helps_nor_penalises() -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(DiscriminatorConfig(32, 5, channel_base=64, channel_max=8))
+    images, unknown = torch.randn(4, 1, 32, 32), torch.zeros(4, 5)
+    before = discriminator(images, unknown)
+    torch.nn.init.normal_(discriminator.embed.weight, std=100)
+    torch.testing.assert_close(discriminator(images, unknown), before)
+    assert (discriminator(images, torch.ones(4, 5)) - before).abs().min() > 1e-3

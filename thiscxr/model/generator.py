@@ -1,0 +1,175 @@
+"""The generator: a mapping network and a StyleGAN2 synthesis network with skip connections, one grey channel.
+
+It knows nothing of files, seeds or schedules: latents and noise come from outside, so that Python, ONNX and a browser can agree.
+Source: Karras et al. 2019, arXiv:1812.04948 (mapping, styles, noise); Karras et al. 2020, arXiv:1912.04958 (modulation, skips).
+
+Legend: z latent, w style latent, c condition vector; N films, C channels, H and W pixels.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from thiscxr.model.layers import EqualizedLinear, activate, num_channels
+from thiscxr.model.resample import filter2d, upsample2
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The architecture of a generator: what a network file needs to be rebuilt."""
+
+    res: int  # side of the film in pixels, a power of two from 32 to 1024
+    c_dim: int  # length of the condition vector, 0 for none
+    z_dim: int = 128
+    w_dim: int = 128
+    mapping_layers: int = 4
+    channel_base: int = 1024  # channels at `res` are channel_base / res …
+    channel_max: int = 128  # … and never more than this
+
+    @property
+    def resolutions(self) -> list[int]:
+        """The sides of the blocks: 4, 8, … res."""
+        return [4 << i for i in range(int(math.log2(self.res)) - 1)]
+
+    @property
+    def noise_resolutions(self) -> list[int]:
+        """The side of each noise input, in the order in which `synthesis` takes them: one at 4 px, two a block after it."""
+        return [4] + [res for res in self.resolutions[1:] for _ in range(2)]
+
+    @property
+    def num_ws(self) -> int:
+        """The number of style inputs, one a convolution and one a to-grey layer (shared as in the paper's skip design)."""
+        return 2 * len(self.resolutions)
+
+
+def normalize_second_moment(x: Tensor) -> Tensor:
+    """Scale each row of [N, dim] to unit mean square (the pixel norm of Karras et al. 2018, Eq. 2)."""
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+class MappingNetwork(nn.Module):
+    """z [N, z_dim] and c [N, c_dim] -> w [N, w_dim]."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.embed = EqualizedLinear(config.c_dim, config.z_dim) if config.c_dim else None
+        widths = [config.z_dim * (2 if config.c_dim else 1)] + [config.w_dim] * config.mapping_layers
+        self.layers = nn.ModuleList(EqualizedLinear(a, b, lr_multiplier=0.01) for a, b in pairwise(widths))
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        x = normalize_second_moment(z)
+        if self.embed is not None:
+            x = torch.cat([x, normalize_second_moment(self.embed(c))], dim=1)
+        for layer in self.layers:
+            x = activate(layer(x))
+        return x
+
+
+class ModulatedConv(nn.Module):
+    """A convolution whose input channels are scaled by a style, in the factored form.
+
+    Scaling the inputs, convolving with one shared weight and scaling the outputs by the demodulation is the same function as
+    per-film grouped weights (Karras et al. 2020, Eqs. 1 and 3), is faster, and exports to ONNX with a free batch size.
+    """
+
+    def __init__(self, fan_in: int, fan_out: int, kernel: int, w_dim: int, demodulate: bool = True, up: bool = False) -> None:
+        super().__init__()
+        self.style = EqualizedLinear(w_dim, fan_in, bias=1.0)  # styles start at one: Karras et al. 2020, appendix B
+        self.weight = nn.Parameter(torch.randn(fan_out, fan_in, kernel, kernel))
+        self.gain = 1 / math.sqrt(fan_in * kernel * kernel)
+        self.demodulate = demodulate
+        self.up = up
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """x [N, fan_in, H, W], w [N, w_dim] -> [N, fan_out, H, W], or twice the side with `up`."""
+        style = self.style(w)  # [N, fan_in]
+        weight = self.weight * self.gain
+        x = x * style[:, :, None, None]
+        if self.up:
+            # Zero insertion, convolution and FIR commute: the strided transposed convolution skips the zeros. 2H + 1, then 2H.
+            x = filter2d(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
+        else:
+            x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        if self.demodulate:
+            energy = style.square() @ weight.square().sum(dim=(2, 3)).T  # [N, fan_out]: sum of squared modulated weights, Eq. 3
+            x = x * (energy + 1e-8).rsqrt()[:, :, None, None]
+        return x
+
+
+class StyledConv(nn.Module):
+    """Modulated 3×3 convolution, noise, bias, activation."""
+
+    def __init__(self, fan_in: int, fan_out: int, w_dim: int, up: bool = False) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(fan_in, fan_out, 3, w_dim, up=up)
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(fan_out))
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+        return activate(self.conv(x, w) + noise * self.noise_strength + self.bias[:, None, None])
+
+
+class ToGrey(nn.Module):
+    """Modulated 1×1 convolution to one channel, without demodulation (Karras et al. 2020, section 2.2 and figure 7b)."""
+
+    def __init__(self, fan_in: int, w_dim: int) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(fan_in, 1, 1, w_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return self.conv(x, w) + self.bias[:, None, None]
+
+
+class SynthesisNetwork(nn.Module):
+    """ws [N, num_ws, w_dim] and noises -> images [N, 1, res, res], about [-1, 1] and not clipped."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        channels = [num_channels(res, config.channel_base, config.channel_max) for res in config.resolutions]
+        self.constant = nn.Parameter(torch.randn(1, channels[0], 4, 4))
+        self.convs = nn.ModuleList([StyledConv(channels[0], channels[0], config.w_dim)])
+        self.to_grey = nn.ModuleList([ToGrey(channels[0], config.w_dim)])
+        for narrow, wide in zip(channels[1:], channels, strict=False):
+            self.convs.append(StyledConv(wide, narrow, config.w_dim, up=True))
+            self.convs.append(StyledConv(narrow, narrow, config.w_dim))
+            self.to_grey.append(ToGrey(narrow, config.w_dim))
+
+    def forward(self, ws: Tensor, noises: Sequence[Tensor]) -> Tensor:
+        # channels_last is the fast layout of depthwise filters on a CPU.
+        x = self.constant.expand(ws.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = self.convs[0](x, ws[:, 0], noises[0])
+        images = self.to_grey[0](x, ws[:, 1])
+        for i in range(1, len(self.to_grey)):
+            x = self.convs[2 * i - 1](x, ws[:, 2 * i - 1], noises[2 * i - 1])
+            x = self.convs[2 * i](x, ws[:, 2 * i], noises[2 * i])
+            images = upsample2(images) + self.to_grey[i](x, ws[:, 2 * i + 1])
+        return images
+
+
+class Generator(nn.Module):
+    """Mapping, truncation and synthesis: z, c and noises -> images [N, 1, res, res]."""
+
+    w_mean: Tensor
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mapping = MappingNetwork(config)
+        self.synthesis = SynthesisNetwork(config)
+        self.register_buffer("w_mean", torch.zeros(config.w_dim))
+
+    def styles(self, z: Tensor, c: Tensor, truncation: float | Tensor = 1.0) -> Tensor:
+        """Return ws [N, num_ws, w_dim], pulled to the mean w by `truncation` psi (Karras et al. 2019, appendix B)."""
+        w = self.mapping(z, c)
+        w = self.w_mean + truncation * (w - self.w_mean)
+        return w[:, None, :].expand(-1, self.config.num_ws, -1)
+
+    def forward(self, z: Tensor, c: Tensor, noises: Sequence[Tensor], truncation: float | Tensor = 1.0) -> Tensor:
+        """z float32 [N, z_dim] normal, c float32 [N, c_dim], noises[i] float32 [N, 1, r_i, r_i] with r_i of `noise_resolutions`."""
+        return self.synthesis(self.styles(z, c, truncation), noises)
