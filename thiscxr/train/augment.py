@@ -1,0 +1,86 @@
+"""Adaptive augmentation of what the discriminator sees, with transforms that are safe for chest films.
+
+No flip (the heart would change sides), no inversion (bone would turn black) and no quarter turn: those leak into the samples as
+dextrocardia and upside-down films. Source: Karras et al. 2020, arXiv:2006.06676, section 3 and appendix B.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+MAX_STRENGTH = 0.85  # transforms stay invertible in distribution, hence leak-free, only while p < 1 (section 2.2 of the paper)
+
+
+@dataclass(frozen=True)
+class AugmentRanges:
+    """Standard deviations of the transforms; each is applied to each film with probability `strength`."""
+
+    scale: float = 0.12  # log2 of the isotropic zoom
+    stretch: float = 0.05  # log2 of the change of aspect
+    turn_degrees: float = 5.0
+    shift: float = 0.06  # share of the side
+    brightness: float = 0.12  # of the range [-1, 1]
+    contrast: float = 0.25  # log2
+    noise: float = 0.06
+    patch: float = 0.3  # side of the blanked square, share of the side
+
+
+def augment(images: Tensor, strength: float, rng: Generator, ranges: AugmentRanges = AugmentRanges()) -> Tensor:
+    """Transform films at random: [N, 1, H, W] in about [-1, 1] -> the same shape, differentiable in `images`.
+
+    All random numbers come from `rng`, a CPU generator, so one seed gives one augmentation on any device. Drawing does not depend on
+    `strength`, which only decides what is applied.
+    """
+    n = images.shape[0]
+    device = images.device
+
+    def normal(spread: float) -> Tensor:
+        """N values from a normal of that spread, zero for the films on which the transform is not applied."""
+        values = torch.randn(n, generator=rng) * spread
+        return torch.where(torch.rand(n, generator=rng) < strength, values, torch.zeros(n))
+
+    # The inverse map, from output to input coordinates in [-1, 1], as grid_sample wants it.
+    zoom, stretch = torch.exp2(normal(ranges.scale)), torch.exp2(normal(ranges.stretch))
+    turn = normal(math.radians(ranges.turn_degrees))
+    shift_x, shift_y = normal(2 * ranges.shift), normal(2 * ranges.shift)
+    cos, sin = torch.cos(turn), torch.sin(turn)
+    row_x = torch.stack([cos * zoom * stretch, -sin * zoom, shift_x], dim=1)
+    row_y = torch.stack([sin * zoom, cos * zoom / stretch, shift_y], dim=1)
+    contrast, brightness = torch.exp2(normal(ranges.contrast)), normal(ranges.brightness)
+    grain = normal(ranges.noise).abs()
+    speckle = torch.randn(images.shape, generator=rng)
+    blank = torch.rand(n, generator=rng) < strength
+    centre = torch.rand(n, 2, generator=rng)
+    if strength <= 0:
+        return images
+
+    theta = torch.stack([row_x, row_y], dim=1).to(device)  # [N, 2, 3]
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    images = images * _per_film(contrast, device) + _per_film(brightness, device)
+    images = images + speckle.to(device) * _per_film(grain, device)
+    return images * _patch_mask(images.shape[2], blank, centre, ranges.patch).to(device)
+
+
+def _per_film(values: Tensor, device: torch.device) -> Tensor:
+    return values.to(device)[:, None, None, None]  # [N] -> [N, 1, 1, 1]
+
+
+def _patch_mask(side: int, blank: Tensor, centre: Tensor, size: float) -> Tensor:
+    """[N] flags and [N, 2] centres in [0, 1] -> mask [N, 1, side, side], zero inside the blanked square of flagged films."""
+    at = (torch.arange(side) + 0.5) / side
+    inside = (at[None, None, :] - centre[:, :, None]).abs() < size / 2  # [N, 2, side]
+    square = inside[:, 0, :, None] & inside[:, 1, None, :]  # [N, side, side]
+    return (~(square & blank[:, None, None]))[:, None].to(torch.float32)
+
+
+def next_strength(strength: float, sign_mean: float, images: int, target: float, ada_kimg: float) -> float:
+    """Return the strength after `images` more films: up when E[sign D(real)] is above `target` (the discriminator overfits), else down.
+
+    It can go from 0 to 1 in `ada_kimg` thousand films at most. Source: Karras et al. 2020, arXiv:2006.06676, section 3.1.
+    """
+    step = math.copysign(images / (ada_kimg * 1000), sign_mean - target)
+    return min(max(strength + step, 0.0), MAX_STRENGTH)

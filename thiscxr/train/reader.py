@@ -1,0 +1,179 @@
+"""Training and judging the reader.
+
+Unknown labels (-1, -2, -3) are masked: they neither teach nor count. Films of held-out patients are never trained on.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from scipy.stats import rankdata
+from torch import Tensor
+from tqdm import tqdm
+
+import thiscxr
+from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
+from thiscxr.data.pixels import pixels_to_images
+from thiscxr.data.pool import Pool
+from thiscxr.files import atomic_path
+from thiscxr.model.classifier import Reader, ReaderConfig
+from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, Vocabulary
+from thiscxr.train.augment import AugmentRanges, augment
+from thiscxr.train.conditions import learnable_vocabulary
+from thiscxr.train.runs import read_safetensors
+
+READER_FORMAT = 1
+RANGES = AugmentRanges(turn_degrees=4.0, shift=0.04, patch=0.25)
+
+
+def train_reader(pool: Pool, epochs: int, seed: int, device: str = "cpu", batch: int = 64) -> Reader:
+    """Train on the pool's training split with AdamW and a one-cycle rate, and return the reader in evaluation mode.
+
+    Raises ValueError when the pool has fewer training films than one batch.
+    """
+    indices = pool.indices("train")
+    if len(indices) < batch:
+        raise ValueError(f"{pool.path} has {len(indices)} training films; a reader needs at least {batch}")
+    vocabulary = learnable_vocabulary(pool, indices)
+    torch.manual_seed(seed)
+    reader = Reader(ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    targets = read_targets(pool, indices, vocabulary)
+    images = torch.from_numpy(pixels_to_images(pool.read(indices)))[:, None]
+    steps = epochs * (len(indices) // batch)
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps)
+    rng = torch.Generator().manual_seed(seed)
+    reader.train()
+    with tqdm(total=steps * batch, unit="film", file=sys.stderr, desc="reader") as bar:
+        for _ in range(epochs):
+            order = torch.randperm(len(indices), generator=rng)
+            for rows in order.split(batch)[: len(indices) // batch]:
+                answers = reader(augment(images[rows], 0.7, rng, RANGES).to(device))
+                loss = reader_loss(answers, {name: values[rows].to(device) for name, values in targets.items()})
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if not torch.isfinite(loss):
+                    raise FloatingPointError(f"the reader's loss is not finite after {bar.n} films; nothing was saved")
+                optimizer.step()
+                schedule.step()
+                bar.update(batch)
+    return reader.eval().requires_grad_(False)
+
+
+def read_targets(pool: Pool, indices: np.ndarray, vocabulary: Vocabulary) -> dict[str, Tensor]:
+    """Return float32 targets with NaN where unknown: findings [n, F] and sex [n, 1] in {0, 1}, scaled age [n, 1]; view and source int64
+    [n] with -100 (which cross-entropy ignores) where unknown."""
+    columns = [FINDINGS.index(name) for name in vocabulary.findings]
+    states = pool.findings[indices][:, columns].astype(np.float32)
+    states[~np.isin(states, (POSITIVE, NEGATIVE))] = np.nan
+    sex = np.array([{"F": 1.0, "M": 0.0}.get(value, np.nan) for value in pool.column("sex")[indices]], dtype=np.float32)
+    age = ((pool.column("age_years")[indices] - AGE_CENTRE) / AGE_SCALE).astype(np.float32)
+
+    def classes(name: str, names: tuple[str, ...]) -> Tensor:
+        return torch.tensor([names.index(value) if value in names else -100 for value in pool.column(name)[indices]])
+
+    return {
+        "findings": torch.from_numpy(states),
+        "sex": torch.from_numpy(sex)[:, None],
+        "age": torch.from_numpy(age)[:, None],
+        "view": classes("view", vocabulary.views),
+        "source": classes("source", vocabulary.sources),
+    }
+
+
+def reader_loss(answers: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
+    """Return the sum of the masked losses: binary cross-entropy of findings and sex, cross-entropy of view and source, Huber of age."""
+    loss = masked(F.binary_cross_entropy_with_logits, answers["findings"], targets["findings"])
+    loss = loss + 0.5 * masked(F.binary_cross_entropy_with_logits, answers["sex"], targets["sex"])
+    loss = loss + 0.5 * masked(F.smooth_l1_loss, answers["age"], targets["age"])
+    for name in ("view", "source"):
+        if answers[name].shape[1] > 1 and bool((targets[name] >= 0).any()):
+            loss = loss + 0.5 * F.cross_entropy(answers[name], targets[name])
+    return loss
+
+
+def masked(loss: Any, answers: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean of an element-wise loss over the known targets, 0 when none is known."""
+    known = ~torch.isnan(targets)
+    values = loss(answers, torch.nan_to_num(targets), reduction="none")  # the masked values are multiplied by zero next
+    return (values * known).sum() / known.sum().clamp(min=1)
+
+
+def auc(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Return the area under the ROC curve of bool [n] truth and scores [n] (Mann-Whitney; ties count half), NaN for one class only."""
+    num_positive = int(positive.sum())
+    num_negative = len(positive) - num_positive
+    if not num_positive or not num_negative:
+        return float("nan")
+    ranks = rankdata(scores)
+    return float((ranks[positive].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
+
+
+def judge_reader(reader: Reader, pool: Pool, split: str = "holdout") -> dict[str, Any]:
+    """Return {"films", "auc": {finding, view, sex: AUC}, "age_error_years"} on one split of a pool."""
+    config = reader.config
+    indices = pool.indices(split)
+    if len(indices) == 0:
+        raise ValueError(f"{pool.path} has no films in split '{split}'")
+    targets = read_targets(pool, indices, Vocabulary(config.findings, config.views, config.sources))
+    device = next(reader.parameters()).device
+    parts: dict[str, list[Tensor]] = {}
+    with torch.inference_mode():
+        for rows in np.array_split(indices, -(-len(indices) // 256)):
+            for name, value in reader(torch.from_numpy(pixels_to_images(pool.read(rows)))[:, None].to(device)).items():
+                parts.setdefault(name, []).append(value.cpu())
+    answers = {name: torch.cat(values).numpy() for name, values in parts.items()}
+    areas = {}
+    for i, name in enumerate(config.findings):
+        known = ~np.isnan(targets["findings"][:, i].numpy())
+        areas[name] = auc(targets["findings"][known, i].numpy() > 0.5, answers["findings"][known, i])
+    for i, view in enumerate(config.views):
+        if len(config.views) > 1:
+            areas[f"view {view}"] = auc(targets["view"].numpy() == i, answers["view"][:, i])
+    known = ~torch.isnan(targets["sex"][:, 0]).numpy()
+    areas["sex"] = auc(targets["sex"][known, 0].numpy() > 0.5, answers["sex"][known, 0])
+    age_error = np.abs(answers["age"] - targets["age"].numpy())
+    return {
+        "films": len(indices),
+        "auc": {name: round(area, 4) for name, area in areas.items() if not np.isnan(area)},
+        "age_error_years": round(float(np.nanmean(age_error)) * AGE_SCALE, 2) if np.isfinite(age_error).any() else None,
+    }
+
+
+def save_reader(path: Path, reader: Reader, pool: Pool, judged: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
+    """Write a reader as safetensors with its architecture, its data and what it scored on held-out patients."""
+    metadata = {
+        "format_version": READER_FORMAT,
+        "kind": "reader",
+        "architecture": asdict(reader.config),
+        "pool_fingerprint": pool.fingerprint,
+        "sources": pool.meta["sources"],
+        "judged": judged,
+        "code_version": thiscxr.__version__,
+    }
+    tensors = {
+        name: (tensor.to("cpu", dtype) if tensor.is_floating_point() else tensor.cpu()).contiguous()
+        for name, tensor in reader.state_dict().items()
+    }
+    with atomic_path(path) as part:
+        save_file(tensors, part, metadata={"thiscxr": json.dumps(metadata, sort_keys=True)})
+        part.chmod(0o644)  # safetensors makes files that only their owner can read
+
+
+def load_reader(path: Path) -> tuple[Reader, dict[str, Any]]:
+    """Return a reader (float32, CPU, evaluation mode) and its metadata. Raises ValueError for anything else than a reader file."""
+    metadata, tensors = read_safetensors(path, "reader", READER_FORMAT)
+    try:
+        listed = metadata["architecture"].items()
+        architecture: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in listed}
+        reader = Reader(ReaderConfig(**architecture))
+        reader.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path}: the reader's description and its tensors do not fit ({str(error).splitlines()[0]})") from None
+    return reader.eval().requires_grad_(False).to(memory_format=torch.channels_last), metadata

@@ -1,0 +1,228 @@
+"""Run folders and the two files that matter in them: network files and training states.
+
+Nothing here runs code from a file: networks are safetensors with JSON metadata, states are loaded with `weights_only=True`.
+"""
+
+import json
+import logging
+import os
+import platform
+import re
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+import thiscxr
+from thiscxr.config import Config
+from thiscxr.files import atomic_path, nearest_name, sha256_file
+from thiscxr.model.conditions import Vocabulary
+from thiscxr.model.generator import Generator, GeneratorConfig
+
+NETWORK_FORMAT = 1
+STATE_FORMAT = 1
+WEIGHTS = Path(thiscxr.__file__).parent / "weights"
+log = logging.getLogger("thiscxr")
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """What a network file says of itself besides its tensors; see docs/formats.md."""
+
+    name: str
+    architecture: GeneratorConfig
+    vocabulary: Vocabulary
+    joint_table: list[dict[str, Any]]
+    images_seen: int
+    pool_fingerprint: str
+    sources: dict[str, dict[str, str]]  # collection -> title, terms, citation, url, acknowledgement
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    code_version: str = thiscxr.__version__
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the metadata as plain values."""
+        return {"format_version": NETWORK_FORMAT, "kind": "generator", **asdict(self), "vocabulary": self.vocabulary.to_json()}
+
+
+def save_network(path: Path, generator: Generator, info: NetworkInfo, dtype: torch.dtype = torch.float32) -> None:
+    """Write a network file: every tensor in `dtype`, the metadata as one JSON string."""
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in generator.state_dict().items()}
+    with atomic_path(path) as part:
+        save_file(tensors, part, metadata={"thiscxr": json.dumps(info.to_json(), sort_keys=True)})
+        part.chmod(0o644)  # safetensors makes files that only their owner can read
+
+
+def load_network(path: Path) -> tuple[Generator, NetworkInfo]:
+    """Return the generator (float32, CPU, evaluation) of a network file and what the file says of itself.
+
+    Raises ValueError for a file that is not a network of ours, or of another format version.
+    """
+    metadata, tensors = read_safetensors(path, "generator", NETWORK_FORMAT)
+    try:
+        architecture = GeneratorConfig(**metadata.pop("architecture"))
+        vocabulary = Vocabulary.from_json(metadata.pop("vocabulary"))
+        names = {f.name for f in fields(NetworkInfo)}
+        info = NetworkInfo(
+            architecture=architecture, vocabulary=vocabulary, **{key: value for key, value in metadata.items() if key in names}
+        )
+        generator = Generator(architecture)
+        generator.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: the network's description and its tensors do not fit ({reason}); get the file again") from None
+    return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last), info
+
+
+def read_safetensors(path: Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return the JSON metadata and the tensors of one of our safetensors files of that kind ("generator", "reader").
+
+    Raises ValueError with one line when it is something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"no such network file: {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get("thiscxr", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a safetensors file ({error}); pickled weights are never loaded") from None
+    if metadata.get("kind") != kind:
+        raise ValueError(f"{path} is not a thiscxr {kind} (its metadata says {metadata.get('kind', 'nothing')!r})")
+    if metadata.pop("format_version", None) != version:
+        raise ValueError(f"{path} has another format than {version}, which thiscxr {thiscxr.__version__} reads; export it again or upgrade")
+    metadata.pop("kind")
+    return metadata, tensors
+
+
+def find_network(model: str) -> Path:
+    """Return the network file that FILE, NAME (of a bundled network) or RUN (a run folder) means.
+
+    Raises ValueError for none of them, naming the nearest bundled name, and for a bundled file whose SHA-256 is not the recorded one.
+    """
+    path = Path(model)
+    if path.is_dir():
+        latest = path / "network-latest.safetensors"
+        if not latest.is_file():
+            raise ValueError(f"{path} is a folder without network-latest.safetensors; give a run folder, a .safetensors file or a name")
+        return latest
+    if path.is_file():
+        return path
+    return find_weights(model, "generator")
+
+
+def bundled_weights(kind: str) -> dict[str, dict[str, Any]]:
+    """Return the table of the bundled files of a kind: name -> {file, sha256, kind, summary}."""
+    return {name: entry for name, entry in json.loads((WEIGHTS / "weights.json").read_text()).items() if entry["kind"] == kind}
+
+
+def find_weights(name: str, kind: str) -> Path:
+    """Return the path of a bundled file after checking its SHA-256. Raises ValueError for an unknown name or a changed file."""
+    table = bundled_weights(kind)
+    if name not in table:
+        known = ", ".join(table) or "none"
+        raise ValueError(f"no file, run folder or bundled {kind} '{name}'{nearest_name(name, table)}; bundled: {known}")
+    path = WEIGHTS / table[name]["file"]
+    if not path.is_file() or sha256_file(path) != table[name]["sha256"]:
+        raise ValueError(f"{path} is missing or not the file that was shipped (its SHA-256 differs); install thiscxr again")
+    return path
+
+
+def save_state(run: Path, state: dict[str, Any]) -> None:
+    """Write state-latest.pt, keeping the one before as state-previous.pt; at every moment at least one of them is whole."""
+    latest, previous = run / "state-latest.pt", run / "state-previous.pt"
+    with atomic_path(latest) as part:
+        torch.save({"format_version": STATE_FORMAT, **state}, part)
+        if latest.exists():
+            os.replace(latest, previous)
+
+
+def load_state(run: Path) -> dict[str, Any] | None:
+    """Return the newest readable state of a run, or None when it never saved one. Raises ValueError when all of them are damaged."""
+    damaged: list[Path] = []
+    for name in ("state-latest.pt", "state-previous.pt"):
+        path = run / name
+        if not path.exists():
+            continue
+        try:
+            with zipfile.ZipFile(path) as archive:
+                bad = archive.testzip()  # torch does not check the CRC of the tensors
+            if bad is None:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                if state.get("format_version") != STATE_FORMAT:
+                    raise ValueError(f"{path} has another format than {STATE_FORMAT}, which this version resumes; start with --new")
+                if damaged:
+                    log.warning("%s is damaged; going on from %s", damaged[0], path)
+                return state
+        except (RuntimeError, UnpicklingError, EOFError, OSError, zipfile.BadZipFile):
+            pass
+        damaged.append(path)
+    if damaged:
+        raise ValueError(f"{run}: {' and '.join(path.name for path in damaged)} cannot be read; start again with --new")
+    return None
+
+
+def find_run(out: Path, config: Config) -> Path | None:
+    """Return the newest run folder in `out` whose config has the same fingerprint, or None."""
+    for run in sorted(out.glob("[0-9][0-9][0-9][0-9][0-9]-*"), reverse=True):
+        try:
+            if Config(**tomllib.loads((run / "config.toml").read_text())).fingerprint == config.fingerprint:
+                return run
+        except (OSError, TypeError, ValueError):  # TOMLDecodeError is a ValueError: a folder that is not a run, or of another version
+            continue
+    return None
+
+
+def new_run(out: Path, config: Config, name: str) -> Path:
+    """Make the next numbered run folder, with its config.toml and env.json."""
+    numbers = [int(run.name[:5]) for run in out.glob("[0-9][0-9][0-9][0-9][0-9]-*")]
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    run = out / f"{max(numbers, default=-1) + 1:05d}-{slug}-{config.res}"
+    run.mkdir(parents=True)
+    write_text(run / "env.json", json.dumps(environment(), indent=2) + "\n")
+    write_text(run / "config.toml", config.to_toml())
+    return run
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file atomically."""
+    with atomic_path(path) as part:
+        part.write_text(text)
+
+
+def environment() -> dict[str, Any]:
+    """Return what a bug report needs: versions, machine, threads, devices."""
+    return {
+        "thiscxr": thiscxr.__version__,
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "cpu_threads": torch.get_num_threads(),
+        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "mps": torch.backends.mps.is_available(),
+    }
+
+
+@contextmanager
+def run_lock(run: Path) -> Iterator[None]:
+    """Hold a run folder for this process. Raises ValueError when another process trains in it."""
+    try:
+        import fcntl  # absent on Windows, where two trainings in one folder are then not noticed
+    except ImportError:
+        yield
+        return
+    with open(run / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"{run} is being trained by another process; stop it, or start another run with --new") from None
+        yield
+
