@@ -1,0 +1,111 @@
+"""A sample folder of small drawn films, its scores, and a running local server."""
+
+import csv
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thiscxr.gallery.serve import make_server
+from thiscxr.gallery.site import build_site
+
+SHA = "ab" * 32
+COLUMNS = ["file", "seed", "view", "sex", "age_years", "source", "findings", "no_findings", "truncation", "network_sha256", "memorised"]
+SOURCES = {
+    "phantom": {
+        "title": "Phantoms",
+        "terms": "None.",
+        "citation": "Nobody & al.",
+        "url": "https://example.org/a?b&c",
+        "acknowledgement": "Thanks.",
+    },
+    "bad": {"title": "<b>bold</b>", "terms": "", "citation": "", "url": "javascript:alert(1)", "acknowledgement": ""},
+}
+
+
+def png(seed: int, width: int = 64, height: int = 64) -> bytes:
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = (120 + 80 * np.sin(x / (4 + seed % 7)) * np.cos(y / (5 + seed % 5))).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def default_row(number: int) -> dict[str, str]:
+    return {
+        "file": f"seed-{number:08d}.png",
+        "seed": str(number),
+        "view": "PA" if number % 2 else "AP",
+        "sex": "F" if number % 3 else "M",
+        "age_years": str(40 + number),
+        "findings": "" if number % 4 else "Effusion|Pleural_Thickening",
+        "truncation": "0.7",
+        "network_sha256": SHA,
+        "memorised": "false",
+    }
+
+
+@pytest.fixture
+def make_samples(tmp_path: Path) -> Callable[..., Path]:
+    """Write a sample folder of one film for each row; a row holds only the cells that differ from the default ones."""
+
+    def make(*rows: Mapping[str, str], name: str = "samples", network: Mapping[str, Any] | None = None) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        cells = [{**default_row(number), **row} for number, row in enumerate(rows)]
+        with open(folder / "samples.csv", "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(cells)
+        facts = {"name": "test-64", "sha256": SHA, "resolution": 64, "images_seen": 123456, "code_version": "0.1", "sources": SOURCES}
+        (folder / "network.json").write_text(json.dumps({**facts, **(network or {})}))
+        for number, row in enumerate(cells):
+            if row["file"] and Path(row["file"]).name == row["file"]:
+                (folder / row["file"]).write_bytes(png(number))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def samples(make_samples: Callable[..., Path]) -> Path:
+    return make_samples(*[{}] * 12)
+
+
+@pytest.fixture
+def score_records() -> list[dict[str, Any]]:
+    return [
+        {
+            "key": "fd_thiscxr64_2k",
+            "value": 40.0,
+            "ci95": [38.0, 42.0],
+            "floor": 8.0,
+            "num_real": 2048,
+            "num_fake": 2048,
+            "network_sha256": SHA,
+        },
+        {"key": "odd_score", "value": 0.25, "ci95": None, "floor": None, "network_sha256": SHA, "truncation": 1.0},
+    ]
+
+
+@pytest.fixture
+def scores(tmp_path: Path, score_records: list[dict[str, Any]]) -> Path:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps(score_records))
+    return path
+
+
+@pytest.fixture
+def address(samples: Path, tmp_path: Path) -> Iterator[str]:
+    build_site(samples, tmp_path / "out")
+    server = make_server(tmp_path / "out", 0)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
