@@ -1,0 +1,49 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each makes .venv when it is not there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+
+.PHONY: demo test slow lint clean help
+
+help:
+	@echo "make demo   phantom pool -> two minutes of training -> samples -> score -> gallery"
+	@echo "make test   lint, types and the tests"
+	@echo "make slow   the tests that take longer"
+	@echo "make clean  remove what demo made"
+
+# pip is given torch and torchvision together, so that it resolves them as a pair.
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "thiscxr needs Python 3.11 or later; make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed
+	rm -rf $(DEMO)/samples $(DEMO)/site
+	test -f $(DEMO)/pool/pool.json || $(BIN)/thiscxr phantom $(DEMO)/pool -n 1500 --res 64
+	$(BIN)/python train_gan.py --data $(DEMO)/pool --config demo --out $(DEMO)/runs --minutes 2
+	run=$$(ls -d $(DEMO)/runs/*/ | tail -n 1) && \
+	$(BIN)/thiscxr sample --model $$run -n 600 --out $(DEMO)/samples && \
+	$(BIN)/thiscxr score --real $(DEMO)/pool --fake $(DEMO)/samples --out $(DEMO)/scores.json --json > /dev/null && \
+	$(BIN)/thiscxr site --samples $(DEMO)/samples --scores $(DEMO)/scores.json --out $(DEMO)/site
+	@$(BIN)/python -c 'import json; s = json.load(open("$(DEMO)/scores.json"))[0]; print("{key}: {value:.2f}, floor (real against real): {floor:.2f}".format(**s))'
+	@echo "open $(CURDIR)/$(DEMO)/site/index.html"
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -m "not slow" -n 2
+
+slow: $(VENV)/installed-dev
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf $(DEMO)

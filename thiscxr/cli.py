@@ -1,0 +1,404 @@
+"""The command line: one click group, one short function a command.
+
+Heavy imports are inside the commands, so that `thiscxr --help` answers at once. stdout carries results, stderr carries chatter.
+"""
+
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+import thiscxr
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def main(*command: str) -> None:
+    """Run the command line; `command` is put in front of the arguments. One line and exit code 1 on a failure, 2 on a usage error."""
+    debug = "--debug" in sys.argv
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        group.main(args=[*command, *sys.argv[1:]], prog_name="thiscxr", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        elif isinstance(error, ValueError | OSError | FloatingPointError):
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        else:
+            print(f"error: {type(error).__name__}: {error} (a fault of thiscxr: please report it, with --debug)", file=sys.stderr)
+        sys.exit(1)
+
+
+def common(seed: bool = True, device: bool = True) -> Callable[[Callable], Callable]:
+    """Add the options that every command has."""
+
+    def decorate(function: Callable) -> Callable:
+        if seed:
+            function = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")(function)
+        if device:
+            function = click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)(function)
+        return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")(function)
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(thiscxr.__version__, prog_name="thiscxr")
+def group() -> None:
+    """Pool chest x-rays, train a generator on them, sample, score, and show the result. Synthetic films are not for diagnosis."""
+
+
+FOLDER = click.Path(path_type=Path)
+
+
+@group.command()
+@click.argument("out", type=FOLDER)
+@click.option("-n", "count", type=click.IntRange(1), default=2000, show_default=True, help="Films.")
+@click.option("--res", type=int, default=256, show_default=True, help="Side in pixels.")
+@click.option("--layout", default="pool", show_default=True, help="pool, or the release layout of a collection: nih, folder.")
+@click.option("--key-file", type=FOLDER, help="Key of the ids in a pool; default: one in your configuration folder.")
+@common(device=False)
+def phantom(out: Path, count: int, res: int, layout: str, key_file: Path | None, seed: int) -> None:
+    """Write procedural chest films with known anatomy and findings.
+
+    Example: thiscxr phantom pool -n 2000 --res 64
+    """
+    from thiscxr.data.layouts import write_layout
+
+    write_layout(out, layout, count, res, seed, key_file=key_file)
+    click.echo(out)
+
+
+def source_options(function: Callable) -> Callable:
+    """Add one repeatable flag a collection."""
+    for key, title in (("folder", "a folder of films"), ("nih", "NIH ChestX-ray14")):
+        function = click.option(f"--{key}", type=FOLDER, multiple=True, metavar="DIR", help=f"Root of {title}; repeatable.")(function)
+    return function
+
+
+def chosen_sources(flags: dict[str, tuple[Path, ...]]) -> list[tuple[str, Path]]:
+    """Return (collection, root) for each source flag given."""
+    return [(key, root) for key in ("nih", "folder") for root in flags[key]]
+
+
+@group.command()
+@click.argument("pool", type=FOLDER)
+@source_options
+@click.option("--res", type=int, required=True, help="Side in pixels, a power of two from 32 to 1024.")
+@click.option("--views", help="Comma-separated; default PA,AP,AP_supine (and unknown for folders).")
+@click.option("--aspect", type=click.Choice(["released", "restore"]), default="released", show_default=True, help="NIH films are squashed.")
+@click.option("--derive", is_flag=True, help="Derive findings that a collection implies but does not annotate.")
+@click.option("--max-rejected", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Share of refused films that fails it.")
+@click.option("--key-file", type=FOLDER, help="Key of the ids; default: one made once in your configuration folder.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; default: one a core. The pool is the same for any number.")
+@common(seed=False, device=False)
+def prepare(pool: Path, views: str | None, key_file: Path | None, **options: Any) -> None:
+    """Read collections as released and write one pool.
+
+    Example: thiscxr prepare pool --nih ChestXray-NIHCC --res 64
+    """
+    from thiscxr.data.prepare import prepare as prepare_pool
+
+    sources = chosen_sources(options)
+    if not sources:
+        raise click.UsageError("no collection given; use --nih DIR or --folder DIR")
+    kept_views = tuple(view.strip() for view in views.split(",")) if views else None
+    names = ("res", "aspect", "derive", "max_rejected", "workers")
+    summary = prepare_pool(pool, sources, views=kept_views, key_file=key_file, **{name: options[name] for name in names})
+    click.echo(summary)
+
+
+@group.command()
+@click.argument("pool", type=FOLDER)
+@common(seed=False, device=False)
+def verify(pool: Path) -> None:
+    """Check every hash and invariant of a pool.
+
+    Example: thiscxr verify pool
+    """
+    from thiscxr.data.pool import verify_pool
+
+    problems = verify_pool(pool)
+    if problems:
+        raise ValueError(f"{pool}: {len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems[:5])}")
+    click.echo(f"{pool}: whole")
+
+
+@group.command()
+@click.argument("pool", type=FOLDER, required=False)
+@source_options
+@click.option("--labels-only", is_flag=True, help="Read only the label files, not the films.")
+@click.option("--views", help="Comma-separated, as for prepare.")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@common(seed=False, device=False)
+def describe(pool: Path | None, labels_only: bool, views: str | None, as_json: bool, **flags: tuple[Path, ...]) -> None:
+    """Show what is inside a pool, or a release before preparing it.
+
+    Example: thiscxr describe --nih ChestXray-NIHCC --labels-only --json
+    """
+    from thiscxr.data import describe as describing
+
+    sources = chosen_sources(flags)
+    if (pool is None) == (not sources):
+        raise click.UsageError("give either a pool or collections (--nih DIR, --folder DIR)")
+    kept_views = tuple(view.strip() for view in views.split(",")) if views else None
+    facts = describing.describe_pool(pool) if pool else describing.describe_sources(sources, views=kept_views, labels_only=labels_only)
+    click.echo(json.dumps(facts, indent=2) if as_json else describing.describe_text(facts))
+
+
+def resolve_device(device: str) -> str:
+    """Return cpu, cuda or mps for "auto"; raises ValueError when the device asked for is not there."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, available in there.items() if available)
+    if not there[device]:
+        raise ValueError(f"--device {device}: this torch ({torch.__version__}) finds none; use --device {resolve_device('auto')}")
+    return device
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: THISCXR_CACHE, or thiscxr in the user's cache folder."""
+    return Path(os.environ.get("THISCXR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thiscxr")
+
+
+@group.command()
+@click.option("--data", type=str, metavar="POOL", help="Default: a phantom pool, made once in the cache.")
+@click.option("--res", type=int, help="Side in pixels; default: the pool's, or 64.")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file or the name of a preset.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any option of the config; repeatable.")
+@click.option("--out", help="Folder of the run folders.  [default: runs]")
+@click.option("--kimg", type=float, help="Thousand films in total.")
+@click.option("--minutes", type=float, help="Stop this call cleanly after that time.")
+@click.option("--save-kimg", type=float, help="Thousand films between saved states; default: about every five minutes.")
+@click.option("--new", is_flag=True, help="Start another run instead of resuming.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved config and stop.")
+@click.option("--seed", type=click.IntRange(0), help="Of everything random.")
+@click.option("--device", type=click.Choice(DEVICES))
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")
+def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool, **flags: Any) -> None:
+    """Train a generator, or go on where the same command stopped.
+
+    Example: python train_gan.py --data pool --res 64 --minutes 60
+    """
+    from thiscxr.config import load_config
+
+    config = load_config(file, settings, **flags)
+    if config.data and flags["res"] is None and not any(setting.startswith("res=") for setting in settings):
+        from thiscxr.data.pool import Pool
+
+        config = load_config(file, settings, **{**flags, "res": Pool.open(Path(config.data)).resolution})
+    import torch
+
+    threads = config.threads if config.threads != "auto" else torch.get_num_threads()
+    config = config.resolve(resolve_device(config.device), int(threads))
+    click.echo(config.to_toml(), err=not dry_run, nl=False)
+    if dry_run:
+        return
+    from thiscxr.data.pool import Pool
+    from thiscxr.train.loop import train as run_training
+
+    name = Path(config.data).name if config.data else "phantom"
+    pool = Pool.open(Path(config.data) if config.data else phantom_pool(config))
+    click.echo(run_training(config, pool, name, new))
+
+
+def phantom_pool(config: Any) -> Path:
+    """Return the phantom pool of a config, made in the cache when it is not there yet."""
+    from thiscxr.data.layouts import write_layout
+
+    path = cache_folder() / f"phantom-{config.res}-{config.phantom_films}-{config.phantom_seed}-{thiscxr.__version__}"
+    if not (path / "pool.json").is_file():
+        logging.getLogger("thiscxr").info("making %d phantom films of %d px in %s", config.phantom_films, config.res, path)
+        write_layout(path, "pool", config.phantom_films, config.res, config.phantom_seed)
+    return path
+
+
+MODEL = click.option("--model", default="nih-64", show_default=True, help="FILE, NAME (see `thiscxr models`) or RUN folder.")
+
+
+@group.command()
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@common(seed=False, device=False)
+def models(as_json: bool) -> None:
+    """List the bundled networks with their cards in short.
+
+    Example: thiscxr models
+    """
+    from thiscxr.train.runs import bundled_weights
+
+    table = bundled_weights("generator") | bundled_weights("reader")
+    if as_json:
+        click.echo(json.dumps(table, indent=2))
+        return
+    for name, entry in table.items():
+        click.echo(f"{name:<12} {entry['kind']:<10} {entry['summary']}")
+
+
+@group.command()
+@MODEL
+@click.option("-n", "count", type=click.IntRange(1), help="Films.  [default: one a seed, or 64]")
+@click.option("--seeds", "seed_list", help="Such as 0-63,100; ranges are inclusive.  [default: 0 to n-1]")
+@click.option("--finding", "findings", multiple=True, help="Ask for a finding; repeatable.")
+@click.option("--no-finding", "no_findings", multiple=True, help="Ask for its absence; repeatable.")
+@click.option("--view", help="PA, AP, … as the network learnt them.")
+@click.option("--sex", type=click.Choice(["F", "M"]))
+@click.option("--age", "age_years", type=float, help="Years.")
+@click.option("--source", help="The look of one collection.")
+@click.option("--truncation", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="psi: below 1, nearer to the mean film.")
+@click.option("--out", type=FOLDER, default=Path("samples"), show_default=True)
+@common(seed=False)
+def sample(model: str, count: int | None, seed_list: str | None, truncation: float, out: Path, device: str, **asked: Any) -> None:
+    """Write synthetic films: single PNG files, a grid, and samples.csv.
+
+    Example: thiscxr sample -n 64 --view PA
+    """
+    from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.writing import parse_seeds, write_samples
+
+    seeds = parse_seeds(seed_list) if seed_list else list(range(count or 64))
+    if count is not None and count != len(seeds):
+        raise click.UsageError(f"-n {count} does not agree with --seeds {seed_list}, which are {len(seeds)}; drop one of the two")
+    network = load(model, resolve_device(device))
+    condition = ask(**asked)
+    write_samples(network, seeds, network.conditions(seeds, condition), truncation, out)
+    click.echo(out)
+
+
+@group.group()
+def classify() -> None:
+    """Train and judge the reader, the multi-label network that is also the feature extractor."""
+
+
+@classify.command("train")
+@click.option("--data", type=FOLDER, required=True, metavar="POOL")
+@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--out", type=FOLDER, required=True, metavar="FILE", help="A .safetensors file.")
+@common()
+def classify_train(data: Path, epochs: int, out: Path, seed: int, device: str) -> None:
+    """Train a reader on a pool's training patients and print how it does on the held-out ones.
+
+    Example: thiscxr classify train --data pool --out reader.safetensors
+    """
+    from thiscxr.data.pool import Pool
+    from thiscxr.train.reader import judge_reader, save_reader, train_reader
+
+    pool = Pool.open(data)
+    reader = train_reader(pool, epochs, seed, resolve_device(device))
+    judged = judge_reader(reader, pool)
+    save_reader(out, reader, pool, judged)
+    click.echo(json.dumps(judged, indent=2))
+
+
+@classify.command("eval")
+@click.option("--data", type=FOLDER, required=True, metavar="POOL")
+@click.option("--model", default="thiscxr64", show_default=True, help="A bundled reader or a .safetensors file.")
+@click.option("--split", type=click.Choice(["holdout", "train", "all"]), default="holdout", show_default=True)
+@common(seed=False)
+def classify_eval(data: Path, model: str, split: str, device: str) -> None:
+    """Print a reader's AUC per finding, view and sex, and its age error.
+
+    Example: thiscxr classify eval --data pool
+    """
+    from thiscxr.data.pool import Pool
+    from thiscxr.score.extractors import load_extractor
+    from thiscxr.train.reader import judge_reader
+
+    click.echo(json.dumps(judge_reader(load_extractor(model, resolve_device(device)).reader, Pool.open(data), split), indent=2))
+
+
+@group.command()
+@click.option("--real", type=FOLDER, required=True, metavar="POOL")
+@click.option("--fake", required=True, metavar="DIR|MODEL", help="A folder of films, or FILE, NAME or RUN to sample from.")
+@click.option("--extractor", default="thiscxr64", show_default=True, help="A bundled reader or a .safetensors file.")
+@click.option("-n", "count", type=click.IntRange(2), default=2048, show_default=True, help="Samples, when --fake is a model.")
+@click.option("--truncation", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="When --fake is a model.")
+@click.option("--split", type=click.Choice(["all", "holdout", "train"]), default="all", show_default=True, help="Of the real films.")
+@click.option("--allow-small", is_flag=True, help="Fewer films than feature dimensions: the key then says so.")
+@click.option("--out", type=FOLDER, metavar="FILE", help="Write scores.json there.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@common()
+def score(real: Path, fake: str, extractor: str, count: int, out: Path | None, as_json: bool, device: str, **options: Any) -> None:
+    """Score synthetic films against a pool: the Fréchet distance, its interval, and its floor between real patients.
+
+    Example: thiscxr score --real pool --fake samples --out scores.json
+    """
+    from thiscxr.data.pool import Pool
+    from thiscxr.score import panel
+    from thiscxr.score.extractors import load_extractor
+
+    device = resolve_device(device)
+    pool = Pool.open(real)
+    fakes = panel.open_fakes(fake, pool.resolution, count, options.pop("truncation"), device)
+    records = panel.score(pool, fakes, load_extractor(extractor, device), **options)
+    if out is not None:
+        panel.write_scores(out, records)
+    click.echo(json.dumps(records, indent=2) if as_json else panel.score_table(records))
+
+
+@group.command()
+@click.option("--samples", type=FOLDER, required=True, metavar="DIR", help="A folder that `thiscxr sample` wrote.")
+@click.option("--scores", type=FOLDER, metavar="FILE", help="scores.json of these samples.")
+@click.option("--out", type=FOLDER, default=Path("site/_build"), show_default=True)
+@common(seed=False, device=False)
+def site(samples: Path, scores: Path | None, out: Path) -> None:
+    """Export a static gallery that works from any host and from file://.
+
+    Example: thiscxr site --samples samples --scores scores.json --out gallery
+    """
+    from thiscxr.gallery.site import build_site
+
+    click.echo(build_site(samples, out, scores).index)
+
+
+@group.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@common(seed=False, device=False)
+def serve(folder: Path, port: int) -> None:
+    """Look at a gallery on localhost; nobody else can.
+
+    Example: thiscxr serve gallery
+    """
+    from thiscxr.gallery.serve import serve as serve_folder
+
+    serve_folder(folder, port)
+
+
+@group.command()
+@common(seed=False, device=False)
+def doctor() -> None:
+    """Print versions, devices, threads, caches and the hashes of the bundled weights: what a bug report needs.
+
+    Example: thiscxr doctor
+    """
+    from importlib.metadata import version
+
+    from thiscxr.train.runs import bundled_weights, environment, find_weights
+
+    facts = environment()
+    names = ("torchvision", "numpy", "scipy", "pydicom", "pillow", "pyarrow", "safetensors", "click")
+    facts["packages"] = {name: version(name) for name in names}
+    facts["cache"] = str(cache_folder())
+    facts["weights"] = {}
+    for kind in ("generator", "reader"):
+        for name in bundled_weights(kind):
+            try:
+                facts["weights"][name] = f"whole: {find_weights(name, kind)}"
+            except ValueError as error:
+                facts["weights"][name] = str(error)
+    click.echo(json.dumps(facts, indent=2))
