@@ -19,7 +19,7 @@ class ReaderConfig:
     views: tuple[str, ...]
     sources: tuple[str, ...]
     res: int = 64  # side at which films are read; others are resized to it
-    widths: tuple[int, ...] = (24, 48, 96, 128)  # channels at res, res/2, res/4 and res/8; the last is the length of the features
+    widths: tuple[int, ...] = (24, 48, 96, 128)  # channels at res/2, res/4, res/8 and res/16; the last is the length of the features
 
     @property
     def feature_dim(self) -> int:
@@ -50,7 +50,7 @@ class Reader(nn.Module):
         super().__init__()
         self.config = config
         first = config.widths[0]
-        self.stem = nn.Conv2d(1, first, 5, 1, 2, bias=False)
+        self.stem = nn.Conv2d(1, first, 5, 2, 2, bias=False)
         self.stem_norm = nn.BatchNorm2d(first)
         pairs = zip((first, *config.widths), config.widths, strict=False)
         self.blocks = nn.ModuleList(ResidualBlock(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(pairs))

@@ -270,7 +270,7 @@ def run_steps(run: Path, training: Training, info: NetworkInfo, stop: Stop) -> N
     end = int(config.kimg * 1000)
     board = SummaryWriter(run, purge_step=training.images_seen)
     bar = tqdm(
-        total=end / 1000, initial=first / 1000, unit="kimg", file=sys.stderr, mininterval=1.0, smoothing=0.05,
+        total=end / 1000, initial=min(first, end) / 1000, unit="kimg", file=sys.stderr, mininterval=1.0, smoothing=0.05,
         bar_format="{l_bar}{bar}| {n:.2f}/{total:g} kimg [{elapsed}<{remaining}{postfix}]",
     )  # fmt: skip
     try:
@@ -278,7 +278,7 @@ def run_steps(run: Path, training: Training, info: NetworkInfo, stop: Stop) -> N
             for key, value in training.step().items():
                 tick.setdefault(key, []).append(value)
             now = time.monotonic()
-            bar.update(int(config.batch) / 1000)
+            bar.update(min(training.images_seen, end) / 1000 - bar.n)
             done = training.images_seen >= end
             late = config.minutes > 0 and now - started >= config.minutes * 60
             stopping = done or late or bool(stop.asked)

@@ -1,0 +1,192 @@
+"""Sampling: one seed, one film; conditions; files that say what they are; all or nothing."""
+
+import csv
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import thiscxr
+from thiscxr.data.labels import NEGATIVE, POSITIVE
+from thiscxr.data.pixels import load_film, read_png_text
+from thiscxr.model.conditions import Condition, Vocabulary, joint_table
+from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.sample import writing
+from thiscxr.sample.sampling import Network, ask, load, sample_films
+from thiscxr.train.runs import NetworkInfo, find_network, load_network, save_network
+
+VOCABULARY = Vocabulary(("Effusion",), ("AP", "PA"), ("discs",))
+
+
+@pytest.fixture(scope="module")
+def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random generator with strong noise and a joint table of two kinds of films."""
+    torch.manual_seed(0)
+    generator = Generator(GeneratorConfig(32, VOCABULARY.dim, 16, 16, 2, channel_base=256, channel_max=16))
+    for conv in generator.synthesis.convs:
+        torch.nn.init.constant_(conv.noise_strength, 0.3)
+    films = [Condition("PA", "F", 44.0, "discs", {"Effusion": POSITIVE})] * 30 + [
+        Condition("AP", "M", 61.0, "discs", {"Effusion": NEGATIVE})
+    ] * 10
+    table = joint_table(films, [str(i) for i in range(40)])
+    terms = {"discs": {"title": "Discs", "terms": "", "citation": "", "url": "", "acknowledgement": ""}}
+    info = NetworkInfo("discs", generator.config, VOCABULARY, table, 1000, "f" * 64, terms)
+    path = tmp_path_factory.mktemp("network") / "discs.safetensors"
+    save_network(path, generator, info)
+    return path
+
+
+@pytest.fixture
+def network(network_file: Path) -> Network:
+    return load(network_file)
+
+
+def test_a_seed_gives_the_same_film_whatever_the_batch(network: Network) -> None:
+    seeds = list(range(9))
+    conditions = network.conditions(seeds, Condition())
+    films = {b: np.concatenate(list(sample_films(network, seeds, conditions, batch=b))).astype(int) for b in (1, 4, 9)}
+    assert films[1].shape == (9, 32, 32)
+    assert abs(films[1] - films[4]).max() <= 1
+    assert abs(films[1] - films[9]).max() <= 1
+    assert abs(films[9][0] - films[9][1]).max() > 10, "different seeds must differ"
+    torch.testing.assert_close(torch.from_numpy(network.sample([3])[0].astype(int)), torch.from_numpy(films[1][3]), atol=1, rtol=0)
+
+
+def test_asking_changes_the_film_and_nothing_else_does(network: Network) -> None:
+    plain, again = (network.sample(range(3), view="PA") for _ in range(2))
+    np.testing.assert_array_equal(plain, again)
+    assert (network.sample(range(3), view="AP") != plain).any()
+    assert (network.sample(range(3), view="PA", truncation=0.5) != plain).any()
+
+
+def test_with_nothing_asked_each_seed_draws_its_own(network: Network) -> None:
+    drawn = network.conditions(range(200), Condition())
+    assert {c.view for c in drawn} == {"PA", "AP"}
+    assert network.conditions([7], Condition()) == [drawn[7]]
+    assert network.conditions([1, 2], Condition(view="AP")) == [Condition(view="AP")] * 2
+
+
+def test_contradictions_and_the_never_learnt_are_refused(network: Network) -> None:
+    with pytest.raises(ValueError, match="'Effusion' is asked for and asked to be absent"):
+        ask(findings=["Effusion"], no_findings=["Effusion"])
+    with pytest.raises(ValueError, match="finding 'Hernia' was not learnt by this network; it knows: Effusion"):
+        network.sample([0], findings=["Hernia"])
+    with pytest.raises(ValueError, match="age 300 is out of range"):
+        ask(age_years=300)
+
+
+def test_files_say_what_they_are(network: Network, tmp_path: Path) -> None:
+    out = tmp_path / "samples"
+    seeds = [0, 5]
+    writing.write_samples(network, seeds, network.conditions(seeds, Condition(view="PA", findings={"Effusion": POSITIVE})), 0.7, out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "grid.png",
+        "network.json",
+        "samples.csv",
+        "seed-00000000.png",
+        "seed-00000005.png",
+    ]
+    text = read_png_text(out / "seed-00000005.png")
+    assert "not a patient, not for diagnosis" in text["Disclaimer"]
+    assert (text["Seed"], text["Network"], text["Truncation"]) == ("5", network.sha256, "0.7")
+    assert json.loads(text["Asked"]) == {"view": "PA", "findings": "Effusion"}
+    assert "not a patient" in read_png_text(out / "grid.png")["Disclaimer"]
+    with open(out / "samples.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["seed"] for row in rows] == ["0", "5"]
+    assert rows[0]["findings"] == "Effusion"
+    assert rows[0]["sex"] == ""
+    facts = json.loads((out / "network.json").read_text())
+    assert facts["sources"]["discs"]["title"] == "Discs"
+    assert facts["sha256"] == network.sha256
+    np.testing.assert_array_equal(
+        load_film(out / "seed-00000000.png").pixels, network.sample([0], view="PA", findings=["Effusion"], truncation=0.7)[0]
+    )
+
+
+def test_a_second_call_replaces_and_foreign_files_are_never_lost(network: Network, tmp_path: Path) -> None:
+    out = tmp_path / "samples"
+    for seeds in ([0, 1, 2], [4]):
+        writing.write_samples(network, seeds, network.conditions(seeds, Condition()), 1.0, out)
+    assert len(list(out.glob("seed-*.png"))) == 1
+    (out / "thesis.docx").write_text("precious")
+    with pytest.raises(ValueError, match=r"holds 'thesis.docx', which is not a sample"):
+        writing.write_samples(network, [0], [Condition()], 1.0, out)
+    assert (out / "thesis.docx").read_text() == "precious"
+
+
+def test_a_full_disk_leaves_the_old_samples_and_nothing_half_written(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "samples"
+    writing.write_samples(network, [0], [Condition()], 1.0, out)
+    before = sorted(path.name for path in out.iterdir())
+    real_save, written = writing.save_png, []
+
+    def full(path: Path, *rest: object) -> None:
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        real_save(path, *rest)
+
+    monkeypatch.setattr(writing, "save_png", full)
+    with pytest.raises(OSError, match="No space left"):
+        writing.write_samples(network, range(5), [Condition()] * 5, 1.0, out)
+    assert sorted(path.name for path in out.iterdir()) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["samples"]
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("0-3", [0, 1, 2, 3]), ("7", [7]), ("1,5-6, 9", [1, 5, 6, 9])])
+def test_seed_ranges_are_inclusive(text: str, seeds: list[int]) -> None:
+    assert writing.parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "1,1", "-4", "0-99999999999", "1.5"])
+def test_bad_seed_lists_are_named(text: str) -> None:
+    with pytest.raises(ValueError, match="--seeds"):
+        writing.parse_seeds(text)
+
+
+def test_a_network_file_survives_a_round_trip(network_file: Path) -> None:
+    generator, info = load_network(network_file)
+    assert (info.name, info.images_seen, info.vocabulary) == ("discs", 1000, VOCABULARY)
+    half = network_file.with_name("half.safetensors")
+    save_network(half, generator, info, torch.float16)
+    assert half.stat().st_size < 0.6 * network_file.stat().st_size
+    a, b = (load(path).sample(range(4)).astype(int) for path in (network_file, half))
+    assert abs(a - b).mean() < 0.5
+
+
+def test_what_is_not_a_network_is_refused_in_one_line(network_file: Path, tmp_path: Path) -> None:
+    pickled, text, foreign, cut = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors", "d.safetensors"))
+    torch.save({"w": torch.zeros(3)}, pickled)
+    text.write_text("not a network")
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.zeros(3)}, foreign)
+    cut.write_bytes(network_file.read_bytes()[:5000])
+    for path, message in (
+        (pickled, "is not a safetensors file"),
+        (text, "is not a safetensors file"),
+        (cut, "is not a safetensors file"),
+        (foreign, "is not a thiscxr generator"),
+        (tmp_path / "none.safetensors", "no file, run folder or bundled generator"),
+        (tmp_path, "is a folder without network-latest.safetensors"),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            load(str(path))
+        assert "\n" not in str(error.value)
+
+
+def test_the_newest_network_of_a_run_is_found(network_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "network-latest.safetensors").write_bytes(network_file.read_bytes())
+    assert find_network(str(tmp_path)) == tmp_path / "network-latest.safetensors"
+
+
+def test_the_package_offers_load_without_importing_torch_first(network_file: Path) -> None:
+    assert thiscxr.load(network_file).info.name == "discs"
+    with pytest.raises(AttributeError):
+        thiscxr.nothing  # noqa: B018
