@@ -69,7 +69,7 @@ FOLDER = click.Path(path_type=Path)
 @click.option("-n", "count", type=click.IntRange(1), default=2000, show_default=True, help="Films.")
 @click.option("--res", type=int, default=256, show_default=True, help="Side in pixels.")
 @click.option("--layout", default="pool", show_default=True, help="pool, or the release layout of a collection: nih, folder.")
-@click.option("--key-file", type=FOLDER, help="Key of the ids in a pool; default: one in your configuration folder.")
+@click.option("--key-file", type=FOLDER, help="Key of the ids in a pool; default: a public one, since there is nobody to protect.")
 @common(device=False)
 def phantom(out: Path, count: int, res: int, layout: str, key_file: Path | None, seed: int) -> None:
     """Write procedural chest films with known anatomy and findings.
