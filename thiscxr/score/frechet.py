@@ -64,8 +64,8 @@ def frechet_score(real: Array, patients: Array, fake: Array, *, n: int, splits: 
     rng = np.random.Generator(np.random.Philox(key=seed))
     values, floors, errors = [], [], []
     names = list(dict.fromkeys(patients))  # in order of appearance: the ids themselves differ from user to user
-    if len(names) < 2 * groups:
-        raise ValueError(f"{len(names)} real patients are too few for an interval; at least {2 * groups} are needed")
+    if len(names) < 2 * groups or n < 2 * groups:
+        raise ValueError(f"{len(names)} real patients and {n} films a side are too few for an interval; at least {2 * groups} are needed")
     for _ in range(splits):
         rank = dict(zip(names, rng.permutation(len(names)), strict=True))
         ranks = np.array([rank[name] for name in patients])

@@ -61,6 +61,9 @@ def _open_folder(folder: Path, res: int) -> FakeFilms:
         if not rows or "file" not in rows[0]:
             raise ValueError(f"{table} lists no films (expected a column 'file'); remove it to score every film in {folder}")
         files = [folder / row["file"] for row in rows]
+        for path in files:
+            if path.parent != folder or not path.is_file():
+                raise ValueError(f"{table} lists {path.name!r}, which is not a file in {folder}; sample again")
     else:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.name != "grid.png")
     if not files:
@@ -85,8 +88,6 @@ def _seed_ranges(rows: list[dict[str, str]]) -> str:
 
 
 def _read_film(path: Path, res: int) -> np.ndarray:
-    if not path.is_file():
-        raise ValueError(f"{path} is listed in samples.csv but is not there; sample again")
     try:
         pixels = to_square(load_film(path).pixels, res)
     except ValueError as error:

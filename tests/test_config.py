@@ -1,0 +1,72 @@
+"""Options: their checks, their order, and every shipped preset."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from thiscxr.config import AUTO, RESOLUTIONS, Config, load_config, preset_folder
+
+
+def test_every_preset_loads() -> None:
+    presets = sorted(preset_folder().glob("*.toml"))
+    assert {path.stem for path in presets} >= {"demo", "plain"}
+    for path in presets:
+        assert load_config(path) == load_config(Path(path.stem))
+        for line in path.read_text().splitlines():
+            assert line.startswith("#") or "#" in line, f"{path.name}: '{line}' does not say why"
+
+
+def test_order_is_default_file_set_flag(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("lr = 0.001\nbatch = 8\nseed = 5\n")
+    config = load_config(file, ("batch=16", "seed=6"), seed=7, kimg=None)
+    assert (config.lr, config.batch, config.seed, config.kimg) == (0.001, 16, 7, Config().kimg)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("learning_rate=1", "unknown option 'learning_rate'"),
+        ("r1_gama=1", "unknown option 'r1_gama' (did you mean 'r1_gamma'?)"),
+        ("lr=fast", "lr is 'fast', but must be float"),
+        ("batch=2.5", "batch is 2.5, but must be int"),
+        ("conditional=1", "conditional is 1, but must be bool"),
+        ("lr", "--set lr: expected key=value"),
+        ("res=100", "res is 100, but must be one of 32, 64, 128, 256, 512, 1024; the nearest is --res 128"),
+        ("batch=6", "batch is 6, but must be a multiple of 4"),
+        ("lr=0", "lr is 0.0, but must be above 0"),
+        ("lr=nan", "lr is nan, but must be above 0"),
+        ("minutes=-1", "minutes is -1.0, but must be 0 or more"),
+        ("condition_dropout=2", "condition_dropout is 2.0, but must be between 0 and 1"),
+        ("device=tpu", "device is 'tpu', but must be auto, cpu, cuda or mps"),
+    ],
+)
+def test_mistakes_are_named(setting: str, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        load_config(None, (setting,))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no config file or preset 'plan' \(did you mean 'plain'\?\)"):
+        load_config(Path("plan"))
+    (tmp_path / "x.toml").write_text("lr = = 3")
+    with pytest.raises(ValueError, match="is not a TOML file"):
+        load_config(tmp_path / "x.toml")
+
+
+def test_the_saved_config_is_the_config_with_nothing_left_open() -> None:
+    for res in RESOLUTIONS:
+        config = replace(Config(res=res).resolve("cpu", 2), pool_fingerprint="f")
+        assert AUTO not in asdict(config).values()
+        assert Config(**__import__("tomllib").loads(config.to_toml())) == config
+
+
+def test_the_fingerprint_forgets_only_what_may_change_between_calls() -> None:
+    config = Config().resolve("cpu", 2)
+    for change in ({"kimg": 5.0}, {"minutes": 5.0}, {"save_kimg": 5.0}, {"out": "x"}, {"data": "moved"}):
+        assert replace(config, **change).fingerprint == config.fingerprint
+    for change in ({"lr": 0.1}, {"seed": 1}, {"threads": 1}, {"device": "cuda"}, {"pool_fingerprint": "other"}, {"batch": 8}):
+        assert replace(config, **change).fingerprint != config.fingerprint
