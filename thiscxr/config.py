@@ -35,7 +35,7 @@ class Config:
     channel_base: int | str = AUTO  # channels at the full side = channel_base / res; auto: 1024 up to 128 px, then 8 channels at res
     channel_max: int = 128  # channels of the small blocks
     conditional: bool = True  # learn findings, view, sex, age and source where the pool knows them
-    condition_dropout: float = 0.5  # probability that a factor is hidden, in the half of the films whose factors are thinned
+    condition_dropout: float = 0.5  # share of the films of which some conditions are hidden; in a further tenth all are
     # How
     batch: int | str = AUTO  # films a step; auto: 32 up to 128 px, 16 at 256, 8 above
     lr: float = 0.003  # Adam step of both networks, before the correction for lazy R1
@@ -68,9 +68,9 @@ class Config:
         for name in ("minutes", "save_kimg", "ema_rampup", "seed", "phantom_seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
-        for name in ("condition_dropout", "augment_target"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be between 0 and 1")
+        for name, most in (("condition_dropout", 0.9), ("augment_target", 1)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be between 0 and {most}")
         if self.batch != AUTO and int(self.batch) % 4 and int(self.batch) > 4:
             raise ValueError(f"batch is {self.batch}, but must be a multiple of 4 (the group of the minibatch statistics) or less than 4")
         if self.device not in (AUTO, "cpu", "cuda", "mps"):

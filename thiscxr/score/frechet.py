@@ -53,7 +53,7 @@ class FrechetScore:
     n: int  # films a side
 
 
-def frechet_score(real: Array, patients: Array, fake: Array, *, n: int, splits: int = 5, groups: int = 10, seed: int = 0) -> FrechetScore:
+def frechet_score(real: Array, patients: Array, fake: Array, *, n: int, splits: int = 10, groups: int = 10, seed: int = 0) -> FrechetScore:
     """Return the distance of `fake` [m, d] from `real` [k, d], at `n` films a side, with the floor at the same `n`.
 
     Half of the real patients stand against the other half (floor) and against the synthetic films (value); both are means over `splits`
@@ -61,20 +61,21 @@ def frechet_score(real: Array, patients: Array, fake: Array, *, n: int, splits: 
     and synthetic films (Efron and Tibshirani 1993, chapter 11), which is unbiased where a percentile bootstrap of a Fréchet distance is
     not. Raises ValueError when there are not n films on each side.
     """
-    rng = np.random.Generator(np.random.Philox(key=seed))
+    # Two streams, so that the floor of a pool is the same whatever it is compared with.
+    real_rng, fake_rng = (np.random.Generator(np.random.Philox(key=[seed, stream])) for stream in (0, 1))
     values, floors, errors = [], [], []
     names = list(dict.fromkeys(patients))  # in order of appearance: the ids themselves differ from user to user
     if len(names) < 2 * groups or n < 2 * groups:
         raise ValueError(f"{len(names)} real patients and {n} films a side are too few for an interval; at least {2 * groups} are needed")
     for _ in range(splits):
-        rank = dict(zip(names, rng.permutation(len(names)), strict=True))
+        rank = dict(zip(names, real_rng.permutation(len(names)), strict=True))
         ranks = np.array([rank[name] for name in patients])
         sorted_rows = np.argsort(ranks, kind="stable")
         halves = _halve(sorted_rows, ranks, n)
         if halves is None or len(fake) < n:
             raise ValueError(f"{len(real)} real and {len(fake)} synthetic films do not give {n} films a side")
         a, b = (real[rows] for rows in halves)
-        some = fake[rng.permutation(len(fake))[:n]]
+        some = fake[fake_rng.permutation(len(fake))[:n]]
         floors.append(_distance(a, b))
         values.extend([_distance(a, some), _distance(b, some)])
         for half, rows in zip((a, b), halves, strict=True):

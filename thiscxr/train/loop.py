@@ -186,14 +186,17 @@ class Training:
 def thin(c: Tensor, vocabulary: Vocabulary, dropout: float, rng: torch.Generator) -> Tensor:
     """Return condition vectors [N, c_dim] with factors hidden at random, so that any subset can be asked for later.
 
-    One film in ten knows nothing, four in ten know all that their collection knows, and in the rest each factor is hidden with
-    probability `dropout`.
+    One film in ten knows nothing and a share `dropout` is thinned: each film by a rate of its own, and in every second one all findings are
+    hidden together, since "a PA film" without a word on findings is what people ask for most. The rest keep all that they know.
     """
     if c.shape[1] == 0:
         return c
-    keep = torch.rand(len(c), len(vocabulary.factors), generator=rng) >= dropout
-    fate = torch.rand(len(c), 1, generator=rng)
-    keep = (keep & (fate >= 0.1)) | (fate >= 0.6)
+    n, factors = len(c), len(vocabulary.factors)
+    keep = torch.rand(n, factors, generator=rng) < torch.rand(n, 1, generator=rng)
+    findings = torch.arange(factors) < len(vocabulary.findings)
+    keep &= ~(findings & (torch.rand(n, 1, generator=rng) < 0.5))
+    fate = torch.rand(n, 1, generator=rng)
+    keep = (keep & (fate >= 0.1)) | (fate >= 0.1 + dropout)
     widths = torch.tensor([part.stop - part.start for part in vocabulary.factors])
     return c * keep.repeat_interleave(widths, dim=1)
 

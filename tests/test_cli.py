@@ -1,0 +1,165 @@
+"""The command line as a user meets it: one clear line and the right exit code for every mistake, and no traceback."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thiscxr import cli
+from thiscxr.data.pixels import save_png
+from thiscxr.data.pool import Pool
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = sorted(cli.group.commands)
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr of a command, in this process."""
+    argv, code = sys.argv, 0
+    sys.argv = ["thiscxr", *map(str, args)]
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = argv
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def noisy(res: int = 64, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (res, res)).astype(np.uint8)
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for i in range(20):
+        save_png(folder / f"{i:02d}.png", noisy(seed=i))
+    return folder
+
+
+def test_help_answers_without_torch() -> None:
+    code = "import sys; from thiscxr import cli; sys.argv = ['thiscxr', '--help']\ncli.main()\nassert 'torch' not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "not for diagnosis" in result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    if command != "classify":
+        assert re.search(r"Example: (thiscxr|python train_gan.py) ?", out)
+
+
+def test_the_training_script_is_the_train_command() -> None:
+    result = subprocess.run([sys.executable, "train_gan.py", "--dry-run", "--res", "256"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "res = 256" in result.stdout
+    assert '"auto"' not in result.stdout.replace('pool_fingerprint = "auto"', "")
+
+
+MISTAKES: dict[str, tuple[str, int, str]] = {
+    "res 100": ("train --res 100", 1, r"res is 100, but must be one of .*the nearest is --res 128"),
+    "unknown option": ("train --set learning_rat=1", 1, r"unknown option 'learning_rat'"),
+    "unknown flag": ("train --resolution 64", 2, r"No such option.*--resolution"),
+    "missing config": ("train --config plian", 1, r"no config file or preset 'plian' \(did you mean 'plain'\?\)"),
+    "missing pool": ("train --data {tmp}/none", 1, r"none"),
+    "empty pool": ("train --data {tmp}/empty", 1, r"empty"),
+    "missing folder": ("prepare {tmp}/pool --folder {tmp}/none --res 64", 1, r"none"),
+    "empty folder": ("prepare {tmp}/pool --folder {tmp}/empty --res 64", 1, r"empty"),
+    "no labels": ("prepare {tmp}/pool --nih {tmp}/films --res 64", 1, r"Data_Entry_2017"),
+    "label table without columns": ("prepare {tmp}/pool --nih {tmp}/headless --res 64", 1, r"Data_Entry_2017_v2020.csv.*Patient ID"),
+    "no collection": ("prepare {tmp}/pool --res 64", 2, r"no collection given"),
+    "prepare res 100": ("prepare {tmp}/pool --folder {tmp}/films --res 100", 1, r"100.*128"),
+    "films too small": ("prepare {tmp}/pool --folder {tmp}/films --res 128", 1, r"20"),
+    "unknown model": ("sample --model nih-46 --out {tmp}/s", 1, r"no file, run folder or bundled generator 'nih-46'"),
+    "not a network": ("sample --model {tmp}/films/00.png --out {tmp}/s", 1, r"is not a safetensors file"),
+    "seeds disagree": ("sample -n 5 --seeds 0-3 --out {tmp}/s", 2, r"-n 5 does not agree with --seeds 0-3"),
+    "bad seeds": ("sample --seeds x --out {tmp}/s", 1, r"'x' is not a seed"),
+    "score without pool": ("score --real {tmp}/none --fake {tmp}/films", 1, r"none"),
+    "unknown extractor": ("score --real {pool} --fake {tmp}/films --extractor incption", 1, r"no file, run folder or bundled reader 'incption'"),
+    "site without samples": ("site --samples {tmp}/films --out {tmp}/site", 1, r"samples.csv"),
+    "serve nothing": ("serve {tmp}/empty", 1, r"index.html"),
+    "verify nothing": ("verify {tmp}/empty", 1, r"empty"),
+    "describe nothing": ("describe", 2, r"give either a pool or collections"),
+    "phantom layout": ("phantom {tmp}/p --layout nhi", 1, r"nhi.*did you mean 'nih'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_get_one_line_and_leave_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, films: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "headless").mkdir()
+    (tmp_path / "headless" / "Data_Entry_2017_v2020.csv").write_text("Image Index,Finding Labels\n0.png,Mass\n")
+    save_png(tmp_path / "headless" / "0.png", noisy())
+    before = sorted(tmp_path.rglob("*"))
+    command, expected_code, message = MISTAKES[name]
+    code, out, err = run(capsys, *command.format(tmp=tmp_path, pool=pool.path).split())
+    assert code == expected_code, err
+    assert out == ""
+    assert re.search(message, err), err
+    assert "Traceback" not in err
+    if code == 1:
+        assert len([line for line in err.splitlines() if line.startswith("error:")]) == 1
+    assert sorted(tmp_path.rglob("*")) == before, "nothing half-written may be left behind"
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = run(capsys, "verify", tmp_path, "--debug")
+    assert code == 1
+    assert "Traceback" in err
+
+
+def test_single_bad_films_are_rejected_and_the_rest_goes_on(capsys: pytest.CaptureFixture[str], tmp_path: Path, films: Path) -> None:
+    whole = (films / "00.png").read_bytes()
+    (films / "00.png").write_bytes(whole[: len(whole) // 2])
+    (films / "01.png").write_text("this is not a film")
+    code, out, err = run(capsys, "prepare", tmp_path / "pool", "--folder", films, "--res", 64)
+    assert code == 0, err
+    with open(tmp_path / "pool" / "rejected.csv", newline="") as file:
+        assert len(list(csv.reader(file))) == 3
+    assert Pool.open(tmp_path / "pool").num_films == 18
+    assert run(capsys, "verify", tmp_path / "pool")[0] == 0
+    code, out, _ = run(capsys, "describe", tmp_path / "pool", "--json")
+    assert code == 0
+    assert json.loads(out)
+
+
+def test_a_flipped_byte_is_found(capsys: pytest.CaptureFixture[str], tmp_path: Path, films: Path) -> None:
+    run(capsys, "prepare", tmp_path / "pool", "--folder", films, "--res", 64)
+    shard = tmp_path / "pool" / "pixels-00000.npy"
+    data = bytearray(shard.read_bytes())
+    data[-100] ^= 1
+    shard.write_bytes(data)
+    code, _, err = run(capsys, "verify", tmp_path / "pool")
+    assert code == 1
+    assert "problem" in err
+
+
+def test_a_pool_of_another_resolution_is_refused_by_train(capsys: pytest.CaptureFixture[str], tmp_path: Path, pool: Pool) -> None:
+    code, _, err = run(capsys, "train", "--data", pool.path, "--res", 64, "--out", tmp_path / "runs")
+    assert code == 1
+    assert "holds films of 32 px, but --res is 64" in err
+
+
+def test_doctor_and_models(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "doctor")
+    assert code == 0
+    facts = json.loads(out)
+    assert facts["weights"]
+    assert all(state.startswith("whole") for state in facts["weights"].values()), facts["weights"]
+    code, out, _ = run(capsys, "models")
+    assert code == 0
+    assert {line.split()[0] for line in out.splitlines()} == set(facts["weights"])

@@ -1,0 +1,63 @@
+"""Put a trained network or reader among the bundled weights: half precision, hash, one-line summary, list of the training films.
+
+    python tools/bundle_weights.py nih-64 runs/00000-nih-64-64/network-latest.safetensors --summary "64 px, …"
+    python tools/bundle_weights.py thiscxr64 reader.safetensors --summary "reader, …"
+    python tools/bundle_weights.py --films nih-64 NIH_FOLDER
+"""
+
+import argparse
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from thiscxr.data.ids import patient_split
+from thiscxr.data.sources.nih import read_labels
+from thiscxr.files import atomic_path, sha256_file
+from thiscxr.train.reader import load_reader, save_reader
+from thiscxr.train.runs import WEIGHTS, load_network, save_network
+
+
+def bundle(name: str, source: Path, summary: str) -> None:
+    """Write WEIGHTS/name.safetensors in half precision and its line in weights.json."""
+    path = WEIGHTS / f"{name}.safetensors"
+    try:
+        generator, info = load_network(source)
+        kind = "generator"
+        save_network(path, generator, replace(info, name=name), torch.float16)
+    except ValueError:
+        reader, facts = load_reader(source)
+        kind = "reader"
+        pool = SimpleNamespace(fingerprint=facts["pool_fingerprint"], meta={"sources": facts["sources"]})
+        save_reader(path, reader, pool, facts["judged"], torch.float16)  # type: ignore[arg-type]
+    table = json.loads((WEIGHTS / "weights.json").read_text())
+    table[name] = {"file": path.name, "sha256": sha256_file(path), "kind": kind, "summary": summary}
+    with atomic_path(WEIGHTS / "weights.json") as part:
+        part.write_text(json.dumps(table, indent=2, sort_keys=True) + "\n")
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {kind}")
+
+
+def list_films(name: str, root: Path) -> None:
+    """Write the file names of the NIH films in `root` and the split that each fell into."""
+    films = sorted(read_labels(root), key=lambda film: film.file)
+    with atomic_path(WEIGHTS / f"{name}-films.csv") as part, open(part, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("file", "split"))
+        table.writerows((film.file, film.split or patient_split("nih", film.patient)) for film in films)
+    print(f"{WEIGHTS / f'{name}-films.csv'}: {len(films)} films")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--summary", default="")
+    parser.add_argument("--films", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.films:
+        list_films(arguments.name, arguments.source)
+    else:
+        bundle(arguments.name, arguments.source, arguments.summary)
