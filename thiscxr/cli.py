@@ -9,12 +9,16 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import thiscxr
+
+if TYPE_CHECKING:
+    from thiscxr.config import Config
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -195,36 +199,38 @@ def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool
 
     Example: python train_gan.py --data pool --res 64 --minutes 60
     """
-    from thiscxr.config import load_config
-
-    config = load_config(file, settings, **flags)
-    if config.data and flags["res"] is None and not any(setting.startswith("res=") for setting in settings):
-        from thiscxr.data.pool import Pool
-
-        config = load_config(file, settings, **{**flags, "res": Pool.open(Path(config.data)).resolution})
     import torch
 
-    threads = config.threads if config.threads != "auto" else torch.get_num_threads()
-    config = config.resolve(resolve_device(config.device), int(threads))
-    click.echo(config.to_toml(), err=not dry_run, nl=False)
-    if dry_run:
-        return
+    from thiscxr.config import load_config
     from thiscxr.data.pool import Pool
+
+    config = load_config(file, settings, **flags)
+    pool = Pool.open(Path(config.data)) if config.data else None
+    if pool and flags["res"] is None and not any(setting.startswith("res=") for setting in settings):
+        config = replace(config, res=pool.resolution)
+    config = config.resolve(resolve_device(config.device), torch.get_num_threads())
+    if pool is None and not dry_run:
+        pool = Pool.open(phantom_pool(config))
+    if pool is not None:
+        config = replace(config, pool_fingerprint=pool.fingerprint)
+    click.echo(config.to_toml(), err=not dry_run, nl=False)
+    if dry_run or pool is None:
+        return
     from thiscxr.train.loop import train as run_training
 
-    name = Path(config.data).name if config.data else "phantom"
-    pool = Pool.open(Path(config.data) if config.data else phantom_pool(config))
+    name = Path(config.data).resolve().name if config.data else "phantom"
     click.echo(run_training(config, pool, name, new))
 
 
-def phantom_pool(config: Any) -> Path:
+def phantom_pool(config: "Config") -> Path:
     """Return the phantom pool of a config, made in the cache when it is not there yet."""
     from thiscxr.data.layouts import write_layout
 
-    path = cache_folder() / f"phantom-{config.res}-{config.phantom_films}-{config.phantom_seed}-{thiscxr.__version__}"
+    films = int(config.phantom_films)
+    path = cache_folder() / f"phantom-{config.res}-{films}-{config.phantom_seed}-{thiscxr.__version__}"
     if not (path / "pool.json").is_file():
-        logging.getLogger("thiscxr").info("making %d phantom films of %d px in %s", config.phantom_films, config.res, path)
-        write_layout(path, "pool", config.phantom_films, config.res, config.phantom_seed)
+        logging.getLogger("thiscxr").info("making %d phantom films of %d px in %s", films, config.res, path)
+        write_layout(path, "pool", films, config.res, config.phantom_seed)
     return path
 
 

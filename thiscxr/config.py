@@ -53,7 +53,7 @@ class Config:
     minutes: float = 0.0  # stop this call cleanly after that time; 0: no limit
     save_kimg: float = 0.0  # thousand films between saved states; 0: about every five minutes
     # The phantom pool, when there is no other
-    phantom_films: int = 2000
+    phantom_films: int | str = AUTO  # auto: 2000 up to 64 px, then as many as are drawn in a minute or two
     phantom_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -85,6 +85,7 @@ class Config:
             "r1_gamma": 0.5 * (res / 64) ** 2,
             "device": device,
             "threads": threads,
+            "phantom_films": {128: 1000, 256: 500, 512: 200, 1024: 100}.get(res, 2000),
         }
         return replace(self, **{name: value for name, value in auto.items() if getattr(self, name) == AUTO})
 

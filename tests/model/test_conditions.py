@@ -78,7 +78,7 @@ def test_every_row_of_the_joint_table_stands_for_enough_patients(films: list[tup
         for patient, condition in films:
             same = all(row[name] is None or row[name] == getattr(condition, name) for name in ("view", "sex", "source"))
             in_bin = row["age_bin"] is None or (condition.age_years is not None and condition.age_years // 10 * 10 == row["age_bin"])
-            if same and in_bin and (not row["present"] and not row["absent"] or row["present"] == condition.present):
+            if same and in_bin and ((not row["present"] and not row["absent"]) or row["present"] == condition.present):
                 matching.add(patient)
         assert len(matching) >= MIN_PATIENTS
 

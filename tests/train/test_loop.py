@@ -169,7 +169,7 @@ def test_losses_are_the_recorded_ones(pool: Pool, tmp_path: Path) -> None:
 
 
 def command(pool: Pool, out: Path, *more: str) -> list[str]:
-    settings = "z_dim=16 w_dim=16 mapping_layers=2 channel_base=128 channel_max=16 batch=8 threads=1 augment_kimg=1".split()
+    settings = ["z_dim=16", "w_dim=16", "mapping_layers=2", "channel_base=128", "channel_max=16", "batch=8", "threads=1", "augment_kimg=1"]
     flags = [flag for setting in settings for flag in ("--set", setting)]
     return [sys.executable, "train_gan.py", "--data", str(pool.path), "--out", str(out), "--device", "cpu", *flags, *more]
 

@@ -193,12 +193,16 @@ def _bullae(body: Body, s: float, r: np.random.Generator) -> None:
 
 
 def _fracture(body: Body, s: float, r: np.random.Generator) -> None:
-    """Break neighbouring ribs behind the side, and in four patients of five the clavicle: the outer part drops, turns and leaves a gap."""
+    """Break neighbouring ribs in a row behind the side, with callus about the gaps, and in four patients of five the clavicle."""
     side = body.patient.sign("Fracture")
-    first = int(r.integers(4, 7))
+    first, row = int(r.integers(4, 7)), int(r.integers(5, 8))
     for number in range(first, first + 2 + round(3 * s)):
-        drop = (1.0 + 1.0 * s) * r.uniform(0.8, 1.2)
-        body.ribs[(side, number)] = _broken(body.ribs[(side, number)], int(r.integers(3, 7)), side, drop, 4.0)
+        drop = (1.0 + 0.8 * s) * r.uniform(0.8, 1.2)
+        line, at = body.ribs[(side, number)], row + int(r.integers(-1, 1))
+        body.ribs[(side, number)] = _broken(line, at, side, drop, 4.0)
+        size = 0.55 + 0.35 * s
+        for end, sink in ((line[at - 1], 0.1), (line[at], 0.85)):
+            body.solids.append(_ball(end - np.array([0, sink * drop, 0]), (1.15 * size, 0.95 * size, 1.15 * size), 0.16))
     if r.random() < 0.8:
         body.clavicles[side] = _broken(body.clavicles[side], int(r.integers(5, 8)), side, 1.0 + 1.3 * s, 9.0)
 

@@ -224,7 +224,8 @@ class Stop:
 def train(config: Config, pool: Pool, name: str, new: bool = False) -> Path:
     """Train until `kimg`, `minutes` or a signal, and return the run folder; the same call again goes on exactly where this one stopped.
 
-    `config` must be resolved; `name` goes into the folder's name. Raises ValueError for a pool that does not fit the config.
+    `config` must be resolved; `name` goes into the folder's name. Raises ValueError for a pool that does not fit the config, and for a
+    run folder that another process holds.
     """
     if pool.resolution != config.res:
         raise ValueError(f"{pool.path} holds films of {pool.resolution} px, but --res is {config.res}; prepare a pool at {config.res} px")
