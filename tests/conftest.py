@@ -43,9 +43,9 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     with PoolWriter(path, 32, 8, {"discs": terms}, b"key") as writer:
         for i in range(240):
             effusion = i % 4 < 2
-            record = FilmRecord(
-                film=str(i), file=str(i), patient=str(i // 2), study=str(i // 2), view="PA" if i % 2 else "AP", sex="F" if i % 6 < 2 else "M",
-                age_years=30.0 + i % 40, findings={"Effusion": POSITIVE if effusion else NEGATIVE},
-            )  # fmt: skip
+            patient = str(i // 2)
+            findings = {"Effusion": POSITIVE if effusion else NEGATIVE}
+            view, sex = "PA" if i % 2 else "AP", "F" if i % 6 < 2 else "M"
+            record = FilmRecord(str(i), str(i), patient, patient, view, sex, 30.0 + i % 40, findings)
             writer.add("discs", record, blob(i, 32, effusion), (32, 32, 8))
     return Pool.open(path)

@@ -26,7 +26,7 @@ def test_shapes_at_every_resolution(res: int, c_dim: int) -> None:
 
 def grouped(conv: ModulatedConv, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """Per-film weights and one grouped convolution: the form of the paper, which does not export with a free batch size."""
-    n, fan_in, h, side = x.shape
+    n = x.shape[0]
     weight = conv.weight * conv.gain * conv.style(w)[:, None, :, None, None]  # Eq. 1
     if conv.demodulate:
         weight = weight * (weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()  # Eq. 3
@@ -63,7 +63,7 @@ def test_truncation_zero_is_the_mean_film_and_one_changes_nothing() -> None:
     config = GeneratorConfig(32, 0, channel_base=64, channel_max=8)
     generator = Generator(config)
     generator.w_mean.normal_()
-    z, c, noises = inputs(config, 3)
+    z, c, _ = inputs(config, 3)
     ws = generator.styles(z, c, 0.0)
     torch.testing.assert_close(ws, generator.w_mean.expand_as(ws))
     torch.testing.assert_close(generator.styles(z, c, 1.0)[:, 0], generator.mapping(z, c))

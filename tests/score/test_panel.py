@@ -103,9 +103,9 @@ def test_what_cannot_be_scored_is_named(pool: Pool, extractor: Extractor, tmp_pa
     hostile = folder(tmp_path / "hostile", pool.read(pool.indices("all")[:2]), [{"file": "../listed/seed-00000000.png", "seed": "0"}])
     with pytest.raises(ValueError, match="which is not a file in"):
         score(pool, hostile, extractor)
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "samples.csv").write_text("name\n")
     with pytest.raises(ValueError, match="lists no films"):
-        (tmp_path / "bare").mkdir()
-        (tmp_path / "bare" / "samples.csv").write_text("name\n")
         panel.open_fakes(str(tmp_path / "bare"), 32, 64, 1.0, "cpu")
 
 
