@@ -331,7 +331,7 @@ def classify_eval(data: Path, model: str, split: str, device: str) -> None:
 @click.option("--real", type=FOLDER, required=True, metavar="POOL")
 @click.option("--fake", required=True, metavar="DIR|MODEL", help="A folder of films, or FILE, NAME or RUN to sample from.")
 @click.option("--extractor", default="thiscxr64", show_default=True, help="A bundled reader or a .safetensors file.")
-@click.option("-n", "count", type=click.IntRange(2), default=2048, show_default=True, help="Samples, when --fake is a model.")
+@click.option("-n", "count", type=click.IntRange(2), default=2048, show_default=True, help="Samples at most, when --fake is a model.")
 @click.option("--truncation", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="When --fake is a model.")
 @click.option("--split", type=click.Choice(["all", "holdout", "train"]), default="all", show_default=True, help="Of the real films.")
 @click.option("--allow-small", is_flag=True, help="Fewer films than feature dimensions: the key then says so.")
@@ -349,6 +349,7 @@ def score(real: Path, fake: str, extractor: str, count: int, out: Path | None, a
 
     device = resolve_device(device)
     pool = Pool.open(real)
+    count = max(2, min(count, panel.films_a_side(pool, options["split"])))  # more samples than real films a side would not be used
     fakes = panel.open_fakes(fake, pool.resolution, count, options.pop("truncation"), device)
     records = panel.score(pool, fakes, load_extractor(extractor, device), **options)
     if out is not None:

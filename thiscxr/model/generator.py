@@ -64,8 +64,8 @@ class MappingNetwork(nn.Module):
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         x = normalize_second_moment(z)
         if self.embed is not None:
-            # Not normalised, unlike z: the fewer factors are known, the nearer to the middle. Scaled up to unit length, a film of which only
-            # the view is asked would lie where no fully described film ever was, and come out grey.
+            # Not normalised, unlike z: the fewer factors are known, the nearer to the middle. Scaled up to unit length, a film asked for
+            # its view alone would lie where no fully described film ever was, and come out grey.
             x = torch.cat([x, self.embed(c)], dim=1)
         for layer in self.layers:
             x = activate(layer(x))

@@ -100,5 +100,3 @@ def sample_films(
 def to_pixels(images: torch.Tensor) -> np.ndarray:
     """Return uint8 [N, H, W] of images float32 [N, 1, H, W]; values outside [-1, 1] are clipped."""
     return ((images[:, 0].float() * 127.5 + 127.5).round().clamp(0, 255)).to(torch.uint8).cpu().numpy()
-
-

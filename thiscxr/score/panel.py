@@ -95,6 +95,13 @@ def _read_film(path: Path, res: int) -> np.ndarray:
     return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
 
 
+def films_a_side(real: Pool, split: str) -> int:
+    """Return how many real films there are for each side of the floor: half of them, less what keeps a patient on one side."""
+    patients = real.column("patient")[real.indices(split)]
+    most = int(np.unique(patients, return_counts=True)[1].max()) if len(patients) else 0
+    return (len(patients) - most) // 2
+
+
 def score(
     real: Pool, fakes: FakeFilms, extractor: Extractor, split: str = "all", seed: int = 0, allow_small: bool = False
 ) -> list[dict[str, Any]]:
@@ -105,8 +112,7 @@ def score(
     started = time.monotonic()
     indices = real.indices(split)
     patients = real.column("patient")[indices]
-    most = int(np.unique(patients, return_counts=True)[1].max()) if len(indices) else 0
-    n = min((len(indices) - most) // 2, fakes.count)  # one patient's films never stand on both sides of the floor
+    n = min(films_a_side(real, split), fakes.count)
     if n <= extractor.dim and not allow_small:
         raise ValueError(
             f"{len(indices)} real films (split {split}) and {fakes.count} synthetic films give {n} a side, not more than the "

@@ -225,4 +225,3 @@ def run_lock(run: Path) -> Iterator[None]:
         except OSError:
             raise ValueError(f"{run} is being trained by another process; stop it, or start another run with --new") from None
         yield
-

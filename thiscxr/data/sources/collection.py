@@ -44,9 +44,11 @@ def read_table(path: Path, required: Sequence[str | tuple[str, ...]]) -> Iterato
     Raises ValueError when a required column is missing, a row ends before it, or the file is not UTF-8 text.
     """
     try:
-        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") if path.suffix == ".gz" else open(
-            path, encoding="utf-8-sig", newline=""
-        ) as file:
+        with (
+            gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+            if path.suffix == ".gz"
+            else open(path, encoding="utf-8-sig", newline="") as file
+        ):
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
             needed = []

@@ -37,7 +37,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             except json.JSONDecodeError as error:
                 raise ValueError(f"{path} line {line} is not JSON ({error})") from error
             if not isinstance(row, dict) or "file_name" not in row:
-                raise ValueError(f"{path} line {line} has no 'file_name'; expected an object such as {{\"file_name\": \"a.png\"}}")
+                raise ValueError(f'{path} line {line} has no \'file_name\'; expected an object such as {{"file_name": "a.png"}}')
             yield line, {name: "" if value is None else str(value).strip() for name, value in row.items()}
 
 
