@@ -3,6 +3,7 @@
 Heavy imports are inside the commands, so that `thiscxr --help` answers at once. stdout carries results, stderr carries chatter.
 """
 
+import errno
 import json
 import logging
 import os
@@ -40,7 +41,8 @@ def main(*command: str) -> None:
         if debug:
             traceback.print_exc()
         elif isinstance(error, ValueError | OSError | FloatingPointError):
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            advice = "; free some space and run the same command again" if getattr(error, "errno", None) == errno.ENOSPC else ""
+            print(f"error: {' '.join(str(error).split())}{advice}", file=sys.stderr)
         else:
             print(f"error: {type(error).__name__}: {error} (a fault of thiscxr: please report it, with --debug)", file=sys.stderr)
         sys.exit(1)

@@ -23,7 +23,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        with open(part, "rb") as file:
+        with open(part, "r+b") as file:
             os.fsync(file.fileno())  # the rename must not reach the disk before the bytes do
         os.replace(part, path)
     finally:

@@ -209,6 +209,26 @@ def test_kill_9_in_the_middle_then_the_same_command_gives_the_uninterrupted_run(
     assert not list(b.glob(".*.part")) or runs.load_state(b)["images_seen"] == 6000
 
 
+def test_a_full_disk_is_one_line_and_the_last_state_stays(pool: Pool, tmp_path: Path) -> None:
+    # A limit on the size of files stands in for a full disk: the state (over 300 kB) does not fit, the small files do.
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200000, 200000)); from thiscxr import cli; cli.main('train')"
+    )
+    first = subprocess.run(command(pool, tmp_path, "--kimg", "0.016"), cwd=ROOT, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    again = [sys.executable, "-c", code, *command(pool, tmp_path, "--kimg", "0.032")[2:]]
+    result = subprocess.run(again, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "could not be written, is the disk full?" in result.stderr
+    (run,) = tmp_path.iterdir()
+    assert not list(run.glob(".*.part"))
+    state = runs.load_state(run)
+    assert state is not None
+    assert state["images_seen"] == 16
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_stops_cleanly(pool: Pool, tmp_path: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(command(pool, tmp_path, "--kimg", "1000"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -3,7 +3,6 @@
 Unknown labels (-1, -2, -3) are masked: they neither teach nor count. Films of held-out patients are never trained on.
 """
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from scipy.stats import rankdata
 from torch import Tensor
 from tqdm import tqdm
@@ -21,12 +19,11 @@ import thiscxr
 from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.data.pixels import pixels_to_images
 from thiscxr.data.pool import Pool
-from thiscxr.files import atomic_path
 from thiscxr.model.classifier import Reader, ReaderConfig
 from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, Vocabulary
 from thiscxr.train.augment import AugmentRanges, augment
 from thiscxr.train.conditions import learnable_vocabulary
-from thiscxr.train.runs import read_safetensors
+from thiscxr.train.runs import read_safetensors, write_safetensors
 
 READER_FORMAT = 1
 RANGES = AugmentRanges(turn_degrees=4.0, shift=0.04, patch=0.25)
@@ -161,9 +158,7 @@ def save_reader(path: Path, reader: Reader, pool: Pool, judged: dict[str, Any], 
         name: (tensor.to("cpu", dtype) if tensor.is_floating_point() else tensor.cpu()).contiguous()
         for name, tensor in reader.state_dict().items()
     }
-    with atomic_path(path) as part:
-        save_file(tensors, part, metadata={"thiscxr": json.dumps(metadata, sort_keys=True)})
-        part.chmod(0o644)  # safetensors makes files that only their owner can read
+    write_safetensors(path, tensors, metadata)
 
 
 def load_reader(path: Path) -> tuple[Reader, dict[str, Any]]:

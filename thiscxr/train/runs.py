@@ -56,8 +56,16 @@ class NetworkInfo:
 def save_network(path: Path, generator: Generator, info: NetworkInfo, dtype: torch.dtype = torch.float32) -> None:
     """Write a network file: every tensor in `dtype`, the metadata as one JSON string."""
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in generator.state_dict().items()}
+    write_safetensors(path, tensors, info.to_json())
+
+
+def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors and JSON metadata as one of our safetensors files. Raises OSError when that fails, as on a full disk."""
     with atomic_path(path) as part:
-        save_file(tensors, part, metadata={"thiscxr": json.dumps(info.to_json(), sort_keys=True)})
+        try:
+            save_file(tensors, part, metadata={"thiscxr": json.dumps(metadata, sort_keys=True)})
+        except SafetensorError as error:
+            raise OSError(f"{path} could not be written: {error}") from None
         part.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
@@ -140,7 +148,10 @@ def save_state(run: Path, state: dict[str, Any]) -> None:
     """Write state-latest.pt, keeping the one before as state-previous.pt; at every moment at least one of them is whole."""
     latest, previous = run / "state-latest.pt", run / "state-previous.pt"
     with atomic_path(latest) as part:
-        torch.save({"format_version": STATE_FORMAT, **state}, part)
+        try:
+            torch.save({"format_version": STATE_FORMAT, **state}, part)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(f"{latest} could not be written, is the disk full? ({str(error).splitlines()[0]})") from None
         if latest.exists():
             os.replace(latest, previous)
 
