@@ -294,3 +294,14 @@ def test_colours_can_be_read() -> None:
     for ink in ("text", "quiet", "link", "warning"):
         for ground in ("ground", "raised"):
             assert (luminance(colours[ink]) + 0.05) / (luminance(colours[ground]) + 0.05) >= 4.5
+
+
+def test_long_lists_of_absent_findings_are_counted_and_no_finding_is_not_denied() -> None:
+    from thiscxr.gallery.samples import Film
+    from thiscxr.gallery.site import asked
+
+    blank = dict.fromkeys(Film.__dataclass_fields__, "")
+    film = Film(**{**blank, "view": "PA", "age_years": None, "findings": ("Mass",), "no_findings": ("No Finding", "Edema")})
+    assert asked(film) == "PA view, mass; without edema"
+    film = Film(**{**blank, "view": "PA", "age_years": None, "findings": (), "no_findings": tuple("ABCDE")})
+    assert asked(film) == "PA view; without 5 other findings"

@@ -69,7 +69,7 @@ def words(name: str) -> str:
 
 
 def asked(film: Film) -> str:
-    """Say what the network was asked for: "PA view, female, 70 years, effusion; without mass"; empty when nothing was asked."""
+    """Say what the network was asked for: "PA view, female, 70 years, effusion; without mass". Empty when nothing was asked."""
     parts = []
     if film.view:
         parts.append("view unknown" if film.view == "unknown" else f"{film.view.replace('_', ' ')} view")
@@ -81,8 +81,10 @@ def asked(film: Film) -> str:
     if film.source:
         parts.append(f"in the manner of {film.source}")
     text = ", ".join(parts)
-    if film.no_findings:
-        text += ("; " if text else "") + "without " + ", ".join(words(finding) for finding in film.no_findings)
+    absent = [words(finding) for finding in film.no_findings if finding != "No Finding"]  # "without no finding" says nothing
+    if absent:
+        listed = ", ".join(absent) if len(absent) <= 4 else f"{len(absent)} other findings"
+        text += ("; " if text else "") + f"without {listed}"
     return text
 
 
