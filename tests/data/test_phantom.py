@@ -14,6 +14,8 @@ from thiscxr.data.phantom import (
     draw_patient,
     render,
 )
+from thiscxr.data.phantom_anatomy import build_body
+from thiscxr.data.phantom_project import aim
 from thiscxr.data.phantom_rays import Capsule, Ellipsoid, Loft, Rays, capsule_span, covered_length, ellipsoid_span, loft_span
 from thiscxr.data.phantom_tubes import Tubes
 
@@ -211,6 +213,28 @@ def test_heart_size_agrees_between_views():
 def test_the_ratio_is_not_read_on_a_lateral_film():
     with pytest.raises(ValueError, match="lateral"):
         cardiothoracic_ratio(film(0, "lateral", res=32))
+
+
+@pytest.mark.parametrize("view", ["PA", "AP_supine"])
+def test_no_air_shows_between_heart_and_diaphragm(view):
+    for seed in range(6):
+        made = film(seed, view, res=256)
+        columns = np.flatnonzero(made.heart.sum(0) > 0.4 * made.heart.sum(0).max())  # the tips of the heart overhang lung
+        for column in columns:
+            below = np.flatnonzero(made.heart[:, column])[-1] + 1
+            assert not made.lungs[below:, column].any(), (seed, column)
+
+
+@pytest.mark.parametrize("view", PHANTOM_VIEWS)
+def test_a_turned_patient_shifts_front_against_back_about_the_midline(view):
+    body = build_body(draw_patient(0, severities={}), view)
+    straight, turned = (aim(body, view, 64, 40.0, (0.0, 0.0), turn) for turn in (0.0, 3.0))
+    points = np.zeros((3, 3))
+    points[:, straight.main] = [-6.0, 0.0, 6.0]
+    moved = turned.project(points)[0] - straight.project(points)[0] - (turned.cols - straight.cols).mean()
+    assert moved[1] == pytest.approx(0, abs=1e-9)
+    assert moved[0] * moved[2] < 0
+    assert abs(moved[2] - moved[0]) == pytest.approx(12 * np.tan(np.deg2rad(3)), rel=0.25)
 
 
 # ------------------------------------------------------------------ findings where they belong

@@ -56,7 +56,7 @@ class PhantomFilm:
 
 
 def render(patient: Patient, view: str, res: int, *, site: str, noise_seed: int | None = None) -> PhantomFilm:
-    """Film a patient. `noise_seed` (default: the patient's own) draws quantum noise, centring and the place of the marker.
+    """Film a patient. `noise_seed` (default: the patient's own) draws quantum noise, centring, turning and the place of the marker.
 
     Raises ValueError for a view, a site or a resolution that there is not.
     """
@@ -77,11 +77,12 @@ def render(patient: Patient, view: str, res: int, *, site: str, noise_seed: int 
     add_airways(body)
     add_findings(body)
     add_vessels(body)
-    lay_bones(body)
+    lay_bones(body, view)
     fine = max(res, FINEST_GRID)
     shift = (float(placing.normal(0, 0.7)), float(placing.normal(0, 0.7)))
     field = profile.field * (1.06 if view.startswith("AP") else 1.0) * float(placing.uniform(0.97, 1.06))
-    rays = aim(body, view, fine, field, shift)
+    turn_deg = float(np.clip(placing.normal(0, 2.2 if view.startswith("AP") else 1.5), -5, 5))
+    rays = aim(body, view, fine, field, shift, turn_deg)
     shadow = cast(body, rays)
     lung_level, body_level = _exposure(patient, view) + placing.normal(0, 0.05, 2)
     grey = expose(shadow.attenuation, rays, profile, lung_level, body_level, view.startswith("AP"), noise)

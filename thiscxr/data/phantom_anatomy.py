@@ -7,6 +7,7 @@ Origin: midline, about mid-thorax. Densities are in 1/cm relative to what surrou
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.interpolate import PchipInterpolator
 
 from thiscxr.data.phantom_body import Patient
@@ -120,33 +121,34 @@ def build_body(p: Patient, view: str) -> Body:
         lungs[side] = Lung(side, cage, cage, LUNG - 0.03 * emphysema + 0.012 * supine, dome)
     torso = _torso(p)
     spine = _spine_line(p)
-    mediastinum = _mediastinum(p, spine, supine)
     heart = _heart(p, (dome_right + dome_left) / 2, supine)
-    body = Body(p, supine, torso, lungs, heart, _great_vessels(p, heart[1]), mediastinum, spine=spine)
+    knob, descending, *others = _great_vessels(p, heart[1])
+    mediastinum = _mediastinum(p, spine, supine, [*heart, knob, *others], (dome_right, dome_left))
+    body = Body(p, supine, torso, lungs, heart, [knob, descending], mediastinum, spine=spine)
     body.hila = {side: np.array([side * 3.3, 1.0 + (0.8 if side > 0 else 0.0) + 0.3 * lift, -1.0]) for side in (-1, 1)}
     _soft_parts(body, view)
-    _bowel_gas(body, min(dome_left, dome_right))
-    if p.stomach > 0:
-        r = p.stomach
-        center = (6.0, dome_left - 1.2 - 0.75 * r, 1.5)
-        body.pockets.append(
-            (Ellipsoid(center, (1.25 * r, 0.75 * r, r), density=-0.8 * TISSUE), -np.inf if supine else center[1] - 0.35 * r)
-        )
+    _belly_gas(body, dome_left)
     return body
 
 
-def _bowel_gas(body: Body, floor: float) -> None:
-    """A few loops of colon with gas, mostly under the left dome."""
-    r = body.patient.stream("bowel")
-    for _ in range(int(r.integers(0, 6))):
-        x, y = r.choice([1, 1, -1]) * r.uniform(4.0, 12.0), floor - r.uniform(4.5, 9.0)
-        size = r.uniform(0.7, 1.7)
-        start = np.array([x, y, 3.0])
-        for _ in range(int(r.integers(1, 4))):
-            body.pockets.append(
-                (Ellipsoid((float(start[0]), float(start[1]), 3.0), (1.15 * size, 0.8 * size, size), density=-0.55 * TISSUE), -np.inf)
-            )
-            start = start + np.array([1.5 * size, r.uniform(-0.6, 0.6), 0])
+def _belly_gas(body: Body, floor: float) -> None:
+    """Gas of the stomach and of the splenic flexure, under the left dome; the liver leaves none on the right."""
+    p, r = body.patient, body.patient.stream("bowel")
+    x, size = float(r.uniform(5.0, 8.0)), p.stomach
+    if size > 0:
+        level = floor - 1.1 - r.uniform(0.6, 1.0) * size if r.random() < 0.6 and not body.supine else -np.inf
+        for _ in range(3):
+            wide, tall = size * r.uniform(0.8, 1.3), size * r.uniform(0.5, 0.75)
+            center = (x + r.normal(0, 0.45) * size, floor - 1.1 - tall - r.uniform(0, 0.3) * size, 1.5)
+            lobe = Ellipsoid(center, (wide, tall, 0.8 * size), _rotation(r.normal(5, 14), 0), density=-0.36 * TISSUE)
+            body.pockets.append((lobe, level))
+    y = floor - r.uniform(4.0, 8.0)
+    for _ in range(int(r.integers(0, 5))):
+        size = r.uniform(0.7, 1.5)
+        x, y = x + r.uniform(0.7, 1.5) * size, y + r.normal(0, 0.9) * size
+        if x < p.half_width - size:
+            radii = (size * r.uniform(0.9, 1.5), size * r.uniform(0.6, 1.0), size)
+            body.pockets.append((Ellipsoid((x, y, 3.0), radii, _rotation(r.normal(0, 30), 0), density=-0.3 * TISSUE), -np.inf))
 
 
 def _torso(p: Patient) -> Loft:
@@ -187,21 +189,56 @@ def _spine_line(p: Patient) -> Array:
     return np.stack([bend, y, -4.6 - p.kyphosis * np.exp(-(((y - 1) / 9) ** 2))], 1)
 
 
-def _mediastinum(p: Patient, spine: Array, supine: bool) -> list[Loft]:
+def _mediastinum(p: Patient, spine: Array, supine: bool, solids: list[Ellipsoid], tops: tuple[float, float]) -> list[Loft]:
+    """One sheath about heart and great vessels, so that their borders run into each other, and the soft tissue beside the spine.
+
+    tops: heights of the right and the left dome; over them the sheath flares into the cardiophrenic fat pads.
+    """
     wide = p.pedicle * (1.12 if supine else 1.0) + 0.9 * p.severity("Edema")
     y = np.array([-25.0, -8, -3, 0, 2.5, 5, 7.5, 10, 12, 14, 18, 24])
-    right = wide * np.array([0.3, 0.35, 0.6, 0.85, 1.0, 1.03, 0.94, 0.88, 0.92, 1.1, 1.3, 1.2])
-    left = wide * np.array([0.6, 0.65, 0.7, 0.75, 0.72, 0.75, 0.78, 0.84, 0.95, 1.12, 1.3, 1.2])
-    front = np.array([6.0, 6, 5, 4.5, 3.8, 3.2, 2.8, 2.5, 2.2, 1.8, 1.4, 1])
-    middle, half = (left - right) / 2, (left + right) / 2
-    fine = np.linspace(y[0], y[-1], 99)
-    middle, half, front = PchipInterpolator(y, np.stack([middle, half, front], 1))(fine).T
-    y = fine
-    order = np.argsort(spine[:, 1])
-    s = spine[order]
-    core = Loft(y, middle, half, (front - 5) / 2, (front + 5) / 2, 2.5)
-    back = Loft(s[:, 1], s[:, 0], np.full(len(s), 2.25), s[:, 2] - 1.0, np.full(len(s), 3.0), 2.5)
-    return [core, back]
+    right = wide * np.array([0.3, 0.35, 0.6, 0.85, 0.98, 1.0, 0.94, 0.88, 0.92, 1.1, 1.3, 1.2])
+    left = wide * np.array([0.6, 0.65, 0.7, 0.75, 0.72, 0.75, 0.80, 0.84, 0.95, 1.12, 1.3, 1.2])
+    front = np.array([2.0, 2, 2, 2.5, 3.2, 3.2, 2.8, 2.5, 2.2, 1.8, 1.4, 1])
+    back = np.array([2.5, 2.5, 2.8, 3.8, 5, 5, 5, 5, 5, 5, 5, 5])
+    fine = np.linspace(-25.0, 24.0, 99)
+    # distances from the origin to the right, left, front and back; by how much a pad flares, and over which height
+    edges = list(PchipInterpolator(y, np.stack([right, left, front, back], 1))(fine).T)
+    pads = ((0.8, tops[0]), (0.7, tops[1]), (1.6, min(tops) - 1.0), (0.0, min(tops)))
+    ends = (_outline(solids, fine, 0), _outline(solids, fine, 2))
+    for k, (solid, (flare, floor)) in enumerate(zip((-ends[0][0], ends[0][1], ends[1][1], -ends[1][0]), pads, strict=True)):
+        widest = int(np.argmax(np.where(fine < 2, solid, -99.0)))
+        fat = np.where(fine < fine[widest], (0.85 if k == 3 else 0.91) * solid[widest], -99.0)
+        fat += flare * np.exp(-np.clip(fine - floor, 0, 9) / 0.9)
+        edges[k] = _closed(np.maximum(np.maximum(edges[k], solid), fat), fine[1] - fine[0], 3.5 if k < 2 else 5.0)
+    right, left, front, back = edges
+    s = spine[np.argsort(spine[:, 1])]
+    sheath = Loft(fine, (left - right) / 2, (left + right) / 2, (front - back) / 2, (front + back) / 2, 2.2)
+    beside = Loft(s[:, 1], s[:, 0], np.full(len(s), 2.25), s[:, 2] - 1.0, np.full(len(s), 3.0), 2.5)
+    return [sheath, beside]
+
+
+def _outline(solids: list[Ellipsoid], y: Array, axis: int) -> tuple[Array, Array]:
+    """Lowest and highest coordinate along an axis of a union of ellipsoids at heights y; +99 and -99 where there is none."""
+    low, high = np.full(len(y), 99.0), np.full(len(y), -99.0)
+    for solid in solids:
+        axes = np.array(solid.axes)
+        spread = (axes.T * np.square(solid.radii)) @ axes
+        away, lean = y - solid.center[1], spread[axis, 1] / spread[1, 1]
+        room = (spread[axis, axis] - lean * spread[axis, 1]) * (1 - away**2 / spread[1, 1])
+        middle, half = solid.center[axis] + lean * away, np.sqrt(np.maximum(room, 0))
+        low = np.where(room > 0, np.minimum(low, middle - half), low)
+        high = np.where(room > 0, np.maximum(high, middle + half), high)
+    return low, high
+
+
+def _closed(edge: Array, step: float, radius: float) -> Array:
+    """Fill what a disc of this radius cannot roll into, and round off what is left."""
+    n = int(radius / step)
+    cap = np.sqrt(radius**2 - (np.arange(-n, n + 1) * step) ** 2)
+    grown = (sliding_window_view(np.pad(edge, 2 * n, mode="edge"), 2 * n + 1) + cap).max(1)
+    shrunk = (sliding_window_view(grown, 2 * n + 1) - cap).min(1)
+    kernel = np.hanning(7) / np.hanning(7).sum()
+    return np.convolve(np.pad(shrunk, 3, mode="edge"), kernel, mode="valid")
 
 
 def _rotation(down_deg: float, forward_deg: float) -> tuple[tuple[float, float, float], ...]:

@@ -27,7 +27,7 @@ PHANTOM_FINDINGS = (
 )
 SIDED = ("Atelectasis", "Consolidation", "Effusion", "Mass", "Nodule", "Pneumothorax", "Fracture")
 FINDING_WEIGHTS = (1.1, 1.3, 1.2, 1.0, 1.4, 0.9, 0.6, 0.9, 0.9, 1.0, 0.7, 1.3)
-STREAMS = ("anatomy", "findings", "sides", "vessels", "texture", "lesions", "film", "noise", "ribs", "bowel", "study")
+STREAMS = ("anatomy", "findings", "sides", "vessels", "texture", "lesions", "film", "noise", "ribs", "bowel", "study", "posture")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ random streams are used, so a lesion keeps its place and shape while it grows.
 
 import numpy as np
 
-from thiscxr.data.phantom_anatomy import TISSUE, Body, Lung
+from thiscxr.data.phantom_anatomy import BONE, TISSUE, Body, Lung
 from thiscxr.data.phantom_body import stream
 from thiscxr.data.phantom_devices import add_devices
 from thiscxr.data.phantom_frame import curve_through
@@ -87,27 +87,41 @@ def _effusion(body: Body, s: float, r: np.random.Generator) -> None:
     if body.supine:
         lung.veil = 1.0 + 6.0 * s
         rind = rind + 0.5 * s
-    lung.air = _shrink(lung, rind, 0.6 * rind, rind, 0.8 * rind)
+    lung.air = _shrink(lung, rind, 0.35 * rind, rind, 0.8 * rind)
 
 
 def _consolidation(body: Body, s: float, r: np.random.Generator) -> None:
-    """Fill part of a lobe, patchily and with soft edges, and leave its bronchi open."""
+    """Fill part of a lobe: an airless core that reaches heart, diaphragm or wall, an edge that frays, and open bronchi in it."""
     lung = body.lungs[body.patient.sign("Consolidation")]
-    upper = r.random() < 0.4
-    middle = _inside(lung, 0.62 if upper else r.uniform(0.12, 0.3), r.uniform(-0.1, 0.35), r.uniform(-0.5, 0.5))
-    size = 2.6 + 2.6 * s
-    density = 0.10 + 0.12 * s
-    body.clouds.append((_ball(middle, (size * 1.15, size * 0.95, size), density), 0.45))
-    for _ in range(4):
-        center = middle + r.normal(0, 0.5, 3) * size
-        body.clouds.append((_ball(center, (0.6 * size, 0.55 * size, 0.6 * size), density), 0.6))
-    for _ in range(5):
-        start = body.hila[lung.side] + r.normal(0, 0.3, 3)
-        end = middle + r.normal(0, 0.45, 3) * size
-        bend = (start + end) / 2 + r.normal(0, 0.4, 3)
-        body.tubes.chain(
-            curve_through([tuple(start + 0.35 * (end - start)), tuple(bend + 0.2 * (end - start)), tuple(end)], 6), 0.16, -0.5 * TISSUE
-        )
+    side, upper = lung.side, r.random() < 0.4
+    middle = _inside(lung, 0.62 if upper else r.uniform(0.1, 0.28), r.uniform(-0.35, 0.4), r.uniform(-0.5, 0.5))
+    size = 2.8 + 2.4 * s
+    density = 0.16 + 0.16 * s
+    lean = np.deg2rad(r.normal(25 * side, 15))
+    axes = ((float(np.cos(lean)), float(np.sin(lean)), 0.0), (float(-np.sin(lean)), float(np.cos(lean)), 0.0), (0.0, 0.0, 1.0))
+    core = _ball(middle, (size * r.uniform(1.15, 1.4), size * r.uniform(0.8, 1.0), 1.1 * size), density)
+    body.clouds.append((Ellipsoid(core.center, core.radii, axes, density), 0.3))
+    for _ in range(7):
+        reach = r.uniform(0.25, 0.75)  # the pieces overlap the core: the further out, the smaller and fainter
+        away = r.normal(0, 1, 3) * [1.2, 0.9, 1.0]
+        center = middle + reach * size * away / np.linalg.norm(away)
+        part = size * r.uniform(0.45, 0.95) * (1.2 - reach)
+        shape = (part * r.uniform(0.9, 1.5), part * r.uniform(0.7, 1.1), part)
+        body.clouds.append((Ellipsoid(_ball(center, shape).center, shape, axes, density * (1.25 - reach)), 0.5))
+    hilum = body.hila[side]
+    trunk = (middle - hilum) / np.linalg.norm(middle - hilum)
+    for _ in range(3):
+        start = middle - (0.75 * size + r.normal(0, 0.2)) * trunk + r.normal(0, 0.25, 3)
+        fork = middle + r.normal(0, 0.22, 3) * size
+        body.tubes.chain(_bent(start, fork, r.normal(0, 0.25, 3)), np.linspace(0.24, 0.17, 5), -0.75 * TISSUE)
+        for _ in range(2):
+            end = fork + 0.5 * size * (trunk + r.normal(0, 0.6, 3))
+            body.tubes.chain(_bent(fork, end, r.normal(0, 0.2, 3)), np.linspace(0.17, 0.1, 5), -0.7 * TISSUE)
+
+
+def _bent(start: Array, end: Array, sag: Array) -> Array:
+    """Six points of a line that passes the middle of start and end at a distance `sag`."""
+    return curve_through([tuple(start), tuple((start + end) / 2 + sag), tuple(end)], 6)
 
 
 def _edema(body: Body, s: float, r: np.random.Generator) -> None:
@@ -116,16 +130,22 @@ def _edema(body: Body, s: float, r: np.random.Generator) -> None:
         hilum = body.hila[side]
         wing = 3.0 + 1.6 * s
         density = 0.035 + 0.085 * s
-        body.clouds.append((_ball(hilum + np.array([side * 1.8, -0.5, 0]), (wing * 1.1, wing * 1.5, 5.0), density), 0.55))
+        body.clouds.append((_ball(hilum + np.array([side * 1.8, -0.5, 0]), (wing * 1.1, wing * 1.5, 5.0), density), 0.4))
         for _ in range(7):
             center = hilum + r.normal(0, 1, 3) * [2.0, 3.6, 2.5] + np.array([side * 2.0, -1.0, 0])
             radius = r.uniform(1.3, 2.6)
-            body.clouds.append((_ball(center, (radius, radius, radius), density * 1.3), 0.7))
+            body.clouds.append((_ball(center, (radius, radius, radius), density), 0.45))
         body.clouds.append((_ball(_inside(lung, 0.1, 0.1, -0.2), (6.0, 5.5, 7.0), 0.035 * s), 0.4))
         for line in range(2 + int(7 * s)):
             wall = _inside(lung, 0.02 + 0.045 * line, 0.97, r.uniform(-0.3, 0.4))
-            inner = wall - np.array([side * r.uniform(1.2, 2.2), r.uniform(-0.15, 0.15), 0])
-            body.tubes.segments(wall[None], inner[None], 0.09, TISSUE * 1.1, flat=0.5, flat_axis=np.array([0.0, 0, 1]))
+            inner = wall - np.array([side * r.uniform(0.9, 1.9), r.uniform(-0.3, 0.3), 0])
+            _sheet(body, _bent(wall, inner, np.array([0.0, r.normal(0, 0.12), 0.0])), np.linspace(0.11, 0.05, 5), 0.5, 1.3 * TISSUE)
+
+
+def _sheet(body: Body, line: Array, thick: Array, deep: float, density: float) -> None:
+    """A sheet seen on edge, `deep` cm to either side of the line: three nested ones, dense in the middle and soft at the rim."""
+    for share, weight in ((1.7, 0.35), (1.2, 0.35), (0.7, 0.3)):
+        body.tubes.chain(line, share * thick, weight / share * density, flat=deep * min(share, 1.0), flat_axis=np.array([0.0, 0, 1]))
 
 
 def _atelectasis(body: Body, s: float, r: np.random.Generator) -> None:
@@ -133,11 +153,13 @@ def _atelectasis(body: Body, s: float, r: np.random.Generator) -> None:
     lung = body.lungs[body.patient.sign("Atelectasis")]
     for number in range(1 + int(2.5 * s)):
         y = 0.07 + 0.075 * number + r.uniform(0, 0.02)
-        inner, outer = _inside(lung, y + r.uniform(-0.03, 0.05), -0.55, -0.1), _inside(lung, y + r.uniform(-0.02, 0.05), 0.72, 0.05)
-        middle = (inner + outer) / 2 + np.array([0, r.uniform(-0.5, 0.3), 0])
-        line = curve_through([tuple(inner), tuple(middle), tuple(outer)], 8)
-        thick = (0.16 + 0.16 * s) * r.uniform(0.8, 1.2) * np.array([0.6, 0.9, 1.1, 1.1, 1.0, 0.8, 0.6])
-        body.tubes.chain(line, thick, 0.6 * TISSUE, flat=2.4, flat_axis=np.array([0.0, 0, 1]))
+        a = r.uniform(-0.55, -0.1)
+        inner, outer = _inside(lung, y + r.uniform(-0.03, 0.05), a, -0.1), _inside(lung, y + r.uniform(-0.02, 0.05), a + 1.0, 0.05)
+        sags = r.normal(0, 0.35) + r.normal(0, 0.08, 3)
+        way = [tuple(inner + t * (outer - inner) + np.array([0, sag, 0])) for t, sag in zip((0.25, 0.5, 0.8), sags, strict=True)]
+        line = curve_through([tuple(inner), *way, tuple(outer)], 13)
+        body_of_plate = np.array([0.35, 0.6, 0.8, 0.95, 1.05, 1.1, 1.0, 0.9, 0.95, 0.8, 0.6, 0.35])
+        _sheet(body, line, (0.16 + 0.08 * s) * r.uniform(0.85, 1.15) * body_of_plate, 1.6, 0.75 * TISSUE)
     corner = _inside(lung, 0.0, -0.75, -0.4)
     tall = 1.5 + 5.0 * s
     wedge = Ellipsoid(
@@ -147,25 +169,33 @@ def _atelectasis(body: Body, s: float, r: np.random.Generator) -> None:
 
 
 def _nodule(body: Body, s: float, r: np.random.Generator) -> None:
-    """A round solid a little denser than tissue, as old granulomas are."""
+    """A small lobulated solid in a soft shell, so that it fades over its rim."""
     lung = body.lungs[body.patient.sign("Nodule")]
     radius = 0.75 + 0.75 * s
     center = _inside(lung, r.uniform(0.2, 0.75), r.uniform(0.05, 0.6), r.uniform(-0.5, 0.4))
-    nodule = _ball(center, (radius * r.uniform(0.92, 1.08), radius * r.uniform(0.92, 1.08), radius), 0.07)
-    body.opacities.append(nodule)
-    body.solids.append(nodule)
+    shape = (radius * r.uniform(0.88, 1.12), radius * r.uniform(0.88, 1.12), radius)
+    body.clouds.append((_ball(center, (1.3 * shape[0], 1.3 * shape[1], 1.3 * radius), 0.2), 0.1))
+    body.opacities.append(_ball(center, (0.75 * shape[0], 0.75 * shape[1], 0.8 * radius)))
+    for _ in range(3):
+        away = r.normal(0, 1, 3) * [1, 1, 0.4]
+        part = radius * r.uniform(0.45, 0.65)
+        at = center + 0.5 * radius * away / np.linalg.norm(away)
+        body.opacities.append(_ball(at, (part, part, part)))
+        body.clouds.append((_ball(at, (1.4 * part, 1.4 * part, part), 0.12), 0.1))
 
 
 def _mass(body: Body, s: float, r: np.random.Generator) -> None:
-    """A lobulated solid: overlapping balls."""
+    """A lobulated solid: overlapping balls in a thin soft shell."""
     lung = body.lungs[body.patient.sign("Mass")]
     radius = 1.9 + 2.0 * s
     center = _inside(lung, r.uniform(0.25, 0.75), r.uniform(-0.2, 0.45), r.uniform(-0.5, 0.4))
-    body.opacities.append(_ball(center, (radius, radius * 0.95, radius)))
-    for _ in range(3):
-        direction = r.normal(0, 1, 3)
-        direction /= np.linalg.norm(direction)
-        body.opacities.append(_ball(center + 0.6 * radius * direction, (radius * 0.62, radius * 0.62, radius * 0.62)))
+    shape = (radius * r.uniform(0.85, 1.05), radius * r.uniform(0.85, 1.05), radius)
+    body.opacities.append(_ball(center, (0.92 * shape[0], 0.92 * shape[1], radius)))
+    body.clouds.append((_ball(center, (1.25 * shape[0], 1.25 * shape[1], 1.25 * radius), 0.11), 0.5))
+    for _ in range(4):
+        direction = r.normal(0, 1, 3) * [1, 1, 0.6]
+        part = radius * r.uniform(0.4, 0.62)
+        body.opacities.append(_ball(center + 0.66 * radius * direction / np.linalg.norm(direction), (part, 0.9 * part, part)))
 
 
 def _hernia(body: Body, s: float, r: np.random.Generator) -> None:
@@ -187,30 +217,34 @@ def _bullae(body: Body, s: float, r: np.random.Generator) -> None:
             size = r.uniform(1.0, 2.0) * (0.5 + 0.9 * s)
             shape = (size * r.uniform(0.8, 1.1), size, size)
             body.solids += [
-                _ball(center, shape, 0.16),
-                _ball(center, (shape[0] - 0.12, shape[1] - 0.12, shape[2] - 0.12), -0.16 - 0.02 * s),
+                _ball(center, shape, 0.11),
+                _ball(center, (shape[0] - 0.12, shape[1] - 0.12, shape[2] - 0.12), -0.11 - 0.02 * s),
             ]
 
 
 def _fracture(body: Body, s: float, r: np.random.Generator) -> None:
-    """Break neighbouring ribs in a row behind the side, with callus about the gaps, and in four patients of five the clavicle."""
+    """Break neighbouring ribs in a row behind the side, a little callus along their ends, and in four patients of five the clavicle."""
     side = body.patient.sign("Fracture")
     first, row = int(r.integers(4, 7)), int(r.integers(5, 8))
-    for number in range(first, first + 2 + round(3 * s)):
-        drop = (1.0 + 0.8 * s) * r.uniform(0.8, 1.2)
-        line, at = body.ribs[(side, number)], row + int(r.integers(-1, 1))
-        body.ribs[(side, number)] = _broken(line, at, side, drop, 4.0)
-        size = 0.55 + 0.35 * s
-        for end, sink in ((line[at - 1], 0.1), (line[at], 0.85)):
-            body.solids.append(_ball(end - np.array([0, sink * drop, 0]), (1.15 * size, 0.95 * size, 1.15 * size), 0.16))
+    for number in range(first, first + 2 + round(2 * s)):
+        drop = (0.4 + 0.35 * s) * r.uniform(0.7, 1.2)
+        line, at = body.ribs[(side, number)], row + int(r.integers(-1, 2))
+        broken = _broken(line, at, drop, 0.1 * side, 4.0)
+        body.ribs[(side, number)] = broken
+        for stump, behind in ((broken[at], broken[at - 1]), (broken[at + 2], broken[at + 3])):
+            along = (behind - stump) / np.linalg.norm(behind - stump)
+            callus = stump + np.array([0.0, 0.15, 0.4, 0.8, 1.2])[:, None] * along
+            thick = np.array([0.42, 0.48, 0.48, 0.44])
+            dense = BONE * np.array([0.5, 0.14, 0.09, 0.04])
+            body.tubes.chain(callus, thick, dense, flat=1.45 * thick, flat_axis=np.array([0.0, 1.0, 0.15]))
     if r.random() < 0.8:
-        body.clavicles[side] = _broken(body.clavicles[side], int(r.integers(5, 8)), side, 1.0 + 1.3 * s, 9.0)
+        body.clavicles[side] = _broken(body.clavicles[side], int(r.integers(5, 8)), 1.0 + 1.3 * s, 0.5 * side, 9.0)
 
 
-def _broken(line: Array, at: int, side: int, drop: float, fade: float) -> Array:
-    """Part a bone before its point `at`: the outer piece sinks by `drop` cm and slides inwards, less so `fade` points further out."""
+def _broken(line: Array, at: int, drop: float, slide: float, fade: float) -> Array:
+    """Part a bone before its point `at`: the outer piece sinks by `drop` cm and slides by `slide` of that, less so `fade` points on."""
     less = np.exp(-np.arange(len(line) - at) / fade)[:, None]
-    moved = line[at:] + less * np.array([-0.5 * side * drop, -drop, 0.0])
+    moved = line[at:] + less * np.array([-slide * drop, -drop, 0.0])
     start = moved[:1] + 0.45 * (line[at - 1] - line[at])
     stump = line[at - 1 : at] + 0.25 * (line[at] - line[at - 1])
     return np.concatenate([line[:at], stump, np.full((1, 3), np.nan), start, moved])

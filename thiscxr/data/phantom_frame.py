@@ -15,7 +15,7 @@ _RIB_END = np.array([0.74, 0.78, 0.80, 0.80, 0.79, 0.77, 0.74, 0.70, 0.66, 0.60,
 def add_bones(body: Body, view: str) -> None:
     """Add ribs, spine, clavicles, scapulae, sternum and, as far as they are on the film, the arms."""
     _add_ribs(body)
-    _add_spine(body)
+    _add_spine(body, view)
     _add_shoulders(body, view)
     _add_sternum(body)
 
@@ -27,28 +27,33 @@ def _add_ribs(body: Body) -> None:
         t = (
             np.linspace(0, 1, 17) * (_RIB_END + r.normal(0, 0.012, 12))[:, None]
         )  # [12, 17]: turn from the spine forwards, 1 is half way round
-        neck = APEX_Y + 1.5 - number * p.cage_height / 10.4 + r.normal(0, 0.06, (12, 1))
+        neck = APEX_Y + 1.5 - number * p.cage_height / 10.4 + r.normal(0, 0.13, (12, 1))
         y = neck - p.rib_slope * _RIB_DROP[:, None] * (t / 0.8) ** 1.1 + 0.25 * np.sin(np.pi * np.minimum(t / 0.25, 1))
         lateral, _, back, front = cage_at(p, y)
         sine, cosine = np.sin(np.pi * t), np.cos(np.pi * t)
         x = (lateral + 0.35) * sine**0.8
-        x = np.where(t < 0.12, np.maximum(x, 1.9 + 20 * t), x)
+        reach = (lateral + 0.35) * np.sin(0.12 * np.pi) ** 0.8  # the neck starts beside the vertebra and meets the arc without a kink
+        x = np.where(t < 0.12, np.maximum(x, 1.9 + np.clip((reach - 1.9) / 0.12, 0, 20) * t), x)
         z = (front + back) / 2 - ((front - back) / 2 + 0.35) * np.sign(cosine) * np.abs(cosine) ** 0.8
         bend = np.interp(neck, body.spine[::-1, 1], body.spine[::-1, 0])
         for k, line in enumerate(np.stack([side * x + bend * (1 - t), y, z], -1)):
             body.ribs[(side, k + 1)] = line
 
 
-def lay_bones(body: Body) -> None:
+def lay_bones(body: Body, view: str) -> None:
     """Turn the centre lines of ribs and clavicles into bone; called once the findings have moved what they move."""
-    bone = BONE * body.patient.bone
-    for (_, number), line in body.ribs.items():
-        tall = 0.50 if number in (1, 12) else 0.66
+    bone, r = BONE * body.patient.bone, body.patient.stream("posture")
+    tall = np.clip(r.normal(0.63, 0.045, (2, 13)), 0.5, 0.75)
+    tall[:, [1, 12]] *= 0.8
+    along = 0 if view == "lateral" else 2
+    for (side, number), line in body.ribs.items():
         for piece in _pieces(line):
-            sideways = np.abs(np.diff(piece[:, 2])) / np.linalg.norm(np.diff(piece, axis=0), axis=1)
+            sideways = np.abs(np.diff(piece[:, along])) / np.linalg.norm(np.diff(piece, axis=0), axis=1)
             # thin cortex where the rib is seen end on, else the chest wall would be a string of beads; the fronts are fainter
             density = bone * (1 - 0.6 * sideways**2) * np.where(piece[1:, 2] > 0, 0.55, 1.0)
-            body.tubes.chain(piece, 0.40, density, flat=tall, flat_axis=np.array([0.0, 1.0, 0.15]), core=0.74, core_share=0.72)
+            # a rib widens towards its front end
+            width = tall[(side + 1) // 2, number] * np.interp(piece[1:, 2], [-8, -2, 4, 7], [0.92, 1.0, 0.95, 1.12])
+            body.tubes.chain(piece, 0.40, density, flat=width, flat_axis=np.array([0.0, 1.0, 0.15]), core=0.74, core_share=0.72)
     for line in body.clavicles.values():
         for piece in _pieces(line):
             from_midline = np.abs(piece[1:, 0])
@@ -62,29 +67,32 @@ def _pieces(line: Array) -> list[Array]:
     return [part[~np.isnan(part[:, 0])] for part in np.split(line, np.flatnonzero(gap)) if len(part) > 2]
 
 
-def _add_spine(body: Body) -> None:
+def _add_spine(body: Body, view: str) -> None:
     s, bone = body.spine, BONE * body.patient.bone
     up = np.array([0.0, 1.0, 0.0])
     grow = np.interp(s[:, 1], [-20, 20], [1.15, 0.72])
     half = np.outer(0.92 * np.ones(len(s)), up) * (2.35 / 2)
-    strong = bone * np.where(s[:, 1] > 9, 0.34, 0.20)
+    strong = bone * np.where(s[:, 1] > 9, 0.28, 0.18)
     body.tubes.segments(
         s - half, s + half, 1.5 * grow, strong, flat=1.75 * grow, flat_axis=np.array([1.0, 0, 0]), core=0.86, core_share=0.7
     )
+    plate = bone * (0.1 if view == "lateral" else 0.07)
     for end in (-1, 1):  # end plates
         rim = s + end * half
-        body.tubes.segments(rim - 0.09 * up, rim + 0.09 * up, 1.5 * grow, bone * 0.26, flat=1.8 * grow, flat_axis=np.array([1.0, 0, 0]))
+        for thick in (0.08, 0.2):  # two plates, one thicker, for a soft rim
+            body.tubes.segments(rim - thick * up, rim + thick * up, 1.5 * grow, plate, flat=1.8 * grow, flat_axis=np.array([1.0, 0, 0]))
     for side in (-1, 1):  # pedicles and transverse processes
         root = s + np.stack([side * 0.95 * grow, 0.35 * np.ones(len(s)), -1.3 * grow], 1)
-        body.tubes.segments(root, root + np.array([0, 0, -1.3]), 0.36, bone * 0.35, flat=0.5, flat_axis=up, core=0.6, core_share=0.8)
-        tip = root + np.array([side * 1.7, 0.35, -1.8])
-        body.tubes.segments(root + np.array([0, 0, -1.2]), tip, 0.32, bone * 0.7, flat=0.45, flat_axis=up, core=0.6, core_share=0.5)
+        body.tubes.segments(root, root + np.array([0, 0, -1.3]), 0.36, bone * 0.2, flat=0.5, flat_axis=up, core=0.6, core_share=0.45)
+        tip = root + np.array([side * 1.5, 0.35, -1.8])
+        faint = bone * np.where(s[:, 1] > 9, 0.2, 0.35)  # over the neck nothing hides them
+        body.tubes.segments(root + np.array([0, 0, -1.2]), tip, 0.32, faint, flat=0.45, flat_axis=up, core=0.6, core_share=0.5)
     spinous = s + np.array([0, -0.9, -3.0])
     body.tubes.segments(
         spinous,
         spinous + np.array([0, -1.5, -2.4]),
         0.3,
-        bone * 0.7,
+        bone * 0.4,
         flat=0.55,
         flat_axis=np.array([0, 1.0, -0.5]),
         core=0.5,
@@ -106,11 +114,12 @@ def curve_through(points: list[tuple[float, float, float]], n: int) -> Array:
 def _add_shoulders(body: Body, view: str) -> None:
     p, bone = body.patient, BONE * body.patient.bone
     w, s, front = p.half_width, p.shoulder, 0.42 * p.half_depth
-    lift = 0.9 if body.supine else 0.0
+    lift, r = 0.9 if body.supine else 0.0, p.stream("posture")
+    hang = float(r.normal(0, 0.5))  # one shoulder lower than the other
     for side in (-1, 1):
-        inner = 9.2 + lift
-        outer = inner + p.clavicle_rise + 0.6
-        tip = w + s - 3.2
+        inner = 9.2 + lift + 0.3 * side * hang
+        outer = inner + p.clavicle_rise + 0.6 + side * hang
+        tip = w + s - 3.2 + float(r.normal(0, 0.25))
         clavicle = curve_through(
             [
                 (side * 1.4, inner, front),
@@ -135,19 +144,28 @@ def _add_shoulders(body: Body, view: str) -> None:
             ],
             8,
         )
-        coracoid = curve_through(
-            [(side * (tip - 1.2), outer - 1.7, -2.0), (side * (tip - 1.9), outer - 0.9, 0.2), (side * (tip - 1.0), outer - 1.5, 1.6)], 5
-        )
-        body.tubes.chain(lateral_border, 0.42, bone * 0.75, core=0.6, core_share=0.5)
-        body.tubes.chain(medial_border, 0.2, bone * 0.8)
-        body.tubes.chain(ridge, 0.35, bone * 0.7, core=0.6, core_share=0.5)
-        body.tubes.chain(coracoid, 0.5, bone * 0.7, core=0.7, core_share=0.6)
-        body.solids.append(Ellipsoid((side * (w * 0.85 + out * 0.8), 4.0, -9.0), (3.4, 6.0, 0.35), density=bone * 0.18))
+        body.tubes.chain(lateral_border, np.linspace(0.22, 0.42, 9), bone * 0.42, core=0.6, core_share=0.4)
+        body.tubes.chain(medial_border, 0.16, bone * 0.4)
+        body.tubes.chain(ridge, 0.4, bone * 0.4, core=0.6, core_share=0.4)
+        hook = (side * (tip - 1.5), outer - 1.2, 0.2)
+        body.solids.append(Ellipsoid(hook, (0.75, 0.6, 1.8), density=bone * 0.22))
+        # the blade: strips from border to border
+        strips = np.linspace(0.04, 0.96, 10)
+        low, high = (_along(border, strips) for border in (medial_border, lateral_border))
+        body.tubes.segments(low, high, 0.16, bone * 0.3, flat=0.62, flat_axis=np.array([0.0, 1.0, 0.2]))
         head = np.array([side * (tip + 2.6), outer - 2.6, -2.6])
-        body.solids.append(Ellipsoid(tuple(head), (2.35, 2.35, 2.35), density=bone * 0.30))
-        body.solids.append(Ellipsoid(tuple(head), (2.1, 2.1, 2.1), density=-bone * 0.12))
+        body.solids.append(Ellipsoid(tuple(head), (2.35, 2.35, 2.35), density=bone * 0.26))
+        body.solids.append(Ellipsoid(tuple(head), (2.0, 2.0, 2.0), density=-bone * 0.08))
         down = head + (np.array([-side * 0.5, 14.0, 12.0]) if view == "lateral" else np.array([side * 5.6, -30.0, 0.5]))
-        body.tubes.chain(np.linspace(head + 0.06 * (down - head), down, 5), 1.15, 0.8 * bone, core=0.68, core_share=0.6)
+        shaft = head + np.array([0.04, 0.055, 0.07, 0.09, 0.12, 0.16, 0.22, 0.5, 1.0])[:, None] * (down - head)
+        thick = np.array([1.6, 1.52, 1.44, 1.36, 1.29, 1.23, 1.18, 1.15])
+        body.tubes.chain(shaft, thick, bone * np.array([0.08, 0.16, 0.26, 0.38, 0.5, 0.62, 0.7, 0.75]), core=0.72, core_share=0.6)
+
+
+def _along(line: Array, t: Array) -> Array:
+    """Points of a line at fractions t of its way, [n, 3]."""
+    way = np.linspace(0, 1, len(line))
+    return np.stack([np.interp(t, way, line[:, i]) for i in range(3)], 1)
 
 
 def _add_sternum(body: Body) -> None:

@@ -24,20 +24,27 @@ class Shadow:
     heart: Array
 
 
-def aim(body: Body, view: str, res: int, field: float, shift: tuple[float, float]) -> Rays:
-    """Place tube and detector: PA from 180 cm behind, AP from 100 cm in front, lateral from 180 cm with the left side on the detector."""
+def aim(body: Body, view: str, res: int, field: float, shift: tuple[float, float], turn_deg: float) -> Rays:
+    """Place tube and detector: PA from 180 cm behind, AP from 100 cm in front, lateral from 180 cm with the left side on the detector.
+
+    turn_deg: how far the patient stands turned about the long axis. It is done by moving tube and detector sideways: the shear that the
+    beam then has differs from the rotation by the cosine alone.
+    """
     p = body.patient
     step = field / res
     at = (np.arange(res) + 0.5) * step - field / 2
     center_y = -1.6 + shift[1]
     rows = center_y - at
-    depth = p.half_depth + p.wall + 1.0
+    depth, lean = p.half_depth + p.wall + 1.0, float(np.tan(np.deg2rad(turn_deg)))
     if view == "PA":
-        return Rays(np.array([0.0, center_y, depth - PA_DISTANCE]), 2, at + shift[0], rows, depth)
+        tube = depth - PA_DISTANCE
+        return Rays(np.array([lean * tube, center_y, tube]), 2, at + shift[0] + lean * depth, rows, depth)
     if view in ("AP", "AP_supine"):
-        return Rays(np.array([0.0, center_y, AP_DISTANCE - depth - 1.5]), 2, at + shift[0], rows, -depth - 1.5)
+        tube, depth = AP_DISTANCE - depth - 1.5, -depth - 1.5
+        return Rays(np.array([lean * tube, center_y, tube]), 2, at + shift[0] + lean * depth, rows, depth)
     detector = p.half_width + p.wall + 2.0
-    return Rays(np.array([detector - PA_DISTANCE, center_y, 0.0]), 0, shift[0] - 1.0 - at, rows, detector)
+    tube = detector - PA_DISTANCE
+    return Rays(np.array([tube, center_y, lean * tube]), 0, shift[0] - 1.0 - at + lean * detector, rows, detector)
 
 
 def cast(body: Body, rays: Rays) -> Shadow:
@@ -65,8 +72,10 @@ def cast(body: Body, rays: Rays) -> Shadow:
     for bubble, level in body.pockets:
         span = ellipsoid_span(rays, bubble)
         y = rays.at(bubble.center[rays.main])[1][span.rows, None]
-        above = np.clip((y - max(level, -1e3)) / (rays.pixel * 0.7) + 0.5, 0, 1).astype(np.float32)
-        span.onto(film, bubble.density * above)
+        above = np.clip((y - max(level, -1e3)) / max(rays.pixel, 0.15) + 0.5, 0, 1).astype(np.float32)
+        full = 2 * max(float(np.sqrt(sum((r * a[rays.main]) ** 2 for r, a in zip(bubble.radii, bubble.axes, strict=True)))), 1e-3)
+        folds = np.clip(1 + 0.2 * mottle[span.rows, span.cols], 0.5, 1.5)  # of the wall, which also takes the rim off
+        span.onto(film, bubble.density * above * folds * np.minimum(2.2 * span.length() / full, 1))
     body.tubes.onto(rays, film)
     film += torso_texture(rays, torso, r)
     np.maximum(film, 0, out=film)
