@@ -23,6 +23,18 @@ def test_known_values_have_their_places_and_unknown_ones_are_zero() -> None:
     np.testing.assert_array_equal(VOCABULARY.encode(conditions), np.array(expected, np.float32))
 
 
+def test_what_no_film_told_cannot_be_asked() -> None:
+    bare = Vocabulary((), (), (), (), False)
+    assert bare.dim == 0
+    assert bare.factors == []
+    assert bare.encode([Condition(), Condition()]).shape == (2, 0)
+    for condition in (Condition(sex="F"), Condition(age_years=50.0), Condition(view="PA")):
+        with pytest.raises(ValueError, match="learnt"):
+            bare.encode([condition])
+    assert Vocabulary.from_json(bare.to_json()) == bare
+    assert Vocabulary.from_json(VOCABULARY.to_json()) == VOCABULARY
+
+
 def test_states_that_are_not_yes_or_no_are_unknown_alike() -> None:
     vectors = VOCABULARY.encode([Condition(findings={"Effusion": state}) for state in (-1, -2, -3)])
     assert not vectors.any()

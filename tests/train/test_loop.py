@@ -16,6 +16,7 @@ import torch
 
 from thiscxr.config import Config
 from thiscxr.data.pool import Pool
+from thiscxr.sample.sampling import load
 from thiscxr.train import loop, runs
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
@@ -139,6 +140,14 @@ def test_an_epoch_shows_every_film_once(pool: Pool, tmp_path: Path) -> None:
     assert len(np.unique(seen, axis=0)) == n - n % 8
     a, b = films.batch(n - 4, 8)[0], torch.cat([films.batch(n - 4, 4)[0], films.batch(n, 4)[0]])
     assert torch.equal(a, b), "a batch across the end of an epoch is the two halves"
+
+
+def test_an_unconditional_network_takes_no_conditions(pool: Pool, tmp_path: Path) -> None:
+    run = loop.train(small(pool, tmp_path, kimg=0.008, conditional=False), pool, "discs")
+    network = load(run)
+    assert network.sample([0, 1]).shape == (2, 32, 32)
+    with pytest.raises(ValueError, match="sex 'F' was not learnt"):
+        network.sample([0], sex="F")
 
 
 def test_thinning_hides_and_never_invents(pool: Pool, tmp_path: Path) -> None:

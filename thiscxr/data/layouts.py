@@ -84,9 +84,7 @@ def _films(n: int, shots: Iterator[_Shot], workers: int | None) -> Iterator[tupl
         yield from zip(todo, tqdm(films, "phantom", n, unit="film", delay=1), strict=True)
 
 
-def write_layout(
-    out: Path, layout: str, n: int, res: int, seed: int = 0, key_file: Path | None = None, workers: int | None = None
-) -> None:
+def write_layout(out: Path, layout: str, n: int, res: int, seed: int = 0, key_file: Path | None = None, workers: int | None = None) -> None:
     """Write `n` phantom films to the new folder `out`, as a pool or in the release layout of a collection.
 
     key_file: for the ids of a pool; None: a key that everybody has, since there is nobody to protect.

@@ -54,7 +54,7 @@ def ordered_map(function: Callable[[T], R], tasks: Iterable[T], num_tasks: int, 
                 return
             yield from waiting.popleft().result()
     except BrokenProcessPool as error:
-        why = "out of memory, or a script without `if __name__ == \"__main__\":` around what it does"
+        why = 'out of memory, or a script without `if __name__ == "__main__":` around what it does'
         raise RuntimeError(f"a worker process died ({why}); one worker runs without processes") from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)

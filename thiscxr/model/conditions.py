@@ -61,17 +61,19 @@ class Vocabulary:
     findings: tuple[str, ...]
     views: tuple[str, ...]
     sources: tuple[str, ...]
+    sexes: tuple[str, ...] = ("F", "M")  # empty when no film's sex was known
+    ages: bool = True  # whether any film's age was known
 
     @property
     def dim(self) -> int:
-        """Length of the condition vector: a value a finding, one-hot view and source, sex, known-age flag and age."""
-        return len(self.findings) + len(self.views) + len(self.sources) + 3
+        """Length of the condition vector: a value a finding, one-hot view and source, one value of sex, known-age flag and age."""
+        return len(self.findings) + len(self.views) + len(self.sources) + bool(self.sexes) + 2 * self.ages
 
     @property
     def factors(self) -> list[slice]:
         """The parts of the vector that are known or unknown together."""
         edges = [*range(len(self.findings) + 1)]
-        for size in (len(self.views), len(self.sources), 1, 2):
+        for size in (len(self.views), len(self.sources), int(bool(self.sexes)), 2 * self.ages):
             edges.append(edges[-1] + size)
         return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
@@ -84,19 +86,22 @@ class Vocabulary:
             states = [{POSITIVE: 1.0, NEGATIVE: -1.0}.get(condition.findings.get(name, -3), 0.0) for name in self.findings]
             view = _one_hot("view", condition.view, self.views)
             source = _one_hot("source", condition.source, self.sources)
-            sex = [0.0 if condition.sex is None else {"F": 1.0, "M": -1.0}[_known("sex", condition.sex, ("F", "M"))]]
+            sex = [0.0 if condition.sex is None else {"F": 1.0, "M": -1.0}[_known("sex", condition.sex, self.sexes)]]
+            if condition.age_years is not None and not self.ages:
+                raise ValueError(f"age {condition.age_years:g} was asked for, but this network has learnt no ages")
             age = [0.0, 0.0] if condition.age_years is None else [1.0, (condition.age_years - AGE_CENTRE) / AGE_SCALE]
-            rows.append(states + view + source + sex + age)
-        return np.array(rows, dtype=np.float32).reshape(-1, self.dim)
+            rows.append(states + view + source + sex[: bool(self.sexes)] + age[: 2 * self.ages])
+        return np.array(rows, dtype=np.float32).reshape(len(rows), self.dim)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the vocabulary as plain lists."""
-        return {name: list(values) for name, values in asdict(self).items()}
+        """Return the vocabulary as plain values."""
+        return {name: list(values) if isinstance(values, tuple) else values for name, values in asdict(self).items()}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Iterable[str]]) -> "Vocabulary":
+    def from_json(cls, values: Mapping[str, Any]) -> "Vocabulary":
         """Return the vocabulary that `to_json` wrote."""
-        return cls(**{name: tuple(values[name]) for name in ("findings", "views", "sources")})
+        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        return cls(**plain)
 
 
 def _known(factor: str, value: str, names: tuple[str, ...]) -> str:

@@ -93,7 +93,7 @@ def sample_films(
             for i, res in enumerate(config.noise_resolutions)
         ]
         with torch.inference_mode():
-            images = network.generator(z.to(device), c[:, : config.c_dim].to(device), [noise.to(device) for noise in noises], truncation)
+            images = network.generator(z.to(device), c.to(device), [noise.to(device) for noise in noises], truncation)
         yield to_pixels(images)
 
 

@@ -35,7 +35,10 @@ def learnable_vocabulary(pool: Pool, indices: np.ndarray) -> Vocabulary:
         if all(len(set(patients[states == state])) >= MIN_PATIENTS for state in (POSITIVE, NEGATIVE)):
             findings.append(name)
     views = [view for view in dict.fromkeys(pool.column("view")[indices]) if view != "unknown"]
-    return Vocabulary(tuple(findings), tuple(sorted(views)), tuple(sorted(set(pool.column("source")[indices]))))
+    sources = sorted(set(pool.column("source")[indices]))
+    sexes = ("F", "M") if np.isin(pool.column("sex")[indices], ("F", "M")).any() else ()
+    ages = bool(np.isfinite(pool.column("age_years")[indices]).any())
+    return Vocabulary(tuple(findings), tuple(sorted(views)), tuple(sources), sexes, ages)
 
 
 def keep_known(conditions: list[Condition], vocabulary: Vocabulary) -> list[Condition]:

@@ -49,12 +49,16 @@ class Films:
         if len(self.indices) == 0:
             raise ValueError(f"{pool.path} has no training films (every patient is held out); add patients")
         conditions = read_conditions(pool, self.indices)
-        self.vocabulary = learnable_vocabulary(pool, self.indices) if config.conditional else Vocabulary((), (), ())
-        conditions = keep_known(conditions, self.vocabulary)
-        self.table = joint_table(conditions, list(pool.column("patient")[self.indices])) if config.conditional else []
-        vectors = self.vocabulary.encode(conditions) if config.conditional else np.zeros((len(self.indices), 0), np.float32)
-        self.vectors = torch.from_numpy(vectors)
+        if config.conditional:
+            self.vocabulary = learnable_vocabulary(pool, self.indices)
+            conditions = keep_known(conditions, self.vocabulary)
+        else:
+            self.vocabulary = Vocabulary((), (), (), (), False)
+            conditions = [Condition()] * len(conditions)
+        self.table = joint_table(conditions, list(pool.column("patient")[self.indices]))
+        self.vectors = torch.from_numpy(self.vocabulary.encode(conditions))
         self.seed = config.seed
+        self._epoch, self._order = -1, self.indices  # the order of the epoch that was asked for last
 
     def batch(self, images_seen: int, size: int) -> tuple[Tensor, Tensor]:
         """Return images float32 [size, 1, res, res] and conditions [size, c_dim]: each film once an epoch, in the epoch's own order."""
@@ -64,10 +68,10 @@ class Films:
         return torch.from_numpy(images)[:, None], self.vectors[rows]
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
-        if getattr(self, "_order", (None,))[0] != epoch:
+        if self._epoch != epoch:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-            self._order = epoch, rng.permutation(len(self.indices))
-        return self._order[1]
+            self._epoch, self._order = epoch, rng.permutation(len(self.indices))
+        return self._order
 
 
 class Training:
