@@ -14,6 +14,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import ScalarFormatter
 
 from thiscxr.data.pool import Pool
 from thiscxr.score import panel
@@ -48,6 +49,9 @@ def draw(records: list[dict], path: Path) -> None:
     ax.plot(kimg, [r["value"] for r in records], marker="o", label=records[0]["key"])
     ax.axhline(records[-1]["floor"], linestyle="--", color="grey", label="floor: real patients against other real patients")
     ax.set(xscale="log", yscale="log", xlabel="training films seen (thousand)", ylabel="Fréchet distance")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_formatter(ScalarFormatter())
     ax.grid(True, which="both", alpha=0.25)
     ax.legend()
     fig.tight_layout()
