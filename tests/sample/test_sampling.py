@@ -16,6 +16,7 @@ from thiscxr.model.conditions import Condition, Vocabulary, joint_table
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.sample import writing
 from thiscxr.sample.sampling import Network, ask, load, sample_films
+from thiscxr.train import runs
 from thiscxr.train.runs import NetworkInfo, find_network, load_network, save_network
 
 VOCABULARY = Vocabulary(("Effusion",), ("AP", "PA"), ("discs",))
@@ -190,3 +191,35 @@ def test_the_package_offers_load_without_importing_torch_first(network_file: Pat
     assert thiscxr.load(network_file).info.name == "discs"
     with pytest.raises(AttributeError):
         thiscxr.nothing  # noqa: B018
+
+
+def test_another_format_version_is_refused_with_what_to_do(network_file: Path, tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(network_file, framework="pt") as file:
+        metadata = json.loads(file.metadata()["thiscxr"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    save_file(tensors, tmp_path / "next.safetensors", metadata={"thiscxr": json.dumps({**metadata, "format_version": 2})})
+    with pytest.raises(ValueError, match=r"has another format than 1, which thiscxr .* reads; export it again or upgrade"):
+        load(tmp_path / "next.safetensors")
+    architecture = {**metadata["architecture"], "channel_max": 8}
+    save_file(tensors, tmp_path / "wrong.safetensors", metadata={"thiscxr": json.dumps({**metadata, "architecture": architecture})})
+    with pytest.raises(ValueError, match="description and its tensors do not fit"):
+        load(tmp_path / "wrong.safetensors")
+
+
+def test_the_bundled_networks_are_whole_and_a_changed_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = load("nih-64")
+    assert network.sample(range(2), view="PA").shape == (2, 64, 64)
+    assert network.info.sources["nih"]["citation"]
+    assert all(row["films"] >= 5 for row in network.info.joint_table)
+    for path in runs.WEIGHTS.iterdir():
+        if path.suffix in (".safetensors", ".json"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(runs, "WEIGHTS", tmp_path)
+    data = bytearray((tmp_path / "nih-64.safetensors").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "nih-64.safetensors").write_bytes(data)
+    with pytest.raises(ValueError, match="not the file that was shipped"):
+        load("nih-64")
