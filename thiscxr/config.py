@@ -66,7 +66,7 @@ class Config:
             if value != AUTO and not value > 0:
                 raise ValueError(f"{name} is {value}, but must be above 0")
         for name in ("minutes", "save_kimg", "ema_rampup", "seed", "phantom_seed"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # also refuses NaN
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
         for name, most in (("condition_dropout", 0.9), ("augment_target", 1)):
             if not 0 <= getattr(self, name) <= most:

@@ -75,6 +75,8 @@ def test_contradictions_and_the_never_learnt_are_refused(network: Network) -> No
         ask(findings=["Effusion"], no_findings=["Effusion"])
     with pytest.raises(ValueError, match="finding 'Hernia' was not learnt by this network; it knows: Effusion"):
         network.sample([0], findings=["Hernia"])
+    with pytest.raises(ValueError, match="truncation is nan, but must be between 0 and 2"):
+        network.sample([0], truncation=float("nan"))
     with pytest.raises(ValueError, match="age 300 is out of range"):
         ask(age_years=300)
 

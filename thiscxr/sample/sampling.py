@@ -81,7 +81,9 @@ def ask(
 def sample_films(
     network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: float = 1.0, batch: int = 64
 ) -> Iterator[np.ndarray]:
-    """Yield uint8 [up to `batch`, res, res] in the order of `seeds`."""
+    """Yield uint8 [up to `batch`, res, res] in the order of `seeds`. Raises ValueError for a truncation outside [0, 2]."""
+    if not 0 <= truncation <= 2:
+        raise ValueError(f"truncation is {truncation}, but must be between 0 and 2")
     device = network.generator.w_mean.device
     config = network.generator.config
     for start in range(0, len(seeds), batch):
