@@ -118,7 +118,10 @@ def _one_hot(factor: str, value: str | None, names: tuple[str, ...]) -> list[flo
 
 
 def joint_table(conditions: Sequence[Condition], patients: Sequence[str]) -> list[dict[str, Any]]:
-    """Return rows {view, sex, age_bin, source, present, absent, films}: JSON values, None where unknown; all films are counted."""
+    """Return rows {view, sex, age_bin, source, present, absent, films}: JSON values, None where unknown.
+
+    The films of at most MIN_PATIENTS - 1 patients are left out.
+    """
     rows = []
     left = list(range(len(conditions)))
     for level in _LEVELS:

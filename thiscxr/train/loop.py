@@ -241,6 +241,8 @@ def train(config: Config, pool: Pool, name: str, new: bool = False) -> Path:
     found = run is not None
     run = run or new_run(Path(config.out), config, name)
     with run_lock(run):
+        for stale in run.glob(".*.part"):  # half-written by a process that was killed
+            stale.unlink()
         state = load_state(run)
         training = Training(config, films)
         log_to(run / "log.txt")
