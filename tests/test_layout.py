@@ -15,7 +15,15 @@ ALLOWED = {
     "thiscxr.files": (),
     "thiscxr.config": ("thiscxr.files",),
     "thiscxr.data.labels": (),
-    "thiscxr.data.pixels": ("thiscxr.files", "thiscxr.data.labels"),
+    "thiscxr.data.pixels": (
+        "thiscxr.files", "thiscxr.data.labels", "thiscxr.data.pixels_dicom", "thiscxr.data.pixels_grey", "thiscxr.data.pixels_image",
+    ),
+    "thiscxr.data.pixels_grey": (),
+    "thiscxr.data.pixels_image": ("thiscxr.data.pixels_grey",),
+    "thiscxr.data.pixels_frame": ("thiscxr.data.pixels_grey",),
+    "thiscxr.data.pixels_dicom": ("thiscxr.data.pixels_grey", "thiscxr.data.pixels_frame"),
+    "thiscxr.data.gdcm_frame": (),
+    "thiscxr.data.sentinel": (),
     "thiscxr.data": ("thiscxr.files", "thiscxr.data"),
     "thiscxr.model": ("thiscxr.files", "thiscxr.data.labels", "thiscxr.model"),
     "thiscxr.train.losses": (),
@@ -67,9 +75,12 @@ def test_arrows_point_one_way(module: str) -> None:
             known = target if target in MODULES or target == "thiscxr" else target.rpartition(".")[0]
             assert known == "thiscxr" or under(known, allowed), f"{module} must not import {target}"
         if inside:
-            assert name in ("thiscxr.cli", "thiscxr") or target == "fcntl", f"{module} imports {target} inside a function"
+            optional = target in ("fcntl", "distributed.Client")
+            assert name in ("thiscxr.cli", "thiscxr") or optional, f"{module} imports {target} inside a function"
         if target.split(".")[0] in ("PIL", "pydicom"):
-            assert name == "thiscxr.data.pixels", f"{module} must leave {target} to data.pixels"
+            writers = ("thiscxr.data.layout_encode", "thiscxr.data.layout_dicom")  # of the phantom's releases
+            allowed_here = name.startswith("thiscxr.data.pixels") or name in writers
+            assert allowed_here, f"{module} must leave {target} to data.pixels and its parts"
 
 
 def test_no_cycles() -> None:

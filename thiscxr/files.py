@@ -36,19 +36,63 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     Raises ValueError when `path` exists and is not an empty folder: nothing is ever overwritten.
     """
-    path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} already exists and is not an empty folder; choose another path or remove it first")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = _free_folder(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.mkdir()
     try:
         yield part
-        if path.exists():
-            path.rmdir()
-        os.replace(part, path)
+        _take_place(part, path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def resumable_folder(path: Path) -> Iterator[Path]:
+    """As `atomic_folder`, but what an interruption (kill -9, a full disk, Ctrl-C) leaves is there again in the next call.
+
+    Only a ValueError, which the next call would meet again, removes it. Raises ValueError when another process works in it.
+    """
+    path = _free_folder(path)
+    part = path.with_name(f".{path.name}.part")
+    part.mkdir(exist_ok=True)
+    with folder_lock(part, f"{path} is being written by another process; wait for it, or choose another path"):
+        try:
+            yield part
+            (part / "lock").unlink(missing_ok=True)
+            _take_place(part, path)
+        except ValueError:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+
+
+def _free_folder(path: Path) -> Path:
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} already exists and is not an empty folder; choose another path or remove it first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _take_place(part: Path, path: Path) -> None:
+    if path.exists():
+        path.rmdir()
+    os.replace(part, path)
+
+
+@contextmanager
+def folder_lock(folder: Path, busy: str) -> Iterator[None]:
+    """Hold `folder` for this process. Raises ValueError with the text `busy` when another process holds it."""
+    try:
+        import fcntl  # absent on Windows, where two writers of one folder are then not noticed
+    except ImportError:
+        yield
+        return
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(busy) from None
+        yield
 
 
 def sha256_file(path: Path) -> str:

@@ -4,12 +4,14 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
+from films import dicom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thiscxr.data.labels import FINDINGS, NOT_ANNOTATED, NOT_MENTIONED, STATES
-from thiscxr.data.sources import folder
+from thiscxr.data.sources import find_files, folder
 
 
 def test_without_a_table_every_film_is_its_own_patient_and_nothing_is_guessed(tmp_path):
@@ -22,7 +24,45 @@ def test_without_a_table_every_film_is_its_own_patient_and_nothing_is_guessed(tm
     for film in films:
         assert (film.view, film.sex, film.age_years) == ("unknown", "unknown", None)
         assert set(film.states()) == {NOT_ANNOTATED}
-        assert folder.find_files(tmp_path)[film.file].is_file()
+        assert film.file in find_files(folder.FOLDER, tmp_path, {film.file: film})
+
+
+def write_dicoms(root: Path, headers: dict[str, dict[str, str]]) -> None:
+    for name, tags in headers.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(dicom(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64), **tags))
+
+
+def test_dicom_headers_tell_view_sex_age_patient_and_study(tmp_path):
+    told = {"ViewPosition": "LL", "PatientSex": "F", "PatientAge": "044Y", "PatientID": "secret", "StudyInstanceUID": "1.2.3.4"}
+    write_dicoms(tmp_path, {"a.dcm": told, "b.dcm": {**told, "ViewPosition": "PA"}, "c.dcm": {}})
+    a, b, c = folder.read_labels(tmp_path)
+    assert (a.view, a.sex, a.age_years, a.patient, a.study) == ("lateral", "F", 44, "secret", "1.2.3.4")
+    assert (b.view, b.patient) == ("PA", "secret")
+    assert (c.view, c.patient) == ("unknown", c.film)
+    (tmp_path / "metadata.csv").write_text("file_name,view,sex,age_years\na.dcm,AP,,30\nb.dcm,,M,\n")
+    a, b = folder.read_labels(tmp_path)  # the table goes before the header
+    assert (a.view, a.sex, a.age_years, a.patient) == ("AP", "F", 30, "secret")
+    assert (b.view, b.sex, b.age_years, b.patient) == ("PA", "M", 44, "secret")
+
+
+def test_a_placeholder_for_all_patients_is_warned_of(tmp_path, caplog):
+    write_dicoms(tmp_path, {f"{number}.dcm": {"PatientID": "ANONYMOUS"} for number in range(21)})
+    assert len({film.patient for film in folder.read_labels(tmp_path)}) == 1
+    assert "21 of 21 DICOM files have one and the same Patient ID" in caplog.text
+    caplog.clear()
+    write_dicoms(tmp_path, {f"{number}.dcm": {"PatientID": str(number)} for number in range(21)})
+    assert len({film.patient for film in folder.read_labels(tmp_path)}) == 21
+    assert caplog.text == ""
+
+
+def test_many_small_folders_are_patients_and_a_few_large_ones_are_not(tmp_path):
+    for number in range(24):
+        for name in (f"patients/train/p{number // 2}/study{number % 2}/{number}.png", f"classes/c{number % 3}/{number}.png"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+    assert {film.patient for film in folder.read_labels(tmp_path / "patients")} == {f"train/p{number}" for number in range(12)}
+    assert len({film.patient for film in folder.read_labels(tmp_path / "classes")}) == 24
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, NOT_MENTIONED, POSITIVE, derive
-from thiscxr.data.sources import nih
+from thiscxr.data.sources import find_files, nih
 from thiscxr.data.sources.collection import read_table
 
 HEADER = (
@@ -97,7 +97,8 @@ def test_files_are_found_in_every_layout(tmp_path, folders):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / f"0000000{index}_000.png").touch()
     (tmp_path / "spam.pdf").touch()
-    assert sorted(nih.find_files(tmp_path)) == [f"0000000{index}_000.png" for index in range(len(folders))]
+    names = [f"0000000{index}_000.png" for index in range(len(folders))]
+    assert sorted(find_files(nih.NIH, tmp_path, dict.fromkeys([*names, "spam.png"]))) == names
 
 
 def test_the_official_split_is_kept_together_by_patient(tmp_path):
@@ -159,7 +160,7 @@ def test_any_bytes_as_a_table_give_one_line(tmp_path_factory, data):
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"real films are not here: {REAL}")
 def test_the_real_subset():
     films = nih.read_labels(REAL)
-    files = nih.find_files(REAL)
+    files = find_files(nih.NIH, REAL, {film.file: film for film in films})
     assert len(films) == len(files) == 1988
     assert all(film.file in files for film in films)
     assert len({film.patient for film in films}) == 1229

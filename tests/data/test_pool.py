@@ -17,9 +17,10 @@ from thiscxr.data import describe, ids, prepare
 from thiscxr.data.labels import FINDINGS, FilmRecord, Terms
 from thiscxr.data.parallel import ordered_map
 from thiscxr.data.pixels import load_film, save_png
-from thiscxr.data.pool import Pool, PoolWriter, verify_pool
+from thiscxr.data.pool import Pool, verify_pool
+from thiscxr.data.pool_writer import PoolWriter
 from thiscxr.data.sources import COLLECTIONS
-from thiscxr.files import sha256_file
+from thiscxr.files import folder_lock, sha256_file
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Sex,View Position,OriginalImage[Width,Height],"
@@ -229,29 +230,78 @@ def test_an_empty_folder_a_file_and_a_used_pool_are_refused(tmp_path, release, p
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize("at", [0, 5, "finish"])
-def test_an_interrupted_prepare_leaves_nothing(tmp_path, release, key, monkeypatch, error, at):
+def test_an_interrupted_prepare_is_gone_on_with(tmp_path, release, pool, key, monkeypatch, caplog, error, at):
     add = PoolWriter.add
+    added = []
 
-    def fail(self, *args, **options):
+    def fail(self, source, film, *args, **options):
         if self.num_films == at:
             raise error
-        return add(self, *args, **options)
+        added.append(film.film)
+        return add(self, source, film, *args, **options)
 
     def fail_late(*args, **options):
         raise error
 
-    if at == "finish":
-        monkeypatch.setattr(pq, "write_table", fail_late)
-    else:
-        monkeypatch.setattr(PoolWriter, "add", fail)
-    with pytest.raises(type(error)):
-        prepare.prepare(tmp_path / "pool", [("nih", release)], 32, key_file=key)
-    assert leftovers(tmp_path) == []
-    assert [path.name for path in key.parent.iterdir()] == ["key"]
+    options = ([("nih", release)], 32)
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolWriter, *(("_write_meta", fail_late) if at == "finish" else ("add", fail)))
+        with pytest.raises(type(error)):
+            prepare.prepare(tmp_path / "new", *options, key_file=key)
+    assert leftovers(tmp_path) == [".new.part", "pool"]
+    assert not any("00000001" in path.read_bytes().decode("latin-1") for path in (tmp_path / ".new.part").iterdir())  # no id in the open
+    monkeypatch.setattr(PoolWriter, "add", lambda self, *args, **options: added.append(args[1].film) or add(self, *args, **options))
+    with caplog.at_level(logging.INFO):
+        prepare.prepare(tmp_path / "new", *options, key_file=key)
+    assert leftovers(tmp_path) == ["new", "pool"]
+    for path in pool.iterdir():
+        assert path.read_bytes() == (tmp_path / "new" / path.name).read_bytes(), path.name
+    if at == 5:
+        assert len(added) == len(set(added)) == 11  # nothing was done twice
+        assert "going on after 5 films" in caplog.text
+
+
+def test_another_job_does_not_go_on_with_what_is_left_of_one(tmp_path, release, key, monkeypatch):
+    def fail(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolWriter, "_write_meta", fail)
+        with pytest.raises(KeyboardInterrupt):
+            prepare.prepare(tmp_path / "new", [("nih", release)], 32, key_file=key)
+    prepare.prepare(tmp_path / "new", [("nih", release)], 32, views=["PA"], key_file=key)
+    assert len(Pool.open(tmp_path / "new")) == 6
+    assert verify_pool(tmp_path / "new") == []
+
+
+def test_two_jobs_do_not_write_one_pool(tmp_path, release, key):
+    (tmp_path / ".new.part").mkdir()
+    with folder_lock(tmp_path / ".new.part", "busy"), pytest.raises(ValueError, match="is being written by another process"):
+        prepare.prepare(tmp_path / "new", [("nih", release)], 32, key_file=key)
+    assert (tmp_path / ".new.part").is_dir()
+
+
+@pytest.mark.parametrize("damage", [b"half a li", b'["00", "", [1, 1, 8], false'])
+def test_a_torn_journal_costs_its_last_line_only(tmp_path, release, pool, key, monkeypatch, damage):
+    def fail(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolWriter, "_write_meta", fail)
+        with pytest.raises(KeyboardInterrupt):
+            prepare.prepare(tmp_path / "new", [("nih", release)], 32, key_file=key)
+    part = tmp_path / ".new.part"
+    lines = (part / "journal").read_bytes().splitlines(keepends=True)
+    (part / "journal").write_bytes(b"".join(lines[:-3]) + damage)
+    with open(part / "pixels-00000.npy", "ab") as shard:
+        shard.write(b"half a film")
+    prepare.prepare(tmp_path / "new", [("nih", release)], 32, key_file=key)
+    for path in pool.iterdir():
+        assert path.read_bytes() == (tmp_path / "new" / path.name).read_bytes(), path.name
 
 
 def test_shards_are_cut_at_their_size(tmp_path, monkeypatch):
-    monkeypatch.setattr("thiscxr.data.pool.MAX_SHARD_BYTES", 3 * 32 * 32)
+    monkeypatch.setattr("thiscxr.data.pool_writer.MAX_SHARD_BYTES", 3 * 32 * 32)
     films = [film(number) for number in range(8)]
     with PoolWriter(tmp_path / "pool", 32, 8, {"x": TERMS}, b"k" * 16) as writer:
         for number, pixels in enumerate(films):
@@ -279,9 +329,9 @@ def test_sixteen_bit_pools(tmp_path, release, key):
         (lambda pool: shutil.rmtree(pool), "does not exist; make one with: thiscxr prepare"),
         (lambda pool: (pool / "pool.json").unlink(), "is not a pool"),
         (lambda pool: (pool / "pool.json").write_text("{"), "pool.json is damaged"),
-        (lambda pool: (pool / "pool.json").write_text('{"format_version": 1}'), "lacks what a pool needs"),
-        (lambda pool: (pool / "pool.json").write_text('{"format_version": 2}'), "format 2, this version reads 1; upgrade"),
-        (lambda pool: (pool / "pool.json").write_text('{"format_version": 0}'), "format 0, this version reads 1; prepare it again"),
+        (lambda pool: (pool / "pool.json").write_text('{"format_version": 2}'), "lacks what a pool needs"),
+        (lambda pool: (pool / "pool.json").write_text('{"format_version": 3}'), "format 3, this version reads 2; upgrade"),
+        (lambda pool: (pool / "pool.json").write_text('{"format_version": 1}'), "format 1, this version reads 2; prepare it again"),
         (lambda pool: (pool / "pool.json").write_text("[]"), "format None"),
         (lambda pool: (pool / "films.parquet").unlink(), "films.parquet is missing"),
         (lambda pool: (pool / "films.parquet").write_bytes(b"PAR1"), "films.parquet is damaged"),
@@ -338,7 +388,7 @@ def test_verify_checks_every_invariant(pool):
         ({"row": [0] * 11}, "do not count up"),
         ({"film_id": ["a"] * 11}, "two films have one film_id"),
         ({"sha256": films["sha256"][::-1]}, "its pixels do not have the SHA-256"),
-        ({"source": ["elsewhere"] * 11}, "has no terms"),
+        ({"source": ["elsewhere"] * 11}, "source holds 'elsewhere', expected"),
         ({"age_years": [1.0] * 11}, "fingerprint is not that of the films"),
     ):
         problems = rewrite(pool, **columns)
@@ -352,7 +402,7 @@ def test_folder_and_nih_in_one_pool(tmp_path, release, key, caplog):
     with caplog.at_level(logging.WARNING):
         summary = prepare.prepare(tmp_path / "pool", [("folder", tmp_path / "mine"), ("nih", release), ("nih", release)], 32, key_file=key)
     assert summary.kept == {"nih": 11, "folder": 3}
-    assert summary.dropped == {"file missing": 2, "listed twice": 11}
+    assert summary.dropped == {"file missing": 1, "listed twice": 12}
     assert "--aspect restore" in caplog.text
     pool = Pool.open(tmp_path / "pool")
     assert pool.column("source").tolist() == ["nih"] * 11 + ["folder"] * 3

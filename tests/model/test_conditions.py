@@ -1,6 +1,6 @@
 """Condition vectors and the joint table."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thiscxr.data.labels import NEGATIVE, POSITIVE
-from thiscxr.model.conditions import MIN_PATIENTS, Condition, Vocabulary, draw_condition, joint_table
+from thiscxr.model.conditions import _LEVELS, MIN_PATIENTS, Condition, Vocabulary, draw_condition, joint_table
 
 VOCABULARY = Vocabulary(("Effusion", "Cardiomegaly"), ("AP", "PA"), ("a", "b"))
 
@@ -62,6 +62,31 @@ def test_what_was_never_learnt_is_refused_by_name(condition: Condition, message:
     assert message in str(error.value)
 
 
+WIDE = Vocabulary(("Effusion", "Cardiomegaly"), ("AP", "PA"), ("a",))
+
+
+def one_by_one(conditions: list[Condition], patients: list[int]) -> list[dict]:
+    """The joint table as it is defined, film by film."""
+    rows, left = [], list(range(len(conditions)))
+    for level in _LEVELS:
+        groups = defaultdict(list)
+        for i in left:
+            c = conditions[i]
+            age = None if c.age_years is None else int(c.age_years // 10 * 10)
+            parts = {"view": c.view, "source": c.source, "sex": c.sex, "age_bin": age, "findings": (tuple(c.present), tuple(c.absent))}
+            groups[tuple(parts[name] for name in level)].append(i)
+        left = []
+        for key, members in sorted(groups.items(), key=lambda item: repr(item[0])):
+            if len({patients[i] for i in members}) < MIN_PATIENTS:
+                left += members
+                continue
+            told = dict(zip(level, key, strict=True))
+            present, absent = told.pop("findings", ((), ()))
+            row = {"view": None, "sex": None, "age_bin": None, "source": None, **told}
+            rows.append({**row, "present": list(present), "absent": list(absent), "films": len(members)})
+    return rows
+
+
 people = st.lists(
     st.tuples(
         st.integers(0, 30),
@@ -80,10 +105,11 @@ people = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(people)
-def test_every_row_of_the_joint_table_stands_for_enough_patients(films: list[tuple[int, Condition]]) -> None:
-    patients, conditions = [str(p) for p, _ in films], [c for _, c in films]
-    table = joint_table(conditions, patients)
-    left_out = len(films) - sum(row["films"] for row in joint_table(conditions, [str(i) for i in range(len(films))]))
+def test_every_row_of_the_joint_table_stands_for_enough_patients(film_conditions, films: list[tuple[int, Condition]]) -> None:
+    patients, conditions = np.array([p for p, _ in films], np.int64), [c for _, c in films]
+    table = joint_table(film_conditions(conditions), patients, WIDE)
+    assert table == one_by_one(conditions, patients.tolist())
+    left_out = len(films) - sum(row["films"] for row in joint_table(film_conditions(conditions), np.arange(len(films)), WIDE))
     assert 0 <= left_out < MIN_PATIENTS, "only what too few patients share in every respect may be left out"
     for row in table:
         assert row["films"] >= MIN_PATIENTS
@@ -96,9 +122,23 @@ def test_every_row_of_the_joint_table_stands_for_enough_patients(films: list[tup
         assert len(matching) >= MIN_PATIENTS
 
 
-def test_draws_follow_the_table() -> None:
+@settings(max_examples=100, deadline=None)
+@given(people)
+def test_columns_encode_as_single_conditions_do(film_conditions, films: list[tuple[int, Condition]]) -> None:
+    conditions = [c for _, c in films]
+    np.testing.assert_array_equal(film_conditions(conditions).encode(WIDE), WIDE.encode(conditions))
+    assert film_conditions(conditions).encode(Vocabulary((), (), (), (), False)).shape == (len(films), 0)
+
+
+def test_without_a_vocabulary_the_table_asks_for_nothing(film_conditions) -> None:
+    films = [Condition("PA", "F", 44.0, "a", {"Effusion": POSITIVE})] * 3 + [Condition("AP", "M", 61.0, "b")] * 4
+    (row,) = joint_table(film_conditions(films), np.arange(7), Vocabulary((), (), (), (), False))
+    assert row == {"view": None, "sex": None, "age_bin": None, "source": None, "present": [], "absent": [], "films": 7}
+
+
+def test_draws_follow_the_table(film_conditions) -> None:
     films = [Condition("PA", "F", 44.0, "a", {"Effusion": POSITIVE})] * 30 + [Condition("AP", "M", 61.0, "a", {"Effusion": NEGATIVE})] * 10
-    table = joint_table(films, [str(i) for i in range(40)])
+    table = joint_table(film_conditions(films), np.arange(40), WIDE)
     rng = np.random.default_rng(0)
     drawn = [draw_condition(table, iter(rng.random(2).tolist())) for _ in range(2000)]
     views = Counter(condition.view for condition in drawn)
@@ -107,7 +147,7 @@ def test_draws_follow_the_table() -> None:
     assert all(condition.present == (["Effusion"] if condition.view == "PA" else []) for condition in drawn)
 
 
-def test_a_table_of_too_few_patients_asks_for_nothing() -> None:
-    table = joint_table([Condition("PA")] * 8, ["same patient"] * 8)
+def test_a_table_of_too_few_patients_asks_for_nothing(film_conditions) -> None:
+    table = joint_table(film_conditions([Condition("PA")] * 8), np.zeros(8, np.int64), WIDE)
     assert table == []
     assert draw_condition(table, iter([0.5, 0.5])) == Condition()

@@ -23,7 +23,7 @@ VOCABULARY = Vocabulary(("Effusion",), ("AP", "PA"), ("discs",))
 
 
 @pytest.fixture(scope="module")
-def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def network_file(tmp_path_factory: pytest.TempPathFactory, film_conditions) -> Path:
     """A random generator with strong noise and a joint table of two kinds of films."""
     torch.manual_seed(0)
     generator = Generator(GeneratorConfig(32, VOCABULARY.dim, 16, 16, 2, channel_base=256, channel_max=16))
@@ -32,7 +32,7 @@ def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     films = [Condition("PA", "F", 44.0, "discs", {"Effusion": POSITIVE})] * 30 + [
         Condition("AP", "M", 61.0, "discs", {"Effusion": NEGATIVE})
     ] * 10
-    table = joint_table(films, [str(i) for i in range(40)])
+    table = joint_table(film_conditions(films), np.arange(40), VOCABULARY)
     terms = {"discs": {"title": "Discs", "terms": "", "citation": "", "url": "", "acknowledgement": ""}}
     info = NetworkInfo("discs", generator.config, VOCABULARY, table, 1000, "f" * 64, terms)
     path = tmp_path_factory.mktemp("network") / "discs.safetensors"

@@ -16,6 +16,7 @@ import torch
 
 from thiscxr.config import Config
 from thiscxr.data.pool import Pool
+from thiscxr.files import folder_lock
 from thiscxr.sample.sampling import load
 from thiscxr.train import loop, runs
 
@@ -132,7 +133,7 @@ def test_a_pool_of_another_resolution_is_refused(pool: Pool, tmp_path: Path) -> 
 def test_two_trainings_in_one_folder_are_refused(pool: Pool, tmp_path: Path) -> None:
     config = small(pool, tmp_path, kimg=0.008)
     run = loop.train(config, pool, "discs")
-    with runs.run_lock(run), pytest.raises(ValueError, match="is being trained by another process"):
+    with folder_lock(run, "busy"), pytest.raises(ValueError, match="is being trained by another process"):
         loop.train(replace(config, kimg=0.016), pool, "discs")
 
 
@@ -155,7 +156,7 @@ def test_an_unconditional_network_takes_no_conditions(pool: Pool, tmp_path: Path
 
 def test_thinning_hides_and_never_invents(pool: Pool, tmp_path: Path) -> None:
     films = loop.Films(pool, small(pool, tmp_path))
-    c = films.vectors[:100].repeat(20, 1)
+    c = films.vectors(np.arange(100)).repeat(20, 1)
     thinned = loop.thin(c, films.vocabulary, 0.5, torch.Generator().manual_seed(0))
     assert ((thinned == c) | (thinned == 0)).all()
     hidden = torch.stack([(thinned[:, part] == 0).all(dim=1) & (c[:, part] != 0).any(dim=1) for part in films.vocabulary.factors]).float()

@@ -1,121 +1,225 @@
 """What is inside a pool, or inside collections before preparing them, in numbers.
 
-The dict of `describe_sources` is a contract (docs/formats.md); `describe_text` is for people and promises nothing.
+The dict of `describe_sources` is a contract (docs/formats.md); what it has beyond that may grow. How it is shown is in describe_text and
+describe_page.
 """
 
 import csv
+import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from tqdm import tqdm
 
-from thiscxr.data import labels
-from thiscxr.data.labels import FINDINGS, STATES, VIEWS, FilmRecord
+from thiscxr.data.archives import ReleaseFile
+from thiscxr.data.describe_facts import (
+    co_occurrence,
+    evenly,
+    film_levels,
+    film_table,
+    intensity_facts,
+    part_facts,
+    size_facts,
+    views_by_finding,
+)
+from thiscxr.data.describe_text import describe_text
+from thiscxr.data.describe_warnings import find_warnings
+from thiscxr.data.labels import FINDINGS, with_derived
+from thiscxr.data.parallel import ordered_map
+from thiscxr.data.pixels import load_film
+from thiscxr.data.plan import Wanted, wanted_films
 from thiscxr.data.pool import Pool
-from thiscxr.data.prepare import check_sources, check_views, select_films
-from thiscxr.data.sources import COLLECTIONS
+from thiscxr.data.sources import COLLECTIONS, Collection
 
+__all__ = ["describe_pool", "describe_sources", "describe_text"]
 
-def _facts(patients: Iterable[str], studies: Iterable[str], views: Sequence[str], sexes: Iterable[str], states: Any) -> dict[str, Any]:
-    """Return the counts of one set of films. states: int [n,21]."""
-    matrix = np.asarray(states, np.int64).reshape(-1, len(FINDINGS))
-    return {
-        "films": len(views),
-        "patients": len(set(patients)),
-        "studies": len(set(studies)),
-        "views": dict(sorted(Counter(views).items(), key=lambda item: VIEWS.index(item[0]))),
-        "sexes": dict(sorted(Counter(sexes).items())),
-        "findings": {
-            name: {word: int((matrix[:, column] == state).sum()) for state, word in STATES.items()} for column, name in enumerate(FINDINGS)
-        },
-    }
+RELEASE_SAMPLE = 200  # films of a collection that are decoded: they are large
+POOL_SAMPLE = 2000  # films of a source that are read in a pool ...
+_SAMPLE_PIXELS = 2**26  # ... or as many as have so many pixels
 
-
-def _record_facts(films: Sequence[FilmRecord]) -> dict[str, Any]:
-    return _facts(
-        [film.patient for film in films],
-        [film.study for film in films],
-        [film.view for film in films],
-        [film.sex for film in films],
-        [film.states() for film in films],
-    )
+_Look = tuple[NDArray[np.int64], tuple[int, int, int], bool] | str  # histogram; width, height, bits; inverted. Or why it was refused
 
 
 def describe_sources(
     sources: Sequence[tuple[str, Path]], views: Sequence[str] | None = None, labels_only: bool = False, derive: bool = False
 ) -> dict[str, Any]:
-    """Return {"sources": {key: {"released", "kept", "dropped"}}}: every row, what `prepare` would take, and why not the others.
+    """Return {"sources": {key: {"released", "kept", "dropped", ...}}}: every row, what `prepare` would take, and why not the others.
 
-    labels_only: read only the label files, so that films are not missed when they are not there.
+    labels_only: read only the label files, so that films are not missed when they are not there; else RELEASE_SAMPLE films a source,
+    evenly drawn, are decoded for native sizes and intensities.
     Raises ValueError as `prepare` does.
     """
-    sources = [(key, Path(root)) for key, root in sources]
-    check_views(views)
-    check_sources(sources)
+    plan = wanted_films([(key, Path(root)) for key, root in sources], views, labels_only)
     described: dict[str, Any] = {}
-    for key in dict.fromkeys(key for key, _ in sources):
-        released: list[FilmRecord] = []
-        kept: dict[str, FilmRecord] = {}
-        dropped: Counter[str] = Counter()
-        for root in (root for source, root in sources if source == key):
-            collection = COLLECTIONS[key]
-            films = collection.read_labels(root)
-            taken, missed = select_films(collection, films, None if labels_only else collection.find_files(root), views)
-            released += films
-            dropped.update(missed)
-            dropped.update("listed twice" for film in taken if film.film in kept)
-            kept = {**{film.film: film for film in taken}, **kept}
-        chosen = list(kept.values())
-        if derive:
-            chosen = [labels.with_derived(film) for film in chosen]
-        described[key] = {"released": _record_facts(released), "kept": _record_facts(chosen), "dropped": dict(sorted(dropped.items()))}
-    return {"sources": described}
+    for part in plan:
+        key = part.collection.key
+        pixels = {} if labels_only else _look_at(part)  # first: it finds which films are in no tar either
+        films = [with_derived(film) if derive else film for film in part.films.values()]
+        described[key] = {
+            "released": part_facts(film_table(key, part.released)),
+            **_kept_facts(film_table(key, films)),
+            "dropped": dict(sorted((+part.dropped).items())),
+            "release": _release_facts(part.collection),
+            "terms": asdict(part.collection.terms),
+            **pixels,
+        }
+    return _with_warnings({"sources": described})
+
+
+def _kept_facts(table: pa.Table) -> dict[str, Any]:
+    return {"kept": part_facts(table), "co_occurrence": co_occurrence(table), "views_by_finding": views_by_finding(table)}
+
+
+def _release_facts(collection: Collection | None) -> dict[str, Any]:
+    """Return what the release did to its films; None: the phantom, which did nothing."""
+    squashed, equalised = (collection.squashed, collection.equalised) if collection else (False, ())
+    return {"squashed": squashed, "equalised": list(equalised)}
+
+
+def _with_warnings(facts: dict[str, Any]) -> dict[str, Any]:
+    return {**facts, "warnings": find_warnings(facts)}
+
+
+def _look_at(part: Wanted) -> dict[str, Any]:
+    """Decode a sample of a collection's films: native sizes and intensities, with the refused ones counted."""
+    names = list(part.films)
+    sample = {names[place] for place in evenly(len(names), RELEASE_SAMPLE)}
+    open_films = [part.files[name] for name in names if name in sample and name in part.files]
+    looks: list[tuple[str, _Look]] = []  # with the name of the file
+    with (
+        tqdm(desc=f"films of {part.collection.key}", total=len(sample), unit="film", delay=1) as bar,
+        closing(ordered_map(_look, open_films, len(open_films))) as results,
+    ):
+        for file, look in zip(open_films, results, strict=True):
+            looks.append((file.name, look))
+            bar.update()
+        for film, data in part.streamed(lambda film: film.film not in sample):
+            looks.append((part.files[film.film].name, _look(data)))
+            bar.update()
+    seen = [(name, *look) for name, look in looks if not isinstance(look, str)]
+    sizes = np.array([native for _, _, native, _ in seen], np.int64).reshape(-1, 3)
+    equalised = part.collection.equalised
+    return {
+        "native": {
+            **size_facts(*sizes.T),
+            "inverted": sum(inverted for *_, inverted in seen),
+            "equalised": sum(bool(equalised) and name.lower().endswith(equalised) for name, *_ in seen),
+        },
+        "intensity": intensity_facts(
+            [levels for _, levels, *_ in seen], len(part.films), Counter(look for _, look in looks if isinstance(look, str))
+        ),
+    }
+
+
+def _look(file: ReleaseFile | bytes | None) -> _Look:
+    """Return what there is to see in a film; bytes: of a member of a compressed tar; None: one that is absurdly large."""
+    try:
+        data = file.read() if isinstance(file, ReleaseFile) else file
+        film = load_film(io.BytesIO(data or b""))
+    except ValueError as error:
+        return str(error)
+    return film_levels(film.pixels), (film.native_width, film.native_height, film.native_bits), film.inverted
 
 
 def describe_pool(path: Path) -> dict[str, Any]:
-    """Return {"pool": {...}, "sources": {key: {"kept"}}, "rejected": {reason: count}}, with the counts of `describe_sources`.
+    """Return {"pool": {...}, "sources": {key: {"kept", ...}}, "rejected": {reason: count}}, with the counts of `describe_sources`.
 
-    Raises ValueError when `path` is not a pool.
+    Intensities are those of POOL_SAMPLE films a source, evenly drawn. Raises ValueError when `path` is not a pool.
     """
     pool = Pool.open(path)
-    names = ("patient", "study", "view", "sex")
-    described = {}
-    for key in pool.meta["sources"]:
-        films = np.flatnonzero(pool.column("source") == key)
-        patients, studies, views, sexes = (pool.column(name)[films].tolist() for name in names)
-        described[key] = {"kept": _facts(patients, studies, views, sexes, pool.findings[films])}
-    rejected: Counter[str] = Counter()
-    if (pool.path / "rejected.csv").is_file():
-        with open(pool.path / "rejected.csv", encoding="utf-8", newline="") as file:
-            rejected.update(row["reason"] for row in csv.DictReader(file))
-    head = {name: pool.meta[name] for name in ("resolution", "bits", "fingerprint", "counts", "options")}
-    return {"pool": head, "sources": described, "rejected": dict(rejected.most_common())}
+    table = _read_films(pool.path)
+    try:
+        facts: dict[str, Any] = {"pool": {name: pool.meta[name] for name in ("resolution", "bits", "fingerprint", "counts", "options")}}
+        facts["sources"] = {key: _pool_source(pool, key, table) for key in pool.meta["sources"]}
+    except (KeyError, AttributeError) as error:
+        raise ValueError(f"{pool.path / 'pool.json'} lacks what a pool needs ({error}); prepare it again") from error
+    rejected = Counter(row["reason"] for row in _rows(pool.path / "rejected.csv", "reason") or [])
+    facts["rejected"] = dict(rejected.most_common())
+    duplicates = _rows(pool.path / "duplicates.csv", "film_id", "group", "kind")
+    if duplicates is not None:
+        facts["duplicates"] = _duplicate_facts(duplicates, _read(pool.path, ["film_id"]).column(0), table)
+    return _with_warnings(facts)
 
 
-def describe_text(facts: dict[str, Any]) -> str:
-    """Return the dict of either function above as aligned tables."""
-    lines = []
-    if "pool" in facts:
-        pool = facts["pool"]
-        counts = pool["counts"]
-        lines.append(
-            f"pool of {counts['films']:,} films, {counts['patients']:,} patients, {pool['resolution']} px, {pool['bits']} bits; "
-            f"train {counts['train']:,}, holdout {counts['holdout']:,}; fingerprint {pool['fingerprint'][:16]}"
-        )
-    for key, parts in facts["sources"].items():
-        lines += ["", key]
-        for part in ("released", "kept"):
-            if part in parts:
-                one = parts[part]
-                views = ", ".join(f"{name} {count:,}" for name, count in one["views"].items())
-                sexes = ", ".join(f"{name} {count:,}" for name, count in one["sexes"].items())
-                lines.append(f"  {part:9}{one['films']:>9,} films {one['patients']:>8,} patients  {views}; {sexes}")
-        lines += [f"  dropped  {count:>9,} ({reason})" for reason, count in parts.get("dropped", {}).items()]
-        shown = {name: states for name, states in parts["kept"]["findings"].items() if states["not_annotated"] < parts["kept"]["films"]}
-        if shown:
-            lines.append(f"  {'finding':27}" + "".join(f"{word.replace('_', ' '):>15}" for word in STATES.values()))
-            lines += [f"  {name:27}" + "".join(f"{count:>15,}" for count in states.values()) for name, states in shown.items()]
-    lines += [f"refused {count:>9,} ({reason})" for reason, count in facts.get("rejected", {}).items()]
-    return "\n".join(lines).lstrip("\n")
+def _pool_source(pool: Pool, key: str, table: pa.Table) -> dict[str, Any]:
+    rows = np.flatnonzero(pc.equal(table["source"], key).to_numpy())
+    films = table.take(rows)
+    release = _release_facts(COLLECTIONS.get(key))
+    if pool.meta["options"].get("aspect") == "restore":
+        release["squashed"] = False
+    return {
+        **_kept_facts(films),
+        "release": release,
+        "native": {
+            **size_facts(*(films[name].to_numpy() for name in ("native_width", "native_height", "native_bits"))),
+            **{name: pc.sum(films[name], min_count=0).as_py() for name in ("inverted", "equalised")},
+        },
+        "intensity": _pool_intensity(pool, rows),
+        "terms": {name: text for name, text in pool.meta["sources"][key].items() if name != "films"},
+    }
+
+
+def _read_films(pool: Path) -> pa.Table:
+    """Return the films as `film_table` does; ids are numbered column by column, since as texts a million films take a gigabyte."""
+    texts = ["source", "view", "sex", "split", "labeler"]
+    numbers = ["age_years", *FINDINGS, "native_width", "native_height", "native_bits", "equalised", "inverted"]
+    table = _read(pool, [*texts, *numbers], texts).unify_dictionaries()
+    for name in ("patient", "study"):
+        encoded = _read(pool, [name]).column(name).dictionary_encode()  # one dictionary over all chunks
+        table = table.append_column(name, pa.chunked_array([chunk.indices for chunk in encoded.chunks], pa.int32()))
+    return table
+
+
+def _read(pool: Path, columns: list[str], repeated: Sequence[str] = ()) -> pa.Table:
+    """repeated: columns of few different texts."""
+    path = pool / "films.parquet"
+    try:
+        return pq.read_table(path, columns=columns, read_dictionary=repeated).select(columns)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); copy the pool again or prepare it again") from error
+
+
+def _rows(path: Path, *required: str) -> list[dict[str, str]] | None:
+    """Return the rows of a small table of a pool, or None when it is not there. Raises ValueError when a column is missing."""
+    if not path.is_file():
+        return None
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a comma-separated table in UTF-8 ({error}); prepare the pool again") from error
+    for name in required:
+        if name not in (reader.fieldnames or ()):
+            raise ValueError(f"{path} has no column '{name}'; prepare the pool again")
+    return rows
+
+
+def _duplicate_facts(rows: Sequence[Mapping[str, str]], ids: pa.ChunkedArray, table: pa.Table) -> dict[str, Any]:
+    """Return how many films are copies of another, and how many groups of them reach over a split, a patient or a source.
+
+    ids: `film_id` of the films of `table`.
+    """
+    places = pc.index_in(pa.array([row["film_id"] for row in rows], pa.string()), ids).to_pylist()
+    there = [place for place in places if place is not None]
+    groups = [row["group"] for row, place in zip(rows, places, strict=True) if place is not None]
+    over = {}
+    for name in ("split", "patient", "source"):
+        pairs = set(zip(groups, table[name].take(pa.array(there, pa.int64())).to_pylist(), strict=True))
+        over[f"across_{name}s"] = sum(count > 1 for count in Counter(group for group, _ in pairs).values())
+    kinds = dict(sorted(Counter(row["kind"] for row in rows).items()))
+    return {"groups": len({row["group"] for row in rows}), "films": len({row["film_id"] for row in rows}), "kinds": kinds, **over}
+
+
+def _pool_intensity(pool: Pool, rows: NDArray[np.int64]) -> dict[str, Any]:
+    sample = rows[evenly(len(rows), min(POOL_SAMPLE, max(1, _SAMPLE_PIXELS // pool.resolution**2)))]
+    return intensity_facts([film_levels(pool.read([row])[0]) for row in sample], len(rows))

@@ -77,7 +77,7 @@ class FilmRecord:
     """One row of a collection's label table in the common vocabulary; ids are the collection's own, and always strings."""
 
     film: str  # unique within the collection
-    file: str  # the key under which `find_files` of the collection knows the image
+    file: str  # what `image_key` of the collection makes of the path of its image
     patient: str
     study: str
     view: str = "unknown"
@@ -85,6 +85,8 @@ class FilmRecord:
     age_years: float | None = None
     findings: Mapping[str, int] | None = None  # what is missing here is NOT_ANNOTATED
     split: str | None = None  # the collection's official split, when it has one
+    split_as: tuple[str, str] | None = None  # (collection, patient) whose split this film follows, where patients are tied together
+    labeler: str = ""  # who or what made the labels
     original_aspect: float | None = None  # width / height of the film before the release squashed it; None: not squashed
     refused: str = ""  # why the collection itself rules the row out, or ""
 

@@ -1,16 +1,20 @@
-"""One function over many films on all cores, in order.
+"""One function over many films on all cores, or on a Dask cluster, in order.
 
 Results come back in the order of the tasks whatever the number of workers, and only a few wait in memory at a time.
 """
 
+import logging
 import os
 import signal
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -20,41 +24,109 @@ _SERIAL_BELOW = 200  # starting processes costs a second or two: not worth it fo
 _CHUNK = 16
 
 
-def _leave_interrupts_to_parent() -> None:
+def _start_worker() -> None:
     # Ctrl-C reaches the whole process group; one traceback, of the parent, is enough.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A parent that was killed with -9 cannot end its workers, which would go on with what is queued.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _run_chunk(function: Callable[[T], R], chunk: list[T]) -> list[R]:
     return [function(task) for task in chunk]
 
 
-def ordered_map(function: Callable[[T], R], tasks: Iterable[T], num_tasks: int, workers: int | None = None) -> Generator[R, None, None]:
-    """Yield function(task) for each task, in order; `function`, tasks and results must be picklable.
+class Workers:
+    """Some processes, here or elsewhere, or none: `map` then runs in this one."""
 
-    workers None: all cores this process may use, or none (serial) under 200 tasks; 1: serial.
-    Close it (contextlib.closing) to end the processes of a job that was left early. Raises RuntimeError when a worker process dies.
+    def __init__(self, executor: Executor | None, num: int) -> None:
+        self.executor, self.num = executor, num
+
+    def map(self, function: Callable[[T], R], tasks: Iterable[T], chunk: int = _CHUNK) -> Generator[R, None, None]:
+        """Yield function(task) for each task, in order; `function`, tasks and results must be picklable.
+
+        chunk: tasks sent at a time; 1 where a task is heavy. Raises RuntimeError when a worker process dies.
+        """
+        if self.executor is None:
+            yield from map(function, tasks)
+            return
+        waiting: deque[Future[list[R]]] = deque()
+        remaining = iter(tasks)
+        try:
+            while True:
+                while len(waiting) < 2 * self.num + 2 and (part := list(islice(remaining, chunk))):
+                    waiting.append(self.executor.submit(_run_chunk, function, part))
+                if not waiting:
+                    return
+                yield from waiting.popleft().result()
+        except BrokenProcessPool as error:
+            why = 'out of memory, or a script without `if __name__ == "__main__":` around what it does'
+            raise RuntimeError(f"a worker process died ({why}); one worker runs without processes") from error
+        except CancelledError as error:
+            raise OSError("the Dask cluster was lost; run the same command again when it is back") from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def open_workers(num_tasks: int, workers: int | None = None, scheduler: str = "") -> Iterator[Workers]:
+    """Yield workers: those of the Dask cluster at `scheduler`, or processes on this machine.
+
+    workers None: one a core, or none under 200 tasks; 1: none. Raises ValueError when there is no cluster at the address.
     """
+    if scheduler:
+        with _dask(scheduler) as cluster:
+            yield cluster
+        return
     if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        if num_tasks < _SERIAL_BELOW:
-            workers = 1
+        workers = 1 if num_tasks < _SERIAL_BELOW else num_cores()
     if workers <= 1:
-        yield from map(function, tasks)
+        yield Workers(None, 1)
         return
     # spawn, not fork: a forked copy of a process with running threads (torch's, say) can hang
-    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent)
-    waiting: deque[Future[list[R]]] = deque()
-    remaining = iter(tasks)
+    executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
     try:
-        while True:
-            while len(waiting) < 4 * workers and (chunk := list(islice(remaining, _CHUNK))):
-                waiting.append(executor.submit(_run_chunk, function, chunk))
-            if not waiting:
-                return
-            yield from waiting.popleft().result()
-    except BrokenProcessPool as error:
-        why = 'out of memory, or a script without `if __name__ == "__main__":` around what it does'
-        raise RuntimeError(f"a worker process died ({why}); one worker runs without processes") from error
+        yield Workers(executor, workers)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _dask(scheduler: str) -> Iterator[Workers]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ValueError("--dask needs Dask; install it with: pip install 'thiscxr[dask]'") from error
+    try:
+        client = Client(scheduler, timeout=10, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--dask {scheduler}: no Dask scheduler answers there; start one with: dask scheduler") from error
+    try:
+        num = sum(client.nthreads().values())
+        if not num:
+            raise ValueError(f"--dask {scheduler}: the cluster has no workers; start some with: dask worker {scheduler}")
+        logging.getLogger(__name__).info("Dask cluster with %d worker threads", num)
+        yield Workers(client.get_executor(pure=False), num)
+    finally:
+        client.close()
+
+
+def ordered_map(function: Callable[[T], R], tasks: Iterable[T], num_tasks: int, workers: int | None = None) -> Generator[R, None, None]:
+    """Yield function(task) for each task, in order, by `workers` processes as `open_workers` counts them.
+
+    Close it (contextlib.closing) to end the processes of a job that was left early.
+    """
+    with open_workers(num_tasks, workers) as pool:
+        yield from pool.map(function, tasks)

@@ -3,36 +3,34 @@
 The format is the contract in docs/formats.md. A pool is written once, whole or not at all, and never changed.
 """
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from thiscxr.data.ids import patient_split, private_id
-from thiscxr.data.labels import FINDINGS, SEXES, STATES, VIEWS, FilmRecord, Terms
+from thiscxr.data.labels import FINDINGS, SEXES, STATES, VIEWS
 from thiscxr.data.pixels import Pixels
-from thiscxr.files import atomic_folder, sha256_file
+from thiscxr.files import sha256_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_SHARD_BYTES = 512 * 2**20
 SPLITS = ("train", "holdout")
 RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
+_VERIFY_ROWS = 16_384
 
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("film_id", "patient", "study", "source", "view", "sex")]
     + [("age_years", pa.float64()), ("split", pa.string())]
     + [(name, pa.int8()) for name in FINDINGS]
+    + [("labeler", pa.string())]
     + [("native_width", pa.int32()), ("native_height", pa.int32()), ("native_bits", pa.int32())]
     + [("equalised", pa.bool_()), ("inverted", pa.bool_()), ("sha256", pa.string()), ("shard", pa.int32()), ("row", pa.int32())]
 )
@@ -54,158 +52,7 @@ def content_fingerprint(resolution: int, bits: int, digests: Iterable[str]) -> s
     return hashlib.sha256("\n".join([f"{resolution} {bits}", *sorted(digests)]).encode()).hexdigest()
 
 
-class PoolWriter(AbstractContextManager["PoolWriter"]):
-    """Writes a pool film by film; the folder appears when the block ends well, and not at all otherwise.
-
-    options: what was asked of `prepare` (views, aspect, ...), kept in pool.json.
-    Raises ValueError when `path` exists and is not an empty folder, or no film was added.
-    """
-
-    def __init__(
-        self, path: Path, resolution: int, bits: int, sources: Mapping[str, Terms], key: bytes, options: Mapping[str, Any] | None = None
-    ) -> None:
-        assert resolution in RESOLUTIONS, resolution
-        assert bits in (8, 16), bits
-        self.path, self.resolution, self.bits, self.sources, self.options = Path(path), resolution, bits, dict(sources), dict(options or {})
-        self.fingerprint = ""
-        self.num_films = 0
-        self._key = key
-        self._dtype = np.dtype("u1" if bits == 8 else "<u2")
-        self._shard_films = max(1, MAX_SHARD_BYTES // (resolution * resolution * self._dtype.itemsize))
-        self._columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA.names}
-        self._rejected: list[tuple[str, str]] = []
-        self._folder = atomic_folder(self.path)
-        self._part: Path
-        self._shard: BinaryIO | None = None
-
-    def __enter__(self) -> "PoolWriter":
-        self._part = self._folder.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
-        try:
-            if kind is None:
-                self._finish()
-        except BaseException as own:
-            self._drop_shard()
-            self._folder.__exit__(type(own), own, own.__traceback__)
-            raise
-        self._drop_shard()
-        return self._folder.__exit__(kind, error, trace)
-
-    def add(
-        self,
-        source: str,
-        film: FilmRecord,
-        pixels: Pixels,
-        native: tuple[int, int, int],
-        *,
-        equalised: bool = False,
-        inverted: bool = False,
-    ) -> str:
-        """Append one film and return its hashed id. pixels: [resolution, resolution] of the pool's depth; native: width, height, bits."""
-        assert source in self.sources, source
-        assert pixels.shape == (self.resolution, self.resolution), pixels.shape
-        assert pixels.dtype == self._dtype, pixels.dtype
-        shard, row = divmod(self.num_films, self._shard_films)
-        if row == 0:
-            self._close_shard()
-            self._shard = open(self._part / _shard_name(shard), "wb")  # noqa: SIM115 it stays open over many films
-            self._write_header(self._shard_films)
-        assert self._shard is not None
-        data = np.ascontiguousarray(pixels, self._dtype).tobytes()
-        self._shard.write(data)
-        film_id = private_id(self._key, "film", source, film.film)
-        values = (
-            film_id,
-            private_id(self._key, "patient", source, film.patient),
-            private_id(self._key, "study", source, film.study),
-            source,
-            film.view,
-            film.sex,
-            None if film.age_years is None else float(film.age_years),
-            film.split or patient_split(source, film.patient),
-            *film.states(),
-            *native,
-            equalised,
-            inverted,
-            hashlib.sha256(data).hexdigest(),
-            shard,
-            row,
-        )
-        for column, value in zip(self._columns.values(), values, strict=True):
-            column.append(value)
-        self.num_films += 1
-        return film_id
-
-    def reject(self, source: str, film: FilmRecord, reason: str) -> str:
-        """Note a refused film and return its hashed id. The reason must not hold a path: the pool may be shared."""
-        film_id = private_id(self._key, "film", source, film.film)
-        self._rejected.append((film_id, reason))
-        return film_id
-
-    def finish(self) -> str:
-        """Write everything but the shards' last bytes, and return the fingerprint; called by the end of the block if not before."""
-        self._finish()
-        return self.fingerprint
-
-    def _write_header(self, num_films: int) -> None:
-        assert self._shard is not None
-        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (num_films, self.resolution, self.resolution)}
-        np.lib.format.write_array_header_1_0(self._shard, header)
-
-    def _close_shard(self) -> None:
-        if self._shard is None:
-            return
-        size = self._shard.tell()
-        num_films = size // (self.resolution * self.resolution * self._dtype.itemsize)  # the header is smaller than any film
-        self._shard.seek(0)
-        self._write_header(num_films)  # numpy leaves room for any count, so the header keeps its length
-        assert size - self._shard.tell() == num_films * self.resolution * self.resolution * self._dtype.itemsize
-        self._shard.close()
-        self._shard = None
-
-    def _drop_shard(self) -> None:
-        if self._shard is not None:
-            with suppress(OSError):  # on a full disk closing flushes and fails again; the folder goes anyway
-                self._shard.close()
-            self._shard = None
-
-    def _finish(self) -> None:
-        if self.fingerprint:
-            return
-        if not self.num_films:
-            raise ValueError(f"no film for the pool {self.path}")
-        self._close_shard()
-        table = pa.table(self._columns, schema=_SCHEMA)
-        pq.write_table(table, self._part / "films.parquet", compression="zstd")
-        with open(self._part / "rejected.csv", "w", encoding="utf-8", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(("film_id", "reason"))
-            rows.writerows(self._rejected)
-        self.fingerprint = content_fingerprint(self.resolution, self.bits, table_digests(table))
-        names = sorted(path.name for path in self._part.iterdir())
-        columns = self._columns
-        meta = {
-            "format_version": FORMAT_VERSION,
-            "resolution": self.resolution,
-            "bits": self.bits,
-            "counts": {
-                "films": self.num_films,
-                "patients": len(set(columns["patient"])),
-                "studies": len(set(columns["study"])),
-                **{split: columns["split"].count(split) for split in SPLITS},
-                "rejected": len(self._rejected),
-            },
-            "fingerprint": self.fingerprint,
-            "sources": {key: {"films": columns["source"].count(key), **asdict(terms)} for key, terms in sorted(self.sources.items())},
-            "options": self.options,
-            "files": {name: sha256_file(self._part / name) for name in names},
-        }
-        (self._part / "pool.json").write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _shard_name(shard: int) -> str:
+def shard_name(shard: int) -> str:
     return f"pixels-{shard:05d}.npy"
 
 
@@ -226,6 +73,8 @@ class Pool:
         self.fingerprint: str = meta["fingerprint"]
         self.num_films: int = meta["counts"]["films"]
         self._columns: dict[str, NDArray[Any]] = {}
+        self._codes: dict[str, tuple[NDArray[np.int32], pa.StringArray]] = {}
+        self._checked = np.zeros(self.num_films, np.bool_)
 
     @classmethod
     def open(cls, path: Path) -> "Pool":
@@ -256,19 +105,36 @@ class Pool:
     def column(self, name: str) -> NDArray[Any]:
         """Return one column over all films: findings int8, age_years float64 (nan: unknown), strings as an object array."""
         if name not in self._columns:
-            assert name in _SCHEMA.names, name
-            try:
-                array = pq.read_table(self.path / "films.parquet", columns=[name]).column(name).to_numpy()
-            except (pa.ArrowException, OSError, KeyError) as error:
-                raise _damaged(self.path / "films.parquet", error) from error
+            if pa.types.is_string(SCHEMA.field(name).type):
+                codes, values = self.codes(name)
+                array = np.array([*values.to_pylist(), ""], object)[codes]  # films share the strings
+            else:
+                array = self._read_column(name).to_numpy()
             array.flags.writeable = False  # shared by all who ask
             self._columns[name] = array
         return self._columns[name]
 
+    def codes(self, name: str) -> tuple[NDArray[np.int32], pa.StringArray]:
+        """Return a column of strings as numbers, int32 [n], into its different values, which are in the order of their appearance."""
+        if name not in self._codes:
+            coded = self._read_column(name, dictionary=True).combine_chunks()
+            self._codes[name] = coded.indices.to_numpy(), coded.dictionary
+        return self._codes[name]
+
+    def _read_column(self, name: str, dictionary: bool = False) -> pa.ChunkedArray:
+        try:
+            table = pq.ParquetFile(self.path / "films.parquet", read_dictionary=[name] if dictionary else None)
+            return table.read([name], use_threads=False).unify_dictionaries().column(name)
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise _damaged(self.path / "films.parquet", error) from error
+
     @cached_property
     def findings(self) -> NDArray[np.int8]:
         """All states, int8 [n,21] in the order of FINDINGS."""
-        return np.stack([self.column(name) for name in FINDINGS], axis=1).astype(np.int8)
+        states = np.empty((self.num_films, len(FINDINGS)), np.int8)
+        for place, name in enumerate(FINDINGS):
+            states[:, place] = self._read_column(name).to_numpy()
+        return states
 
     def indices(self, split: str = "all") -> NDArray[np.int64]:
         """Return the rows of "train", "holdout" or "all", ascending."""
@@ -276,10 +142,14 @@ class Pool:
             return np.arange(self.num_films)
         if split not in SPLITS:
             raise ValueError(f"split '{split}' is not one of train, holdout, all")
-        return np.flatnonzero(self.column("split") == split)
+        codes, values = self.codes("split")
+        return np.flatnonzero(codes == values.index(split).as_py())
 
     def read(self, indices: Any) -> Pixels:
-        """Return the films at `indices` (any order, repeats allowed) as uint8 or uint16 [k, resolution, resolution]."""
+        """Return the films at `indices` (any order, repeats allowed) as uint8 or uint16 [k, resolution, resolution].
+
+        Raises ValueError when a film that is touched for the first time does not have the SHA-256 it was stored with.
+        """
         indices = np.asarray(indices)
         assert indices.size == 0 or indices.dtype.kind in "ui", f"indices of type {indices.dtype}; a mask goes through np.flatnonzero"
         if indices.size and not (indices.min() >= 0 and indices.max() < self.num_films):
@@ -291,7 +161,22 @@ class Pool:
         for shard in np.unique(shards):
             here = shards == shard
             pixels[here] = self._shards[shard][rows[here]]
+        for place in np.flatnonzero(~self._checked[indices]):
+            # S32 drops zero bytes at the end, so the expected hash must drop them too
+            if hashlib.sha256(pixels[place].data).digest().rstrip(b"\0") != self._hashes[indices[place]]:
+                raise ValueError(f"{self.path}: the film in row {indices[place]} is damaged; copy the pool again, and try: thiscxr verify")
+        self._checked[indices] = True
         return pixels
+
+    @cached_property
+    def _hashes(self) -> NDArray[np.bytes_]:
+        """SHA-256 of every film's pixels as 32 bytes each: a million Python strings would take four times as much."""
+        try:
+            batches = pq.ParquetFile(self.path / "films.parquet").iter_batches(columns=["sha256"])
+            raw = b"".join(bytes.fromhex("".join(batch.column(0).to_pylist())) for batch in batches)
+            return np.frombuffer(raw, "S32", count=self.num_films)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _damaged(self.path / "films.parquet", error) from error
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
@@ -339,29 +224,45 @@ def verify_pool(path: Path) -> list[str]:
     ]
     if any(problem.startswith("films.parquet:") for problem in problems):
         return problems  # what is not as it was written is not worth parsing
-    table = pq.read_table(pool.path / "films.parquet")
-    if table.schema.names != _SCHEMA.names:
-        return [*problems, f"films.parquet: columns are {', '.join(table.schema.names)}"]
-    rows = table.to_pydict()
-    shard_films = len(pool._shards[0])
-    if [shard * shard_films + row for shard, row in zip(rows["shard"], rows["row"], strict=True)] != list(range(len(pool))):
-        problems.append("films.parquet: shard and row do not count up through the shards")
-    for index, sha256 in enumerate(rows["sha256"]):
-        film = pool._shards[index // shard_films][index % shard_films]
-        if hashlib.sha256(film.tobytes()).hexdigest() != sha256:
-            problems.append(f"film {rows['film_id'][index]} (row {index}): its pixels do not have the SHA-256 in films.parquet")
-    for name, allowed in {**dict.fromkeys(FINDINGS, tuple(STATES)), "view": VIEWS, "sex": SEXES, "split": SPLITS}.items():
-        strange = set(rows[name]) - set(allowed)
-        if strange:
-            problems.append(f"films.parquet: {name} holds {', '.join(map(repr, sorted(strange, key=str)))}, expected {allowed}")
-    if len(set(rows["film_id"])) != len(pool):
+    table = pq.ParquetFile(pool.path / "films.parquet")
+    if table.schema_arrow.names != SCHEMA.names:
+        return [*problems, f"films.parquet: columns are {', '.join(table.schema_arrow.names)}"]
+    allowed = {
+        **dict.fromkeys(FINDINGS, tuple(STATES)),
+        "view": VIEWS,
+        "sex": SEXES,
+        "split": SPLITS,
+        "source": tuple(pool.meta["sources"]),
+    }
+    strange: dict[str, set[Any]] = {name: set() for name in allowed}
+    digests: list[str] = []
+    ids: set[str] = set()
+    sides: dict[tuple[str, str], str] = {}
+    torn: set[tuple[str, str]] = set()
+    index = 0
+    for batch in tqdm(table.iter_batches(_VERIFY_ROWS), "verify", -(-len(pool) // _VERIFY_ROWS), unit="batch", delay=1):
+        rows = batch.to_pydict()
+        for film in range(len(batch)):
+            shard, row = divmod(index, len(pool._shards[0]))
+            if (rows["shard"][film], rows["row"][film]) != (shard, row):
+                return [*problems, "films.parquet: shard and row do not count up through the shards"]
+            if hashlib.sha256(pool._shards[shard][row].tobytes()).hexdigest() != rows["sha256"][film]:
+                problems.append(f"film {rows['film_id'][film]} (row {index}): its pixels do not have the SHA-256 in films.parquet")
+            patient = (rows["source"][film], rows["patient"][film])
+            if sides.setdefault(patient, rows["split"][film]) != rows["split"][film]:
+                torn.add(patient)
+            index += 1
+        ids.update(rows["film_id"])
+        digests += table_digests(pa.Table.from_batches([batch]))
+        for name, values in allowed.items():
+            strange[name] |= set(rows[name]) - set(values)
+    for name, found in strange.items():
+        if found:
+            problems.append(f"films.parquet: {name} holds {', '.join(map(repr, sorted(found, key=str)))}, expected {allowed[name]}")
+    if len(ids) != len(pool):
         problems.append("films.parquet: two films have one film_id")
-    splits = set(zip(rows["source"], rows["patient"], rows["split"], strict=True))
-    both = len(splits) - len({(source, patient) for source, patient, _ in splits})
-    if both:
-        problems.append(f"films.parquet: {both} patients are in both splits")
-    if set(rows["source"]) - set(pool.meta["sources"]):
-        problems.append("pool.json: a source of films.parquet has no terms")
-    if content_fingerprint(pool.resolution, pool.bits, table_digests(table)) != pool.fingerprint:
+    if torn:
+        problems.append(f"films.parquet: {len(torn)} patients are in both splits")
+    if content_fingerprint(pool.resolution, pool.bits, digests) != pool.fingerprint:
         problems.append("pool.json: the fingerprint is not that of the films")
     return problems

@@ -1,29 +1,33 @@
-"""From collections as released to one pool: read labels, choose films, decode, square, write.
+"""From collections as released to one pool: read labels, choose films, decode, square, write, look for duplicates.
 
 It must not lose a film silently: whatever is not in the pool is counted, with a reason, in the summary and in rejected.csv.
 """
 
 import csv
+import hashlib
+import json
 import logging
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from thiscxr.data import labels
+from thiscxr.data.archives import MAX_FILE_BYTES, ReleaseFile
 from thiscxr.data.ids import default_key_file, load_key
-from thiscxr.data.labels import VIEWS, FilmRecord
-from thiscxr.data.parallel import ordered_map
+from thiscxr.data.labels import FilmRecord, with_derived
+from thiscxr.data.parallel import Workers, open_workers
 from thiscxr.data.pixels import Pixels, load_film, to_bits, to_square
-from thiscxr.data.pool import RESOLUTIONS, PoolWriter
-from thiscxr.data.sources import COLLECTIONS, Collection
+from thiscxr.data.plan import Wanted, wanted_films
+from thiscxr.data.pool import RESOLUTIONS
+from thiscxr.data.pool_writer import PoolWriter
+from thiscxr.data.sources import COLLECTIONS
 from thiscxr.files import atomic_path, nearest_name
 
 ASPECTS = ("released", "restore")
+_PLAN_VERSION = 1  # of what a film becomes: raise it when the same file gives other pixels, so that no half-made pool is gone on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +52,10 @@ class PrepareSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class _Film:
-    source: str
-    record: FilmRecord
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
 class _Task:
     """What a worker needs of a film: it is sent to another process, so no more than that."""
 
-    path: Path
+    file: ReleaseFile | bytes | None  # bytes: a member of a compressed tar; None: one that is absurdly large
     res: int
     bits: int
     aspect: float | None
@@ -72,53 +69,11 @@ class _Decoded:
     reason: str = ""  # why it was refused, or ""
 
 
-def check_sources(sources: Sequence[tuple[str, Path]]) -> None:
-    """Raise ValueError for an unknown collection, a missing folder or an empty one."""
-    if not sources:
-        raise ValueError(f"no collection given; name at least one: {', '.join(f'--{key} DIR' for key in COLLECTIONS)}")
-    for key, root in sources:
-        if key not in COLLECTIONS:
-            raise ValueError(f"unknown collection '{key}'{nearest_name(key, COLLECTIONS)}; known: {', '.join(COLLECTIONS)}")
-        if not root.is_dir():
-            raise ValueError(f"--{key} {root} {'is not a folder' if root.exists() else 'does not exist'}; give the collection's folder")
-        if not any(root.iterdir()):
-            raise ValueError(f"--{key} {root} is empty; give the folder that holds the collection's label table and images")
-
-
 def check_res(res: int) -> None:
     """Raise ValueError when `res` is not a power of two from 32 to 1024."""
     if res not in RESOLUTIONS:
         nearest = min(RESOLUTIONS, key=lambda allowed: abs(allowed - res))
         raise ValueError(f"--res {res} is not a power of two from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}; the nearest is {nearest}")
-
-
-def check_views(views: Sequence[str] | None) -> None:
-    """Raise ValueError for a view that is not in the vocabulary."""
-    for view in views or ():
-        if view not in VIEWS:
-            raise ValueError(f"--views {view}{nearest_name(view, VIEWS)} is not one of {', '.join(VIEWS)}")
-
-
-def select_films(
-    collection: Collection, films: Iterable[FilmRecord], files: Mapping[str, Path] | None, views: Sequence[str] | None
-) -> tuple[list[FilmRecord], dict[str, int]]:
-    """Return the films to take and how many rows were dropped for each reason; files None: labels only, files are not asked for."""
-    wanted = tuple(views or collection.default_views)
-    kept: dict[str, FilmRecord] = {}
-    dropped: Counter[str] = Counter()
-    for film in films:
-        if film.refused:
-            dropped[film.refused] += 1
-        elif film.view not in wanted:
-            dropped[f"view {film.view}"] += 1
-        elif files is not None and film.file not in files:
-            dropped["file missing"] += 1
-        elif film.film in kept:
-            dropped["listed twice"] += 1
-        else:
-            kept[film.film] = film
-    # By id, so that the order of a pool does not hang on the order of a table.
-    return [kept[name] for name in sorted(kept)], dict(sorted(dropped.items()))
 
 
 def prepare(
@@ -132,91 +87,121 @@ def prepare(
     key_file: Path | None = None,
     workers: int | None = None,
     bits: int = 8,
+    scheduler: str = "",
 ) -> PrepareSummary:
     """Write the pool `pool_path` from `sources`, (collection key, folder) pairs; a collection may come in several folders.
 
     views None: each collection's default. aspect "restore" undoes the squash of collections that released squares of oblong films.
-    derive: fill findings that a collection does not annotate from their children and parents.
+    derive: fill findings that a collection does not annotate from their children and parents. scheduler: address of a Dask cluster.
+    A call that was interrupted goes on where it stopped when it is made again; the pool is the same for any number of workers.
     Raises ValueError, one line each, when an input is not as expected, no film is left, or more than the share `max_rejected` of the
     films that have a file is refused. No pool is left behind then.
     """
     pool_path, sources = Path(pool_path), [(key, Path(root)) for key, root in sources]
     check_res(res)
-    check_views(views)
     if aspect not in ASPECTS:
         raise ValueError(f"--aspect {aspect}{nearest_name(aspect, ASPECTS)} is not one of {', '.join(ASPECTS)}")
     if not 0 <= max_rejected <= 1:
         raise ValueError(f"--max-rejected {max_rejected} is not a share from 0 to 1")
     if pool_path.exists() and (not pool_path.is_dir() or any(pool_path.iterdir())):
         raise ValueError(f"{pool_path} already exists and is not an empty folder; choose another path or remove it first")
-    check_sources(sources)
-    films, dropped = _films(sources, views, derive)
-    if not films:
-        raise ValueError(f"no film left for {pool_path}: {_reasons(dropped)}")
-    squashed = {film.record.original_aspect is not None for film in films}
-    if aspect == "released" and len(squashed) == 2:
-        logging.getLogger(__name__).warning(
-            "films that their release squashed to squares are pooled with films of true aspect; --aspect restore undoes the squash"
-        )
     key_file = Path(key_file) if key_file is not None else default_key_file()
     if pool_path.resolve() in key_file.resolve().parents:
         raise ValueError(f"--key-file {key_file} lies in the pool {pool_path}, which may be shared; keep the key elsewhere")
+    plan = wanted_films(sources, views)
+    for part in plan:
+        part.released.clear()  # a million rows are worth freeing
+    if not any(part.films for part in plan):
+        raise ValueError(f"no film left for {pool_path}: {_reasons(_dropped(plan))}")
+    _warn_of_mixed_aspects(plan, aspect)
     key = load_key(key_file)
-    terms = {name: COLLECTIONS[name].terms for name in dict.fromkeys(film.source for film in films)}
+    terms = {part.collection.key: part.collection.terms for part in plan if part.films}
     options = {"views": list(views) if views else "default", "aspect": aspect, "derive": derive}
-    kept: Counter[str] = Counter()
-    rejected: Counter[str] = Counter()
-    private: list[tuple[str, str, str, str, str]] = []
-    tasks = [_Task(film.path, res, bits, film.record.original_aspect if aspect == "restore" else None) for film in films]
+    num_films = sum(len(part.films) for part in plan)
     with (
-        PoolWriter(pool_path, res, bits, terms, key, options) as writer,
-        closing(ordered_map(_decode, tasks, len(tasks), workers)) as results,
+        PoolWriter(pool_path, res, bits, terms, key, options, _digest(plan, key, res, bits, aspect)) as writer,
+        open_workers(num_films, workers, scheduler) as hands,
     ):
-        for film, decoded in zip(films, tqdm(results, "prepare", len(tasks), unit="film", delay=1), strict=True):
-            if decoded.pixels is None:
-                film_id = writer.reject(film.source, film.record, decoded.reason)
-                rejected[decoded.reason] += 1
-            else:
-                film_id = writer.add(film.source, film.record, decoded.pixels, decoded.native, inverted=decoded.inverted)
-                kept[film.source] += 1
-            private.append((film_id, film.source, film.record.film, str(film.path), decoded.reason))
-        num_rejected = len(tasks) - writer.num_films
-        if not writer.num_films:
-            raise ValueError(f"no film left for {pool_path}: all {len(tasks)} were refused, {_reasons(rejected)}")
-        if num_rejected > max_rejected * len(tasks):
+        if writer.num_done:
+            logging.getLogger(__name__).info("going on after %d films that are done", writer.num_done)
+        with tqdm(desc="prepare", total=num_films, initial=writer.num_done, unit="film", delay=1) as bar:
+            for film, decoded in _decode_all(plan, writer, hands, _Task(None, res, bits, None), aspect == "restore", derive):
+                if decoded.pixels is None:
+                    writer.reject(film.source, film.record, decoded.reason)
+                else:
+                    equalised = film.file.name.lower().endswith(COLLECTIONS[film.source].equalised or ("\0",))
+                    writer.add(film.source, film.record, decoded.pixels, decoded.native, equalised=equalised, inverted=decoded.inverted)
+                bar.update()
+        kept: Counter[str] = Counter()
+        rejected: Counter[str] = Counter()
+        for _, source, _, reason in writer.outcomes():
+            (rejected if reason else kept)[reason or source] += 1
+        if not kept:
+            why = f"all {writer.num_done} were refused, {_reasons(rejected)}" if writer.num_done else _reasons(_dropped(plan))
+            raise ValueError(f"no film left for {pool_path}: {why}")
+        if rejected.total() > max_rejected * writer.num_done:
             raise ValueError(
-                f"{num_rejected} of {len(tasks)} films were refused ({num_rejected / len(tasks):.0%}), more than --max-rejected "
-                f"{max_rejected:g}: {_reasons(rejected)}; look at the films, or allow more"
+                f"{rejected.total()} of {writer.num_done} films were refused ({rejected.total() / writer.num_done:.0%}), more than "
+                f"--max-rejected {max_rejected:g}: {_reasons(rejected)}; look at the films, or allow more"
             )
         fingerprint = writer.finish()
-        write_private_map(key_file, fingerprint, private)
+        files = {part.collection.key: part.files for part in plan}
+        places = (
+            (film_id, source, film.film, str(files[source][film.film]), reason) for film_id, source, film, reason in writer.outcomes()
+        )
+        write_private_map(key_file, fingerprint, places)
+    dropped = dict(sorted(_dropped(plan).items()))
     return PrepareSummary(
-        pool_path, key_file, fingerprint, sum(kept.values()), num_rejected, dict(kept), dropped, dict(rejected.most_common())
+        pool_path, key_file, fingerprint, kept.total(), rejected.total(), dict(kept), dropped, dict(rejected.most_common())
     )
 
 
-def _films(sources: Sequence[tuple[str, Path]], views: Sequence[str] | None, fill: bool) -> tuple[list[_Film], dict[str, int]]:
-    """Return the films to read, ordered by collection (as in COLLECTIONS) and id, and the counts of rows dropped."""
-    by_source: dict[str, dict[str, _Film]] = {}
-    dropped: Counter[str] = Counter()
-    for key, root in sorted(sources, key=lambda source: list(COLLECTIONS).index(source[0])):
-        collection = COLLECTIONS[key]
-        files = collection.find_files(root)
-        records, missed = select_films(collection, collection.read_labels(root), files, views)
-        dropped.update(missed)
-        mine = by_source.setdefault(key, {})
-        for record in records:
-            if record.film in mine:
-                dropped["listed twice"] += 1
-                continue
-            mine[record.film] = _Film(key, labels.with_derived(record) if fill else record, files[record.file])
-    return [films[name] for films in by_source.values() for name in sorted(films)], dict(sorted(dropped.items()))
+@dataclass(frozen=True, slots=True)
+class _Film:
+    source: str
+    record: FilmRecord
+    file: ReleaseFile
+
+
+def _decode_all(
+    plan: Sequence[Wanted], writer: PoolWriter, hands: Workers, blank: _Task, restore: bool, derive: bool
+) -> Iterator[tuple[_Film, _Decoded]]:
+    """Yield the films that are not done yet: those that lie open in the order of the plan, then the others as streamed."""
+    under_way: deque[_Film] = deque()
+
+    def task(source: str, film: FilmRecord, file: ReleaseFile, data: ReleaseFile | bytes | None) -> _Task:
+        under_way.append(_Film(source, film, file))
+        return replace(blank, file=data, aspect=film.original_aspect if restore else None)
+
+    def as_taught(film: FilmRecord) -> FilmRecord:
+        return with_derived(film) if derive else film
+
+    def open_tasks() -> Iterator[_Task]:
+        for part in plan:
+            source = part.collection.key
+            for film, file in ((as_taught(film), part.files[name]) for name, film in part.films.items() if name in part.files):
+                if not writer.knows(source, film):
+                    yield task(source, film, file, file)
+
+    def streamed_tasks(part: Wanted) -> Iterator[_Task]:
+        source = part.collection.key
+        for film, data in part.streamed(lambda film: writer.knows(source, as_taught(film))):
+            yield task(source, as_taught(film), part.files[film.film], data)
+
+    for decoded in hands.map(_decode, open_tasks()):
+        yield under_way.popleft(), decoded
+    for part in plan:
+        for decoded in hands.map(_decode, streamed_tasks(part), chunk=1):  # each carries its bytes
+            yield under_way.popleft(), decoded
 
 
 def _decode(task: _Task) -> _Decoded:
     try:
-        film = load_film(task.path)
-        pixels = to_bits(to_square(film.pixels, task.res, task.aspect), task.bits)
+        if task.file is None:
+            raise ValueError(f"absurd file of more than {MAX_FILE_BYTES // 2**20} MiB")
+        data = task.file.read() if isinstance(task.file, ReleaseFile) else task.file
+        film = load_film(data, min_side=task.res)
+        pixels = to_bits(to_square(film.pixels, task.res, task.aspect or film.aspect), task.bits)
         if pixels.min() == pixels.max():
             raise ValueError("constant image once cropped and reduced")
     except ValueError as error:
@@ -224,9 +209,32 @@ def _decode(task: _Task) -> _Decoded:
     return _Decoded(pixels, (film.native_width, film.native_height, film.native_bits), film.inverted)
 
 
+def _dropped(plan: Sequence[Wanted]) -> Counter[str]:
+    return sum((part.dropped for part in plan), Counter())
+
+
+def _digest(plan: Sequence[Wanted], key: bytes, *options: int | str) -> str:
+    """Return what names this very job: an interrupted one is only gone on with by the same."""
+    digest = hashlib.sha256(json.dumps([_PLAN_VERSION, *options]).encode() + key)
+    for part in plan:
+        for name in part.films:
+            digest.update(f"{part.collection.key}\0{name}\0{part.files.get(name)}\n".encode())
+        digest.update("\0".join(map(str, part.tars)).encode())
+    return digest.hexdigest()
+
+
+def _warn_of_mixed_aspects(plan: Sequence[Wanted], aspect: str) -> None:
+    squashed = [part.collection.key for part in plan if part.films and part.collection.squashed]
+    if aspect == "released" and squashed and len(squashed) < sum(bool(part.films) for part in plan):
+        logging.getLogger(__name__).warning(
+            "%s released squares of oblong films, the others did not: the width of a chest will name its source; consider --aspect restore",
+            ", ".join(squashed),
+        )
+
+
 def _reasons(counts: Mapping[str, int]) -> str:
     """Return the three commonest reasons in one line."""
-    common = sorted(counts.items(), key=lambda item: -item[1])
+    common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     more = f" and {len(common) - 3} more reasons" if len(common) > 3 else ""
     return ", ".join(f"{count} x {reason}" for reason, count in common[:3]) + more if common else "nothing was listed"
 

@@ -8,13 +8,13 @@ describe a patient: every row stands for at least MIN_PATIENTS of them. Rarer co
 the findings become unknown) until they do.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.files import nearest_name
@@ -117,35 +117,98 @@ def _one_hot(factor: str, value: str | None, names: tuple[str, ...]) -> list[flo
     return [float(value == name) for name in names]
 
 
-def joint_table(conditions: Sequence[Condition], patients: Sequence[str]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class FilmConditions:
+    """The known conditions of many films in columns, so that a million films are a matter of a second.
+
+    view, sex, source: a code a film, into the names of the same place in `names`; -1: unknown. age_years: float64, nan: unknown.
+    findings: int8 [n,21] in the order of FINDINGS; POSITIVE and NEGATIVE are known, everything else is unknown alike.
+    """
+
+    view: NDArray[np.integer]
+    sex: NDArray[np.integer]
+    source: NDArray[np.integer]
+    age_years: NDArray[np.float64]
+    findings: NDArray[np.int8]
+    names: Mapping[str, Sequence[str]]
+
+    def __len__(self) -> int:
+        return len(self.age_years)
+
+    def take(self, rows: NDArray[np.integer]) -> "FilmConditions":
+        """Return the conditions of some of the films."""
+        columns = {name: getattr(self, name)[rows] for name in ("view", "sex", "source", "age_years", "findings")}
+        return replace(self, **columns)
+
+    def encode(self, vocabulary: Vocabulary) -> NDArray[np.float32]:
+        """Return the condition vectors, float32 [n, vocabulary.dim]; findings that are not in the vocabulary are left out."""
+        states = self.findings[:, [FINDINGS.index(name) for name in vocabulary.findings]]
+        columns = [(states == POSITIVE).astype(np.float32) - (states == NEGATIVE)]
+        columns += [self._is("view", vocabulary.views), self._is("source", vocabulary.sources)]
+        if vocabulary.sexes:
+            columns.append(self._is("sex", ("F", "M")) @ np.array([[1], [-1]]))
+        if vocabulary.ages:
+            known = np.isfinite(self.age_years)
+            columns.append(np.stack([known, np.where(known, (self.age_years - AGE_CENTRE) / AGE_SCALE, 0)], axis=1))
+        return np.concatenate(columns, axis=1, dtype=np.float32)
+
+    def _is(self, factor: str, values: Sequence[str]) -> NDArray[np.bool_]:
+        """Return bool [n, values]: which of `values` each film's factor is."""
+        names = list(self.names[factor])
+        wanted = np.array([names.index(value) if value in names else -2 for value in values], np.int64)
+        return getattr(self, factor)[:, None] == wanted
+
+    def parts(self, vocabulary: Vocabulary) -> dict[str, NDArray[np.int64]]:
+        """Return what the joint table tells apart, as one whole number from 0 a film each: what is not in the vocabulary is unknown."""
+        known = {"view": vocabulary.views, "source": vocabulary.sources, "sex": vocabulary.sexes}
+        codes = {name: np.where(self._is(name, values).any(axis=1), getattr(self, name) + 1, 0) for name, values in known.items()}
+        decades = np.where(np.isfinite(self.age_years) & vocabulary.ages, self.age_years // AGE_BIN_YEARS + 1, 0)
+        findings = np.zeros(len(self), np.int64)
+        for name in vocabulary.findings:
+            bit, states = FINDINGS.index(name), self.findings[:, FINDINGS.index(name)]
+            findings |= (states == POSITIVE).astype(np.int64) << (bit + len(FINDINGS)) | (states == NEGATIVE).astype(np.int64) << bit
+        return {**codes, "age_bin": decades.astype(np.int64), "findings": findings}
+
+    def spell(self, part: str, code: int) -> Any:
+        """Return what a number of `parts` stands for; None: unknown."""
+        if part == "findings":
+            words = (code >> len(FINDINGS), code & (1 << len(FINDINGS)) - 1)
+            return tuple(tuple(name for bit, name in enumerate(FINDINGS) if word >> bit & 1) for word in words)
+        if code == 0:
+            return None
+        return (code - 1) * AGE_BIN_YEARS if part == "age_bin" else self.names[part][code - 1]
+
+
+def joint_table(films: FilmConditions, patients: NDArray[np.integer], vocabulary: Vocabulary) -> list[dict[str, Any]]:
     """Return rows {view, sex, age_bin, source, present, absent, films}: JSON values, None where unknown.
 
-    The films of at most MIN_PATIENTS - 1 patients are left out.
+    patients: a number a film, the same for all films of one. The films of at most MIN_PATIENTS - 1 patients are left out.
     """
     rows = []
-    left = list(range(len(conditions)))
+    parts = films.parts(vocabulary)
+    words, parts["findings"] = np.unique(parts["findings"], return_inverse=True)  # many bits, few of them used
+    left = np.arange(len(films))
     for level in _LEVELS:
-        groups: dict[tuple, list[int]] = defaultdict(list)
-        for i in left:
-            groups[tuple(_part(conditions[i], name) for name in level)].append(i)
-        left = []
-        for key, members in sorted(groups.items(), key=lambda item: repr(item[0])):
-            if len({patients[i] for i in members}) < MIN_PATIENTS:
-                left.extend(members)
-                continue
-            parts = dict(zip(level, key, strict=True))
-            present, absent = parts.pop("findings", ((), ()))
+        if not len(left):
+            break
+        code = np.zeros(len(left), np.int64)
+        for name in level:
+            code = code * (int(parts[name].max()) + 1) + parts[name][left]
+        _, first, group, counts = np.unique(code, return_index=True, return_inverse=True, return_counts=True)
+        span = int(patients.max()) + 1
+        pairs = np.unique(group * span + patients[left])
+        enough = np.bincount(pairs // span, minlength=len(counts)) >= MIN_PATIENTS
+        told = {}
+        for g in np.flatnonzero(enough).tolist():
+            codes = {name: int(parts[name][left[first[g]]]) for name in level}
+            told[g] = tuple(films.spell(name, int(words[code]) if name == "findings" else code) for name, code in codes.items())
+        for g, values in sorted(told.items(), key=lambda item: repr(item[1])):
+            known = dict(zip(level, values, strict=True))
+            present, absent = known.pop("findings", ((), ()))
             empty = {"view": None, "sex": None, "age_bin": None, "source": None}
-            rows.append({**empty, **parts, "present": list(present), "absent": list(absent), "films": len(members)})
+            rows.append({**empty, **known, "present": list(present), "absent": list(absent), "films": int(counts[g])})
+        left = left[~enough[group]]
     return rows
-
-
-def _part(condition: Condition, name: str) -> Any:
-    if name == "age_bin":
-        return None if condition.age_years is None else int(condition.age_years // AGE_BIN_YEARS * AGE_BIN_YEARS)
-    if name == "findings":
-        return tuple(condition.present), tuple(condition.absent)
-    return getattr(condition, name)
 
 
 def draw_condition(table: Sequence[dict[str, Any]], uniform: Iterator[float]) -> Condition:

@@ -24,14 +24,15 @@ from tqdm import tqdm
 from thiscxr.config import AUTO, Config
 from thiscxr.data.pixels import images_to_pixels, make_grid, pixels_to_images, save_png
 from thiscxr.data.pool import Pool
+from thiscxr.files import folder_lock
 from thiscxr.model.conditions import Condition, Vocabulary, joint_table
 from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.sample.sampling import Network, sample_films
 from thiscxr.train.augment import augment, next_strength
-from thiscxr.train.conditions import keep_known, learnable_vocabulary, read_conditions
+from thiscxr.train.conditions import learnable_vocabulary, read_conditions
 from thiscxr.train.losses import discriminator_loss, generator_loss, r1_penalty
-from thiscxr.train.runs import NetworkInfo, find_run, load_state, new_run, run_lock, save_network, save_state, write_text
+from thiscxr.train.runs import NetworkInfo, find_run, load_state, new_run, save_network, save_state, write_text
 
 AUGMENT_INTERVAL = 4  # steps between adjustments of the augmentation
 TICK_KIMG = 1.0  # thousand films between lines of stats.jsonl
@@ -48,15 +49,10 @@ class Films:
         self.indices = pool.indices("train")
         if len(self.indices) == 0:
             raise ValueError(f"{pool.path} has no training films (every patient is held out); add patients")
-        conditions = read_conditions(pool, self.indices)
-        if config.conditional:
-            self.vocabulary = learnable_vocabulary(pool, self.indices)
-            conditions = keep_known(conditions, self.vocabulary)
-        else:
-            self.vocabulary = Vocabulary((), (), (), (), False)
-            conditions = [Condition()] * len(conditions)
-        self.table = joint_table(conditions, list(pool.column("patient")[self.indices]))
-        self.vectors = torch.from_numpy(self.vocabulary.encode(conditions))
+        self.conditions = read_conditions(pool, self.indices)
+        patients = pool.codes("patient")[0][self.indices]
+        self.vocabulary = learnable_vocabulary(self.conditions, patients) if config.conditional else Vocabulary((), (), (), (), False)
+        self.table = joint_table(self.conditions, patients, self.vocabulary)
         self.seed = config.seed
         self._epoch, self._order = -1, self.indices  # the order of the epoch that was asked for last
 
@@ -65,7 +61,11 @@ class Films:
         n = len(self.indices)
         rows = np.array([self._epoch_order(i // n)[i % n] for i in range(images_seen, images_seen + size)])
         images = pixels_to_images(self.pool.read(self.indices[rows]))
-        return torch.from_numpy(images)[:, None], self.vectors[rows]
+        return torch.from_numpy(images)[:, None], self.vectors(rows)
+
+    def vectors(self, rows: np.ndarray) -> Tensor:
+        """Return the condition vectors of training films, float32 [k, c_dim]."""
+        return torch.from_numpy(self.conditions.take(rows).encode(self.vocabulary))
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         if self._epoch != epoch:
@@ -80,7 +80,7 @@ class Training:
     def __init__(self, config: Config, films: Films) -> None:
         self.config = config
         self.films = films
-        c_dim = films.vectors.shape[1]
+        c_dim = films.vocabulary.dim
         base, most = int(config.channel_base), config.channel_max
         torch.manual_seed(config.seed)  # initial weights only
         architecture = GeneratorConfig(config.res, c_dim, config.z_dim, config.w_dim, config.mapping_layers, base, most)
@@ -158,8 +158,8 @@ class Training:
     def _fakes(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return n images, the conditions asked of them (drawn from the training films and thinned like theirs) and their w."""
         device = self.config.device
-        rows = torch.randint(len(self.films.vectors), (n,), generator=rng)
-        c = thin(self.films.vectors[rows], self.films.vocabulary, self.config.condition_dropout, rng).to(device)
+        rows = torch.randint(len(self.films.indices), (n,), generator=rng)
+        c = thin(self.films.vectors(rows.numpy()), self.films.vocabulary, self.config.condition_dropout, rng).to(device)
         z = torch.randn(n, self.config.z_dim, generator=rng).to(device)
         noises = [torch.randn(n, 1, res, res, generator=rng).to(device) for res in self.G.config.noise_resolutions]
         w = self.G.mapping(z, c)
@@ -240,7 +240,7 @@ def train(config: Config, pool: Pool, name: str, new: bool = False) -> Path:
     run = None if new else find_run(Path(config.out), config)
     found = run is not None
     run = run or new_run(Path(config.out), config, name)
-    with run_lock(run):
+    with folder_lock(run, f"{run} is being trained by another process; stop it, or start another run with --new"):
         for stale in run.glob(".*.part"):  # half-written by a process that was killed
             stale.unlink()
         state = load_state(run)

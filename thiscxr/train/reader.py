@@ -22,7 +22,7 @@ from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader, ReaderConfig
 from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, Vocabulary
 from thiscxr.train.augment import AugmentRanges, augment
-from thiscxr.train.conditions import learnable_vocabulary
+from thiscxr.train.conditions import learnable_vocabulary, read_conditions
 from thiscxr.train.runs import read_safetensors, write_safetensors
 
 READER_FORMAT = 1
@@ -37,7 +37,7 @@ def train_reader(pool: Pool, epochs: int, seed: int, device: str = "cpu", batch:
     indices = pool.indices("train")
     if len(indices) < batch:
         raise ValueError(f"{pool.path} has {len(indices)} training films; a reader needs at least {batch}")
-    vocabulary = learnable_vocabulary(pool, indices)
+    vocabulary = learnable_vocabulary(read_conditions(pool, indices), pool.codes("patient")[0][indices])
     torch.manual_seed(seed)
     reader = Reader(ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     targets = read_targets(pool, indices, vocabulary)

@@ -11,8 +11,6 @@ import re
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from pickle import UnpicklingError
@@ -220,19 +218,3 @@ def environment() -> dict[str, Any]:
         "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "mps": torch.backends.mps.is_available(),
     }
-
-
-@contextmanager
-def run_lock(run: Path) -> Iterator[None]:
-    """Hold a run folder for this process. Raises ValueError when another process trains in it."""
-    try:
-        import fcntl  # absent on Windows, where two trainings in one folder are then not noticed
-    except ImportError:
-        yield
-        return
-    with open(run / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"{run} is being trained by another process; stop it, or start another run with --new") from None
-        yield

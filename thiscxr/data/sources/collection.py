@@ -1,20 +1,30 @@
-"""What every collection has in common: a label table, a tree of images, terms.
+"""What every collection has in common: a label table, images under names of its own, terms.
 
-A collection is one module of this folder that makes one `Collection`; the rest of the house knows no other thing about it.
+A collection is one module of this folder that makes one `Collection`; the rest of the house knows no other thing about it. Which words of
+its tables mean which finding is data, in mappings/.
 """
 
 import csv
 import gzip
-import os
-from collections.abc import Callable, Iterator, Sequence
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from textwrap import shorten
+from typing import Any
 
-from thiscxr.data.labels import FilmRecord, Terms
+from thiscxr.data.archives import ReleaseFile, find_table, release_files
+from thiscxr.data.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord, Terms
 from thiscxr.files import nearest_name
 
 FRONTAL_VIEWS = ("PA", "AP", "AP_supine")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".dcm.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,33 +34,116 @@ class Collection:
     key: str
     terms: Terms
     read_labels: Callable[[Path], list[FilmRecord]]  # the label files alone, every row; ValueError when they are not as released
-    find_files: Callable[[Path], dict[str, Path]]  # FilmRecord.file -> path, for all images under the folder
+    image_key: Callable[[str], str]  # path of an image inside the release -> FilmRecord.file
     default_views: tuple[str, ...] = FRONTAL_VIEWS
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES  # of its images; when a film is there in two formats, the earlier one is read
+    equalised: tuple[str, ...] = ()  # suffixes of those that the release histogram-equalised
+    squashed: bool = False  # the release made squares of oblong films
 
 
-def walk_images(root: Path) -> Iterator[Path]:
-    """Yield every image file under `root`, sorted within each folder; hidden files and folders are passed over."""
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                yield Path(folder, name)
+def find_files(collection: Collection, root: Path, wanted: Mapping[str, Any]) -> dict[str, ReleaseFile]:
+    """Return FilmRecord.file -> file for the images under `root` that are `wanted`; compressed tars are not looked into.
+
+    Of several copies the one whose suffix comes first in `collection.suffixes` is taken, and of those the largest, then the first by path.
+    """
+    found: dict[str, ReleaseFile] = {}
+    ranks: dict[str, int] = {}
+    for name, file in release_files(root, collection.suffixes):
+        key = collection.image_key(name)
+        if key not in wanted:
+            continue
+        rank = next(rank for rank, suffix in enumerate(collection.suffixes) if name.lower().endswith(suffix))
+        if key not in found or rank < ranks[key] or (rank == ranks[key] and file.num_bytes > found[key].num_bytes):
+            found[key], ranks[key] = file, rank
+    return found
 
 
-def read_table(path: Path, required: Sequence[str | tuple[str, ...]]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_mapping(name: str) -> dict[str, Any]:
+    """Return one of the mapping tables that lie beside this module."""
+    return json.loads((files("thiscxr.data.sources") / "mappings" / name).read_text(encoding="utf-8"))
+
+
+_UNREADABLE = (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)
+_MAX_AGE = 120
+_AGE = re.compile(r"[0-9]{1,3}(\.[0-9]+)?")
+_YEAR = re.compile(r"[0-9]{4}")
+_SIGNS = {
+    "Data_Entry_2017_v2020.csv": "nih",
+    "Data_Entry_2017.csv": "nih",
+    "valid.csv": "chexpert",
+    "mimic-cxr-2.0.0-metadata.csv": "mimic-cxr",
+    "cxr-record-list.csv": "mimic-cxr",
+    "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv": "padchest",
+    "indiana_reports.csv": "openi",
+    "image_labels_train.csv": "vindr",
+    "stage_2_train_labels.csv": "rsna",
+}
+
+
+def first_table(root: Path, names: Iterable[str]) -> ReleaseFile | None:
+    """Return the first of `names` that `find_table` finds: an earlier one in a zip before a later one on disk."""
+    return next((table for name in names if (table := find_table(root, name)) is not None), None)
+
+
+def table_name(table: ReleaseFile) -> str:
+    """Return the name of a table without folders and without .gz."""
+    return PurePosixPath(table.name).name.removesuffix(".gz")
+
+
+def missing_table(root: Path, title: str, *names: str) -> ValueError:
+    """Return the error for a folder without a collection's table; it names the collection that is there instead, if that can be told."""
+    other = find_table(root, *_SIGNS)
+    hint = "" if other is None else f"; it looks like --{_SIGNS[table_name(other)]}"
+    return ValueError(f"{root} has no {title} label table; expected {' or '.join(names)} in that folder{hint}")
+
+
+def match_terms(terms: Set[str], table: Mapping[str, Mapping[str, Sequence[str]]], silent: bool = False) -> dict[str, int]:
+    """Return the state of each finding of `table`, a mapping of finding -> {"tokens", "mask_tokens"}; whole terms are compared.
+
+    A token makes it positive; "only" makes it positive when that is the whole set; a mask token, or a `silent` report, not mentioned.
+    """
+    states = {}
+    for finding, words in table.items():
+        if not terms.isdisjoint(words.get("tokens", ())) or (terms and terms == set(words.get("only", ()))):
+            states[finding] = POSITIVE
+        else:
+            states[finding] = NOT_MENTIONED if silent or not terms.isdisjoint(words.get("mask_tokens", ())) else NEGATIVE
+    return states
+
+
+def share(findings: Mapping[str, int]) -> Mapping[str, int]:
+    """Return the one dict for all films with these findings: a million rows hold some thousand different ones."""
+    return _shared(tuple(findings), tuple(findings.values()))
+
+
+@lru_cache(maxsize=2**16)
+def _shared(names: tuple[str, ...], states: tuple[int, ...]) -> Mapping[str, int]:
+    return dict(zip(names, states, strict=True))
+
+
+@lru_cache(maxsize=256)
+def read_age(text: str) -> float | None:
+    """Return an age in years, or None for what is no age from 0 to 120."""
+    return float(text) if _AGE.fullmatch(text) and float(text) <= _MAX_AGE else None
+
+
+def read_year(text: str) -> int | None:
+    """Return the year that a date as DICOM writes it (20140915) or a year (1930, 1930.0) begins with, or None."""
+    return int(text[:4]) if _YEAR.match(text) else None
+
+
+def read_table(table: Path | ReleaseFile, required: Sequence[str | tuple[str, ...]]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, row by column name) of a comma-separated file, gzipped or not; all values are stripped strings.
 
     required: column names, or tuples of names of which one must be there.
     Raises ValueError when a required column is missing, a row ends before it, or the file is not UTF-8 text.
     """
+    file = ReleaseFile(str(table)) if isinstance(table, Path) else table
+    line = 0
     try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-            if path.suffix == ".gz"
-            else open(path, encoding="utf-8-sig", newline="") as file
-        ):
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
+        with file.open() as stream:
+            reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
+            header = [" ".join(name.split()) for name in next(reader, [])]
             needed = []
             for names in required:
                 names = (names,) if isinstance(names, str) else names
@@ -58,13 +151,14 @@ def read_table(path: Path, required: Sequence[str | tuple[str, ...]]) -> Iterato
                 if not present:
                     found = ", ".join(name or '""' for name in header) if header else "nothing (the file is empty)"
                     hint = nearest_name(names[0], [name for name in header if name])
-                    raise ValueError(f"{path} has no column '{' or '.join(names)}'{hint}; found: {found}")
+                    raise ValueError(f"{file} has no column '{' or '.join(names)}'{hint}; found: {shorten(found, 400)}")
                 needed.append(header.index(present[0]))
             for row in reader:
+                line = reader.line_num
                 if not any(row):
                     continue
                 if len(row) <= max(needed):
-                    raise ValueError(f"{path} line {reader.line_num} has {len(row)} cells, expected {len(header)}; the file may be cut off")
-                yield reader.line_num, dict(zip(header, map(str.strip, row), strict=False))
-    except (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a comma-separated table in UTF-8 ({error})") from error
+                    raise ValueError(f"{file} line {line} has {len(row)} cells, expected {len(header)}; the file may be cut off")
+                yield line, dict(zip(header, map(str.strip, row), strict=False))
+    except _UNREADABLE as error:
+        raise ValueError(f"{file} after line {line} is not a comma-separated table in UTF-8 ({error})") from error

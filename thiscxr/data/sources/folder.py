@@ -1,22 +1,33 @@
 """A plain folder of films: images wherever they lie, and an optional table `metadata.csv` or `metadata.jsonl`.
 
-Nothing is guessed from file or folder names. Without a table every film is its own patient, with no finding annotated, and of unknown
-view unless its DICOM header names one.
+View, sex and age come from the table or a DICOM header, never from names. Where neither names the patient, many small folders are taken
+for patients, or else every film for its own.
 """
 
 import json
 import logging
 import math
-from collections.abc import Iterator
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from statistics import median
 
+from tqdm import tqdm
+
+from thiscxr.data.archives import walk
 from thiscxr.data.labels import FINDINGS, NOT_MENTIONED, SEXES, STATES, VIEWS, FilmRecord, Terms
-from thiscxr.data.pixels import read_dicom_view
-from thiscxr.data.sources.collection import FRONTAL_VIEWS, Collection, read_table, walk_images
+from thiscxr.data.parallel import ordered_map
+from thiscxr.data.pixels import DicomHeader, read_dicom_header
+from thiscxr.data.sources.collection import FRONTAL_VIEWS, IMAGE_SUFFIXES, Collection, read_table
 from thiscxr.files import nearest_name
 
 _FIELDS = ("file_name", "patient", "study", "view", "sex", "age_years")
 _MAX_AGE = 120
+_DICOM = (".dcm", ".dicom", ".dcm.gz")
+_NO_HEADER = DicomHeader()
+_MANY_FOLDERS = 10
+_FEW_FILMS = 20
 
 TERMS = Terms(
     title="Plain folder of films",
@@ -80,24 +91,52 @@ def _state(name: str, text: str) -> int:
     return int(state)
 
 
-def _view(path: Path) -> str:
-    return read_dicom_view(path) if path.suffix.lower() in (".dcm", ".dicom") else "unknown"
-
-
-def _record(root: Path, row: dict[str, str]) -> FilmRecord:
-    file = Path(row["file_name"]).as_posix()
+def _record(root: Path, row: dict[str, str], header: DicomHeader, folder_patient: str = "") -> FilmRecord:
+    """Return a film: what the table says goes before what the header says, and that before the folder's name."""
+    file = PurePosixPath(row["file_name"].replace("\\", "/")).as_posix()
     film = f"{root.resolve().name}/{file}"  # two folders may both hold an a.png
-    patient = row.get("patient") or film
+    patient = row.get("patient") or header.patient or folder_patient or film
+    # study numbers often start again for each patient
+    study = f"{patient}/{row['study']}" if row.get("study") else header.study or film
+    age = _age_years(row.get("age_years", ""))
     return FilmRecord(
         film=film,
         file=file,
         patient=patient,
-        study=f"{patient}/{row['study']}" if row.get("study") else film,  # study numbers often start again for each patient
-        view=_one_of("view", row.get("view", ""), VIEWS),
-        sex=_one_of("sex", row.get("sex", ""), SEXES),
-        age_years=_age_years(row.get("age_years", "")),
+        study=study,
+        view=_one_of("view", row.get("view", ""), VIEWS) if row.get("view") else header.view,
+        sex=_one_of("sex", row.get("sex", ""), SEXES) if row.get("sex") else header.sex,
+        age_years=header.age_years if age is None else age,
         findings={name: _state(name, row[name]) for name in FINDINGS if name in row},
     )
+
+
+def _headers(root: Path, names: Sequence[str]) -> dict[str, DicomHeader]:
+    """Return the header facts of the DICOM files among `names`."""
+    dicom = [name for name in names if name.lower().endswith(_DICOM)]
+    with closing(ordered_map(read_dicom_header, [root / name for name in dicom], len(dicom))) as headers:
+        found = dict(zip(dicom, tqdm(headers, "headers", len(dicom), unit="film", delay=1), strict=True))
+    patients = Counter(header.patient for header in found.values() if header.patient)
+    if patients and (most := max(patients.values())) > max(_FEW_FILMS, len(found) / 2):
+        logging.getLogger(__name__).warning(
+            "%s: %d of %d DICOM files have one and the same Patient ID and count as one patient; if it is a placeholder, "
+            "give a metadata.csv with the columns file_name and patient", root, most, len(found),
+        )  # fmt: skip
+    return found
+
+
+def _folder_patients(names: Sequence[str]) -> dict[str, str]:
+    """Return the folder that stands for a patient, for each film that lies in one.
+
+    The outermost folders that are many and hold few films each are taken for patients; a few large ones are classes or splits.
+    """
+    for depth in range(1, max((name.count("/") for name in names), default=0) + 1):
+        folders = {name: "/".join(name.split("/")[:depth]) for name in names if name.count("/") >= depth}
+        sizes = Counter(folders.values())
+        if len(sizes) >= _MANY_FOLDERS and median(sizes.values()) <= _FEW_FILMS:
+            logging.getLogger(__name__).info("%d folders at depth %d are taken for patients", len(sizes), depth)
+            return folders
+    return {}
 
 
 def read_labels(root: Path) -> list[FilmRecord]:
@@ -105,31 +144,36 @@ def read_labels(root: Path) -> list[FilmRecord]:
 
     Raises ValueError when the table has no `file_name`, or a value that is not in the vocabulary (naming line and value).
     """
-    log = logging.getLogger(__name__)
     table = _metadata(root)
     if table is None:
-        return [_record(root, {"file_name": file, "view": _view(path)}) for file, path in find_files(root).items()]
-    records = []
+        names = sorted(name for name, _ in walk(root) if name.lower().endswith(IMAGE_SUFFIXES))
+        headers, patients = _headers(root, names), _folder_patients(names)
+        return [_record(root, {"file_name": name}, headers.get(name, _NO_HEADER), patients.get(name, "")) for name in names]
+    rows = []
     unknown: dict[str, None] = {}  # in the order of the table, each once
     try:
         for line, row in _jsonl_rows(table) if table.suffix == ".jsonl" else read_table(table, ["file_name"]):
             unknown.update(dict.fromkeys(name for name in row if name and name not in _FIELDS and name not in FINDINGS))
-            try:
-                records.append(_record(root, row))
-            except ValueError as error:
-                raise ValueError(f"{table} line {line}: {error}") from error
+            rows.append((line, row))
     except UnicodeDecodeError as error:
         raise ValueError(f"{table} is not UTF-8 text ({error})") from error
     if unknown:
         known = (*_FIELDS, *FINDINGS)
-        log.warning("%s: unknown columns are ignored: %s", table, ", ".join(name + nearest_name(name, known) for name in unknown))
+        named = ", ".join(name + nearest_name(name, known) for name in unknown)
+        logging.getLogger(__name__).warning("%s: unknown columns are ignored: %s", table, named)
+    headers = _headers(root, [row["file_name"] for _, row in rows if not all(row.get(name) for name in _FIELDS)])
+    records = []
+    for line, row in rows:
+        try:
+            records.append(_record(root, row, headers.get(row["file_name"], _NO_HEADER)))
+        except ValueError as error:
+            raise ValueError(f"{table} line {line}: {error}") from error
     return records
 
 
-def find_files(root: Path) -> dict[str, Path]:
-    """Return the images under `root` by their path inside it, sorted."""
-    files = {path.relative_to(root).as_posix(): path for path in walk_images(root)}
-    return {name: files[name] for name in sorted(files)}
+def image_key(path: str) -> str:
+    """Return the path itself: what a table names, and unique."""
+    return path
 
 
-FOLDER = Collection("folder", TERMS, read_labels, find_files, default_views=(*FRONTAL_VIEWS, "unknown"))
+FOLDER = Collection("folder", TERMS, read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"))

@@ -5,17 +5,21 @@ Facts about the release (columns, defects, counts) are in the datasets reference
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord, Terms
-from thiscxr.data.sources.collection import Collection, read_table, walk_images
+from thiscxr.data.archives import find_table
+from thiscxr.data.labels import FINDINGS, FilmRecord, Terms
+from thiscxr.data.sources.collection import Collection, first_table, match_terms, missing_table, read_mapping, read_table, share
 from thiscxr.files import nearest_name
 
 NIH_FINDINGS = FINDINGS[1:15]  # the closed list of 14 that was mined from every report
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", "sample_labels.csv")
 
+_MAPPING = read_mapping("nih.json")
+_TOKENS = frozenset(token for words in _MAPPING["findings"].values() for token in words["tokens"])
 _MAX_AGE = 100  # older tables hold ages up to 414
 _AGE = re.compile(r"(\d+)([YMWD]?)")  # 58, or 058Y as in DICOM (PS3.5 section 6.2, AS)
 _YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
@@ -33,26 +37,14 @@ TERMS = Terms(
 )
 
 
-def _table(root: Path) -> Path:
-    for name in TABLES:
-        for path in (root / name, root / f"{name}.gz"):
-            if path.is_file():
-                return path
-    raise ValueError(f"{root} has no NIH label table; expected {TABLES[0]} or {TABLES[1]} in that folder")
-
-
 @lru_cache(maxsize=4096)  # 836 different label strings serve 112,120 rows, which share their findings
-def _findings(labels: str) -> dict[str, int]:
-    if not labels:
-        return dict.fromkeys(("No Finding", *NIH_FINDINGS, "Lung_Lesion"), NOT_MENTIONED)
-    tokens = {token.strip() for token in labels.split("|")}
+def _findings(labels: str) -> Mapping[str, int]:
+    tokens = {token.strip() for token in labels.split("|")} if labels else set()
     for token in sorted(tokens):
-        if token not in NIH_FINDINGS and token != "No Finding":
+        if token not in _TOKENS:
             raise ValueError(f"unknown finding {token!r}{nearest_name(token, NIH_FINDINGS)}; expected the 14 of NIH or 'No Finding'")
-    states = {name: POSITIVE if name in tokens else NEGATIVE for name in ("No Finding", *NIH_FINDINGS)}
     # Both kinds of lesion are annotated in every film, so their union is annotated too: 11,207 positives in the whole release.
-    states["Lung_Lesion"] = POSITIVE if tokens & {"Nodule", "Mass"} else NEGATIVE
-    return states
+    return share(match_terms(tokens, _MAPPING["findings"], silent=not labels))
 
 
 def _age_years(text: str) -> float | None:
@@ -79,7 +71,9 @@ def read_labels(root: Path) -> list[FilmRecord]:
 
     Raises ValueError when the table, one of its columns or a finding's name is not as released.
     """
-    table = _table(root)
+    table = first_table(root, TABLES)
+    if table is None:
+        raise missing_table(root, "NIH", *TABLES[:2])
     rows = read_table(
         table, ["Image Index", "Finding Labels", "Patient ID", "Patient Age", ("Patient Sex", "Patient Gender"), "View Position"]
     )
@@ -99,11 +93,12 @@ def read_labels(root: Path) -> list[FilmRecord]:
                 file=film,
                 patient=patient,
                 study=film,  # the release has no study ids and no dates
-                view=row["View Position"] if row["View Position"] in ("PA", "AP") else "unknown",
-                sex=sex if sex in ("M", "F") else "unknown",
+                view=_MAPPING["views"].get(row["View Position"], "unknown"),
+                sex=_MAPPING["sexes"].get(sex, "unknown"),
                 age_years=age,
                 findings=findings,
                 original_aspect=_aspect(row),
+                labeler="NIH text mining",
             )
         )
     if num_strange_ages:
@@ -112,25 +107,19 @@ def read_labels(root: Path) -> list[FilmRecord]:
 
 
 def _with_official_split(root: Path, records: list[FilmRecord]) -> list[FilmRecord]:
-    path = root / "test_list.txt"
-    if not path.is_file():
+    table = find_table(root, "test_list.txt")
+    if table is None:
         return records
-    test_films = set(path.read_text(encoding="utf-8").split())
+    with table.open() as file:
+        test_films = set(file.read().decode("utf-8", "replace").split())
     # By patient, not by film: the official lists are patient-disjoint, and an edited one must not break that.
     test_patients = {record.patient for record in records if record.film in test_films}
     return [replace(record, split="holdout" if record.patient in test_patients else "train") for record in records]
 
 
-def find_files(root: Path) -> dict[str, Path]:
-    """Return the images under `root` by base name, which is unique in this collection; the first in sorted order wins.
-
-    Copies as DICOM or JPEG serve where the table's PNG is not there.
-    """
-    files: dict[str, Path] = {}
-    copies: dict[str, Path] = {}
-    for path in walk_images(root):
-        (files if path.suffix == ".png" else copies).setdefault(f"{path.stem}.png", path)
-    return {**copies, **files}
+def image_key(path: str) -> str:
+    """Return the table's name for an image: base names are unique in this collection, and copies as DICOM or JPEG serve too."""
+    return PurePosixPath(path).stem + ".png"
 
 
-NIH = Collection("nih", TERMS, read_labels, find_files)
+NIH = Collection("nih", TERMS, read_labels, image_key, suffixes=(".png", ".dcm", ".dicom", ".jpg", ".jpeg", ".tif", ".tiff"), squashed=True)

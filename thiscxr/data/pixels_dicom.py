@@ -1,0 +1,350 @@
+"""DICOM files to films, and the few facts of their headers that may leave this room.
+
+It must not guess: what is not surely one whole grey film is refused with a reason. Source of all rules: DICOM PS3.3 and PS3.5.
+"""
+
+import io
+import re
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.encaps import get_frame
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.pixels import apply_modality_lut, apply_voi
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
+
+from thiscxr.data.pixels_frame import CODED, Frame, Words, coded_words, native_words, recentred
+from thiscxr.data.pixels_grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, check_size, through_table
+
+_TAGS = [
+    "BitsAllocated", "BitsStored", "Columns", "HighBit", "ImagerPixelSpacing", "ModalityLUTSequence", "NominalScannedPixelSpacing",
+    "NumberOfFrames", "PatientOrientation", "PhotometricInterpretation", "PixelAspectRatio", "PixelData", "PixelRepresentation",
+    "PixelSpacing", "PlanarConfiguration", "RescaleIntercept", "RescaleSlope", "Rows", "SamplesPerPixel", "VOILUTFunction",
+    "VOILUTSequence", "WindowCenter", "WindowWidth",
+]  # fmt: skip
+_HEADER_TAGS = [
+    "PatientAge", "PatientBirthDate", "PatientID", "PatientOrientation", "PatientSex", "StudyDate", "StudyInstanceUID",
+    "ViewCodeSequence", "ViewPosition",
+]  # fmt: skip
+_VIEW_POSITIONS = {
+    "PA": ("PA",),
+    "AP": ("AP",),
+    "lateral": ("LL", "RL", "LAT", "LATERAL", "LARGE LATERAL", "XTABLE LATERAL"),
+    "other": (
+        "LLD", "RLD", "PA LLD", "PA RLD", "AP LLD", "AP RLD",  # decubitus: lying on the side, and no lateral
+        "LAO", "RAO", "LPO", "RPO", "LLO", "RLO", "AP AXIAL", "LORDOTIC", "SWIMMERS",
+    ),
+}  # fmt: skip
+# SNOMED RT (as the retired SRT and SNM3 schemes spell them) and SNOMED CT codes of PS3.16 CID 4010.
+_VIEW_CODES = {
+    "PA": ("R-10214", "R-40888", "272479007"),
+    "AP": ("R-10206", "399348003"),
+    "lateral": ("R-10232", "R-10236", "R-102CD", "399198007", "399173006", "399067008"),
+    "other": (
+        "R-10204", "R-10208", "R-10210", "R-10212", "R-10216", "R-10218", "R-10220", "R-10234", "R-10238", "R-10241", "R-102C1",
+        "R-40783", "R-40985", "260427002", "399004004", "399006002", "399038007", "399059000", "399061009", "399135007", "399160007",
+        "399182000", "399184004", "399236003", "399312000", "399356000",
+    ),
+}  # fmt: skip
+_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1}
+_MAX_AGE = 120  # years; the oldest release of NIH's headers says 148 and more of some
+_THREE_CHANNELS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_GREY_TOLERANCE = 2 / 255  # mean difference of the channels of a grey film; lossy coding leaves some
+_SQUARE_TOLERANCE = 0.01
+_HEAD_BYTES = 2**18
+_MAX_BYTES = 2 * MAX_PIXELS + _HEAD_BYTES
+
+
+def is_dicom(data: bytes) -> bool:
+    """Tell a DICOM file, or a bare data set as some releases have them: no preamble, group 2 or 8 first, then a VR or a short length."""
+    if data[128:132] == b"DICM":
+        return True
+    known = data[:3] in (b"\x02\0\0", b"\x08\0\0", b"\x08\0\x05", b"\x08\0\x08", b"\x08\0\x16", b"\0\x08\0")
+    return len(data) > 132 and known and (data[4:6].isupper() or int.from_bytes(data[4:8], "little") < 256)
+
+
+@contextmanager
+def _parsing(reason: str) -> Iterator[None]:
+    """Turn whatever a hostile file makes the libraries raise into one line that is equal for equal defects."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of odd values; what matters is checked here
+            yield
+    except Refused:
+        raise
+    except (BytesLengthException, InvalidDicomError, *DECODE_ERRORS) as error:
+        raise Refused(reason) from error
+
+
+def _read(data: bytes, tags: list[str], **options: Any) -> pydicom.Dataset:
+    if DeflatedExplicitVRLittleEndian.encode() in data[:_HEAD_BYTES]:
+        data = _inflated(data)
+    return pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(tags), **options)
+
+
+def _inflated(data: bytes) -> bytes:
+    """Return a deflated data set as a plain one: pydicom inflates without a bound."""
+    start = 144 + int.from_bytes(data[140:144], "little") if data[128:136] == b"DICM\x02\0\0\0" else len(data)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = inflater.decompress(data[start:], _MAX_BYTES)
+    if inflater.unconsumed_tail:
+        raise Refused("absurd size")
+    name = DeflatedExplicitVRLittleEndian.encode()
+    return (data[:start] + plain).replace(name, name.removesuffix(b".99") + bytes(3))
+
+
+def load_dicom(data: bytes, min_side: int) -> LoadedFilm:
+    """Read a DICOM file; see `thiscxr.data.pixels.load_film`."""
+    with _parsing("broken DICOM file (its tags)"):
+        dataset = _read(data, _TAGS)
+        if "PixelData" not in dataset:
+            raise Refused("DICOM file without pixels, or cut off before them")
+        frame = _frame(dataset)
+        aspect = _pixel_aspect(dataset)
+        orientation = _orientation(dataset)
+    with _parsing("broken DICOM file (its coded picture)"):
+        words = _words(dataset, frame, min_side)
+    with _parsing("broken DICOM file (its look-up tables or window)"):
+        values, windowed = _displayed(dataset, words)
+        inverted = frame.photometric == "MONOCHROME1"
+        pixels: Pixels = through_table(words.values, values, by_percentiles=not windowed, inverted=inverted)
+    if words.halvings:
+        pixels = recentred(pixels, words.halvings)
+    width, height = frame.columns, frame.rows
+    if orientation is not None:
+        pixels, turned = _upright(pixels, *orientation)
+        if turned:
+            width, height, aspect = height, width, 1 / aspect
+    return LoadedFilm(pixels, width, height, words.bits, inverted, aspect)
+
+
+def _whole(dataset: pydicom.Dataset, name: str, default: int | None = None) -> int:
+    value = dataset.get(name)
+    if value is None or value == "":
+        if default is None:
+            raise Refused(f"DICOM file without {name}")
+        return default
+    return int(value)
+
+
+def _frame(dataset: pydicom.Dataset) -> Frame:
+    """Return what the header says of the pixels, checked before anything of that size is made."""
+    photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
+    samples = _whole(dataset, "SamplesPerPixel", 1)
+    if (samples, photometric) not in ((1, "MONOCHROME1"), (1, "MONOCHROME2"), *((3, name) for name in _THREE_CHANNELS)):
+        raise Refused("DICOM file in colour, not a plain film")
+    if _whole(dataset, "NumberOfFrames", 1) != 1:
+        raise Refused("DICOM file of more than one frame")
+    rows, columns, allocated = (_whole(dataset, name) for name in ("Rows", "Columns", "BitsAllocated"))
+    check_size(columns, rows)
+    if allocated not in (8, 16):
+        raise Refused("DICOM file of neither 8 nor 16 bits a pixel")
+    stored = _whole(dataset, "BitsStored", allocated)
+    if not 1 <= stored <= allocated:
+        raise Refused("broken DICOM file (BitsStored)")
+    high_bit = _whole(dataset, "HighBit", stored - 1)
+    return Frame(rows, columns, samples, allocated, stored, high_bit, photometric, _whole(dataset, "PlanarConfiguration", 0) == 1)
+
+
+def _words(dataset: pydicom.Dataset, frame: Frame, min_side: int) -> Words:
+    """Return the stored words [h,w] in the low `bits` bits; three channels must be grey."""
+    data, syntax = dataset.PixelData, UID(str(dataset.file_meta.get("TransferSyntaxUID") or ""))
+    if not syntax or (syntax.is_transfer_syntax and not syntax.is_encapsulated):
+        big_endian = syntax == ExplicitVRBigEndian if syntax else not dataset.original_encoding[1]
+        swapped = big_endian and frame.allocated == 8 and dataset["PixelData"].VR == "OW"
+        words = native_words(data, frame, big_endian, swapped)
+    elif syntax not in CODED:
+        raise Refused(f"DICOM file of a transfer syntax that is not read{f' ({syntax.name})' if syntax.is_transfer_syntax else ''}")
+    else:
+        words = coded_words(get_frame(data, 0, number_of_frames=1), syntax, frame, min_side)
+    return words if frame.samples == 1 else _grey_of_three(words)
+
+
+def _grey_of_three(words: Words) -> Words:
+    """Return the one grey of equal channels, or of a luma whose chroma is nil; which of the two it is the channels tell themselves."""
+    step = max(1, min(words.values.shape[:2]) // 256)
+    sample = words.values[::step, ::step].astype(np.int64)
+    chroma = np.abs(sample[..., 1:] - 2 ** (words.bits - 1)).mean()
+    spread = np.ptp(sample, axis=2).mean()
+    if min(chroma, spread) > _GREY_TOLERANCE * 2**words.bits:
+        raise Refused("DICOM file in colour, not a plain film")
+    grey: Pixels = words.values[..., 0 if chroma < spread else 1]
+    return Words(grey, words.bits)
+
+
+def _displayed(dataset: pydicom.Dataset, words: Words) -> tuple[NDArray[np.float64], bool]:
+    """Return what each stored word is displayed as, and whether by a window or VOI LUT; PS3.3 C.7.6.3.1, C.11.1, C.11.2."""
+    stored = np.arange(np.iinfo(words.values.dtype).max + 1) & (2**words.bits - 1)
+    if _whole(dataset, "PixelRepresentation", 0) == 1:
+        stored -= (stored >> (words.bits - 1)) << words.bits
+    values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
+    if not np.isfinite(values).all():
+        raise Refused("pixels that are not finite (NaN or infinity)")
+    if dataset.get("VOILUTSequence"):
+        return np.asarray(apply_voi(np.rint(values).astype(np.int64), dataset), np.float64), True
+    center, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
+    if center is None or width is None:
+        return values, False
+    return _window(values, center, width, str(dataset.get("VOILUTFunction") or "LINEAR")), True
+
+
+def _numbers(value: Any) -> list[float]:
+    """Return the numbers of a tag that may be absent, empty, single or multiple."""
+    if value is None or value == "":
+        return []
+    return [float(item) for item in (value if isinstance(value, (list, pydicom.multival.MultiValue)) else [value])]
+
+
+def _first(value: Any) -> float | None:
+    """Return a window's first value: several centres and widths are alternatives (PS3.3 C.11.2.1.2)."""
+    return next(iter(_numbers(value)), None)
+
+
+def _window(values: NDArray[np.float64], center: float, width: float, function: str) -> NDArray[np.float64]:
+    """Return the windowed values in [0, 1]. Source: DICOM PS3.3 C.11.2.1.2.1 (LINEAR) and C.11.2.1.3 (the others)."""
+    if not (0 < width < np.inf and np.isfinite(center)):
+        raise Refused("window without a width in the DICOM file")
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
+    if function != "LINEAR_EXACT":
+        if width <= 1:
+            return (values > center - 0.5).astype(np.float64)
+        center, width = center - 0.5, width - 1
+    return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def _pixel_aspect(dataset: pydicom.Dataset) -> float:
+    """Return width / height of a pixel: spacings are row, column (PS3.3 10.7.1.1); the ratio is vertical, horizontal (C.7.6.3.1.7)."""
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
+        numbers = _numbers(dataset.get(name))
+        if len(numbers) == 2 and all(0 < number < np.inf for number in numbers):
+            aspect = numbers[1] / numbers[0]
+            if not 1 / 4 <= aspect <= 4:
+                raise Refused("absurd shape (pixels more than 1:4)")
+            return 1.0 if abs(aspect - 1) < _SQUARE_TOLERANCE else aspect
+    return 1.0
+
+
+def _orientation(dataset: pydicom.Dataset) -> tuple[str, str] | None:
+    """Return where rows and columns lead, by the main letter of each (PS3.3 C.7.6.1.1.1), or None where it is not said."""
+    value = dataset.get("PatientOrientation")
+    if not isinstance(value, (list, pydicom.multival.MultiValue)) or len(value) != 2:
+        return None
+    row, column = (str(item).strip().upper()[:1] for item in value)
+    upright, across = (column, row) if column in ("H", "F") else (row, column)
+    return (row, column) if upright in ("H", "F") and across in ("L", "R", "A", "P") else None
+
+
+def _upright(pixels: Pixels, row: str, column: str) -> tuple[Pixels, bool]:
+    """Return the film head up, and whether its sides were swapped.
+
+    A frontal film gets the patient's right on the viewer's left, whatever mirrors that takes; a lateral one is only turned, since it may
+    face either way.
+    """
+    turned = row in ("H", "F")
+    if turned:
+        pixels, row, column = pixels.T, column, row
+    upside_down = column == "H"
+    mirror = row == "R" if row in ("L", "R") else turned != upside_down
+    pixels = pixels[:: -1 if upside_down else 1, :: -1 if mirror else 1]
+    return np.ascontiguousarray(pixels), turned  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class DicomHeader:
+    """What a header says of a film in the common vocabulary; `patient` and `study` are the file's own ids, for hashing only."""
+
+    view: str = "unknown"
+    sex: str = "unknown"
+    age_years: float | None = None
+    patient: str = ""
+    study: str = ""
+
+
+def read_dicom_header(source: Path | BinaryIO | bytes) -> DicomHeader:
+    """Return the facts of a DICOM header; all unknown for what is no DICOM file or cannot be read.
+
+    These tags and no others leave the reader: View Position, View Code Sequence, Patient Orientation (for the view), Patient's Sex,
+    Patient's Age, or else Patient's Birth Date with Study Date (for the age), Patient ID and Study Instance UID (for hashing only).
+    The film itself is refused, with its reason, when it is decoded.
+    """
+    try:
+        if isinstance(source, bytes):
+            head = source[:_HEAD_BYTES]
+        elif isinstance(source, (str, Path)):
+            with open(source, "rb") as file:
+                head = file.read(_HEAD_BYTES)
+        else:
+            head = source.read(_HEAD_BYTES)
+        with _parsing("broken DICOM file (its tags)"):
+            if head[:2] == b"\x1f\x8b":
+                head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, _HEAD_BYTES)
+            if not is_dicom(head):
+                return DicomHeader()
+            dataset = _read(head, _HEADER_TAGS, stop_before_pixels=True)
+            return DicomHeader(
+                _view(dataset), _sex(dataset), _age_years(dataset), _text(dataset, "PatientID"), _text(dataset, "StudyInstanceUID")
+            )
+    except (OSError, Refused):
+        return DicomHeader()
+
+
+def _text(dataset: pydicom.Dataset, name: str) -> str:
+    return str(dataset.get(name) or "").strip(" \0")
+
+
+def _sex(dataset: pydicom.Dataset) -> str:
+    sex = _text(dataset, "PatientSex").upper()
+    return sex if sex in ("M", "F") else "unknown"
+
+
+def _view(dataset: pydicom.Dataset) -> str:
+    """Return the view that View Position and View Code agree on; unknown where they differ."""
+    position = " ".join(_text(dataset, "ViewPosition").upper().split())
+    said = {view for view, names in _VIEW_POSITIONS.items() if position in names}
+    for item in dataset.get("ViewCodeSequence") or []:
+        code = _text(item, "CodeValue").upper()
+        said |= {view for view, codes in _VIEW_CODES.items() if code in codes}
+    if not said and (orientation := _orientation(dataset)) and set(orientation) & {"A", "P"}:
+        return "lateral"
+    return said.pop() if len(said) == 1 else "unknown"
+
+
+def _age_years(dataset: pydicom.Dataset) -> float | None:
+    age: float | None = None
+    if match := re.fullmatch(r"(\d{1,3})([DWMY])", _text(dataset, "PatientAge").upper()):
+        age = int(match[1]) / _PER_YEAR[match[2]]
+    elif not _text(dataset, "PatientAge"):
+        born, filmed = (_date(_text(dataset, name)) for name in ("PatientBirthDate", "StudyDate"))
+        age = (filmed - born).days / _PER_YEAR["D"] if born and filmed else None
+    return age if age is not None and 0 <= age <= _MAX_AGE else None
+
+
+def _date(text: str) -> date | None:
+    try:
+        return datetime.strptime(text.replace(".", ""), "%Y%m%d").date()  # dots: before DICOM 3
+    except ValueError:
+        return None
+
+
+def gunzip(data: bytes, max_bytes: int) -> bytes:
+    """Return what one gzip member holds. Raises Refused when it is damaged, cut off, or larger than `max_bytes`."""
+    unzipper = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    with _parsing("damaged gzip file"):
+        plain = unzipper.decompress(data, max_bytes)
+    if unzipper.unconsumed_tail:
+        raise Refused("absurd size")
+    if not unzipper.eof:
+        raise Refused("truncated file")
+    if unzipper.unused_data.strip(b"\0"):
+        raise Refused("more than one file in the gzip file")
+    return plain

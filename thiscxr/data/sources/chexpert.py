@@ -1,0 +1,129 @@
+"""CheXpert as released: small or full, Stanford's four batches, or the CheXlocalize repack; one table each for train, valid and test.
+
+Facts about the release (columns, defects, counts) are in the datasets reference, section 3. Ages of 90 are top-coded: 90 or more.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from sys import intern
+
+from thiscxr.data.archives import ReleaseFile, find_table
+from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord, Terms
+from thiscxr.data.sources.collection import Collection, missing_table, read_age, read_mapping, read_table
+
+TRAIN_TABLES = {  # the release's own labels before later ones for the same films
+    "train.csv": "CheXpert labeler",
+    "train_cheXbert.csv": "CheXbert",
+    "train_visualCheXbert.csv": "VisualCheXbert",
+    "chexpert_train.csv": "CheXpert labeler",  # train.csv as torchxrayvision ships it
+}
+READ_TABLES = (("valid.csv", "val_labels.csv"), ("test_labels.csv",))  # labeled by radiologists; the other name is CheXlocalize's
+
+_MAPPING = read_mapping("chexpert.json")
+COLUMNS: dict[str, list[str]] = _MAPPING["findings"]
+_FINDINGS = tuple(name for name in FINDINGS if name in COLUMNS)
+# Under No Finding = 1 these are absent; devices are not findings in this sense, and the labeler did mention them there.
+_ABSENT_WHEN_NORMAL = tuple(name for name in _FINDINGS if name not in ("No Finding", "Support_Devices"))
+_STATES = {"1.0": POSITIVE, "0.0": NEGATIVE, "-1.0": UNCERTAIN, "1": POSITIVE, "0": NEGATIVE, "-1": UNCERTAIN, "": NOT_MENTIONED}
+SILENCE = dict.fromkeys(_FINDINGS, NOT_MENTIONED)
+ODD_LABEL = "label that is not 1, 0, -1 or empty"
+_FILM = re.compile(r"(?:^|/)((patient\d+)/(study\d+)/view\d+_(frontal|lateral))\.\w+$")
+
+TERMS = Terms(
+    title="CheXpert",
+    terms=(
+        "Stanford University research use agreement, signed by each user: no part may be distributed, published or reproduced without "
+        "Stanford's written permission. Trained weights and samples are not mentioned; ask Stanford before releasing either."
+    ),
+    citation=(
+        "Irvin J, Rajpurkar P, Ko M, et al. CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison. "
+        "AAAI 2019."
+    ),
+    url="https://stanfordmlgroup.github.io/competitions/chexpert/",
+    acknowledgement="",
+)
+
+
+@lru_cache(maxsize=2**16)  # 23,707 different rows of labels serve 223,414 films, which share their findings
+def labeler_findings(states: tuple[int | None, ...]) -> Mapping[str, int] | None:
+    """Return the findings of a row of 14 states in the order of FINDINGS; None when one of them is None.
+
+    Under No Finding, 12 blank findings are taken as absent. No Finding itself is positive or not mentioned, never negative: what stands
+    against it is in the other findings.
+    """
+    if None in states:
+        return None
+    findings = {name: NOT_MENTIONED if state is None else state for name, state in zip(_FINDINGS, states, strict=True)}
+    if findings["No Finding"] == POSITIVE:
+        return findings | {name: NEGATIVE for name in _ABSENT_WHEN_NORMAL if findings[name] == NOT_MENTIONED}
+    return findings | {"No Finding": NOT_MENTIONED}
+
+
+def label_rows(table: ReleaseFile, required: list[str | tuple[str, ...]]) -> Iterator[tuple[int, dict[str, str], tuple[int | None, ...]]]:
+    """Yield (line number, row, states of the 14 findings as its cells have them) of a table of the CheXpert labeler's kind.
+
+    The states are in the order of FINDINGS; None: a cell that is not 1, 0, -1 or empty.
+    """
+    columns: list[str] = []
+    for line, row in read_table(table, [*required, *(tuple(COLUMNS[name]) for name in _FINDINGS)]):
+        columns = columns or [next(column for column in COLUMNS[name] if column in row) for name in _FINDINGS]
+        yield line, row, tuple(_STATES.get(row[column]) for column in columns)
+
+
+def read_labels(root: Path) -> list[FilmRecord]:
+    """Return every row of the tables for train, valid and test that are there; a row with an odd label is refused.
+
+    Raises ValueError when none of them is there, a column is missing, or a path does not name patient, study and view.
+    """
+    tables = list(_tables(root))
+    if not tables:
+        raise missing_table(root, "CheXpert", "train.csv", "valid.csv")
+    return [record for table in tables for record in _records(*table)]
+
+
+def _tables(root: Path) -> Iterator[tuple[ReleaseFile, str, str | None]]:
+    """Yield (table, labeler, split); the table decides what is held out, for its paths may say train, valid, val, test or nothing."""
+    for name, labeler in TRAIN_TABLES.items():
+        train = find_table(root, name)
+        if train is not None:
+            yield train, labeler, None
+            break
+    for names in READ_TABLES:
+        read = find_table(root, *names)
+        if read is not None:
+            yield read, "radiologists", "holdout"
+
+
+def _records(table: ReleaseFile, labeler: str, split: str | None) -> Iterator[FilmRecord]:
+    described: list[str | tuple[str, ...]] = ["Sex", "Age", "Frontal/Lateral", "AP/PA"]
+    for line, row, states in label_rows(table, ["Path", *(described if split is None else [])]):
+        match = _FILM.search(row["Path"])
+        if match is None:
+            raise ValueError(f"{table} line {line}: Path {row['Path']!r} does not end like patient00001/study1/view1_frontal.jpg")
+        film, patient, study, side = match.groups()
+        lateral = "lateral" in (side, row.get("Frontal/Lateral", "").lower())
+        findings = labeler_findings(states)
+        yield FilmRecord(
+            film=film,
+            file=film,
+            patient=intern(patient),
+            study=intern(f"{patient}/{study}"),  # study numbers start again for each patient
+            view="lateral" if lateral else _MAPPING["views"].get(row.get("AP/PA", ""), "unknown"),
+            sex=_MAPPING["sexes"].get(row.get("Sex", ""), "unknown"),
+            age_years=read_age(row.get("Age", "")) or None,  # 0 stands for unknown: three adults have it
+            findings=SILENCE if findings is None else findings,
+            split=split,
+            labeler=labeler,
+            refused=ODD_LABEL if findings is None else "",
+        )
+
+
+def image_key(path: str) -> str:
+    """Return patient, study and view of an image: patient numbers are never used twice, so the folders above do not matter."""
+    match = _FILM.search(path)
+    return match[1] if match else path
+
+
+CHEXPERT = Collection("chexpert", TERMS, read_labels, image_key)
