@@ -27,8 +27,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from thiscxr.data import prepare as preparing
-from thiscxr.data.layout_dicom import dicom
 from thiscxr.data.layouts import write_layout
+from thiscxr.data.layouts.dicom import dicom
 from thiscxr.data.parallel import num_cores, ordered_map
 from thiscxr.data.pool_writer import PoolWriter
 

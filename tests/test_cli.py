@@ -13,6 +13,7 @@ import pytest
 from thiscxr import cli
 from thiscxr.data.pixels import save_png
 from thiscxr.data.pool import Pool
+from thiscxr.data.sources import COLLECTIONS
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(cli.group.commands)
@@ -152,6 +153,20 @@ def test_a_pool_of_another_resolution_is_refused_by_train(capsys: pytest.Capture
     code, _, err = run(capsys, "train", "--data", pool.path, "--res", 64, "--out", tmp_path / "runs")
     assert code == 1
     assert "holds films of 32 px, but --res is 64" in err
+
+
+def test_every_collection_has_its_flag() -> None:
+    assert tuple(cli.SOURCES) == tuple(COLLECTIONS)
+
+
+def test_a_release_is_described_as_text_json_and_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run(capsys, "phantom", tmp_path / "release", "-n", 12, "--res", 32, "--layout", "chexpert", "--defects", 0.2)
+    code, out, _ = run(capsys, "describe", "--chexpert", tmp_path / "release", "--labels-only", "--html", tmp_path / "page.html")
+    assert code == 0
+    assert "chexpert" in out
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    code, out, _ = run(capsys, "describe", "--chexpert", tmp_path / "release", "--json")
+    assert json.loads(out)["sources"]["chexpert"]["released"]["films"] == 12
 
 
 def test_doctor_and_models(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,14 +15,8 @@ ALLOWED = {
     "thiscxr.files": (),
     "thiscxr.config": ("thiscxr.files",),
     "thiscxr.data.labels": (),
-    "thiscxr.data.pixels": (
-        "thiscxr.files", "thiscxr.data.labels", "thiscxr.data.pixels_dicom", "thiscxr.data.pixels_grey", "thiscxr.data.pixels_image",
-    ),
-    "thiscxr.data.pixels_grey": (),
-    "thiscxr.data.pixels_image": ("thiscxr.data.pixels_grey",),
-    "thiscxr.data.pixels_frame": ("thiscxr.data.pixels_grey",),
-    "thiscxr.data.pixels_dicom": ("thiscxr.data.pixels_grey", "thiscxr.data.pixels_frame"),
-    "thiscxr.data.gdcm_frame": (),
+    "thiscxr.data.pixels.gdcm_frame": (),  # a program of its own
+    "thiscxr.data.pixels": ("thiscxr.files", "thiscxr.data.labels", "thiscxr.data.pixels"),
     "thiscxr.data.sentinel": (),
     "thiscxr.data": ("thiscxr.files", "thiscxr.data"),
     "thiscxr.model": ("thiscxr.files", "thiscxr.data.labels", "thiscxr.model"),
@@ -78,7 +72,7 @@ def test_arrows_point_one_way(module: str) -> None:
             optional = target in ("fcntl", "distributed.Client")
             assert name in ("thiscxr.cli", "thiscxr") or optional, f"{module} imports {target} inside a function"
         if target.split(".")[0] in ("PIL", "pydicom"):
-            writers = ("thiscxr.data.layout_encode", "thiscxr.data.layout_dicom")  # of the phantom's releases
+            writers = ("thiscxr.data.layouts.encode", "thiscxr.data.layouts.dicom")  # of the phantom's releases
             allowed_here = name.startswith("thiscxr.data.pixels") or name in writers
             assert allowed_here, f"{module} must leave {target} to data.pixels and its parts"
 

@@ -185,7 +185,7 @@ def describe(pool: Path | None, labels_only: bool, views: str | None, as_json: b
     Example: thiscxr describe --nih ChestXray-NIHCC --labels-only --json
     """
     from thiscxr.data import describe as describing
-    from thiscxr.data.describe_page import write_page
+    from thiscxr.data.describe.page import write_page
 
     sources = chosen_sources(flags)
     if (pool is None) == (not sources):

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 
 from thiscxr.data import layouts
-from thiscxr.data.layout_release import ReleasedFilm
+from thiscxr.data.layouts.release import ReleasedFilm
 from thiscxr.data.sources import COLLECTIONS, Collection
 
 SEED = 3

@@ -18,10 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thiscxr.data import describe, describe_charts, describe_facts, prepare
-from thiscxr.data.describe_page import page, write_page
-from thiscxr.data.describe_text import WIDTH, describe_text, sparkline
-from thiscxr.data.describe_warnings import find_warnings
+from thiscxr.data import describe, prepare
+from thiscxr.data.describe import charts as describe_charts
+from thiscxr.data.describe import facts as describe_facts
+from thiscxr.data.describe.page import page, write_page
+from thiscxr.data.describe.text import WIDTH, describe_text, sparkline
+from thiscxr.data.describe.warnings import find_warnings
 from thiscxr.data.labels import FINDINGS, SEXES, STATES, VIEWS, FilmRecord, Terms
 from thiscxr.data.pixels import save_png
 from thiscxr.data.pool import Pool
@@ -78,7 +80,7 @@ def release(tmp_path: Path) -> Path:
         view = "lateral" if number == 5 else "PA"
         rows.append(f"{number}.png,{number // 2},{view},F,{30 + number},{number % 2}")
         if number != 4:
-            save_png(root / f"{number}.png", np.tile(pixels(number), (1, 2)))
+            save_png(root / f"{number}.png", np.tile(pixels(number), (2, 1)))
     (root / "3.png").write_bytes((root / "3.png").read_bytes()[:-20])
     (root / "metadata.csv").write_text("\n".join(rows) + "\n")
     return root
@@ -298,7 +300,7 @@ def test_a_release_is_looked_at_and_bad_films_are_counted(release: Path) -> None
     assert (source["released"]["films"], source["kept"]["films"], source["dropped"]) == (8, 6, {"file missing": 1, "view lateral": 1})
     assert (source["intensity"]["films"], source["intensity"]["of"]) == (5, 6)
     assert list(source["intensity"]["refused"].values()) == [1]
-    assert source["native"]["cells"] == [[64, 32, 5]]
+    assert source["native"]["cells"] == [[32, 64, 5]]
     assert any(line.startswith("folder: 1 of 6 films looked at cannot be read, most often: ") for line in facts["warnings"])
     (release / "3.png").write_bytes((release / "2.png").read_bytes())
     assert not any("cannot be read" in line for line in describe.describe_sources([("folder", release)])["warnings"])

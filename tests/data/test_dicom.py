@@ -33,7 +33,8 @@ from pydicom.uid import (
 )
 
 from thiscxr.data import pixels as px
-from thiscxr.data import pixels_dicom, pixels_frame
+from thiscxr.data.pixels import dicom as pixels_dicom
+from thiscxr.data.pixels import frame as pixels_frame
 
 NATIVE = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 LOSSLESS = [RLELossless, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless]

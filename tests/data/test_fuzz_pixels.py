@@ -377,16 +377,15 @@ def test_many_damaged_files_are_films_or_reasons(capsys):
         judge({number: said for part in parts for number, said in part.items()}, capsys)
 
 
-def test_the_fuzzer_sees_crashes_hangs_and_wrong_pixels(monkeypatch):
+def test_the_fuzzer_sees_crashes_hangs_and_wrong_pixels(monkeypatch, tmp_path):
     """Its own alarm works: a worker that aborts, sleeps or returns another film is named."""
     script = "import os, sys, time\nfirst = int(sys.argv[2])\nprint('ready', flush=True)\n"
     script += "print(first, 'film', flush=True)\nos.abort() if first == 0 else time.sleep(60)"
-    path = Path(os.environ.get("PYTEST_TMP", "/tmp")) / f"worker-{os.getpid()}.py"
+    path = tmp_path / "worker.py"
     path.write_text(script)
     monkeypatch.setitem(globals(), "__file__", str(path))
     monkeypatch.setitem(globals(), "SECONDS", 1)
     found = run(SEED, 0, 4)
-    path.unlink()
     assert found == {0: "film", 1: "CRASH -6", 2: "film", 3: "HANG"}
     number = next(number for number in range(1000) if case(SEED, number)[3] and outcome(SEED, number) != "film")
     others = count()

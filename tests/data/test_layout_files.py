@@ -18,11 +18,13 @@ import pytest
 from PIL import Image
 from releases import MANY, encoded, label_files, many_films, read_csv, similarity
 
-from thiscxr.data import layout_labeler, layout_mimic, layout_padchest
 from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE, UNCERTAIN
-from thiscxr.data.layout_encode import equalised
-from thiscxr.data.layout_folder import FORMS
-from thiscxr.data.layout_release import csv_bytes
+from thiscxr.data.layouts import labeler as layout_labeler
+from thiscxr.data.layouts import mimic as layout_mimic
+from thiscxr.data.layouts import padchest as layout_padchest
+from thiscxr.data.layouts.encode import equalised
+from thiscxr.data.layouts.folder import FORMS
+from thiscxr.data.layouts.release import csv_bytes
 from thiscxr.data.pixels import load_film, to_bits, to_square
 
 MAPPINGS = Path(__file__).parents[3] / "shared" / "docs" / "label_mappings.json"

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from releases import MANY, SEED, collection_of, label_files, many_films, read_csv, similarity
 
-from thiscxr.data import layout_chexpert, layout_nih, layout_padchest, layout_release, layouts, prepare
+from thiscxr.data import layouts, prepare
+from thiscxr.data.layouts import chexpert as layout_chexpert
+from thiscxr.data.layouts import nih as layout_nih
+from thiscxr.data.layouts import padchest as layout_padchest
+from thiscxr.data.layouts import release as layout_release
 from thiscxr.data.phantom import SITES, render
 from thiscxr.data.pixels import load_film, to_square
 from thiscxr.data.pool import Pool, verify_pool

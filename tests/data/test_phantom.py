@@ -14,10 +14,10 @@ from thiscxr.data.phantom import (
     draw_patient,
     render,
 )
-from thiscxr.data.phantom_anatomy import build_body
-from thiscxr.data.phantom_project import aim
-from thiscxr.data.phantom_rays import Capsule, Ellipsoid, Loft, Rays, capsule_span, covered_length, ellipsoid_span, loft_span
-from thiscxr.data.phantom_tubes import Tubes
+from thiscxr.data.phantom.anatomy import build_body
+from thiscxr.data.phantom.project import aim
+from thiscxr.data.phantom.rays import Capsule, Ellipsoid, Loft, Rays, capsule_span, covered_length, ellipsoid_span, loft_span
+from thiscxr.data.phantom.tubes import Tubes
 
 RES = 128
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from thiscxr.data import pixels as px
-from thiscxr.data import pixels_grey as grey
+from thiscxr.data.pixels import grey
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 

@@ -22,6 +22,7 @@ R = TypeVar("R")
 
 _SERIAL_BELOW = 200  # starting processes costs a second or two: not worth it for a small job
 _CHUNK = 16
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def _start_worker() -> None:
@@ -97,10 +98,15 @@ def open_workers(num_tasks: int, workers: int | None = None, scheduler: str = ""
         return
     # spawn, not fork: a forked copy of a process with running threads (torch's, say) can hang
     executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+    # One thread of linear algebra a worker: more would fight for the same cores. It counts for the processes that are started meanwhile.
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
         yield Workers(executor, workers)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 The format is the contract in docs/formats.md. A pool is written once, whole or not at all, and never changed.
 """
 
+import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -239,6 +240,8 @@ def verify_pool(path: Path) -> list[str]:
     ids: set[str] = set()
     sides: dict[tuple[str, str], str] = {}
     torn: set[tuple[str, str]] = set()
+    copies = _duplicate_groups(pool.path)
+    groups: dict[str, set[str]] = {}
     index = 0
     for batch in tqdm(table.iter_batches(_VERIFY_ROWS), "verify", -(-len(pool) // _VERIFY_ROWS), unit="batch", delay=1):
         rows = batch.to_pydict()
@@ -251,6 +254,8 @@ def verify_pool(path: Path) -> list[str]:
             patient = (rows["source"][film], rows["patient"][film])
             if sides.setdefault(patient, rows["split"][film]) != rows["split"][film]:
                 torn.add(patient)
+            if (group := copies.get(rows["film_id"][film])) is not None:
+                groups.setdefault(group, set()).add(rows["split"][film])
             index += 1
         ids.update(rows["film_id"])
         digests += table_digests(pa.Table.from_batches([batch]))
@@ -263,6 +268,17 @@ def verify_pool(path: Path) -> list[str]:
         problems.append("films.parquet: two films have one film_id")
     if torn:
         problems.append(f"films.parquet: {len(torn)} patients are in both splits")
+    if across := sum(len(found) > 1 for found in groups.values()):
+        problems.append(f"duplicates.csv: {across} groups of duplicates are in both splits")
     if content_fingerprint(pool.resolution, pool.bits, digests) != pool.fingerprint:
         problems.append("pool.json: the fingerprint is not that of the films")
     return problems
+
+
+def _duplicate_groups(path: Path) -> dict[str, str]:
+    """Return film id -> group, empty when nobody looked for duplicates."""
+    table = path / "duplicates.csv"
+    if not table.is_file():
+        return {}
+    with open(table, encoding="utf-8", newline="") as file:
+        return {row["film_id"]: row["group"] for row in csv.DictReader(file)}

@@ -51,12 +51,12 @@ class _Done:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A film that shows the same exposure as another one of the pool. Films of one group are duplicates of its first film."""
+    """A film that shows the same exposure as the first one of its group."""
 
     row: int
     group: int
-    kind: str  # "exact" or "near"
-    correlation: float
+    kind: str  # "exact" (equal pixels), "near", or "first"
+    correlation: float  # with the first
 
 
 class PoolWriter(AbstractContextManager["PoolWriter"]):
@@ -184,12 +184,12 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         self._descriptors.flush()
         return np.memmap(self._part / "descriptors", np.int8, "r").reshape(self.num_films, -1)
 
-    def read(self, rows: Sequence[int]) -> Pixels:
+    def read(self, rows: NDArray[np.int64]) -> Pixels:
         """Return films that were added, [k, resolution, resolution]."""
         if self._shard is not None:
             self._shard.flush()
         films = np.empty((len(rows), self.resolution, self.resolution), self._dtype)
-        for place, film in enumerate(rows):
+        for place, film in enumerate(rows.tolist()):
             shard, row = divmod(film, self._shard_films)
             with open(self._part / shard_name(shard), "rb") as file:
                 header = _header_bytes(file)

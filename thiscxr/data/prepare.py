@@ -11,18 +11,23 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from thiscxr.data.archives import MAX_FILE_BYTES, ReleaseFile
+from thiscxr.data.duplicates import DESCRIPTOR_SIZE, Pair, descriptor, find_duplicates, groups
 from thiscxr.data.ids import default_key_file, load_key
 from thiscxr.data.labels import FilmRecord, with_derived
 from thiscxr.data.parallel import Workers, open_workers
 from thiscxr.data.pixels import Pixels, load_film, to_bits, to_square
 from thiscxr.data.plan import Wanted, wanted_films
 from thiscxr.data.pool import RESOLUTIONS
-from thiscxr.data.pool_writer import PoolWriter
+from thiscxr.data.pool_writer import Duplicate, PoolWriter
+from thiscxr.data.sentinel import Sight, look
 from thiscxr.data.sources import COLLECTIONS
 from thiscxr.files import atomic_path, nearest_name
 
@@ -42,12 +47,14 @@ class PrepareSummary:
     kept: dict[str, int]  # by source
     dropped: dict[str, int]  # by reason
     rejected: dict[str, int]  # by reason
+    num_duplicates: int  # films that show the same exposure as another one; they are kept, on one side of the split
 
     def __str__(self) -> str:
         """The summary for a terminal, one line a fact."""
         lines = [f"{self.path}: {self.num_kept} films ({', '.join(f'{key} {count}' for key, count in self.kept.items())})"]
         lines += [f"  not taken: {count} ({reason})" for reason, count in self.dropped.items()]
         lines += [f"  refused:   {count} ({reason})" for reason, count in self.rejected.items()]
+        lines += [f"  duplicates: {self.num_duplicates} films, listed in duplicates.csv"] if self.num_duplicates else []
         return "\n".join([*lines, f"  fingerprint {self.fingerprint[:16]}"])
 
 
@@ -66,7 +73,9 @@ class _Decoded:
     pixels: Pixels | None
     native: tuple[int, int, int] = (0, 0, 0)
     inverted: bool = False
+    descriptor: NDArray[np.int8] | None = None
     reason: str = ""  # why it was refused, or ""
+    odd: bool = False  # it looks inverted or turned, and was left so
 
 
 def check_res(res: int) -> None:
@@ -119,19 +128,31 @@ def prepare(
     options = {"views": list(views) if views else "default", "aspect": aspect, "derive": derive}
     num_films = sum(len(part.films) for part in plan)
     with (
-        PoolWriter(pool_path, res, bits, terms, key, options, _digest(plan, key, res, bits, aspect)) as writer,
+        PoolWriter(pool_path, res, bits, terms, key, options, _digest(plan, key, res, bits, aspect), DESCRIPTOR_SIZE) as writer,
         open_workers(num_films, workers, scheduler) as hands,
     ):
         if writer.num_done:
             logging.getLogger(__name__).info("going on after %d films that are done", writer.num_done)
+        num_odd = 0
         with tqdm(desc="prepare", total=num_films, initial=writer.num_done, unit="film", delay=1) as bar:
             for film, decoded in _decode_all(plan, writer, hands, _Task(None, res, bits, None), aspect == "restore", derive):
                 if decoded.pixels is None:
                     writer.reject(film.source, film.record, decoded.reason)
                 else:
-                    equalised = film.file.name.lower().endswith(COLLECTIONS[film.source].equalised or ("\0",))
-                    writer.add(film.source, film.record, decoded.pixels, decoded.native, equalised=equalised, inverted=decoded.inverted)
+                    writer.add(
+                        film.source,
+                        film.record,
+                        decoded.pixels,
+                        decoded.native,
+                        equalised=film.file.name.lower().endswith(COLLECTIONS[film.source].equalised or ("\0",)),
+                        inverted=decoded.inverted,
+                        descriptor=decoded.descriptor,
+                    )
+                num_odd += decoded.odd
                 bar.update()
+        if num_odd:
+            what = f"{num_odd} films look inverted or turned; they had the pool's resolution already, and stay as they were"
+            logging.getLogger(__name__).warning(what)
         kept: Counter[str] = Counter()
         rejected: Counter[str] = Counter()
         for _, source, _, reason in writer.outcomes():
@@ -144,7 +165,9 @@ def prepare(
                 f"{rejected.total()} of {writer.num_done} films were refused ({rejected.total() / writer.num_done:.0%}), more than "
                 f"--max-rejected {max_rejected:g}: {_reasons(rejected)}; look at the films, or allow more"
             )
-        fingerprint = writer.finish()
+        pairs = find_duplicates(writer.descriptors(), writer.hashes(), writer.read, partial(hands.map, chunk=1))
+        found = [duplicate for number, group in enumerate(groups(pairs)) for duplicate in _members(number, group)]
+        fingerprint = writer.finish(found, ((pair.a, pair.b) for pair in pairs))
         files = {part.collection.key: part.files for part in plan}
         places = (
             (film_id, source, film.film, str(files[source][film.film]), reason) for film_id, source, film, reason in writer.outcomes()
@@ -152,8 +175,13 @@ def prepare(
         write_private_map(key_file, fingerprint, places)
     dropped = dict(sorted(_dropped(plan).items()))
     return PrepareSummary(
-        pool_path, key_file, fingerprint, kept.total(), rejected.total(), dict(kept), dropped, dict(rejected.most_common())
+        pool_path, key_file, fingerprint, kept.total(), rejected.total(), dict(kept), dropped, dict(rejected.most_common()), len(found)
     )
+
+
+def _members(number: int, group: Sequence[Pair]) -> list[Duplicate]:
+    first = Duplicate(group[0].a, number, "first", 1.0)
+    return [first, *(Duplicate(pair.b, number, pair.kind, pair.correlation) for pair in group)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +232,17 @@ def _decode(task: _Task) -> _Decoded:
         pixels = to_bits(to_square(film.pixels, task.res, task.aspect or film.aspect), task.bits)
         if pixels.min() == pixels.max():
             raise ValueError("constant image once cropped and reduced")
+        sight = look(pixels)
+        as_it_is = pixels is film.pixels  # square, 8 bits, at the resolution: kept byte for byte, whatever it looks like
+        if sight.turned and not as_it_is:
+            raise ValueError(f"turned by {sight.turned} degrees, by the look of it")
     except ValueError as error:
         return _Decoded(None, reason=str(error))
-    return _Decoded(pixels, (film.native_width, film.native_height, film.native_bits), film.inverted)
+    inverted = sight.inverted and not as_it_is
+    if inverted:  # the file says otherwise, or says nothing
+        pixels = np.iinfo(pixels.dtype).max - pixels
+    native = (film.native_width, film.native_height, film.native_bits)
+    return _Decoded(pixels, native, film.inverted != inverted, descriptor(pixels), odd=as_it_is and sight != Sight())
 
 
 def _dropped(plan: Sequence[Wanted]) -> Counter[str]:

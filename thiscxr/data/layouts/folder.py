@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from thiscxr.data.labels import FINDINGS, FilmRecord
-from thiscxr.data.layout_dicom import EXPLICIT, IMPLICIT, JPEG_2000, dicom
-from thiscxr.data.layout_encode import deepened, jpeg, png, tiff
-from thiscxr.data.layout_release import Release, ReleasedFilm, Shot, csv_bytes, drawn_states, first_seed, pick, single_shots
+from thiscxr.data.layouts.dicom import EXPLICIT, IMPLICIT, JPEG_2000, dicom
+from thiscxr.data.layouts.encode import deepened, jpeg, png, tiff
+from thiscxr.data.layouts.release import Release, ReleasedFilm, Shot, csv_bytes, drawn_states, first_seed, pick, single_shots
 from thiscxr.data.phantom import SITES
 from thiscxr.data.pixels import Pixels
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from thiscxr.data.labels import NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord
-from thiscxr.data.layout_dicom import dicom
-from thiscxr.data.layout_encode import deepened, equalised, jpeg, on_canvas
-from thiscxr.data.layout_labeler import COLUMNS, VALUES, label, told
-from thiscxr.data.layout_release import Release, ReleasedFilm, Shot, csv_bytes, film_size, first_seed, gzipped, pick, study_shots
+from thiscxr.data.layouts.dicom import dicom
+from thiscxr.data.layouts.encode import deepened, equalised, jpeg, on_canvas
+from thiscxr.data.layouts.labeler import COLUMNS, VALUES, label, told
+from thiscxr.data.layouts.release import Release, ReleasedFilm, Shot, csv_bytes, film_size, first_seed, gzipped, pick, study_shots
 from thiscxr.data.pixels import Pixels
 
 SITE = "phantom-c"

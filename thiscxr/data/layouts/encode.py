@@ -1,6 +1,6 @@
 """What a collection does to a film before its users see it: canvas, tone, bit depth, file format. All of it gives the same bytes again.
 
-Knows no collection. DICOM files are made in `layout_dicom`.
+Knows no collection. DICOM files are made in `dicom`.
 """
 
 import io

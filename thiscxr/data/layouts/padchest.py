@@ -11,8 +11,8 @@ from itertools import islice
 import numpy as np
 
 from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord
-from thiscxr.data.layout_encode import deepened, on_canvas, png
-from thiscxr.data.layout_release import Release, ReleasedFilm, Shot, csv_bytes, film_size, first_seed, pick, study_shots
+from thiscxr.data.layouts.encode import deepened, on_canvas, png
+from thiscxr.data.layouts.release import Release, ReleasedFilm, Shot, csv_bytes, film_size, first_seed, pick, study_shots
 from thiscxr.data.phantom import Patient
 from thiscxr.data.pixels import Pixels
 

@@ -6,7 +6,7 @@ Each check reads the facts alone, so the same words stand under a release and un
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from thiscxr.data.describe_facts import total_variation
+from thiscxr.data.describe.facts import total_variation
 from thiscxr.data.labels import FINDINGS
 
 FLAT_BELOW = 0.08  # unevenness: equalised films have 0.01 to 0.07, others 0.1 to 0.4

@@ -13,8 +13,8 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord
-from thiscxr.data.layout_encode import on_canvas, png
-from thiscxr.data.layout_release import Release, ReleasedFilm, Shot, film_size, first_seed, pick, study_shots
+from thiscxr.data.layouts.encode import on_canvas, png
+from thiscxr.data.layouts.release import Release, ReleasedFilm, Shot, film_size, first_seed, pick, study_shots
 from thiscxr.data.phantom import Patient
 from thiscxr.data.pixels import Pixels
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thiscxr.data.phantom_anatomy import AP_DISTANCE, PA_DISTANCE, TISSUE, Body, Lung
-from thiscxr.data.phantom_rays import Array, Rays, Span, capsule_span, covered_length, ellipsoid_span, loft_span
-from thiscxr.data.phantom_sites import fractal_noise
+from thiscxr.data.phantom.anatomy import AP_DISTANCE, PA_DISTANCE, TISSUE, Body, Lung
+from thiscxr.data.phantom.rays import Array, Rays, Span, capsule_span, covered_length, ellipsoid_span, loft_span
+from thiscxr.data.phantom.sites import fractal_noise
 
 TEXTURE_FIELD = 40.0
 """cm of film that the texture's lattice spans, whatever the film's own width: one lattice serves all."""

@@ -13,7 +13,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
-from thiscxr.data.layout_encode import jpeg2000
+from thiscxr.data.layouts.encode import jpeg2000
 from thiscxr.data.pixels import Pixels
 
 EXPLICIT, IMPLICIT, JPEG_2000 = ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless

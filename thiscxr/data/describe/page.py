@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from thiscxr import __version__
-from thiscxr.data.describe_charts import (
+from thiscxr.data.describe.charts import (
     DASHES,
     MARKS,
     PALETTE,
@@ -27,9 +27,9 @@ from thiscxr.data.describe_charts import (
     stacked_bars,
     steps,
 )
-from thiscxr.data.describe_facts import DECADES, FILM_RANGES, LEVELS, pooled_pairs, total_variation
-from thiscxr.data.describe_text import overview, percent
-from thiscxr.data.describe_warnings import annotated, source_counts
+from thiscxr.data.describe.facts import DECADES, FILM_RANGES, LEVELS, pooled_pairs, total_variation
+from thiscxr.data.describe.text import overview, percent
+from thiscxr.data.describe.warnings import annotated, source_counts
 from thiscxr.data.labels import FINDINGS, SEXES, STATES, VIEWS
 from thiscxr.files import atomic_path
 
@@ -87,8 +87,8 @@ def page(facts: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style = (folder / "describe_page.css").read_text(encoding="utf-8")
-    text = environment.get_template("describe_page.html").render(
+    style = (folder / "page.css").read_text(encoding="utf-8")
+    text = environment.get_template("page.html").render(
         facts={"pool": None, "rejected": {}, "duplicates": None, "warnings": [], **facts},
         style=Markup(style),
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),

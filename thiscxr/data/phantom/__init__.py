@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thiscxr.data.phantom_anatomy import LUNG, TISSUE, build_body
-from thiscxr.data.phantom_body import PHANTOM_FINDINGS, Patient, draw_patient, stream
-from thiscxr.data.phantom_findings import add_findings
-from thiscxr.data.phantom_frame import add_airways, add_bones, add_vessels, lay_bones
-from thiscxr.data.phantom_project import aim, cast
-from thiscxr.data.phantom_rays import Array
-from thiscxr.data.phantom_sites import PROFILES, burn_in, expose
+from thiscxr.data.phantom.anatomy import LUNG, TISSUE, build_body
+from thiscxr.data.phantom.body import PHANTOM_FINDINGS, Patient, draw_patient, stream
+from thiscxr.data.phantom.findings import add_findings
+from thiscxr.data.phantom.frame import add_airways, add_bones, add_vessels, lay_bones
+from thiscxr.data.phantom.project import aim, cast
+from thiscxr.data.phantom.rays import Array
+from thiscxr.data.phantom.sites import PROFILES, burn_in, expose
 from thiscxr.files import nearest_name
 
 __all__ = [

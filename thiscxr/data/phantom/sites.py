@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from thiscxr.data.phantom_rays import Array, Rays
+from thiscxr.data.phantom.rays import Array, Rays
 
 GLYPHS = {
     "A": "01110 10001 10001 11111 10001 10001 10001",

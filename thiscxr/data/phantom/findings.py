@@ -6,11 +6,11 @@ random streams are used, so a lesion keeps its place and shape while it grows.
 
 import numpy as np
 
-from thiscxr.data.phantom_anatomy import BONE, TISSUE, Body, Lung
-from thiscxr.data.phantom_body import stream
-from thiscxr.data.phantom_devices import add_devices
-from thiscxr.data.phantom_frame import curve_through
-from thiscxr.data.phantom_rays import Array, Ellipsoid, Loft
+from thiscxr.data.phantom.anatomy import BONE, TISSUE, Body, Lung
+from thiscxr.data.phantom.body import stream
+from thiscxr.data.phantom.devices import add_devices
+from thiscxr.data.phantom.frame import curve_through
+from thiscxr.data.phantom.rays import Array, Ellipsoid, Loft
 
 
 def add_findings(body: Body) -> None:

@@ -9,9 +9,9 @@ from dataclasses import replace
 from itertools import islice
 
 from thiscxr.data.labels import FilmRecord
-from thiscxr.data.layout_encode import jpeg, on_canvas
-from thiscxr.data.layout_labeler import COLUMNS, VALUES, label, read_by_radiologists, told
-from thiscxr.data.layout_release import Release, ReleasedFilm, Shot, csv_bytes, film_size, first_seed, pick, study_shots
+from thiscxr.data.layouts.encode import jpeg, on_canvas
+from thiscxr.data.layouts.labeler import COLUMNS, VALUES, label, read_by_radiologists, told
+from thiscxr.data.layouts.release import Release, ReleasedFilm, Shot, csv_bytes, film_size, first_seed, pick, study_shots
 from thiscxr.data.pixels import Pixels
 
 SITE = "phantom-b"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from thiscxr.data.labels import FilmRecord
-from thiscxr.data.layout_encode import on_canvas, png, squashed
-from thiscxr.data.layout_release import Release, ReleasedFilm, Shot, csv_bytes, film_size, first_seed, pick, single_shots
+from thiscxr.data.layouts.encode import on_canvas, png, squashed
+from thiscxr.data.layouts.release import Release, ReleasedFilm, Shot, csv_bytes, film_size, first_seed, pick, single_shots
 from thiscxr.data.phantom import Patient
 from thiscxr.data.pixels import Pixels
 from thiscxr.data.sources.nih import NIH_FINDINGS

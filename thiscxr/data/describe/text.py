@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from thiscxr.data.describe_facts import DECADES, strongest_pairs
-from thiscxr.data.describe_warnings import annotated
+from thiscxr.data.describe.facts import DECADES, strongest_pairs
+from thiscxr.data.describe.warnings import annotated
 from thiscxr.data.labels import FINDINGS, SEXES, STATES, VIEWS
 
 WIDTH = 100

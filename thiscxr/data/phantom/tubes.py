@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from thiscxr.data.phantom_rays import Array, Rays
+from thiscxr.data.phantom.rays import Array, Rays
 
 
 @dataclass

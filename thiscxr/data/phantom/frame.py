@@ -5,8 +5,8 @@ Separate from the organs because nothing here displaces lung: these only add den
 
 import numpy as np
 
-from thiscxr.data.phantom_anatomy import APEX_Y, BONE, TISSUE, Body, Lung, cage_at
-from thiscxr.data.phantom_rays import Array, Ellipsoid
+from thiscxr.data.phantom.anatomy import APEX_Y, BONE, TISSUE, Body, Lung, cage_at
+from thiscxr.data.phantom.rays import Array, Ellipsoid
 
 _RIB_DROP = np.array([3.2, 4.6, 5.8, 6.8, 7.6, 8.2, 8.6, 8.6, 8.2, 7.0, 4.5, 2.6])
 _RIB_END = np.array([0.74, 0.78, 0.80, 0.80, 0.79, 0.77, 0.74, 0.70, 0.66, 0.60, 0.42, 0.30])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from thiscxr.data.pixels_grey import (
+from thiscxr.data.pixels.grey import (
     DECODE_ERRORS,
     LoadedFilm,
     Pixels,

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from thiscxr.data.pixels_dicom import DicomHeader, gunzip, is_dicom, load_dicom, read_dicom_header
-from thiscxr.data.pixels_grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused
-from thiscxr.data.pixels_image import load_image
+from thiscxr.data.pixels.dicom import DicomHeader, gunzip, is_dicom, load_dicom, read_dicom_header
+from thiscxr.data.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused
+from thiscxr.data.pixels.image import load_image
 from thiscxr.files import atomic_path
 
 __all__ = [

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.interpolate import PchipInterpolator
 
-from thiscxr.data.phantom_body import Patient
-from thiscxr.data.phantom_rays import Array, Capsule, Ellipsoid, Loft
-from thiscxr.data.phantom_tubes import Tubes, cross
+from thiscxr.data.phantom.body import Patient
+from thiscxr.data.phantom.rays import Array, Capsule, Ellipsoid, Loft
+from thiscxr.data.phantom.tubes import Tubes, cross
 
 TISSUE, LUNG, BONE = 0.200, 0.052, 0.42
 APEX_Y = 12.5

@@ -16,14 +16,14 @@ from tqdm import tqdm
 
 from thiscxr.data.ids import load_key
 from thiscxr.data.labels import FilmRecord, Terms
-from thiscxr.data.layout_archives import pack
-from thiscxr.data.layout_chexpert import CHEXPERT
-from thiscxr.data.layout_folder import FOLDER, VIEWS
-from thiscxr.data.layout_mimic import MIMIC_DICOM, MIMIC_JPG
-from thiscxr.data.layout_nih import NIH
-from thiscxr.data.layout_openi import OPENI
-from thiscxr.data.layout_padchest import PADCHEST
-from thiscxr.data.layout_release import MAX_PATIENTS, Release, ReleasedFilm, Shot, csv_bytes, dice, drawn_states, first_seed, single_shots
+from thiscxr.data.layouts.chexpert import CHEXPERT
+from thiscxr.data.layouts.folder import FOLDER, VIEWS
+from thiscxr.data.layouts.mimic import MIMIC_DICOM, MIMIC_JPG
+from thiscxr.data.layouts.nih import NIH
+from thiscxr.data.layouts.openi import OPENI
+from thiscxr.data.layouts.packing import pack
+from thiscxr.data.layouts.padchest import PADCHEST
+from thiscxr.data.layouts.release import MAX_PATIENTS, Release, ReleasedFilm, Shot, csv_bytes, dice, drawn_states, first_seed, single_shots
 from thiscxr.data.parallel import ordered_map
 from thiscxr.data.phantom import SITES
 from thiscxr.data.pixels import Pixels

@@ -22,8 +22,8 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_modality_lut, apply_voi
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
-from thiscxr.data.pixels_frame import CODED, Frame, Words, coded_words, native_words, recentred
-from thiscxr.data.pixels_grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, check_size, through_table
+from thiscxr.data.pixels.frame import CODED, Frame, Words, coded_words, native_words, recentred
+from thiscxr.data.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, check_size, through_table
 
 _TAGS = [
     "BitsAllocated", "BitsStored", "Columns", "HighBit", "ImagerPixelSpacing", "ModalityLUTSequence", "NominalScannedPixelSpacing",
@@ -86,7 +86,7 @@ def _parsing(reason: str) -> Iterator[None]:
 
 
 def _read(data: bytes, tags: list[str], **options: Any) -> pydicom.Dataset:
-    if DeflatedExplicitVRLittleEndian.encode() in data[:_HEAD_BYTES]:
+    if DeflatedExplicitVRLittleEndian.encode() in data:  # anywhere: where pydicom will find it is its affair
         data = _inflated(data)
     return pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(tags), **options)
 

@@ -1,7 +1,7 @@
 """What is inside a pool, or inside collections before preparing them, in numbers.
 
-The dict of `describe_sources` is a contract (docs/formats.md); what it has beyond that may grow. How it is shown is in describe_text and
-describe_page.
+The dict of `describe_sources` is a contract (docs/formats.md); what it has beyond that may grow. How it is shown is in
+`text` and `page`.
 """
 
 import csv
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from thiscxr.data.archives import ReleaseFile
-from thiscxr.data.describe_facts import (
+from thiscxr.data.describe.facts import (
     co_occurrence,
     evenly,
     film_levels,
@@ -31,8 +31,8 @@ from thiscxr.data.describe_facts import (
     size_facts,
     views_by_finding,
 )
-from thiscxr.data.describe_text import describe_text
-from thiscxr.data.describe_warnings import find_warnings
+from thiscxr.data.describe.text import describe_text
+from thiscxr.data.describe.warnings import find_warnings
 from thiscxr.data.labels import FINDINGS, with_derived
 from thiscxr.data.parallel import ordered_map
 from thiscxr.data.pixels import load_film

@@ -5,9 +5,9 @@ Drawn apart from the body, so that metal does not change the exposure.
 
 import numpy as np
 
-from thiscxr.data.phantom_anatomy import Body
-from thiscxr.data.phantom_frame import curve_through
-from thiscxr.data.phantom_rays import Array
+from thiscxr.data.phantom.anatomy import Body
+from thiscxr.data.phantom.frame import curve_through
+from thiscxr.data.phantom.rays import Array
 
 PLASTIC, METAL = 0.9, 4.0
 

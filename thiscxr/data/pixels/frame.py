@@ -34,7 +34,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from thiscxr.data.pixels_grey import Pixels, Refused
+from thiscxr.data.pixels.grey import Pixels, Refused
 
 _GDCM = Path(__file__).with_name("gdcm_frame.py")
 _GDCM_SECONDS = 15
