@@ -1,8 +1,8 @@
 """How surely duplicates are told from other films: false pairs, and the share of planted copies that is found.
 
-Run: python benchmarks/duplicate_rates.py NIH-FOLDER... [--phantoms 3000] [--seed 0] [--copies 600]. Prints one JSON line; about nine minutes on two
-cores. A folder is an NIH release, or a part of one, of square films; without any only the phantom is judged. Copies are made at the size
-of the films, before they are reduced to the sizes of pools.
+Run: python benchmarks/duplicate_rates.py NIH-FOLDER... [--phantoms 3000] [--seed 0] [--copies 600]. Prints one JSON line; four to nine
+minutes on two shared cores. A folder is an NIH release, or a part of one, of square films; without any only the phantom is judged. Copies
+are made at the size of the films, before they are reduced to the sizes of pools.
 """
 
 import argparse

@@ -236,3 +236,15 @@ def test_copies_of_real_films_are_found(name):
     right = [pair for pair in found if pair.b == pair.a + 60]
     assert len(right) >= 59
     assert right == found
+
+
+def test_many_copies_of_one_film_are_one_group(tmp_path):
+    film = draw_film(7, 128, view="PA").pixels
+    copies = [film] + [
+        np.clip(np.rint(255 * (film / 255.0) ** gamma), 0, 255).astype(np.uint8) for gamma in (0.8, 0.85, 0.9, 1.1, 1.2, 1.3)
+    ]
+    strangers = [draw_film(seed, 128, view="PA").pixels for seed in range(100, 106)]
+    films = np.stack([*copies, *strangers])
+    described = np.stack([duplicates.descriptor(one) for one in films])
+    (group,) = duplicates.groups(duplicates.find_duplicates(described, list(range(len(films))), lambda rows: films[rows]))
+    assert [(pair.a, pair.b) for pair in group] == [(0, row) for row in range(1, 7)]

@@ -32,9 +32,9 @@ _COARSE, _FINE = 32, 64  # sides, in pixels, at which films are described and co
 _MAX_MOVE = 0.15  # of half a side
 _TILE, _BATCH = 1024, 128  # films a side of a tile of the search, pairs at a time in the comparison
 _CACHED = 4096  # small films in memory
-# Later films that a film is compared with at most. A copy is nearer than a stranger, and real strangers hardly ever look alike at all;
-# phantom bodies do, and would be compared by the thousand.
-_NEAREST = 2
+# A film is compared with every later one that looks like it, or with the nearest two when those are more than a crowd: real strangers look
+# alike three times in a million, phantom bodies one time in fifty, and would be compared by the thousand.
+_CROWD, _NEAREST = 8, 2
 
 
 def _taper(side: int, margin: float) -> Array:
@@ -202,7 +202,7 @@ def _vectors(descriptors: NDArray[np.int8], moves: int) -> Array:
 
 
 def _candidates(descriptors: NDArray[np.int8], rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield (a, b), a < b, of the pairs among `rows` that look alike, at most _BATCH at a time: each film with its nearest later ones."""
+    """Yield (a, b), a < b, of the pairs among `rows` that look alike, at most _BATCH at a time: each film with later ones."""
     num = len(rows)
     found = np.empty((2, 0), np.int64)
     with tqdm(total=num * (num - 1) // 2, desc="duplicates", unit="pair", unit_scale=True, delay=1) as progress:
@@ -218,7 +218,7 @@ def _candidates(descriptors: NDArray[np.int8], rows: NDArray[np.int64]) -> Itera
             order = np.lexsort((-how, a))
             a, b = a[order].astype(np.int64), b[order].astype(np.int64)
             rank = np.arange(len(a)) - np.searchsorted(a, a)
-            near = rank < _NEAREST
+            near = (rank < _NEAREST) | (np.bincount(a, minlength=1)[a] <= _CROWD)
             found = np.concatenate([found, rows[np.stack([top + a[near], b[near]])]], axis=1)
             while found.shape[1] >= _BATCH:
                 yield found[0, :_BATCH], found[1, :_BATCH]

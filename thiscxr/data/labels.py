@@ -84,6 +84,7 @@ class FilmRecord:
     sex: str = "unknown"
     age_years: float | None = None
     findings: Mapping[str, int] | None = None  # what is missing here is NOT_ANNOTATED
+    as_released: Mapping[str, int] | None = None  # what the cells of the table say, where a rule makes more of them in `findings`
     split: str | None = None  # the collection's official split, when it has one
     split_as: tuple[str, str] | None = None  # (collection, patient) whose split this film follows, where patients are tied together
     labeler: str = ""  # who or what made the labels

@@ -65,7 +65,7 @@ def describe_sources(
         pixels = {} if labels_only else _look_at(part)  # first: it finds which films are in no tar either
         films = [with_derived(film) if derive else film for film in part.films.values()]
         described[key] = {
-            "released": part_facts(film_table(key, part.released)),
+            "released": part_facts(film_table(key, part.released, as_released=True)),
             **_kept_facts(film_table(key, films)),
             "dropped": dict(sorted((+part.dropped).items())),
             "release": _release_facts(part.collection),

@@ -24,8 +24,11 @@ _RANGE_ENDS = (1, 2, 4, 8, 16, 32, 64)
 _CELL_PX = 128  # native sizes are counted in squares of this side
 
 
-def film_table(source: str, films: Sequence[FilmRecord]) -> pa.Table:
-    """Return the films as the columns of a pool that `part_facts` and the others read, with numbers for patients and studies."""
+def film_table(source: str, films: Sequence[FilmRecord], as_released: bool = False) -> pa.Table:
+    """Return the films as the columns of a pool that `part_facts` and the others read, with numbers for patients and studies.
+
+    as_released: with the states that the cells of the label file have, before any rule made more of them.
+    """
     names = ("patient", "study", "view", "sex", "labeler")
     columns: dict[str, pa.Array] = {
         name: pa.array([getattr(film, name) for film in films], pa.string()).dictionary_encode() for name in names
@@ -37,18 +40,19 @@ def film_table(source: str, films: Sequence[FilmRecord]) -> pa.Table:
     splits.close()
     columns["split"] = pa.array([splits.of(source, film) for film in films], pa.string()).dictionary_encode()
     columns["age_years"] = pa.array([film.age_years for film in films], pa.float64())
-    return pa.table({**columns, **dict(zip(FINDINGS, _states(films).T, strict=True))})
+    return pa.table({**columns, **dict(zip(FINDINGS, _states(films, as_released).T, strict=True))})
 
 
-def _states(films: Sequence[FilmRecord]) -> NDArray[np.int8]:
+def _states(films: Sequence[FilmRecord], as_released: bool) -> NDArray[np.int8]:
     """Return int8 [n,21]. Films of a collection name few different sets of findings: a block is filled for each."""
     states = np.full((len(films), len(FINDINGS)), NOT_ANNOTATED, np.int8)
     places: dict[tuple[str, ...], list[int]] = {}
-    for place, film in enumerate(films):
-        if film.findings:
-            places.setdefault(tuple(film.findings), []).append(place)
+    findings = [(as_released and film.as_released) or film.findings or {} for film in films]
+    for place, found in enumerate(findings):
+        if found:
+            places.setdefault(tuple(found), []).append(place)
     for names, rows in places.items():
-        values = chain.from_iterable(films[row].findings.values() for row in rows)  # type: ignore[union-attr]
+        values = chain.from_iterable(findings[row].values() for row in rows)
         states[np.ix_(rows, [FINDINGS.index(name) for name in names])] = np.fromiter(values, np.int8).reshape(len(rows), len(names))
     return states
 

@@ -46,6 +46,12 @@ TERMS = Terms(
 )
 
 
+@lru_cache(maxsize=2**16)
+def released_findings(states: tuple[int | None, ...]) -> Mapping[str, int] | None:
+    """Return the findings of a row as its cells have them; None when one of them is odd."""
+    return None if None in states else {name: state for name, state in zip(_FINDINGS, states, strict=True) if state is not None}
+
+
 @lru_cache(maxsize=2**16)  # 23,707 different rows of labels serve 223,414 films, which share their findings
 def labeler_findings(states: tuple[int | None, ...]) -> Mapping[str, int] | None:
     """Return the findings of a row of 14 states in the order of FINDINGS; None when one of them is None.
@@ -114,6 +120,7 @@ def _records(table: ReleaseFile, labeler: str, split: str | None) -> Iterator[Fi
             sex=_MAPPING["sexes"].get(row.get("Sex", ""), "unknown"),
             age_years=read_age(row.get("Age", "")) or None,  # 0 stands for unknown: three adults have it
             findings=SILENCE if findings is None else findings,
+            as_released=released_findings(states),
             split=split,
             labeler=labeler,
             refused=ODD_LABEL if findings is None else "",

@@ -13,7 +13,7 @@ from sys import intern
 
 from thiscxr.data.archives import ReleaseFile, find_table
 from thiscxr.data.labels import FilmRecord, Terms
-from thiscxr.data.sources.chexpert import ODD_LABEL, SILENCE, label_rows, labeler_findings
+from thiscxr.data.sources.chexpert import ODD_LABEL, SILENCE, label_rows, labeler_findings, released_findings
 from thiscxr.data.sources.collection import (
     Collection,
     first_table,
@@ -69,6 +69,7 @@ class _Labels:
     """What is known of a study; also the answer for the eight studies that no labeler has a row for."""
 
     findings: Mapping[str, int] | None
+    as_released: Mapping[str, int] | None = None
     labeler: str = ""
     refused: str = ""
 
@@ -96,7 +97,7 @@ def _study_labels(table: ReleaseFile, labeler: str) -> Iterator[tuple[str, _Labe
 @lru_cache(maxsize=2**16)
 def _shared_labels(states: tuple[int | None, ...], labeler: str) -> _Labels:
     findings = labeler_findings(states)
-    return _Labels(SILENCE, labeler, ODD_LABEL) if findings is None else _Labels(findings, labeler)
+    return _Labels(SILENCE, None, labeler, ODD_LABEL) if findings is None else _Labels(findings, released_findings(states), labeler)
 
 
 def _splits(root: Path) -> dict[str, str]:
@@ -184,6 +185,7 @@ def read_labels(root: Path) -> list[FilmRecord]:
                 sex=patient.sex,
                 age_years=_age_years(patient, row.get("StudyDate", "")),
                 findings=known.findings,
+                as_released=known.as_released,
                 split=splits.get(subject),
                 labeler=known.labeler,
                 refused=known.refused,
