@@ -28,7 +28,7 @@ from thiscxr.data.plan import Wanted, wanted_films
 from thiscxr.data.pool import RESOLUTIONS
 from thiscxr.data.pool_writer import Duplicate, PoolWriter
 from thiscxr.data.sentinel import Sight, look
-from thiscxr.data.sources import COLLECTIONS
+from thiscxr.data.sources import COLLECTIONS, FRONTAL_VIEWS
 from thiscxr.files import atomic_path, nearest_name
 
 ASPECTS = ("released", "restore")
@@ -66,6 +66,7 @@ class _Task:
     res: int
     bits: int
     aspect: float | None
+    frontal: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def prepare(
             logging.getLogger(__name__).info("going on after %d films that are done", writer.num_done)
         num_odd = 0
         with tqdm(desc="prepare", total=num_films, initial=writer.num_done, unit="film", delay=1) as bar:
-            for film, decoded in _decode_all(plan, writer, hands, _Task(None, res, bits, None), aspect == "restore", derive):
+            for film, decoded in _decode_all(plan, writer, hands, _Task(None, res, bits, None, True), aspect == "restore", derive):
                 if decoded.pixels is None:
                     writer.reject(film.source, film.record, decoded.reason)
                 else:
@@ -199,7 +200,7 @@ def _decode_all(
 
     def task(source: str, film: FilmRecord, file: ReleaseFile, data: ReleaseFile | bytes | None) -> _Task:
         under_way.append(_Film(source, film, file))
-        return replace(blank, file=data, aspect=film.original_aspect if restore else None)
+        return replace(blank, file=data, aspect=film.original_aspect if restore else None, frontal=film.view in FRONTAL_VIEWS)
 
     def as_taught(film: FilmRecord) -> FilmRecord:
         return with_derived(film) if derive else film
@@ -232,7 +233,7 @@ def _decode(task: _Task) -> _Decoded:
         pixels = to_bits(to_square(film.pixels, task.res, task.aspect or film.aspect), task.bits)
         if pixels.min() == pixels.max():
             raise ValueError("constant image once cropped and reduced")
-        sight = look(pixels)
+        sight = look(pixels, task.frontal)
         as_it_is = pixels is film.pixels  # square, 8 bits, at the resolution: kept byte for byte, whatever it looks like
         if sight.turned and not as_it_is:
             raise ValueError(f"turned by {sight.turned} degrees, by the look of it")

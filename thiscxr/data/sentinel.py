@@ -18,6 +18,9 @@ THUMB = 32  # divides every resolution of a pool, so that a turned film has exac
 WEIGHTS = Path(__file__).parents[1] / "weights" / "sentinel.safetensors"
 
 _AROUND = 5
+# Log odds of turned, for films that may be lateral: upright lateral phantoms (600 in benchmarks/pooled_phantom.py) reach 7.9, and 95 % of
+# turned NIH films have more.
+_SURE_OF_ANY_VIEW = 8.5
 _ROUGHEST = 0.5  # the roughest of 1,988 NIH films has 0.27, noise 0.96 and more: no body, nothing to see
 _SAMPLED_SIDE = 256  # of larger films every second, third ... pixel is enough
 
@@ -77,13 +80,16 @@ def odds(pixels: NDArray[np.uint8] | NDArray[np.uint16], weights: NDArray[np.flo
     return float(inverted - plain), float(np.logaddexp.reduce(turns[1:]) - turns[0]), 90 * int(turns.argmax())
 
 
-def look(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Sight:
-    """Look at pixels [h,w], uint8 or uint16, of any chest film, frontal or lateral; smaller than 32 pixels nothing is seen."""
+def look(pixels: NDArray[np.uint8] | NDArray[np.uint16], frontal: bool = True) -> Sight:
+    """Look at pixels [h,w], uint8 or uint16, of a chest film; smaller than 32 pixels nothing is seen.
+
+    frontal: the film is known to be; others must look turned beyond more doubt, since a lateral film has no right side to look for.
+    """
     if min(pixels.shape) < THUMB or _roughness(_ranks(thumbnail(pixels))) > _ROUGHEST:
         return Sight()
     weights, sure_inverted, sure_turned = _weights()
     inverted, turned, degrees = odds(pixels, weights)
-    return Sight(inverted > sure_inverted, degrees if turned > sure_turned else 0)
+    return Sight(inverted > sure_inverted, degrees if turned > (sure_turned if frontal else _SURE_OF_ANY_VIEW) else 0)
 
 
 def _roughness(ranks: NDArray[np.float32]) -> float:

@@ -1,7 +1,7 @@
 """The collections that `prepare` reads, by flag name."""
 
 from thiscxr.data.sources.chexpert import CHEXPERT
-from thiscxr.data.sources.collection import Collection, find_files
+from thiscxr.data.sources.collection import FRONTAL_VIEWS, Collection, find_files
 from thiscxr.data.sources.folder import FOLDER
 from thiscxr.data.sources.mimic import MIMIC
 from thiscxr.data.sources.nih import NIH
@@ -14,4 +14,4 @@ COLLECTIONS: dict[str, Collection] = {
     collection.key: collection for collection in (NIH, CHEXPERT, MIMIC, PADCHEST, OPENI, VINDR, RSNA, FOLDER)
 }
 
-__all__ = ["COLLECTIONS", "Collection", "find_files"]
+__all__ = ["COLLECTIONS", "FRONTAL_VIEWS", "Collection", "find_files"]
