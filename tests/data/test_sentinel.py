@@ -134,3 +134,14 @@ def test_the_weights_are_small_and_carry_their_card():
 def test_noise_is_no_body_and_nothing_is_seen_in_it():
     rng = np.random.default_rng(0)
     assert all(look(rng.integers(0, 256, (side, side), np.uint8)) == Sight() for side in (32, 48, 64, 128) for _ in range(50))
+
+
+def test_looking_is_the_odds_of_the_features():
+    with safe_open(sentinel.WEIGHTS, framework="np") as file:
+        weights = file.get_tensor("weights")
+        facts = json.loads(file.metadata()["sentinel"])
+    for film in (draw_film(seed, 64, view=view).pixels for seed in range(3) for view in PHANTOM_VIEWS):
+        for way in ways(film).values():
+            inverted, turned, degrees = sentinel.odds(way, weights)
+            expected = Sight(inverted > facts["sure_inverted"], degrees if turned > facts["sure_turned"] else 0)
+            assert look(way) == expected

@@ -32,9 +32,9 @@ _COARSE, _FINE = 32, 64  # sides, in pixels, at which films are described and co
 _MAX_MOVE = 0.15  # of half a side
 _TILE, _BATCH = 1024, 128  # films a side of a tile of the search, pairs at a time in the comparison
 _CACHED = 4096  # small films in memory
-# A film is compared with every later one that looks like it, or with the nearest two when those are more than a crowd: real strangers look
+# A film is compared with every later one that looks like it, or, where those are a crowd, with the nearest alone: real strangers look
 # alike three times in a million, phantom bodies one time in fifty, and would be compared by the thousand.
-_CROWD, _NEAREST = 8, 2
+_CROWD, _NEAREST = 8, 1
 
 
 def _taper(side: int, margin: float) -> Array:

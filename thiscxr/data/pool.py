@@ -125,7 +125,9 @@ class Pool:
     def _read_column(self, name: str, dictionary: bool = False) -> pa.ChunkedArray:
         try:
             table = pq.ParquetFile(self.path / "films.parquet", read_dictionary=[name] if dictionary else None)
-            return table.read([name], use_threads=False).unify_dictionaries().column(name)
+            column = table.read([name], use_threads=False).unify_dictionaries().column(name)
+            pa.default_memory_pool().release_unused()  # what decompression took
+            return column
         except (pa.ArrowException, OSError, KeyError) as error:
             raise _damaged(self.path / "films.parquet", error) from error
 

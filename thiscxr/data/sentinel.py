@@ -74,7 +74,11 @@ def features(thumb: NDArray[np.int64]) -> NDArray[np.float32]:
 
 def odds(pixels: NDArray[np.uint8] | NDArray[np.uint16], weights: NDArray[np.float32]) -> tuple[float, float, int]:
     """Return log odds of inverted to not, of turned to upright, and the likeliest turn in degrees."""
-    scores = (features(thumbnail(pixels)) @ weights).astype(np.float64).reshape(2, 4)  # not or inverted, turns
+    return _odds((features(thumbnail(pixels)) @ weights).astype(np.float64).reshape(2, 4))
+
+
+def _odds(scores: NDArray[np.float64]) -> tuple[float, float, int]:
+    """Return what `odds` does, of scores [2, 4]: not inverted and inverted, by turn."""
     plain, inverted = np.logaddexp.reduce(scores, axis=1)
     turns = np.logaddexp.reduce(scores, axis=0)
     return float(inverted - plain), float(np.logaddexp.reduce(turns[1:]) - turns[0]), 90 * int(turns.argmax())
@@ -85,10 +89,15 @@ def look(pixels: NDArray[np.uint8] | NDArray[np.uint16], frontal: bool = True) -
 
     frontal: the film is known to be; others must look turned beyond more doubt, since a lateral film has no right side to look for.
     """
-    if min(pixels.shape) < THUMB or _roughness(_ranks(thumbnail(pixels))) > _ROUGHEST:
+    if min(pixels.shape) < THUMB:
+        return Sight()
+    grey = _ranks(thumbnail(pixels))
+    if _roughness(grey) > _ROUGHEST:
         return Sight()
     weights, sure_inverted, sure_turned = _weights()
-    inverted, turned, degrees = odds(pixels, weights)
+    odd = np.concatenate([grey.ravel(), _ranks(np.round(grey - _surround(grey), 5)).ravel()])
+    halves = weights @ np.stack([odd, odd**2 - np.float32(1 / 3)])[:, :, None]  # [2, 4, 1]: of the signed and of the squared
+    inverted, turned, degrees = _odds(np.stack([halves[1] + halves[0], halves[1] - halves[0]])[..., 0].astype(np.float64))
     return Sight(inverted > sure_inverted, degrees if turned > (sure_turned if frontal else _SURE_OF_ANY_VIEW) else 0)
 
 
@@ -99,6 +108,10 @@ def _roughness(ranks: NDArray[np.float32]) -> float:
 
 @cache
 def _weights() -> tuple[NDArray[np.float32], float, float]:
+    """Return the weights [2, 4, 2048] of the signed and the squared ranks by turn, and the odds that are enough."""
     with safe_open(WEIGHTS, framework="np") as file:
         facts = json.loads(file.metadata()["sentinel"])
-        return file.get_tensor("weights"), float(facts["sure_inverted"]), float(facts["sure_turned"])
+        maps = file.get_tensor("weights").reshape(2, 2, THUMB, THUMB)  # signed and squared; grey and local
+    # A turned film against the weights is the film against weights that are turned back: once here, not for every film.
+    turned = np.stack([np.rot90(maps, -turn, axes=(2, 3)).reshape(2, -1) for turn in range(4)], axis=1)
+    return turned, float(facts["sure_inverted"]), float(facts["sure_turned"])
