@@ -76,6 +76,8 @@ def load_film(source: Path | BinaryIO | bytes, stretch: bool = True, min_side: i
 
 def content_box(pixels: Pixels) -> tuple[int, int, int, int]:
     """Return (left, top, right, bottom) without the rows and columns at the edges that hold one value only."""
+    if all(edge.min() != edge.max() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])):
+        return 0, 0, pixels.shape[1], pixels.shape[0]  # as of most films: nothing to look for
     rows = np.flatnonzero(pixels.min(axis=1) != pixels.max(axis=1))
     columns = np.flatnonzero(pixels.min(axis=0) != pixels.max(axis=0))
     if not (len(rows) and len(columns)):
