@@ -34,9 +34,14 @@ class Config:
     mapping_layers: int = 4
     channel_base: int | str = AUTO  # channels at the full side = channel_base / res; auto: 1024 up to 128 px, then 8 channels at res
     channel_max: int = 128  # channels of the small blocks
+    patch: int = 2  # the networks work at res / patch and draw and read patch × patch pixels a place; 1: pixel by pixel
     conditional: bool = True  # learn findings, view, sex, age and source where the pool knows them
     condition_dropout: float = 0.5  # share of the films of which some conditions are hidden; in a further tenth all are
     # How
+    grow_from: int = 16  # side of the first films; it doubles until res; 0: full side from the start
+    grow_kimg: float = 20.0  # thousand films at each side below res
+    fade_kimg: float = 5.0  # thousand films over which a new side is blended in
+    fresh_fakes: bool = False  # draw other synthetic films for the generator's half of a step
     batch: int | str = AUTO  # films a step; auto: 32 up to 128 px, 16 at 256, 8 above
     lr: float = 0.003  # Adam step of both networks, before the correction for lazy R1
     r1_gamma: float | str = AUTO  # weight of R1; auto: 0.5 at 64 px, growing with the number of pixels
@@ -65,7 +70,7 @@ class Config:
             value = getattr(self, name)
             if value != AUTO and not value > 0:
                 raise ValueError(f"{name} is {value}, but must be above 0")
-        for name in ("minutes", "save_kimg", "ema_rampup", "seed", "phantom_seed"):
+        for name in ("minutes", "save_kimg", "ema_rampup", "seed", "phantom_seed", "grow_kimg", "fade_kimg"):
             if not getattr(self, name) >= 0:  # also refuses NaN
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
         for name, most in (("condition_dropout", 0.9), ("augment_target", 1)):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig, minibatch_std
 from thiscxr.model.generator import Generator, GeneratorConfig, ModulatedConv
-from thiscxr.model.resample import upsample2
+from thiscxr.model.resample import downsample2, upsample2
 
 
 def inputs(config: GeneratorConfig, n: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
@@ -15,20 +15,55 @@ def inputs(config: GeneratorConfig, n: int) -> tuple[torch.Tensor, torch.Tensor,
 
 @pytest.mark.parametrize("res", [32, 64, 128, 256, 512, 1024])
 @pytest.mark.parametrize("c_dim", [0, 5])
-def test_shapes_at_every_resolution(res: int, c_dim: int) -> None:
-    config = GeneratorConfig(res, c_dim, channel_base=4 * res, channel_max=8)
+@pytest.mark.parametrize("patch", [1, 2])
+def test_shapes_at_every_resolution(res: int, c_dim: int, patch: int) -> None:
+    config = GeneratorConfig(res, c_dim, channel_base=4 * res, channel_max=8, patch=patch)
     images = Generator(config)(*inputs(config, 2))
     assert images.shape == (2, 1, res, res)
     assert torch.isfinite(images).all()
-    discriminator = Discriminator(DiscriminatorConfig(res, c_dim, channel_base=4 * res, channel_max=8))
+    discriminator = Discriminator(DiscriminatorConfig(res, c_dim, channel_base=4 * res, channel_max=8, patch=patch))
     assert discriminator(images, torch.randn(2, c_dim)).shape == (2,)
 
 
-def grouped(conv: ModulatedConv, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+@pytest.mark.parametrize("patch", [1, 2])
+def test_growth_blends_from_half_the_side_to_the_full_one(patch: int) -> None:
+    torch.manual_seed(0)
+    config = GeneratorConfig(64, 0, channel_base=256, channel_max=8, patch=patch)
+    generator = Generator(config)
+    z, _, noises = inputs(config, 2)
+    ws = generator.styles(z, torch.zeros(2, 0))
+    full = len(config.resolutions)
+    small = generator.synthesis(ws, noises, full - 1)
+    assert small.shape == (2, 1, 32, 32)
+    draw = {blend: generator.synthesis(ws, noises, full - 1 + blend) for blend in (1e-6, 0.5, 1.0)}
+    torch.testing.assert_close(draw[1e-6], upsample2(small), atol=1e-4, rtol=0)
+    torch.testing.assert_close(draw[0.5], (draw[1e-6] + draw[1.0]) / 2, atol=1e-4, rtol=0)
+    torch.testing.assert_close(draw[1.0], generator.synthesis(ws, noises))
+    generator.synthesis.bake(full - 0.5)
+    torch.testing.assert_close(generator.synthesis(ws, noises), draw[0.5])
+    generator.synthesis.bake(full - 1)
+    torch.testing.assert_close(generator.synthesis(ws, noises), upsample2(small))
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_growing_discriminator_blends_from_half_the_side(patch: int) -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(DiscriminatorConfig(64, 3, channel_base=256, channel_max=8, patch=patch, first_res=16))
+    images, c = torch.randn(4, 1, 64, 64), torch.randn(4, 3)
+    torch.testing.assert_close(discriminator(images, c, 1e-7), discriminator(downsample2(images), c), atol=1e-4, rtol=1e-4)
+    assert (discriminator(images, c, 0.5) - discriminator(images, c)).abs().max() > 1e-4
+
+
+def factored(conv: ModulatedConv, x: torch.Tensor, w: torch.Tensor, demodulate: bool = True) -> torch.Tensor:
+    y, demodulation = conv(x, w)
+    return y * demodulation[:, :, None, None] if demodulate else y
+
+
+def grouped(conv: ModulatedConv, x: torch.Tensor, w: torch.Tensor, demodulate: bool = True) -> torch.Tensor:
     """Per-film weights and one grouped convolution: the form of the paper, which does not export with a free batch size."""
     n = x.shape[0]
     weight = conv.weight * conv.gain * conv.style(w)[:, None, :, None, None]  # Eq. 1
-    if conv.demodulate:
+    if demodulate:
         weight = weight * (weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()  # Eq. 3
     if conv.up:
         x, weight = upsample2(x), weight.flip(-1, -2)  # a transposed convolution mirrors the kernel; learnt weights do not mind
@@ -39,23 +74,23 @@ def grouped(conv: ModulatedConv, x: torch.Tensor, w: torch.Tensor) -> torch.Tens
 @pytest.mark.parametrize("demodulate", [True, False])
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_factored_modulation_equals_grouped_weights(demodulate: bool, kernel: int) -> None:
-    conv = ModulatedConv(6, 4, kernel, 8, demodulate=demodulate).double()
+    conv = ModulatedConv(6, 4, kernel, 8).double()
     x, w = torch.randn(3, 6, 8, 8, dtype=torch.float64), torch.randn(3, 8, dtype=torch.float64)
-    torch.testing.assert_close(conv(x, w), grouped(conv, x, w))
+    torch.testing.assert_close(factored(conv, x, w, demodulate), grouped(conv, x, w, demodulate))
 
 
 def test_upsampling_modulation_equals_fir_then_grouped_weights_inside() -> None:
     # At the border the two orders see different zeros; inside they are the same function.
     conv = ModulatedConv(6, 4, 3, 8, up=True).double()
     x, w = torch.randn(3, 6, 8, 8, dtype=torch.float64), torch.randn(3, 8, dtype=torch.float64)
-    torch.testing.assert_close(conv(x, w)[..., 2:-2, 2:-2], grouped(conv, x, w)[..., 2:-2, 2:-2])
+    torch.testing.assert_close(factored(conv, x, w)[..., 2:-2, 2:-2], grouped(conv, x, w)[..., 2:-2, 2:-2])
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
 def test_demodulation_keeps_unit_variance_whatever_the_style(scale: float) -> None:
     torch.manual_seed(0)
     conv = ModulatedConv(64, 64, 3, 16)
-    y = conv(torch.randn(8, 64, 16, 16), torch.randn(8, 16) * scale)
+    y = factored(conv, torch.randn(8, 64, 16, 16), torch.randn(8, 16) * scale)
     assert y[..., 1:-1, 1:-1].std().item() == pytest.approx(1.0, abs=0.1)
 
 

@@ -19,15 +19,18 @@ from thiscxr.data.pool import Pool
 from thiscxr.files import folder_lock
 from thiscxr.sample.sampling import load
 from thiscxr.train import loop, runs
+from thiscxr.train.draws import Draws
+from thiscxr.train.films import Films, thin
+from thiscxr.train.training import Training
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 
 
 def small(pool: Pool, out: Path, **changes: object) -> Config:
-    """A training of seconds: 32 px, narrow, batches of 8."""
+    """A training of seconds: 32 px, narrow, batches of 8; it grows from 16 px."""
     config = Config(
         data=str(pool.path), out=str(out), res=32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=128, channel_max=16, batch=8,
-        r1_interval=4, augment_kimg=0.2, kimg=0.16, device="cpu", threads=1,
+        grow_from=16, grow_kimg=0.05, fade_kimg=0.05, r1_interval=4, augment_kimg=0.2, kimg=0.16, device="cpu", threads=1,
     )  # fmt: skip
     return replace(config.resolve("cpu", 1), **changes)
 
@@ -63,7 +66,8 @@ def assert_same(a: Path, b: Path) -> None:
 
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(pool: Pool, tmp_path: Path) -> None:
     whole = loop.train(small(pool, tmp_path / "whole"), pool, "discs")
-    for kimg in (0.08, 0.12, 0.16):  # not at multiples of the R1 or the augmentation interval alone
+    # In the small stage, while the last block is blended in, at full size; not at multiples of the R1 or augmentation interval alone.
+    for kimg in (0.024, 0.08, 0.12, 0.16):
         parts = loop.train(small(pool, tmp_path / "parts", kimg=kimg), pool, "discs")
     assert_same(whole, parts)
     assert runs.load_state(parts)["images_seen"] == 160
@@ -116,7 +120,7 @@ def test_a_run_with_a_folder_but_no_state_starts_from_the_beginning(pool: Pool, 
 
 
 def test_non_finite_gradients_stop_before_the_step(pool: Pool, tmp_path: Path) -> None:
-    training = loop.Training(small(pool, tmp_path), loop.Films(pool, small(pool, tmp_path)))
+    training = Training(small(pool, tmp_path), Films(pool, small(pool, tmp_path)))
     with torch.no_grad():
         training.D.out.weight[0, 0] = float("nan")
     weights = training.D.conv.weight.clone()
@@ -138,12 +142,13 @@ def test_two_trainings_in_one_folder_are_refused(pool: Pool, tmp_path: Path) -> 
 
 
 def test_an_epoch_shows_every_film_once(pool: Pool, tmp_path: Path) -> None:
-    films = loop.Films(pool, small(pool, tmp_path))
+    films = Films(pool, small(pool, tmp_path))
     n = len(films.indices)
-    seen = np.concatenate([films.batch(i, 8)[0].numpy().reshape(8, -1)[:, :40] for i in range(0, n - n % 8, 8)])
+    seen = np.concatenate([films.batch(torch.arange(i, i + 8))[0].numpy().reshape(8, -1)[:, :40] for i in range(0, n - n % 8, 8)])
     assert len(np.unique(seen, axis=0)) == n - n % 8
-    a, b = films.batch(n - 4, 8)[0], torch.cat([films.batch(n - 4, 4)[0], films.batch(n, 4)[0]])
-    assert torch.equal(a, b), "a batch across the end of an epoch is the two halves"
+    across = torch.arange(n - 4, n + 4)
+    halves = torch.cat([films.batch(across[:4])[0], films.batch(across[4:])[0]])
+    assert torch.equal(films.batch(across)[0], halves), "a batch across the end of an epoch is the two halves"
 
 
 def test_an_unconditional_network_takes_no_conditions(pool: Pool, tmp_path: Path) -> None:
@@ -155,9 +160,9 @@ def test_an_unconditional_network_takes_no_conditions(pool: Pool, tmp_path: Path
 
 
 def test_thinning_hides_and_never_invents(pool: Pool, tmp_path: Path) -> None:
-    films = loop.Films(pool, small(pool, tmp_path))
+    films = Films(pool, small(pool, tmp_path))
     c = films.vectors(np.arange(100)).repeat(20, 1)
-    thinned = loop.thin(c, films.vocabulary, 0.5, torch.Generator().manual_seed(0))
+    thinned = thin(c, films.vocabulary, 0.5, Draws(0, 0, len(c)))
     assert ((thinned == c) | (thinned == 0)).all()
     hidden = torch.stack([(thinned[:, part] == 0).all(dim=1) & (c[:, part] != 0).any(dim=1) for part in films.vocabulary.factors]).float()
     num_findings = len(films.vocabulary.findings)
@@ -172,7 +177,7 @@ def test_thinning_hides_and_never_invents(pool: Pool, tmp_path: Path) -> None:
 
 def test_losses_are_the_recorded_ones(pool: Pool, tmp_path: Path) -> None:
     """Golden numbers: made by this test with THISCXR_WRITE_GOLDEN=1; the torch version is in the file, since CPU kernels differ by 1e-6."""
-    training = loop.Training(small(pool, tmp_path), loop.Films(pool, small(pool, tmp_path)))
+    training = Training(small(pool, tmp_path), Films(pool, small(pool, tmp_path)))
     steps = [training.step() for _ in range(12)]
     if os.environ.get("THISCXR_WRITE_GOLDEN"):
         GOLDEN.write_text(json.dumps({"torch": torch.__version__, "steps": steps}, indent=1) + "\n")
@@ -183,6 +188,7 @@ def test_losses_are_the_recorded_ones(pool: Pool, tmp_path: Path) -> None:
 
 def command(pool: Pool, out: Path, *more: str) -> list[str]:
     settings = ["z_dim=16", "w_dim=16", "mapping_layers=2", "channel_base=128", "channel_max=16", "batch=8", "threads=1", "augment_kimg=1"]
+    settings += ["grow_from=16", "grow_kimg=1", "fade_kimg=1"]
     flags = [flag for setting in settings for flag in ("--set", setting)]
     return [sys.executable, "train_gan.py", "--data", str(pool.path), "--out", str(out), "--device", "cpu", *flags, *more]
 

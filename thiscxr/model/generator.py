@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thiscxr.model.layers import EqualizedLinear, activate, num_channels
+from thiscxr.model.layers import ACTIVATION_GAIN, EqualizedLinear, leaky, num_channels
 from thiscxr.model.resample import filter2d, upsample2
 
 
@@ -28,13 +28,14 @@ class GeneratorConfig:
     z_dim: int = 128
     w_dim: int = 128
     mapping_layers: int = 4
-    channel_base: int = 1024  # channels at `res` are channel_base / res …
+    channel_base: int = 1024  # channels of the block of side r are channel_base / r …
     channel_max: int = 128  # … and never more than this
+    patch: int = 1  # a block of side r draws films of side r · patch, each place a square of patch × patch pixels
 
     @property
     def resolutions(self) -> list[int]:
-        """The sides of the blocks: 4, 8, … res."""
-        return [4 << i for i in range(int(math.log2(self.res)) - 1)]
+        """The sides of the blocks: 4, 8, … res / patch."""
+        return [4 << i for i in range(int(math.log2(self.res // self.patch)) - 1)]
 
     @property
     def noise_resolutions(self) -> list[int]:
@@ -59,7 +60,7 @@ class MappingNetwork(nn.Module):
         super().__init__()
         self.embed = EqualizedLinear(config.c_dim, config.z_dim) if config.c_dim else None
         widths = [config.z_dim * (2 if config.c_dim else 1)] + [config.w_dim] * config.mapping_layers
-        self.layers = nn.ModuleList(EqualizedLinear(a, b, lr_multiplier=0.01) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(EqualizedLinear(a, b, lr_multiplier=0.01, active=True) for a, b in pairwise(widths))
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         x = normalize_second_moment(z)
@@ -68,7 +69,7 @@ class MappingNetwork(nn.Module):
             # its view alone would lie where no fully described film ever was, and come out grey.
             x = torch.cat([x, self.embed(c)], dim=1)
         for layer in self.layers:
-            x = activate(layer(x))
+            x = layer(x)
         return x
 
 
@@ -79,16 +80,18 @@ class ModulatedConv(nn.Module):
     per-film grouped weights (Karras et al. 2020, Eqs. 1 and 3), is faster, and exports to ONNX with a free batch size.
     """
 
-    def __init__(self, fan_in: int, fan_out: int, kernel: int, w_dim: int, demodulate: bool = True, up: bool = False) -> None:
+    def __init__(self, fan_in: int, fan_out: int, kernel: int, w_dim: int, up: bool = False) -> None:
         super().__init__()
         self.style = EqualizedLinear(w_dim, fan_in, bias=1.0)  # styles start at one: Karras et al. 2020, appendix B
         self.weight = nn.Parameter(torch.randn(fan_out, fan_in, kernel, kernel))
         self.gain = 1 / math.sqrt(fan_in * kernel * kernel)
-        self.demodulate = demodulate
         self.up = up
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x [N, fan_in, H, W], w [N, w_dim] -> [N, fan_out, H, W], or twice the side with `up`."""
+    def forward(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """x [N, fan_in, H, W], w [N, w_dim] -> [N, fan_out, H, W], or twice the side with `up`, and the demodulation [N, fan_out].
+
+        The output is to be multiplied by the demodulation (Eq. 3) or, without, left as it is.
+        """
         style = self.style(w)  # [N, fan_in]
         weight = self.weight * self.gain
         x = x * style[:, :, None, None]
@@ -97,10 +100,8 @@ class ModulatedConv(nn.Module):
             x = filter2d(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
         else:
             x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-        if self.demodulate:
-            energy = style.square() @ weight.square().sum(dim=(2, 3)).T  # [N, fan_out]: sum of squared modulated weights, Eq. 3
-            x = x * (energy + 1e-8).rsqrt()[:, :, None, None]
-        return x
+        energy = style.square() @ weight.square().sum(dim=(2, 3)).T  # sum of the squared modulated weights
+        return x, (energy + 1e-8).rsqrt()
 
 
 class StyledConv(nn.Module):
@@ -113,19 +114,26 @@ class StyledConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(fan_out))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        return activate(self.conv(x, w) + noise * self.noise_strength + self.bias[:, None, None])
+        x, demodulation = self.conv(x, w)
+        # The gain of the activation goes into what is small, so that the film is passed over three times and not five.
+        bias, scale = self.bias * ACTIVATION_GAIN, demodulation * ACTIVATION_GAIN
+        x = torch.addcmul(bias[:, None, None], x, scale[:, :, None, None]) + noise * (self.noise_strength * ACTIVATION_GAIN)
+        return leaky(x)
 
 
 class ToGrey(nn.Module):
-    """Modulated 1×1 convolution to one channel, without demodulation (Karras et al. 2020, section 2.2 and figure 7b)."""
+    """Modulated 1×1 convolution to the pixels of each place, without demodulation (Karras et al. 2020, section 2.2 and figure 7b)."""
 
-    def __init__(self, fan_in: int, w_dim: int) -> None:
+    def __init__(self, fan_in: int, w_dim: int, patch: int) -> None:
         super().__init__()
-        self.conv = ModulatedConv(fan_in, 1, 1, w_dim, demodulate=False)
-        self.bias = nn.Parameter(torch.zeros(1))
+        self.conv = ModulatedConv(fan_in, patch * patch, 1, w_dim)
+        self.bias = nn.Parameter(torch.zeros(patch * patch))
+        self.patch = patch
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return self.conv(x, w) + self.bias[:, None, None]
+        """x [N, fan_in, H, W] -> [N, 1, H · patch, W · patch]."""
+        x = self.conv(x, w)[0] + self.bias[:, None, None]
+        return F.pixel_shuffle(x, self.patch)
 
 
 class SynthesisNetwork(nn.Module):
@@ -133,25 +141,39 @@ class SynthesisNetwork(nn.Module):
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        channels = [num_channels(res, config.channel_base, config.channel_max) for res in config.resolutions]
+        channels = [num_channels(side, config.channel_base, config.channel_max) for side in config.resolutions]
         self.constant = nn.Parameter(torch.randn(1, channels[0], 4, 4))
         self.convs = nn.ModuleList([StyledConv(channels[0], channels[0], config.w_dim)])
-        self.to_grey = nn.ModuleList([ToGrey(channels[0], config.w_dim)])
+        self.to_grey = nn.ModuleList([ToGrey(channels[0], config.w_dim, config.patch)])
         for narrow, wide in zip(channels[1:], channels, strict=False):
             self.convs.append(StyledConv(wide, narrow, config.w_dim, up=True))
             self.convs.append(StyledConv(narrow, narrow, config.w_dim))
-            self.to_grey.append(ToGrey(narrow, config.w_dim))
+            self.to_grey.append(ToGrey(narrow, config.w_dim, config.patch))
 
-    def forward(self, ws: Tensor, noises: Sequence[Tensor]) -> Tensor:
+    def forward(self, ws: Tensor, noises: Sequence[Tensor], grown: float | None = None) -> Tensor:
+        """Draw with all blocks, or with the first `grown` ones: films of the side of the last, which a fraction blends in.
+
+        The skip design needs no more than that to grow (Karras et al. 2018, arXiv:1710.10196, section 2, in the form of the 2020 paper).
+        """
+        blocks = len(self.to_grey) if grown is None else math.ceil(grown)
+        blend = 1.0 if grown is None else grown - blocks + 1
         # channels_last is the fast layout of depthwise filters on a CPU.
         x = self.constant.expand(ws.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         x = self.convs[0](x, ws[:, 0], noises[0])
         images = self.to_grey[0](x, ws[:, 1])
-        for i in range(1, len(self.to_grey)):
+        for i in range(1, blocks):
             x = self.convs[2 * i - 1](x, ws[:, 2 * i - 1], noises[2 * i - 1])
             x = self.convs[2 * i](x, ws[:, 2 * i], noises[2 * i])
-            images = upsample2(images) + self.to_grey[i](x, ws[:, 2 * i + 1])
+            grey = self.to_grey[i](x, ws[:, 2 * i + 1])
+            images = upsample2(images) + (grey * blend if i == blocks - 1 and blend < 1 else grey)
         return images
+
+    def bake(self, grown: float) -> None:
+        """Write the growth into the weights: from here on all blocks draw what the first `grown` ones drew, at the full side."""
+        with torch.no_grad():
+            for i, grey in enumerate(self.to_grey):
+                for value in (grey.get_parameter("conv.weight"), grey.get_parameter("bias")):
+                    value.mul_(min(max(grown - i, 0.0), 1.0))
 
 
 class Generator(nn.Module):

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
+
+from thiscxr.train.draws import Draws
 
 MAX_STRENGTH = 0.85  # transforms stay invertible in distribution, hence leak-free, only while p < 1 (section 2.2 of the paper)
 
@@ -28,19 +30,18 @@ class AugmentRanges:
     patch: float = 0.3  # side of the blanked square, share of the side
 
 
-def augment(images: Tensor, strength: float, rng: Generator, ranges: AugmentRanges = AugmentRanges()) -> Tensor:
+def augment(images: Tensor, strength: float, draws: Draws, ranges: AugmentRanges = AugmentRanges()) -> Tensor:
     """Transform films at random: [N, 1, H, W] in about [-1, 1] -> the same shape, differentiable in `images`.
 
-    All random numbers come from `rng`, a CPU generator, so one seed gives one augmentation on any device. Drawing does not depend on
-    `strength`, which only decides what is applied.
+    All random numbers come from `draws`, so one seed gives one augmentation on any device.
     """
-    n = images.shape[0]
+    if strength <= 0:
+        return images
     device = images.device
 
     def normal(spread: float) -> Tensor:
         """N values from a normal of that spread, zero for the films on which the transform is not applied."""
-        values = torch.randn(n, generator=rng) * spread
-        return torch.where(torch.rand(n, generator=rng) < strength, values, torch.zeros(n))
+        return draws.normal() * spread * (draws.uniform() < strength)
 
     # The inverse map, from output to input coordinates in [-1, 1], as grid_sample wants it.
     zoom, stretch = torch.exp2(normal(ranges.scale)), torch.exp2(normal(ranges.stretch))
@@ -51,17 +52,13 @@ def augment(images: Tensor, strength: float, rng: Generator, ranges: AugmentRang
     row_y = torch.stack([sin * zoom, cos * zoom / stretch, shift_y], dim=1)
     contrast, brightness = torch.exp2(normal(ranges.contrast)), normal(ranges.brightness)
     grain = normal(ranges.noise).abs()
-    speckle = torch.randn(images.shape, generator=rng)
-    blank = torch.rand(n, generator=rng) < strength
-    centre = torch.rand(n, 2, generator=rng)
-    if strength <= 0:
-        return images
+    blank, centre = draws.uniform() < strength, draws.uniform(2)
 
     theta = torch.stack([row_x, row_y], dim=1).to(device)  # [N, 2, 3]
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     images = images * _per_film(contrast, device) + _per_film(brightness, device)
-    images = images + speckle.to(device) * _per_film(grain, device)
+    images = images + draws.grain(*images.shape[1:]).to(device) * _per_film(grain, device)
     return images * _patch_mask(images.shape[2], blank, centre, ranges.patch).to(device)
 
 

@@ -1,10 +1,5 @@
-"""The training loop: films in, run folder out.
+"""The training loop: films in, run folder out. A run that was stopped anywhere goes on exactly as if it had not been."""
 
-One clock, `images_seen`. Every random number and every schedule is a function of (seed, images_seen), so a run that was stopped anywhere
-goes on exactly as if it had not been. Source: Karras et al. 2020, arXiv:1912.04958 and arXiv:2006.06676.
-"""
-
-import copy
 import json
 import logging
 import signal
@@ -13,11 +8,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -25,184 +18,17 @@ from thiscxr.config import AUTO, Config
 from thiscxr.data.pixels import images_to_pixels, make_grid, pixels_to_images, save_png
 from thiscxr.data.pool import Pool
 from thiscxr.files import folder_lock
-from thiscxr.model.conditions import Condition, Vocabulary, joint_table
-from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig
-from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.conditions import Condition
+from thiscxr.model.generator import Generator
 from thiscxr.sample.sampling import Network, sample_films
-from thiscxr.train.augment import augment, next_strength
-from thiscxr.train.conditions import learnable_vocabulary, read_conditions
-from thiscxr.train.losses import discriminator_loss, generator_loss, r1_penalty
+from thiscxr.train.films import Films
 from thiscxr.train.runs import NetworkInfo, find_run, load_state, new_run, save_network, save_state, write_text
+from thiscxr.train.training import Training
 
-AUGMENT_INTERVAL = 4  # steps between adjustments of the augmentation
 TICK_KIMG = 1.0  # thousand films between lines of stats.jsonl
 SAVE_SECONDS = 300.0  # between saved states when save_kimg is 0
 GRID = 64  # films in fakes-*.png, seeds 0 to 63
 log = logging.getLogger("thiscxr")
-
-
-class Films:
-    """The training films of a pool and their condition vectors; batches are a function of (seed, images_seen)."""
-
-    def __init__(self, pool: Pool, config: Config) -> None:
-        self.pool = pool
-        self.indices = pool.indices("train")
-        if len(self.indices) == 0:
-            raise ValueError(f"{pool.path} has no training films (every patient is held out); add patients")
-        self.conditions = read_conditions(pool, self.indices)
-        patients = pool.codes("patient")[0][self.indices]
-        self.vocabulary = learnable_vocabulary(self.conditions, patients) if config.conditional else Vocabulary((), (), (), (), False)
-        self.table = joint_table(self.conditions, patients, self.vocabulary)
-        self.seed = config.seed
-        self._epoch, self._order = -1, self.indices  # the order of the epoch that was asked for last
-
-    def batch(self, images_seen: int, size: int) -> tuple[Tensor, Tensor]:
-        """Return images float32 [size, 1, res, res] and conditions [size, c_dim]: each film once an epoch, in the epoch's own order."""
-        n = len(self.indices)
-        rows = np.array([self._epoch_order(i // n)[i % n] for i in range(images_seen, images_seen + size)])
-        images = pixels_to_images(self.pool.read(self.indices[rows]))
-        return torch.from_numpy(images)[:, None], self.vectors(rows)
-
-    def vectors(self, rows: np.ndarray) -> Tensor:
-        """Return the condition vectors of training films, float32 [k, c_dim]."""
-        return torch.from_numpy(self.conditions.take(rows).encode(self.vocabulary))
-
-    def _epoch_order(self, epoch: int) -> np.ndarray:
-        if self._epoch != epoch:
-            rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-            self._epoch, self._order = epoch, rng.permutation(len(self.indices))
-        return self._order
-
-
-class Training:
-    """Networks, optimizers and the few numbers that change: everything that a resume needs, and one step of it."""
-
-    def __init__(self, config: Config, films: Films) -> None:
-        self.config = config
-        self.films = films
-        c_dim = films.vocabulary.dim
-        base, most = int(config.channel_base), config.channel_max
-        torch.manual_seed(config.seed)  # initial weights only
-        architecture = GeneratorConfig(config.res, c_dim, config.z_dim, config.w_dim, config.mapping_layers, base, most)
-        layout: Any = {"device": torch.device(config.device), "memory_format": torch.channels_last}
-        self.G: Generator = Generator(architecture).to(**layout)
-        self.D: Discriminator = Discriminator(DiscriminatorConfig(config.res, c_dim, base, most)).to(**layout)
-        self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
-        self.opt_G = torch.optim.Adam(self.G.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8)
-        self.opt_D = torch.optim.Adam(self.D.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8)
-        self.images_seen = 0
-        self.strength = 0.0  # of the augmentation
-        self.signs: list[float] = []  # mean sign of D(real) of the steps since the last adjustment
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that an exact resume needs; random streams and sampler position are functions of images_seen."""
-        return {
-            **{name: getattr(self, name).state_dict() for name in ("G", "D", "G_ema", "opt_G", "opt_D")},
-            **{name: getattr(self, name) for name in ("images_seen", "strength", "signs")},
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
-        for name in ("G", "D", "G_ema", "opt_G", "opt_D"):
-            getattr(self, name).load_state_dict(state[name])
-        for name in ("images_seen", "strength", "signs"):
-            setattr(self, name, state[name])
-
-    def step(self) -> dict[str, float]:
-        """Train both networks on one batch and return the losses. Raises FloatingPointError before a step on non-finite gradients."""
-        config, n = self.config, int(self.config.batch)
-        number = self.images_seen // n
-        rng = torch.Generator().manual_seed((config.seed << 40) + self.images_seen)  # all on the CPU: one seed, one training, any device
-        images, c_real = self.films.batch(self.images_seen, n)
-        c_real = thin(c_real, self.films.vocabulary, config.condition_dropout, rng)
-
-        # Discriminator
-        with torch.no_grad():
-            fakes, c_fake, _ = self._fakes(n, rng)
-            fakes = augment(fakes, self.strength, rng)
-            reals = augment(images.to(config.device), self.strength, rng)
-        with_r1 = number % config.r1_interval == 0
-        reals.requires_grad_(with_r1)
-        c_real = c_real.to(config.device)
-        real_logits, fake_logits = self.D(reals, c_real), self.D(fakes, c_fake)
-        loss = discriminator_loss(real_logits, fake_logits)
-        losses = {"loss/D": loss.item(), "D/real": real_logits.mean().item(), "D/fake": fake_logits.mean().item()}
-        if with_r1:
-            # R1 is taken at the augmented films, the inputs of D, and weighted up for the steps on which it is left out (lazy: the 2020
-            # paper, section 2.1).
-            penalty = r1_penalty(real_logits, reals)
-            losses["loss/R1"] = penalty.item()
-            loss = loss + penalty * (float(config.r1_gamma) / 2 * config.r1_interval)
-        self._descend(loss, self.opt_D, self.D, "discriminator")
-        self.signs.append(real_logits.sign().mean().item())
-
-        # Generator
-        self.D.requires_grad_(False)
-        fakes, c_fake, w = self._fakes(n, rng)
-        self.G.w_mean.lerp_(w.detach().mean(dim=0), 0.005)  # the centre of truncation follows the generator that is being trained
-        loss = generator_loss(self.D(augment(fakes, self.strength, rng), c_fake))
-        losses["loss/G"] = loss.item()
-        self._descend(loss, self.opt_G, self.G, "generator")
-        self.D.requires_grad_(True)
-
-        self.images_seen += n
-        self._average(n)
-        if config.augment_target and (number + 1) % AUGMENT_INTERVAL == 0:
-            sign = float(np.mean(self.signs))
-            self.strength = next_strength(self.strength, sign, n * AUGMENT_INTERVAL, config.augment_target, config.augment_kimg)
-            self.signs = []
-            losses["D/sign"] = sign
-        losses["augment/strength"] = self.strength
-        return losses
-
-    def _fakes(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return n images, the conditions asked of them (drawn from the training films and thinned like theirs) and their w."""
-        device = self.config.device
-        rows = torch.randint(len(self.films.indices), (n,), generator=rng)
-        c = thin(self.films.vectors(rows.numpy()), self.films.vocabulary, self.config.condition_dropout, rng).to(device)
-        z = torch.randn(n, self.config.z_dim, generator=rng).to(device)
-        noises = [torch.randn(n, 1, res, res, generator=rng).to(device) for res in self.G.config.noise_resolutions]
-        w = self.G.mapping(z, c)
-        return self.G.synthesis(w[:, None].expand(-1, self.G.config.num_ws, -1), noises), c, w
-
-    def _descend(self, loss: Tensor, optimizer: torch.optim.Optimizer, network: torch.nn.Module, phase: str) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None]).norm()
-        if not torch.isfinite(loss) or not torch.isfinite(norm):
-            term = "loss" if not torch.isfinite(loss) else "gradient"
-            raise FloatingPointError(
-                f"the {term} of the {phase} is not finite after {self.images_seen} films; nothing was updated. "
-                "Lower lr or raise r1_gamma (--set lr=0.001), with --new"
-            )
-        optimizer.step()
-
-    def _average(self, n: int) -> None:
-        """Move the averaged generator: half-life ema_kimg, shorter in the beginning."""
-        half_life = min(self.config.ema_kimg * 1000, self.images_seen * self.config.ema_rampup)
-        keep = 0.5 ** (n / max(half_life, 1e-8))
-        with torch.no_grad():
-            for average, value in zip(self.G_ema.parameters(), self.G.parameters(), strict=True):
-                average.lerp_(value, 1 - keep)
-            self.G_ema.w_mean.copy_(self.G.w_mean)
-
-
-def thin(c: Tensor, vocabulary: Vocabulary, dropout: float, rng: torch.Generator) -> Tensor:
-    """Return condition vectors [N, c_dim] with factors hidden at random, so that any subset can be asked for later.
-
-    One film in ten knows nothing and a share `dropout` is thinned: each film by a rate of its own, and in every second one all findings are
-    hidden together, since "a PA film" without a word on findings is what people ask for most. The rest keep all that they know.
-    """
-    if c.shape[1] == 0:
-        return c
-    n, factors = len(c), len(vocabulary.factors)
-    keep = torch.rand(n, factors, generator=rng) < torch.rand(n, 1, generator=rng)
-    findings = torch.arange(factors) < len(vocabulary.findings)
-    keep &= ~(findings & (torch.rand(n, 1, generator=rng) < 0.5))
-    fate = torch.rand(n, 1, generator=rng)
-    keep = (keep & (fate >= 0.1)) | (fate >= 0.1 + dropout)
-    widths = torch.tensor([part.stop - part.start for part in vocabulary.factors])
-    return c * keep.repeat_interleave(widths, dim=1)
 
 
 class Stop:
@@ -328,17 +154,18 @@ def save(run: Path, training: Training, info: NetworkInfo, board: SummaryWriter)
     """Write the state, the averaged network and its fixed-seed films."""
     save_state(run, training.state())
     kimg = round(training.images_seen / 1000)
-    grid = fake_grid(training, info)
+    generator = training.averaged()
+    grid = fake_grid(generator, info)
     save_png(run / f"fakes-{kimg:06d}.png", grid)
     board.add_image("fakes", grid, training.images_seen, dataformats="HW")
     board.flush()
     for name in (f"network-{kimg:06d}.safetensors", "network-latest.safetensors"):
-        save_network(run / name, training.G_ema, info)
+        save_network(run / name, generator, info)
 
 
-def fake_grid(training: Training, info: NetworkInfo) -> np.ndarray:
+def fake_grid(generator: Generator, info: NetworkInfo) -> np.ndarray:
     """Return the films of seeds 0 to 63 as one picture."""
-    network = Network(training.G_ema, info, "")
+    network = Network(generator, info, "")
     seeds = range(GRID)
     films = sample_films(network, seeds, network.conditions(list(seeds), Condition()), batch=16)
     return make_grid(np.concatenate(list(films)), columns=8)

@@ -23,6 +23,7 @@ from thiscxr.model.classifier import Reader, ReaderConfig
 from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, Vocabulary
 from thiscxr.train.augment import AugmentRanges, augment
 from thiscxr.train.conditions import learnable_vocabulary, read_conditions
+from thiscxr.train.draws import Draws
 from thiscxr.train.runs import read_safetensors, write_safetensors
 
 READER_FORMAT = 1
@@ -51,7 +52,7 @@ def train_reader(pool: Pool, epochs: int, seed: int, device: str = "cpu", batch:
         for _ in range(epochs):
             order = torch.randperm(len(indices), generator=rng)
             for rows in order.split(batch)[: len(indices) // batch]:
-                answers = reader(augment(images[rows], 0.7, rng, RANGES).to(device))
+                answers = reader(augment(images[rows], 0.7, Draws(seed, bar.n, batch), RANGES).to(device))
                 loss = reader_loss(answers, {name: values[rows].to(device) for name, values in targets.items()})
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()

@@ -1,0 +1,40 @@
+"""The random numbers of one step: a function of (seed, images_seen) and of the place of a film in the batch, nothing else.
+
+They come from the CPU on any device, and each process takes those of its own films: one seed is one training, however it is run.
+"""
+
+import torch
+from torch import Tensor
+
+_STREAMS = 16  # for each film: one generator of the step and one for each field of noise
+
+
+class Draws:
+    """Random numbers for the films `rows` of a batch of `batch` films; each call gives the next ones."""
+
+    def __init__(self, seed: int, images_seen: int, batch: int, rows: Tensor | None = None) -> None:
+        self.batch = batch
+        self.rows = torch.arange(batch) if rows is None else rows
+        self._first = (seed << 42) + images_seen * _STREAMS
+        self._rng = torch.Generator().manual_seed(self._first)
+        self._stream = 0
+
+    def normal(self, *shape: int) -> Tensor:
+        """Return standard normal values, float32 [rows, *shape]."""
+        return torch.randn(self.batch, *shape, generator=self._rng)[self.rows]
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Return values in [0, 1), float32 [rows, *shape]."""
+        return torch.rand(self.batch, *shape, generator=self._rng)[self.rows]
+
+    def whole(self, end: int) -> Tensor:
+        """Return whole numbers in [0, end), int64 [rows]."""
+        return torch.randint(end, (self.batch,), generator=self._rng)[self.rows]
+
+    def grain(self, *shape: int) -> Tensor:
+        """Return standard normal values, float32 [rows, *shape], film by film: what other processes need is not drawn."""
+        self._stream += 1
+        values = torch.empty(len(self.rows), *shape)
+        for value, row in zip(values, self.rows.tolist(), strict=True):
+            torch.randn(shape, generator=torch.Generator().manual_seed(self._first + row * _STREAMS + self._stream), out=value)
+        return values

@@ -1,0 +1,36 @@
+"""How much of the networks is at work: a function of the films seen, so that a resume needs no more than their number.
+
+Most of the films are seen small, where they cost little and where the anatomy is; then block after block is blended in.
+Source: Karras et al. 2018, arXiv:1710.10196, section 2.
+"""
+
+import math
+from dataclasses import dataclass
+
+from thiscxr.config import Config
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a step trains."""
+
+    side: int  # of the films, in pixels
+    grown: float  # blocks at work: a fraction blends the last one in
+
+    @property
+    def blend(self) -> float:
+        """Share of the last block, in (0, 1]."""
+        return self.grown - math.ceil(self.grown) + 1
+
+
+def stage(config: Config, images_seen: int) -> Stage:
+    """Return the stage after that many films: `grow_kimg` thousand at each side from `grow_from` on, the first `fade_kimg` blended in."""
+    side = config.grow_from or config.res
+    kimg = images_seen / 1000
+    blend = 1.0
+    while side < config.res and kimg >= config.grow_kimg:
+        kimg -= config.grow_kimg
+        side *= 2
+        blend = min(1.0, max(kimg / config.fade_kimg, 1e-3)) if config.fade_kimg else 1.0
+    blocks = int(math.log2(side // config.patch)) - 1
+    return Stage(side, blocks - 1 + blend)

@@ -1,0 +1,151 @@
+"""The two networks, their optimizers and one step of training.
+
+Everything random and every schedule is a function of (seed, images_seen), the one clock. Source: Karras et al. 2020, arXiv:1912.04958
+and arXiv:2006.06676.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from thiscxr.config import Config
+from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig
+from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.train.augment import augment, next_strength
+from thiscxr.train.draws import Draws
+from thiscxr.train.films import Films, thin
+from thiscxr.train.growth import Stage, stage
+from thiscxr.train.losses import discriminator_loss, generator_loss, r1_penalty
+from thiscxr.train.team import Team
+
+AUGMENT_INTERVAL = 4  # steps between adjustments of the augmentation
+
+
+class Training:
+    """Networks, optimizers and the few numbers that change: everything that a resume needs, and one step of it."""
+
+    def __init__(self, config: Config, films: Films, team: Team | None = None) -> None:
+        self.config, self.films, self.team = config, films, team or Team()
+        self.rows = self.team.rows(int(config.batch))
+        c_dim = films.vocabulary.dim
+        base, most = int(config.channel_base), config.channel_max
+        torch.manual_seed(config.seed)  # initial weights only
+        generator = GeneratorConfig(config.res, c_dim, config.z_dim, config.w_dim, config.mapping_layers, base, most, config.patch)
+        discriminator = DiscriminatorConfig(config.res, c_dim, base, most, config.patch, config.grow_from or None)
+        layout: Any = {"device": torch.device(config.device), "memory_format": torch.channels_last}
+        self.G: Generator = Generator(generator).to(**layout)
+        self.D: Discriminator = Discriminator(discriminator).to(**layout)
+        self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
+        self.opt_G = torch.optim.Adam(self.G.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8)
+        self.opt_D = torch.optim.Adam(self.D.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8)
+        self.images_seen = 0
+        self.strength = 0.0  # of the augmentation
+        self.signs: list[float] = []  # mean sign of D(real) of the steps since the last adjustment
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that an exact resume needs; random streams, sampler position and growth are functions of images_seen."""
+        return {
+            **{name: getattr(self, name).state_dict() for name in ("G", "D", "G_ema", "opt_G", "opt_D")},
+            **{name: getattr(self, name) for name in ("images_seen", "strength", "signs")},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        for name in ("G", "D", "G_ema", "opt_G", "opt_D"):
+            getattr(self, name).load_state_dict(state[name])
+        for name in ("images_seen", "strength", "signs"):
+            setattr(self, name, state[name])
+
+    def averaged(self) -> Generator:
+        """Return the averaged generator as it is used from now on: at full side, whatever has grown so far."""
+        generator = copy.deepcopy(self.G_ema)
+        generator.synthesis.bake(stage(self.config, self.images_seen).grown)
+        return generator
+
+    def step(self) -> dict[str, float]:
+        """Train both networks on one batch and return the losses. Raises FloatingPointError before a step on non-finite gradients."""
+        config, n = self.config, int(self.config.batch)
+        number = self.images_seen // n
+        now = stage(config, self.images_seen)
+        draws = Draws(config.seed, self.images_seen, n, self.rows)
+        images, c_real = self.films.batch(self.images_seen + self.rows)
+        images = F.avg_pool2d(images, config.res // now.side).to(config.device)
+        c_real = thin(c_real, self.films.vocabulary, config.condition_dropout, draws).to(config.device)
+        fakes, c_fake, w = self._fakes(now, draws)
+
+        # Discriminator
+        reals = augment(images, self.strength, draws)
+        shown = augment(fakes.detach(), self.strength, draws)
+        with_r1 = number % config.r1_interval == 0
+        reals.requires_grad_(with_r1)
+        real_logits, fake_logits = self.D(reals, c_real, now.blend), self.D(shown, c_fake, now.blend)
+        loss = discriminator_loss(real_logits, fake_logits)
+        losses = {"loss/D": loss.detach(), "D/real": real_logits.detach().mean(), "D/fake": fake_logits.detach().mean()}
+        if with_r1:
+            # R1 is taken at the augmented films, the inputs of D, and weighted up for the steps on which it is left out (lazy: the 2020
+            # paper, section 2.1). Small films have fewer pixels to sum over.
+            penalty = r1_penalty(real_logits, reals)
+            losses["loss/R1"] = penalty.detach()
+            gamma = float(config.r1_gamma) * (now.side / config.res) ** 2
+            loss = loss + penalty * (gamma / 2 * config.r1_interval)
+        sign = real_logits.detach().sign().mean()
+        self._descend(loss, self.opt_D, self.D, "discriminator")
+
+        # Generator
+        self.D.requires_grad_(False)
+        if config.fresh_fakes:
+            fakes, c_fake, w = self._fakes(now, draws)
+        loss = generator_loss(self.D(augment(fakes, self.strength, draws), c_fake, now.blend))
+        losses["loss/G"] = loss.detach()
+        self._descend(loss, self.opt_G, self.G, "generator")
+        self.D.requires_grad_(True)
+
+        w_mean = w.detach().mean(dim=0)
+        self.team.mean_([*losses.values(), sign, w_mean])
+        self.G.w_mean.lerp_(w_mean, 0.005)  # the centre of truncation follows the generator that is being trained
+        self.signs.append(sign.item())
+        self.images_seen += n
+        self._average(n)
+        told = {name: value.item() for name, value in losses.items()}
+        if config.augment_target and (number + 1) % AUGMENT_INTERVAL == 0:
+            mean_sign = float(np.mean(self.signs))
+            self.strength = next_strength(self.strength, mean_sign, n * AUGMENT_INTERVAL, config.augment_target, config.augment_kimg)
+            self.signs = []
+            told["D/sign"] = mean_sign
+        return {**told, "augment/strength": self.strength}
+
+    def _fakes(self, now: Stage, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images, the conditions asked of them (drawn from the training films and thinned like theirs) and their w."""
+        device, config = self.config.device, self.G.config
+        c = self.films.vectors(draws.whole(len(self.films.indices)).numpy())
+        c = thin(c, self.films.vocabulary, self.config.condition_dropout, draws).to(device)
+        sides = [side for side in config.noise_resolutions if side * config.patch <= now.side]
+        noises = draws.grain(sum(side**2 for side in sides)).to(device).split([side**2 for side in sides], dim=1)
+        w = self.G.mapping(draws.normal(self.config.z_dim).to(device), c)
+        fields = [noise.view(-1, 1, side, side) for noise, side in zip(noises, sides, strict=True)]
+        return self.G.synthesis(w[:, None].expand(-1, config.num_ws, -1), fields, now.grown), c, w
+
+    def _descend(self, loss: Tensor, optimizer: torch.optim.Optimizer, network: torch.nn.Module, phase: str) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        self.team.mean_(gradients)
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        if not torch.isfinite(loss) or not torch.isfinite(norm):
+            term = "loss" if not torch.isfinite(loss) else "gradient"
+            raise FloatingPointError(
+                f"the {term} of the {phase} is not finite after {self.images_seen} films; nothing was updated. "
+                "Lower lr or raise r1_gamma (--set lr=0.001), with --new"
+            )
+        optimizer.step()
+
+    def _average(self, n: int) -> None:
+        """Move the averaged generator: half-life ema_kimg, shorter in the beginning."""
+        half_life = min(self.config.ema_kimg * 1000, self.images_seen * self.config.ema_rampup)
+        keep = 0.5 ** (n / max(half_life, 1e-8))
+        torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1 - keep)
+        self.G_ema.w_mean.copy_(self.G.w_mean)
