@@ -1,39 +1,78 @@
-"""Score every saved network of a run against a pool, and draw the curve.
+"""Train variants of a recipe for equal times, score every saved network, and draw distance over wall-clock.
 
-    python benchmarks/learning_curve.py runs/00000-nih-64-64 pool --picture docs/pictures/nih-64-curve.png
+    python benchmarks/learning_curve.py nih-64 --minutes 25 --seeds 0 1 --variant plain --variant best
+    python benchmarks/learning_curve.py nih-64 --minutes 9 --variant "best" --variant "best lr=0.002" --picture curve.png
 
-Prints one JSON line a network and appends it to the run's scores.jsonl; a network that is there already is not scored again. About 15
-seconds a network at 64 px on two cores.
+A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value. Trainings run one after another,
+are resumed when they were stopped, and are not trained again when they are there. `--run FOLDER` scores a run that was trained before.
+The distance is that of 2,048 samples of the averaged generator, no truncation, to all films of the pool, by `thiscxr64`; the floor is
+that of real patients to other real patients. Prints one JSON line a network. Minutes are those that the steps took: saving, drawing grids
+and scoring do not count. Long: the time of the trainings and about 10 s a network.
 """
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.ticker import ScalarFormatter
 
 from thiscxr.data.pool import Pool
 from thiscxr.score import panel
-from thiscxr.score.extractors import DEFAULT, load_extractor
+from thiscxr.score.extractors import DEFAULT, Extractor, in_batches, load_extractor
+from thiscxr.score.frechet import frechet_distance, frechet_score, moments
 from thiscxr.train.runs import load_network
 
+SAMPLES = 2048
+ROOT = Path(__file__).parents[1]
 
-def score_run(run: Path, pool: Pool, extractor_name: str) -> list[dict]:
-    """Return one record a saved network, oldest first, each with its images_seen."""
-    extractor = load_extractor(extractor_name)
-    log = run / "scores.jsonl"
-    known = {r["network_sha256"]: r for r in map(json.loads, log.read_text().splitlines())} if log.exists() else {}
+
+def train(pool: Pool, variant: str, seed: int, out: Path, minutes: float, save_kimg: float, threads: int) -> Path:
+    """Train one variant for that many minutes of wall-clock, or go on with it, and return its run folder."""
+    preset, *settings = variant.split()
+    home = out / f"{variant.replace(' ', '_').replace('=', '-')}-seed{seed}"
+    done = home / "minutes.txt"
+    if not done.exists():
+        command = [sys.executable, str(ROOT / "train_gan.py"), "--data", str(pool.path), "--res", str(pool.resolution), "--out", str(home)]
+        command += ["--minutes", str(minutes), "--kimg", "100000", "--save-kimg", str(save_kimg), "--seed", str(seed)]
+        command += [] if preset == "best" else ["--config", preset]
+        for setting in (f"threads={threads}", *settings):
+            command += ["--set", setting]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        done.write_text(f"{minutes:g}\n")
+    return max(home.glob("[0-9]*-*"))
+
+
+def clock(run: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return films seen and minutes of stepping, float64 [ticks + 1] both, from the run's stats.jsonl."""
+    ticks = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    seen = np.array([0, *(tick["images_seen"] for tick in ticks)], dtype=np.float64)
+    return seen, np.concatenate([[0.0], np.cumsum(np.diff(seen) / [tick["img_per_sec"] for tick in ticks]) / 60])
+
+
+def score_run(run: Path, pool: Pool, extractor: Extractor, real: np.ndarray, name: str, seed: int) -> list[dict]:
+    """Return one record a saved network, oldest first; a network that was scored before is not scored again."""
+    log = run / "curve.jsonl"
+    known = {record["network_sha256"]: record for record in map(json.loads, log.read_text().splitlines())} if log.exists() else {}
+    seen, minutes = clock(run)
     records = []
     for path in sorted(run.glob("network-[0-9]*.safetensors")):
-        fakes = panel.open_fakes(str(path), pool.resolution, panel.films_a_side(pool, "all"), 1.0, "cpu")
-        record = known.get(fakes.network_sha256 or "")
-        if record is None or record["extractor_sha256"] != extractor.sha256:
-            (record,) = panel.score(pool, fakes, extractor)
-            record["images_seen"] = load_network(path)[1].images_seen
+        fakes = panel.open_fakes(str(path), pool.resolution, SAMPLES, 1.0, "cpu")
+        record = known.get(fakes.network_sha256)
+        if record is None:
+            distance = frechet_distance(*moments(real), *moments(extractor.features(fakes.batches)))
+            images_seen = load_network(path)[1].images_seen
+            record = {
+                "key": f"fd_{extractor.name}_2k", "variant": name, "seed": seed, "images_seen": images_seen,
+                "minutes": round(float(np.interp(images_seen, seen, minutes)), 2), "value": round(distance, 3), "num_real": len(real),
+                "num_fake": SAMPLES, "extractor_sha256": extractor.sha256, "network_sha256": fakes.network_sha256,
+            }  # fmt: skip
             with open(log, "a") as file:
                 file.write(json.dumps(record) + "\n")
         print(json.dumps(record), flush=True)
@@ -41,14 +80,15 @@ def score_run(run: Path, pool: Pool, extractor_name: str) -> list[dict]:
     return records
 
 
-def draw(records: list[dict], path: Path) -> None:
-    """Draw value, interval and floor over the films seen, both axes logarithmic."""
-    kimg = [record["images_seen"] / 1000 for record in records]
-    fig, ax = plt.subplots(figsize=(7, 4), dpi=120)
-    ax.fill_between(kimg, [max(r["ci95"][0], 0.1) for r in records], [r["ci95"][1] for r in records], alpha=0.2, label="95 % interval")
-    ax.plot(kimg, [r["value"] for r in records], marker="o", label=records[0]["key"])
-    ax.axhline(records[-1]["floor"], linestyle="--", color="grey", label="floor: real patients against other real patients")
-    ax.set(xscale="log", yscale="log", xlabel="training films seen (thousand)", ylabel="Fréchet distance")
+def draw(curves: dict[str, list[list[dict]]], floor: float, path: Path) -> None:
+    """Draw the distance over minutes, both axes logarithmic: a colour a variant, a line a seed."""
+    fig, ax = plt.subplots(figsize=(8, 5), dpi=120)
+    for number, (name, runs) in enumerate(curves.items()):
+        for i, records in enumerate(runs):
+            at = [record["minutes"] for record in records], [record["value"] for record in records]
+            ax.plot(*at, marker="o", markersize=3, color=f"C{number}", label=name if i == 0 else None, linestyle=("-", "--", ":")[i % 3])
+    ax.axhline(floor, linestyle="--", color="grey", label="floor: real patients against other real patients")
+    ax.set(xscale="log", yscale="log", xlabel="minutes of training", ylabel=f"Fréchet distance of {SAMPLES:,} samples ({DEFAULT})")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(ScalarFormatter())
         axis.set_minor_formatter(ScalarFormatter())
@@ -58,13 +98,35 @@ def draw(records: list[dict], path: Path) -> None:
     fig.savefig(path)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Train, score, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
     parser.add_argument("pool", type=Path)
-    parser.add_argument("--extractor", default=DEFAULT)
+    parser.add_argument("--variant", action="append", default=[])
+    parser.add_argument("--run", type=Path, action="append", default=[])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--save-kimg", type=float, default=20.0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("curves"))
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
-    scores = score_run(arguments.run, Pool.open(arguments.pool), arguments.extractor)
+    pool, extractor = Pool.open(arguments.pool), load_extractor(DEFAULT)
+    indices = pool.indices("all")
+    real = extractor.features(pool.read(rows) for rows in in_batches(indices))
+    half = panel.films_a_side(pool, "all")
+    floor = frechet_score(real, pool.column("patient")[indices], real, n=half).floor
+    print(json.dumps({"floor": round(floor, 3), "films_a_side": half}), flush=True)
+    curves: dict[str, list[list[dict]]] = {}
+    for run in arguments.run:
+        curves[run.name] = [score_run(run, pool, extractor, real, run.name, 0)]
+    for seed in arguments.seeds:  # variants side by side in time, so that a slow hour hits all of them
+        for variant in arguments.variant:
+            run = train(pool, variant, seed, arguments.out, arguments.minutes, arguments.save_kimg, arguments.threads)
+            curves.setdefault(variant, []).append(score_run(run, pool, extractor, real, variant, seed))
     if arguments.picture:
-        draw(scores, arguments.picture)
+        draw(curves, floor, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()

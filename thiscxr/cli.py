@@ -218,12 +218,13 @@ def cache_folder() -> Path:
 @click.option("--res", type=int, help="Side in pixels; default: the pool's, or 64.")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file or the name of a preset.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any option of the config; repeatable.")
+@click.option("--init", metavar="FILE|NAME|RUN", help="Start from that network: of another resolution, source or conditions.")
 @click.option("--out", help="Folder of the run folders.  [default: runs]")
 @click.option("--kimg", type=float, help="Thousand films in total.")
 @click.option("--minutes", type=float, help="Stop this call cleanly after that time.")
 @click.option("--save-kimg", type=float, help="Thousand films between saved states; default: about every five minutes.")
 @click.option("--new", is_flag=True, help="Start another run instead of resuming.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved config and stop.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved config and what it takes, and stop.")
 @click.option("--seed", type=click.IntRange(0), help="Of everything random.")
 @click.option("--device", type=click.Choice(DEVICES))
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")
@@ -232,36 +233,41 @@ def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool
 
     Example: python train_gan.py --data pool --res 64 --minutes 60
     """
-    import torch
-
     from thiscxr.config import load_config
     from thiscxr.data.pool import Pool
+    from thiscxr.train.loop import train as run_training
+    from thiscxr.train.probe import probe
+    from thiscxr.train.start import resolve_init
+    from thiscxr.train.team import fair_threads
 
     config = load_config(file, settings, **flags)
     pool = Pool.open(Path(config.data)) if config.data else None
     if pool and flags["res"] is None and not any(setting.startswith("res=") for setting in settings):
         config = replace(config, res=pool.resolution)
-    config = config.resolve(resolve_device(config.device), torch.get_num_threads())
-    if pool is None and not dry_run:
-        pool = Pool.open(phantom_pool(config))
+    config = config.resolve(resolve_device(config.device), fair_threads())
     if pool is not None:
+        config = replace(config, pool_fingerprint=pool.fingerprint)
+    config = resolve_init(config, new)
+    if pool is None and (path := phantom_pool(config, make=not dry_run)):
+        pool = Pool.open(path)
         config = replace(config, pool_fingerprint=pool.fingerprint)
     click.echo(config.to_toml(), err=not dry_run, nl=False)
     if dry_run or pool is None:
+        click.echo("".join(f"# {line}\n" for line in probe(config, pool)), nl=False)
         return
-    from thiscxr.train.loop import train as run_training
-
     name = Path(config.data).resolve().name if config.data else "phantom"
     click.echo(run_training(config, pool, name, new))
 
 
-def phantom_pool(config: "Config") -> Path:
-    """Return the phantom pool of a config, made in the cache when it is not there yet."""
+def phantom_pool(config: "Config", make: bool) -> Path | None:
+    """Return the phantom pool of a config, in the cache; where it is not there yet, it is made or there is none."""
     from thiscxr.data.layouts import write_layout
 
     films = int(config.phantom_films)
     path = cache_folder() / f"phantom-{config.res}-{films}-{config.phantom_seed}-{thiscxr.__version__}"
     if not (path / "pool.json").is_file():
+        if not make:
+            return None
         logging.getLogger("thiscxr").info("making %d phantom films of %d px in %s", films, config.res, path)
         write_layout(path, "pool", films, config.res, config.phantom_seed)
     return path

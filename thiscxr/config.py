@@ -15,7 +15,7 @@ from thiscxr.files import nearest_name
 
 RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
 # What may differ between two calls of the same training; everything else is its identity.
-_PER_CALL = ("kimg", "minutes", "save_kimg", "out", "data")
+_PER_CALL = ("kimg", "minutes", "save_kimg", "max_returns", "out", "data", "init")
 AUTO = "auto"
 
 
@@ -37,21 +37,28 @@ class Config:
     patch: int = 2  # the networks work at res / patch and draw and read patch × patch pixels a place; 1: pixel by pixel
     conditional: bool = True  # learn findings, view, sex, age and source where the pool knows them
     condition_dropout: float = 0.5  # share of the films of which some conditions are hidden; in a further tenth all are
+    balance: float = 0.0  # films with a finding rarer than this share are shown more often (repeat factor sampling); 0: as they come
+    init: str = ""  # network to start from: file, bundled name or run folder; empty: start from nothing
+    init_sha256: str = ""  # of that network's file, filled in when it is opened
+    rest_kimg: float = 10.0  # thousand films for which only the new discriminator learns, after a start from `init`
     # How
     grow_from: int = 16  # side of the first films; it doubles until res; 0: full side from the start
-    grow_kimg: float = 20.0  # thousand films at each side below res
+    grow_kimg: float = 10.0  # thousand films at each side below res
     fade_kimg: float = 5.0  # thousand films over which a new side is blended in
     fresh_fakes: bool = False  # draw other synthetic films for the generator's half of a step
-    batch: int | str = AUTO  # films a step; auto: 32 up to 128 px, 16 at 256, 8 above
+    batch: int | str = AUTO  # films a step; auto: 16 up to 256 px, 8 above
     lr: float = 0.003  # Adam step of both networks, before the correction for lazy R1
-    r1_gamma: float | str = AUTO  # weight of R1; auto: 0.5 at 64 px, growing with the number of pixels
+    r1_gamma: float | str = AUTO  # weight of R1; auto: 0.05 at 64 px, growing with the number of pixels
     r1_interval: int = 16  # steps between R1 penalties (lazy regularisation)
     ema_kimg: float = 5.0  # half-life of the averaged generator, in thousand films
     ema_rampup: float = 0.05  # the half-life is at most this share of the films seen
     augment_target: float = 0.6  # E[sign D(real)] that the augmentation holds; 0 switches augmentation off
     augment_kimg: float = 100.0  # thousand films for the strength to go from 0 to 1
+    watch_kimg: float = 2.0  # thousand films between looks for a collapse; 0: no watch
+    max_returns: int = 3  # how often a collapsed training goes back to its last good state before it gives up
     seed: int = 0  # of everything random
     device: str = AUTO  # cpu, cuda or mps
+    fast: bool | str = AUTO  # both networks in bfloat16 and compiled; auto: on CUDA
     threads: int | str = AUTO  # CPU threads; exactness holds for one count
     # How long
     kimg: float = 1000.0  # thousand films in total
@@ -70,12 +77,18 @@ class Config:
             value = getattr(self, name)
             if value != AUTO and not value > 0:
                 raise ValueError(f"{name} is {value}, but must be above 0")
-        for name in ("minutes", "save_kimg", "ema_rampup", "seed", "phantom_seed", "grow_kimg", "fade_kimg"):
+        at_least_0 = ("minutes", "save_kimg", "ema_rampup", "seed", "phantom_seed", "grow_kimg", "fade_kimg", "watch_kimg", "max_returns")
+        for name in (*at_least_0, "rest_kimg"):
             if not getattr(self, name) >= 0:  # also refuses NaN
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
-        for name, most in (("condition_dropout", 0.9), ("augment_target", 1)):
+        for name, most in (("condition_dropout", 0.9), ("balance", 1), ("augment_target", 1)):
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be between 0 and {most}")
+        if self.patch not in (1, 2, 4):
+            raise ValueError(f"patch is {self.patch}, but must be 1, 2 or 4")
+        first = self.grow_from
+        if first and not (4 * self.patch <= first <= self.res and first & (first - 1) == 0):
+            raise ValueError(f"grow_from is {first}, but must be 0 or a power of two from {4 * self.patch} (4 patches) to res ({self.res})")
         if self.batch != AUTO and int(self.batch) % 4 and int(self.batch) > 4:
             raise ValueError(f"batch is {self.batch}, but must be a multiple of 4 (the group of the minibatch statistics) or less than 4")
         if self.device not in (AUTO, "cpu", "cuda", "mps"):
@@ -86,9 +99,10 @@ class Config:
         res = self.res
         auto: dict[str, Any] = {
             "channel_base": 1024 if res <= 128 else 8 * res,
-            "batch": 32 if res <= 128 else 16 if res == 256 else 8,
-            "r1_gamma": 0.5 * (res / 64) ** 2,
+            "batch": 16 if res <= 256 else 8,
+            "r1_gamma": 0.05 * (res / 64) ** 2,
             "device": device,
+            "fast": (device if self.device == AUTO else self.device) == "cuda",
             "threads": threads,
             "phantom_films": {128: 1000, 256: 500, 512: 200, 1024: 100}.get(res, 2000),
         }

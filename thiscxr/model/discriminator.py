@@ -66,7 +66,8 @@ class Discriminator(nn.Module):
         side = config.res // config.patch
         channels = {side >> i: num_channels(side >> i, config.channel_base, config.channel_max) for i in range(int(math.log2(side)) - 1)}
         entries = [side for side in channels if side * config.patch >= (config.first_res or config.res)]
-        self.from_grey = nn.ModuleDict({str(side): EqualizedConv(config.patch**2, channels[side], 1, active=True) for side in entries})
+        kernel = 1 if config.patch == 1 else 3  # across the edges of the patches
+        self.from_grey = nn.ModuleDict({str(side): EqualizedConv(config.patch**2, channels[side], kernel, active=True) for side in entries})
         self.blocks = nn.ModuleDict({str(side): ResidualDown(channels[side], channels[side // 2]) for side in channels if side > 4})
         last = channels[4]
         self.conv = EqualizedConv(last + 1, last, 3, active=True)

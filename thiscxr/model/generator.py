@@ -122,11 +122,14 @@ class StyledConv(nn.Module):
 
 
 class ToGrey(nn.Module):
-    """Modulated 1×1 convolution to the pixels of each place, without demodulation (Karras et al. 2020, section 2.2 and figure 7b)."""
+    """Modulated convolution to the pixels of each place, without demodulation (Karras et al. 2020, section 2.2 and figure 7b).
+
+    1×1, as in the paper, for single pixels; 3×3 for larger patches, so that neighbouring ones agree and no grid shows.
+    """
 
     def __init__(self, fan_in: int, w_dim: int, patch: int) -> None:
         super().__init__()
-        self.conv = ModulatedConv(fan_in, patch * patch, 1, w_dim)
+        self.conv = ModulatedConv(fan_in, patch * patch, 1 if patch == 1 else 3, w_dim)
         self.bias = nn.Parameter(torch.zeros(patch * patch))
         self.patch = patch
 

@@ -1,10 +1,14 @@
 """The training films of a pool: batches as a function of (seed, images_seen), and what the networks are told of each film."""
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from thiscxr.config import Config
+from thiscxr.data.labels import POSITIVE
 from thiscxr.data.pixels import pixels_to_images
 from thiscxr.data.pool import Pool
 from thiscxr.model.conditions import Vocabulary, joint_table
@@ -13,9 +17,13 @@ from thiscxr.train.draws import Draws
 
 
 class Films:
-    """The training films of a pool and their condition vectors; batches are a function of (seed, images_seen)."""
+    """The training films of a pool and what is known of them; batches are a function of (seed, images_seen)."""
 
     def __init__(self, pool: Pool, config: Config) -> None:
+        if pool.resolution != config.res:
+            raise ValueError(
+                f"{pool.path} holds films of {pool.resolution} px, but --res is {config.res}; prepare a pool at {config.res} px"
+            )
         self.pool = pool
         self.indices = pool.indices("train")
         if len(self.indices) == 0:
@@ -25,42 +33,97 @@ class Films:
         self.vocabulary = learnable_vocabulary(self.conditions, patients) if config.conditional else Vocabulary((), (), (), (), False)
         self.table = joint_table(self.conditions, patients, self.vocabulary)
         self.seed = config.seed
+        self.dropout = config.condition_dropout
+        self._repeats = np.cumsum(repeat_factors(self.conditions.findings == POSITIVE, config.balance))
+        self._of_source = {code: np.flatnonzero(self.conditions.source == code) for code in np.unique(self.conditions.source)}
         self._epoch, self._order = -1, self.indices  # the order of the epoch that was asked for last
+        self.waited_sec = 0.0  # how long `batch` has kept its callers waiting for films
+        self._thread, self._before = ThreadPoolExecutor(1), 0  # the first place of the batch before
+        self._ahead: tuple[list[int], np.ndarray, Future] = ([], self.indices[:0], Future())  # places, films and images of the next batch
 
-    def batch(self, places: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, places: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return images float32 [k, 1, res, res] and conditions [k, c_dim] of places int64 [k] in the endless row of films.
 
-        The row is one epoch after another, each film once an epoch, in the epoch's own order.
+        The row is one epoch after another; without balancing each film is in an epoch once, in the epoch's own order. A thread reads the
+        next batch meanwhile: where films are many and networks small, reading takes some hundredths of a step.
         """
+        started = time.perf_counter()
+        asked = places.tolist()
+        if self._ahead[0] != asked:
+            self._begin(asked)
+        _, rows, images = self._ahead
+        films = images.result()
+        step, self._before = abs(asked[0] - self._before), asked[0]  # a guess, but after a resume or a return it comes true
+        self._begin([place + step for place in asked])
+        self.waited_sec += time.perf_counter() - started
+        return films, self._told(rows, draws)
+
+    def _begin(self, places: list[int]) -> None:
         n = len(self.indices)
-        rows = np.array([self._epoch_order(place // n)[place % n] for place in places.tolist()])
-        images = pixels_to_images(self.pool.read(self.indices[rows]))
-        return torch.from_numpy(images)[:, None], self.vectors(rows)
+        rows = np.array([self._epoch_order(place // n)[place % n] for place in places])
+        self._ahead = places, rows, self._thread.submit(self._read, rows)
+
+    def _read(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(pixels_to_images(self.pool.read(self.indices[rows])))[:, None]
+
+    def asked(self, images_seen: int, draws: Draws) -> Tensor:
+        """Return the conditions of films drawn from the epoch, float32 [k, c_dim]: what synthetic films are asked for."""
+        n = len(self.indices)
+        return self._told(self._epoch_order(images_seen // n)[draws.whole(n).numpy()], draws)
 
     def vectors(self, rows: np.ndarray) -> Tensor:
-        """Return the condition vectors of training films, float32 [k, c_dim]."""
+        """Return all that is known of training films, float32 [k, c_dim]."""
         return torch.from_numpy(self.conditions.take(rows).encode(self.vocabulary))
+
+    def _told(self, rows: np.ndarray, draws: Draws) -> Tensor:
+        c = self.vectors(rows)
+        if c.shape[1] == 0:
+            return c
+        factors = self.vocabulary.factors
+        keep = self._known(c) & kept(len(factors), len(self.vocabulary.findings), self.dropout, draws)
+        if len(self._of_source) > 1 and self.vocabulary.sources:
+            # Which factors a collection knows gives it away (CheXpert has no word on hernias). A film whose source is hidden keeps only
+            # what a random film of every other source knows too: a pattern that comes out alike whichever source it started from.
+            source = len(self.vocabulary.findings) + bool(self.vocabulary.views)
+            for code, films in self._of_source.items():
+                other = self.vectors(films[(draws.uniform().numpy() * len(films)).astype(np.int64)])
+                theirs = torch.from_numpy(self.conditions.source[rows] != code)
+                keep &= self._known(other) | ~(~keep[:, source] & theirs)[:, None]
+        widths = torch.tensor([part.stop - part.start for part in factors])
+        return c * keep.repeat_interleave(widths, dim=1)
+
+    def _known(self, c: Tensor) -> Tensor:
+        """Return which factors are known, bool [k, factors]."""
+        return torch.stack([(c[:, part] != 0).any(dim=1) for part in self.vocabulary.factors], dim=1)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         if self._epoch != epoch:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-            self._epoch, self._order = epoch, rng.permutation(len(self.indices))
+            n = len(self.indices)
+            # Systematic sampling: each film as often as its repeat factor says, up to one, and n in all.
+            drawn = np.searchsorted(self._repeats, (np.arange(n) + rng.random()) * (self._repeats[-1] / n), side="right")
+            self._epoch, self._order = epoch, drawn[rng.permutation(n)]
         return self._order
 
 
-def thin(c: Tensor, vocabulary: Vocabulary, dropout: float, draws: Draws) -> Tensor:
-    """Return condition vectors [N, c_dim] with factors hidden at random, so that any subset can be asked for later.
+def repeat_factors(positive: np.ndarray, threshold: float) -> np.ndarray:
+    """Return how often each film is shown for once of a common one, float64 [n] from 1; positive bool [n, findings].
 
-    One film in ten knows nothing and a share `dropout` is thinned: each film by a rate of its own, and in every second one all findings are
-    hidden together, since "a PA film" without a word on findings is what people ask for most. The rest keep all that they know.
+    A film counts as the rarest of its findings: sqrt(threshold / share of films with it), for findings rarer than `threshold`. Source:
+    Gupta et al. 2019, arXiv:1908.03195, section 4.1 (repeat factor sampling).
     """
-    if c.shape[1] == 0:
-        return c
-    factors = len(vocabulary.factors)
+    share = np.maximum(positive.mean(axis=0), 1e-12)
+    factors = np.sqrt(np.maximum(threshold / share, 1.0))
+    return np.where(positive, factors, 1.0).max(axis=1)
+
+
+def kept(factors: int, findings: int, dropout: float, draws: Draws) -> Tensor:
+    """Return which factors are told, bool [k, factors], hidden at random so that any subset can be asked for later.
+
+    One film in ten knows nothing and a share `dropout` is thinned: each film by a rate of its own, and in every second one all findings
+    (the first factors) are hidden together, since "a PA film" without a word on findings is what people ask for most. The rest keep all.
+    """
     keep = draws.uniform(factors) < draws.uniform(1)
-    findings = torch.arange(factors) < len(vocabulary.findings)
-    keep &= ~(findings & (draws.uniform(1) < 0.5))
+    keep &= ~((torch.arange(factors) < findings) & (draws.uniform(1) < 0.5))
     fate = draws.uniform(1)
-    keep = (keep & (fate >= 0.1)) | (fate >= 0.1 + dropout)
-    widths = torch.tensor([part.stop - part.start for part in vocabulary.factors])
-    return c * keep.repeat_interleave(widths, dim=1)
+    return (keep & (fate >= 0.1)) | (fate >= 0.1 + dropout)

@@ -24,9 +24,12 @@ class Stage:
 
 
 def stage(config: Config, images_seen: int) -> Stage:
-    """Return the stage after that many films: `grow_kimg` thousand at each side from `grow_from` on, the first `fade_kimg` blended in."""
+    """Return the stage after that many films: `grow_kimg` thousand at each side from `grow_from` on, the first `fade_kimg` blended in.
+
+    A generator that rests stays at its first side for so much longer.
+    """
     side = config.grow_from or config.res
-    kimg = images_seen / 1000
+    kimg = images_seen / 1000 - resting_kimg(config)
     blend = 1.0
     while side < config.res and kimg >= config.grow_kimg:
         kimg -= config.grow_kimg
@@ -34,3 +37,8 @@ def stage(config: Config, images_seen: int) -> Stage:
         blend = min(1.0, max(kimg / config.fade_kimg, 1e-3)) if config.fade_kimg else 1.0
     blocks = int(math.log2(side // config.patch)) - 1
     return Stage(side, blocks - 1 + blend)
+
+
+def resting_kimg(config: Config) -> float:
+    """Return for how many thousand films the generator rests: a trained one that meets a new discriminator would only be spoilt by it."""
+    return config.rest_kimg if config.init_sha256 else 0.0

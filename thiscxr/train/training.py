@@ -17,8 +17,9 @@ from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.train.augment import augment, next_strength
 from thiscxr.train.draws import Draws
-from thiscxr.train.films import Films, thin
-from thiscxr.train.growth import Stage, stage
+from thiscxr.train.fast import Fast
+from thiscxr.train.films import Films
+from thiscxr.train.growth import Stage, resting_kimg, stage
 from thiscxr.train.losses import discriminator_loss, generator_loss, r1_penalty
 from thiscxr.train.team import Team
 
@@ -42,7 +43,10 @@ class Training:
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.opt_G = torch.optim.Adam(self.G.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8)
         self.opt_D = torch.optim.Adam(self.D.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8)
+        self.fast = Fast(self.G, self.D, bool(config.fast))
+        self.inherited: dict[str, Any] = {}  # sources of the network that it began with, and their terms
         self.images_seen = 0
+        self.noise_stream = 0  # counts the returns after a collapse: each try draws other random numbers
         self.strength = 0.0  # of the augmentation
         self.signs: list[float] = []  # mean sign of D(real) of the steps since the last adjustment
 
@@ -50,14 +54,14 @@ class Training:
         """Return everything that an exact resume needs; random streams, sampler position and growth are functions of images_seen."""
         return {
             **{name: getattr(self, name).state_dict() for name in ("G", "D", "G_ema", "opt_G", "opt_D")},
-            **{name: getattr(self, name) for name in ("images_seen", "strength", "signs")},
+            **{name: getattr(self, name) for name in ("inherited", "images_seen", "noise_stream", "strength", "signs")},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
         for name in ("G", "D", "G_ema", "opt_G", "opt_D"):
             getattr(self, name).load_state_dict(state[name])
-        for name in ("images_seen", "strength", "signs"):
+        for name in ("inherited", "images_seen", "noise_stream", "strength", "signs"):
             setattr(self, name, state[name])
 
     def averaged(self) -> Generator:
@@ -71,10 +75,10 @@ class Training:
         config, n = self.config, int(self.config.batch)
         number = self.images_seen // n
         now = stage(config, self.images_seen)
-        draws = Draws(config.seed, self.images_seen, n, self.rows)
-        images, c_real = self.films.batch(self.images_seen + self.rows)
+        draws = Draws(config.seed, self.images_seen + (self.noise_stream << 24), n, self.rows)  # a place far off in the row
+        images, c_real = self.films.batch(self.images_seen + self.rows, draws)
         images = F.avg_pool2d(images, config.res // now.side).to(config.device)
-        c_real = thin(c_real, self.films.vocabulary, config.condition_dropout, draws).to(config.device)
+        c_real = c_real.to(config.device)
         fakes, c_fake, w = self._fakes(now, draws)
 
         # Discriminator
@@ -82,26 +86,28 @@ class Training:
         shown = augment(fakes.detach(), self.strength, draws)
         with_r1 = number % config.r1_interval == 0
         reals.requires_grad_(with_r1)
-        real_logits, fake_logits = self.D(reals, c_real, now.blend), self.D(shown, c_fake, now.blend)
-        loss = discriminator_loss(real_logits, fake_logits)
-        losses = {"loss/D": loss.detach(), "D/real": real_logits.detach().mean(), "D/fake": fake_logits.detach().mean()}
+        real_logits = self.fast.judge(reals, c_real, now.blend, exact=with_r1)
+        fake_logits = self.fast.judge(shown, c_fake, now.blend)
+        terms = {"logistic loss": discriminator_loss(real_logits, fake_logits)}
+        losses = {"loss/D": terms["logistic loss"].detach(), "D/real": real_logits.detach().mean(), "D/fake": fake_logits.detach().mean()}
         if with_r1:
             # R1 is taken at the augmented films, the inputs of D, and weighted up for the steps on which it is left out (lazy: the 2020
             # paper, section 2.1). Small films have fewer pixels to sum over.
             penalty = r1_penalty(real_logits, reals)
             losses["loss/R1"] = penalty.detach()
             gamma = float(config.r1_gamma) * (now.side / config.res) ** 2
-            loss = loss + penalty * (gamma / 2 * config.r1_interval)
+            terms["R1 penalty"] = penalty * (gamma / 2 * config.r1_interval)
         sign = real_logits.detach().sign().mean()
-        self._descend(loss, self.opt_D, self.D, "discriminator")
+        self._descend(terms, self.opt_D, self.D, "discriminator")
 
         # Generator
         self.D.requires_grad_(False)
         if config.fresh_fakes:
             fakes, c_fake, w = self._fakes(now, draws)
-        loss = generator_loss(self.D(augment(fakes, self.strength, draws), c_fake, now.blend))
+        loss = generator_loss(self.fast.judge(augment(fakes, self.strength, draws), c_fake, now.blend))
         losses["loss/G"] = loss.detach()
-        self._descend(loss, self.opt_G, self.G, "generator")
+        if self.images_seen >= resting_kimg(config) * 1000:
+            self._descend({"logistic loss": loss}, self.opt_G, self.G, "generator")
         self.D.requires_grad_(True)
 
         w_mean = w.detach().mean(dim=0)
@@ -121,25 +127,27 @@ class Training:
     def _fakes(self, now: Stage, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """Return images, the conditions asked of them (drawn from the training films and thinned like theirs) and their w."""
         device, config = self.config.device, self.G.config
-        c = self.films.vectors(draws.whole(len(self.films.indices)).numpy())
-        c = thin(c, self.films.vocabulary, self.config.condition_dropout, draws).to(device)
+        c = self.films.asked(self.images_seen, draws).to(device)
         sides = [side for side in config.noise_resolutions if side * config.patch <= now.side]
         noises = draws.grain(sum(side**2 for side in sides)).to(device).split([side**2 for side in sides], dim=1)
         w = self.G.mapping(draws.normal(self.config.z_dim).to(device), c)
         fields = [noise.view(-1, 1, side, side) for noise, side in zip(noises, sides, strict=True)]
-        return self.G.synthesis(w[:, None].expand(-1, config.num_ws, -1), fields, now.grown), c, w
+        return self.fast.draw(w[:, None].expand(-1, config.num_ws, -1), fields, now.grown), c, w
 
-    def _descend(self, loss: Tensor, optimizer: torch.optim.Optimizer, network: torch.nn.Module, phase: str) -> None:
+    def _descend(self, terms: dict[str, Tensor], optimizer: torch.optim.Optimizer, network: torch.nn.Module, phase: str) -> None:
+        """Step down the sum of the terms of a loss, if they and their gradient are finite in every process."""
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        values = torch.stack(list(terms.values()))
+        values.sum().backward()
+        values = values.detach()
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        self.team.mean_(gradients)
-        norm = torch.stack(torch._foreach_norm(gradients)).norm()
-        if not torch.isfinite(loss) or not torch.isfinite(norm):
-            term = "loss" if not torch.isfinite(loss) else "gradient"
+        self.team.mean_([*gradients, values])
+        checked = torch.cat([values, torch.stack(torch._foreach_norm(gradients)).norm()[None]])
+        if not torch.isfinite(checked).all():
+            term = next(name for name, value in zip([*terms, "gradient"], checked, strict=True) if not torch.isfinite(value))
             raise FloatingPointError(
-                f"the {term} of the {phase} is not finite after {self.images_seen} films; nothing was updated. "
-                "Lower lr or raise r1_gamma (--set lr=0.001), with --new"
+                f"step {self.images_seen // int(self.config.batch) + 1}, {phase}: the {term} is not finite after {self.images_seen} films; "
+                "nothing was updated. Lower lr or raise r1_gamma (--set lr=0.001), with --new"
             )
         optimizer.step()
 

@@ -1,0 +1,198 @@
+"""Does asking work? On the phantom, where view, site, findings, sides and heart size are known.
+
+    thiscxr phantom phantom-64 -n 4000 --res 64
+    python train_gan.py --data phantom-64 --res 64 --minutes 25                  # long run
+    python benchmarks/phantom_conditions.py phantom-64 runs/00000-phantom-64-64
+
+A reader is trained on the pool's training films (its accuracy on held-out phantom patients is the ceiling), and on films of fresh phantom
+patients linear rulers on its features learn heart size and side. Then films are asked for, and read. Prints one JSON line a question,
+each with its null (asked at random) and, where there is one, its ceiling (the same measurement on true phantom films). About ten minutes.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from thiscxr.data.phantom import SITES, PhantomFilm, cardiothoracic_ratio, draw_patient, render
+from thiscxr.data.pixels import pixels_to_images
+from thiscxr.data.pool import Pool
+from thiscxr.model.classifier import Reader
+from thiscxr.sample.sampling import Network, load
+from thiscxr.train.reader import auc, load_reader, save_reader, train_reader
+
+FRESH = 10**6  # seeds of patients that no pool of ours holds
+SIDES_OF = "Effusion"
+
+
+def tell(question: str, **answers: object) -> None:
+    print(json.dumps({"question": question, **{k: round(v, 4) if isinstance(v, float) else v for k, v in answers.items()}}), flush=True)
+
+
+class Eye:
+    """A reader, and linear rulers on its features."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.rulers: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+
+    def look(self, pixels: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return features [n, d] and probabilities of findings, views and sources of pixels uint8 [n, res, res]."""
+        with torch.inference_mode():
+            images = torch.from_numpy(pixels_to_images(pixels))[:, None]
+            features = torch.cat([self.reader.features(part) for part in images.split(256)])
+            answers = self.reader.answers(features)
+        read = {"findings": answers["findings"].sigmoid(), "view": answers["view"].softmax(1), "source": answers["source"].softmax(1)}
+        return features.numpy(), {name: values.numpy() for name, values in read.items()}
+
+    def learn(self, name: str, pixels: np.ndarray, truth: np.ndarray) -> float:
+        """Fit a ruler (ridge regression) on the first three quarters and return its correlation with the truth on the rest."""
+        features = self.look(pixels)[0].astype(np.float64)
+        cut = len(truth) * 3 // 4
+        centre, mean = features[:cut].mean(axis=0), truth[:cut].mean()
+        x = features[:cut] - centre
+        weights = np.linalg.solve(x.T @ x + 0.1 * len(x) * x.var() * np.eye(x.shape[1]), x.T @ (truth[:cut] - mean))
+        self.rulers[name] = lambda films: (self.look(films)[0] - centre) @ weights + mean
+        return float(np.corrcoef(self.rulers[name](pixels[cut:]), truth[cut:])[0, 1])
+
+
+def fresh_pairs(count: int) -> tuple[list[PhantomFilm], list[PhantomFilm]]:
+    """Return frontal and lateral films of the same fresh patients, every second one with an effusion."""
+    fronts, laterals = [], []
+    for seed in tqdm(range(FRESH, FRESH + count), unit="patient", desc="fresh patients"):
+        r = np.random.default_rng(seed)
+        severities = {"Cardiomegaly": float(r.uniform(0.3, 1)) * (seed % 4 < 2), SIDES_OF: float(r.uniform(0.4, 1)) * (seed % 2)}
+        patient = draw_patient(seed, severities=severities)
+        site = SITES[int(r.integers(len(SITES)))]
+        fronts.append(render(patient, "PA", 64, site=site))
+        laterals.append(render(patient, "lateral", 64, site=site))
+    return fronts, laterals
+
+
+def stack(films: list[PhantomFilm]) -> np.ndarray:
+    return np.stack([film.pixels for film in films])
+
+
+def right(network: Network, eye: Eye, factor: str, names: tuple[str, ...], n: int) -> None:
+    """Ask for each value of a factor and count how often it is read."""
+    shares = {}
+    for i, name in enumerate(names):
+        read = eye.look(network.sample(range(n), **{factor: name}))[1][factor]
+        shares[name] = float((read.argmax(axis=1) == i).mean())
+    tell(f"{factor}: asked and read", right=float(np.mean(list(shares.values()))), null=1 / len(names), each=shares, films_each=n)
+
+
+def moved(network: Network, eye: Eye, n: int) -> None:
+    """Ask for a finding and for its absence with the same seeds: the finding must move and the site must not."""
+    for name in network.info.vocabulary.findings:
+        if name not in eye.reader.config.findings or name == "No Finding":
+            continue
+        at = eye.reader.config.findings.index(name)
+        (_, yes), (_, no) = (
+            eye.look(network.sample(range(n), view="PA", **{asked: (name,)})) for asked in ("findings", "no_findings")
+        )  # fmt: skip
+        scores = np.concatenate([yes["findings"][:, at], no["findings"][:, at]])
+        sites = [read["source"].argmax(axis=1) for read in (yes, no)]
+        change = abs(np.bincount(sites[0], minlength=4) - np.bincount(sites[1], minlength=4)).sum() / 2 / n
+        rng, both = np.random.default_rng(0), np.concatenate(sites)
+        null = []
+        for _ in range(200):
+            mixed = rng.permutation(both)
+            null.append(abs(np.bincount(mixed[:n], minlength=4) - np.bincount(mixed[n:], minlength=4)).sum() / 2 / n)
+        tell(
+            f"{name}: present against absent", finding_auc=auc(np.arange(2 * n) < n, scores), null_auc=0.5, site_moved=float(change),
+            site_moved_null95=float(np.quantile(null, 0.95)), films_each=n,
+        )  # fmt: skip
+
+
+def heart(network: Network, eye: Eye, fronts: list[PhantomFilm], n: int) -> None:
+    """The measured heart must follow the cardiomegaly that was asked for."""
+    read = {
+        asked: eye.rulers["heart"](network.sample(range(n), view="PA", **{asked: ("Cardiomegaly",)}))
+        for asked in ("findings", "no_findings")
+    }
+    truth = {
+        present: np.mean([cardiothoracic_ratio(film) for film in fronts if (film.severities["Cardiomegaly"] > 0) is present])
+        for present in (True, False)
+    }
+    tell(
+        "heart size (cardiothoracic ratio) by cardiomegaly asked",
+        present=float(read["findings"].mean()), absent=float(read["no_findings"].mean()),
+        larger_in_share_of_seeds=float((read["findings"] > read["no_findings"]).mean()), null=0.5,
+        true_present=float(truth[True]), true_absent=float(truth[False]), films_each=n,
+    )  # fmt: skip
+
+
+def one_body(network: Network, eye: Eye, fronts: list[PhantomFilm], laterals: list[PhantomFilm], n: int) -> None:
+    """The same latent as PA and as lateral film: do the two agree on heart size and side?"""
+    cut = len(fronts) * 3 // 4
+    held = stack(fronts[cut:]), stack(laterals[cut:])
+    asked = {"findings": ("Cardiomegaly",)}, {"no_findings": ("Cardiomegaly",)}
+    pa, lateral = (np.concatenate([network.sample(range(n), view=view, **some) for some in asked]) for view in ("PA", "lateral"))
+    for name, finding in (("heart", None), ("side", SIDES_OF)):
+        if finding is not None:
+            pa, lateral = (network.sample(range(2 * n), view=view, findings=(finding,)) for view in ("PA", "lateral"))
+            here = [film.severities[finding] > 0 for film in fronts[cut:]]
+            held = held[0][here], held[1][here]
+        a, b = eye.rulers[name](pa), eye.rulers[f"{name} lateral"](lateral)
+        null = [np.corrcoef(a, np.random.default_rng(i).permutation(b))[0, 1] for i in range(200)]
+        ceiling = np.corrcoef(eye.rulers[name](held[0]), eye.rulers[f"{name} lateral"](held[1]))[0, 1]
+        tell(
+            f"{name}: correlation of PA and lateral film of one latent", correlation=float(np.corrcoef(a, b)[0, 1]),
+            null95=float(np.quantile(null, 0.95)), ceiling=float(ceiling), pairs=2 * n,
+        )  # fmt: skip
+
+
+def unknown(network: Network, eye: Eye, n: int) -> None:
+    """Leave more and more unasked: what is left unknown must not change the site."""
+    vocabulary = network.info.vocabulary
+    none = tuple(name for name in vocabulary.findings if name != "No Finding")
+    asks: dict[str, dict] = {
+        "nothing": {}, "view": {"view": "PA"}, "view and sex": {"view": "PA", "sex": "F"},
+        "all but the site": {"view": "PA", "sex": "F", "age_years": 54.0, "no_findings": none},
+    }  # fmt: skip
+    counts = {name: eye.look(network.sample(range(n), **asked))[1]["source"].argmax(axis=1) for name, asked in asks.items()}
+    for name, sites in counts.items():
+        share = np.bincount(sites, minlength=len(vocabulary.sources)) / n
+        tell(f"sites read when {name} is asked", **dict(zip(vocabulary.sources, share.tolist(), strict=True)), films=n)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pool", type=Path)
+    parser.add_argument("model", help="a run folder or a network file")
+    parser.add_argument("-n", type=int, default=200, help="films a question")
+    parser.add_argument("--fresh", type=int, default=800, help="fresh patients for the rulers")
+    parser.add_argument("--reader", type=Path, default=Path("phantom-reader.safetensors"), help="kept there between calls")
+    arguments = parser.parse_args()
+    torch.set_num_threads(2)
+    pool, network = Pool.open(arguments.pool), load(arguments.model)
+    if not arguments.reader.exists():
+        save_reader(arguments.reader, train_reader(pool, epochs=25, batch=64, seed=0, device="cpu"), pool, {})
+    eye = Eye(load_reader(arguments.reader)[0])
+    held = pool.indices("holdout")
+    read = eye.look(pool.read(held))[1]
+    for factor, names in (("view", eye.reader.config.views), ("source", eye.reader.config.sources)):
+        truth = np.array([names.index(value) for value in pool.column(factor)[held]])
+        tell(f"{factor}: ceiling, held-out phantom patients", right=float((read[factor].argmax(axis=1) == truth).mean()), films=len(held))
+    fronts, laterals = fresh_pairs(arguments.fresh)
+    ratios = np.array([cardiothoracic_ratio(film) for film in fronts])
+    ill = [i for i, film in enumerate(fronts) if film.severities[SIDES_OF] > 0]
+    signs = np.array([float(fronts[i].patient.sign(SIDES_OF)) for i in ill])
+    for suffix, films in (("", fronts), (" lateral", laterals)):
+        tell(f"ruler heart{suffix}", correlation_held_out=eye.learn(f"heart{suffix}", stack(films), ratios))
+        tell(f"ruler side{suffix}", correlation_held_out=eye.learn(f"side{suffix}", stack([films[i] for i in ill]), signs))
+    right(network, eye, "view", network.info.vocabulary.views, arguments.n)
+    right(network, eye, "source", network.info.vocabulary.sources, arguments.n)
+    moved(network, eye, arguments.n)
+    heart(network, eye, fronts, arguments.n)
+    one_body(network, eye, fronts, laterals, arguments.n // 2)
+    unknown(network, eye, arguments.n)
+
+
+if __name__ == "__main__":
+    main()

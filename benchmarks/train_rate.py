@@ -1,0 +1,106 @@
+"""Training and sampling rates of the default recipe against the preset `plain`, step by step in turn, so that noise hits both.
+
+    python benchmarks/train_rate.py nih-64 --threads 2
+
+Prints one JSON line: images a second at every side of the growth (one step of R1 in `r1_interval` counted), over the first `--kimg`
+thousand films of the schedule, and of the generator in batches of 64 and 1 (median of rounds). About three minutes at 64 px.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from thiscxr.config import Config, load_config
+from thiscxr.data.pool import Pool
+from thiscxr.train.films import Films
+from thiscxr.train.growth import stage
+from thiscxr.train.training import Training
+
+
+def seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def sides(config: Config) -> list[int]:
+    """Return the sides that the schedule goes through."""
+    return [side for side in (16, 32, 64, 128, 256, 512, 1024) if (config.grow_from or config.res) <= side <= config.res]
+
+
+def at(training: Training, side: int, lazy: bool) -> None:
+    """Move the clock to a step in the middle of a side, with or without R1."""
+    config = training.config
+    batch = int(config.batch)
+    first = next(i for i in range(0, 10**9, batch) if stage(config, i).side == side and stage(config, i).blend == 1)
+    number = first // batch
+    number += -number % config.r1_interval + (0 if lazy else 1)
+    training.images_seen = number * batch
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pool", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--kimg", type=float, default=160.0, help="length of the schedule that the total is for")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    pool = Pool.open(arguments.pool)
+    trainings = {}
+    for name in ("plain", "best"):
+        config = load_config(Path("plain") if name == "plain" else None, res=pool.resolution, device="cpu", threads=arguments.threads)
+        config = replace(config, watch_kimg=0.0).resolve("cpu", arguments.threads)
+        trainings[name] = Training(config, Films(pool, config))
+        trainings[name].strength = 0.3
+    times: dict[tuple[str, int, bool], list[float]] = {}
+    for _ in range(arguments.rounds + 1):  # the first warms up
+        for name, training in trainings.items():
+            for side in sides(training.config):
+                for lazy in (False, True):
+                    at(training, side, lazy)
+                    times.setdefault((name, side, lazy), []).append(seconds(training.step))
+    rates: dict[str, dict[str, float]] = {}
+    for name, training in trainings.items():
+        config, batch = training.config, int(training.config.batch)
+        step = {}
+        for side in sides(config):
+            usual, lazy = (float(np.median(times[name, side, lazy][1:])) for lazy in (False, True))
+            step[side] = usual + (lazy - usual) / config.r1_interval
+        schedule = [stage(config, i).side for i in range(0, int(arguments.kimg * 1000), batch)]
+        rates[name] = {f"{side} px": batch / step[side] for side in step}
+        rates[name]["schedule"] = len(schedule) * batch / sum(step[side] for side in schedule)
+    for n in (64, 1):
+        drawn: dict[str, list[float]] = {}
+        for _ in range(arguments.rounds + 1):
+            for name, training in trainings.items():
+                G = training.G_ema
+                z, c = torch.randn(n, G.config.z_dim), torch.zeros(n, G.config.c_dim)
+                noises = [torch.randn(n, 1, side, side) for side in G.config.noise_resolutions]
+                with torch.inference_mode():
+                    drawn.setdefault(name, []).append(seconds(lambda G=G, z=z, c=c, noises=noises: G(z, c, noises)))  # type: ignore[misc]
+        for name in trainings:
+            rates[name][f"sampling, batch {n}"] = n / float(np.median(drawn[name][1:]))
+    ratios = {key: round(rates["best"][key] / rates["plain"][key], 2) for key in rates["plain"]}
+    told = {name: {key: round(rate, 1) for key, rate in values.items()} for name, values in rates.items()}
+    print(
+        json.dumps(
+            {
+                "res": pool.resolution,
+                "threads": arguments.threads,
+                "kimg": arguments.kimg,
+                "images_per_sec": told,
+                "best_over_plain": ratios,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

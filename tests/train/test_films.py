@@ -1,0 +1,105 @@
+"""Training films: their order, how rare findings are repeated, and what the networks are told of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import blob
+from thiscxr.config import Config
+from thiscxr.data.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
+from thiscxr.data.pool import Pool
+from thiscxr.data.pool_writer import PoolWriter
+from thiscxr.train.draws import Draws
+from thiscxr.train.films import Films, repeat_factors
+
+CONFIG = Config(res=32)
+
+
+def test_an_epoch_shows_every_film_once(pool: Pool) -> None:
+    films = Films(pool, CONFIG)
+    n = len(films.indices)
+
+    def read(places: torch.Tensor) -> torch.Tensor:
+        return films.batch(places, Draws(0, 0, len(places)))[0]
+
+    seen = read(torch.arange(n)).reshape(n, -1)[:, :40].numpy()
+    assert len(np.unique(seen, axis=0)) == n
+    across = torch.arange(n - 4, n + 4)
+    halves = torch.cat([read(across[:4]), read(across[4:])])
+    assert torch.equal(read(across), halves), "a batch across the end of an epoch is the two halves"
+
+
+def test_the_repeat_factor_is_that_of_the_rarest_finding() -> None:
+    positive = np.zeros((1000, 3), bool)
+    positive[:400, 0] = positive[:10, 1] = True
+    factors = repeat_factors(positive, 0.04)
+    np.testing.assert_allclose(factors[:10], np.sqrt(0.04 / 0.01))  # by hand: 2
+    np.testing.assert_allclose(factors[10:], 1.0)
+    np.testing.assert_allclose(repeat_factors(positive, 0.0), 1.0)
+
+
+def test_balancing_repeats_rare_findings_and_keeps_the_length_of_an_epoch(pool: Pool) -> None:
+    films = Films(pool, replace(CONFIG, balance=1.0))
+    n = len(films.indices)
+    effusion = films.conditions.findings[:, 5] == POSITIVE
+    wanted = repeat_factors(films.conditions.findings == POSITIVE, 1.0)
+    assert wanted.max() > 1.3
+    shown = np.concatenate([films._epoch_order(epoch) for epoch in range(40)])
+    assert len(shown) == 40 * n
+    assert effusion[shown].mean() == pytest.approx(wanted[effusion].sum() / wanted.sum(), abs=0.005)
+    assert np.bincount(shown, minlength=n).min() > 0, "no film is lost"
+
+
+def test_thinning_hides_and_never_invents(pool: Pool) -> None:
+    films = Films(pool, CONFIG)
+    rows = np.arange(100).repeat(20)
+    c, told = films.vectors(rows), films._told(rows, Draws(0, 0, len(rows)))
+    assert ((told == c) | (told == 0)).all()
+    factors, num_findings = films.vocabulary.factors, len(films.vocabulary.findings)
+    hidden = torch.stack([(told[:, part] == 0).all(dim=1) & (c[:, part] != 0).any(dim=1) for part in factors]).float()
+    by_factor = hidden.mean(dim=1)
+    assert by_factor[num_findings:].numpy() == pytest.approx(0.1 + 0.5 * 0.5, abs=0.04)
+    assert by_factor[:num_findings].numpy() == pytest.approx(0.1 + 0.5 * 0.75, abs=0.04)
+    only_view = (told[:, :num_findings] == 0).all(dim=1) & (told[:, factors[num_findings]] != 0).any(dim=1)
+    assert only_view.float().mean() > 0.1, "a view without findings is what people ask for: it must be taught"
+    for part in factors:  # known and unknown together: never half a factor
+        assert ((told[:, part] == c[:, part]).all(dim=1) | (told[:, part] == 0).all(dim=1)).all()
+
+
+@pytest.fixture(scope="module")
+def two_sources(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """Source a knows effusion, hernia, view and age; source b knows effusion in one film of three and the sex, and has no hernia."""
+    path = tmp_path_factory.mktemp("two") / "pool"
+    terms = Terms(title="Discs", terms="none", citation="none", url="none", acknowledgement="none")
+    with PoolWriter(path, 32, 8, {"a": terms, "b": terms}, b"key") as writer:
+        for i in range(200):
+            state = POSITIVE if i % 4 < 2 else NEGATIVE
+            a = FilmRecord(
+                str(i), str(i), str(i), str(i), "PA", "unknown", 50.0, {"Effusion": state, "Hernia": -state + 1 if i % 2 else state}
+            )
+            writer.add("a", a, blob(i, 32, i % 4 < 2), (32, 32, 8))
+            findings = {"Effusion": state} if i % 3 == 0 else {}
+            b = FilmRecord(str(i), str(i), str(i), str(i), "unknown", "F", None, findings)
+            writer.add("b", b, blob(i + 1000, 32, i % 4 < 2), (32, 32, 8))
+    return Pool.open(path)
+
+
+def test_what_is_left_unknown_does_not_tell_a_hidden_source(two_sources: Pool) -> None:
+    films = Films(two_sources, CONFIG)
+    factors = films.vocabulary.factors
+    assert films.vocabulary.sources == ("a", "b")
+    rows = np.tile(np.arange(len(films.indices)), 40)
+    told = films._told(rows, Draws(0, 0, len(rows)))
+    known = torch.stack([(told[:, part] != 0).any(dim=1) for part in factors], dim=1)
+    source = len(films.vocabulary.findings) + 1
+    of_a = torch.from_numpy(films.conditions.source[rows] == films.conditions.names["source"].index("a"))
+    hidden = ~known[:, source]
+    patterns = {tuple(row) for row in known[hidden].int().tolist()}
+    assert len(patterns) > 1, "a pattern that never varies hides nothing of interest"
+    for pattern in patterns:  # the best possible probe: the share of every pattern is the same in both
+        shares = [(known[hidden & side].int() == torch.tensor(pattern)).all(dim=1).float().mean() for side in (of_a, ~of_a)]
+        assert shares[0] == pytest.approx(float(shares[1]), abs=0.02), pattern
+    shown = [known[~hidden & side].float().mean(dim=0) for side in (of_a, ~of_a)]
+    assert (shown[0] - shown[1]).abs().max() > 0.5, "with the source told, each keeps what it knows: the check can fail"

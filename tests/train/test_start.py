@@ -1,0 +1,227 @@
+"""Starting from a network: what both know gives the same film, what is new adds nothing, and the run needs the file no more."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import blob
+from tests.train.test_loop import assert_same, small
+from thiscxr.config import AUTO, Config
+from thiscxr.data.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
+from thiscxr.data.pool import Pool
+from thiscxr.data.pool_writer import PoolWriter
+from thiscxr.model.conditions import Condition, Vocabulary
+from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.resample import upsample2
+from thiscxr.train import loop, runs
+from thiscxr.train.films import Films
+from thiscxr.train.growth import stage
+from thiscxr.train.start import check_widths, copy_known, drawn_side, resolve_init, start, with_inherited
+from thiscxr.train.training import Training
+
+KNOWN = Vocabulary(("Effusion", "Mass"), ("AP", "PA"), ("discs",))
+WIDER = Vocabulary(("Cardiomegaly", "Effusion"), ("PA", "lateral"), ("discs", "rings"))
+NOBODY = Vocabulary((), (), (), (), False)
+
+
+def generator(res: int, vocabulary: Vocabulary, seed: int, patch: int = 2) -> Generator:
+    torch.manual_seed(seed)
+    made = Generator(GeneratorConfig(res, vocabulary.dim, 16, 16, 2, channel_base=256, channel_max=16, patch=patch))
+    for name, value in made.named_parameters():
+        if value.dim() < 2 and "embed" not in name:
+            torch.nn.init.normal_(value, std=0.3)  # biases and noise strengths are zero when new, and would hide a mistake
+    if made.mapping.embed is not None:
+        torch.nn.init.normal_(made.mapping.embed.bias, std=0.3)
+    torch.nn.init.normal_(made.w_mean)
+    return made
+
+
+def draw(made: Generator, vocabulary: Vocabulary, condition: Condition, truncation: float = 0.7) -> torch.Tensor:
+    random = torch.Generator().manual_seed(5)
+    z = torch.randn(3, 16, generator=random)
+    noises = [torch.randn(3, 1, side, side, generator=random) for side in made.config.noise_resolutions]
+    with torch.no_grad():
+        return made(z, torch.from_numpy(vocabulary.encode([condition] * 3)), noises, truncation)
+
+
+SHARED = [
+    Condition(),
+    Condition(view="PA", sex="F", age_years=70.0, source="discs", findings={"Effusion": POSITIVE}),
+    Condition(age_years=20.0, findings={"Effusion": NEGATIVE}),
+]
+
+
+@pytest.mark.parametrize("condition", SHARED)
+def test_a_condition_that_both_know_gives_the_same_film_at_twice_the_side(condition: Condition) -> None:
+    old, new = generator(32, KNOWN, 0), generator(64, WIDER, 1)
+    copy_known(new, WIDER, old, KNOWN)
+    film = draw(old, KNOWN, condition)
+    assert film.std() > 0.1
+    torch.testing.assert_close(draw(new, WIDER, condition), upsample2(film), atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_new_maps_as_unknown_and_what_is_known_does_not() -> None:
+    old, new = generator(32, KNOWN, 0), generator(32, WIDER, 1)
+    copy_known(new, WIDER, old, KNOWN)
+    nothing = draw(new, WIDER, Condition())
+    for condition in (Condition(view="lateral"), Condition(source="rings"), Condition(findings={"Cardiomegaly": POSITIVE})):
+        torch.testing.assert_close(draw(new, WIDER, condition), nothing)
+    for condition in (Condition(view="PA"), Condition(source="discs"), Condition(sex="M"), Condition(findings={"Effusion": POSITIVE})):
+        assert (draw(new, WIDER, condition) - nothing).abs().max() > 1e-3, condition
+
+
+@pytest.mark.parametrize(("before", "after"), [(NOBODY, WIDER), (KNOWN, NOBODY), (NOBODY, NOBODY)])
+def test_conditions_come_and_go(before: Vocabulary, after: Vocabulary) -> None:
+    old, new = generator(32, before, 0), generator(32, after, 1)
+    copy_known(new, after, old, before)
+    torch.testing.assert_close(draw(new, after, Condition()), draw(old, before, Condition()), atol=1e-4, rtol=1e-4)
+    if after.dim:
+        new.mapping(torch.randn(8, 16), torch.randn(8, after.dim)).square().sum().backward()
+        assert (new.mapping.embed.weight.grad.abs().sum(dim=0) > 0).all(), "what starts at nothing must be able to learn"
+
+
+def test_a_smaller_side_and_other_patches_share_the_blocks() -> None:
+    old = generator(64, KNOWN, 0)
+    smaller, singles = generator(32, KNOWN, 1), generator(64, KNOWN, 1, patch=1)
+    fresh = singles.synthesis.to_grey[0].conv.weight.clone()
+    copy_known(smaller, KNOWN, old, KNOWN)
+    copy_known(singles, KNOWN, old, KNOWN)
+    for made in (smaller, singles):
+        for conv, before in zip(made.synthesis.convs, old.synthesis.convs, strict=False):
+            assert torch.equal(conv.conv.weight, before.conv.weight)
+    assert torch.equal(smaller.synthesis.to_grey[1].conv.weight, old.synthesis.to_grey[1].conv.weight)
+    assert torch.equal(singles.synthesis.to_grey[0].conv.weight, fresh), "pixels are drawn otherwise"
+
+
+def test_the_side_is_what_has_grown() -> None:
+    made = generator(64, KNOWN, 0)
+    assert drawn_side(made) == 64
+    made.synthesis.bake(2)  # blocks of 4 and 8 places of two pixels
+    assert drawn_side(made) == 16
+
+
+def test_of_one_source_with_other_terms_both_are_kept() -> None:
+    a, b, c = ({"terms": name} for name in "abc")
+    assert with_inherited({"nih": a, "folder": b}, {"nih": a, "folder": c}) == {"nih": a, "folder": b, "folder (before)": c}
+    assert with_inherited({"nih": a}, {"chexpert": b}) == {"nih": a, "chexpert": b}
+    assert with_inherited({"nih": {**a, "films": 10}}, {"nih": {**a, "films": 20}}) == {"nih": {**a, "films": 10}}
+
+
+@pytest.fixture(scope="module")
+def rings(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """80 films of 64 px of another collection, in which Cardiomegaly is known, and sex is not."""
+    path = tmp_path_factory.mktemp("rings") / "pool"
+    terms = Terms(title="Rings", terms="ask first", citation="none", url="none", acknowledgement="none")
+    with PoolWriter(path, 64, 8, {"rings": terms}, b"key") as writer:
+        for i in range(80):
+            large = i % 2 == 0
+            findings = {"Cardiomegaly": POSITIVE if large else NEGATIVE, "Effusion": NEGATIVE if i % 4 < 2 else POSITIVE}
+            writer.add(
+                "rings", FilmRecord(str(i), str(i), str(i), str(i), "PA", "unknown", 50.0, findings), blob(i, 64, large), (64, 64, 8)
+            )
+    return Pool.open(path)
+
+
+@pytest.fixture
+def base(pool: Pool, tmp_path: Path) -> Path:
+    """The folder of a run of 32 px."""
+    return loop.train(small(pool, tmp_path / "base", kimg=0.12), pool, "discs")
+
+
+def begun(rings: Pool, base: Path, out: Path, **changes: object) -> Config:
+    config = small(rings, out, res=64, init=str(base), pool_fingerprint=rings.fingerprint, grow_kimg=0.03, fade_kimg=0.02, kimg=0.08)
+    return replace(config, **{"rest_kimg": 0.016, **changes})
+
+
+def test_a_training_grows_on_carries_the_terms_and_resumes_without_the_file(rings: Pool, base: Path, tmp_path: Path) -> None:
+    config = begun(rings, base, tmp_path / "whole")
+    resolved = resolve_init(config)
+    assert resolved.grow_from == 32
+    assert len(resolved.init_sha256) == 64
+    assert resolved.fingerprint not in (config.fingerprint, replace(resolved, init_sha256="0").fingerprint)
+    whole = loop.train(resolved, rings, "rings")
+    loop.train(resolve_init(begun(rings, base, tmp_path / "parts", kimg=0.04)), rings, "rings")
+    shutil.rmtree(base)
+    again = resolve_init(begun(rings, base, tmp_path / "parts"))
+    assert again.fingerprint == resolved.fingerprint
+    unmade = resolve_init(begun(rings, base, tmp_path / "parts", pool_fingerprint=AUTO))
+    assert (unmade.init_sha256, unmade.pool_fingerprint) == (resolved.init_sha256, AUTO), "before a phantom pool is made"
+    parts = loop.train(again, rings, "rings")
+    assert [run.name for run in parts.parent.iterdir()] == ["00000-rings-64"], "resumed, not begun again"
+    assert_same(whole, parts)
+    _, info = runs.load_network(parts / "network-latest.safetensors")
+    assert {name: terms["terms"] for name, terms in info.sources.items()} == {"rings": "ask first", "discs": "none"}
+    for run, new in ((tmp_path / "parts", True), (tmp_path / "elsewhere", False)):
+        with pytest.raises(ValueError, match="no file, run folder or bundled generator"):
+            resolve_init(begun(rings, base, run), new)
+
+
+def test_the_first_film_is_that_of_the_network(rings: Pool, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = resolve_init(begun(rings, base, tmp_path))
+    training = Training(config, Films(rings, config))
+    fresh = training.D.conv.weight.clone()
+    caplog.set_level("INFO")
+    start(training)
+    assert "starts from" in caplog.text
+    assert "4 of 6 conditions are known to it; with it go the terms of discs" in caplog.text  # Effusion, PA, and the two of the age
+    assert torch.equal(training.D.conv.weight, fresh)
+    old, info = runs.load_network(base / "network-latest.safetensors")
+    condition = Condition(view="PA", age_years=40.0, findings={"Effusion": POSITIVE})
+    film = draw(training.averaged(), training.films.vocabulary, condition)
+    torch.testing.assert_close(film, upsample2(draw(old, info.vocabulary, condition)), atol=1e-4, rtol=1e-4)
+    assert torch.equal(training.G.synthesis.constant, training.G_ema.synthesis.constant)
+
+
+def test_the_generator_rests_until_the_new_discriminator_has_learnt(rings: Pool, base: Path, tmp_path: Path) -> None:
+    config = resolve_init(begun(rings, base, tmp_path))
+    training = Training(config, Films(rings, config))
+    start(training)
+    G, D = training.G.synthesis.constant.clone(), training.D.conv.weight.clone()
+    for _ in range(2):  # 16 films
+        training.step()
+    assert torch.equal(training.G.synthesis.constant, G)
+    assert not torch.equal(training.D.conv.weight, D)
+    training.step()
+    assert not torch.equal(training.G.synthesis.constant, G)
+    assert [stage(config, films).side for films in (0, 45, 47)] == [32, 32, 64], "30 films at 32 px after a rest of 16"
+    assert stage(replace(config, init_sha256=""), 31).side == 64, "who starts from nothing does not rest"
+
+
+def test_mistakes_are_told_in_one_line(rings: Pool, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as error:
+        resolve_init(begun(rings, base, tmp_path, z_dim=32, channel_max=8))
+    assert str(error.value) == (
+        f"--init {base}: the network has z_dim 16 where this training has 32, channel_max 16 where this training has 8; "
+        "add --set z_dim=16 --set channel_max=16"
+    )
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    kinds = {
+        str(base / "state-latest.pt"): "is not a safetensors file",
+        str(tmp_path / "x.safetensors"): "is not a safetensors file",
+        str(runs.find_weights("thiscxr64", "reader")): "is not a thiscxr generator",
+        str(tmp_path): "is a folder without network-latest.safetensors",
+        "nih-46": "did you mean 'nih-64'",
+    }
+    for init, message in kinds.items():
+        with pytest.raises(ValueError, match=message):
+            resolve_init(begun(rings, base, tmp_path, init=init))
+    assert resolve_init(begun(rings, base, tmp_path, init="")).init_sha256 == ""
+    assert resolve_init(begun(rings, base, tmp_path, grow_from=0)).grow_from == 0, "who wants no growth gets none"
+
+
+def test_a_network_that_changes_meanwhile_is_noticed(rings: Pool, base: Path, tmp_path: Path) -> None:
+    config = resolve_init(begun(rings, base, tmp_path))
+    old, info = runs.load_network(base / "network-latest.safetensors")
+    runs.save_network(base / "network-latest.safetensors", old, replace(info, images_seen=1))
+    with pytest.raises(ValueError, match="has changed since this call began"):
+        start(Training(config, Films(rings, config)))
+
+
+def test_channels_may_differ_where_nothing_is_shared() -> None:
+    init = GeneratorConfig(32, 0, channel_base=256, channel_max=16, patch=2)  # 16 channels in each block
+    check_widths(Config(res=64, channel_base=320, channel_max=16), init)  # 10 at 32 places, which it does not have
+    with pytest.raises(ValueError, match=r"add --set channel_base=256$"):
+        check_widths(Config(res=64, channel_base=240, channel_max=16), init)  # 15 at 16 places

@@ -1,0 +1,96 @@
+"""What TensorBoard shows besides numbers: films by what is asked of them, and what the discriminator looks for first.
+
+Nothing here touches the training, and every picture is of fixed seeds.
+"""
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from thiscxr.data.labels import FINDINGS, POSITIVE
+from thiscxr.data.pixels import Pixels, images_to_pixels, make_grid
+from thiscxr.model.conditions import Condition, Vocabulary
+from thiscxr.model.discriminator import Discriminator
+from thiscxr.model.generator import Generator
+from thiscxr.model.resample import filter2d
+from thiscxr.sample.sampling import Network, sample_films
+from thiscxr.train.growth import stage
+from thiscxr.train.runs import NetworkInfo
+from thiscxr.train.training import Training
+
+SEEDS = range(8)  # columns of the films by condition
+AGES = (25.0, 75.0)  # years
+MIN_SHARE = 0.02  # of the films: a rarer finding gets no row
+SHOWN_PX = 128  # side of a film in the picture at most
+FILTER_PX = 48  # side of a filter in the picture
+
+
+def show(board: SummaryWriter, training: Training, generator: Generator, info: NetworkInfo) -> None:
+    """Write the pictures of this moment: `asked`, whose rows are named in the text of that name, and the filters of D."""
+    rows = asked_rows(info.vocabulary, training.films.conditions.findings)
+    board.add_image("asked", asked_grid(generator, info, rows), info.images_seen, dataformats="HW")
+    board.add_text("asked", "From above: " + ", ".join(name for name, _ in rows), info.images_seen)
+    side = stage(training.config, training.images_seen).side // training.config.patch
+    for name, kernels in zip(("first layer", "first block"), first_filters(training.D, side), strict=False):
+        board.add_image(f"D/{name}", filter_grid(kernels), info.images_seen, dataformats="HW")
+    for side, strength in noise_strengths(generator).items():
+        board.add_scalar(f"noise/{side}", strength, info.images_seen)
+
+
+def asked_rows(known: Vocabulary, findings: NDArray[np.int8]) -> list[tuple[str, Condition]]:
+    """Return what the rows ask for, by name: nothing, then one thing each, as far as the network knows it and enough films have it.
+
+    findings: states of the training films, int8 [n, 21].
+    """
+    share = dict(zip(FINDINGS, (findings == POSITIVE).mean(axis=0), strict=True))
+    return [
+        ("nothing", Condition()),
+        *((view, Condition(view=view)) for view in known.views),
+        *((sex, Condition(sex=sex)) for sex in known.sexes),
+        *((f"{age:g} years", Condition(age_years=age)) for age in AGES if known.ages),
+        *((name, Condition(findings={name: POSITIVE})) for name in known.findings if share[name] >= MIN_SHARE),
+    ]
+
+
+def asked_grid(generator: Generator, info: NetworkInfo, rows: list[tuple[str, Condition]]) -> Pixels:
+    """Return the films of SEEDS as one picture, a row for each of `rows`; "nothing" leaves all factors unknown."""
+    network = Network(generator, info, "")
+    asked = [condition for _, condition in rows for _ in SEEDS]
+    films = np.concatenate(list(sample_films(network, [*SEEDS] * len(rows), asked, batch=len(SEEDS))))
+    step = max(1, films.shape[1] // SHOWN_PX)
+    films = films.reshape(len(films), films.shape[1] // step, step, -1, step).mean(axis=(2, 4)).round().astype(np.uint8)
+    return make_grid(films, columns=len(SEEDS))
+
+
+def first_filters(discriminator: Discriminator, side: int) -> list[Tensor]:
+    """Return what the block of that side answers to in a film, float32 [filters, h, h] pixels: its first layer, then the whole of it.
+
+    The activations in between are left out, and the skip: for the second, all three layers count as the linear maps that they contain.
+    """
+    layer = discriminator.from_grey[str(side)].get_parameter("weight").detach()  # [C, patch², k, k]
+    kernels = [layer]
+    if side > 4:
+        block = discriminator.blocks[str(side)]
+        inner, outer = (block.get_parameter(f"{name}.weight").detach() for name in ("conv0", "conv1"))  # [C', C, 3, 3]
+        # The map of two layers is the full convolution of their kernels, here over places: [C', patch², k + 2, k + 2].
+        kernels.append(F.conv_transpose2d(outer, filter2d(F.conv_transpose2d(inner, layer), padding=3)))
+    return [F.pixel_shuffle(kernel, discriminator.config.patch)[:, 0].cpu() for kernel in kernels]
+
+
+def filter_grid(kernels: Tensor) -> Pixels:
+    """Return filters [n, h, h] as one picture, the strongest first, each scaled by its own largest weight; 0 is grey."""
+    kernels = kernels[kernels.square().sum(dim=(1, 2)).argsort(descending=True)]
+    kernels = kernels / kernels.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    zoom = max(1, FILTER_PX // kernels.shape[1])
+    tiles = F.pad(kernels.repeat_interleave(zoom, dim=1).repeat_interleave(zoom, dim=2), (1, 1, 1, 1), value=-1.0)
+    return make_grid(images_to_pixels(tiles.numpy()), columns=8)
+
+
+def noise_strengths(generator: Generator) -> dict[int, float]:
+    """Return how much noise each block adds, by its side: the mean of |strength| over its convolutions."""
+    strengths: dict[int, list[float]] = {}
+    for side, conv in zip(generator.config.noise_resolutions, generator.synthesis.convs, strict=True):
+        strengths.setdefault(side, []).append(conv.get_parameter("noise_strength").abs().item())
+    return {side: float(np.mean(values)) for side, values in strengths.items()}
