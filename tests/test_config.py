@@ -44,6 +44,7 @@ def test_order_is_default_file_set_flag(tmp_path: Path) -> None:
         ("minutes=-1", "minutes is -1.0, but must be 0 or more"),
         ("minutes=nan", "minutes is nan, but must be 0 or more"),
         ("condition_dropout=2", "condition_dropout is 2.0, but must be between 0 and 0.9"),
+        ("seed=9223372036854775808", "seed is 9223372036854775808, but must be below 2^63"),
         ("device=tpu", "device is 'tpu', but must be auto, cpu, cuda or mps"),
     ],
 )

@@ -81,6 +81,8 @@ class Config:
         for name in (*at_least_0, "rest_kimg"):
             if not getattr(self, name) >= 0:  # also refuses NaN
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed is {self.seed}, but must be below 2^63 ({2**63})")
         for name, most in (("condition_dropout", 0.9), ("balance", 1), ("augment_target", 1)):
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be between 0 and {most}")

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig, minibatch_std
 from thiscxr.model.generator import Generator, GeneratorConfig, ModulatedConv
-from thiscxr.model.resample import downsample2, upsample2
+from thiscxr.model.resample import downsample2, filter2d, upsample2
 
 
 def inputs(config: GeneratorConfig, n: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
@@ -56,6 +56,7 @@ def test_a_growing_discriminator_blends_from_half_the_side(patch: int) -> None:
 
 def factored(conv: ModulatedConv, x: torch.Tensor, w: torch.Tensor, demodulate: bool = True) -> torch.Tensor:
     y, demodulation = conv(x, w)
+    y = filter2d(y, padding=1, gain=4.0) if conv.up else y
     return y * demodulation[:, :, None, None] if demodulate else y
 
 

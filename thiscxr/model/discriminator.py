@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thiscxr.model.layers import EqualizedConv, EqualizedLinear, num_channels
-from thiscxr.model.resample import downsample2, filter2d
+from thiscxr.model.layers import ACTIVATION_GAIN, EqualizedConv, EqualizedLinear, num_channels
+from thiscxr.model.resample import downsample2, leaky_filter
 
 GROUP = 4  # films a minibatch statistic is taken over
 
@@ -48,12 +48,12 @@ class ResidualDown(nn.Module):
 
     def __init__(self, fan_in: int, fan_out: int) -> None:
         super().__init__()
-        self.conv0 = EqualizedConv(fan_in, fan_in, 3, active=True)
+        self.conv0 = EqualizedConv(fan_in, fan_in, 3, gain=ACTIVATION_GAIN)  # `leaky_filter` activates
         self.conv1 = EqualizedConv(fan_in, fan_out, 3, stride=2, padding=0, active=True)
         self.skip = EqualizedConv(fan_in, fan_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv1(filter2d(self.conv0(x), padding=2))  # H + 1, then H/2: the filter comes before the stride
+        y = self.conv1(leaky_filter(self.conv0(x), padding=2))  # H + 1, then H/2: the filter comes before the stride
         return (y + self.skip(downsample2(x))) / math.sqrt(2)
 
 

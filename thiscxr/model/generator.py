@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thiscxr.model.layers import ACTIVATION_GAIN, EqualizedLinear, leaky, num_channels
-from thiscxr.model.resample import filter2d, upsample2
+from thiscxr.model.resample import filter_leaky, upsample2
 
 
 @dataclass(frozen=True)
@@ -88,16 +88,17 @@ class ModulatedConv(nn.Module):
         self.up = up
 
     def forward(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
-        """x [N, fan_in, H, W], w [N, w_dim] -> [N, fan_out, H, W], or twice the side with `up`, and the demodulation [N, fan_out].
+        """x [N, fan_in, H, W], w [N, w_dim] -> y [N, fan_out, H, W] and the demodulation [N, fan_out].
 
-        The output is to be multiplied by the demodulation (Eq. 3) or, without, left as it is.
+        y is to be multiplied by the demodulation (Eq. 3) or, without, left as it is. With `up`, y is [N, fan_out, 2H + 1, 2W + 1] and still
+        to be filtered: `filter_leaky` does both.
         """
         style = self.style(w)  # [N, fan_in]
         weight = self.weight * self.gain
         x = x * style[:, :, None, None]
         if self.up:
-            # Zero insertion, convolution and FIR commute: the strided transposed convolution skips the zeros. 2H + 1, then 2H.
-            x = filter2d(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
+            # Zero insertion, convolution and FIR commute: the strided transposed convolution skips the zeros.
+            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
         else:
             x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
         energy = style.square() @ weight.square().sum(dim=(2, 3)).T  # sum of the squared modulated weights
@@ -116,9 +117,11 @@ class StyledConv(nn.Module):
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         x, demodulation = self.conv(x, w)
         # The gain of the activation goes into what is small, so that the film is passed over three times and not five.
-        bias, scale = self.bias * ACTIVATION_GAIN, demodulation * ACTIVATION_GAIN
-        x = torch.addcmul(bias[:, None, None], x, scale[:, :, None, None]) + noise * (self.noise_strength * ACTIVATION_GAIN)
-        return leaky(x)
+        scale, bias = demodulation * ACTIVATION_GAIN, self.bias * ACTIVATION_GAIN
+        noise = noise * (self.noise_strength * ACTIVATION_GAIN)
+        if self.conv.up:
+            return filter_leaky(x, scale, bias, noise, padding=1, gain=4.0)
+        return leaky(torch.addcmul(bias[:, None, None], x, scale[:, :, None, None]) + noise)
 
 
 class ToGrey(nn.Module):

@@ -40,17 +40,25 @@ class EqualizedLinear(nn.Module):
 class EqualizedConv(nn.Module):
     """A convolution [N, fan_in, H, W] -> [N, fan_out, H', W'] with the equalised learning rate; padding keeps H unless `stride` is 2.
 
-    `active` adds the leaky ReLU and its gain.
+    `active` adds the leaky ReLU and its gain; `gain` is for what comes without it.
     """
 
     def __init__(
-        self, fan_in: int, fan_out: int, kernel: int, bias: bool = True, stride: int = 1, padding: int | None = None, active: bool = False
+        self,
+        fan_in: int,
+        fan_out: int,
+        kernel: int,
+        bias: bool = True,
+        stride: int = 1,
+        padding: int | None = None,
+        active: bool = False,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(fan_out, fan_in, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(fan_out)) if bias else None
         self.active = active
-        self.bias_gain = ACTIVATION_GAIN if active else 1
+        self.bias_gain = ACTIVATION_GAIN if active else gain
         self.weight_gain = self.bias_gain / math.sqrt(fan_in * kernel * kernel)
         self.stride = stride
         self.padding = kernel // 2 if padding is None else padding

@@ -6,6 +6,7 @@ They come from the CPU on any device, and each process takes those of its own fi
 import torch
 from torch import Tensor
 
+_SPREAD = 0x9E3779B97F4A7C15  # odd, so that each seed begins elsewhere among the 2^64 generators, and no two runs come near each other
 _STREAMS = 16  # for each film: one generator of the step and one for each field of noise
 
 
@@ -15,7 +16,7 @@ class Draws:
     def __init__(self, seed: int, images_seen: int, batch: int, rows: Tensor | None = None) -> None:
         self.batch = batch
         self.rows = torch.arange(batch) if rows is None else rows
-        self._first = (seed << 42) + images_seen * _STREAMS
+        self._first = (seed * _SPREAD + images_seen * _STREAMS) % 2**64
         self._rng = torch.Generator().manual_seed(self._first)
         self._stream = 0
 
@@ -36,5 +37,5 @@ class Draws:
         self._stream += 1
         values = torch.empty(len(self.rows), *shape)
         for value, row in zip(values, self.rows.tolist(), strict=True):
-            torch.randn(shape, generator=torch.Generator().manual_seed(self._first + row * _STREAMS + self._stream), out=value)
+            torch.randn(shape, generator=torch.Generator().manual_seed((self._first + row * _STREAMS + self._stream) % 2**64), out=value)
         return values

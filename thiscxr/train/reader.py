@@ -48,18 +48,20 @@ def train_reader(pool: Pool, epochs: int, seed: int, device: str = "cpu", batch:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps)
     rng = torch.Generator().manual_seed(seed)
     reader.train()
+    seen = 0
     with tqdm(total=steps * batch, unit="film", file=sys.stderr, desc="reader") as bar:
         for _ in range(epochs):
             order = torch.randperm(len(indices), generator=rng)
             for rows in order.split(batch)[: len(indices) // batch]:
-                answers = reader(augment(images[rows], 0.7, Draws(seed, bar.n, batch), RANGES).to(device))
+                answers = reader(augment(images[rows], 0.7, Draws(seed, seen, batch), RANGES).to(device))
                 loss = reader_loss(answers, {name: values[rows].to(device) for name, values in targets.items()})
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 if not torch.isfinite(loss):
-                    raise FloatingPointError(f"the reader's loss is not finite after {bar.n} films; nothing was saved")
+                    raise FloatingPointError(f"the reader's loss is not finite after {seen} films; nothing was saved")
                 optimizer.step()
                 schedule.step()
+                seen += batch
                 bar.update(batch)
     return reader.eval().requires_grad_(False)
 

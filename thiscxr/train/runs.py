@@ -27,7 +27,7 @@ from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
 
 NETWORK_FORMAT = 1
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 WEIGHTS = Path(thiscxr.__file__).parent / "weights"
 log = logging.getLogger("thiscxr")
 

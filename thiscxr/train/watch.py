@@ -84,8 +84,8 @@ class Watch:
         return {**training.state(), "watch": {"gap": self.gap, "best": self.best, "good": good}}
 
     def restore(self, training: Training, state: dict[str, Any]) -> None:
-        """Take over what `state` or `again` returned, the part of the training too."""
-        training.restore({"noise_stream": 0, "inherited": {}, **state})  # a state may be from before there was a watch
+        """Take over what `state` or `again` returned, the part of the training too; or the state of a training that begins."""
+        training.restore(state)
         numbers = state.get("watch", {"gap": 0.0, "best": 0.0})
         self.gap, self.best = numbers["gap"], numbers["best"]
         self.good = numbers.get("good") or {}
