@@ -96,11 +96,8 @@ class ModulatedConv(nn.Module):
         style = self.style(w)  # [N, fan_in]
         weight = self.weight * self.gain
         x = x * style[:, :, None, None]
-        if self.up:
-            # Zero insertion, convolution and FIR commute: the strided transposed convolution skips the zeros.
-            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-        else:
-            x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        # Zero insertion, convolution and FIR commute: the strided transposed convolution skips the zeros.
+        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) if self.up else F.conv2d(x, weight, padding=weight.shape[-1] // 2)
         energy = style.square() @ weight.square().sum(dim=(2, 3)).T  # sum of the squared modulated weights
         return x, (energy + 1e-8).rsqrt()
 
