@@ -76,10 +76,11 @@ class Discriminator(nn.Module):
         # No bias: an all-unknown condition (zeros) adds nothing, so it neither helps nor penalises.
         self.embed = EqualizedLinear(config.c_dim, last, bias=None) if config.c_dim else None
 
-    def forward(self, images: Tensor, c: Tensor, blend: float = 1.0) -> Tensor:
+    def forward(self, images: Tensor, c: Tensor, blend: float = 1.0, batches: int = 1) -> Tensor:
         """Judge films of the full side or, while growing, of a smaller one; below 1, `blend` is the share of the largest block.
 
-        The rest comes from the films at half the side (Karras et al. 2018, arXiv:1710.10196, figure 2).
+        The rest comes from the films at half the side (Karras et al. 2018, arXiv:1710.10196, figure 2). The films may be `batches` batches,
+        one after another: each has its own minibatch statistics, as if it had come alone.
         """
         side = images.shape[-1] // self.config.patch
         x = self._read(images)
@@ -89,7 +90,7 @@ class Discriminator(nn.Module):
             if blend < 1:
                 x = torch.lerp(self._read(downsample2(images)), x, blend)
                 blend = 1.0
-        x = self.conv(minibatch_std(x, GROUP))
+        x = self.conv(torch.cat([minibatch_std(batch, GROUP) for batch in x.chunk(batches)]))
         x = self.dense(x.flatten(1))
         logits = self.out(x)[:, 0]
         if self.embed is not None:

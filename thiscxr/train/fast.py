@@ -35,6 +35,12 @@ class Fast:
         """Return the discriminator's logits, float32; `exact`: in float32 and uncompiled, as R1 is derived twice."""
         return self.D(images, c, blend) if exact else self._pass(self.D, blend == 1, images, c, blend)
 
+    def judge_both(self, reals: Tensor, c_real: Tensor, fakes: Tensor, c_fake: Tensor, blend: float) -> tuple[Tensor, Tensor]:
+        """Return the logits of two batches in one pass, which is faster than two: what depends on the weights alone is done once."""
+        images, c = torch.cat([reals, fakes]), torch.cat([c_real, c_fake])
+        real_logits, fake_logits = self._pass(self.D, blend == 1, images, c, blend, 2).chunk(2)
+        return real_logits, fake_logits
+
     def _pass(self, network: Callable, steady: bool, *inputs: Any) -> Tensor:
         if not self.on:
             return network(*inputs)
@@ -49,7 +55,9 @@ class Fast:
         try:
             for films in (self.draw(ws, noises, grown).detach(), self.draw(ws, noises, grown)):
                 self.D.requires_grad_(not films.requires_grad)
-                self.judge(films, ws.new_zeros(len(ws), self.D.config.c_dim), 1.0).sum().backward()
+                c = ws.new_zeros(len(ws), self.D.config.c_dim)
+                logits = self.judge(films, c, 1.0) if films.requires_grad else torch.cat(self.judge_both(films, c, films, c, 1.0))
+                logits.sum().backward()
         except RuntimeError as error:  # no C compiler, no Triton, an operation that it does not know, …
             self._compiled = {}
             log.info("the networks run uncompiled: %s", str(error).strip().splitlines()[0])

@@ -41,8 +41,8 @@ class Training:
         self.G: Generator = Generator(generator).to(**layout)
         self.D: Discriminator = Discriminator(discriminator).to(**layout)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
-        self.opt_G = torch.optim.Adam(self.G.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8)
-        self.opt_D = torch.optim.Adam(self.D.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8)
+        self.opt_G = torch.optim.Adam(self.G.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8, fused=config.device != "mps")
+        self.opt_D = torch.optim.Adam(self.D.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8, fused=config.device != "mps")
         self.fast = Fast(self.G, self.D, bool(config.fast))
         self.inherited: dict[str, Any] = {}  # sources of the network that it began with, and their terms
         self.images_seen = 0
@@ -85,9 +85,11 @@ class Training:
         reals = augment(images, self.strength, draws)
         shown = augment(fakes.detach(), self.strength, draws)
         with_r1 = number % config.r1_interval == 0
-        reals.requires_grad_(with_r1)
-        real_logits = self.fast.judge(reals, c_real, now.blend, exact=with_r1)
-        fake_logits = self.fast.judge(shown, c_fake, now.blend)
+        if with_r1:
+            real_logits = self.fast.judge(reals.requires_grad_(), c_real, now.blend, exact=True)
+            fake_logits = self.fast.judge(shown, c_fake, now.blend)
+        else:
+            real_logits, fake_logits = self.fast.judge_both(reals, c_real, shown, c_fake, now.blend)
         terms = {"logistic loss": discriminator_loss(real_logits, fake_logits)}
         losses = {"loss/D": terms["logistic loss"].detach(), "D/real": real_logits.detach().mean(), "D/fake": fake_logits.detach().mean()}
         if with_r1:
