@@ -84,11 +84,11 @@ def ceilings(reader: Reader, pool: Pool) -> dict[str, dict]:
 
 def alone(network: Network, reader: Reader, judged: list[str], ceiling: dict[str, dict], n: int) -> None:
     """The same seeds, asked for one value of a factor and for the other."""
-    views = network.info.vocabulary.views
+    views = [name for name in network.info.vocabulary.views if f"view {name}" in judged]
     asks: dict[str, list[dict]] = {f"view {view}": [{"view": other} for other in (*set(views) - {view}, view)] for view in views}
     asks |= {"sex": [{"view": "PA", "sex": sex} for sex in ("M", "F")], "age": [{"view": "PA", "age_years": age} for age in AGES]}
     asks |= {name: [{"view": "PA", asked: (name,)} for asked in ("no_findings", "findings")] for name in judged if name not in asks}
-    for name, pair in asks.items():
+    for name, pair in ((name, pair) for name, pair in asks.items() if name in judged):
         read = np.concatenate([look(reader, network.sample(range(n), **asked))[name] for asked in pair])
         last = np.arange(len(read)) >= len(read) - n
         if name == "age":
@@ -132,7 +132,9 @@ def main() -> None:
     reader, _ = load_reader(find_weights(DEFAULT, "reader"))
     ceiling = ceilings(reader, pool)
     left_out = [name for name in reader.config.findings if not ceiling[name]["ceiling95"][0] > arguments.least]
-    judged = [name for name in ceiling if name not in left_out]
+    learnt = network.info.vocabulary
+    askable = {*learnt.findings, *(f"view {name}" for name in learnt.views), *(["sex"] * bool(learnt.sexes)), *(["age"] * learnt.ages)}
+    judged = [name for name in ceiling if name not in left_out and name in askable]
     print(json.dumps({"not judged, the reader is not good enough": {name: ceiling[name]["ceiling95"] for name in left_out}}), flush=True)
     alone(network, reader, judged, ceiling, arguments.n)
     together(network, reader, judged, ceiling, arguments.n)

@@ -52,6 +52,8 @@ def train(pool: Pool, variant: str, seed: int, out: Path, minutes: float, save_k
 def clock(run: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return films seen and minutes of stepping, float64 [ticks + 1] both, from the run's stats.jsonl."""
     ticks = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    if any("watch/back_to" in tick for tick in ticks):
+        raise SystemExit(f"{run} collapsed and went back: its films do not say how long it took")
     seen = np.array([0, *(tick["images_seen"] for tick in ticks)], dtype=np.float64)
     return seen, np.concatenate([[0.0], np.cumsum(np.diff(seen) / [tick["img_per_sec"] for tick in ticks]) / 60])
 

@@ -3,14 +3,14 @@
     python benchmarks/train_rate.py nih-64 --threads 2
 
 Prints one JSON line: images a second at every side of the growth (one step of R1 in `r1_interval` counted), over the first `--kimg`
-thousand films of the schedule, and of the generator in batches of 64 and 1 (median of rounds). About three minutes at 64 px.
+thousand films of the schedule, and of the generator in batches of 64 and 1 (median of rounds); and the share of a training's time that the
+watch for a collapse takes at each side. Half a minute at 64 px.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from thiscxr.data.pool import Pool
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
 from thiscxr.train.training import Training
+from thiscxr.train.watch import Watch
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -56,17 +57,21 @@ def main() -> None:
     trainings = {}
     for name in ("plain", "best"):
         config = load_config(Path("plain") if name == "plain" else None, res=pool.resolution, device="cpu", threads=arguments.threads)
-        config = replace(config, watch_kimg=0.0).resolve("cpu", arguments.threads)
+        config = config.resolve("cpu", arguments.threads)
         trainings[name] = Training(config, Films(pool, config))
         trainings[name].strength = 0.3
+    watches = {name: Watch(training.config, training.films) for name, training in trainings.items()}
     times: dict[tuple[str, int, bool], list[float]] = {}
+    looks: dict[tuple[str, int], list[float]] = {}
     for _ in range(arguments.rounds + 1):  # the first warms up
         for name, training in trainings.items():
             for side in sides(training.config):
                 for lazy in (False, True):
                     at(training, side, lazy)
                     times.setdefault((name, side, lazy), []).append(seconds(training.step))
+                looks.setdefault((name, side), []).append(seconds(lambda t=training, n=name: watches[n].look(t, scheduled=True)))  # type: ignore[misc]
     rates: dict[str, dict[str, float]] = {}
+    watching: dict[str, dict[str, float]] = {}
     for name, training in trainings.items():
         config, batch = training.config, int(training.config.batch)
         step = {}
@@ -75,6 +80,8 @@ def main() -> None:
             step[side] = usual + (lazy - usual) / config.r1_interval
         schedule = [stage(config, i).side for i in range(0, int(arguments.kimg * 1000), batch)]
         rates[name] = {f"{side} px": batch / step[side] for side in step}
+        between = {side: config.watch_kimg * 1000 * step[side] / batch for side in step}
+        watching[name] = {f"{side} px": round(float(np.median(looks[name, side][1:])) / between[side], 4) for side in step}
         rates[name]["schedule"] = len(schedule) * batch / sum(step[side] for side in schedule)
     for n in (64, 1):
         drawn: dict[str, list[float]] = {}
@@ -97,6 +104,7 @@ def main() -> None:
                 "kimg": arguments.kimg,
                 "images_per_sec": told,
                 "best_over_plain": ratios,
+                "watch_share": watching,
             }
         )
     )

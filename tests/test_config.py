@@ -45,6 +45,9 @@ def test_order_is_default_file_set_flag(tmp_path: Path) -> None:
         ("minutes=nan", "minutes is nan, but must be 0 or more"),
         ("condition_dropout=2", "condition_dropout is 2.0, but must be between 0 and 0.9"),
         ("seed=9223372036854775808", "seed is 9223372036854775808, but must be below 2^63"),
+        ("minutes=inf", "minutes is inf, but must be a finite number"),
+        ("batch=inf", "batch is inf, but must be int"),
+        ("r1_gamma=-1", "r1_gamma is -1.0, but must be 0 or more"),
         ("device=tpu", "device is 'tpu', but must be auto, cpu, cuda or mps"),
     ],
 )
@@ -53,6 +56,15 @@ def test_mistakes_are_named(setting: str, message: str) -> None:
         load_config(None, (setting,))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_side_is_that_of_the_data_where_nobody_says_it(tmp_path: Path) -> None:
+    sides = {"pool": 256}
+    assert load_config(None, ("grow_from=128",), side_of=sides.__getitem__, data="pool").res == 256
+    assert load_config(None, ("res=128",), side_of=sides.__getitem__, data="pool").res == 128
+    (tmp_path / "x.toml").write_text('data = "pool"\n')
+    assert load_config(tmp_path / "x.toml", side_of=sides.__getitem__).res == 256
+    assert load_config(None, side_of=sides.__getitem__).res == Config().res
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
@@ -72,7 +84,7 @@ def test_the_saved_config_is_the_config_with_nothing_left_open() -> None:
 
 def test_the_fingerprint_forgets_only_what_may_change_between_calls() -> None:
     config = Config().resolve("cpu", 2)
-    for change in ({"kimg": 5.0}, {"minutes": 5.0}, {"save_kimg": 5.0}, {"out": "x"}, {"data": "moved"}):
+    for change in ({"kimg": 5.0}, {"minutes": 5.0}, {"save_kimg": 5.0}, {"out": "x"}, {"data": "moved"}, {"threads": 1}):
         assert replace(config, **change).fingerprint == config.fingerprint
-    for change in ({"lr": 0.1}, {"seed": 1}, {"threads": 1}, {"device": "cuda"}, {"pool_fingerprint": "other"}, {"batch": 8}):
+    for change in ({"lr": 0.1}, {"seed": 1}, {"device": "cuda"}, {"pool_fingerprint": "other"}, {"batch": 8}):
         assert replace(config, **change).fingerprint != config.fingerprint

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,14 +32,17 @@ def main(*command: str) -> None:
     try:
         group.main(args=[*command, *sys.argv[1:]], prog_name="thiscxr", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        if speaks():
+            error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
-        if debug:
+        if not speaks():
+            pass
+        elif debug:
             traceback.print_exc()
         elif isinstance(error, ValueError | OSError | FloatingPointError):
             advice = "; free some space and run the same command again" if getattr(error, "errno", None) == errno.ENOSPC else ""
@@ -46,6 +50,15 @@ def main(*command: str) -> None:
         else:
             print(f"error: {type(error).__name__}: {error} (a fault of thiscxr: please report it, with --debug)", file=sys.stderr)
         sys.exit(1)
+
+
+def speaks() -> bool:
+    """Return whether this process tells of a failure: alone, or the first of torchrun's processes to meet it."""
+    if "RANK" not in os.environ:
+        return True
+    from thiscxr.train.team import first_to_fail
+
+    return first_to_fail()
 
 
 def common(seed: bool = True, device: bool = True) -> Callable[[Callable], Callable]:
@@ -240,23 +253,25 @@ def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool
     from thiscxr.train.start import resolve_init
     from thiscxr.train.team import fair_threads
 
-    config = load_config(file, settings, **flags)
-    pool = Pool.open(Path(config.data)) if config.data else None
-    if pool and flags["res"] is None and not any(setting.startswith("res=") for setting in settings):
-        config = replace(config, res=pool.resolution)
-    config = config.resolve(resolve_device(config.device), fair_threads())
+    given = load_config(file, settings, side_of=lambda data: Pool.open(Path(data)).resolution, **flags)
+    pool = Pool.open(Path(given.data)) if given.data else None
+    config = given.resolve(resolve_device(given.device), fair_threads())
     if pool is not None:
         config = replace(config, pool_fingerprint=pool.fingerprint)
-    config = resolve_init(config, new)
+    config = resolve_init(config, new, fit=given.channel_base == "auto")
     if pool is None and (path := phantom_pool(config, make=not dry_run)):
         pool = Pool.open(path)
         config = replace(config, pool_fingerprint=pool.fingerprint)
-    click.echo(config.to_toml(), err=not dry_run, nl=False)
+    leads = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun one speaks
+    if leads:
+        click.echo(config.to_toml(), err=not dry_run, nl=False)
     if dry_run or pool is None:
-        click.echo("".join(f"# {line}\n" for line in probe(config, pool)), nl=False)
+        click.echo("".join(f"# {line}\n" for line in probe(config, pool)) if leads else "", nl=False)
         return
     name = Path(config.data).resolve().name if config.data else "phantom"
-    click.echo(run_training(config, pool, name, new))
+    run = run_training(config, pool, name, new)
+    if leads:
+        click.echo(run)
 
 
 def phantom_pool(config: "Config", make: bool) -> Path | None:
@@ -268,6 +283,10 @@ def phantom_pool(config: "Config", make: bool) -> Path | None:
     if not (path / "pool.json").is_file():
         if not make:
             return None
+        while os.environ.get("LOCAL_RANK", "0") != "0":  # under torchrun the first process of a machine makes it
+            time.sleep(0.5)
+            if (path / "pool.json").is_file():
+                return path
         logging.getLogger("thiscxr").info("making %d phantom films of %d px in %s", films, config.res, path)
         write_layout(path, "pool", films, config.res, config.phantom_seed)
     return path

@@ -6,7 +6,9 @@ config has no unknowns. Imports nothing of ours but the name helper, and no torc
 
 import hashlib
 import json
+import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from thiscxr.files import nearest_name
 
 RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
 # What may differ between two calls of the same training; everything else is its identity.
-_PER_CALL = ("kimg", "minutes", "save_kimg", "max_returns", "out", "data", "init")
+_PER_CALL = ("kimg", "minutes", "save_kimg", "max_returns", "threads", "out", "data", "init")
 AUTO = "auto"
 
 
@@ -48,17 +50,19 @@ class Config:
     fresh_fakes: bool = False  # draw other synthetic films for the generator's half of a step
     batch: int | str = AUTO  # films a step; auto: 16 up to 256 px, 8 above
     lr: float = 0.003  # Adam step of both networks, before the correction for lazy R1
-    r1_gamma: float | str = AUTO  # weight of R1; auto: 0.05 at 64 px, growing with the number of pixels
-    r1_interval: int = 16  # steps between R1 penalties (lazy regularisation)
+    relativistic: bool = True  # judge real and synthetic films in pairs, with R1 and R2; false: the non-saturating loss, with R1
+    r1_gamma: float | str = AUTO  # weight of R1 and R2; auto: 0.05 at 64 px, growing with the number of pixels
+    r1_interval: int = 16  # steps between these penalties (lazy regularisation)
     ema_kimg: float = 5.0  # half-life of the averaged generator, in thousand films
     ema_rampup: float = 0.05  # the half-life is at most this share of the films seen
-    augment_target: float = 0.6  # E[sign D(real)] that the augmentation holds; 0 switches augmentation off
+    augment_target: float = 0.6  # E[sign D(real)], in pairs E[sign(D(real) − D(fake))], that augmentation holds; 0: none
     augment_kimg: float = 100.0  # thousand films for the strength to go from 0 to 1
     watch_kimg: float = 2.0  # thousand films between looks for a collapse; 0: no watch
     max_returns: int = 3  # how often a collapsed training goes back to its last good state before it gives up
     seed: int = 0  # of everything random
     device: str = AUTO  # cpu, cuda or mps
     fast: bool | str = AUTO  # both networks in bfloat16 and compiled; auto: on CUDA
+    triton: bool = False  # resampling by the Triton kernels on CUDA, which no GPU has been seen to run yet
     threads: int | str = AUTO  # CPU threads; exactness holds for one count
     # How long
     kimg: float = 1000.0  # thousand films in total
@@ -78,9 +82,12 @@ class Config:
             if value != AUTO and not value > 0:
                 raise ValueError(f"{name} is {value}, but must be above 0")
         at_least_0 = ("minutes", "save_kimg", "ema_rampup", "seed", "phantom_seed", "grow_kimg", "fade_kimg", "watch_kimg", "max_returns")
-        for name in (*at_least_0, "rest_kimg"):
-            if not getattr(self, name) >= 0:  # also refuses NaN
+        for name in (*at_least_0, "rest_kimg", "r1_gamma"):
+            if getattr(self, name) != AUTO and not getattr(self, name) >= 0:  # also refuses NaN
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
+        for name, value in asdict(self).items():
+            if value in (math.inf, -math.inf):
+                raise ValueError(f"{name} is {value}, but must be a finite number")
         if self.seed >= 2**63:
             raise ValueError(f"seed is {self.seed}, but must be below 2^63 ({2**63})")
         for name, most in (("condition_dropout", 0.9), ("balance", 1), ("augment_target", 1)):
@@ -121,9 +128,12 @@ class Config:
         return "".join(f"{name} = {json.dumps(value)}\n" for name, value in asdict(self).items())
 
 
-def load_config(file: Path | None = None, settings: tuple[str, ...] = (), **flags: Any) -> Config:
+def load_config(
+    file: Path | None = None, settings: tuple[str, ...] = (), side_of: Callable[[str], int] | None = None, **flags: Any
+) -> Config:
     """Return the config of a TOML file (a path, or the name of a shipped preset), `key=value` settings and flags (None: not given).
 
+    Where there is `data` and nobody says `res`, it is `side_of(data)`.
     Raises ValueError for an unknown key, naming the nearest known one, and for a value of the wrong kind.
     """
     values: dict[str, Any] = {}
@@ -147,6 +157,8 @@ def load_config(file: Path | None = None, settings: tuple[str, ...] = (), **flag
         if key not in kinds:
             raise ValueError(f"unknown option '{key}'{nearest_name(key, kinds)}; `train_gan.py --dry-run` prints every option")
         values[key] = _of_kind(key, value, kinds[key])
+    if side_of and values.get("data") and "res" not in values:
+        values["res"] = side_of(values["data"])
     return Config(**values)
 
 
@@ -160,7 +172,7 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
         pass
     elif target is float and isinstance(value, int | float):
         return float(value)
-    elif target is int and isinstance(value, int | float) and value == int(value):
+    elif target is int and isinstance(value, int | float) and math.isfinite(value) and value == int(value):
         return int(value)
     elif isinstance(value, target):
         return value

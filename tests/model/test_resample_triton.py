@@ -22,7 +22,7 @@ from triton.compiler import ASTSource, compile
 from thiscxr.model import resample, resample_triton
 from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig
 from thiscxr.model.resample import downsample2, filter2d, filter_leaky, leaky_filter, upsample2, use_triton
-from thiscxr.train.losses import r1_penalty
+from thiscxr.train.losses import gradient_penalty
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -125,7 +125,7 @@ class TestKernel:
         films, gradients = normal(2, 1, 32, 32), []
         for on in (True, False):
             use_triton(on)
-            penalty = r1_penalty(discriminator(films, films.new_zeros(2, 0)), films)
+            penalty = gradient_penalty(discriminator(films, films.new_zeros(2, 0)), films)
             gradients.append(torch.autograd.grad(penalty, list(discriminator.blocks.parameters()), allow_unused=True))
         assert trusted
         torch.testing.assert_close(gradients[0], gradients[1])

@@ -46,7 +46,7 @@ def test_balancing_repeats_rare_findings_and_keeps_the_length_of_an_epoch(pool: 
     effusion = films.conditions.findings[:, 5] == POSITIVE
     wanted = repeat_factors(films.conditions.findings == POSITIVE, 1.0)
     assert wanted.max() > 1.3
-    shown = np.concatenate([films._epoch_order(epoch) for epoch in range(40)])
+    shown = np.concatenate([films.epoch_order(epoch) for epoch in range(40)])
     assert len(shown) == 40 * n
     assert effusion[shown].mean() == pytest.approx(wanted[effusion].sum() / wanted.sum(), abs=0.005)
     assert np.bincount(shown, minlength=n).min() > 0, "no film is lost"
@@ -55,7 +55,7 @@ def test_balancing_repeats_rare_findings_and_keeps_the_length_of_an_epoch(pool: 
 def test_thinning_hides_and_never_invents(pool: Pool) -> None:
     films = Films(pool, CONFIG)
     rows = np.arange(100).repeat(20)
-    c, told = films.vectors(rows), films._told(rows, Draws(0, 0, len(rows)))
+    c, told = films.vectors(rows), films.told(rows, Draws(0, 0, len(rows)))
     assert ((told == c) | (told == 0)).all()
     factors, num_findings = films.vocabulary.factors, len(films.vocabulary.findings)
     hidden = torch.stack([(told[:, part] == 0).all(dim=1) & (c[:, part] != 0).any(dim=1) for part in factors]).float()
@@ -91,7 +91,7 @@ def test_what_is_left_unknown_does_not_tell_a_hidden_source(two_sources: Pool) -
     factors = films.vocabulary.factors
     assert films.vocabulary.sources == ("a", "b")
     rows = np.tile(np.arange(len(films.indices)), 40)
-    told = films._told(rows, Draws(0, 0, len(rows)))
+    told = films.told(rows, Draws(0, 0, len(rows)))
     known = torch.stack([(told[:, part] != 0).any(dim=1) for part in factors], dim=1)
     source = len(films.vocabulary.findings) + 1
     of_a = torch.from_numpy(films.conditions.source[rows] == films.conditions.names["source"].index("a"))

@@ -1,5 +1,6 @@
 """The loop: exact resume, clean stops, golden losses, and what it refuses."""
 
+import itertools
 import json
 import os
 import random
@@ -31,7 +32,8 @@ def small(pool: Pool, out: Path, **changes: object) -> Config:
     """A training of seconds: 32 px, narrow, batches of 8; it grows from 16 px."""
     config = Config(
         data=str(pool.path), out=str(out), res=32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=128, channel_max=16, batch=8,
-        grow_from=16, grow_kimg=0.05, fade_kimg=0.05, r1_interval=4, augment_kimg=0.2, kimg=0.16, device="cpu", threads=1,
+        grow_from=16, grow_kimg=0.05, fade_kimg=0.05, r1_interval=4, augment_kimg=0.2, augment_target=0.2, kimg=0.16, device="cpu",
+        threads=1,
     )  # fmt: skip
     return replace(config.resolve("cpu", 1), **changes)
 
@@ -96,6 +98,24 @@ def test_new_and_another_config_start_another_run(pool: Pool, tmp_path: Path) ->
     assert loop.train(replace(config, lr=0.001), pool, "discs").name == "00002-discs-32"
 
 
+def test_a_run_of_a_version_with_other_options_is_left_alone(pool: Pool, tmp_path: Path) -> None:
+    config = small(pool, tmp_path, kimg=0.008)
+    run = loop.train(config, pool, "discs")
+    lines = (run / "config.toml").read_text().splitlines(keepends=True)
+    (run / "config.toml").write_text("".join(line for line in lines if not line.startswith("relativistic")))
+    assert loop.train(config, pool, "discs") != run, "the option would take a default that the run never had"
+
+
+def test_other_threads_go_on_with_the_run_and_say_that_it_is_not_bit_for_bit(
+    pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = loop.train(small(pool, tmp_path, kimg=0.008), pool, "discs")
+    caplog.set_level("INFO")
+    assert loop.train(small(pool, tmp_path, kimg=0.016, threads=2), pool, "discs") == run
+    torch.set_num_threads(1)
+    assert "1 processes × 2 threads, before 1 × 1: the same training, but not bit for bit" in caplog.text
+
+
 def test_a_damaged_state_falls_back_to_the_one_before(pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = small(pool, tmp_path, kimg=0.032, save_kimg=0.016)
     run = loop.train(config, pool, "discs")
@@ -116,10 +136,12 @@ def test_a_run_with_a_folder_but_no_state_starts_from_the_beginning(pool: Pool, 
     config = small(pool, tmp_path, kimg=0.008)
     run = loop.train(config, pool, "discs")
     (run / "state-latest.pt").unlink()
+    assert len((run / "stats.jsonl").read_text().splitlines()) == 1
     (run / ".state-latest.pt.1.part").write_bytes(b"half")  # as a kill in the middle of writing leaves it
     assert loop.train(config, pool, "discs") == run
     assert not list(run.glob(".*.part"))
     assert runs.load_state(run)["images_seen"] == 8
+    assert len((run / "stats.jsonl").read_text().splitlines()) == 1, "what was told before is told again, once"
 
 
 def spoilt_loss(training: Training, patch: pytest.MonkeyPatch) -> None:
@@ -128,7 +150,12 @@ def spoilt_loss(training: Training, patch: pytest.MonkeyPatch) -> None:
 
 
 def spoilt_penalty(training: Training, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(steps, "r1_penalty", lambda logits, images: logits.sum() * float("inf"))
+    patch.setattr(steps, "gradient_penalty", lambda logits, images: logits.sum() * float("inf"))
+
+
+def spoilt_penalty_of_fakes(training: Training, patch: pytest.MonkeyPatch) -> None:
+    calm, spoil = steps.gradient_penalty, itertools.cycle((1.0, float("inf")))  # R1, then R2
+    patch.setattr(steps, "gradient_penalty", lambda logits, images: calm(logits, images) * next(spoil))
 
 
 def spoilt_gradient(training: Training, patch: pytest.MonkeyPatch) -> None:
@@ -136,7 +163,8 @@ def spoilt_gradient(training: Training, patch: pytest.MonkeyPatch) -> None:
 
 
 def spoilt_generator_loss(training: Training, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(steps, "generator_loss", lambda logits: logits.sum() * float("nan"))
+    calm = steps.relativistic_loss
+    patch.setattr(steps, "relativistic_loss", lambda a, b: calm(a, b) * (1.0 if b.requires_grad else float("nan")))
 
 
 def spoilt_generator_gradient(training: Training, patch: pytest.MonkeyPatch) -> None:
@@ -148,6 +176,7 @@ def spoilt_generator_gradient(training: Training, patch: pytest.MonkeyPatch) -> 
     [
         (spoilt_loss, "discriminator: the logistic loss"),
         (spoilt_penalty, "discriminator: the R1 penalty"),
+        (spoilt_penalty_of_fakes, "discriminator: the R2 penalty"),
         (spoilt_gradient, "discriminator: the gradient"),
         (spoilt_generator_loss, "generator: the logistic loss"),
         (spoilt_generator_gradient, "generator: the gradient"),
@@ -186,14 +215,18 @@ def test_an_unconditional_network_takes_no_conditions(pool: Pool, tmp_path: Path
         network.sample([0], sex="F")
 
 
-def test_losses_are_the_recorded_ones(pool: Pool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", ["default", "plain"])
+def test_losses_are_the_recorded_ones(pool: Pool, tmp_path: Path, recipe: str) -> None:
     """Golden numbers: made by this test with THISCXR_WRITE_GOLDEN=1; the torch version is in the file, since CPU kernels differ by 1e-6."""
-    training = Training(small(pool, tmp_path), Films(pool, small(pool, tmp_path)))
+    changes = {"relativistic": False, "fresh_fakes": True, "patch": 1, "grow_from": 0} if recipe == "plain" else {}
+    config = small(pool, tmp_path, **changes)
+    training = Training(config, Films(pool, config))
     steps = [training.step() for _ in range(12)]
+    golden = json.loads(GOLDEN.read_text())
     if os.environ.get("THISCXR_WRITE_GOLDEN"):
-        GOLDEN.write_text(json.dumps({"torch": torch.__version__, "steps": steps}, indent=1) + "\n")
-    golden = json.loads(GOLDEN.read_text())["steps"]
-    for number, (step, expected) in enumerate(zip(steps, golden, strict=True)):
+        GOLDEN.write_text(json.dumps({**golden, "torch": torch.__version__, recipe: steps}, indent=1) + "\n")
+        golden[recipe] = steps
+    for number, (step, expected) in enumerate(zip(steps, golden[recipe], strict=True)):
         assert step == pytest.approx(expected, rel=2e-3, abs=1e-4), f"step {number}"
 
 

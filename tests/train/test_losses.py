@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from thiscxr.train.losses import discriminator_loss, generator_loss, r1_penalty
+from thiscxr.train.losses import discriminator_loss, generator_loss, gradient_penalty, relativistic_loss
 
 
 def test_logistic_losses_at_known_logits() -> None:
@@ -21,17 +21,24 @@ def test_the_generator_gains_where_the_discriminator_is_fooled() -> None:
     assert generator_loss(torch.tensor([2.0])) < generator_loss(torch.tensor([-2.0]))
 
 
+def test_the_relativistic_loss_sees_differences_of_pairs_alone() -> None:
+    real, fake = torch.tensor([3.0, 0.0]), torch.tensor([1.0, 0.0])
+    assert relativistic_loss(real, fake).item() == pytest.approx((math.log1p(math.exp(-2)) + math.log(2)) / 2)
+    torch.testing.assert_close(relativistic_loss(real + 7, fake + 7), relativistic_loss(real, fake))
+    assert relativistic_loss(fake, real) > relativistic_loss(real, fake), "what one network loses the other gains"
+
+
 def test_r1_of_a_linear_discriminator_is_its_squared_weight() -> None:
     weight = torch.randn(1, 8, 8, dtype=torch.float64)
     images = torch.randn(5, 1, 8, 8, dtype=torch.float64, requires_grad=True)
-    assert r1_penalty((images * weight).sum(dim=(1, 2, 3)), images).item() == pytest.approx(weight.square().sum().item(), rel=1e-12)
+    assert gradient_penalty((images * weight).sum(dim=(1, 2, 3)), images).item() == pytest.approx(weight.square().sum().item(), rel=1e-12)
 
 
 def test_r1_of_a_quadratic_discriminator_and_its_second_gradient() -> None:
     # D(x) = a |x|²: |∇D|² = 4 a² |x|², and its derivative in a is 8 a |x|².
     a = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     images = torch.randn(3, 1, 4, 4, dtype=torch.float64, requires_grad=True)
-    penalty = r1_penalty(a * images.square().sum(dim=(1, 2, 3)), images)
+    penalty = gradient_penalty(a * images.square().sum(dim=(1, 2, 3)), images)
     energy = images.detach().square().sum(dim=(1, 2, 3)).mean()
     torch.testing.assert_close(penalty.detach(), 4 * 0.09 * energy)
     penalty.backward()

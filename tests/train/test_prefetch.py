@@ -22,7 +22,7 @@ def read(films: Films, first: int) -> torch.Tensor:
 
 def directly(films: Films, first: int) -> torch.Tensor:
     n = len(films.indices)
-    rows = [films._epoch_order(place // n)[place % n] for place in range(first, first + 8)]
+    rows = [films.epoch_order(place // n)[place % n] for place in range(first, first + 8)]
     return torch.from_numpy(pixels_to_images(films.pool.read(films.indices[rows])))[:, None]
 
 
@@ -55,7 +55,7 @@ def test_the_next_batch_is_read_meanwhile(pool: Pool, tmp_path: Path, monkeypatc
 
 def test_a_damaged_film_is_told_when_its_batch_is_due_and_not_before(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     films = Films(pool, small(pool, tmp_path))
-    damaged = films.indices[films._epoch_order(0)[20]]
+    damaged = films.indices[films.epoch_order(0)[20]]
     reading = Pool.read
 
     def checked(self: Pool, indices: Any) -> np.ndarray:

@@ -175,6 +175,21 @@ def test_the_first_film_is_that_of_the_network(rings: Pool, base: Path, tmp_path
     assert torch.equal(training.G.synthesis.constant, training.G_ema.synthesis.constant)
 
 
+def test_widths_that_nobody_asked_for_and_other_patches(rings: Pool, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = begun(rings, base, tmp_path, channel_base=64, patch=1)
+    with pytest.raises(ValueError, match="channel_base 128 where this training has 64; add --set channel_base=128"):
+        resolve_init(config)
+    config = resolve_init(config, fit=True)
+    assert config.channel_base == 128
+    assert config.rest_kimg == 0, "who draws noise must not rest"
+    caplog.set_level("INFO")
+    start(Training(config, Films(rings, config)))
+    assert "what draws pixels starts new (patches of 1 for its 2)" in caplog.text
+    shutil.rmtree(base)
+    loop.new_run(tmp_path, config, "rings")
+    assert resolve_init(begun(rings, base, tmp_path, channel_base=64, patch=1), fit=True).fingerprint == config.fingerprint
+
+
 def test_the_generator_rests_until_the_new_discriminator_has_learnt(rings: Pool, base: Path, tmp_path: Path) -> None:
     config = resolve_init(begun(rings, base, tmp_path))
     training = Training(config, Films(rings, config))

@@ -309,6 +309,27 @@ def test_torchrun_starts_a_lost_training_again_where_it_was(tmp_path: Path, laun
 
 
 @pytest.mark.slow
+def test_what_all_meet_is_told_once(tmp_path: Path, launch: Launch) -> None:
+    launcher = launch(tmp_path, "--set", "batch=12")
+    told, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode != 0
+    assert errors.count("error: ") == errors.count("error: batch is 12, but 2 processes need a multiple of 8") == 1, errors
+    assert told == ""
+
+
+@pytest.mark.slow
+def test_without_data_one_process_makes_the_phantoms_and_one_tells_the_run(tmp_path: Path) -> None:
+    program = [*LAUNCH, "2", "train_gan.py", "--res", "32", "--out", str(tmp_path / "runs"), "--kimg", "0.032", "--device", "cpu"]
+    settings = ["phantom_films=80", "channel_base=128", "channel_max=16", "grow_from=16"]
+    program += [word for setting in settings for word in ("--set", setting)]
+    environment = {**os.environ, "THISCXR_CACHE": str(tmp_path / "cache")}
+    result = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == [str(tmp_path / "runs" / "00000-phantom-32")]
+    assert result.stderr.count("making 80 phantom films") == 1
+
+
+@pytest.mark.slow
 def test_other_pools_in_the_processes_of_one_training_are_refused(pool: Pool, tmp_path: Path) -> None:
     code = (
         "import os, sys; rank = os.environ['RANK']; from thiscxr import cli; "

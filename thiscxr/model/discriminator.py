@@ -27,6 +27,7 @@ class DiscriminatorConfig:
     channel_max: int = 128
     patch: int = 1  # a block of side r reads films of side r · patch, each place a square of patch × patch pixels
     first_res: int | None = None  # side of the smallest films that it is shown while it grows; None: it does not grow
+    logit_bias: bool = True  # False where only differences of logits count: its gradient would be rounding noise, which Adam blows up
 
 
 def minibatch_std(x: Tensor, group: int) -> Tensor:
@@ -72,7 +73,7 @@ class Discriminator(nn.Module):
         last = channels[4]
         self.conv = EqualizedConv(last + 1, last, 3, active=True)
         self.dense = EqualizedLinear(last * 16, last, active=True)
-        self.out = EqualizedLinear(last, 1)
+        self.out = EqualizedLinear(last, 1, bias=0.0 if config.logit_bias else None)
         # No bias: an all-unknown condition (zeros) adds nothing, so it neither helps nor penalises.
         self.embed = EqualizedLinear(config.c_dim, last, bias=None) if config.c_dim else None
 

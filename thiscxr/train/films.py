@@ -56,11 +56,11 @@ class Films:
         step, self._before = abs(asked[0] - self._before), asked[0]  # a guess, but after a resume or a return it comes true
         self._begin([place + step for place in asked])
         self.waited_sec += time.perf_counter() - started
-        return films, self._told(rows, draws)
+        return films, self.told(rows, draws)
 
     def _begin(self, places: list[int]) -> None:
         n = len(self.indices)
-        rows = np.array([self._epoch_order(place // n)[place % n] for place in places])
+        rows = np.array([self.epoch_order(place // n)[place % n] for place in places])
         self._ahead = places, rows, self._thread.submit(self._read, rows)
 
     def _read(self, rows: np.ndarray) -> Tensor:
@@ -69,13 +69,14 @@ class Films:
     def asked(self, images_seen: int, draws: Draws) -> Tensor:
         """Return the conditions of films drawn from the epoch, float32 [k, c_dim]: what synthetic films are asked for."""
         n = len(self.indices)
-        return self._told(self._epoch_order(images_seen // n)[draws.whole(n).numpy()], draws)
+        return self.told(self.epoch_order(images_seen // n)[draws.whole(n).numpy()], draws)
 
     def vectors(self, rows: np.ndarray) -> Tensor:
         """Return all that is known of training films, float32 [k, c_dim]."""
         return torch.from_numpy(self.conditions.take(rows).encode(self.vocabulary))
 
-    def _told(self, rows: np.ndarray, draws: Draws) -> Tensor:
+    def told(self, rows: np.ndarray, draws: Draws) -> Tensor:
+        """Return what is told of training films, float32 [k, c_dim]: of all that is known, some is hidden at random."""
         c = self.vectors(rows)
         if c.shape[1] == 0:
             return c
@@ -96,7 +97,8 @@ class Films:
         """Return which factors are known, bool [k, factors]."""
         return torch.stack([(c[:, part] != 0).any(dim=1) for part in self.vocabulary.factors], dim=1)
 
-    def _epoch_order(self, epoch: int) -> np.ndarray:
+    def epoch_order(self, epoch: int) -> np.ndarray:
+        """Return which training film is shown at each place of an epoch, int64 [films]."""
         if self._epoch != epoch:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
             n = len(self.indices)

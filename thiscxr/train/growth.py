@@ -34,7 +34,8 @@ def stage(config: Config, images_seen: int) -> Stage:
     while side < config.res and kimg >= config.grow_kimg:
         kimg -= config.grow_kimg
         side *= 2
-        blend = min(1.0, max(kimg / config.fade_kimg, 1e-3)) if config.fade_kimg else 1.0
+        fade = min(config.fade_kimg, config.grow_kimg)  # a block is whole before the next one comes
+        blend = min(1.0, max(kimg / fade, 1e-3)) if fade else 1.0
     blocks = int(math.log2(side // config.patch)) - 1
     return Stage(side, blocks - 1 + blend)
 

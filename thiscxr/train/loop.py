@@ -22,6 +22,7 @@ from thiscxr.data.pool import Pool
 from thiscxr.files import folder_lock
 from thiscxr.model.conditions import Condition
 from thiscxr.model.generator import Generator
+from thiscxr.model.resample import use_triton
 from thiscxr.sample.sampling import Network, sample_films
 from thiscxr.train.board import show
 from thiscxr.train.films import Films
@@ -78,6 +79,7 @@ def train(config: Config, pool: Pool, name: str, new: bool = False) -> Path:
     config = replace(config, pool_fingerprint=pool.fingerprint)
     assert AUTO not in (config.batch, config.channel_base, config.r1_gamma, config.device, config.threads)
     torch.set_num_threads(int(config.threads))
+    use_triton(config.triton)
     with open_team(config.device) as team:
         if team.share(config.fingerprint) != config.fingerprint:
             raise ValueError(f"process {team.rank} has other options or another pool ({pool.path}) than process 0; give all the same")
@@ -129,8 +131,9 @@ def begin(run: Path, training: Training, watch: Watch) -> None:
             if training.config.init:
                 start(training)
     watch.restore(training, team.share(saved or training.state()))
-    if saved is not None:
+    if team.leads:
         forget_later_ticks(run, training)
+    if saved is not None:
         log.info("resumed from %d films", training.images_seen)
         before, now = (saved.get("processes", 1), saved.get("threads", threads)), (team.size, threads)
         if before != now:
@@ -175,9 +178,10 @@ def run_steps(run: Path, training: Training, watch: Watch, info: NetworkInfo, st
                 waited = training.films.waited_sec
                 continue
             if why and wrong:
-                raise CollapseError(
-                    f"{why} after {training.images_seen} films, not saved: {wrong}. The same command goes on from before that"
-                )
+                # Between two looks nobody goes back: the training would depend on where a call ends.
+                next_look = f"Raise --kimg to {watch.next(training.images_seen) / 1000:g}, where it goes back"
+                advice = next_look if done else "Give the same command again"
+                raise CollapseError(f"{why} after {training.images_seen} films, not saved: {wrong}. {advice}")
             for key, value in {**losses, **(seen if scheduled else {})}.items():
                 tick.setdefault(key, []).append(value)
             if board and (why or training.images_seen - tick_images >= TICK_KIMG * 1000):

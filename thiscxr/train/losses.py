@@ -15,10 +15,20 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
-def r1_penalty(real_logits: Tensor, real_images: Tensor) -> Tensor:
-    """Return the mean over films of |∇ D|² at real films (Mescheder et al. 2018, arXiv:1801.04406, Eq. 9, without its γ/2).
+def relativistic_loss(higher: Tensor, lower: Tensor) -> Tensor:
+    """Return −log sigmoid(higher − lower), mean over [N]: of real and fake logits for D, of fake and real ones for G.
 
-    real_logits [N] must have been computed from real_images [N, 1, H, W] with requires_grad set.
+    Each film is judged against one of the other kind, so that no place far from the real films is good enough for the generator. It needs
+    R1 and R2. Source: Jolicoeur-Martineau 2019, arXiv:1807.00734; Huang et al. 2024, arXiv:2501.05441, Eq. 2.
     """
-    (gradient,) = torch.autograd.grad(real_logits.sum(), real_images, create_graph=True)
+    return F.softplus(lower - higher).mean()
+
+
+def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """Return the mean over films of |∇ D|²: R1 at real films, R2 at fake ones (Mescheder et al. 2018, arXiv:1801.04406, Eqs. 9 and 10,
+    without their γ/2).
+
+    logits [N] must have been computed from images [N, 1, H, W] with requires_grad set.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean()

@@ -182,12 +182,21 @@ def load_state(run: Path) -> dict[str, Any] | None:
 def find_run(out: Path, config: Config) -> Path | None:
     """Return the newest run folder in `out` whose config has the same fingerprint, or None."""
     for run in sorted(out.glob("[0-9][0-9][0-9][0-9][0-9]-*"), reverse=True):
-        try:
-            if Config(**tomllib.loads((run / "config.toml").read_text())).fingerprint == config.fingerprint:
-                return run
-        except (OSError, TypeError, ValueError):  # TOMLDecodeError is a ValueError: a folder that is not a run, or of another version
-            continue
+        if (before := read_config(run)) and before.fingerprint == config.fingerprint:
+            return run
     return None
+
+
+def read_config(run: Path) -> Config | None:
+    """Return the config of a run folder, or None for a folder that is not a run, or one of a version with other options.
+
+    An option that is not in the file would take today's default, which the run was not trained with.
+    """
+    try:
+        values = tomllib.loads((run / "config.toml").read_text())
+        return Config(**values) if values.keys() == {f.name for f in fields(Config)} else None
+    except (OSError, TypeError, ValueError):  # TOMLDecodeError is a ValueError
+        return None
 
 
 def new_run(out: Path, config: Config, name: str) -> Path:

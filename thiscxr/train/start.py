@@ -6,7 +6,6 @@ the file, its state the terms of the films behind it.
 
 import logging
 import math
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,40 +18,43 @@ from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig, MappingNetwork
 from thiscxr.model.layers import num_channels
 from thiscxr.sample.sampling import load
-from thiscxr.train.runs import find_network, load_network
+from thiscxr.train.runs import find_network, load_network, read_config
 from thiscxr.train.training import Training
 
 log = logging.getLogger("thiscxr")
 
 
-def resolve_init(config: Config, new: bool = False) -> Config:
+def resolve_init(config: Config, new: bool = False, fit: bool = False) -> Config:
     """Return the config with what the network of `init` decides: `init_sha256`, and `grow_from`, so that films grow on from its side.
 
-    Where that network is gone, the run in `out` that this call goes on with remembers both; `config` must be resolved otherwise. Raises
-    ValueError for what is not a generator of ours, and for one of other widths.
+    With `fit`, for a width that nobody asked for, `channel_base` too. A generator whose layers that draw pixels are new (its patches are
+    others) does not rest. Where the network is gone, the run in `out` that this call goes on with remembers all of it; `config` must be
+    resolved otherwise. Raises ValueError for what is not a generator of ours, and for one of other widths.
     """
     if not config.init:
         return config
     try:
         path = find_network(config.init)
     except ValueError:
-        if not new and (begun := _begun(config)):
+        if not new and (begun := _begun(config, fit)):
             return begun
         raise
     generator, _ = load_network(path)
+    config = replace(config, channel_base=generator.config.channel_base) if fit else config
     check_widths(config, generator.config)
     side = min(drawn_side(generator) // generator.config.patch * config.patch, config.res)
-    return replace(config, init_sha256=sha256_file(path), grow_from=config.grow_from and max(config.grow_from, side))
+    config = replace(config, init_sha256=sha256_file(path), grow_from=config.grow_from and max(config.grow_from, side))
+    return config if config.patch == generator.config.patch else replace(config, rest_kimg=0.0)
 
 
-def _begun(config: Config) -> Config | None:
+def _begun(config: Config, fit: bool) -> Config | None:
     """Return the config as it was in the newest run in `out` that it goes on with, or None."""
     for run in sorted(Path(config.out).glob("[0-9][0-9][0-9][0-9][0-9]-*"), reverse=True):
-        try:
-            before = Config(**tomllib.loads((run / "config.toml").read_text()))
-        except (OSError, TypeError, ValueError):  # a folder that is not a run, or of another version
+        before = read_config(run)
+        if before is None:
             continue
-        begun = replace(config, init_sha256=before.init_sha256, grow_from=before.grow_from)
+        begun = replace(config, **{name: getattr(before, name) for name in ("init_sha256", "grow_from", "rest_kimg")})
+        begun = replace(begun, channel_base=before.channel_base) if fit else begun
         data = before.pool_fingerprint if config.pool_fingerprint == AUTO else config.pool_fingerprint  # a phantom may not be made yet
         if before.init == config.init and before.fingerprint == replace(begun, pool_fingerprint=data).fingerprint:
             return begun
@@ -88,10 +90,11 @@ def start(training: Training) -> None:
     for generator in (training.G, training.G_ema):
         copy_known(generator, vocabulary, network.generator, known)
     training.inherited = network.info.sources
-    names, before = columns(vocabulary), columns(known)
+    names, before, patch = columns(vocabulary), columns(known), network.generator.config.patch
+    pixels = "" if patch == config.patch else f"; what draws pixels starts new (patches of {config.patch} for its {patch})"
     log.info(
-        "starts from %s (%d px, %d films seen): %d of %d conditions are known to it; with it go the terms of %s",
-        config.init, drawn_side(network.generator), network.info.images_seen, sum(name in before for name in names), len(names),
+        "starts from %s (%d px, %d films seen): %d of %d conditions are known to it%s; with it go the terms of %s",
+        config.init, drawn_side(network.generator), network.info.images_seen, sum(name in before for name in names), len(names), pixels,
         ", ".join(network.info.sources) or "no source",
     )  # fmt: skip
 

@@ -40,7 +40,7 @@ class Team:
         group = min(GROUP, batch)
         if batch % (group * self.size):
             raise ValueError(
-                f"batch is {batch}, but {self.size} processes need a multiple of {group * self.size} (whole groups of {group})"
+                f"batch is {batch}, but {self.size} processes need a multiple of {GROUP * self.size} (whole groups of {GROUP})"
             )
         groups = torch.arange(batch).view(group, -1)  # strided, as minibatch_std takes them
         return groups[:, self.rank :: self.size].reshape(-1)

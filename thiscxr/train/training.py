@@ -20,7 +20,7 @@ from thiscxr.train.draws import Draws
 from thiscxr.train.fast import Fast
 from thiscxr.train.films import Films
 from thiscxr.train.growth import Stage, resting_kimg, stage
-from thiscxr.train.losses import discriminator_loss, generator_loss, r1_penalty
+from thiscxr.train.losses import discriminator_loss, generator_loss, gradient_penalty, relativistic_loss
 from thiscxr.train.team import Team
 
 AUGMENT_INTERVAL = 4  # steps between adjustments of the augmentation
@@ -36,7 +36,7 @@ class Training:
         base, most = int(config.channel_base), config.channel_max
         torch.manual_seed(config.seed)  # initial weights only
         generator = GeneratorConfig(config.res, c_dim, config.z_dim, config.w_dim, config.mapping_layers, base, most, config.patch)
-        discriminator = DiscriminatorConfig(config.res, c_dim, base, most, config.patch, config.grow_from or None)
+        discriminator = DiscriminatorConfig(config.res, c_dim, base, most, config.patch, config.grow_from or None, not config.relativistic)
         layout: Any = {"device": torch.device(config.device), "memory_format": torch.channels_last}
         self.G: Generator = Generator(generator).to(**layout)
         self.D: Discriminator = Discriminator(discriminator).to(**layout)
@@ -48,7 +48,7 @@ class Training:
         self.images_seen = 0
         self.noise_stream = 0  # counts the returns after a collapse: each try draws other random numbers
         self.strength = 0.0  # of the augmentation
-        self.signs: list[float] = []  # mean sign of D(real) of the steps since the last adjustment
+        self.signs: list[float] = []  # mean sign of D(real), or of D(real) − D(fake), of the steps since the last adjustment
 
     def state(self) -> dict[str, Any]:
         """Return everything that an exact resume needs; random streams, sampler position and growth are functions of images_seen."""
@@ -84,29 +84,35 @@ class Training:
         # Discriminator
         reals = augment(images, self.strength, draws)
         shown = augment(fakes.detach(), self.strength, draws)
-        with_r1 = number % config.r1_interval == 0
-        if with_r1:
+        lazy = number % config.r1_interval == 0
+        if lazy:
             real_logits = self.fast.judge(reals.requires_grad_(), c_real, now.blend, exact=True)
-            fake_logits = self.fast.judge(shown, c_fake, now.blend)
+            fake_logits = self.fast.judge(shown.requires_grad_(config.relativistic), c_fake, now.blend, exact=config.relativistic)
         else:
             real_logits, fake_logits = self.fast.judge_both(reals, c_real, shown, c_fake, now.blend)
-        terms = {"logistic loss": discriminator_loss(real_logits, fake_logits)}
+        of_d = relativistic_loss if config.relativistic else discriminator_loss
+        terms = {"logistic loss": of_d(real_logits, fake_logits)}
         losses = {"loss/D": terms["logistic loss"].detach(), "D/real": real_logits.detach().mean(), "D/fake": fake_logits.detach().mean()}
-        if with_r1:
-            # R1 is taken at the augmented films, the inputs of D, and weighted up for the steps on which it is left out (lazy: the 2020
+        if lazy:
+            # Taken at the augmented films, the inputs of D, and weighted up for the steps on which it is left out (lazy: the 2020
             # paper, section 2.1). Small films have fewer pixels to sum over.
-            penalty = r1_penalty(real_logits, reals)
-            losses["loss/R1"] = penalty.detach()
-            gamma = float(config.r1_gamma) * (now.side / config.res) ** 2
-            terms["R1 penalty"] = penalty * (gamma / 2 * config.r1_interval)
-        sign = real_logits.detach().sign().mean()
+            weight = float(config.r1_gamma) * (now.side / config.res) ** 2 / 2 * config.r1_interval
+            at = {"R1": (real_logits, reals), "R2": (fake_logits, shown)} if config.relativistic else {"R1": (real_logits, reals)}
+            for name, (logits, films) in at.items():
+                penalty = gradient_penalty(logits, films)
+                losses[f"loss/{name}"] = penalty.detach()
+                terms[f"{name} penalty"] = penalty * weight
+        real_logits, fake_logits = real_logits.detach(), fake_logits.detach()
+        # How well D tells what it trains on: signs of pairs, where only differences count.
+        sign = (real_logits - fake_logits if config.relativistic else real_logits).sign().mean()
         self._descend(terms, self.opt_D, self.D, "discriminator")
 
         # Generator
         self.D.requires_grad_(False)
         if config.fresh_fakes:
             fakes, c_fake, w = self._fakes(now, draws)
-        loss = generator_loss(self.fast.judge(augment(fakes, self.strength, draws), c_fake, now.blend))
+        logits = self.fast.judge(augment(fakes, self.strength, draws), c_fake, now.blend)
+        loss = relativistic_loss(logits, real_logits) if config.relativistic else generator_loss(logits)
         losses["loss/G"] = loss.detach()
         if self.images_seen >= resting_kimg(config) * 1000:
             self._descend({"logistic loss": loss}, self.opt_G, self.G, "generator")

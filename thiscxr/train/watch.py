@@ -60,6 +60,10 @@ class Watch:
         """Return whether the step that led to `images_seen` ended an interval of the watch."""
         return self.every > 0 and images_seen // self.every > (images_seen - int(self.config.batch)) // self.every
 
+    def next(self, images_seen: int) -> int:
+        """Return the number of films at which the next interval ends."""
+        return (images_seen // self.every + 1) * self.every
+
     def look(self, training: Training, scheduled: bool) -> tuple[dict[str, float], str]:
         """Return what is seen and what is wrong with it ("" for nothing); only scheduled looks are remembered. The leader looks for all."""
         if not self.every or not training.team.leads:
