@@ -97,7 +97,11 @@ def open_team(device: str) -> Iterator[Team]:
     elif device != "cpu":
         raise ValueError(f"device is {device}, but several processes train on cpu or cuda only; give --device cpu or leave out torchrun")
     with _connected():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+        store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=PATIENCE))
+        # torchrun keeps one store for all its restarts: under the same names the addresses of those who died would be found.
+        store = dist.PrefixStore(f"thiscxr-{restarts()}", store)
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     if rank > 0:
         logging.getLogger("thiscxr").setLevel(logging.WARNING)
     team = Team(rank, size)
