@@ -4,6 +4,7 @@ Heavy imports are inside the commands, so that `thiscxr --help` answers at once.
 """
 
 import errno
+import functools
 import json
 import logging
 import os
@@ -253,8 +254,9 @@ def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool
     from thiscxr.train.start import resolve_init
     from thiscxr.train.team import fair_threads
 
-    given = load_config(file, settings, side_of=lambda data: Pool.open(Path(data)).resolution, **flags)
-    pool = Pool.open(Path(given.data)) if given.data else None
+    open_pool = functools.cache(lambda data: Pool.open(Path(data)))
+    given = load_config(file, settings, side_of=lambda data: open_pool(data).resolution, **flags)
+    pool = open_pool(given.data) if given.data else None
     config = given.resolve(resolve_device(given.device), fair_threads())
     if pool is not None:
         config = replace(config, pool_fingerprint=pool.fingerprint)

@@ -200,6 +200,12 @@ def test_a_pool_of_another_resolution_is_refused(pool: Pool, tmp_path: Path) -> 
         loop.train(replace(small(pool, tmp_path), res=64), pool, "discs")
 
 
+def test_triton_without_a_gpu_is_refused(pool: Pool, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="triton is true, but the device is cpu"):
+        loop.train(small(pool, tmp_path, triton=True), pool, "discs")
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_trainings_in_one_folder_are_refused(pool: Pool, tmp_path: Path) -> None:
     config = small(pool, tmp_path, kimg=0.008)
     run = loop.train(config, pool, "discs")

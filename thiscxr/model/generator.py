@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thiscxr.model.layers import ACTIVATION_GAIN, EqualizedLinear, leaky, num_channels
+from thiscxr.model.layers import ACTIVATION_GAIN, EqualizedLinear, num_channels, scale_leaky
 from thiscxr.model.resample import filter_leaky, upsample2
 
 
@@ -118,7 +118,7 @@ class StyledConv(nn.Module):
         noise = noise * (self.noise_strength * ACTIVATION_GAIN)
         if self.conv.up:
             return filter_leaky(x, scale, bias, noise, padding=1, gain=4.0)
-        return leaky(torch.addcmul(bias[:, None, None], x, scale[:, :, None, None]) + noise)
+        return scale_leaky(x, scale, bias, noise)
 
 
 class ToGrey(nn.Module):

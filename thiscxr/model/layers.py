@@ -17,6 +17,11 @@ def leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.2, inplace=True)
 
 
+def scale_leaky(x: Tensor, scale: Tensor, bias: Tensor, noise: Tensor) -> Tensor:
+    """Return leaky(x · scale + bias + noise): x [N, C, H, W], scale [N, C], bias [C], noise [N, 1, H, W] or [1, 1, H, W]."""
+    return leaky(torch.addcmul(bias[:, None, None], x, scale[:, :, None, None]) + noise)
+
+
 class EqualizedLinear(nn.Module):
     """A linear layer [N, fan_in] -> [N, fan_out] whose stored weights have unit variance and are scaled by 1/sqrt(fan_in) at run time.
 

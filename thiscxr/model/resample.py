@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from thiscxr.model.layers import leaky
+from thiscxr.model.layers import leaky, scale_leaky
 
 try:
     from thiscxr.model import resample_triton
@@ -77,7 +77,7 @@ def filter_leaky(x: Tensor, scale: Tensor, bias: Tensor, noise: Tensor, padding:
     """
     if _fused(x):
         return resample_triton.filter_leaky(x, scale, bias, noise, padding, gain)
-    return leaky(torch.addcmul(bias[:, None, None], filter2d(x, padding, gain), scale[:, :, None, None]) + noise)
+    return scale_leaky(filter2d(x, padding, gain), scale, bias, noise)
 
 
 def _fused(x: Tensor) -> bool:

@@ -79,6 +79,8 @@ def train(config: Config, pool: Pool, name: str, new: bool = False) -> Path:
     config = replace(config, pool_fingerprint=pool.fingerprint)
     assert AUTO not in (config.batch, config.channel_base, config.r1_gamma, config.device, config.threads)
     torch.set_num_threads(int(config.threads))
+    if config.triton and config.device != "cuda":
+        raise ValueError(f"triton is true, but the device is {config.device}; its kernels need --device cuda, so leave it off")
     use_triton(config.triton)
     with open_team(config.device) as team:
         if team.share(config.fingerprint) != config.fingerprint:
