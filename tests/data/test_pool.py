@@ -229,7 +229,7 @@ def test_an_empty_folder_a_file_and_a_used_pool_are_refused(tmp_path, release, p
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
-@pytest.mark.parametrize("at", [0, 5, "finish"])
+@pytest.mark.parametrize("at", [0, 5, "finish", "finished"])
 def test_an_interrupted_prepare_is_gone_on_with(tmp_path, release, pool, key, monkeypatch, caplog, error, at):
     add = PoolWriter.add
     added = []
@@ -245,7 +245,11 @@ def test_an_interrupted_prepare_is_gone_on_with(tmp_path, release, pool, key, mo
 
     options = ([("nih", release)], 32)
     with monkeypatch.context() as patch:
-        patch.setattr(PoolWriter, *(("_write_meta", fail_late) if at == "finish" else ("add", fail)))
+        patch.setattr(PoolWriter, "add", fail)
+        if at == "finish":
+            patch.setattr(PoolWriter, "_write_meta", fail_late)
+        if at == "finished":
+            patch.setattr(prepare, "write_private_map", fail_late)
         with pytest.raises(type(error)):
             prepare.prepare(tmp_path / "new", *options, key_file=key)
     assert leftovers(tmp_path) == [".new.part", "pool"]
@@ -254,11 +258,12 @@ def test_an_interrupted_prepare_is_gone_on_with(tmp_path, release, pool, key, mo
     with caplog.at_level(logging.INFO):
         prepare.prepare(tmp_path / "new", *options, key_file=key)
     assert leftovers(tmp_path) == ["new", "pool"]
+    assert leftovers(tmp_path / "new") == leftovers(pool)
     for path in pool.iterdir():
         assert path.read_bytes() == (tmp_path / "new" / path.name).read_bytes(), path.name
-    if at == 5:
-        assert len(added) == len(set(added)) == 11  # nothing was done twice
-        assert "going on after 5 films" in caplog.text
+    assert len(added) == len(set(added)) == 11  # nothing was done twice
+    if at:
+        assert f"going on after {5 if at == 5 else 11} films" in caplog.text
 
 
 def test_another_job_does_not_go_on_with_what_is_left_of_one(tmp_path, release, key, monkeypatch):

@@ -119,7 +119,11 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
             self._stack.__exit__(type(own), own, own.__traceback__)
             raise
         self._close()
-        return self._stack.__exit__(kind, error, trace)
+        done = self._stack.__exit__(kind, error, trace)
+        if kind is None:
+            for name in _SCRATCH:  # not before the pool is in its place: a kill in between would lose all the work
+                (self.path / name).unlink(missing_ok=True)
+        return done
 
     @property
     def num_done(self) -> int:
@@ -237,10 +241,12 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
                 self._done[film_id] = _Done(reason, tuple(native), equalised, inverted, bytes.fromhex(sha256))
             self.num_films = sum(not done.reason for done in self._done.values())
             self._cut_back()
+            keep = {*_SCRATCH, "lock", *(path.name for path in self._part.glob("pixels-*.npy"))}  # tables are written anew, at the end
         else:
-            for old in self._part.iterdir():
-                if old.name != "lock":
-                    old.unlink()
+            keep = {"lock"}
+        for old in self._part.iterdir():
+            if old.name not in keep:
+                old.unlink()
         if not path.is_file():
             path.write_text(self._plan + "\n", encoding="utf-8")
         else:
@@ -318,8 +324,6 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
             found = [(kept[d.row][0], d.group, d.kind, f"{d.correlation:.4f}") for d in duplicates]
             _write_csv(self._part / "duplicates.csv", ("film_id", "group", "kind", "correlation"), found)
         self._write_meta(len(rejected), None if duplicates is None else len({d.group for d in duplicates}))
-        for name in _SCRATCH:
-            (self._part / name).unlink(missing_ok=True)
         return self.fingerprint
 
     def _row(self, index: int, film_id: str, source: str, film: FilmRecord, splits: Splits) -> tuple[Any, ...]:
