@@ -469,3 +469,18 @@ def doctor() -> None:
             except ValueError as error:
                 facts["weights"][name] = str(error)
     click.echo(json.dumps(facts, indent=2))
+
+
+@group.command()
+@click.argument("files", type=FOLDER, nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@common(seed=False, device=False)
+def readers(files: tuple[Path, ...], as_json: bool) -> None:
+    """Tell what readers answered on the site's study pages: accuracy with intervals, agreement, visual PPV of the labels.
+
+    Example: thiscxr readers answers-*.csv
+    """
+    from thiscxr.gallery.readers import read_answers, report, report_text
+
+    facts = report(read_answers(files))
+    click.echo(json.dumps(facts, indent=2) if as_json else report_text(facts))

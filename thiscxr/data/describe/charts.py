@@ -16,10 +16,10 @@ DASHES = ("", "6 3", "2 2", "8 2 2 2", "4 1", "1 3", "10 4", "3 5")
 MARKS = "●■▲◆▼★✚✖"
 
 _LETTER = 6.6  # width of a letter of 11 px, about
-_ROW = 19
-_LABEL = 182.0  # room for the longest finding
-_GRID = "#d5dae0"
-_INK = "#1b1f24"
+ROW = 19
+LABEL = 182.0  # room for the longest finding
+GRID = "#d5dae0"
+INK = "#1b1f24"
 _DEEP = (8, 69, 130)  # end of the scale of heat maps
 
 Parts = list[Markup]
@@ -44,74 +44,74 @@ def svg(slug: str, title: str, text: str, height: float, parts: Parts, width: fl
     return head + Markup("").join(parts) + Markup("</svg>")
 
 
-def _text(x: float, y: float, words: str, anchor: str = "start", fill: str = _INK, size: float = 11, angle: int = 0) -> Markup:
+def draw_text(x: float, y: float, words: str, anchor: str = "start", fill: str = INK, size: float = 11, angle: int = 0) -> Markup:
     turn = Markup(' transform="rotate({} {:.1f} {:.1f})"').format(angle, x, y) if angle else ""
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" fill="{}" font-size="{:g}"{}>{}</text>').format(
         x, y, anchor, fill, size, turn, words
     )
 
 
-def _box(x: float, y: float, width: float, height: float, fill: str, tip: str = "") -> Markup:
+def draw_box(x: float, y: float, width: float, height: float, fill: str, tip: str = "") -> Markup:
     return Markup('<rect x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" fill="{}">{}</rect>').format(
-        x, y, max(width, 0), max(height, 0), fill, _tip(tip)
+        x, y, max(width, 0), max(height, 0), fill, tooltip(tip)
     )
 
 
-def _tip(words: str) -> Markup:
+def tooltip(words: str) -> Markup:
     return Markup("<title>{}</title>").format(words) if words else Markup("")
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, stroke: str = _GRID, dash: str = "") -> Markup:
+def draw_line(x1: float, y1: float, x2: float, y2: float, stroke: str = GRID, dash: str = "") -> Markup:
     return Markup('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" stroke="{}" stroke-dasharray="{}"/>').format(
         x1, y1, x2, y2, stroke, dash
     )
 
 
-def _room(labels: Sequence[str], most: float) -> float:
+def label_room(labels: Sequence[str], most: float) -> float:
     return min(max((len(label) for label in labels), default=0) * _LETTER + 8, most)
 
 
-def _cut(label: str, room: float) -> str:
+def cut_label(label: str, room: float) -> str:
     letters = round((room - 8) / _LETTER - 0.49)  # rounded down, but for the last bit
     return label if len(label) <= letters else label[: letters - 1] + "…"
 
 
 def stacked_bars(slug: str, title: str, text: str, rows: Sequence[tuple[str, Mapping[str, int], str]], fills: Mapping[str, str]) -> Markup:
     """Draw a bar of 100 % a row. rows: label, part -> count, note at the end of the bar; fills: part -> colour, in their order."""
-    left, right = _room([row[0] for row in rows], _LABEL), _room([row[2] for row in rows], 90)
+    left, right = label_room([row[0] for row in rows], LABEL), label_room([row[2] for row in rows], 90)
     span = WIDTH - left - right
     parts: Parts = []
     for place, (label, counts, note) in enumerate(rows):
-        y, x, total = place * _ROW, left, sum(counts.values())
-        parts.append(_text(left - 6, y + 13, _cut(label, left), "end"))
+        y, x, total = place * ROW, left, sum(counts.values())
+        parts.append(draw_text(left - 6, y + 13, cut_label(label, left), "end"))
         for name, fill in fills.items():
             if count := counts.get(name, 0):
-                parts.append(_box(x, y + 3, span * count / total, _ROW - 5, fill, f"{label}, {name}: {count:,} of {total:,} films"))
+                parts.append(draw_box(x, y + 3, span * count / total, ROW - 5, fill, f"{label}, {name}: {count:,} of {total:,} films"))
                 x += span * count / total
-        parts.append(_text(WIDTH - right + 6, y + 13, note))
-    return svg(slug, title, text, len(rows) * _ROW + 4, parts)
+        parts.append(draw_text(WIDTH - right + 6, y + 13, note))
+    return svg(slug, title, text, len(rows) * ROW + 4, parts)
 
 
 def dots(slug: str, title: str, text: str, rows: Sequence[tuple[str, Sequence[tuple[int, float, str]]]]) -> Markup:
     """Draw a row of marks a label, on one scale of percents. rows: label, [(number of the source, share, words)]."""
-    left = _room([label for label, _ in rows], _LABEL)
-    most = 4 * _nice((max((share for _, marks in rows for _, share, _ in marks), default=0) or 1) / 4)
-    span, height = WIDTH - left - 24, len(rows) * _ROW
+    left = label_room([label for label, _ in rows], LABEL)
+    most = 4 * nice_step((max((share for _, marks in rows for _, share, _ in marks), default=0) or 1) / 4)
+    span, height = WIDTH - left - 24, len(rows) * ROW
     parts: Parts = []
     for step in range(5):
         x = left + span * step / 4
-        parts += [_line(x, 0, x, height), _text(x, height + 14, _percent(most * step / 4, most), "middle")]
+        parts += [draw_line(x, 0, x, height), draw_text(x, height + 14, _percent(most * step / 4, most), "middle")]
     for place, (label, marks) in enumerate(rows):
-        y = place * _ROW + 13
-        parts += [_text(left - 8, y, _cut(label, left), "end"), _line(left, y - 4, WIDTH - 24, y - 4)]
+        y = place * ROW + 13
+        parts += [draw_text(left - 8, y, cut_label(label, left), "end"), draw_line(left, y - 4, WIDTH - 24, y - 4)]
         for number, share, words in marks:
-            parts.append(_mark(number, left + span * share / most, y, words))
+            parts.append(draw_mark(number, left + span * share / most, y, words))
     return svg(slug, title, text, height + 20, parts)
 
 
-def _mark(number: int, x: float, y: float, words: str) -> Markup:
+def draw_mark(number: int, x: float, y: float, words: str) -> Markup:
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle" fill="{}" font-size="12">{}{}</text>').format(
-        x, y, PALETTE[number % len(PALETTE)], MARKS[number % len(MARKS)], _tip(words)
+        x, y, PALETTE[number % len(PALETTE)], MARKS[number % len(MARKS)], tooltip(words)
     )
 
 
@@ -122,13 +122,13 @@ def _percent(share: float, most: float) -> str:
 def steps(slug: str, title: str, text: str, series: Series, ticks: Sequence[tuple[float, str]]) -> Markup:
     """Draw histograms over one another as stepped lines. series: name, shares; ticks: place from 0 to 1 on the x axis, label."""
     left, bottom, top = 40.0, 190.0, 8.0
-    most = 4 * _nice((max((value for _, values in series for value in values), default=0) or 1) / 4)
+    most = 4 * nice_step((max((value for _, values in series for value in values), default=0) or 1) / 4)
     span = WIDTH - left - 12
     parts: Parts = []
     for step in range(5):
         y = bottom - (bottom - top) * step / 4
-        parts += [_line(left, y, WIDTH - 12, y), _text(left - 5, y + 4, _percent(most * step / 4, most), "end")]
-    parts += [_text(left + span * place, bottom + 16, label, "middle") for place, label in ticks]
+        parts += [draw_line(left, y, WIDTH - 12, y), draw_text(left - 5, y + 4, _percent(most * step / 4, most), "end")]
+    parts += [draw_text(left + span * place, bottom + 16, label, "middle") for place, label in ticks]
     for number, (name, values) in enumerate(series):
         points = [(left + span * at / len(values), bottom - (bottom - top) * v / most) for i, v in enumerate(values) for at in (i, i + 1)]
         parts.append(
@@ -136,7 +136,7 @@ def steps(slug: str, title: str, text: str, series: Series, ticks: Sequence[tupl
                 " ".join(f"{x:.1f},{y:.1f}" for x, y in points),
                 PALETTE[number % len(PALETTE)],
                 DASHES[number % len(DASHES)],
-                _tip(name),
+                tooltip(name),
             )
         )
     return svg(slug, title, text, bottom + 24, parts)
@@ -148,26 +148,26 @@ def pyramid(
     """Draw two histograms back to back, the last label on top. left, right: name, counts."""
     middle, gap = WIDTH / 2, 24.0
     most = max((*left[1], *right[1]), default=0) or 1
-    span, height = middle - gap - 52, len(labels) * _ROW
-    parts: Parts = [_text(middle - gap - 6, 12, left[0], "end"), _text(middle + gap + 6, 12, right[0])]
+    span, height = middle - gap - 52, len(labels) * ROW
+    parts: Parts = [draw_text(middle - gap - 6, 12, left[0], "end"), draw_text(middle + gap + 6, 12, right[0])]
     for place, label in enumerate(labels):
-        y = 18 + height - (place + 1) * _ROW
-        parts.append(_text(middle, y + 13, label, "middle"))
+        y = 18 + height - (place + 1) * ROW
+        parts.append(draw_text(middle, y + 13, label, "middle"))
         for side, (name, counts) in ((-1, left), (1, right)):
             count, x = counts[place], middle + side * gap
             length = span * count / most
             if count:
                 parts.append(
-                    _box(
+                    draw_box(
                         x - length if side < 0 else x,
                         y + 2,
                         length,
-                        _ROW - 4,
+                        ROW - 4,
                         PALETTE[0 if side > 0 else 1],
                         f"{name}, {label}: {count:,} films",
                     )
                 )
-                parts.append(_text(x + side * (length + 4), y + 13, f"{count:,}", "end" if side < 0 else "start", size=9.5))
+                parts.append(draw_text(x + side * (length + 4), y + 13, f"{count:,}", "end" if side < 0 else "start", size=9.5))
     return svg(slug, title, text, height + 22, parts)
 
 
@@ -175,16 +175,16 @@ def bubbles(slug: str, title: str, text: str, series: Sequence[tuple[str, Sequen
     """Draw native sizes, both axes alike. series: name, [(width, height, films)]; areas are shares of the films of one source."""
     left, side, top = 48.0, 340.0, 8.0
     most = max((max(cell[:2]) for _, cells in series for cell in cells), default=0) * 1.08 or 1
-    ticks = range(0, int(most) + 1, max(int(_nice(most / 4)), 1))
+    ticks = range(0, int(most) + 1, max(int(nice_step(most / 4)), 1))
     bottom = top + side
     parts: Parts = [
-        _line(left, bottom, left + side, top, "#8a939d", "4 4"),
-        _text(left + side - 4, bottom - 6, "dashed: square", "end", "#5b6570"),
+        draw_line(left, bottom, left + side, top, "#8a939d", "4 4"),
+        draw_text(left + side - 4, bottom - 6, "dashed: square", "end", "#5b6570"),
     ]
     for tick in ticks:
         at = side * tick / most
-        parts += [_line(left, bottom - at, left + side, bottom - at), _line(left + at, top, left + at, bottom)]
-        parts += [_text(left - 5, bottom - at + 4, f"{tick}", "end"), _text(left + at, bottom + 15, f"{tick}", "middle")]
+        parts += [draw_line(left, bottom - at, left + side, bottom - at), draw_line(left + at, top, left + at, bottom)]
+        parts += [draw_text(left - 5, bottom - at + 4, f"{tick}", "end"), draw_text(left + at, bottom + 15, f"{tick}", "middle")]
     for number, (name, cells) in enumerate(series):
         total = sum(cell[2] for cell in cells)
         for width, height, films in cells:
@@ -194,13 +194,13 @@ def bubbles(slug: str, title: str, text: str, series: Sequence[tuple[str, Sequen
                     bottom - side * height / most,
                     max(24 * sqrt(films / total), 1.5),
                     *[PALETTE[number % len(PALETTE)]] * 2,
-                    _tip(f"{name}: about {width} x {height} px, {films:,} films"),
+                    tooltip(f"{name}: about {width} x {height} px, {films:,} films"),
                 )
             )
     return svg(slug, title, text, bottom + 22, parts)
 
 
-def _nice(step: float) -> float:
+def nice_step(step: float) -> float:
     """Return the round number (1, 2, 2.5 or 5 times a power of ten) that is not below `step`."""
     unit = 10.0 ** floor(log10(step))
     return next(round(unit * times, 6) for times in (1, 2, 2.5, 5, 10) if unit * times >= step * (1 - 1e-9))
@@ -210,27 +210,27 @@ def heat_map(
     slug: str, title: str, text: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell]], width: float = WIDTH
 ) -> Markup:
     """Draw cells from white (0) to blue (1), with their text where there is room for it."""
-    left, rise = _room(rows, _LABEL), _room(columns, _LABEL)
+    left, rise = label_room(rows, LABEL), label_room(columns, LABEL)
     side = min((width - left - 0.6 * rise) / max(len(columns) - 0.4, 1), 46)  # the last turned label reaches out to the right
     upright = side < 16
     if upright:
         side = (width - left) / len(columns)
     angle, top = (-90, rise + 4) if upright else (-55, 0.85 * rise + 6)
-    height = max(_ROW, min(side, 26))
+    height = max(ROW, min(side, 26))
     size = min(11, side - 0.5)
     parts: Parts = [
-        _text(left + place * side + side * 0.6 + upright * size * 0.25, top - 5, _cut(name, _LABEL), size=size, angle=angle)
+        draw_text(left + place * side + side * 0.6 + upright * size * 0.25, top - 5, cut_label(name, LABEL), size=size, angle=angle)
         for place, name in enumerate(columns)
     ]
     for place, (label, line) in enumerate(zip(rows, cells, strict=True)):
         y = top + place * height
-        parts.append(_text(left - 6, y + height / 2 + 4, _cut(label, left), "end"))
+        parts.append(draw_text(left - 6, y + height / 2 + 4, cut_label(label, left), "end"))
         for column, cell in enumerate(line):
             x = left + column * side
-            parts.append(_box(x + 0.5, y + 0.5, side - 1, height - 1, _shade(cell.value), cell.tip))
+            parts.append(draw_box(x + 0.5, y + 0.5, side - 1, height - 1, _shade(cell.value), cell.tip))
             if cell.text and side >= 18:
-                ink = "#ffffff" if (cell.value or 0) > 0.5 else _INK
-                parts.append(_text(x + side / 2, y + height / 2 + 3.5, cell.text, "middle", ink, 9.5))
+                ink = "#ffffff" if (cell.value or 0) > 0.5 else INK
+                parts.append(draw_text(x + side / 2, y + height / 2 + 3.5, cell.text, "middle", ink, 9.5))
     return svg(slug, title, text, top + len(rows) * height + 4, parts, width)
 
 

@@ -1,0 +1,191 @@
+"""The synthetic films that are to be judged: of a folder, whoever made it, or sampled from a network for the occasion.
+
+They are laid down once in a temporary file and mapped from there, so that memory does not grow with their number.
+"""
+
+import csv
+import hashlib
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from thiscxr.data.labels import FINDINGS, SEXES, VIEWS
+from thiscxr.data.pixels import load_film, to_bits, to_square
+from thiscxr.model.conditions import Condition
+from thiscxr.sample.sampling import ask, load, sample_films
+
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
+_BATCH = 64
+log = logging.getLogger("thiscxr")
+
+
+@dataclass(frozen=True)
+class FakeFilms:
+    """Synthetic films and what was asked of them."""
+
+    pixels: NDArray[np.uint8]  # [n, res, res], memory-mapped
+    asked: list[Condition]  # empty conditions where nobody says
+    names: list[str]  # of the files, or of the seeds
+    truncation: float | None
+    seeds: str  # as ranges
+    network_sha256: str | None
+    folder: Path | None  # that they came from
+    network: dict[str, Any]  # what the network's file says of it, empty when unknown
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether anything was asked of any film."""
+        return any(condition != Condition() for condition in self.asked)
+
+
+@contextmanager
+def open_fakes(fake: str, res: int, count: int, truncation: float, device: str) -> Iterator[FakeFilms]:
+    """Yield the films of a folder, or `count` samples (seeds from 0) of the network that FILE, NAME or RUN means.
+
+    Raises ValueError when a folder holds no films, films of several sizes, or films that cannot be read or show nothing.
+    """
+    path = Path(fake)
+    if (path / "pool.json").is_file():
+        raise ValueError(f"--fake {fake} is a pool of real films; expected a folder of synthetic films, or a network")
+    with tempfile.TemporaryDirectory(prefix="thiscxr-") as scratch:
+        room = Path(scratch) / "films"
+        if path.is_dir() and not (path / "network-latest.safetensors").is_file():
+            yield _of_folder(path, res, room)
+        else:
+            yield _of_network(fake, res, count, truncation, device, room)
+
+
+def _of_network(fake: str, res: int, count: int, truncation: float, device: str, room: Path) -> FakeFilms:
+    network = load(fake, device)
+    if network.info.architecture.res != res:
+        made = network.info.architecture.res
+        raise ValueError(f"{fake} makes films of {made} px, but the pool has {res} px; score against a pool of its size")
+    seeds = list(range(count))
+    asked = network.conditions(seeds, Condition())
+    pixels = _lay_down(sample_films(network, seeds, asked, truncation, _BATCH), count, res, room, "sample")
+    names = [f"seed {seed}" for seed in seeds]
+    return FakeFilms(pixels, asked, names, truncation, _ranges(seeds), network.sha256, None, network.info.to_json())
+
+
+def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
+    rows = read_rows(folder)
+    files = [folder / row["file"] for row in rows]
+    sizes: dict[tuple[int, ...], str] = {}
+    odd: list[str] = []
+
+    ours = (folder / "network.json").is_file()
+
+    def read() -> Iterator[NDArray[np.uint8]]:
+        for start in range(0, len(files), _BATCH):
+            yield np.stack([_read_film(path, res, sizes, stretch=not ours) for path in files[start : start + _BATCH]])
+
+    pixels = _lay_down(read(), len(files), res, room, "read films")
+    for name, film in zip((path.name for path in files), pixels, strict=True):
+        if int(film.max()) - int(film.min()) < 2:
+            odd.append(name)
+    if odd:
+        more = f" and {len(odd) - 1} more of {len(files)}" if len(odd) > 1 else ""
+        raise ValueError(f"{folder}: {odd[0]}{more} show one grey only; leave them out, or look at the network that made them")
+    digests = {hashlib.sha256(film.tobytes()).digest() for film in pixels}
+    if len(digests) < len(files):
+        log.warning("%s: %d of %d films are byte for byte the same as another one there", folder, len(files) - len(digests), len(files))
+    hashes, truncations = ({row.get(key, "") for row in rows} for key in ("network_sha256", "truncation"))
+    one_hash = hashes.pop() if len(hashes) == 1 else ""
+    one_truncation = truncations.pop() if len(truncations) == 1 else ""
+    facts = json.loads((folder / "network.json").read_text()) if ours else {}
+    return FakeFilms(
+        pixels,
+        [_condition(folder, row) for row in rows],
+        [row["file"] for row in rows],
+        float(one_truncation) if one_truncation else None,
+        _ranges([int(row["seed"]) for row in rows if row.get("seed", "").isdigit()]),
+        one_hash or None,
+        folder,
+        facts,
+    )
+
+
+def read_rows(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of samples.csv, or one row {"file"} a picture where there is no table.
+
+    Raises ValueError for a folder without films and for a table that lists something else than files of its folder.
+    """
+    table = folder / "samples.csv"
+    if not table.is_file():
+        files = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.name != "grid.png")
+        if not files:
+            raise ValueError(f"{folder} holds no films; expected {', '.join(PICTURES)} files")
+        return [{"file": name} for name in files]
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(file)]
+    if not rows or "file" not in rows[0]:
+        raise ValueError(f"{table} lists no films (expected a column 'file'); remove it to score every film in {folder}")
+    seen: set[str] = set()
+    for name in (row["file"] for row in rows):
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ValueError(f"{table} lists {name!r}, which is not a file in {folder}; sample again")
+        if name in seen:
+            raise ValueError(f"{table} lists {name!r} twice; each film counts once")
+        seen.add(name)
+    return rows
+
+
+def _condition(folder: Path, row: dict[str, str]) -> Condition:
+    """Return what a row of samples.csv says was asked. Columns that are not there were not asked."""
+    where = f"{folder / 'samples.csv'}, {row['file']}"
+    present, absent = (tuple(filter(None, row.get(key, "").split("|"))) for key in ("findings", "no_findings"))
+    for what, value, known in (
+        *(("finding", name, FINDINGS) for name in (*present, *absent)),
+        ("view", row.get("view", ""), VIEWS),
+        ("sex", row.get("sex", ""), SEXES),
+    ):
+        if value and value not in known:
+            raise ValueError(f"{where}: {what} {value!r} is not one of {', '.join(known)}")
+    try:
+        age = float(row["age_years"]) if row.get("age_years") else None
+        view, sex = (value if value != "unknown" else None for value in (row.get("view") or None, row.get("sex") or None))
+        return ask(view=view, sex=sex, age_years=age, source=row.get("source") or None, findings=present, no_findings=absent)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _lay_down(films: Iterator[NDArray[np.uint8]], count: int, res: int, room: Path, what: str) -> NDArray[np.uint8]:
+    """Write films to the file `room` as they come, and return them mapped from there."""
+    with open(room, "wb") as file, tqdm(total=count, unit="film", file=sys.stderr, desc=what, delay=1) as bar:
+        for batch in films:
+            file.write(np.ascontiguousarray(batch).tobytes())
+            bar.update(len(batch))
+    return np.memmap(room, np.uint8, "r").reshape(count, res, res)
+
+
+def _read_film(path: Path, res: int, sizes: dict[tuple[int, ...], str], stretch: bool) -> NDArray[np.uint8]:
+    try:
+        film = load_film(path, stretch).pixels
+        sizes.setdefault(film.shape, path.name)
+        if len(sizes) > 1:
+            (a, first), (b, _) = sizes.items()
+            raise ValueError(f"it has {b[1]} × {b[0]} px where {first} has {a[1]} × {a[0]}; score films of one size at a time")
+        return to_bits(to_square(film, res), 8).astype(np.uint8, copy=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; remove it or make it again") from None
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """Return seeds as ranges, such as "0-63,100"."""
+    seeds = sorted(seeds)
+    starts = [seed for i, seed in enumerate(seeds) if i == 0 or seed != seeds[i - 1] + 1]
+    ends = [seed for i, seed in enumerate(seeds) if i + 1 == len(seeds) or seed != seeds[i + 1] - 1]
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
