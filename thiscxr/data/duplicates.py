@@ -85,6 +85,24 @@ def descriptor(pixels: Pixels) -> NDArray[np.int8]:
     return np.rint(vectors.T * (127 / largest)[:, None]).astype(np.int8).ravel()
 
 
+def laid_over(fixed: Pixels, moving: Pixels) -> Array:
+    """Return float32 [k,side,side] of at most 32 px: the films `moving`, slid and stretched onto the films `fixed`, both [k,res,res]."""
+    a, b = (_equalise(_reduce(films, _COARSE)) for films in (fixed, moving))
+    return _move(b, _align(a, b, np.zeros((len(a), 4), np.float32), 6))
+
+
+def film_waves(pixels: Pixels | Array) -> Array:
+    """Return float32 [k,6,waves] of films [k,res,res]: grey ranks in a band of waves, and how small moves change them.
+
+    The moves: slid across, slid down, stretched across, stretched down, turned.
+    """
+    films = np.stack([_ranks(film) for film in _reduce(pixels, _COARSE)])
+    down, across = np.gradient(films, axis=(1, 2))
+    x, y = _grid(films.shape[1]), _grid(films.shape[1])[:, None]
+    moves = np.stack([films, across, down, across * x, down * y, down * x - across * y], axis=1)
+    return ((_WAVES @ moves @ _WAVES.T)[:, :, _BAND] * _WEIGHTS).astype(np.float32)
+
+
 def find_duplicates(descriptors: NDArray[np.int8], digests: Sequence[Hashable], read: Read, spread: Spread = map) -> list[Pair]:
     """Return the pairs of duplicates, ordered by (a, b), of films with these descriptors (int8 [n,DESCRIPTOR_SIZE], may be mapped).
 

@@ -242,7 +242,7 @@ def verify_pool(path: Path) -> list[str]:
     ids: set[str] = set()
     sides: dict[tuple[str, str], str] = {}
     torn: set[tuple[str, str]] = set()
-    copies = _duplicate_groups(pool.path)
+    copies = duplicate_groups(pool.path)
     groups: dict[str, set[str]] = {}
     index = 0
     for batch in tqdm(table.iter_batches(_VERIFY_ROWS), "verify", -(-len(pool) // _VERIFY_ROWS), unit="batch", delay=1):
@@ -277,7 +277,7 @@ def verify_pool(path: Path) -> list[str]:
     return problems
 
 
-def _duplicate_groups(path: Path) -> dict[str, str]:
+def duplicate_groups(path: Path) -> dict[str, str]:
     """Return film id -> group, empty when nobody looked for duplicates."""
     table = path / "duplicates.csv"
     if not table.is_file():

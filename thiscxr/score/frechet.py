@@ -1,16 +1,17 @@
-"""The Fréchet distance between two sets of feature vectors, in float64, with an interval.
+"""The Fréchet distance between two sets of feature vectors, in float64.
 
 Source: Dowson and Landau 1982, "The Fréchet distance between multivariate normal distributions", Eq. 4; Heusel et al. 2017,
 arXiv:1706.08500, Eq. 6. Own code on purpose: the usual packages call an argument that SciPy 1.18 removed, and fail on singular
 covariances.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
+from numpy.typing import NDArray
 
-Array = np.ndarray
-Z_95 = 1.959963984540054  # the 97.5th percentile of the normal
+from thiscxr.score.floor import Array, against_floor, check_features, size_label
+from thiscxr.score.measured import Measured
+
+_SIZES = 8  # sets of different sizes through which FD∞ draws its line
 
 
 def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
@@ -35,72 +36,65 @@ def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> fl
     return float(max(distance, 0.0))  # rounding can leave −1e-15 between equal sets
 
 
-def moments(features: Array) -> tuple[Array, Array]:
-    """Return the mean [d] and the unbiased covariance [d, d] of features [n, d], both float64. Raises ValueError for fewer than 2 rows."""
-    if len(features) < 2:
-        raise ValueError(f"{len(features)} feature vectors are too few for a covariance; at least 2 are needed")
-    features = np.asarray(features, dtype=np.float64)
-    return features.mean(axis=0), np.cov(features, rowvar=False)
+class Moments:
+    """Mean and covariance of features that come in batches: float64, in memory that does not grow with their number.
 
-
-@dataclass(frozen=True)
-class FrechetScore:
-    """A distance to real films, its 95 % interval, and the same distance between real patients and other real patients."""
-
-    value: float
-    ci95: tuple[float, float]
-    floor: float
-    n: int  # films a side
-
-
-def frechet_score(real: Array, patients: Array, fake: Array, *, n: int, splits: int = 10, groups: int = 10, seed: int = 0) -> FrechetScore:
-    """Return the distance of `fake` [m, d] from `real` [k, d], at `n` films a side, with the floor at the same `n`.
-
-    Half of the real patients stand against the other half (floor) and against the synthetic films (value); both are means over `splits`
-    random halvings, so that value and floor carry the same small-sample bias. The interval is a delete-a-group jackknife over patients
-    and synthetic films (Efron and Tibshirani 1993, chapter 11), which is unbiased where a percentile bootstrap of a Fréchet distance is
-    not. Raises ValueError when there are not n films on each side.
+    Batches are merged by the pairwise update of Chan, Golub and LeVeque 1983, Eq. 2.1, which loses nothing where the mean is large.
     """
-    # Two streams, so that the floor of a pool is the same whatever it is compared with.
-    real_rng, fake_rng = (np.random.Generator(np.random.Philox(key=[seed, stream])) for stream in (0, 1))
-    values, floors, errors = [], [], []
-    names = list(dict.fromkeys(patients))  # in order of appearance: the ids themselves differ from user to user
-    if len(names) < 2 * groups or n < 2 * groups:
-        raise ValueError(f"{len(names)} real patients and {n} films a side are too few for an interval; at least {2 * groups} are needed")
-    for _ in range(splits):
-        rank = dict(zip(names, real_rng.permutation(len(names)), strict=True))
-        ranks = np.array([rank[name] for name in patients])
-        sorted_rows = np.argsort(ranks, kind="stable")
-        halves = _halve(sorted_rows, ranks, n)
-        if halves is None or len(fake) < n:
-            raise ValueError(f"{len(real)} real and {len(fake)} synthetic films do not give {n} films a side")
-        a, b = (real[rows] for rows in halves)
-        some = fake[fake_rng.permutation(len(fake))[:n]]
-        floors.append(_distance(a, b))
-        values.extend([_distance(a, some), _distance(b, some)])
-        for half, rows in zip((a, b), halves, strict=True):
-            group = np.unique(ranks[rows], return_inverse=True)[1] % groups
-            errors.append(_jackknife_error(half, group, some, np.arange(n) % groups, groups))
-    value = float(np.mean(values))
-    error = Z_95 * float(np.mean(errors))
-    return FrechetScore(value, (max(0.0, value - error), value + error), float(np.mean(floors)), n)
+
+    def __init__(self, dim: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(dim)
+        self._scatter = np.zeros((dim, dim))  # sum of the outer products of deviations
+
+    def add(self, features: Array) -> None:
+        """Take in features [k, dim]."""
+        batch = np.asarray(features, np.float64)
+        if not len(batch):
+            return
+        mean = batch.mean(axis=0)
+        deviations = batch - mean
+        total = self.count + len(batch)
+        step = mean - self.mean
+        self._scatter += deviations.T @ deviations + np.outer(step, step) * (self.count * len(batch) / total)
+        self.mean += step * (len(batch) / total)
+        self.count = total
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """The unbiased covariance [dim, dim]. Raises ValueError for fewer than 2 rows."""
+        if self.count < 2:
+            raise ValueError(f"{self.count} feature vectors are too few for a covariance; at least 2 are needed")
+        return self._scatter / (self.count - 1)
 
 
-def _halve(sorted_rows: Array, ranks: Array, n: int) -> tuple[Array, Array] | None:
-    """Return two disjoint sets of n rows with no patient in both, from rows sorted by patient rank; None when there are not enough."""
-    first = sorted_rows[:n]
-    if len(first) < n:
-        return None
-    rest = sorted_rows[n:]
-    rest = rest[ranks[rest] > ranks[first[-1]]][:n]  # the patient at the cut stays on one side
-    return (first, rest) if len(rest) == n else None
+def moments(features: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean [d] and the unbiased covariance [d, d] of features [n, d]. Raises ValueError for fewer than 2 rows."""
+    sums = Moments(features.shape[1])
+    for start in range(0, len(features), 8192):
+        sums.add(features[start : start + 8192])
+    return sums.mean, sums.covariance
 
 
-def _distance(a: Array, b: Array) -> float:
-    return frechet_distance(*moments(a), *moments(b))
+def frechet_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> list[Measured]:
+    """Return the Fréchet distance at n films a side, and FD∞, where the line of the distance over 1/n meets 0 (Chong and Forsyth 2020,
+    arXiv:1911.07023, section 3), of synthetic features [m, d] from real ones [k, d] of `patients` [k] by the extractor `name`.
+
+    FD∞ has no small-sample bias, so that its floor is about 0; it varies more. Raises ValueError as `against_floor`.
+    """
+    check_features(real, fake)
+    found = against_floor(both_distances, real, patients, fake, n=n, seed=seed)
+    small = "_small" if n <= real.shape[1] else ""
+    keys = (f"fd_{name}_{size_label(n)}{small}", f"fdinf_{name}{small}")
+    least = (0.0, -np.inf)  # FD∞ of equal sets is as often below 0 as above
+    return [
+        Measured(key, float(found.value[i]), (max(least[i], float(found.low[i])), float(found.high[i])), float(found.floor[i]), n, n)
+        for i, key in enumerate(keys)
+    ]
 
 
-def _jackknife_error(a: Array, group_a: Array, b: Array, group_b: Array, groups: int) -> float:
-    """Return the standard error of the distance between a and b from leaving out one group of each at a time."""
-    left_out = np.array([_distance(a[group_a != g], b[group_b != g]) for g in range(groups)])
-    return float(np.sqrt((groups - 1) / groups * ((left_out - left_out.mean()) ** 2).sum()))
+def both_distances(a: Array, b: Array) -> NDArray[np.float64]:
+    """Return FD at full size and FD∞ from the first rows of both, which are in random order."""
+    sizes = np.unique(np.linspace(min(len(a), len(b)) / 3, min(len(a), len(b)), _SIZES).astype(int))
+    distances = [frechet_distance(*moments(a[:size]), *moments(b[:size])) for size in sizes]
+    return np.array([distances[-1], np.polyfit(1 / sizes, distances, 1)[1]])

@@ -1,0 +1,180 @@
+"""Planted copies are found, strangers are left in peace, and nothing depends on how the work is cut into blocks."""
+
+import csv
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from thiscxr.data.pixels import save_png
+from thiscxr.data.pool import Pool
+from thiscxr.score import memorisation
+from thiscxr.score.memorisation import annotate, audit, audit_columns, nearest, pair_sheet, reidentification, tied_patients
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory) -> Pool:
+    """A phantom pool of enough patients for limits."""
+    from thiscxr.data.layouts import write_layout
+
+    path = tmp_path_factory.mktemp("crowd") / "pool"
+    write_layout(path, "pool", 400, 64, 3)
+    return Pool.open(path)
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory) -> np.ndarray:
+    """Films of phantom patients of another seed."""
+    from thiscxr.data.layouts import write_layout
+
+    path = tmp_path_factory.mktemp("strangers") / "pool"
+    write_layout(path, "pool", 120, 64, 1003)
+    pool = Pool.open(path)
+    return pool.read(pool.indices("all"))
+
+
+def grey(films: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(films), 0, 255).astype(np.uint8)
+
+
+ATTACKS = {
+    "exact": lambda x: x,
+    "shifted": lambda x: ndimage.shift(x, (0, 2, -2), mode="nearest"),
+    "contrast": lambda x: (x - 128) * 1.1 + 128,
+    "blurred": lambda x: ndimage.gaussian_filter(x, (0, 1, 1)),
+    "turned": lambda x: ndimage.rotate(x, 2, axes=(2, 1), reshape=False, mode="nearest"),
+    "mirrored": lambda x: x[:, :, ::-1],
+    "noisy": lambda x: x + np.random.default_rng(0).normal(0, 6, x.shape),
+}
+
+
+def test_copies_are_found_and_strangers_are_not(crowd, strangers):
+    films = crowd.read(np.arange(0, len(crowd), 8)).astype(float)
+    planted = np.concatenate([grey(attack(films)) for attack in ATTACKS.values()])
+    found = audit(crowd, np.concatenate([planted, strangers]))
+    share = found.memorised[: len(planted)].reshape(len(ATTACKS), -1).mean(axis=1)
+    assert dict(zip(ATTACKS, (share >= 0.95).tolist(), strict=True)) == dict.fromkeys(ATTACKS, True), share
+    assert found.memorised[len(planted) :].mean() <= 0.05
+    near, rate, ratio = audit(crowd, strangers).measures()
+    assert (near.key, rate.key, ratio.key) == ("near_rate_p1", "memorised_rate", "nearest_ratio_median")
+    assert near.ci95[0] <= 0.05
+    assert rate.ci95[0] <= rate.value <= rate.ci95[1]
+    assert rate.floor <= 0.03
+
+
+def test_a_copy_of_a_held_out_patient_is_a_copy(crowd):
+    held = crowd.read(crowd.indices("holdout")[:10])
+    assert audit(crowd, held).memorised.all()
+
+
+def test_blocks_change_nothing_and_brute_force_agrees(crowd, strangers, monkeypatch):
+    people = tied_patients(crowd)
+    some = strangers[:12]
+    whole = nearest(crowd, lambda rows: some[rows], len(some), people, None)
+    monkeypatch.setattr(memorisation, "_BLOCK", 37)
+    monkeypatch.setattr(memorisation, "_GROUP", 5)
+    monkeypatch.setattr(memorisation, "_CHUNK", 7)
+    cut = nearest(crowd, lambda rows: some[rows], len(some), people, None)
+    np.testing.assert_array_equal(cut.row, whole.row)
+    np.testing.assert_allclose(cut.distance, whole.distance, atol=1e-5)
+    np.testing.assert_allclose(cut.ratio, whole.ratio, atol=1e-4)
+
+
+def test_the_nearest_of_all_is_found_without_laying_over(crowd, strangers, monkeypatch):
+    """Against every pair, computed one by one."""
+    people = tied_patients(crowd)
+    monkeypatch.setattr(memorisation._Best, "laid_over", lambda best, films, pixels, pool: best.likeness[films])
+    monkeypatch.setattr(memorisation, "_BLOCK", 150)
+    found = nearest(crowd, lambda rows: strangers[rows], len(strangers), people, None)
+    waves = memorisation._unit(memorisation.film_waves(crowd.read(np.arange(len(crowd))))[:, 0])
+    for i, space in enumerate(memorisation._spaces(strangers)):
+        likeness = np.linalg.norm(space @ waves.T, axis=1).max(axis=0)
+        by_patient = sorted((likeness[people == who].max() for who in np.unique(people)), reverse=True)
+        assert found.distance[i] == pytest.approx(np.sqrt(1 - by_patient[0] ** 2), abs=1e-4)
+        assert found.ratio[i] == pytest.approx(np.sqrt((1 - by_patient[0] ** 2) / (1 - by_patient[1] ** 2)), abs=1e-3)
+        assert likeness[found.row[i]] == pytest.approx(likeness.max(), abs=1e-5)
+
+
+def test_a_film_is_no_stranger_to_its_own_patient(crowd):
+    people = tied_patients(crowd)
+    rows = np.arange(60)
+    found = nearest(crowd, lambda some: crowd.read(rows[some]), len(rows), people, people[rows])
+    assert (people[found.row] != people[rows]).all()
+    assert found.distance.min() > 0
+
+
+def test_patients_who_share_an_exposure_are_one(tmp_path, crowd):
+    import shutil
+
+    path = tmp_path / "pool"
+    shutil.copytree(crowd.path, path)
+    films, patients = crowd.column("film_id"), crowd.column("patient")
+    other = int(np.flatnonzero(patients != patients[0])[0])
+    with open(path / "duplicates.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerows([["film_id", "group", "kind", "correlation"], [films[0], 0, "first", 1], [films[other], 0, "near", 0.97]])
+    people = tied_patients(Pool.open(path))
+    assert people[0] == people[other]
+    assert len(np.unique(people)) == len(np.unique(patients)) - 1
+
+
+def test_bad_input_is_named(crowd):
+    with pytest.raises(ValueError, match=r"synthetic films have 32 px, but .* has 64 px"):
+        audit(crowd, np.zeros((3, 32, 32), np.uint8))
+    few = types.SimpleNamespace(resolution=32, path=Path("pool"), codes=lambda name: (np.arange(99, dtype=np.int32), None))
+    with pytest.raises(ValueError, match="pool has 99 patients; at least 100 are needed"):
+        audit(few, np.zeros((3, 32, 32), np.uint8))
+
+
+def test_the_verdict_goes_into_samples_csv(tmp_path, crowd, strangers):
+    films = np.concatenate([crowd.read(np.arange(2)), strangers[:2]])
+    names = [f"seed-{i:08d}.png" for i in range(4)]
+    for name, film in zip(names, films, strict=True):
+        save_png(tmp_path / name, film)
+    found = audit(crowd, films)
+    annotate(tmp_path, names, audit_columns(found))  # no table yet
+    with open(tmp_path / "samples.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["memorised"] for row in rows] == ["true", "true", "false", "false"]
+    assert float(rows[0]["nearest"]) < 0.01
+    (tmp_path / "samples.csv").write_text("seed,file\n" + "".join(f"{i},{name}\n" for i, name in reversed(list(enumerate(names)))))
+    annotate(tmp_path, names, audit_columns(found))  # another order, other columns
+    with open(tmp_path / "samples.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["seed"], row["memorised"]) for row in rows] == [("3", "false"), ("2", "false"), ("1", "true"), ("0", "true")]
+    assert pair_sheet(crowd, films, found).ndim == 2
+
+
+def test_reidentification_knows_patients_from_strangers():
+    rng = np.random.default_rng(0)
+    own = rng.standard_normal((150, 1, 16))
+    features = (own + 0.5 * rng.standard_normal((150, 3, 16))).reshape(-1, 16)
+    patients = np.repeat(np.arange(150), 3)
+    strangers = np.sqrt(1.25) * rng.standard_normal((300, 16))
+    area, match = reidentification(features, patients, strangers, "x")
+    assert area.ci95[0] > 0.95
+    assert match.ci95[0] <= 0.03
+    assert reidentification(features, patients, features[:50] + 0.01, "x")[1].value > 0.9
+    noise, _ = reidentification(rng.standard_normal((450, 16)), patients, strangers, "x")
+    assert noise.ci95[0] < 0.5 < noise.ci95[1]
+    assert reidentification(features[::3], patients[::3], strangers, "x") == []
+
+
+def test_every_row_of_the_sheet_is_a_pair(crowd, strangers):
+    sheet = pair_sheet(crowd, strangers, audit(crowd, strangers), most=4)
+    assert sheet.shape[1] >= 8 * 64
+
+
+@pytest.mark.skipif(not (Path(__file__).parents[2] / "../shared/data/nih-64").is_dir(), reason="../shared is not here")
+@pytest.mark.slow
+def test_on_films_of_patients(tmp_path):
+    """The promise of docs/memorisation.md, on films that no phantom resembles."""
+    from thiscxr.data.prepare import prepare
+
+    prepare(tmp_path / "nih", [("nih", Path(__file__).parents[2] / "../shared/data/nih-64")], 64, key_file=tmp_path / "key")
+    pool = Pool.open(tmp_path / "nih")
+    films = pool.read(np.arange(0, len(pool), 10)).astype(float)
+    for name, attack in ATTACKS.items():
+        assert audit(pool, grey(attack(films))).memorised.mean() >= 0.95, name

@@ -1,0 +1,322 @@
+"""Are synthetic films copies of real ones? Each is compared with every real film of the pool, held-out patients too.
+
+Two films are compared by their grey ranks in a band of waves, blind to small moves: one is projected on the space that the other spans when
+it is slid, stretched and turned a little (tangent distance, Simard, LeCun and Denker 1993). What is "near" is learnt from the real films
+themselves, each against the films of all other patients: a synthetic film must not be nearer to anybody than strangers are.
+"""
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from thiscxr.data.duplicates import film_waves, laid_over
+from thiscxr.data.pixels import Pixels, make_grid, to_bits
+from thiscxr.data.pool import Pool, duplicate_groups
+from thiscxr.files import atomic_path
+from thiscxr.score.floor import Z_95
+from thiscxr.score.measured import Measured
+
+NEAR = 0.01  # of strangers are as near as what counts as near
+STRANGERS = 4000  # real films at most that tell how near strangers are
+_BLOCK = 4096  # real films at a time
+_GROUP = 256  # synthetic films at a time
+_CHUNK = 16384  # synthetic films for which the pool is gone through once
+_PATIENTS = 4  # nearest ones of a film that it is laid over
+
+
+Read = Callable[[NDArray[np.int64]], Pixels]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest real film of each film, and how much nearer it is than any film of any other patient. Arrays [n]."""
+
+    distance: NDArray[np.float32]  # sine of the angle between the films, 0 to 1
+    row: NDArray[np.int64]  # of the nearest film, in the pool
+    ratio: NDArray[np.float32]  # to the distance of the nearest film of a second patient
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Synthetic films against all real ones."""
+
+    found: Nearest
+    strangers: Nearest  # real films, each against all other patients
+    stranger_rank: NDArray[np.float64]  # [n] share of the strangers that are as near to somebody
+    memorised: NDArray[np.bool_]  # [n] nearer than strangers are, and to one patient only
+
+    def measures(self) -> list[Measured]:
+        """Return the rate of near films (strangers: 1 %), the rate of copies, and the median ratio; floors are those of strangers."""
+        n, m = len(self.memorised), len(self.strangers.distance)
+        near = self.stranger_rank <= NEAR
+        limits = _Limits.of(self.strangers, slice(0, None, 2))  # set by one half of the strangers, and tried on the other
+        others = limits.copies(self.strangers)[1::2]
+        return [
+            Measured("near_rate_p1", float(near.mean()), _wilson(int(near.sum()), n), NEAR, m, n),
+            Measured("memorised_rate", float(self.memorised.mean()), _wilson(int(self.memorised.sum()), n), float(others.mean()), m, n),
+            Measured("nearest_ratio_median", *_median(self.found.ratio), float(np.median(self.strangers.ratio)), m, n),
+        ]
+
+
+def audit(pool: Pool, pixels: Pixels, seed: int = 0, told: Callable[[int], object] = lambda films: None) -> Audit:
+    """Return what is known of copies among synthetic films [n, res, res] of the pool's side; told: called with the films done.
+
+    Memory does not grow with the pool. Raises ValueError for films of another side and for a pool of fewer than 100 patients.
+    """
+    if pixels.shape[1:] != (pool.resolution,) * 2:
+        raise ValueError(f"synthetic films have {pixels.shape[-1]} px, but {pool.path} has {pool.resolution} px; score films of its size")
+    people = tied_patients(pool)
+    if len(np.unique(people)) < 100:
+        raise ValueError(f"{pool.path} has {len(np.unique(people))} patients; at least 100 are needed to know how near strangers are")
+    rng = np.random.Generator(np.random.Philox(key=[seed, 7]))
+    sample = np.sort(rng.permutation(len(pool))[:STRANGERS])
+    strangers = nearest(pool, lambda rows: pool.read(sample[rows]), len(sample), people, people[sample], told)
+    found = nearest(pool, lambda rows: pixels[rows], len(pixels), people, None, told)
+    rank = np.searchsorted(np.sort(strangers.distance), found.distance, side="right") / len(sample)
+    return Audit(found, strangers, rank, _Limits.of(strangers).copies(found))
+
+
+def tied_patients(pool: Pool) -> NDArray[np.int64]:
+    """Return a number a film [n], equal for films of one patient and of patients who share an exposure (duplicates.csv)."""
+    codes = pool.codes("patient")[0].astype(np.int64)
+    group_of = duplicate_groups(pool.path)
+    if not group_of:
+        return codes
+    groups = [group_of.get(film, "") for film in pool.column("film_id").tolist()]
+    names = {name: int(codes.max()) + 1 + i for i, name in enumerate(sorted(set(groups) - {""}))}
+    ties = [(int(code), names[name]) for code, name in zip(codes, groups, strict=True) if name]
+    size = int(codes.max()) + 1 + len(names)
+    a, b = np.array(ties).T
+    return connected_components(coo_array((np.ones(len(a)), (a, b)), (size, size)), directed=False)[1][codes].astype(np.int64)
+
+
+def nearest(
+    pool: Pool,
+    read: Read,
+    count: int,
+    people: NDArray[np.int64],
+    own: NDArray[np.int64] | None,
+    told: Callable[[int], object] = lambda films: None,
+) -> Nearest:
+    """Return the nearest films in the pool of `count` films that `read` gives by number; own: films of that patient do not count, [count].
+
+    A film and its mirror image are looked for. The films of the pool are gone through once for some thousands of films; then each is laid
+    over the films of the few patients who are nearest, which also finds what was moved by more than a pixel or two.
+    """
+    distance, row = np.empty((count, 2), np.float32), np.empty(count, np.int64)
+    for chunk in _parts(count, _CHUNK):
+        spaces = np.concatenate([_spaces(read(chunk[part])) for part in _parts(len(chunk), _GROUP)])
+        best = _Best.none(len(chunk))
+        for rows in _parts(len(pool), _BLOCK):
+            rows = rows[np.argsort(people[rows], kind="stable")]
+            films = _unit(film_waves(pool.read(rows))[:, 0])
+            for part in _parts(len(chunk), _GROUP):
+                ours = None if own is None else own[chunk[part]]
+                best.update(part, _likeness(spaces[part], films), rows, people[rows], ours)
+            told(len(rows))
+        for part in _parts(len(chunk), _GROUP):
+            likeness = best.laid_over(part, read(chunk[part]), pool)
+            order = np.argsort(-likeness, axis=1, kind="stable")
+            distance[chunk[part]] = np.sqrt(np.clip(1 - np.take_along_axis(likeness, order[:, :2], 1) ** 2, 0, None))
+            row[chunk[part]] = best.row[part, order[:, 0]]
+    return Nearest(distance[:, 0], row, (distance[:, 0] / np.maximum(distance[:, 1], 1e-6)).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The nearest patients of films so far, one film of each, the nearest first. Arrays [n, _PATIENTS]."""
+
+    likeness: NDArray[np.float32]
+    row: NDArray[np.int64]
+    who: NDArray[np.int64]
+    mirrored: NDArray[np.bool_]
+
+    @classmethod
+    def none(cls, n: int) -> "_Best":
+        shape = n, _PATIENTS
+        return cls(np.full(shape, -1, np.float32), np.zeros(shape, np.int64), np.full(shape, -1), np.zeros(shape, bool))
+
+    def update(
+        self,
+        films: NDArray[np.int64],
+        likeness: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        who: NDArray[np.int64],
+        own: NDArray[np.int64] | None,
+    ) -> None:
+        """Take in the likeness [k, 2, m] of films [k], and of their mirror images, to m films of the pool, sorted by patient."""
+        mirrored = likeness[:, 1] > likeness[:, 0]
+        likeness = likeness.max(axis=1)
+        if own is not None:
+            likeness[own[:, None] == who] = -1
+        starts = np.flatnonzero(np.r_[True, who[1:] != who[:-1]])
+        of_patient = np.maximum.reduceat(likeness, starts, axis=1)
+        top = np.argsort(-of_patient, axis=1, kind="stable")[:, :_PATIENTS]
+        ends = np.r_[starts[1:], len(who)]
+        value = np.take_along_axis(of_patient, top, 1)
+        # The film of that patient which is as near as that.
+        place = np.array([[s + likeness[k, s:e].argmax() for s, e in zip(starts[t], ends[t], strict=True)] for k, t in enumerate(top)])
+        merged = [
+            np.concatenate([old[films], new], axis=1)
+            for old, new in (
+                (self.likeness, value),
+                (self.row, rows[place]),
+                (self.who, who[place]),
+                (self.mirrored, np.take_along_axis(mirrored, place, 1)),
+            )
+        ]
+        order = np.argsort(-merged[0], axis=1, kind="stable")
+        merged = [np.take_along_axis(values, order, 1) for values in merged]
+        again = (merged[2][:, :, None] == merged[2][:, None, :]) & np.tri(merged[2].shape[1], k=-1, dtype=bool)
+        order = np.argsort(again.any(axis=2), axis=1, kind="stable")[:, :_PATIENTS]  # a patient of an earlier block counts once
+        mine: tuple[NDArray, ...] = (self.likeness, self.row, self.who, self.mirrored)
+        for kept, values in zip(mine, merged, strict=True):
+            kept[films] = np.take_along_axis(values, order, 1)
+
+    def laid_over(self, films: NDArray[np.int64], pixels: Pixels, pool: Pool) -> NDArray[np.float32]:
+        """Return the likeness [k, _PATIENTS] of films, pixels [k, res, res], once they are laid over those of their nearest patients."""
+        likeness = self.likeness[films].copy()
+        for place in range(likeness.shape[1]):
+            moving: Pixels = np.where(self.mirrored[films, place][:, None, None], pixels[:, :, ::-1], pixels)
+            real = pool.read(self.row[films, place])
+            pairs = np.matmul(_spaces(laid_over(real, moving))[:, 0], _unit(film_waves(real)[:, 0])[:, :, None])
+            likeness[:, place] = np.maximum(likeness[:, place], np.linalg.norm(pairs[:, :, 0], axis=1))
+        return likeness
+
+
+def _parts(count: int, size: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, count, size):
+        yield np.arange(start, min(start + size, count))
+
+
+def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
+
+
+def _spaces(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return float32 [k, 2, moves, size]: an orthonormal basis of each film, and of its mirror image, with its small moves."""
+    both = np.stack([film_waves(pixels), film_waves(pixels[:, :, ::-1])], axis=1)
+    vectors, triangle = np.linalg.qr(both.swapaxes(-1, -2))
+    flat = np.abs(np.diagonal(triangle, axis1=-2, axis2=-1)) < 1e-4  # no detail: any direction would do, so none is taken
+    return np.ascontiguousarray(np.where(flat[..., None, :], 0, vectors).swapaxes(-1, -2), np.float32)
+
+
+def _likeness(spaces: NDArray[np.float32], films: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return [k, 2, n]: the length of each film [n, size] in the spaces [k, 2, moves, size]."""
+    k, mirrors, moves, size = spaces.shape
+    lengths = (spaces.reshape(-1, size) @ films.T).reshape(k, mirrors, moves, len(films))
+    return np.sqrt(np.square(lengths, out=lengths).sum(axis=2))
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What strangers hardly ever are."""
+
+    distance: float
+    ratio: float  # of a near film
+    singled_out: float  # of any film
+
+    @classmethod
+    def of(cls, strangers: Nearest, rows: slice = slice(None)) -> "_Limits":
+        ratios = strangers.ratio[rows]
+        return cls(float(np.quantile(strangers.distance[rows], NEAR)), *(float(np.quantile(ratios, q)) for q in (5 * NEAR, NEAR / 5)))
+
+    def copies(self, found: Nearest) -> NDArray[np.bool_]:
+        """Return which films are copies, [n]: near to one patient and not to a second, since a smooth film lies near everybody, or drawn to
+        one patient as no stranger is, which half a copy is too."""
+        return ((found.distance < self.distance) & (found.ratio < self.ratio)) | (found.ratio < self.singled_out)
+
+
+def _wilson(hits: int, n: int) -> tuple[float, float]:
+    """Return the Wilson score interval of hits / n (Wilson 1927)."""
+    p, square = hits / n, Z_95**2 / n
+    middle, half = (p + square / 2) / (1 + square), Z_95 * np.sqrt(p * (1 - p) / n + square / (4 * n)) / (1 + square)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def _median(values: NDArray[np.float32]) -> tuple[float, tuple[float, float]]:
+    """Return the median and its interval from order statistics (Conover 1999, section 3.2)."""
+    ordered, n = np.sort(values), len(values)
+    half = Z_95 * np.sqrt(n) / 2
+    low, high = max(0, int(n / 2 - half)), min(n - 1, int(np.ceil(n / 2 + half)))
+    return float(np.median(values)), (float(ordered[low]), float(ordered[high]))
+
+
+def pair_sheet(pool: Pool, pixels: Pixels, audit: Audit, most: int = 16) -> Pixels:
+    """Return one picture of the worst pairs: each synthetic film beside its nearest real one. It shows patients: not for publication."""
+    worst = np.argsort(audit.found.ratio, kind="stable")[:most]
+    films = np.stack([to_bits(pixels[worst], 8), to_bits(pool.read(audit.found.row[worst]), 8)], axis=1).astype(np.uint8)
+    return make_grid(films.reshape(-1, *films.shape[2:]), columns=min(8, 2 * len(worst)))
+
+
+def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: str, seed: int = 0) -> list[Measured]:
+    """Return how well the features [n, d] of an extractor tell that two films are of one patient, and how often they take a synthetic film
+    [m, d] for a patient; empty where hardly any patient has two films.
+
+    `reid_auc`: of pairs of one patient over pairs of two, by the cosine of centred features (the question of Packhäuser et al. 2022,
+    arXiv:2103.08562, put to features that were not trained for it). `reid_match_rate`: share of the synthetic films that are nearer to some
+    real film than 99 % of the real films are to any stranger; the floor is 1 %.
+    """
+    codes = np.unique(patients, return_inverse=True)[1]
+    x = features - features.mean(axis=0)
+    x, y = _unit(x), _unit(fake - features.mean(axis=0))
+    rng = np.random.Generator(np.random.Philox(key=[seed, 8]))
+    order = np.argsort(codes, kind="stable")
+    twins = np.stack([order[:-1], order[1:]], axis=1)[codes[order[:-1]] == codes[order[1:]]]
+    if len(twins) < 20:
+        return []
+    some = rng.integers(len(x), size=(20 * len(twins), 2))
+    some = some[codes[some[:, 0]] != codes[some[:, 1]]]
+    same, other = ((x[pairs[:, 0]] * x[pairs[:, 1]]).sum(axis=1) for pairs in (twins, some))
+    area, low, high = _auc_by_patient(same, codes[twins[:, 0]], other, rng)
+    strangers = np.concatenate(
+        [np.where(codes[rows][:, None] == codes, -1, x[rows] @ x.T).max(axis=1) for rows in _parts(len(x), _BLOCK // 4)]
+    )
+    limit = np.quantile(strangers, 1 - NEAR)
+    hits = int(sum(((y[rows] @ x.T).max(axis=1) > limit).sum() for rows in _parts(len(y), _BLOCK // 4)))
+    return [
+        Measured(f"reid_auc_{name}", area, (low, high), 0.5, len(twins), 0),
+        Measured(f"reid_match_rate_{name}", hits / len(y), _wilson(hits, len(y)), NEAR, len(x), len(y)),
+    ]
+
+
+def _auc_by_patient(same: NDArray, whose: NDArray, other: NDArray, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Return the AUC of `same` over `other`, with an interval from drawing patients anew."""
+    below = np.searchsorted(np.sort(other), same) / len(other)  # for each pair of one patient, the pairs of strangers that are less alike
+    names, place = np.unique(whose, return_inverse=True)
+    sums, counts = np.bincount(place, below), np.bincount(place)
+    draws = rng.integers(len(names), size=(1000, len(names)))
+    low, high = np.quantile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), (0.025, 0.975))
+    return float(below.mean()), float(low), float(high)
+
+
+def annotate(folder: Path, names: list[str], columns: dict[str, list[str]]) -> None:
+    """Add columns to the samples.csv of a folder, or make one where there is none; names: the files, in the order of the values."""
+    table = folder / "samples.csv"
+    rows: list[dict[str, str]] = [{"file": name} for name in names]
+    if table.is_file():
+        with open(table, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    place = {name: i for i, name in enumerate(names)}
+    for row in rows:
+        if row["file"] in place:
+            row.update({key: values[place[row["file"]]] for key, values in columns.items()})
+    with atomic_path(table) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys([*rows[0], *columns])), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def audit_columns(audit: Audit) -> dict[str, list[str]]:
+    """Return the columns of samples.csv: distance of the nearest real film, its rank among strangers, and the verdict."""
+    return {
+        "nearest": [f"{value:.4f}" for value in audit.found.distance],
+        "stranger_rank": [f"{value:.4f}" for value in audit.stranger_rank],
+        "memorised": ["true" if value else "false" for value in audit.memorised],
+    }
