@@ -184,22 +184,25 @@ Side = tuple[Array, Array, NDArray[np.int64]]  # truth or asked, answers, whose 
 def _follow(question: str, real: Side, fake: Side, seed: int) -> list[Fidelity]:
     measures = ("r", "mae") if question == "age" else ("auc",)
     sizes = len(real[0]), len(fake[0])
-    for what, (truth, _, _) in (("real", real), ("synthetic", fake)):
-        if (rarest := _rarest(question, truth)) < MIN_FILMS:
-            reason = f"{rarest} {what} films tell; {MIN_FILMS} of either answer are needed"
-            return [Fidelity(question, measure, np.nan, NONE, NONE, np.nan, NONE, reason, *sizes) for measure in measures]
+    if (rarest := _rarest(question, real[0])) < MIN_FILMS:
+        reason = f"{rarest} real films tell; {MIN_FILMS} of either answer are needed"
+        return [Fidelity(question, measure, np.nan, NONE, NONE, np.nan, NONE, reason, *sizes) for measure in measures]
     ceilings = {measure: _measure(measure, real, seed) for measure in measures}
-    least, lowest = (LEAST_CORRELATION if question == "age" else LEAST_AUC), ceilings[measures[0]][1][0]
+    reason = ""
+    (ceiling, ceiling95), least = ceilings[measures[0]], LEAST_CORRELATION if question == "age" else LEAST_AUC
+    if not ceiling95[0] > least:
+        name = "AUC" if measures[0] == "auc" else "correlation"
+        reason = f"{name} {ceiling:.3f} [{ceiling95[0]:.3f}, {ceiling95[1]:.3f}] on real patients"
+    elif (rarest := _rarest(question, fake[0])) < MIN_FILMS:
+        reason = f"{rarest} synthetic films were asked; {MIN_FILMS} of either answer are needed"
+    if reason:
+        return [Fidelity(question, measure, np.nan, NONE, NONE, *both, reason, *sizes) for measure, both in ceilings.items()]
     results = []
     for measure, (ceiling, ceiling95) in ceilings.items():
-        if lowest > least:
-            value, ci95 = _measure(measure, fake, seed)
-            rng, once = generator(seed, 7), np.ones((1, sizes[1]))
-            null = [MEASURES[measure](rng.permutation(fake[0]), fake[1], once)[0] for _ in range(ROUNDS)]
-            results.append(Fidelity(question, measure, value, ci95, interval(np.array(null)), ceiling, ceiling95, "", *sizes))
-        else:
-            reason = f"{measure} {ceiling:.3f} [{ceiling95[0]:.3f}, {ceiling95[1]:.3f}] on real patients"
-            results.append(Fidelity(question, measure, np.nan, NONE, NONE, ceiling, ceiling95, reason, *sizes))
+        value, ci95 = _measure(measure, fake, seed)
+        rng, once = generator(seed, 7), np.ones((1, sizes[1]))
+        null = [MEASURES[measure](rng.permutation(fake[0]), fake[1], once)[0] for _ in range(ROUNDS)]
+        results.append(Fidelity(question, measure, value, ci95, interval(np.array(null)), ceiling, ceiling95, "", *sizes))
     return results
 
 
