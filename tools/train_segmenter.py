@@ -51,7 +51,7 @@ def judge_on_pool(segmenter: Segmenter, pool: Pool) -> dict[str, Any]:
             {key: values[rows] for key, values in measures.items()}, pool.findings[rows, FINDINGS.index("Cardiomegaly")], patients[rows]
         )
         judged[name] = {
-            "films": len(rows), "auc": found.ctr.value, "ci95": found.ctr.ci95, "trusted": found.trusted, "upright": found.upright,
+            "films": len(rows), "auc": found.ctr.value, "ci95": found.ctr.ci95, "trusted": found.trusted, "leans_right": found.leans_right,
             "unreadable": found.unreadable,
         }  # fmt: skip
     return judged

@@ -125,7 +125,7 @@ class Trust:
     """AUC of the cardiothoracic ratio against the label Cardiomegaly."""
     trusted: bool
     """Whether the interval of that AUC lies above one half."""
-    upright: float
+    leans_right: float
     """Share of films whose heart leans to the viewer's right, as it should in all but about one in ten thousand people."""
     unreadable: float
     """Share of films on which no two lungs and a heart were found."""
