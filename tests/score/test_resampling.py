@@ -23,7 +23,9 @@ def test_weights_count_as_so_many_films() -> None:
     truth, scores = rng.random(60) < 0.4, rng.integers(0, 12, 60).astype(float)  # with ties
     values = scores + rng.normal(size=60)
     weights = rng.integers(0, 4, (5, 60)).astype(np.float32)
-    for row, area, r in zip(weights.astype(int), weighted_auc(truth, scores, weights), weighted_correlation(scores, values, weights), strict=True):
+    for row, area, r in zip(
+        weights.astype(int), weighted_auc(truth, scores, weights), weighted_correlation(scores, values, weights), strict=True
+    ):
         rows = np.repeat(np.arange(60), row)
         assert area == pytest.approx(auc(truth[rows], scores[rows]))
         assert r == pytest.approx(pearsonr(scores[rows], values[rows])[0])

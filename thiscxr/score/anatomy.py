@@ -37,7 +37,9 @@ DEFAULT = "lungs64"
 MEASURES = ("ctr", "viewer_left_lung", "viewer_right_lung", "lung_symmetry", "heart_lean")
 SMALLEST = 0.01  # share of the film that a lung or heart must have to be one
 BOX = (0.005, 0.995)  # quantiles of real films between which a measure is plausible
+LEAST = 20  # films a side
 SPLITS = 10
+NORMS = 20  # resamplings of the norm of each halving
 
 Measures = Mapping[str, NDArray[np.float64]]
 
@@ -158,44 +160,52 @@ def plausibility(real: Measures, patients: ArrayLike, fake: Measures, seeds: Arr
     """Compare the measures of synthetic films with those of real ones, frontal all of them.
 
     patients [n], seeds [m]: whose films are of one patient, or of one latent. A distance a measure (Wasserstein, in the measure's own
-    unit), and the share of implausible films: outside of the real 0.5th to 99.5th percentile in any measure, or unreadable. Half of the
-    real patients set the norm for the synthetic films and for the other half, which is the floor; means over ten halvings. Intervals:
-    delete-a-group jackknife over patients and seeds; of the share, together with Wilson's.
-    Raises ValueError for fewer than 40 films on a side.
+    unit); the share of implausible films: outside of the real 0.5th to 99.5th percentile in any measure, or unreadable; and the share of
+    films whose heart leans to the viewer's left. Half of the real patients set the norm for the synthetic films and for the other half,
+    which is the floor; means over ten halvings, so that both carry the same small-sample bias. Intervals: of distances a delete-a-group
+    jackknife over patients and seeds, of shares Wilson's, widened by what a bootstrap over patients makes of the norm.
+    Raises ValueError for fewer than 20 films a side.
     """
     whose, latents = number_patients(patients), number_patients(seeds)
     real_rows, fake_rows = (np.stack([values[name] for name in MEASURES], axis=1) for values in (real, fake))
     n = min((len(whose) - int(np.bincount(whose).max(initial=0))) // 2, len(fake_rows))
-    if n < 20:
-        raise ValueError(
-            f"{len(real_rows)} real and {len(fake_rows)} synthetic frontal films give {n} a side; plausibility needs at least 20 a side"
-        )
-    results = []
+    if n < LEAST:
+        sizes = f"{len(real_rows)} real and {len(fake_rows)} synthetic frontal films"
+        raise ValueError(f"{sizes} give {n} a side; plausibility needs at least {LEAST} a side")
     splits = list(halves(whose, n, SPLITS, seed))
     order = generator(seed, 2).permutation(len(fake_rows))[:n]
     some, some_latents = fake_rows[order], number_patients(latents[order])
+    results = []
     for column, name in enumerate(MEASURES):
-        samples = [(rows[:, column], codes) for rows, codes in ((real_rows, whose), (some, some_latents))]
-        if min(np.isfinite(values).sum() for values, _ in samples) < 20:
+        if min(np.isfinite(rows[:, column]).sum() for rows in (real_rows, some)) < LEAST:
             continue  # nothing to compare: the share of implausible films says why
+        drawn = some[:, column]
         distances, floors, errors = [], [], []
         for a, b in splits:
-            one, other = real_rows[a, column], real_rows[b, column]
-            distances.append(_distance(one, samples[1][0]))
-            floors.append(_distance(one, other))
-            errors.append(jackknife_error(_distance, [(one, number_patients(whose[a])), samples[1]]))
+            norm = real_rows[a, column]
+            distances.append(_distance(norm, drawn))
+            floors.append(_distance(norm, real_rows[b, column]))
+            errors.append(jackknife_error(_distance, [(norm, number_patients(whose[a])), (drawn, some_latents)]))
         value, error = float(np.mean(distances)), Z_95 * float(np.mean(errors))
         key = f"anatomy_{DEFAULT}_{name}_w1"
         results.append(Measured(key, value, (max(0.0, value - error), value + error), float(np.mean(floors)), n, n))
-    shares, floors, errors = [], [], []
+    shares, floors, spreads = [], [], []
     for a, b in splits:
         shares.append(_implausible(real_rows[a], some))
         floors.append(_implausible(real_rows[a], real_rows[b]))
-        errors.append(jackknife_error(lambda norm: _implausible(norm, some), [(real_rows[a], number_patients(whose[a]))]))
-    share, error = float(np.mean(shares)), Z_95 * float(np.mean(errors))
-    low, high = (float(edge) for edge in wilson(share, effective_size(some_latents)))
-    ci95 = (max(0.0, share - float(np.hypot(share - low, error))), min(1.0, share + float(np.hypot(high - share, error))))
-    return [*results, Measured(f"anatomy_{DEFAULT}_implausible", share, ci95, float(np.mean(floors)), n, n)]
+        again = patient_weights(whose[a], seed, NORMS).astype(np.int64)
+        spreads.append(np.std([_implausible(np.repeat(real_rows[a], times, axis=0), some) for times in again]))
+    share, size = float(np.mean(shares)), effective_size(some_latents)
+    ci95 = _share_interval(share, size, Z_95 * float(np.mean(spreads)))
+    results.append(Measured(f"anatomy_{DEFAULT}_implausible", share, ci95, float(np.mean(floors)), n, n))
+    leaning, floor = (float((rows[:, MEASURES.index("heart_lean")] < 0).mean()) for rows in (some, real_rows))
+    return [*results, Measured(f"anatomy_{DEFAULT}_leans_left", leaning, _share_interval(leaning, size, 0.0), floor, len(real_rows), n)]
+
+
+def _share_interval(share: float, size: float, error: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share of `size` films, with another `error` (half a 95 % interval) added in squares."""
+    low, high = (float(edge) for edge in wilson(share, size))
+    return max(0.0, share - float(np.hypot(share - low, error))), min(1.0, share + float(np.hypot(high - share, error)))
 
 
 def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -204,5 +214,8 @@ def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 def _implausible(norm: NDArray[np.float64], rows: NDArray[np.float64]) -> float:
     """Return the share of rows [m, measures] that are outside of the box of norm [n, measures] in any measure, or not read."""
-    low, high = np.nanquantile(norm, BOX, axis=0)
+    known = norm[np.isfinite(norm).all(axis=1)]
+    if not len(known):
+        return 1.0
+    low, high = np.quantile(known, BOX, axis=0)
     return float((~((rows >= low) & (rows <= high)).all(axis=1)).mean())
