@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, POSITIVE, FilmRecord, Terms
+from thiscxr.data.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
 from thiscxr.data.pool import Pool
 from thiscxr.data.pool_writer import PoolWriter
 from thiscxr.model.conditions import Condition, FilmConditions
@@ -32,18 +32,7 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 @pytest.fixture(scope="session")
 def film_conditions() -> Callable[[list[Condition]], FilmConditions]:
     """Conditions, one by one, as columns."""
-
-    def columns(conditions: list[Condition]) -> FilmConditions:
-        names = {name: sorted({getattr(c, name) for c in conditions} - {None}) for name in ("view", "sex", "source")}
-        codes = {
-            name: np.array([-1 if getattr(c, name) is None else values.index(getattr(c, name)) for c in conditions], np.int64)
-            for name, values in names.items()
-        }
-        ages = np.array([np.nan if c.age_years is None else c.age_years for c in conditions])
-        findings = np.array([[c.findings.get(name, NOT_ANNOTATED) for name in FINDINGS] for c in conditions], np.int8)
-        return FilmConditions(**codes, age_years=ages, findings=findings.reshape(-1, len(FINDINGS)), names=names)
-
-    return columns
+    return FilmConditions.of
 
 
 def blob(seed: int, res: int, effusion: bool) -> np.ndarray:

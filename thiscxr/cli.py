@@ -307,7 +307,7 @@ def models(as_json: bool) -> None:
     """
     from thiscxr.train.runs import bundled_weights
 
-    table = bundled_weights("generator") | bundled_weights("reader")
+    table = bundled_weights("generator") | bundled_weights("reader") | bundled_weights("segmenter")
     if as_json:
         click.echo(json.dumps(table, indent=2))
         return
@@ -462,7 +462,7 @@ def doctor() -> None:
     facts["packages"] = {name: version(name) for name in names}
     facts["cache"] = str(cache_folder())
     facts["weights"] = {}
-    for kind in ("generator", "reader"):
+    for kind in ("generator", "reader", "segmenter"):
         for name in bundled_weights(kind):
             try:
                 facts["weights"][name] = f"whole: {find_weights(name, kind)}"

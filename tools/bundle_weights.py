@@ -1,7 +1,8 @@
-"""Put a trained network or reader among the bundled weights: half precision, hash, one-line summary, list of the training films.
+"""Put a trained network, reader or segmenter among the bundled weights: half precision, hash, one-line summary, list of the training films.
 
 python tools/bundle_weights.py nih-64 runs/00000-nih-64-64/network-latest.safetensors --summary "64 px, …"
 python tools/bundle_weights.py thiscxr64 reader.safetensors --summary "reader, …"
+python tools/bundle_weights.py lungs64 segmenter.safetensors --summary "segmenter, …"
 python tools/bundle_weights.py --films nih-64 NIH_FOLDER
 """
 
@@ -13,24 +14,29 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from safetensors import safe_open
 
 from thiscxr.data.ids import patient_split
 from thiscxr.data.sources.nih import read_labels
 from thiscxr.files import atomic_path, sha256_file
 from thiscxr.train.reader import load_reader, save_reader
 from thiscxr.train.runs import WEIGHTS, load_network, save_network
+from thiscxr.train.segmenter import load_segmenter, save_segmenter
 
 
 def bundle(name: str, source: Path, summary: str) -> None:
     """Write WEIGHTS/name.safetensors in half precision and its line in weights.json."""
     path = WEIGHTS / f"{name}.safetensors"
-    try:
+    with safe_open(source, framework="pt") as file:
+        kind = json.loads((file.metadata() or {}).get("thiscxr", "{}")).get("kind")
+    if kind == "generator":
         generator, info = load_network(source)
-        kind = "generator"
         save_network(path, generator, replace(info, name=name), torch.float16)
-    except ValueError:
+    elif kind == "segmenter":
+        segmenter, facts = load_segmenter(source)
+        save_segmenter(path, segmenter, facts["judged"], torch.float16)
+    else:
         reader, facts = load_reader(source)
-        kind = "reader"
         pool = SimpleNamespace(fingerprint=facts["pool_fingerprint"], meta={"sources": facts["sources"]})
         save_reader(path, reader, pool, facts["judged"], torch.float16)  # type: ignore[arg-type]
     table = json.loads((WEIGHTS / "weights.json").read_text())

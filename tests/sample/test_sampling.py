@@ -4,13 +4,16 @@ import csv
 import errno
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import thiscxr
-from thiscxr.data.labels import NEGATIVE, POSITIVE
+from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.data.pixels import load_film, read_png_text
 from thiscxr.model.conditions import Condition, Vocabulary, joint_table
 from thiscxr.model.generator import Generator, GeneratorConfig
@@ -108,6 +111,35 @@ def test_files_say_what_they_are(network: Network, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         load_film(out / "seed-00000000.png").pixels, network.sample([0], view="PA", findings=["Effusion"], truncation=0.7)[0]
     )
+
+
+CONDITIONS = st.builds(
+    Condition,
+    st.sampled_from([None, "PA", "AP"]),
+    st.sampled_from([None, "F", "M"]),
+    st.sampled_from([None, 44.0, 0.5, 101.0]),
+    st.sampled_from([None, "nih", "mimic-cxr"]),
+    st.dictionaries(st.sampled_from(FINDINGS), st.sampled_from([POSITIVE, NEGATIVE]), max_size=5),
+)
+
+
+@given(CONDITIONS)
+def test_what_was_asked_comes_back_from_its_line(condition: Condition) -> None:
+    row = writing.sample_row(SimpleNamespace(sha256="a" * 64), 3, condition, 1.0)  # type: ignore[arg-type]
+    assert writing.asked_condition(row) == condition
+
+
+def test_a_minimal_line_asks_for_nothing_and_a_wrong_one_is_named() -> None:
+    assert writing.asked_condition({"file": "x.png", "seed": "3"}) == Condition()
+    assert writing.asked_condition({"file": "x.png", "findings": None}) == Condition()  # a line that ends early
+    for row, message in (
+        ({"findings": "Effusoin"}, "samples.csv, x.png: no finding is called 'Effusoin' .did you mean 'Effusion'"),
+        ({"findings": "Mass", "no_findings": "Edema|Mass"}, "Mass is asked for twice, or both present and absent"),
+        ({"age_years": "old"}, "age_years is 'old'; expected years, or nothing"),
+        ({"age_years": "nan"}, "age_years is 'nan'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            writing.asked_condition({"file": "x.png", **row})
 
 
 def test_a_second_call_replaces_and_foreign_files_are_never_lost(network: Network, tmp_path: Path) -> None:

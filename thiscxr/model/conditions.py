@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
+from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, POSITIVE
 from thiscxr.files import nearest_name
 
 AGE_CENTRE, AGE_SCALE = 50.0, 25.0  # years; adults land in about [-1.3, 1.6]
@@ -134,6 +134,18 @@ class FilmConditions:
 
     def __len__(self) -> int:
         return len(self.age_years)
+
+    @classmethod
+    def of(cls, conditions: Sequence[Condition]) -> "FilmConditions":
+        """Return single conditions as columns; the names are in alphabetical order, a finding that is not asked is NOT_ANNOTATED."""
+        codes, names = {}, {}
+        for factor in ("view", "sex", "source"):
+            values = [getattr(condition, factor) for condition in conditions]
+            names[factor] = sorted({value for value in values if value is not None})
+            codes[factor] = np.array([-1 if value is None else names[factor].index(value) for value in values], np.int64)
+        ages = np.array([np.nan if condition.age_years is None else condition.age_years for condition in conditions], np.float64)
+        findings = [[condition.findings.get(name, NOT_ANNOTATED) for name in FINDINGS] for condition in conditions]
+        return cls(**codes, age_years=ages, findings=np.array(findings, np.int8).reshape(-1, len(FINDINGS)), names=names)
 
     def take(self, rows: NDArray[np.integer]) -> "FilmConditions":
         """Return the conditions of some of the films."""

@@ -2,18 +2,20 @@
 
 import csv
 import json
+import math
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 import thiscxr
+from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.data.pixels import make_grid, save_png
-from thiscxr.files import atomic_folder
+from thiscxr.files import atomic_folder, nearest_name
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.sampling import Network, sample_films
 
@@ -81,6 +83,29 @@ def sample_row(network: Network, seed: int, condition: Condition, truncation: fl
         "truncation": f"{truncation:g}",
         "network_sha256": network.sha256,
     }
+
+
+def asked_condition(row: Mapping[str, str]) -> Condition:
+    """Return what a line of samples.csv says was asked; columns that are missing or empty: nothing.
+
+    Raises ValueError for a finding that is not of the vocabulary, and for an age that is not a number.
+    """
+    findings: dict[str, int] = {}
+    for column, state in (("findings", POSITIVE), ("no_findings", NEGATIVE)):
+        for name in filter(None, (row.get(column) or "").split("|")):
+            if name not in FINDINGS:
+                raise ValueError(f"samples.csv, {row.get('file', '?')}: no finding is called '{name}'{nearest_name(name, FINDINGS)}")
+            if name in findings:
+                raise ValueError(f"samples.csv, {row.get('file', '?')}: {name} is asked for twice, or both present and absent")
+            findings[name] = state
+    age = row.get("age_years") or None
+    try:
+        years = None if age is None else float(age)
+    except ValueError:
+        years = math.nan
+    if years is not None and not math.isfinite(years):
+        raise ValueError(f"samples.csv, {row.get('file', '?')}: age_years is '{age}'; expected years, or nothing")
+    return Condition(row.get("view") or None, row.get("sex") or None, years, row.get("source") or None, findings)
 
 
 def film_text(row: dict[str, str]) -> dict[str, str]:

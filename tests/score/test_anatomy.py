@@ -1,0 +1,228 @@
+"""Plausibility of anatomy: measures of known masks, what the bundled segmenter sees of phantoms and of real films, and what moves it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from thiscxr.data.phantom import SITES, PhantomFilm, cardiothoracic_ratio, draw_patient, render
+from thiscxr.data.pixels import load_film
+from thiscxr.data.sources.nih import read_labels
+from thiscxr.model.segmenter import Segmenter, SegmenterConfig
+from thiscxr.score.anatomy import MEASURES, find_segmenter, measure_films, measure_masks, plausibility, trust
+from thiscxr.train.draws import Draws
+from thiscxr.train.runs import WEIGHTS
+from thiscxr.train.segmenter import draw_masked_films, load_segmenter, save_segmenter, train_segmenter, vary
+
+NIH_64 = Path(__file__).parents[3] / "shared" / "data" / "nih-64"
+
+
+@pytest.fixture(scope="module")
+def phantoms() -> list[PhantomFilm]:
+    """Frontal films of patients that the segmenter was not trained on, every second one with a large heart."""
+    films = []
+    for i in range(40):
+        patient = draw_patient(2_000_000 + i, severities={"Cardiomegaly": 0.3 + 0.7 * (i / 40)} if i % 2 else {})
+        films.append(render(patient, ("PA", "AP", "AP_supine")[i % 3], 128, site=SITES[i % 4]))
+    return films
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return find_segmenter()[0]
+
+
+def drawn_chest(left: slice, right: slice, heart: slice, rows: slice = slice(10, 50)) -> np.ndarray:
+    masks = np.zeros((1, 2, 64, 64))
+    masks[0, 0, rows, left] = masks[0, 0, rows, right] = 1
+    masks[0, 1, 30:50, heart] = 1
+    return masks
+
+
+def test_measures_of_a_drawn_chest_are_those_of_its_rectangles() -> None:
+    masks = drawn_chest(slice(10, 26), slice(42, 54), slice(26, 42))
+    found = {name: float(values[0]) for name, values in measure_masks(masks).items()}
+    assert tuple(found) == MEASURES
+    assert found["ctr"] == pytest.approx(16 / 44)
+    assert found["viewer_left_lung"] == pytest.approx(16 * 40 / 64**2)
+    assert found["viewer_right_lung"] == pytest.approx(12 * 40 / 64**2)
+    assert found["lung_symmetry"] == pytest.approx(12 / 16)
+    assert found["heart_lean"] == pytest.approx((34 - 32) / 44)
+    mirrored = measure_masks(masks[..., ::-1])
+    assert mirrored["heart_lean"][0] == pytest.approx(-2 / 44)
+    assert mirrored["viewer_left_lung"][0] == pytest.approx(found["viewer_right_lung"])
+
+
+def test_faint_edges_count_by_their_share_of_a_pixel() -> None:
+    masks = drawn_chest(slice(10, 26), slice(42, 54), slice(26, 42))
+    masks[0, 1, 30:50, 42] = 0.4  # the crossing of one half moves by a sixth of a pixel from where the last whole pixel ends
+    wider = measure_masks(masks)["ctr"][0]
+    assert 16 / 44 < wider < 17 / 44
+
+
+def test_specks_far_from_the_organs_change_nothing_and_half_a_chest_is_no_chest() -> None:
+    masks = drawn_chest(slice(10, 26), slice(42, 54), slice(26, 42))
+    specks = masks.copy()
+    specks[0, 0, 2:4, 60:62] = specks[0, 1, 60, 2] = 1
+    for name, values in measure_masks(specks).items():
+        np.testing.assert_allclose(values, measure_masks(masks)[name], err_msg=name)
+    for gone in (0, 1):
+        lacking = masks.copy()
+        lacking[0, gone] = 0
+        assert all(np.isnan(values[0]) for values in measure_masks(lacking).values())
+    one_lung = masks.copy()
+    one_lung[0, 0, :, 40:] = 0
+    one_lung[0, 0, 10:12, 50:52] = 1  # a speck is no lung
+    assert np.isnan(measure_masks(one_lung)["ctr"][0])
+    assert measure_masks(np.zeros((0, 2, 64, 64)))["ctr"].shape == (0,)
+
+
+def test_the_bundled_segmenter_measures_phantoms_that_it_has_not_seen(segmenter: Segmenter, phantoms: list[PhantomFilm]) -> None:
+    found = measure_films(segmenter, [np.stack([film.pixels for film in phantoms])])
+    true = np.array([cardiothoracic_ratio(film) for film in phantoms])
+    assert np.isfinite(found["ctr"]).all()
+    assert np.corrcoef(found["ctr"], true)[0, 1] > 0.9
+    assert np.abs(found["ctr"] - true).mean() < 0.03
+    areas = np.array([film.lungs.mean() for film in phantoms])
+    assert np.corrcoef(found["viewer_left_lung"] + found["viewer_right_lung"], areas)[0, 1] > 0.9
+    assert (found["heart_lean"] > 0).all()
+
+
+def test_a_mirrored_film_leans_the_other_way(segmenter: Segmenter, phantoms: list[PhantomFilm]) -> None:
+    films = np.stack([film.pixels for film in phantoms])
+    plain, mirrored = (measure_films(segmenter, [each]) for each in (films, films[:, :, ::-1].copy()))
+    assert (mirrored["heart_lean"] < 0).mean() > 0.95
+    assert np.corrcoef(plain["ctr"], mirrored["ctr"])[0, 1] > 0.9
+
+
+def test_brightness_contrast_and_size_do_not_matter(segmenter: Segmenter, phantoms: list[PhantomFilm]) -> None:
+    films = np.stack([film.pixels for film in phantoms[:8]])
+    plain = measure_films(segmenter, [films])["ctr"]
+    pale = measure_films(segmenter, [(60 + films * 0.5).astype(np.uint8)])["ctr"]
+    deep = measure_films(segmenter, [films.astype(np.uint16) * 257])["ctr"]
+    np.testing.assert_allclose(pale, plain, atol=0.02)
+    np.testing.assert_allclose(deep, plain, atol=1e-4)
+
+
+def test_on_real_films_the_ratio_tells_large_hearts_and_noise_is_not_trusted(segmenter: Segmenter) -> None:
+    if not NIH_64.exists():
+        pytest.skip(f"needs the films in {NIH_64}")
+    records = [record for record in read_labels(NIH_64) if (NIH_64 / "images" / record.file).exists() and record.view == "PA"]
+    cases = [record for record in records if record.findings["Cardiomegaly"] == 1]
+    records = cases + [record for record in records if record.findings["Cardiomegaly"] == 0][:200]
+    states, patients = [record.findings["Cardiomegaly"] for record in records], [record.patient for record in records]
+    films = np.stack([load_film(NIH_64 / "images" / record.file).pixels for record in records])
+    judged = trust(measure_films(segmenter, [films]), states, patients)
+    assert judged.trusted
+    assert judged.ctr.value > 0.75
+    assert judged.leans_right > 0.9
+    assert "trusted: AUC against Cardiomegaly 0." in str(judged)
+    shuffled = np.random.default_rng(0).permutation(states)
+    blind = trust(measure_films(segmenter, [films]), shuffled, patients)
+    assert not blind.trusted
+    assert "NOT trusted on these films" in str(blind)
+
+
+def some_measures(n: int, seed: int = 0, **shift: float) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    means = dict(zip(MEASURES, (0.5, 0.12, 0.1, 0.83, 0.08), strict=True))
+    return {name: mean + shift.get(name, 0) + 0.1 * mean * rng.normal(size=n) for name, mean in means.items()}
+
+
+def test_without_cases_nothing_is_trusted() -> None:
+    for states in (np.zeros(30), np.ones(30), np.full(30, -2)):
+        judged = trust(some_measures(30), states, np.arange(30))
+        assert not judged.trusted
+        assert np.isnan(judged.ctr.value)
+
+
+def by_key(measured: list) -> dict:
+    return {each.key.removeprefix("anatomy_lungs64_"): each for each in measured}
+
+
+def test_plausible_films_stay_near_the_floor_and_implausible_ones_are_counted() -> None:
+    patients, real = np.repeat(np.arange(200), 2), some_measures(400)
+    same = by_key(plausibility(real, patients, some_measures(300, seed=1), np.arange(300)))
+    assert same["ctr_w1"].ci95[0] <= same["ctr_w1"].floor <= same["ctr_w1"].ci95[1]
+    assert same["implausible"].ci95[0] <= same["implausible"].floor <= same["implausible"].ci95[1]
+    assert same["implausible"].num_fake == 199
+    large = by_key(plausibility(real, patients, some_measures(300, seed=1, ctr=0.1), np.arange(300)))
+    assert large["ctr_w1"].value == pytest.approx(0.1, abs=0.01)
+    assert large["ctr_w1"].ci95[0] > 3 * large["ctr_w1"].floor
+    assert large["lung_symmetry_w1"].value == same["lung_symmetry_w1"].value
+    assert large["implausible"].ci95[0] > large["implausible"].floor
+    mirrored = by_key(plausibility(real, patients, some_measures(300, seed=1, heart_lean=-0.16), np.arange(300)))
+    assert mirrored["leans_left"].value > 0.99
+    assert same["leans_left"].value == 0
+    assert same["leans_left"].ci95[1] > 0, "none of 199 is not none at all"
+
+
+def test_films_without_a_chest_are_implausible() -> None:
+    nothing = {name: np.full(60, np.nan) for name in MEASURES}
+    found = by_key(plausibility(some_measures(200), np.arange(200), nothing, np.arange(60)))
+    assert set(found) == {"implausible", "leans_left"}
+    assert found["implausible"].value == 1
+    everything = by_key(plausibility(nothing, np.arange(60), some_measures(200), np.arange(200)))
+    assert everything["implausible"].floor == 1, "where real films cannot be read, the floor says so"
+
+
+def test_too_few_films_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"30 real and 100 synthetic frontal films give 14 a side; plausibility needs at least 20 a side"):
+        plausibility(some_measures(30), np.arange(30), some_measures(100), np.arange(100))
+    with pytest.raises(ValueError, match=r"0 real and 100 synthetic"):
+        plausibility(some_measures(0), np.arange(0), some_measures(100), np.arange(100))
+
+
+def test_training_learns_and_its_file_comes_back(tmp_path: Path) -> None:
+    films = draw_masked_films(range(8), 32)
+    assert films.masks.sum(dim=1).allclose(torch.ones(8, 32, 32))
+    segmenter = train_segmenter(films, steps=40, batch=8)
+    with torch.inference_mode():
+        read = segmenter(2 * films.images - 1).softmax(1)
+    lungs, elsewhere = read[:, 1][films.masks[:, 1] > 0.9].mean(), read[:, 1][films.masks[:, 1] < 0.1].mean()
+    assert lungs > elsewhere + 0.2
+    path = tmp_path / "segmenter.safetensors"
+    save_segmenter(path, segmenter, {"films": 8})
+    again, facts = load_segmenter(path)
+    assert facts["judged"] == {"films": 8}
+    torch.testing.assert_close(again(films.images), segmenter(films.images))
+    with pytest.raises(ValueError, match="8 phantoms are fewer than one batch of 32"):
+        train_segmenter(films, steps=1)
+
+
+def test_variation_moves_masks_with_films_and_is_a_function_of_the_seed() -> None:
+    y, x = np.mgrid[:64, :64]
+    disc = ((x - 20) ** 2 + (y - 30) ** 2 < 100).astype(np.float32)
+    images = torch.from_numpy(np.stack([disc] * 32))[:, None]
+    masks = torch.stack([1 - images[:, 0], images[:, 0], 0 * images[:, 0]], dim=1)
+    (varied, moved), (again, _) = (vary(images, masks, Draws(3, 0, 32)) for _ in range(2))
+    torch.testing.assert_close(varied, again)
+    assert varied.shape == images.shape
+    torch.testing.assert_close(moved.sum(dim=1), torch.ones(32, 64, 64))
+    inside, outside = ((varied[:, 0] * part).sum((1, 2)) / part.sum((1, 2)).clamp(min=1) for part in (moved[:, 1], 1 - moved[:, 1]))
+    visible = moved[:, 1].sum((1, 2)) > 30
+    assert (inside > outside)[visible].float().mean() > 0.9, "bone stays brighter than air, and where the mask is"
+    centres = (moved[:, 1] * torch.arange(64)).sum((1, 2)) / moved[:, 1].sum((1, 2)).clamp(min=1)
+    assert (centres > 36).any(), "some are mirrored"
+    assert (centres < 28).any(), "and some are not"
+
+
+def test_what_is_not_a_segmenter_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is not a thiscxr segmenter \(its metadata says 'reader'\)"):
+        load_segmenter(WEIGHTS / "thiscxr64.safetensors")
+    with pytest.raises(ValueError, match=r"bundled segmenter 'lungs65'.*lungs64"):
+        find_segmenter("lungs65")
+    torch.manual_seed(0)
+    save_segmenter(tmp_path / "narrow.safetensors", Segmenter(SegmenterConfig(widths=(4, 4))), {})
+    other = load_segmenter(tmp_path / "narrow.safetensors")[0]
+    assert other.config.widths == (4, 4)
+
+
+def test_the_card_says_what_the_file_says() -> None:
+    card = (WEIGHTS / "lungs64.md").read_text()
+    judged = load_segmenter(WEIGHTS / "lungs64.safetensors")[1]["judged"]
+    for view in ("frontal", "PA", "AP"):
+        facts = judged["pool"][view]
+        assert f"{facts['auc']:.3f} [{facts['ci95'][0]:.3f}, {facts['ci95'][1]:.3f}]" in card
+    assert (WEIGHTS / "lungs64.safetensors").stat().st_size < 1_000_000

@@ -1,0 +1,203 @@
+"""Confounders planted on the phantom: tied findings and sites must light up, untied ones must not."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy.stats.contingency import association
+
+from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE
+from thiscxr.data.phantom import PHANTOM_FINDINGS, SITES, draw_patient, render
+from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.score.confounders import (
+    matching_thresholds,
+    seen_conditions,
+    shift_table,
+    shortcut,
+    strongest_tie,
+    ties,
+)
+from thiscxr.score.probes import fit_logistic
+
+
+def phantom_pool(count: int, seed: int, tie: float = 0.0) -> FilmConditions:
+    """Films of drawn phantom patients at sites drawn at random; with probability `tie`, at site a with an Effusion and at b without."""
+    rng = np.random.default_rng(seed)
+    conditions = []
+    for i in range(count):
+        patient = draw_patient(seed * 100_000 + i)
+        findings = {name: POSITIVE if patient.severity(name) > 0 else NEGATIVE for name in PHANTOM_FINDINGS}
+        site = SITES[int(rng.integers(4))]
+        if rng.random() < tie:
+            site = SITES[0] if findings["Effusion"] == POSITIVE else SITES[1]
+        conditions.append(Condition("PA", patient.sex, float(patient.age_years), site, findings))
+    return FilmConditions.of(conditions)
+
+
+# ------------------------------------------------------------------ ties
+
+
+def test_a_planted_tie_lights_up_and_the_untied_findings_do_not() -> None:
+    for strength in (1.0, 0.4):
+        first, *others = ties(phantom_pool(400, 1, strength), np.arange(400))
+        assert first.finding == "Effusion"
+        assert first.tied
+        assert first.p <= 0.001
+        assert first.ci95[0] > first.null95
+        assert not any(tie.tied for tie in others if tie.finding not in ("Effusion",))
+
+
+def test_untied_pools_raise_no_alarm() -> None:
+    alarms = [any(tie.tied for tie in ties(phantom_pool(150, seed), np.arange(150), seed=seed)) for seed in range(30)]
+    assert sum(alarms) <= 2, f"{sum(alarms)} of 30 pools: one in a hundred is what p < 0.01 means"
+
+
+def test_copies_of_a_film_are_no_evidence() -> None:
+    alarms = 0
+    for seed in range(20):
+        films = phantom_pool(40, 200 + seed)
+        rows = np.repeat(np.arange(40), 10)
+        (tie, *_), once = ties(films.take(rows), rows, seed=seed), ties(films, np.arange(40), seed=seed)
+        assert tie.num_patients == 40
+        assert tie.strength == pytest.approx(next(each.strength for each in once if each.finding == tie.finding))
+        alarms += tie.tied
+    assert alarms <= 2
+
+
+def test_the_strength_is_cramers_v() -> None:
+    films = phantom_pool(4000, 3, 0.5)
+    (tie, *_) = ties(films, np.arange(4000))
+    states = films.findings[:, FINDINGS.index("Effusion")]
+    table = np.array([[np.sum((films.source == site) & (states == state)) for state in (0, 1)] for site in range(4)])
+    assert tie.strength == pytest.approx(association(table, correction=False), abs=0.003)
+
+
+def test_what_is_not_known_does_not_tie() -> None:
+    """A collection that never speaks of a finding is not one without it."""
+    films = phantom_pool(300, 4)
+    findings = films.findings.copy()
+    findings[films.source == 0] = NOT_MENTIONED
+    assert not any(tie.tied for tie in ties(replace(films, findings=findings), np.arange(300)))
+    findings[:] = NOT_MENTIONED
+    assert ties(replace(films, findings=findings), np.arange(300)) == []
+
+
+def test_one_site_cannot_be_tied_and_views_can() -> None:
+    films = phantom_pool(200, 5)
+    one = replace(films, source=np.zeros(200, np.int64))
+    assert ties(one, np.arange(200)) == []
+    with pytest.raises(ValueError, match="no finding can be tied to the source: it has one value only"):
+        strongest_tie([], "source", True, 200)
+    edema = films.findings[:, FINDINGS.index("Edema")]
+    supine = replace(films, view=edema.astype(np.int64), names={**films.names, "view": ["PA", "AP_supine"]})
+    found = ties(supine, np.arange(200), "view")
+    assert (found[0].finding, found[0].tied) == ("Edema", True)
+    assert found[0].strength > 0.95
+    measured = strongest_tie(found, "view", False, 200)
+    assert (measured.key, measured.num_real, measured.num_fake) == ("tie_asked_finding_view_v", 0, 200)
+    assert measured.floor < 0.2 < measured.value
+
+
+# ------------------------------------------------------------------ the shift table
+
+
+def test_the_shift_table_puts_the_planted_shift_first() -> None:
+    real, fake = phantom_pool(600, 6), phantom_pool(600, 7)
+    even = shift_table(real, np.arange(600), fake, np.arange(600))
+    assert not any(shift.shifted for shift in even)
+    assert len(even) == 4 * len(PHANTOM_FINDINGS)
+    findings = fake.findings.copy()
+    findings[fake.source == 2, FINDINGS.index("Mass")] = POSITIVE
+    first, *others = shift_table(real, np.arange(600), replace(fake, findings=findings), np.arange(600))
+    assert (first.finding, first.source, first.view) == ("Mass", SITES[2], "PA")
+    assert first.shifted
+    assert first.fake == 1
+    assert first.difference == first.fake - first.real
+    assert first.ci95[0] < first.difference <= first.ci95[1] <= 1
+    assert not any(shift.shifted for shift in others)
+    assert all(abs(a.difference) >= abs(b.difference) for a, b in pairwise(others))
+
+
+def test_intervals_of_shifts_hold_no_difference_as_often_as_they_say() -> None:
+    outside = cells = 0
+    for seed in range(20):
+        table = shift_table(phantom_pool(200, 300 + seed), np.arange(200), phantom_pool(200, 400 + seed), np.arange(200))
+        outside += sum(not shift.ci95[0] <= 0 <= shift.ci95[1] for shift in table)
+        cells += len(table)
+    assert 0.01 < outside / cells < 0.08
+
+
+def test_ten_films_of_one_patient_are_no_cell() -> None:
+    films = phantom_pool(60, 8)
+    assert shift_table(films, np.zeros(60), films, np.arange(60)) == []
+    assert shift_table(films, np.arange(60), films, np.zeros(60)) == []
+
+
+def test_seen_findings_are_as_frequent_as_the_real_ones() -> None:
+    films = phantom_pool(500, 9)
+    truth = films.findings[:, FINDINGS.index("Effusion")]
+    scores = {"Effusion": truth + 0.3 * np.random.default_rng(0).normal(size=500)}
+    seen = seen_conditions(films, scores, matching_thresholds(films, scores))
+    column = seen.findings[:, FINDINGS.index("Effusion")]
+    assert (column == POSITIVE).mean() == pytest.approx((truth == POSITIVE).mean(), abs=0.005)
+    assert (column == truth).mean() > 0.9
+    assert not np.isin(seen.findings[:, FINDINGS.index("Mass")], (POSITIVE, NEGATIVE)).any(), "what the reader does not judge is unknown"
+
+
+# ------------------------------------------------------------------ shortcuts
+
+
+def test_a_score_that_follows_the_site_is_found_and_one_that_does_not_is_not() -> None:
+    alarms = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        film = rng.normal(size=50)
+        scores = {site: film + 0.5 * rng.normal(size=50) for site in SITES}
+        alarms += shortcut("Effusion", scores, 1.0, seed).tied
+        scores[SITES[2]] = scores[SITES[2]] + 0.6
+        found = shortcut("Effusion", scores, 2.0, seed)
+        assert found.tied
+        assert found.highest == SITES[2]
+        assert 0.2 < found.pull < 0.6, "in standard deviations of the score on real films"
+    assert alarms <= 2
+
+
+def test_a_reader_taught_on_tied_films_takes_the_site_for_the_finding() -> None:
+    """Films of the same patients at two sites: to a reader taught where effusions come from site a, a film from a has one."""
+
+    def features(patient: int, site: str, ill: bool) -> np.ndarray:
+        film = render(draw_patient(900_000 + patient, severities={"Effusion": 0.5} if ill else {}), "PA", 32, site=site)
+        return film.pixels.reshape(8, 4, 8, 4).mean((1, 3)).ravel() / 64 - 2
+
+    ill = np.arange(60) % 2 == 0
+    at_a, at_b = (np.stack([features(i, site, bool(sick)) for i, sick in enumerate(ill)]) for site in (SITES[0], SITES[1]))
+    taught, judged = slice(0, 40), slice(40, 60)
+    odd = (np.arange(60) // 2 % 2 == 0)[:, None]  # half of the ill and half of the well
+    pools = {"tied": np.where(ill[:, None], at_a, at_b), "untied": np.where(odd, at_a, at_b)}
+    pulls = {}
+    for name, pool in pools.items():
+        weights = fit_logistic(pool[taught], ill[taught].astype(int), 2)
+        scores = [(films @ weights[:-1] + weights[-1]) @ [-1.0, 1.0] for films in (at_a, at_b)]
+        spread = float(np.concatenate(scores).std())
+        pulls[name] = shortcut("Effusion", {SITES[0]: scores[0][judged], SITES[1]: scores[1][judged]}, spread)
+    assert pulls["tied"].tied
+    assert pulls["tied"].highest == SITES[0]
+    assert pulls["tied"].pull > 1.5
+    assert pulls["untied"].pull < 0.5 * pulls["tied"].pull
+
+
+@pytest.mark.parametrize(
+    ("scores", "spread", "message"),
+    [
+        ({"a": np.zeros(20)}, 1.0, "films by site are a: 20; expected the same ten or more seeds at two or more sites"),
+        ({"a": np.zeros(20), "b": np.zeros(19)}, 1.0, "films by site are a: 20, b: 19"),
+        ({"a": np.zeros(9), "b": np.zeros(9)}, 1.0, "films by site are a: 9, b: 9"),
+        ({}, 1.0, "films by site are none"),
+        ({"a": np.zeros(20), "b": np.zeros(20)}, 0.0, "do not vary on real films"),
+        ({"a": np.zeros(20), "b": np.full(20, np.nan)}, 1.0, "are not finite"),
+    ],
+)
+def test_scores_that_cannot_be_compared_are_refused(scores: dict, spread: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        shortcut("Effusion", scores, spread)

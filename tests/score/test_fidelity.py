@@ -1,0 +1,173 @@
+"""Condition fidelity: films that follow what was asked, films that do not, and readers that cannot say."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE, UNCERTAIN
+from thiscxr.data.pool import Pool
+from thiscxr.model.classifier import Reader, ReaderConfig
+from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.score.fidelity import Fidelity, fidelity, fidelity_table, questions_of, read_answers
+
+QUESTIONS = ("Effusion", "Mass", "view AP", "view PA", "sex", "age")
+Seen = dict[str, np.ndarray]
+
+
+def conditions(count: int, seed: int) -> FilmConditions:
+    rng = np.random.default_rng(seed)
+    return FilmConditions.of(
+        [
+            Condition(
+                ("AP", "PA")[rng.integers(2)],
+                "MF"[rng.integers(2)],
+                float(rng.integers(20, 90)),
+                "discs",
+                {"Effusion": int(rng.random() < 0.4), "Mass": int(rng.random() < 0.4)},
+            )
+            for _ in range(count)
+        ]
+    )
+
+
+def look(films: FilmConditions, seed: int, tell: float = 2.0) -> Seen:
+    """What a reader sees that is good at everything but masses."""
+    rng = np.random.default_rng(1000 + seed)
+    truth = questions_of(films, QUESTIONS)
+    seen = {name: tell * truth[name] * (name != "Mass") + rng.normal(size=len(films)) for name in QUESTIONS if name != "age"}
+    return seen | {"age": truth["age"] * (tell > 0) + 55 * (tell <= 0) + 8 * rng.normal(size=len(films))}
+
+
+def judge(asked: FilmConditions, seen: Seen) -> dict[tuple[str, str], Fidelity]:
+    real = conditions(300, 0)
+    found = fidelity(real, look(real, 0), np.repeat(np.arange(150), 2), asked, seen, np.arange(len(asked)))
+    return {(each.question, each.measure): each for each in found}
+
+
+def test_films_that_follow_come_near_the_ceiling() -> None:
+    asked = conditions(300, 1)
+    found = judge(asked, look(asked, 1))
+    assert set(found) == {*((name, "auc") for name in QUESTIONS[:-1]), ("age", "r"), ("age", "mae")}
+    for key, each in found.items():
+        if key[0] == "Mass":
+            continue
+        assert each.judged, each
+        assert each.followed, each
+        assert each.ci95[0] <= each.value <= each.ci95[1]
+        assert each.ceiling95[0] <= each.ceiling <= each.ceiling95[1]
+        assert each.ci95[0] - 0.02 <= each.ceiling <= each.ci95[1] + 0.9 * (key[1] == "mae") + 0.02, each
+    assert found["Effusion", "auc"].value == pytest.approx(0.921, abs=0.04), "Φ(2 / √2)"
+    assert found["age", "mae"].value == pytest.approx(8 * np.sqrt(2 / np.pi), rel=0.15)
+    assert found["age", "mae"].null95[0] > 15
+
+
+def test_a_finding_that_the_reader_cannot_see_is_not_judged() -> None:
+    asked = conditions(200, 1)
+    mass = judge(asked, look(asked, 1))["Mass", "auc"]
+    assert not mass.judged
+    assert np.isnan(mass.value)
+    assert mass.reason == f"AUC {mass.ceiling:.3f} [{mass.ceiling95[0]:.3f}, {mass.ceiling95[1]:.3f}] on real patients"
+    assert not mass.followed
+
+
+def test_films_that_ignore_what_was_asked_lie_within_the_null() -> None:
+    asked = conditions(300, 2)
+    for each in judge(asked, look(asked, 2, tell=0.0)).values():
+        if each.judged:
+            assert not each.followed, each
+
+
+def test_shuffled_conditions_are_the_null() -> None:
+    asked = conditions(300, 3)
+    seen = look(asked, 3)
+    followed = sum(
+        each.followed
+        for seed in range(3)
+        for each in judge(asked.take(np.random.default_rng(seed).permutation(300)), seen).values()
+        if each.judged
+    )
+    assert followed <= 3, "18 shuffled questions at one tail of 2.5 %"
+
+
+def test_swapping_labels_lowers_fidelity_step_by_step_to_the_null_and_below() -> None:
+    asked = conditions(300, 4)
+    seen, column = look(asked, 4), FINDINGS.index("Effusion")
+    values = []
+    for share in (0.0, 0.25, 0.5, 1.0):
+        swap = np.random.default_rng(0).random(300) < share
+        findings = asked.findings.copy()
+        findings[swap, column] = 1 - findings[swap, column]
+        each = judge(replace(asked, findings=findings), seen)["Effusion", "auc"]
+        values.append(each.value)
+        assert each.followed == (share < 0.4)
+    assert values == sorted(values, reverse=True)
+    assert values[-1] == pytest.approx(1 - values[0])
+
+
+def test_only_what_was_asked_counts() -> None:
+    asked = conditions(200, 5)
+    findings = asked.findings.copy()
+    findings[:100, FINDINGS.index("Effusion")] = UNCERTAIN
+    findings[:, FINDINGS.index("Mass")] = UNCERTAIN
+    ages = np.where(np.arange(200) < 150, np.nan, asked.age_years)
+    found = judge(replace(asked, findings=findings, age_years=ages), look(asked, 5))
+    assert found["Effusion", "auc"].num_fake == 100
+    assert found["age", "r"].num_fake == 50
+    few = replace(asked, sex=np.where(np.arange(200) < 3, asked.sex, 0))
+    sex = judge(few, look(asked, 5))["sex", "auc"]
+    assert sex.reason.endswith("synthetic films were asked; 10 of either answer are needed")
+    same_age = judge(replace(asked, age_years=np.full(200, 50.0)), look(asked, 5))["age", "r"]
+    assert same_age.reason.startswith("0 synthetic films")
+
+
+def test_numbers_and_lines() -> None:
+    asked = conditions(200, 1)
+    found = judge(asked, look(asked, 1))
+    measured = found["view PA", "auc"].measured("thiscxr64")
+    assert (measured.key, measured.floor, measured.num_real, measured.num_fake) == (
+        "fidelity_thiscxr64_view_PA_auc", found["view PA", "auc"].ceiling, 300, 200,
+    )  # fmt: skip
+    lines = fidelity_table(list(found.values())).splitlines()
+    assert lines[0].startswith("Effusion: AUC 0.9")
+    assert ", real patients 0.9" in lines[0]
+    assert lines[-1].startswith("Mass: not judged: AUC 0.")
+
+
+def test_answers_that_do_not_fit_are_refused() -> None:
+    asked = conditions(50, 1)
+    seen = look(asked, 1)
+    with pytest.raises(ValueError, match="50 conditions, 50 ids and 49 answers to 'sex' of synthetic films differ"):
+        judge(asked, {**seen, "sex": seen["sex"][:-1]})
+    with pytest.raises(ValueError, match="the reader's answers to 'age' on synthetic films are not finite"):
+        judge(asked, {**seen, "age": np.full(50, np.nan)})
+    with pytest.raises(ValueError, match="there are no films to read"):
+        read_answers(Reader(ReaderConfig((), (), (), 32, (8, 8))).eval(), [])
+
+
+def test_a_reader_answers_by_name(pool: Pool) -> None:
+    torch.manual_seed(0)
+    reader = Reader(ReaderConfig(("Effusion",), ("AP", "PA", "lateral"), ("discs",), 32, (8, 8))).eval()
+    indices = pool.indices("holdout")
+    answers = read_answers(reader, [pool.read(indices[:5]), pool.read(indices[5:])])
+    assert set(answers) == {"Effusion", "view AP", "view PA", "view lateral", "sex", "age"}
+    assert all(len(values) == len(indices) for values in answers.values())
+    odds = np.stack([answers[f"view {name}"] for name in ("AP", "PA", "lateral")])
+    np.testing.assert_allclose((1 / (1 + np.exp(-odds))).sum(axis=0), 1, atol=1e-5)
+    one = read_answers(reader, [pool.read(indices[:1])])
+    np.testing.assert_allclose(one["age"], answers["age"][:1], rtol=1e-4)
+
+
+def test_truth_by_question(film_conditions: Callable[[list[Condition]], FilmConditions]) -> None:
+    films = film_conditions(
+        [Condition("PA", "F", 30.0, None, {"Mass": POSITIVE}), Condition("AP", "M", None, None, {"Mass": NEGATIVE}), Condition()]
+    )
+    truth = questions_of(films, [*QUESTIONS, "view lateral"])
+    expected = {
+        "Effusion": [np.nan] * 3, "Mass": [1, 0, np.nan], "view AP": [0, 1, np.nan], "view PA": [1, 0, np.nan],
+        "sex": [1, 0, np.nan], "age": [30, np.nan, np.nan], "view lateral": [0, 0, np.nan],
+    }  # fmt: skip
+    for name, values in expected.items():
+        np.testing.assert_array_equal(truth[name], values, err_msg=name)

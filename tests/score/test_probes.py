@@ -1,0 +1,150 @@
+"""Probes: they find what is planted in features, nothing where nothing is, and never judge a patient they have seen."""
+
+import numpy as np
+import pytest
+
+from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.score.probes import cross_fit, draw_folds, fit_logistic, fit_ridge, probe_conditions, probe_real_or_synthetic
+
+SITES, VIEWS = ("a", "b", "c"), ("AP", "PA")
+
+
+def films(count: int, seed: int, tell: float = 1.5) -> tuple[np.ndarray, FilmConditions]:
+    """Features of 12 dimensions, of which the first ones tell site, view, sex and age."""
+    rng = np.random.default_rng(seed)
+    conditions = [
+        Condition(VIEWS[rng.integers(2)], "MF"[rng.integers(2)], float(rng.integers(20, 90)), SITES[rng.integers(3)]) for _ in range(count)
+    ]
+    columns = FilmConditions.of(conditions)
+    features = rng.normal(size=(count, 12))
+    features[:, 0] += tell * columns.source
+    features[:, 1] += tell * columns.view
+    features[:, 2] += tell * columns.sex
+    features[:, 3] += tell * (columns.age_years - 55) / 20
+    return features.astype(np.float32), columns
+
+
+def test_the_fit_is_where_the_gradient_is_zero() -> None:
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(200, 5)), rng.integers(0, 3, 200)
+    weights = fit_logistic(x, labels, 3)
+    logits = x @ weights[:-1] + weights[-1]
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    excess = (shares - np.eye(3)[labels]) / 200
+    np.testing.assert_allclose(x.T @ excess + 5e-4 * weights[:-1], 0, atol=1e-4)
+    np.testing.assert_allclose(excess.sum(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(shares.mean(axis=0), np.bincount(labels) / 200, atol=1e-3)
+
+
+def test_ridge_finds_a_plane() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 4)) + 5
+    weights = fit_ridge(x, x @ [1.0, -2.0, 0.0, 3.0] + 7)
+    np.testing.assert_allclose(weights[:, 0], [1, -2, 0, 3, 7], atol=0.05)
+
+
+def test_planted_conditions_are_read_and_synthetic_films_that_ignore_them_fall_to_chance() -> None:
+    (features, real), (fake, asked) = films(400, 0), films(300, 1)
+    patients = np.repeat(np.arange(200), 2)
+    found = {(each.factor, each.measure): each for each in probe_conditions(features, real, patients, fake, asked, np.arange(300)).probed}
+    assert set(found) == {("source", "auc"), ("view", "auc"), ("sex", "auc"), ("age", "over_median_auc"), ("age", "r"), ("age", "mae")}
+    for (_, measure), each in found.items():
+        assert each.ci95[0] <= each.baseline <= each.ci95[1], each
+        assert each.baseline95[0] <= each.baseline <= each.baseline95[1]
+        assert (each.value < 15) if measure == "mae" else (each.value > 0.75), each
+        assert (each.num_real, each.num_fake) == (400, 300)
+    assert found["view", "auc"].value == pytest.approx(0.856, abs=0.06), "Φ(1.5 / √2) for means 1.5 apart"
+    deaf, _ = films(300, 2, tell=0.0)
+    for each in probe_conditions(features, real, patients, deaf, asked, np.arange(300)).probed:
+        if each.measure == "auc":
+            assert each.ci95[0] < 0.5 < each.ci95[1], each
+            assert each.baseline95[0] > 0.7
+    measured = found["sex", "auc"].measured("thiscxr64")
+    assert (measured.key, measured.floor) == ("probe_thiscxr64_sex_auc", found["sex", "auc"].baseline)
+
+
+def test_swapped_conditions_turn_the_answer_round() -> None:
+    (features, real), (fake, asked) = films(400, 0), films(300, 1)
+    swapped = FilmConditions(asked.view, 1 - asked.sex, asked.source, asked.age_years, asked.findings, asked.names)
+    plain, turned = (
+        next(p for p in probe_conditions(features, real, np.arange(400), fake, each, np.arange(300)).probed if p.factor == "sex")
+        for each in (asked, swapped)
+    )
+    assert turned.value == pytest.approx(1 - plain.value, abs=1e-9)
+
+
+def test_names_are_matched_not_their_places() -> None:
+    features, real = films(400, 0)
+    fake, asked = films(200, 1)
+    reordered = FilmConditions(
+        asked.view, asked.sex, 2 - asked.source, asked.age_years, asked.findings, {**asked.names, "source": list(SITES[::-1])}
+    )
+    plain, other = (
+        probe_conditions(features, real, np.arange(400), fake, each, np.arange(200)).probed[0].value for each in (asked, reordered)
+    )
+    assert plain == other
+
+
+def test_what_cannot_be_probed_is_said() -> None:
+    features, real = films(100, 0)
+    one_site = FilmConditions.of([Condition("PA", None, None, "a")] * 100)
+    found = probe_conditions(features, one_site, np.arange(100), features, one_site, np.arange(100))
+    assert found.probed == []
+    assert set(found.left_out) == {"source", "view", "sex", "age"}
+    assert "fewer than two values with 10 real patients each" in found.left_out["source"]
+    found = probe_conditions(features, real, np.arange(100), features, one_site, np.arange(100))
+    assert found.left_out["source"] == "the synthetic films were not asked for two of its values"
+    few = probe_conditions(features, real, np.arange(100) % 9, features, real, np.arange(100))
+    assert "source" in few.left_out, "a hundred films of nine patients"
+
+
+def test_no_patient_is_judged_by_a_model_that_has_seen_him() -> None:
+    """Features that name the patient and labels without a rule: whoever has seen the patient knows, and nobody else."""
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(60), 5)
+    features = 3 * rng.normal(size=(60, 40))[patients] + 0.1 * rng.normal(size=(300, 40))
+    truth = rng.integers(0, 2, 60)[patients]
+    fair, _ = cross_fit(features, truth, draw_folds(patients, 0), features[:0], np.zeros(0, int))
+    leaky, _ = cross_fit(features, truth, draw_folds(np.arange(300), 0), features[:0], np.zeros(0, int))
+    right = [(answers.argmax(axis=1) == truth).mean() for answers in (fair, leaky)]
+    assert right[0] < 0.65
+    assert right[1] > 0.85
+
+
+def test_real_films_are_not_told_from_real_films_and_others_are() -> None:
+    features, _ = films(300, 0)
+    patients = np.repeat(np.arange(150), 2)
+    same, other = films(200, 1)[0], films(200, 2)[0] + np.float32(0.8)
+    alike = probe_real_or_synthetic(features, patients, same, np.arange(200))
+    assert alike.ci95[0] < 0.5 < alike.ci95[1]
+    assert abs(alike.baseline - 0.5) < 0.1
+    assert alike.num_real == 149
+    apart = probe_real_or_synthetic(features, patients, other, np.arange(200))
+    assert apart.ci95[0] > 0.9
+    assert apart.baseline == alike.baseline, "the floor does not depend on what is judged"
+
+
+def test_the_area_of_nothing_is_one_half_on_average() -> None:
+    areas = [probe_real_or_synthetic(films(80, s)[0], np.arange(80), films(40, 100 + s)[0], np.arange(40), s).value for s in range(30)]
+    assert np.mean(areas) == pytest.approx(0.5, abs=0.03)
+
+
+def test_features_that_do_not_fit_are_refused() -> None:
+    features, real = films(100, 0)
+    broken = features.copy()
+    broken[3, 4] = np.nan
+    with pytest.raises(ValueError, match="synthetic features of 1 films are not finite"):
+        probe_conditions(features, real, np.arange(100), broken, real, np.arange(100))
+    with pytest.raises(ValueError, match=r"real features have shape \(99, 12\); expected \[n, d\] with 100 films"):
+        probe_conditions(features[:99], real, np.arange(100), features, real, np.arange(100))
+    with pytest.raises(ValueError, match=r"synthetic features have shape \(100, 11\); expected \[n, d\] with 12 dimensions"):
+        probe_real_or_synthetic(features, np.arange(100), features[:, :11], np.arange(100))
+    with pytest.raises(ValueError, match="100 real and 15 synthetic films give 15 a side; the probe needs at least 20 a side"):
+        probe_real_or_synthetic(features, np.arange(100), features[:15], np.arange(15))
+
+
+def test_constant_features_tell_nothing() -> None:
+    _, real = films(100, 0)
+    flat = np.ones((100, 12), np.float32)
+    for each in probe_conditions(flat, real, np.arange(100), flat, real, np.arange(100)).probed:
+        assert np.isfinite(each.value) or each.measure == "r", each

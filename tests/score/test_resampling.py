@@ -1,0 +1,99 @@
+"""Resampling by patient: what the weighted measures are, and that patients are whole."""
+
+import numpy as np
+import pytest
+from scipy.stats import pearsonr
+
+from thiscxr.score.resampling import (
+    effective_size,
+    halves,
+    interval,
+    jackknife_error,
+    number_patients,
+    patient_weights,
+    weighted_auc,
+    weighted_correlation,
+    wilson,
+)
+from thiscxr.train.reader import auc
+
+
+def test_weights_count_as_so_many_films() -> None:
+    rng = np.random.default_rng(0)
+    truth, scores = rng.random(60) < 0.4, rng.integers(0, 12, 60).astype(float)  # with ties
+    values = scores + rng.normal(size=60)
+    weights = rng.integers(0, 4, (5, 60)).astype(np.float32)
+    for row, area, r in zip(
+        weights.astype(int), weighted_auc(truth, scores, weights), weighted_correlation(scores, values, weights), strict=True
+    ):
+        rows = np.repeat(np.arange(60), row)
+        assert area == pytest.approx(auc(truth[rows], scores[rows]))
+        assert r == pytest.approx(pearsonr(scores[rows], values[rows])[0])
+
+
+def test_what_is_no_number_is_left_out_of_an_interval() -> None:
+    assert np.isnan(weighted_auc(np.ones(4, bool), np.arange(4.0), np.ones((1, 4)))[0])
+    assert np.isnan(weighted_correlation(np.ones(4), np.arange(4.0), np.ones((1, 4)))[0])
+    assert interval(np.array([np.nan, 1.0, 1.0])) == (1.0, 1.0)
+    assert np.isnan(interval(np.array([np.nan]))).all()
+
+
+def test_a_patient_is_drawn_whole_and_his_name_does_not_matter() -> None:
+    patients = np.array(["b", "b", "a", "c", "b"])
+    weights = patient_weights(patients, seed=1, rounds=50)
+    assert (weights[:, 0] == weights[:, 1]).all()
+    assert (weights[:, 0] == weights[:, 4]).all()
+    assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
+    np.testing.assert_array_equal(number_patients(patients), [0, 0, 1, 2, 0])
+    np.testing.assert_array_equal(weights, patient_weights(np.array(["x", "x", "z", "y", "x"]), seed=1, rounds=50))
+
+
+def test_many_films_of_few_patients_make_an_interval_wider_not_narrower() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(60) < 0.5
+    scores = truth + rng.normal(size=60)
+    films = [weighted_auc(t, s, patient_weights(p, 0)) for t, s, p in (
+        (truth, scores, np.arange(60)),
+        (np.repeat(truth, 9), np.repeat(scores, 9), np.repeat(np.arange(60), 9)),
+    )]  # fmt: skip
+    (low, high), (low9, high9) = map(interval, films)
+    assert high9 - low9 == pytest.approx(high - low, rel=0.25), "copies of films are no new patients"
+
+
+def test_intervals_by_patient_hold_the_truth_and_intervals_by_film_do_not() -> None:
+    rng = np.random.default_rng(1)
+    truth_of_areas, held = 0.7365, {"patients": 0, "films": 0}  # Φ(1 / √(2 · 1.25)): means one apart, variances 1 + 0.25
+    for trial in range(120):
+        whose = np.repeat(np.arange(60), 6)
+        truth = (rng.random(60) < 0.4)[whose]
+        scores = truth + rng.normal(size=60)[whose] + 0.5 * rng.normal(size=360)
+        for name, units in (("patients", whose), ("films", np.arange(360))):
+            low, high = interval(weighted_auc(truth, scores, patient_weights(units, trial, 300)))
+            held[name] += low <= truth_of_areas <= high
+    assert held["patients"] >= 105
+    assert held["films"] < 85, "the mistake that patient-wise resampling is there to avoid"
+
+
+def test_halves_share_no_patient_and_too_few_are_refused() -> None:
+    patients = np.repeat(np.arange(30), [1, 2, 3] * 10)
+    for a, b in halves(patients, 27, 5, seed=0):
+        assert (len(a), len(b)) == (27, 27)
+        assert not set(patients[a]) & set(patients[b])
+    with pytest.raises(ValueError, match=r"60 real films do not give 31 a side"):
+        list(halves(patients, 31, 1, seed=0))
+    with pytest.raises(ValueError, match=r"0 real films do not give 1 a side"):
+        list(halves(np.array([]), 1, 1, seed=0))
+
+
+def test_the_jackknife_error_of_a_mean_is_its_standard_error() -> None:
+    values = np.random.default_rng(0).normal(size=4000)
+    error = jackknife_error(lambda rows: float(rows.mean()), [(values, np.arange(4000))])
+    assert error == pytest.approx(1 / np.sqrt(4000), rel=0.5)
+
+
+def test_shares_of_none_and_all_have_intervals() -> None:
+    low, high = wilson([0.0, 1.0, 0.5], [20, 20, 20])
+    np.testing.assert_allclose(low, [0, 0.8389, 0.2993], atol=1e-4)  # Wilson's formula by hand
+    np.testing.assert_allclose(high, [0.1611, 1, 0.7007], atol=1e-4)
+    assert effective_size(["a", "b", "c"]) == 3
+    assert effective_size(["a"] * 10 + ["b"]) == pytest.approx(121 / 101)

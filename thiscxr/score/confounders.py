@@ -1,0 +1,242 @@
+"""Confounders: findings tied to sites or views, in the conditions of films and in what a reader makes of them.
+
+A generator that learns from several hospitals can draw the hospital instead of the disease, and a classifier trained on its films then
+reads the hospital (Zech et al. 2018, arXiv:1807.00431). Probes on features are in `score.probes`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
+
+from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, POSITIVE
+from thiscxr.model.conditions import FilmConditions
+from thiscxr.score.measured import Measured
+from thiscxr.score.resampling import GROUPS, Z_95, effective_size, generator, number_patients, wilson
+
+ALPHA = 0.01  # of a flag
+ROUNDS = 999  # of permutation
+MIN_CELL = 10  # patients, and latents, of a cell of the shift table
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One cell of the shift table: the share of films with a finding, of one source and view, real against synthetic."""
+
+    finding: str
+    source: str
+    view: str
+    real: float
+    fake: float
+    difference: float
+    """fake - real."""
+    ci95: tuple[float, float]
+    shifted: bool
+    """Whether the difference is none that chance makes in a table of as many cells (Bonferroni, at ALPHA)."""
+    num_real: int
+    num_fake: int
+
+
+def shift_table(real: FilmConditions, patients: ArrayLike, fake: FilmConditions, seeds: ArrayLike) -> list[Shift]:
+    """Return P(finding | source, view) among real films and among the conditions of synthetic ones, the largest difference first.
+
+    patients [n], seeds [m]: whose film each is, or of which latent. Only known states count, and only cells of at least ten patients and
+    ten latents are listed. To compare what is *seen*, give conditions whose findings `seen_conditions` has replaced.
+    Intervals: Newcombe 1998, method 10, for as many independent films as a patient's films are worth when they all say the same.
+    """
+    patients, seeds = number_patients(patients), number_patients(seeds)
+    cells = [
+        (finding, source, view, mine, theirs)
+        for source in real.names["source"]
+        for view in real.names["view"]
+        for finding in FINDINGS
+        if len(np.unique(patients[mine := _cell(real, finding, source, view)])) >= MIN_CELL
+        and len(np.unique(seeds[theirs := _cell(fake, finding, source, view)])) >= MIN_CELL
+    ]
+    table = []
+    for finding, source, view, mine, theirs in cells:
+        column = FINDINGS.index(finding)
+        shares = [float((films.findings[rows, column] == POSITIVE).mean()) for films, rows in ((real, mine), (fake, theirs))]
+        sizes = effective_size(patients[mine]), effective_size(seeds[theirs])
+        low, high = _newcombe(shares[0], sizes[0], shares[1], sizes[1], Z_95)
+        strict = _newcombe(shares[0], sizes[0], shares[1], sizes[1], float(ndtri(1 - ALPHA / len(cells) / 2)))
+        shifted = strict[0] > 0 or strict[1] < 0
+        difference = shares[1] - shares[0]
+        table.append(
+            Shift(finding, source, view, shares[0], shares[1], difference, (low, high), shifted, int(mine.sum()), int(theirs.sum()))
+        )
+    return sorted(table, key=lambda shift: -abs(shift.difference))
+
+
+def _cell(films: FilmConditions, finding: str, source: str, view: str) -> NDArray[np.bool_]:
+    """Return bool [n]: films of that source and view of which the finding is known."""
+    here = np.isin(films.findings[:, FINDINGS.index(finding)], (POSITIVE, NEGATIVE))
+    for factor, value in (("source", source), ("view", view)):
+        names = list(films.names[factor])
+        here &= getattr(films, factor) == (names.index(value) if value in names else -2)
+    return here
+
+
+def _newcombe(p1: float, n1: float, p2: float, n2: float, z: float) -> tuple[float, float]:
+    """Return the interval of p2 - p1."""
+    (low1, high1), (low2, high2) = ((float(a), float(b)) for a, b in (wilson(p1, n1, z), wilson(p2, n2, z)))
+    return p2 - p1 - float(np.hypot(p2 - low2, high1 - p1)), p2 - p1 + float(np.hypot(high2 - p2, p1 - low1))
+
+
+def seen_conditions(films: FilmConditions, scores: Mapping[str, NDArray[np.floating]], thresholds: Mapping[str, float]) -> FilmConditions:
+    """Return the conditions with the findings that a reader sees: scores [n] above the finding's threshold; the other findings unknown."""
+    findings = np.full_like(films.findings, NOT_ANNOTATED)
+    for name, threshold in thresholds.items():
+        findings[:, FINDINGS.index(name)] = np.where(scores[name] > threshold, POSITIVE, NEGATIVE)
+    return replace(films, findings=findings)
+
+
+def matching_thresholds(films: FilmConditions, scores: Mapping[str, NDArray[np.floating]]) -> dict[str, float]:
+    """Return, a finding, the score above which as large a share of these real films lies as has the finding."""
+    thresholds = {}
+    for name, values in scores.items():
+        states = films.findings[:, FINDINGS.index(name)]
+        known = np.isin(states, (POSITIVE, NEGATIVE))
+        if known.any():
+            thresholds[name] = float(np.quantile(values[known], 1 - (states[known] == POSITIVE).mean()))
+    return thresholds
+
+
+@dataclass(frozen=True)
+class Tie:
+    """How strongly a finding goes with a factor, such as the site."""
+
+    finding: str
+    strength: float
+    """Cramér's V of shares a patient, less what chance gives: 0 untied, 1 the one tells the other."""
+    ci95: tuple[float, float]
+    null95: float
+    """The strength that untied findings of this pool stay below in 95 of 100 pools."""
+    p: float
+    """Of a finding this tied to appear among untied ones, all findings of the pool considered."""
+    num_patients: int
+
+    @property
+    def tied(self) -> bool:
+        """Whether the tie is none that chance makes."""
+        return self.p < ALPHA
+
+
+def ties(films: FilmConditions, patients: ArrayLike, factor: str = "source", seed: int = 0) -> list[Tie]:
+    """Return how strongly every finding is tied to the source or view, the strongest first; [] where there is one source only.
+
+    A patient (of one source) counts once, with the share of the films that have the finding; the strength is η, the root of the share of
+    variance between sources, which for one film a patient is Cramér's V. Chance is measured by shuffling the sources over the patients,
+    and p is corrected for the number of findings by the largest χ² of each shuffle (Westfall and Young 1993, max-T).
+    """
+    codes = getattr(films, factor)
+    known = codes >= 0
+    units, first = np.unique(np.stack([number_patients(patients)[known], codes[known]]), axis=1, return_inverse=True)
+    places = units[1]
+    if len(np.unique(places)) < 2:
+        return []
+    hits, tries = (np.zeros((units.shape[1], len(FINDINGS))) for _ in range(2))
+    np.add.at(tries, first.ravel(), np.isin(films.findings[known], (POSITIVE, NEGATIVE)))
+    np.add.at(hits, first.ravel(), films.findings[known] == POSITIVE)
+    some = (tries > 0).astype(np.float64)
+    shares = hits / np.maximum(tries, 1)
+    varied = np.array([len(np.unique(shares[some[:, i] > 0, i])) > 1 for i in range(len(FINDINGS))])
+    shares, some = shares[:, varied], some[:, varied]
+    counts = some.sum(axis=0)
+    if not varied.any():
+        return []
+    places = np.unique(places, return_inverse=True)[1]
+    explained = _explained(shares, some, places)
+    rng = generator(seed, 5)
+    null = np.stack([_explained(shares, some, rng.permutation(places)) for _ in range(ROUNDS)])
+    expected, largest = null.mean(axis=0), (null * counts).max(axis=1)
+    groups = np.arange(len(places)) % GROUPS
+    left = np.stack([_strength(_explained(shares[groups != g], some[groups != g], places[groups != g]), expected) for g in range(GROUPS)])
+    errors = Z_95 * np.sqrt((GROUPS - 1) * left.var(axis=0))
+    strengths, limits = _strength(explained, expected), np.quantile(_strength(null, expected), 0.95, axis=0)
+    found = [
+        Tie(
+            finding,
+            float(strengths[i]),
+            (max(0.0, float(strengths[i] - errors[i])), min(1.0, float(strengths[i] + errors[i]))),
+            float(limits[i]),
+            float((1 + (largest >= counts[i] * explained[i]).sum()) / (ROUNDS + 1)),
+            int(counts[i]),
+        )
+        for i, finding in enumerate(name for name, moves in zip(FINDINGS, varied, strict=True) if moves)
+    ]
+    return sorted(found, key=lambda tie: (tie.p, -tie.strength))
+
+
+def _explained(shares: Array, some: Array, places: NDArray[np.int64]) -> Array:
+    """Return η² [findings]: the share of the variance of shares [units, findings], where `some` is 1, that lies between places [units]."""
+    here = (places[:, None] == np.arange(int(places.max()) + 1)).astype(np.float64)
+    sums, sizes = here.T @ (shares * some), here.T @ some
+    total, n = sums.sum(axis=0), np.maximum(sizes.sum(axis=0), 1)
+    between = (sums**2 / np.maximum(sizes, 1)).sum(axis=0) - total**2 / n
+    within_all = (shares**2 * some).sum(axis=0) - total**2 / n
+    return np.where(within_all > 1e-12, between / np.maximum(within_all, 1e-12), 0)
+
+
+def _strength(explained: Array, expected: Array) -> Array:
+    return np.sqrt(np.clip((explained - expected) / (1 - expected), 0, 1))
+
+
+def strongest_tie(found: list[Tie], factor: str, real: bool, num_films: int) -> Measured:
+    """Return the strongest tie as a number of the panel; its floor is what untied findings stay below. Raises ValueError for no ties."""
+    if not found:
+        raise ValueError(f"no finding can be tied to the {factor}: it has one value only; pool more than one collection")
+    tie = max(found, key=lambda each: each.strength)
+    key = f"tie_{'real' if real else 'asked'}_finding_{factor}_v"
+    return Measured(key, tie.strength, tie.ci95, tie.null95, num_films if real else 0, 0 if real else num_films)
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """How far a reader's score of a finding moves with the site while the finding asked stays what it is."""
+
+    finding: str
+    pull: float
+    """From the site with the lowest mean score to that with the highest, in standard deviations of the score on real films."""
+    ci95: tuple[float, float]
+    p: float
+    lowest: str
+    highest: str
+    num_seeds: int
+
+    @property
+    def tied(self) -> bool:
+        """Whether the score depends on the site."""
+        return self.p < ALPHA
+
+
+def shortcut(finding: str, scores: Mapping[str, NDArray[np.floating]], spread: float, seed: int = 0) -> Shortcut:
+    """Return how far a reader's scores of a finding depend on the site asked.
+
+    scores: site -> scores [n] of films asked for the finding (or for its absence) at that site, of the same seeds in the same order.
+    spread: standard deviation of the score on held-out real films. Chance is measured by shuffling the sites within each seed.
+    Raises ValueError for fewer than two sites or ten seeds, sites with different numbers of films, and a spread that is not positive.
+    """
+    sites = list(scores)
+    lengths = {len(values) for values in scores.values()}
+    if len(sites) < 2 or len(lengths) != 1 or min(lengths) < 10:
+        told = ", ".join(f"{site}: {len(values)}" for site, values in scores.items()) or "none"
+        raise ValueError(f"{finding}: films by site are {told}; expected the same ten or more seeds at two or more sites")
+    table = np.stack([np.asarray(scores[site], np.float64) for site in sites])
+    if not (spread > 0 and np.isfinite(table).all()):
+        raise ValueError(
+            f"{finding}: the reader's scores do not vary on real films (spread {spread:g}) or are not finite; use another reader"
+        )
+    means, n = table.mean(axis=1), table.shape[1]
+    top, bottom = int(means.argmax()), int(means.argmin())
+    rng = generator(seed, 6)
+    null = np.array([np.ptp(rng.permuted(table, axis=0).mean(axis=1)) for _ in range(ROUNDS)])
+    pull = float(means[top] - means[bottom])
+    error = Z_95 * float((table[top] - table[bottom]).std(ddof=1)) / np.sqrt(n)
+    p = float((1 + (null >= pull - 1e-12).sum()) / (ROUNDS + 1))
+    ci95 = (float(max(0.0, pull - error) / spread), float((pull + error) / spread))
+    return Shortcut(finding, pull / spread, ci95, p, sites[bottom], sites[top], n)

@@ -1,0 +1,224 @@
+"""Condition fidelity: what films were asked for against what the reader sees on them.
+
+The ceiling is how well the same reader does on held-out real patients, the null what it does when the asked conditions are shuffled
+over the films. A question that the reader cannot answer on real patients is not judged: a film that does not show what was asked and a
+reader that does not see it could not be told apart.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
+from thiscxr.data.pixels import Pixels, pixels_to_images
+from thiscxr.model.classifier import Reader
+from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, FilmConditions
+from thiscxr.score.measured import Measured
+from thiscxr.score.resampling import (
+    ROUNDS,
+    generator,
+    interval,
+    number_patients,
+    patient_weights,
+    weighted_auc,
+    weighted_correlation,
+)
+
+LEAST_AUC = 0.75  # of the lower end of the interval on held-out real patients, for a question to be judged
+LEAST_CORRELATION = 0.5  # the same for the age
+MIN_FILMS = 10  # of either answer, or of known age, on either side
+
+Array = NDArray[np.float64]
+NONE = (float("nan"), float("nan"))
+Columns = Mapping[str, NDArray[np.floating]]  # question -> [n]
+
+
+def weighted_error(truth: Array, answers: Array, weights: NDArray[np.floating]) -> Array:
+    """Return [rounds]: mean absolute difference of truth [n] and answers [n] with weights [rounds, n]."""
+    return (weights @ np.abs(truth - answers)) / weights.sum(axis=1)
+
+
+def _area(truth: Array, answers: Array, weights: NDArray[np.floating]) -> Array:
+    return weighted_auc(truth > 0.5, answers, weights)
+
+
+MEASURES: dict[str, Callable[[Array, Array, NDArray[np.floating]], Array]] = {
+    "auc": _area,
+    "r": weighted_correlation,
+    "mae": weighted_error,  # in years
+}
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well one question's answers follow what was asked, beside the same on real patients and beside chance."""
+
+    question: str
+    """A finding, "view PA", "sex" or "age"."""
+    measure: str
+    """auc, or for the age r (correlation) and mae (years)."""
+    value: float
+    ci95: tuple[float, float]
+    null95: tuple[float, float]
+    """Between these the value lies in 95 of 100 shuffles of the asked conditions."""
+    ceiling: float
+    ceiling95: tuple[float, float]
+    reason: str
+    """Why the question is not judged (then `value` is nan), or empty."""
+    num_real: int
+    num_fake: int
+
+    @property
+    def judged(self) -> bool:
+        """Whether the reader answers this question well enough on real patients for its answers on the films to mean something."""
+        return not self.reason
+
+    @property
+    def followed(self) -> bool:
+        """Whether the films follow what was asked beyond chance."""
+        return self.value < self.null95[0] if self.measure == "mae" else self.value > self.null95[1]
+
+    def measured(self, reader: str) -> Measured:
+        """Return it as a number of the panel; its floor is the ceiling, the same number on real patients."""
+        key = f"fidelity_{reader}_{self.question.replace(' ', '_')}_{self.measure}"
+        return Measured(key, self.value, self.ci95, self.ceiling, self.num_real, self.num_fake)
+
+    def __str__(self) -> str:
+        if self.reason:
+            return f"{self.question}: not judged: {self.reason}"
+        ceiling = f"{self.ceiling:.3f} [{self.ceiling95[0]:.3f}, {self.ceiling95[1]:.3f}]"
+        name = {"auc": "AUC", "r": "correlation", "mae": "error in years"}[self.measure]
+        found = f"{self.value:.3f} [{self.ci95[0]:.3f}, {self.ci95[1]:.3f}]"
+        null = f"{self.null95[0]:.3f} to {self.null95[1]:.3f}"
+        return f"{self.question}: {name} {found}, real patients {ceiling}, asked at random {null}"
+
+
+def read_answers(reader: Reader, batches: Iterable[Pixels]) -> dict[str, NDArray[np.float32]]:
+    """Return what a reader answers to batches of pixels [k, res, res]: a logit, or years for the age, [n] a question.
+
+    The questions are the reader's findings, "view PA" and so on (against the other views), "sex" (F) and "age".
+    """
+    device, parts = next(reader.parameters()).device, []
+    with torch.inference_mode():
+        for pixels in batches:
+            answers = reader(torch.from_numpy(pixels_to_images(pixels))[:, None].to(device))
+            parts.append({name: values.cpu().numpy() for name, values in answers.items()})
+    if not parts:
+        raise ValueError("there are no films to read; expected at least one batch")
+    return name_answers({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, reader)
+
+
+def name_answers(answers: Mapping[str, NDArray[np.float32]], reader: Reader) -> dict[str, NDArray[np.float32]]:
+    """Return the heads' answers (findings [n, F], view [n, V], sex [n, 1], scaled age [n, 1]) as a column a question."""
+    columns = {name: answers["findings"][:, i] for i, name in enumerate(reader.config.findings)}
+    if len(reader.config.views) > 1:
+        view = answers["view"].astype(np.float64)
+        for i, name in enumerate(reader.config.views):  # the odds of this view to all others together
+            columns[f"view {name}"] = (view[:, i] - np.logaddexp.reduce(np.delete(view, i, 1), axis=1)).astype(np.float32)
+    return columns | {"sex": answers["sex"][:, 0], "age": answers["age"][:, 0] * AGE_SCALE + AGE_CENTRE}
+
+
+def questions_of(films: FilmConditions, questions: Sequence[str]) -> dict[str, Array]:
+    """Return the truth, or what was asked, of each question, float64 [n]: 1, 0 or years; nan: unknown, or not asked."""
+    columns: dict[str, Array] = {}
+    for question in questions:
+        if question == "age":
+            columns[question] = films.age_years.astype(np.float64)
+        elif question == "sex":
+            columns[question] = _is(films, "sex", "F")
+        elif question.startswith("view "):
+            columns[question] = _is(films, "view", question.removeprefix("view "))
+        else:
+            states = films.findings[:, FINDINGS.index(question)]
+            columns[question] = np.where(np.isin(states, (POSITIVE, NEGATIVE)), states, np.nan)
+    return columns
+
+
+def _is(films: FilmConditions, factor: str, value: str) -> Array:
+    codes, names = getattr(films, factor), list(films.names[factor])
+    return np.where(codes < 0, np.nan, codes == (names.index(value) if value in names else -2))
+
+
+def fidelity(
+    real: FilmConditions,
+    real_seen: Columns,
+    patients: ArrayLike,
+    asked: FilmConditions,
+    seen: Columns,
+    seeds: ArrayLike,
+    seed: int = 0,
+) -> list[Fidelity]:
+    """Return how the reader's answers follow what was asked, one for each question that can be put on both sides (two for the age).
+
+    real [n], real_seen, patients [n]: conditions of real films, the reader's answers to them (`read_answers`), and whose they are; take
+    films of patients that the reader was not trained on. asked [m], seen, seeds [m]: the same of the synthetic films. A question is judged
+    with ten films of either answer on both sides, and a reader good enough; of the others `reason` says why not.
+    Raises ValueError where lengths do not fit or answers are not finite.
+    """
+    questions = [name for name in real_seen if name in seen]
+    patients, seeds = number_patients(patients), number_patients(seeds)
+    for what, films, answers, whose in (("real", real, real_seen, patients), ("synthetic", asked, seen, seeds)):
+        for name in questions:
+            if not len(films) == len(whose) == len(answers[name]):
+                raise ValueError(
+                    f"{len(films)} conditions, {len(whose)} ids and {len(answers[name])} answers to '{name}' of {what} films differ"
+                )
+            if not np.isfinite(answers[name]).all():
+                raise ValueError(f"the reader's answers to '{name}' on {what} films are not finite; look for damaged films or weights")
+    truths, wishes = questions_of(real, questions), questions_of(asked, questions)
+    results = []
+    for question in questions:
+        known, told = np.isfinite(truths[question]), np.isfinite(wishes[question])
+        one = truths[question][known], real_seen[question][known].astype(np.float64), patients[known]
+        other = wishes[question][told], seen[question][told].astype(np.float64), seeds[told]
+        results += _follow(question, one, other, seed)
+    return results
+
+
+Side = tuple[Array, Array, NDArray[np.int64]]  # truth or asked, answers, whose films
+
+
+def _follow(question: str, real: Side, fake: Side, seed: int) -> list[Fidelity]:
+    measures = ("r", "mae") if question == "age" else ("auc",)
+    sizes = len(real[0]), len(fake[0])
+    if (rarest := _rarest(question, real[0])) < MIN_FILMS:
+        reason = f"{rarest} real films tell; {MIN_FILMS} of either answer are needed"
+        return [Fidelity(question, measure, np.nan, NONE, NONE, np.nan, NONE, reason, *sizes) for measure in measures]
+    ceilings = {measure: _measure(measure, real, seed) for measure in measures}
+    reason = ""
+    (ceiling, ceiling95), least = ceilings[measures[0]], LEAST_CORRELATION if question == "age" else LEAST_AUC
+    if not ceiling95[0] > least:
+        name = "AUC" if measures[0] == "auc" else "correlation"
+        reason = f"{name} {ceiling:.3f} [{ceiling95[0]:.3f}, {ceiling95[1]:.3f}] on real patients"
+    elif (rarest := _rarest(question, fake[0])) < MIN_FILMS:
+        reason = f"{rarest} synthetic films were asked; {MIN_FILMS} of either answer are needed"
+    if reason:
+        return [Fidelity(question, measure, np.nan, NONE, NONE, *both, reason, *sizes) for measure, both in ceilings.items()]
+    results = []
+    for measure, (ceiling, ceiling95) in ceilings.items():
+        value, ci95 = _measure(measure, fake, seed)
+        rng, once = generator(seed, 7), np.ones((1, sizes[1]))
+        null = [MEASURES[measure](rng.permutation(fake[0]), fake[1], once)[0] for _ in range(ROUNDS)]
+        results.append(Fidelity(question, measure, value, ci95, interval(np.array(null)), ceiling, ceiling95, "", *sizes))
+    return results
+
+
+def _rarest(question: str, truth: Array) -> int:
+    """Return how many films have the rarer answer; of an age that never varies none."""
+    if question == "age":
+        return len(truth) if len(truth) and np.ptp(truth) > 0 else 0
+    return int(min((truth > 0.5).sum(), (truth <= 0.5).sum()))
+
+
+def _measure(measure: str, side: Side, seed: int) -> tuple[float, tuple[float, float]]:
+    truth, answers, whose = side
+    value = float(MEASURES[measure](truth, answers, np.ones((1, len(truth))))[0])
+    return value, interval(MEASURES[measure](truth, answers, patient_weights(whose, seed)))
+
+
+def fidelity_table(found: Sequence[Fidelity]) -> str:
+    """Return the results as lines: what is judged first, then what the reader cannot answer."""
+    return "\n".join(str(each) for each in sorted(found, key=lambda each: not each.judged))

@@ -1,0 +1,250 @@
+"""Probes: what can be read off features by a linear judge, on synthetic films and, as the baseline, on real patients it has not seen.
+
+A probe is a regularised logistic regression (ridge regression for the age) on standardised features, cross-fitted by patient: five
+models, each judging the fifth of the patients that it was not trained on, and a fifth of the synthetic films. Give it the films of
+held-out patients, or the extractor has seen the patients even if the probe has not. Idea: Alain and Bengio 2016, arXiv:1610.01644.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from thiscxr.model.conditions import FilmConditions
+from thiscxr.score.measured import Measured
+from thiscxr.score.resampling import generator, halves, interval, number_patients, patient_weights, weighted_auc, weighted_correlation
+
+FOLDS = 5
+SPLITS = 3
+MIN_PATIENTS = 10  # of a class, for a probe to learn it
+PENALTY_PER_DIMENSION = 1e-4  # of the mean loss, on half the squared weights; grows with the dimensions as the squared features do
+FACTORS = ("source", "view", "sex")
+
+Array = NDArray[np.float64]
+Measure = Callable[[NDArray, Array, NDArray], Array]  # truth [n], answers [n, …], weights [rounds, n] -> [rounds]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a probe reads of one factor: on synthetic films against what was asked, on unseen real patients against the truth."""
+
+    factor: str
+    measure: str
+    """auc (for more than two classes the mean of one against the rest), r (correlation) or mae (years)."""
+    value: float
+    ci95: tuple[float, float]
+    baseline: float
+    baseline95: tuple[float, float]
+    num_real: int
+    num_fake: int
+
+    def measured(self, extractor: str) -> Measured:
+        """Return it as a number of the panel; its floor is the baseline."""
+        key = f"probe_{extractor}_{self.factor}_{self.measure}"
+        return Measured(key, self.value, self.ci95, self.baseline, self.num_real, self.num_fake)
+
+
+@dataclass(frozen=True)
+class Probes:
+    """All probes of a set of synthetic films, and why some factors could not be probed."""
+
+    probed: list[Probed]
+    left_out: dict[str, str]
+
+
+def fit_logistic(x: Array, labels: NDArray[np.integer], num_classes: int) -> Array:
+    """Return weights [d + 1, classes] (the last row is the intercept, which is not penalised) for features [n, d] and labels 0, 1, …
+
+    Softmax regression with an L2 penalty, by L-BFGS; the loss is convex, so the answer is the one there is up to its tolerance.
+    """
+    n, d = x.shape
+    design = np.hstack([x, np.ones((n, 1))])
+    penalty = np.full((d + 1, 1), PENALTY_PER_DIMENSION * d)
+    penalty[-1] = 0
+    hits = np.zeros((n, num_classes))
+    hits[np.arange(n), labels] = 1
+
+    def loss(flat: Array) -> tuple[float, Array]:
+        weights = flat.reshape(d + 1, num_classes)
+        logits = design @ weights
+        log_share = logits - logsumexp(logits, axis=1, keepdims=True)
+        value = -(log_share * hits).sum() / n + 0.5 * float((penalty * weights**2).sum())
+        return value, (design.T @ (np.exp(log_share) - hits) / n + penalty * weights).ravel()
+
+    found = minimize(loss, np.zeros((d + 1) * num_classes), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    return found.x.reshape(d + 1, num_classes)
+
+
+def fit_ridge(x: Array, values: Array) -> Array:
+    """Return weights [d + 1, 1] of ridge regression with the same penalty, the intercept last, for centred features [n, d]."""
+    n, d = x.shape
+    centre = x.mean(axis=0)
+    around = x - centre
+    weights = np.linalg.solve(around.T @ around / n + PENALTY_PER_DIMENSION * d * np.eye(d), around.T @ (values - values.mean()) / n)
+    return np.append(weights, values.mean() - centre @ weights)[:, None]
+
+
+def cross_fit(features: Array, truth: NDArray, folds: NDArray, others: Array, other_folds: NDArray) -> tuple[Array, Array]:
+    """Return answers [n, k] to features [n, d], each by the model that has not seen its fold, and answers [m, k] to `others` [m, d].
+
+    truth: integers from 0 (a logit a class) or float64 (one value). Each model answers for its own fold of both, so that both are judged
+    alike.
+    """
+    classes = int(truth.max()) + 1 if truth.dtype.kind in "iu" else 0
+    answers, other_answers = np.zeros((len(features), classes or 1)), np.zeros((len(others), classes or 1))
+    for fold in range(FOLDS):
+        taught = folds != fold
+        mean, spread = features[taught].mean(axis=0), features[taught].std(axis=0)
+        spread = np.where(spread > 1e-8 * (1 + np.abs(mean)), spread, np.inf)  # a constant feature tells nothing
+        x, y = (features[taught] - mean) / spread, truth[taught]
+        weights = fit_logistic(x, y, classes) if classes else fit_ridge(x, y)
+        for rows, given, out in ((folds == fold, features, answers), (other_folds == fold, others, other_answers)):
+            out[rows] = (given[rows] - mean) / spread @ weights[:-1] + weights[-1]
+    return answers, other_answers
+
+
+def draw_folds(patients: ArrayLike, seed: int) -> NDArray[np.int64]:
+    """Return int64 [n] in 0 … FOLDS - 1: folds of equally many patients, a patient's films in one."""
+    codes = number_patients(patients)
+    return (generator(seed, 3).permutation(int(codes.max()) + 1) % FOLDS)[codes]
+
+
+def probe_conditions(
+    features: NDArray[np.floating],
+    real: FilmConditions,
+    patients: ArrayLike,
+    fake_features: NDArray[np.floating],
+    asked: FilmConditions,
+    seeds: ArrayLike,
+    seed: int = 0,
+) -> Probes:
+    """Probe features [n, d] of real films and [m, d] of synthetic ones for source, view, sex and age.
+
+    patients [n], seeds [m]: whose film each is, or of which latent. Raises ValueError for features that are not finite or do not fit.
+    """
+    features, fake_features = check_features(features, len(real), "real"), check_features(fake_features, len(asked), "synthetic")
+    patients, seeds = number_patients(patients), number_patients(seeds)
+    probed: list[Probed] = []
+    left_out: dict[str, str] = {}
+    for factor in FACTORS:
+        truth, wanted, names = _classes(factor, real, patients, asked)
+        if len(names) < 2:
+            left_out[factor] = f"fewer than two values with {MIN_PATIENTS} real patients each"
+        elif len(set(wanted[wanted >= 0].tolist())) < 2:
+            left_out[factor] = "the synthetic films were not asked for two of its values"
+        else:
+            known, told = truth >= 0, wanted >= 0
+            folds, other_folds = draw_folds(patients[known], seed), draw_folds(seeds[told], seed)
+            answers = cross_fit(features[known], truth[known], folds, fake_features[told], other_folds)
+            sides = ((truth[known], answers[0], patients[known]), (wanted[told], answers[1], seeds[told]))
+            probed.append(_probed(factor, "auc", sides, _mean_auc, seed))
+    return Probes(probed + _probe_age(features, real, patients, fake_features, asked, seeds, seed, left_out), left_out)
+
+
+def _classes(factor: str, real: FilmConditions, patients: NDArray, asked: FilmConditions) -> tuple[NDArray, NDArray, list[str]]:
+    """Return codes [n] of real and [m] of asked values into the names that enough real patients have; -1 elsewhere."""
+    codes, wanted = getattr(real, factor), getattr(asked, factor)
+    names = [
+        name for code, name in enumerate(real.names[factor]) if len(np.unique(patients[codes == code])) >= MIN_PATIENTS
+    ]  # fmt: skip
+
+    def into(names_from: list[str], codes: NDArray) -> NDArray[np.int64]:
+        table = np.array([names.index(name) if name in names else -1 for name in [*names_from, ""]], np.int64)
+        return table[codes]  # an unknown value's -1 reads the last, which is no name
+
+    return into(list(real.names[factor]), codes), into(list(asked.names[factor]), wanted), names
+
+
+def _mean_auc(truth: NDArray, answers: Array, weights: NDArray) -> Array:
+    """Return [rounds]: the mean over the classes, each against the rest."""
+    areas = [weighted_auc(truth == k, answers[:, k] - logsumexp(np.delete(answers, k, 1), axis=1), weights) for k in np.unique(truth)]
+    return np.mean(areas, axis=0)
+
+
+def _probe_age(
+    features: Array,
+    real: FilmConditions,
+    patients: NDArray,
+    fake_features: Array,
+    asked: FilmConditions,
+    seeds: NDArray,
+    seed: int,
+    left_out: dict[str, str],
+) -> list[Probed]:
+    known, told = np.isfinite(real.age_years), np.isfinite(asked.age_years)
+    if len(np.unique(patients[known])) < 2 * MIN_PATIENTS or len(np.unique(asked.age_years[told])) < 2:
+        left_out["age"] = f"not known of {2 * MIN_PATIENTS} real patients, or the synthetic films were not asked for two ages"
+        return []
+    years, wanted = real.age_years[known], asked.age_years[told]
+    median = np.median(years)
+    folds, other_folds = draw_folds(patients[known], seed), draw_folds(seeds[told], seed)
+    read, fake_read = cross_fit(features[known], years, folds, fake_features[told], other_folds)
+    sides = ((years, read[:, 0], patients[known]), (wanted, fake_read[:, 0], seeds[told]))
+    measures = {
+        "over_median_auc": lambda truth, answers, weights: weighted_auc(truth > median, answers, weights),
+        "r": weighted_correlation,
+        "mae": lambda truth, answers, weights: weights @ np.abs(truth - answers) / weights.sum(axis=1),
+    }
+    return [_probed("age", name, sides, measure, seed) for name, measure in measures.items()]
+
+
+def _probed(factor: str, measure: str, sides: tuple[tuple[NDArray, Array, NDArray], ...], how: Measure, seed: int) -> Probed:
+    """Return what `how` makes of (truth, answers, whose films) of the real and of the synthetic films."""
+    results = []
+    for truth, answers, whose in sides:
+        value = float(how(truth, answers, np.ones((1, len(truth))))[0])
+        results.append((value, interval(how(truth, answers, patient_weights(whose, seed)))))
+    (baseline, baseline95), (value, ci95) = results
+    return Probed(factor, measure, value, ci95, baseline, baseline95, len(sides[0][0]), len(sides[1][0]))
+
+
+def probe_real_or_synthetic(
+    features: NDArray[np.floating], patients: ArrayLike, fake_features: NDArray[np.floating], seeds: ArrayLike, seed: int = 0
+) -> Probed:
+    """Can a linear judge tell synthetic films from real ones? AUC, 0.5: no. The baseline is real patients against other real patients.
+
+    Half of the real patients stand against as many synthetic films and against the other half; means over three halvings, the intervals
+    (bootstrap over patients and seeds) likewise. Raises ValueError for fewer than 20 films on a side, and for features that do not fit.
+    """
+    features, fake_features = check_features(features, None, "real"), check_features(fake_features, features.shape[1], "synthetic", 1)
+    patients, seeds = number_patients(patients), number_patients(seeds)
+    n = min((len(patients) - int(np.bincount(patients).max(initial=0))) // 2, len(fake_features))
+    if n < 2 * MIN_PATIENTS:
+        sizes = f"{len(features)} real and {len(fake_features)} synthetic films"
+        raise ValueError(f"{sizes} give {n} a side; the probe needs at least {2 * MIN_PATIENTS} a side")
+    rng = generator(seed, 4)
+    rows: dict[str, list[tuple[float, tuple[float, float]]]] = {"fake": [], "real": []}
+    for a, b in halves(patients, n, SPLITS, seed):
+        some = rng.permutation(len(fake_features))[:n]
+        against = {"fake": (fake_features[some], seeds[some]), "real": (features[b], patients[b])}
+        for name, (others, whose) in against.items():
+            both, truth = np.concatenate([features[a], others]), np.repeat([0, 1], n)
+            # Each fold holds a fifth of either side: where it does not, the models' intercepts pull the AUC of nothing below one half.
+            folds = np.concatenate([draw_folds(patients[a], seed), draw_folds(whose, seed)])
+            answers, _ = cross_fit(both, truth, folds, both[:0], folds[:0])
+            weights = np.hstack([patient_weights(patients[a], seed), patient_weights(whose, seed + 1)])
+            scores = answers[:, 1] - answers[:, 0]
+            value = float(weighted_auc(truth == 1, scores, np.ones((1, 2 * n)))[0])
+            rows[name].append((value, interval(weighted_auc(truth == 1, scores, weights))))
+
+    def mean(name: str) -> tuple[float, tuple[float, float]]:
+        values, edges = zip(*rows[name], strict=True)
+        low, high = np.mean(edges, axis=0)
+        return float(np.mean(values)), (float(low), float(high))
+
+    (value, ci95), (baseline, baseline95) = mean("fake"), mean("real")
+    return Probed("real_or_synthetic", "auc", value, ci95, baseline, baseline95, n, n)
+
+
+def check_features(features: NDArray[np.floating], size: int | None, what: str, axis: int = 0) -> Array:
+    """Return features as float64 [n, d]. Raises ValueError when they are not finite, or have another size along `axis` than `size`."""
+    checked = np.asarray(features, np.float64)
+    if checked.ndim != 2 or (size is not None and checked.shape[axis] != size):
+        raise ValueError(f"{what} features have shape {checked.shape}; expected [n, d] with {size} {('films', 'dimensions')[axis]}")
+    if not np.isfinite(checked).all():
+        bad = int((~np.isfinite(checked)).any(axis=1).sum())
+        raise ValueError(f"{what} features of {bad} films are not finite; look for damaged films or weights")
+    return checked
