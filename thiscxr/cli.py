@@ -390,31 +390,49 @@ def classify_eval(data: Path, model: str, split: str, device: str) -> None:
 @group.command()
 @click.option("--real", type=FOLDER, required=True, metavar="POOL")
 @click.option("--fake", required=True, metavar="DIR|MODEL", help="A folder of films, or FILE, NAME or RUN to sample from.")
-@click.option("--extractor", default="thiscxr64", show_default=True, help="A bundled reader or a .safetensors file.")
+@click.option(
+    "--extractor", "names", multiple=True, default=["thiscxr64"], show_default=True, help="Reader: bundled or a file; repeatable."
+)
 @click.option("-n", "count", type=click.IntRange(2), default=2048, show_default=True, help="Samples at most, when --fake is a model.")
 @click.option("--truncation", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="When --fake is a model.")
 @click.option("--split", type=click.Choice(["all", "holdout", "train"]), default="all", show_default=True, help="Of the real films.")
 @click.option("--allow-small", is_flag=True, help="Fewer films than feature dimensions: the key then says so.")
 @click.option("--out", type=FOLDER, metavar="FILE", help="Write scores.json there.")
+@click.option("--html", type=FOLDER, metavar="FILE", help="The same as one page with plots. It shows films of the pool: keep it private.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @common()
-def score(real: Path, fake: str, extractor: str, count: int, out: Path | None, as_json: bool, device: str, **options: Any) -> None:
-    """Score synthetic films against a pool: the Fréchet distance, its interval, and its floor between real patients.
+def score(
+    real: Path,
+    fake: str,
+    names: tuple[str, ...],
+    count: int,
+    out: Path | None,
+    html: Path | None,
+    as_json: bool,
+    device: str,
+    **options: Any,
+) -> None:
+    """Score synthetic films against a pool: distances, diversity, copies, confounders, what was asked against what is seen.
 
-    Example: thiscxr score --real pool --fake samples --out scores.json
+    Example: thiscxr score --real pool --fake samples --out scores.json --html scores.html
     """
     from thiscxr.data.pool import Pool
     from thiscxr.score import panel
     from thiscxr.score.extractors import load_extractor
+    from thiscxr.score.fakes import open_fakes
 
     device = resolve_device(device)
     pool = Pool.open(real)
-    count = max(2, min(count, panel.films_a_side(pool, options["split"])))  # more samples than real films a side would not be used
-    fakes = panel.open_fakes(fake, pool.resolution, count, options.pop("truncation"), device)
-    records = panel.score(pool, fakes, load_extractor(extractor, device), **options)
+    extractors = [load_extractor(name, device) for name in dict.fromkeys(names)]
+    with open_fakes(fake, pool.resolution, count, options.pop("truncation"), device) as fakes:
+        found = panel.score(pool, fakes, extractors, device=device, **options)
+        if html is not None:
+            from thiscxr.score.report import write_report
+
+            write_report(html, pool, fakes, found)
     if out is not None:
-        panel.write_scores(out, records)
-    click.echo(json.dumps(records, indent=2) if as_json else panel.score_table(records))
+        panel.write_scores(out, found.records)
+    click.echo(json.dumps(found.records, indent=2) if as_json else panel.score_table(found))
 
 
 @group.command()

@@ -11,7 +11,6 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from safetensors import safe_open
@@ -19,7 +18,7 @@ from safetensors import safe_open
 from thiscxr.data.ids import patient_split
 from thiscxr.data.sources.nih import read_labels
 from thiscxr.files import atomic_path, sha256_file
-from thiscxr.train.reader import load_reader, save_reader
+from thiscxr.train.reader import load_folds, load_reader, write_reader
 from thiscxr.train.runs import WEIGHTS, load_network, save_network
 from thiscxr.train.segmenter import load_segmenter, save_segmenter
 
@@ -37,8 +36,7 @@ def bundle(name: str, source: Path, summary: str) -> None:
         save_segmenter(path, segmenter, facts["judged"], torch.float16)
     else:
         reader, facts = load_reader(source)
-        pool = SimpleNamespace(fingerprint=facts["pool_fingerprint"], meta={"sources": facts["sources"]})
-        save_reader(path, reader, pool, facts["judged"], torch.float16)  # type: ignore[arg-type]
+        write_reader(path, reader, facts, facts["judged"], load_folds(source), torch.float16)
     table = json.loads((WEIGHTS / "weights.json").read_text())
     table[name] = {"file": path.name, "sha256": sha256_file(path), "kind": kind, "summary": summary}
     with atomic_path(WEIGHTS / "weights.json") as part:

@@ -124,16 +124,16 @@ def test_scores_stand_at_their_floor_for_other_films_and_leave_it_for_worse_ones
 
 def test_ms_ssim_sees_films_that_are_alike():
     real, patients = pixels(0, 80), np.arange(80).astype(str)
-    (same,) = ms_ssim_scores(real, patients, pixels(1, 80), n=60)
+    (same,) = ms_ssim_scores(real.__getitem__, patients, pixels(1, 80), n=60)
     assert same.key == "msssim_3scales_60"
     assert abs(same.value - same.floor) < same.ci95[1] - same.ci95[0]  # the floor has noise of its own
-    (alike,) = ms_ssim_scores(real, patients, np.repeat(pixels(1, 2), 40, axis=0), n=60)
+    (alike,) = ms_ssim_scores(real.__getitem__, patients, np.repeat(pixels(1, 2), 40, axis=0), n=60)
     assert alike.ci95[0] > same.ci95[1]
 
 
 def test_pairs_are_of_different_patients():
     films = pixels(0, 40).repeat(10, axis=0)  # ten equal films a patient: a pair of one patient would be 1
-    (score,) = ms_ssim_scores(films, np.repeat(np.arange(40), 10), films[::10], n=40)
+    (score,) = ms_ssim_scores(films.__getitem__, np.repeat(np.arange(40), 10), films[::10], n=40)
     assert score.floor < 0.5
     assert score.num_real == 40
 

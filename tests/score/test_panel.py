@@ -2,18 +2,21 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import blob
 from thiscxr.data.pixels import save_png
 from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader, ReaderConfig
 from thiscxr.score import panel
-from thiscxr.score.extractors import Extractor, load_extractor
-from thiscxr.train.reader import save_reader
+from thiscxr.score.extractors import Extractor, fair_judges, load_extractor
+from thiscxr.score.fakes import FakeFilms, open_fakes
+from thiscxr.train.reader import MARK, Fold, save_reader
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +39,17 @@ def folder(path: Path, films: np.ndarray, rows: list[dict[str, str]] | None = No
 
 
 def score(pool: Pool, path: Path, extractor: Extractor, **options: object) -> dict:
-    (record,) = panel.score(pool, panel.open_fakes(str(path), 32, 64, 1.0, "cpu"), extractor, **options)
-    return record
+    """The record of the Fréchet distance."""
+    return whole(pool, path, extractor, **options).records[0]
+
+
+def whole(pool: Pool, path: Path, extractor: Extractor, **options: object) -> panel.Panel:
+    with open_fakes(str(path), 32, 64, 1.0, "cpu") as fakes:
+        return panel.score(pool, fakes, [extractor], **options)
 
 
 def test_a_record_carries_its_protocol(pool: Pool, extractor: Extractor, tmp_path: Path) -> None:
-    films = pool.read(pool.indices("holdout"))
+    films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)])
     rows = [{"file": f"seed-{i:08d}.png", "seed": str(i), "truncation": "0.7", "network_sha256": "a" * 64} for i in range(len(films))]
     record = score(pool, folder(tmp_path / "fakes", films, rows), extractor)
     n = len(films)
@@ -53,7 +61,7 @@ def test_a_record_carries_its_protocol(pool: Pool, extractor: Extractor, tmp_pat
     assert set(record) == {*design.split(), "code_version", "seconds"}
     panel.write_scores(tmp_path / "scores.json", [record])
     assert json.loads((tmp_path / "scores.json").read_text()) == [record]
-    assert record["key"] in panel.score_table([record])
+    assert record["key"] in panel.score_table(panel.Panel([record]))
 
 
 def test_real_films_score_at_the_floor_and_spoilt_ones_above(pool: Pool, extractor: Extractor, tmp_path: Path) -> None:
@@ -87,26 +95,122 @@ def test_the_split_is_kept(pool: Pool, extractor: Extractor, tmp_path: Path, spl
     assert record["num_real"] <= len(pool.indices(split)) // 2
 
 
-def test_what_cannot_be_scored_is_named(pool: Pool, extractor: Extractor, tmp_path: Path) -> None:
+def opened(path: Path, res: int = 32) -> FakeFilms:
+    with open_fakes(str(path), res, 64, 1.0, "cpu") as fakes:
+        return fakes
+
+
+def test_what_cannot_be_scored_is_named(pool: Pool, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no films"):
-        panel.open_fakes(str(tmp_path / "empty"), 32, 64, 1.0, "cpu")
+        opened(tmp_path / "empty")
     with pytest.raises(ValueError, match="no file, run folder or bundled generator"):
-        panel.open_fakes(str(tmp_path / "nothing"), 32, 64, 1.0, "cpu")
+        opened(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="is a pool of real films"):
+        opened(pool.path)
     path = folder(tmp_path / "broken", pool.read(pool.indices("all")[:20]))
     (path / "seed-00000003.png").write_text("not a film")
     with pytest.raises(ValueError, match=r"seed-00000003.png: .*remove it or make it again"):
-        score(pool, path, extractor)
-    listed = folder(tmp_path / "listed", pool.read(pool.indices("all")[:2]), [{"file": "seed-00000009.png", "seed": "9"}])
-    with pytest.raises(ValueError, match=r"samples.csv lists 'seed-00000009.png', which is not a file"):
-        score(pool, listed, extractor)
-    hostile = folder(tmp_path / "hostile", pool.read(pool.indices("all")[:2]), [{"file": "../listed/seed-00000000.png", "seed": "0"}])
-    with pytest.raises(ValueError, match="which is not a file in"):
-        score(pool, hostile, extractor)
-    (tmp_path / "bare").mkdir()
-    (tmp_path / "bare" / "samples.csv").write_text("name\n")
-    with pytest.raises(ValueError, match="lists no films"):
-        panel.open_fakes(str(tmp_path / "bare"), 32, 64, 1.0, "cpu")
+        opened(path)
+    with pytest.raises(ValueError, match=r"short side 32 px is below the resolution 64; remove it"):
+        opened(folder(tmp_path / "small", pool.read(pool.indices("all")[:2])), res=64)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"file": "seed-00000009.png"}], "lists 'seed-00000009.png', which is not a file"),
+        ([{"file": "../x/seed-00000000.png"}], "which is not a file in"),
+        ([{"name": "seed-00000000.png"}], "lists no films"),
+        ([{"file": "seed-00000000.png"}, {"file": "seed-00000000.png"}], "twice; each film counts once"),
+        ([{"file": "seed-00000000.png", "findings": "Efusion"}], "finding 'Efusion' is not one of"),
+        ([{"file": "seed-00000000.png", "view": "<b>"}], "view '<b>' is not one of"),
+        ([{"file": "seed-00000000.png", "age_years": "old"}], "could not convert"),
+        ([{"file": "seed-00000000.png", "findings": "Mass", "no_findings": "Mass"}], "asked for and asked to be absent"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_named(pool: Pool, tmp_path: Path, rows: list[dict[str, str]], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        opened(folder(tmp_path / "fakes", pool.read(pool.indices("all")[:2]), rows))
+    assert "\n" not in str(caught.value)
+
+
+def test_films_that_show_nothing_or_differ_in_size_are_named(pool: Pool, tmp_path: Path) -> None:
+    films = pool.read(pool.indices("all")[:4]).copy()
+    films[2] = 7
+    with pytest.raises(ValueError, match=r"seed-00000002.png: constant image"):
+        opened(folder(tmp_path / "grey", films))
+    path = folder(tmp_path / "sizes", films[:2])
+    save_png(path / "seed-00000002.png", np.kron(films[3], np.ones((2, 2), np.uint8)))
+    with pytest.raises(ValueError, match=r"it has 64 × 64 px where seed-00000000.png has 32 × 32"):
+        opened(path)
+
+
+def test_colour_is_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "colour").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path / "colour" / "a.png")
+    with pytest.raises(ValueError, match="colour"):
+        opened(tmp_path / "colour")
+
+
+def test_the_same_films_on_both_sides_are_told(pool: Pool, extractor: Extractor, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = whole(pool, folder(tmp_path / "same", pool.read(pool.indices("all"))), extractor)
+    assert "240 of 240 synthetic films are films of" in caplog.text
+    assert {each["key"]: each["value"] for each in found.records}["memorised_rate"] > 0.9
+
+
+def test_the_panel_is_whole_and_says_what_it_could_not_measure(pool: Pool, extractor: Extractor, tmp_path: Path) -> None:
+    path = folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(120)]))
+    found = whole(pool, path, extractor)
+    kinds = {each["key"].split("_")[0] for each in found.records}
+    assert {"fd", "fdinf", "kid", "precision", "recall", "density", "coverage", "vendi", "msssim", "near", "memorised", "probe"} <= kinds
+    assert any("nothing is known of what was asked" in note for note in found.notes)
+    assert all(each["seconds"] >= 0 and each["num_fake"] >= 0 for each in found.records)
+    with open(path / "samples.csv") as file:
+        rows = list(csv.DictReader(file))  # there was no table: it is made
+    assert [set(rows[0]), len(rows)] == [{"file", "nearest", "stranger_rank", "memorised"}, 120]
+    text = panel.score_table(found)
+    assert all(each["key"] in text for each in found.records)
+
+
+def test_a_holdout_claim_that_nobody_can_check_is_refused(pool: Pool, extractor: Extractor, tmp_path: Path) -> None:
+    path = folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)]))
+    learnt = {"sources": {"folder": {}}, "pool_fingerprint": "another"}
+    (path / "network.json").write_text(json.dumps(learnt))
+    other = replace_sources(pool, {"folder": {}})
+    with pytest.raises(ValueError, match="--split holdout: the network has learnt from a folder"):
+        whole(other, path, extractor, split="holdout")
+    (path / "network.json").write_text(json.dumps({**learnt, "pool_fingerprint": pool.fingerprint}))
+    whole(other, path, extractor, split="holdout")
+
+
+def replace_sources(pool: Pool, sources: dict) -> Pool:
+    other = Pool.open(pool.path)
+    other.meta = {**other.meta, "sources": sources}
+    return other
+
+
+def test_no_film_is_judged_by_a_network_that_knows_its_patient(pool: Pool, extractor: Extractor) -> None:
+    rows = pool.indices("all")
+    marks = np.array([digest[:MARK] for digest in pool.column("sha256")])
+    patients = pool.codes("patient")[0]
+    half = patients % 2 == 0
+    known = replace(extractor, trained_on=frozenset(marks[half]), sources=("discs",))
+    (judge,) = fair_judges(pool, rows, known)
+    assert not half[judge.rows].any()
+    folds = tuple(Fold(extractor.reader, frozenset(marks[side])) for side in (half, ~half))
+    judges = fair_judges(pool, rows, replace(known, folds=folds))
+    assert [half[judge.rows].tolist() for judge in judges] == [[False] * 120, [True] * 120]
+    # One film of a patient is enough to know all of his.
+    (judge,) = fair_judges(pool, rows, replace(extractor, trained_on=frozenset(marks[:1]), sources=("discs",)))
+    assert sorted(set(rows) - set(judge.rows)) == np.flatnonzero(patients == patients[0]).tolist()
+    # Of a collection that it knows in another size, the training split counts as seen; of one that it does not know, nothing.
+    (judge,) = fair_judges(pool, rows, replace(extractor, trained_on=frozenset(["f" * MARK]), sources=("discs",)))
+    assert judge.rows.tolist() == pool.indices("holdout").tolist()
+    (judge,) = fair_judges(pool, rows, replace(extractor, trained_on=frozenset(["f" * MARK]), sources=("another",)))
+    assert len(judge.rows) == len(rows)
 
 
 def test_extractors_by_file(pool: Pool, extractor: Extractor, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """How different are films from one another? The same for synthetic and for real ones: there is no distance between the two in it."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thiscxr.data.pixels import Pixels, to_bits
 from thiscxr.score.floor import Z_95, Array, check_features, size_label
 from thiscxr.score.measured import Measured
 
@@ -77,20 +80,23 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     return similarity
 
 
-def ms_ssim_scores(real: NDArray[np.uint8], patients: NDArray, fake: NDArray[np.uint8], *, n: int, seed: int = 0) -> list[Measured]:
+def ms_ssim_scores(
+    read: Callable[[NDArray[np.int64]], Pixels], patients: NDArray, fake: NDArray[np.uint8], *, n: int, seed: int = 0
+) -> list[Measured]:
     """Return the mean MS-SSIM of pairs of synthetic films (pixels [m, res, res]), and as its floor that of pairs of different patients.
 
-    Each film is in one pair, so that pairs are independent. Lower is more diverse; far below the floor is noise. n: films a side.
+    read: real films by number, of `patients` [k]. Each film is in one pair, so that pairs are independent. Lower is more diverse; far below
+    the floor is noise. n: films a side.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, 3]))
     first = np.unique(patients, return_index=True)[1]  # one film a patient
     means, errors = [], []
     count = 0
-    for films, rows in ((fake, np.arange(len(fake))), (real, np.sort(first))):
+    for films, rows in ((fake.__getitem__, np.arange(len(fake))), (read, np.sort(first))):
         pairs = rng.permutation(rows)[: n // 2 * 2].reshape(-1, 2)
         parts = []
         for some in np.array_split(pairs, max(1, len(pairs) // 64)):
-            a, b = (torch.from_numpy(np.asarray(films[side], np.float32))[:, None] for side in some.T)
+            a, b = (torch.from_numpy(to_bits(films(side), 8).astype(np.float32))[:, None] for side in some.T)
             parts.append(ms_ssim(a, b).numpy())
         values = np.concatenate(parts)
         if len(values) < 2:

@@ -55,7 +55,7 @@ class FakeFilms:
 def open_fakes(fake: str, res: int, count: int, truncation: float, device: str) -> Iterator[FakeFilms]:
     """Yield the films of a folder, or `count` samples (seeds from 0) of the network that FILE, NAME or RUN means.
 
-    Raises ValueError when a folder holds no films, films of several sizes, or films that cannot be read or show nothing.
+    Raises ValueError when a folder holds no films, films of several sizes, or films that cannot be read or show one grey only.
     """
     path = Path(fake)
     if (path / "pool.json").is_file():
@@ -84,7 +84,6 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
     rows = read_rows(folder)
     files = [folder / row["file"] for row in rows]
     sizes: dict[tuple[int, ...], str] = {}
-    odd: list[str] = []
 
     ours = (folder / "network.json").is_file()
 
@@ -93,12 +92,6 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
             yield np.stack([_read_film(path, res, sizes, stretch=not ours) for path in files[start : start + _BATCH]])
 
     pixels = _lay_down(read(), len(files), res, room, "read films")
-    for name, film in zip((path.name for path in files), pixels, strict=True):
-        if int(film.max()) - int(film.min()) < 2:
-            odd.append(name)
-    if odd:
-        more = f" and {len(odd) - 1} more of {len(files)}" if len(odd) > 1 else ""
-        raise ValueError(f"{folder}: {odd[0]}{more} show one grey only; leave them out, or look at the network that made them")
     digests = {hashlib.sha256(film.tobytes()).digest() for film in pixels}
     if len(digests) < len(files):
         log.warning("%s: %d of %d films are byte for byte the same as another one there", folder, len(files) - len(digests), len(files))

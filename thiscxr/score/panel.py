@@ -1,153 +1,291 @@
-"""Scores of a set of synthetic films against a pool: each number with its protocol, interval and floor."""
+"""The panel: every number about a set of synthetic films against a pool, each with its protocol, interval and floor."""
 
-import csv
+import hashlib
 import json
+import logging
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 import thiscxr
-from thiscxr.data.pixels import load_film, to_square
+from thiscxr.data.labels import FINDINGS
 from thiscxr.data.pool import Pool
 from thiscxr.files import atomic_path
-from thiscxr.model.conditions import Condition
-from thiscxr.sample.sampling import load, sample_films
-from thiscxr.score.extractors import Extractor, in_batches
-from thiscxr.score.frechet import frechet_score
+from thiscxr.model.conditions import FilmConditions
+from thiscxr.score import anatomy
+from thiscxr.score.confounders import Shift, Tie, shift_table, strongest_tie, ties
+from thiscxr.score.diversity import ms_ssim_scores, vendi_scores
+from thiscxr.score.extractors import Extractor, Judged, fair_judges, features_of, in_batches
+from thiscxr.score.fakes import FakeFilms
+from thiscxr.score.fidelity import Fidelity, fidelity, name_answers
+from thiscxr.score.floor import films_a_side
+from thiscxr.score.frechet import frechet_scores
+from thiscxr.score.kernel import kernel_scores
+from thiscxr.score.manifold import manifold_scores
+from thiscxr.score.measured import Measured
+from thiscxr.score.memorisation import Audit, annotate, audit, audit_columns, reidentification
+from thiscxr.score.probes import Probed, probe_conditions, probe_real_or_synthetic
+from thiscxr.train.conditions import read_conditions
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
-
-
-@dataclass(frozen=True)
-class FakeFilms:
-    """Synthetic films to be judged, however they are kept."""
-
-    count: int
-    batches: Iterator[np.ndarray]  # uint8 [k, res, res]
-    truncation: float | None
-    seeds: str
-    network_sha256: str | None
-
-
-def open_fakes(fake: str, res: int, count: int, truncation: float, device: str) -> FakeFilms:
-    """Return the films of a folder, or `count` samples (seeds from 0) of the network that FILE, NAME or RUN means.
-
-    Raises ValueError when a folder holds no films, or films that cannot be read.
-    """
-    path = Path(fake)
-    if path.is_dir() and not (path / "network-latest.safetensors").is_file():
-        return _open_folder(path, res)
-    network = load(fake, device)
-    if network.info.architecture.res != res:
-        made = network.info.architecture.res
-        raise ValueError(f"{fake} makes films of {made} px, but the pool has {res} px; score against a pool of its size")
-    seeds = list(range(count))
-    films = sample_films(network, seeds, network.conditions(seeds, Condition()), truncation)
-    return FakeFilms(count, films, truncation, f"0-{count - 1}", network.sha256)
+FRONTAL = ("PA", "AP", "AP_supine")
+LEAST_GROUP = 150  # films a side for a distance of one view or finding: with fewer it is mostly bias
+log = logging.getLogger("thiscxr")
 
 
-def _open_folder(folder: Path, res: int) -> FakeFilms:
-    table = folder / "samples.csv"
-    rows: list[dict[str, str]] = []
-    if table.is_file():
-        with open(table, newline="") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or "file" not in rows[0]:
-            raise ValueError(f"{table} lists no films (expected a column 'file'); remove it to score every film in {folder}")
-        files = [folder / row["file"] for row in rows]
-        for path in files:
-            if path.parent != folder or not path.is_file():
-                raise ValueError(f"{table} lists {path.name!r}, which is not a file in {folder}; sample again")
-    else:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.name != "grid.png")
-    if not files:
-        raise ValueError(f"{folder} holds no films; expected {', '.join(PICTURES)} files")
+@dataclass
+class Panel:
+    """Everything that was measured; what the report shows beside the numbers is here too."""
 
-    def read() -> Iterator[np.ndarray]:
-        for start in range(0, len(files), 256):
-            yield np.stack([_read_film(path, res) for path in files[start : start + 256]])
-
-    hashes, truncations = ({row.get(key, "") for row in rows} for key in ("network_sha256", "truncation"))
-    one_hash = hashes.pop() if len(hashes) == 1 else ""
-    one_truncation = truncations.pop() if len(truncations) == 1 else ""
-    return FakeFilms(len(files), read(), float(one_truncation) if one_truncation else None, _seed_ranges(rows), one_hash or None)
-
-
-def _seed_ranges(rows: list[dict[str, str]]) -> str:
-    """Return the seeds of samples.csv as ranges, such as "0-63,100"."""
-    seeds = sorted(int(row["seed"]) for row in rows if row.get("seed", "").isdigit())
-    starts = [seed for i, seed in enumerate(seeds) if i == 0 or seed != seeds[i - 1] + 1]
-    ends = [seed for i, seed in enumerate(seeds) if i + 1 == len(seeds) or seed != seeds[i + 1] - 1]
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
-
-
-def _read_film(path: Path, res: int) -> np.ndarray:
-    try:
-        pixels = to_square(load_film(path).pixels, res)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; remove it or make it again") from None
-    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
-
-
-def films_a_side(real: Pool, split: str) -> int:
-    """Return how many real films there are for each side of the floor: half of them, less what keeps a patient on one side."""
-    patients = real.column("patient")[real.indices(split)]
-    most = int(np.unique(patients, return_counts=True)[1].max()) if len(patients) else 0
-    return (len(patients) - most) // 2
+    records: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what could not be measured, and why
+    audit: Audit | None = None
+    fidelity: list[Fidelity] = field(default_factory=list)
+    probed: list[Probed] = field(default_factory=list)
+    ties: dict[str, list[Tie]] = field(default_factory=dict)
+    shifts: list[Shift] = field(default_factory=list)
+    trust: anatomy.Trust | None = None
+    clouds: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # films on the first two components of the real ones
+    seen: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # the reader's answers to the synthetic films
 
 
 def score(
-    real: Pool, fakes: FakeFilms, extractor: Extractor, split: str = "all", seed: int = 0, allow_small: bool = False
-) -> list[dict[str, Any]]:
-    """Return the records of scores.json (see docs/formats.md): the Fréchet distance, its interval and its floor.
+    real: Pool,
+    fakes: FakeFilms,
+    extractors: Sequence[Extractor],
+    *,
+    split: str = "all",
+    seed: int = 0,
+    allow_small: bool = False,
+    device: str = "cpu",
+) -> Panel:
+    """Return the panel of synthetic films against the real films of a split.
 
-    Raises ValueError when there are fewer films a side than feature dimensions and not `allow_small`.
+    Raises ValueError when there are fewer films a side than feature dimensions and not `allow_small`, and for a holdout claim that does not
+    hold: the network has learnt from the films that are called held out.
     """
-    started = time.monotonic()
-    indices = real.indices(split)
-    patients = real.column("patient")[indices]
-    n = min(films_a_side(real, split), fakes.count)
-    if n <= extractor.dim and not allow_small:
+    refuse_false_claims(real, fakes, split)
+    panel, rows = Panel(), real.indices(split)
+    if not len(rows):
+        raise ValueError(f"{real.path} has no films in split '{split}'; use --split all")
+    common = {
+        "truncation": fakes.truncation,
+        "seeds": fakes.seeds,
+        "split": split,
+        "pool_fingerprint": real.fingerprint,
+        "network_sha256": fakes.network_sha256,
+        "code_version": thiscxr.__version__,
+    }
+
+    @contextmanager
+    def part(extractor: Extractor | None = None, sha256: str | None = None) -> Iterator[Callable[[Sequence[Measured]], None]]:
+        """Yield what takes in the numbers of one part of the panel; a ValueError in it becomes a note, so that the rest goes on."""
+        started = time.monotonic()
+        found: list[Measured] = []
+        try:
+            yield found.extend
+        except ValueError as error:
+            panel.notes.append(str(error))
+            log.warning("not measured: %s", error)
+        name = extractor.name if extractor else None
+        whose = {"extractor": name, "extractor_sha256": extractor.sha256 if extractor else sha256}
+        panel.records += [record(each) | whose | common | {"seconds": round(time.monotonic() - started, 2)} for each in found]
+
+    steps = 3 * len(extractors) + 4
+    with tqdm(total=steps, unit="part", file=sys.stderr, desc="panel", delay=1) as bar:
+        for place, extractor in enumerate(extractors):
+            judges = fair_judges(real, rows, extractor)
+            sides = [Side.of(judge, real, fakes, extractor.name) for judge in judges]
+            bar.update()
+            n = min(len(fakes), *(films_a_side(side.patients) for side in sides))
+            if n <= extractor.dim and not allow_small:
+                raise ValueError(
+                    f"{len(rows)} real films (split {split}) and {len(fakes)} synthetic films give {n} a side, not more than the "
+                    f"{extractor.dim} dimensions of {extractor.name}; add films, or use --allow-small, which the key then says"
+                )
+            with part(extractor) as take:
+                take(mean_of([distances(side, extractor.name, n, seed) for side in sides]))
+            bar.update()
+            with part(extractor) as take:
+                take(by_group(sides, real, fakes, extractor.name, seed))
+            bar.update()
+            if place == 0:
+                with part(extractor) as take:
+                    take(confounders(panel, sides[0], real, fakes, extractor, seed))
+        with part() as take:
+            patients = real.codes("patient")[0][rows]
+            take(ms_ssim_scores(lambda some: real.read(rows[some]), patients, fakes.pixels, n=min(len(fakes), 1000), seed=seed))
+        bar.update()
+        with part() as take:
+            panel.audit = audit(real, fakes.pixels, seed)
+            take(panel.audit.measures())
+            if fakes.folder is not None:
+                annotate(fakes.folder, fakes.names, audit_columns(panel.audit))
+        bar.update()
+        with part(extractors[0]) as take:
+            take(condition_fidelity(panel, real, fakes, extractors[0], seed))
+        bar.update()
+        segmenter, sha256 = anatomy.find_segmenter(device=device)
+        with part(sha256=sha256) as take:
+            take(plausibility(panel, segmenter, real, rows, fakes, seed))
+        bar.update()
+    return panel
+
+
+def refuse_false_claims(real: Pool, fakes: FakeFilms, split: str) -> None:
+    """Raise ValueError where films that the network may have learnt from are called held out; say where both sides are the same films."""
+    digests = set(real.column("sha256").tolist())
+    same = sum(hashlib.sha256(np.ascontiguousarray(film).tobytes()).hexdigest() in digests for film in fakes.pixels)
+    if same:
+        log.warning("%d of %d synthetic films are films of %s, byte for byte: the same films on both sides", same, len(fakes), real.path)
+    learnt, pool = fakes.network.get("sources", {}), fakes.network.get("pool_fingerprint")
+    if split == "holdout" and "folder" in learnt and "folder" in real.meta["sources"] and pool != real.fingerprint:
         raise ValueError(
-            f"{len(indices)} real films (split {split}) and {fakes.count} synthetic films give {n} a side, not more than the "
-            f"{extractor.dim} dimensions of {extractor.name}; add films, or use --allow-small, which the key then says"
+            f"--split holdout: the network has learnt from a folder of films, and {real.path} is another pool of a folder; who is held out "
+            "follows from file names, so nobody can say that these films are new to it. Score it against the pool it was trained on"
         )
-    with tqdm(total=len(indices) + fakes.count, unit="film", file=sys.stderr, desc=f"features by {extractor.name}") as bar:
-        real_features = extractor.features(_counted((real.read(rows) for rows in in_batches(indices)), bar))
-        fake_features = extractor.features(_counted(fakes.batches, bar))
-    result = frechet_score(real_features, patients, fake_features, n=n, seed=seed)
-    size = f"{n // 1000}k" if n >= 1000 else str(n)
-    return [
-        {
-            "key": f"fd_{extractor.name}_{size}" + ("_small" if n <= extractor.dim else ""),
-            "value": round(result.value, 6),
-            "ci95": [round(edge, 6) for edge in result.ci95],
-            "floor": round(result.floor, 6),
-            "num_real": n,
-            "num_fake": n,
-            "extractor": extractor.name,
-            "extractor_sha256": extractor.sha256,
-            "truncation": fakes.truncation,
-            "seeds": fakes.seeds,
-            "split": split,
-            "pool_fingerprint": real.fingerprint,
-            "network_sha256": fakes.network_sha256,
-            "code_version": thiscxr.__version__,
-            "seconds": round(time.monotonic() - started, 2),
-        }
-    ]
+    if split == "train" and learnt:
+        log.warning("--split train: the network may have learnt from these films; distances to them say nothing of other patients")
 
 
-def _counted(batches: Iterator[np.ndarray], bar: tqdm) -> Iterator[np.ndarray]:
-    for batch in batches:
-        yield batch
-        bar.update(len(batch))
+@dataclass(frozen=True)
+class Side:
+    """Features of the real films that one network may judge, and of the synthetic films by the same network."""
+
+    rows: NDArray[np.int64]
+    patients: NDArray[np.int32]
+    real: NDArray[np.float32]
+    fake: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, judge: Judged, real: Pool, fakes: FakeFilms, name: str) -> "Side":
+        """Read the features of both sides."""
+        features = features_of(judge.reader, real, judge.rows, f"{name}: real films")
+        others = features_of(judge.reader, fakes.pixels, np.arange(len(fakes)), f"{name}: synthetic films")
+        return cls(judge.rows, real.codes("patient")[0][judge.rows], features, others)
+
+
+def distances(side: Side, name: str, n: int, seed: int) -> list[Measured]:
+    """Return the distances and what is measured on the manifold, of one network's features."""
+    some = side.real, side.patients, side.fake, name
+    kinds = (frechet_scores, kernel_scores, manifold_scores, vendi_scores)
+    return [each for kind in kinds for each in kind(*some, n=n, seed=seed)]
+
+
+def mean_of(found: Sequence[Sequence[Measured]]) -> list[Measured]:
+    """Return the means over networks that judge different patients. The interval is not narrowed: the synthetic films are the same."""
+    means = []
+    for many in zip(*found, strict=True):
+        values = np.array([[each.value, *(each.ci95 or (np.nan, np.nan)), each.floor] for each in many], float).mean(axis=0)
+        first = many[0]
+        means.append(Measured(first.key, values[0], (values[1], values[2]), values[3], sum(e.num_real for e in many), first.num_fake))
+    return means
+
+
+def by_group(sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, seed: int) -> list[Measured]:
+    """Return the Fréchet distance of the films asked for one view, or for one finding, from the real films of it."""
+    asked = FilmConditions.of(fakes.asked)
+    found = []
+    for group, here, there in groups(real, asked):
+        parts = []
+        for side in sides:
+            rows = np.flatnonzero(here[side.rows])
+            n = min(films_a_side(side.patients[rows]), int(there.sum()))
+            if n < LEAST_GROUP:
+                break
+            some = side.real[rows], side.patients[rows], side.fake[there]
+            fd = frechet_scores(*some, name, n=n, seed=seed)[0]
+            parts.append([Measured(f"{fd.key}_{group}", fd.value, fd.ci95, fd.floor, n, n)])
+        if len(parts) == len(sides) and len({part[0].key for part in parts}) == 1:
+            found += mean_of(parts)
+    return found
+
+
+def groups(real: Pool, asked: FilmConditions) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Yield a name, the real films [n] and the synthetic films [m] of each view and finding."""
+    views = real.column("view")
+    for view in sorted(set(views) - {"unknown"}):
+        names = list(asked.names["view"])
+        yield f"view_{view}", views == view, asked.view == (names.index(view) if view in names else -2)
+    for column, finding in enumerate(FINDINGS):
+        yield finding.replace(" ", "_"), real.findings[:, column] == 1, asked.findings[:, column] == 1
+
+
+def confounders(panel: Panel, side: Side, real: Pool, fakes: FakeFilms, extractor: Extractor, seed: int) -> list[Measured]:
+    """Probe the features, and tie findings to sources and views; fills the panel's tables."""
+    asked, truth = FilmConditions.of(fakes.asked), read_conditions(real, side.rows)
+    seeds = np.arange(len(fakes))
+    centre = side.real.mean(axis=0)
+    axes = np.linalg.eigh(np.cov(side.real, rowvar=False))[1][:, -2:][:, ::-1]
+    panel.clouds = {"real films": (side.real - centre) @ axes, "synthetic films": (side.fake - centre) @ axes}
+    found = reidentification(side.real, side.patients, side.fake, extractor.name, seed)
+    told = probe_real_or_synthetic(side.real, side.patients, side.fake, seeds, seed)
+    panel.probed.append(told)
+    probes = probe_conditions(side.real, truth, side.patients, side.fake, asked, seeds, seed)
+    panel.probed += probes.probed
+    panel.notes += [f"probe for {factor}: {why}" for factor, why in probes.left_out.items()]
+    panel.shifts = shift_table(truth, side.patients, asked, seeds)
+    for factor in ("source", "view"):
+        for what, films, whose in (("real", truth, side.patients), ("asked", asked, seeds)):
+            if tied := ties(films, whose, factor, seed):
+                panel.ties[f"{what} {factor}"] = tied
+                found.append(strongest_tie(tied, factor, what == "real", len(films)))
+    return [*found, *(probe.measured(extractor.name) for probe in panel.probed)]
+
+
+def condition_fidelity(panel: Panel, real: Pool, fakes: FakeFilms, extractor: Extractor, seed: int) -> list[Measured]:
+    """Ask the reader what it sees in the synthetic films, and in films of patients whom it has not been trained on."""
+    held = real.indices("holdout")
+    if not fakes.conditional:
+        raise ValueError("condition fidelity: nothing is known of what was asked of these films (samples.csv)")
+    if not len(held):
+        raise ValueError("condition fidelity: the pool has no held-out patients to know the reader by")
+    sides = []
+    for films, rows, what in ((real, held, "held-out films"), (fakes.pixels, np.arange(len(fakes)), "synthetic films")):
+        features = features_of(extractor.reader, films, rows, f"read {what}")
+        answers = {name: head.numpy() for name, head in extractor.reader.answers(torch.from_numpy(features)).items()}
+        sides.append(name_answers(answers, extractor.reader))
+    panel.seen = sides[1]
+    truth, asked = read_conditions(real, held), FilmConditions.of(fakes.asked)
+    panel.fidelity = fidelity(truth, sides[0], real.codes("patient")[0][held], asked, sides[1], np.arange(len(fakes)), seed)
+    return [each.measured(extractor.name) for each in panel.fidelity if each.judged]
+
+
+def plausibility(panel: Panel, segmenter: Any, real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, seed: int) -> list[Measured]:
+    """Measure lungs and hearts of frontal films on both sides, and how far that can be trusted on these real films."""
+    frontal = rows[np.isin(real.column("view")[rows], FRONTAL)]
+    asked = [condition.view for condition in fakes.asked]
+    places = np.flatnonzero([view is None or view in FRONTAL for view in asked])
+    seen = anatomy.measure_films(segmenter, (real.read(some) for some in in_batches(frontal)))
+    patients = real.codes("patient")[0][frontal]
+    panel.trust = anatomy.trust(seen, real.findings[frontal, FINDINGS.index("Cardiomegaly")], patients, seed)
+    others = anatomy.measure_films(segmenter, (fakes.pixels[some] for some in in_batches(places)))
+    return [panel.trust.ctr, *anatomy.plausibility(seen, patients, others, places, seed)]
+
+
+def record(found: Measured) -> dict[str, Any]:
+    """Return a number as a record of scores.json, without what the panel adds."""
+
+    def plain(value: float | None) -> float | None:
+        return None if value is None or not np.isfinite(value) else round(float(value), 6)
+
+    ci95 = None if found.ci95 is None else [plain(edge) for edge in found.ci95]
+    return {
+        "key": found.key,
+        "value": plain(found.value),
+        "ci95": ci95 if ci95 and None not in ci95 else None,
+        "floor": plain(found.floor),
+        "num_real": found.num_real,
+        "num_fake": found.num_fake,
+    }
 
 
 def write_scores(path: Path, records: list[dict[str, Any]]) -> None:
@@ -156,10 +294,14 @@ def write_scores(path: Path, records: list[dict[str, Any]]) -> None:
         part.write_text(json.dumps(records, indent=2) + "\n")
 
 
-def score_table(records: list[dict[str, Any]]) -> str:
-    """Return the scores for a person: one aligned line each."""
-    lines = [f"{'score':<24} {'value':>9}  {'95 % interval':>19}  {'floor':>8}  {'films a side':>12}"]
-    for record in records:
-        interval = "{:.3f} to {:.3f}".format(*record["ci95"])
-        lines.append(f"{record['key']:<24} {record['value']:>9.3f}  {interval:>19}  {record['floor']:>8.3f}  {record['num_real']:>12}")
-    return "\n".join([*lines, "floor: the same distance between real patients and other real patients; lower is better"])
+def score_table(panel: Panel) -> str:
+    """Return the scores for a person: one aligned line each, what was asked against what is seen, and what was not measured."""
+    wide = max((len(each["key"]) for each in panel.records), default=5)
+    lines = [f"{'score':<{wide}} {'value':>9}  {'95 % interval':>19}  {'floor':>8}  {'films':>12}"]
+    for each in panel.records:
+        value, floor = (f"{number:.3f}" if number is not None else "–" for number in (each["value"], each["floor"]))
+        interval = "{:.3f} to {:.3f}".format(*each["ci95"]) if each["ci95"] else "–"
+        lines.append(f"{each['key']:<{wide}} {value:>9}  {interval:>19}  {floor:>8}  {each['num_real']:>5} {each['num_fake']:>6}")
+    lines.append("floor: the same number between real patients and other real patients; films: real and synthetic")
+    judged = [str(each) for each in panel.fidelity if not each.judged]
+    return "\n".join([*lines, *judged, *(f"not measured: {note}" for note in panel.notes)])

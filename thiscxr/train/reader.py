@@ -4,7 +4,8 @@ Unknown labels (-1, -2, -3) are masked: they neither teach nor count. Films of h
 """
 
 import sys
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,26 @@ from thiscxr.train.draws import Draws
 from thiscxr.train.runs import read_safetensors, write_safetensors
 
 READER_FORMAT = 1
+MARK = 16  # digits of a film's hash
 RANGES = AugmentRanges(turn_degrees=4.0, shift=0.04, patch=0.25)
 
 
-def train_reader(pool: Pool, epochs: int, seed: int, device: str = "cpu", batch: int = 64) -> Reader:
-    """Train on the pool's training split with AdamW and a one-cycle rate, and return the reader in evaluation mode.
+@dataclass(frozen=True)
+class Fold:
+    """A reader and the films that it must not judge: those of the patients it was trained on."""
 
-    Raises ValueError when the pool has fewer training films than one batch.
+    reader: Reader
+    trained_on: frozenset[str]
+
+
+def train_reader(
+    pool: Pool, epochs: int, seed: int, device: str = "cpu", batch: int = 64, rows: np.ndarray | None = None, name: str = "reader"
+) -> Reader:
+    """Train on the pool's training split, or on `rows`, with AdamW and a one-cycle rate, and return the reader in evaluation mode.
+
+    Raises ValueError when there are fewer films than one batch.
     """
-    indices = pool.indices("train")
+    indices = pool.indices("train") if rows is None else rows
     if len(indices) < batch:
         raise ValueError(f"{pool.path} has {len(indices)} training films; a reader needs at least {batch}")
     vocabulary = learnable_vocabulary(read_conditions(pool, indices), pool.codes("patient")[0][indices])
@@ -49,7 +61,7 @@ def train_reader(pool: Pool, epochs: int, seed: int, device: str = "cpu", batch:
     rng = torch.Generator().manual_seed(seed)
     reader.train()
     seen = 0
-    with tqdm(total=steps * batch, unit="film", file=sys.stderr, desc="reader") as bar:
+    with tqdm(total=steps * batch, unit="film", file=sys.stderr, desc=name) as bar:
         for _ in range(epochs):
             order = torch.randperm(len(indices), generator=rng)
             for rows in order.split(batch)[: len(indices) // batch]:
@@ -64,6 +76,28 @@ def train_reader(pool: Pool, epochs: int, seed: int, device: str = "cpu", batch:
                 seen += batch
                 bar.update(batch)
     return reader.eval().requires_grad_(False)
+
+
+def train_folds(pool: Pool, epochs: int, seed: int, device: str = "cpu") -> tuple[Fold, ...]:
+    """Return two readers, each trained on one half of all patients: each may judge the films of the other half.
+
+    A patient's half follows from the stored pixels of the films, so that it is the same for everybody.
+    """
+    hashes, patients = pool.column("sha256"), pool.codes("patient")[0]
+    first = np.full(patients.max() + 1, "~", object)
+    for digest, patient in zip(hashes, patients, strict=True):
+        first[patient] = min(first[patient], digest)
+    half = np.array([int(digest[:8], 16) % 2 for digest in first[patients]])
+    rows = [np.flatnonzero(half == k) for k in (0, 1)]
+    return tuple(
+        Fold(train_reader(pool, epochs, seed, device, rows=mine, name=f"reader of half {k + 1}"), _marks(hashes[mine]))
+        for k, mine in enumerate(rows)
+    )
+
+
+def _marks(hashes: Iterable[str]) -> frozenset[str]:
+    """Return by what films are known again: the first half of the SHA-256 of their pixels in the pool, in hexadecimal."""
+    return frozenset(digest[:MARK] for digest in hashes)
 
 
 def read_targets(pool: Pool, indices: np.ndarray, vocabulary: Vocabulary) -> dict[str, Tensor]:
@@ -146,20 +180,42 @@ def judge_reader(reader: Reader, pool: Pool, split: str = "holdout") -> dict[str
     }
 
 
-def save_reader(path: Path, reader: Reader, pool: Pool, judged: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
-    """Write a reader as safetensors with its architecture, its data and what it scored on held-out patients."""
+def save_reader(
+    path: Path, reader: Reader, pool: Pool, judged: dict[str, Any], folds: Sequence[Fold] = (), dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a reader as safetensors with its architecture, its data, what it scored on held-out patients, and its folds.
+
+    pool: what the reader was trained on, in its training split.
+    """
+    train = pool.indices("train")
+    saw = _marks(pool.column("sha256")[np.isin(pool.codes("patient")[0], pool.codes("patient")[0][train])])
+    write_reader(
+        path,
+        reader,
+        {"pool_fingerprint": pool.fingerprint, "sources": pool.meta["sources"], "trained_on": sorted(saw)},
+        judged,
+        folds,
+        dtype,
+    )
+
+
+def write_reader(
+    path: Path, reader: Reader, data: dict[str, Any], judged: dict[str, Any], folds: Sequence[Fold], dtype: torch.dtype
+) -> None:
+    """As `save_reader`, with the facts on the data as another reader's file has them."""
     metadata = {
         "format_version": READER_FORMAT,
         "kind": "reader",
         "architecture": asdict(reader.config),
-        "pool_fingerprint": pool.fingerprint,
-        "sources": pool.meta["sources"],
+        **{name: data[name] for name in ("pool_fingerprint", "sources", "trained_on")},
+        "folds": [{"architecture": asdict(fold.reader.config), "trained_on": sorted(fold.trained_on)} for fold in folds],
         "judged": judged,
         "code_version": thiscxr.__version__,
     }
     tensors = {
         name: (tensor.to("cpu", dtype) if tensor.is_floating_point() else tensor.cpu()).contiguous()
-        for name, tensor in reader.state_dict().items()
+        for prefix, network in (("", reader), *((f"fold{k}.", fold.reader) for k, fold in enumerate(folds)))
+        for name, tensor in network.state_dict(prefix=prefix).items()
     }
     write_safetensors(path, tensors, metadata)
 
@@ -167,11 +223,26 @@ def save_reader(path: Path, reader: Reader, pool: Pool, judged: dict[str, Any], 
 def load_reader(path: Path) -> tuple[Reader, dict[str, Any]]:
     """Return a reader (float32, CPU, evaluation mode) and its metadata. Raises ValueError for anything else than a reader file."""
     metadata, tensors = read_safetensors(path, "reader", READER_FORMAT)
+    return _rebuilt(path, metadata, {name: t for name, t in tensors.items() if not name.startswith("fold")}), metadata
+
+
+def load_folds(path: Path) -> tuple[Fold, ...]:
+    """Return the folds in a reader's file; none where it was trained without. Raises ValueError as `load_reader`."""
+    metadata, tensors = read_safetensors(path, "reader", READER_FORMAT)
+    folds = []
+    for k, facts in enumerate(metadata.get("folds", ())):
+        prefix = f"fold{k}."
+        reader = _rebuilt(path, facts, {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+        folds.append(Fold(reader, frozenset(facts["trained_on"])))
+    return tuple(folds)
+
+
+def _rebuilt(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> Reader:
     try:
-        listed = metadata["architecture"].items()
+        listed = facts["architecture"].items()
         architecture: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in listed}
         reader = Reader(ReaderConfig(**architecture))
         reader.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path}: the reader's description and its tensors do not fit ({str(error).splitlines()[0]})") from None
-    return reader.eval().requires_grad_(False).to(memory_format=torch.channels_last), metadata
+    return reader.eval().requires_grad_(False).to(memory_format=torch.channels_last)
