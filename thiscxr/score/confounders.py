@@ -189,7 +189,7 @@ def _explained(both: Array, places: NDArray[np.int64]) -> Array:
 
 
 def _strength(explained: Array, expected: Array) -> Array:
-    return np.sqrt(np.clip((explained - expected) / (1 - expected), 0, 1))
+    return np.sqrt(np.clip((explained - expected) / np.maximum(1 - expected, 1e-12), 0, 1))
 
 
 def strongest_tie(found: list[Tie], factor: str, real: bool, num_films: int) -> Measured:
