@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from thiscxr.data.labels import FINDINGS
 from thiscxr.data.pool import Pool
@@ -38,6 +39,23 @@ def judge_on_phantoms(segmenter: Segmenter, films: MaskedFilms) -> dict[str, Any
             "read": float(known.mean()),
         }
     return judged
+
+
+def judge_without_chests(segmenter: Segmenter, films: MaskedFilms) -> dict[str, float]:
+    """Return the shares of pictures without a chest on which none is seen: noise, smooth fields, and films cut up."""
+    rng = np.random.default_rng(0)
+    drawn = (255 * films.images[:, 0].numpy()).astype(np.uint8)
+    n, side, _ = drawn.shape
+    noise = rng.integers(0, 256, (n, side, side), dtype=np.uint8)
+    smooth = gaussian_filter(rng.normal(size=(n, side, side)), (0, 8, 8))
+    strips = np.stack([film[:, rng.permutation(side)] for film in drawn])  # columns in another order: no tile of it was seen in training
+    pictures = {
+        "noise": noise,
+        "smooth": (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8),
+        "columns_shuffled": strips,
+        "flat": np.full_like(drawn, 90),
+    }
+    return {name: float(np.isnan(measure_films(segmenter, [each])["ctr"]).mean()) for name, each in pictures.items()}
 
 
 def judge_on_pool(segmenter: Segmenter, pool: Pool) -> dict[str, Any]:
@@ -75,7 +93,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     segmenter = train_segmenter(draw_masked_films(range(arguments.phantoms)), arguments.steps)
-    judged = {"phantoms": judge_on_phantoms(segmenter, draw_masked_films(range(HELD_OUT_SEEDS, HELD_OUT_SEEDS + 200)))}
+    others = draw_masked_films(range(HELD_OUT_SEEDS, HELD_OUT_SEEDS + 200))
+    judged = {"phantoms": judge_on_phantoms(segmenter, others), "no_chest_seen": judge_without_chests(segmenter, others)}
     if arguments.pool:
         judged["pool"] = judge_on_pool(segmenter, Pool.open(arguments.pool))
     judged = rounded(judged)

@@ -13,7 +13,7 @@ from thiscxr.model.segmenter import Segmenter, SegmenterConfig
 from thiscxr.score.anatomy import MEASURES, find_segmenter, measure_films, measure_masks, plausibility, trust
 from thiscxr.train.draws import Draws
 from thiscxr.train.runs import WEIGHTS
-from thiscxr.train.segmenter import draw_masked_films, load_segmenter, save_segmenter, train_segmenter, vary
+from thiscxr.train.segmenter import draw_masked_films, load_segmenter, save_segmenter, spoil, train_segmenter, vary
 
 NIH_64 = Path(__file__).parents[3] / "shared" / "data" / "nih-64"
 
@@ -105,6 +105,17 @@ def test_brightness_contrast_and_size_do_not_matter(segmenter: Segmenter, phanto
     np.testing.assert_allclose(deep, plain, atol=1e-4)
 
 
+def test_where_there_is_no_chest_none_is_seen(segmenter: Segmenter, phantoms: list[PhantomFilm]) -> None:
+    """The first segmenter, which was only ever shown chests, saw one in every noise and every black film."""
+    rng = np.random.default_rng(5)
+    shuffled = [film.pixels[:, rng.permutation(128)] for film in phantoms[:20]]
+    noise = list(rng.integers(0, 256, (20, 128, 128), dtype=np.uint8))
+    flat = [np.full((128, 128), grey, np.uint8) for grey in (0, 128, 255)]
+    for name, pictures in (("shuffled columns", shuffled), ("noise", noise), ("flat", flat)):
+        found = measure_films(segmenter, [np.stack(pictures)])
+        assert np.isnan(found["ctr"]).mean() > 0.9, name
+
+
 def test_on_real_films_the_ratio_tells_large_hearts_and_noise_is_not_trusted(segmenter: Segmenter) -> None:
     if not NIH_64.exists():
         pytest.skip(f"needs the films in {NIH_64}")
@@ -189,6 +200,16 @@ def test_training_learns_and_its_file_comes_back(tmp_path: Path) -> None:
     torch.testing.assert_close(again(films.images), segmenter(films.images))
     with pytest.raises(ValueError, match="8 phantoms are fewer than one batch of 32"):
         train_segmenter(films, steps=1)
+
+
+def test_a_tenth_of_what_is_shown_is_no_chest() -> None:
+    images, masks = torch.rand(500, 1, 32, 32), torch.full((500, 3, 32, 32), 1 / 3)
+    spoilt, empty = spoil(images, masks, Draws(0, 0, 500))
+    gone = empty[:, 0].mean(dim=(1, 2)) == 1
+    assert 0.05 < gone.float().mean() < 0.15
+    torch.testing.assert_close(spoilt[~gone], images[~gone])
+    assert (spoilt[gone] != images[gone]).flatten(1).any(dim=1).all()
+    assert (empty[gone, 1:] == 0).all()
 
 
 def test_variation_moves_masks_with_films_and_is_a_function_of_the_seed() -> None:

@@ -49,13 +49,13 @@ def test_a_planted_tie_lights_up_and_the_untied_findings_do_not() -> None:
 
 
 def test_untied_pools_raise_no_alarm() -> None:
-    alarms = [any(tie.tied for tie in ties(phantom_pool(150, seed), np.arange(150), seed=seed)) for seed in range(30)]
-    assert sum(alarms) <= 2, f"{sum(alarms)} of 30 pools: one in a hundred is what p < 0.01 means"
+    alarms = [any(tie.tied for tie in ties(phantom_pool(150, seed), np.arange(150), seed=seed)) for seed in range(20)]
+    assert sum(alarms) <= 2, f"{sum(alarms)} of 20 pools: one in a hundred is what p < 0.01 means"
 
 
 def test_copies_of_a_film_are_no_evidence() -> None:
     alarms = 0
-    for seed in range(20):
+    for seed in range(12):
         films = phantom_pool(40, 200 + seed)
         rows = np.repeat(np.arange(40), 10)
         (tie, *_), once = ties(films.take(rows), rows, seed=seed), ties(films, np.arange(40), seed=seed)
@@ -81,6 +81,14 @@ def test_what_is_not_known_does_not_tie() -> None:
     assert not any(tie.tied for tie in ties(replace(films, findings=findings), np.arange(300)))
     findings[:] = NOT_MENTIONED
     assert ties(replace(films, findings=findings), np.arange(300)) == []
+
+
+def test_a_handful_of_patients_proves_nothing() -> None:
+    for count in (2, 3, 9):
+        films = phantom_pool(count, 11, tie=1.0)
+        assert all(np.isfinite([*tie.ci95, tie.strength, tie.null95]).all() for tie in ties(films, np.arange(count)))
+    assert not any(tie.tied for tie in ties(phantom_pool(3, 11, tie=1.0), np.arange(3)))
+    assert ties(phantom_pool(1, 11), np.arange(1)) == []
 
 
 def test_one_site_cannot_be_tied_and_views_can() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 from scipy.special import ndtri
 
 from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, POSITIVE
@@ -18,6 +19,7 @@ from thiscxr.score.resampling import GROUPS, Z_95, effective_size, generator, nu
 
 ALPHA = 0.01  # of a flag
 ROUNDS = 999  # of permutation
+MOST_PATIENTS = 20_000  # whose findings are shuffled
 MIN_CELL = 10  # patients, and latents, of a cell of the shift table
 
 Array = NDArray[np.float64]
@@ -48,37 +50,34 @@ def shift_table(real: FilmConditions, patients: ArrayLike, fake: FilmConditions,
     ten latents are listed. To compare what is *seen*, give conditions whose findings `seen_conditions` has replaced.
     Intervals: Newcombe 1998, method 10, for as many independent films as a patient's films are worth when they all say the same.
     """
-    patients, seeds = number_patients(patients), number_patients(seeds)
-    cells = [
-        (finding, source, view, mine, theirs)
-        for source in real.names["source"]
-        for view in real.names["view"]
-        for finding in FINDINGS
-        if len(np.unique(patients[mine := _cell(real, finding, source, view)])) >= MIN_CELL
-        and len(np.unique(seeds[theirs := _cell(fake, finding, source, view)])) >= MIN_CELL
-    ]
+    sides = (real, number_patients(patients)), (fake, number_patients(seeds))
+    cells = []
+    for source in real.names["source"]:
+        for view in real.names["view"]:
+            places = [_place(films, source, view) for films, _ in sides]
+            for column, finding in enumerate(FINDINGS):
+                pairs = [(films.findings[rows, column], whose[rows]) for (films, whose), rows in zip(sides, places, strict=True)]
+                known = [(states[told], whose[told]) for states, whose in pairs if (told := np.isin(states, (POSITIVE, NEGATIVE))).any()]
+                if len(known) == 2 and all(len(np.unique(whose)) >= MIN_CELL for _, whose in known):
+                    cells.append((finding, source, view, known))
+    strict = float(ndtri(1 - ALPHA / max(len(cells), 1) / 2))
     table = []
-    for finding, source, view, mine, theirs in cells:
-        column = FINDINGS.index(finding)
-        shares = [float((films.findings[rows, column] == POSITIVE).mean()) for films, rows in ((real, mine), (fake, theirs))]
-        sizes = effective_size(patients[mine]), effective_size(seeds[theirs])
-        low, high = _newcombe(shares[0], sizes[0], shares[1], sizes[1], Z_95)
-        strict = _newcombe(shares[0], sizes[0], shares[1], sizes[1], float(ndtri(1 - ALPHA / len(cells) / 2)))
-        shifted = strict[0] > 0 or strict[1] < 0
-        difference = shares[1] - shares[0]
-        table.append(
-            Shift(finding, source, view, shares[0], shares[1], difference, (low, high), shifted, int(mine.sum()), int(theirs.sum()))
-        )
+    for finding, source, view, known in cells:
+        (share, other), counts = ([float((states == POSITIVE).mean()) for states, _ in known], [len(states) for states, _ in known])
+        sizes = [effective_size(whose) for _, whose in known]
+        ci95, widest = (_newcombe(share, sizes[0], other, sizes[1], z) for z in (Z_95, strict))
+        shifted = widest[0] > 0 or widest[1] < 0
+        table.append(Shift(finding, source, view, share, other, other - share, ci95, shifted, *counts))
     return sorted(table, key=lambda shift: -abs(shift.difference))
 
 
-def _cell(films: FilmConditions, finding: str, source: str, view: str) -> NDArray[np.bool_]:
-    """Return bool [n]: films of that source and view of which the finding is known."""
-    here = np.isin(films.findings[:, FINDINGS.index(finding)], (POSITIVE, NEGATIVE))
+def _place(films: FilmConditions, source: str, view: str) -> NDArray[np.int64]:
+    """Return the rows of the films of that source and view."""
+    here = np.ones(len(films), np.bool_)
     for factor, value in (("source", source), ("view", view)):
         names = list(films.names[factor])
         here &= getattr(films, factor) == (names.index(value) if value in names else -2)
-    return here
+    return np.flatnonzero(here)
 
 
 def _newcombe(p1: float, n1: float, p2: float, n2: float, z: float) -> tuple[float, float]:
@@ -131,7 +130,8 @@ def ties(films: FilmConditions, patients: ArrayLike, factor: str = "source", see
 
     A patient (of one source) counts once, with the share of the films that have the finding; the strength is η, the root of the share of
     variance between sources, which for one film a patient is Cramér's V. Chance is measured by shuffling the sources over the patients,
-    and p is corrected for the number of findings by the largest χ² of each shuffle (Westfall and Young 1993, max-T).
+    and p is corrected for the number of findings by the largest χ² of each shuffle (Westfall and Young 1993, max-T). Of more than
+    MOST_PATIENTS patients so many are drawn: more would only make ever smaller ties significant.
     """
     codes = getattr(films, factor)
     known = codes >= 0
@@ -146,16 +146,19 @@ def ties(films: FilmConditions, patients: ArrayLike, factor: str = "source", see
     shares = hits / np.maximum(tries, 1)
     varied = np.array([len(np.unique(shares[some[:, i] > 0, i])) > 1 for i in range(len(FINDINGS))])
     shares, some = shares[:, varied], some[:, varied]
-    counts = some.sum(axis=0)
     if not varied.any():
         return []
+    if len(places) > MOST_PATIENTS:
+        drawn = np.sort(generator(seed, 8).permutation(len(places))[:MOST_PATIENTS])
+        shares, some, places = shares[drawn], some[drawn], places[drawn]
     places = np.unique(places, return_inverse=True)[1]
-    explained = _explained(shares, some, places)
+    both, counts = np.hstack([shares, some]), some.sum(axis=0)
+    explained = _explained(both, places)
     rng = generator(seed, 5)
-    null = np.stack([_explained(shares, some, rng.permutation(places)) for _ in range(ROUNDS)])
+    null = np.stack([_explained(both, rng.permutation(places)) for _ in range(ROUNDS)])
     expected, largest = null.mean(axis=0), (null * counts).max(axis=1)
     groups = np.arange(len(places)) % GROUPS
-    left = np.stack([_strength(_explained(shares[groups != g], some[groups != g], places[groups != g]), expected) for g in range(GROUPS)])
+    left = np.stack([_strength(_explained(both[groups != g], places[groups != g]), expected) for g in range(GROUPS)])
     errors = Z_95 * np.sqrt((GROUPS - 1) * left.var(axis=0))
     strengths, limits = _strength(explained, expected), np.quantile(_strength(null, expected), 0.95, axis=0)
     found = [
@@ -172,18 +175,21 @@ def ties(films: FilmConditions, patients: ArrayLike, factor: str = "source", see
     return sorted(found, key=lambda tie: (tie.p, -tie.strength))
 
 
-def _explained(shares: Array, some: Array, places: NDArray[np.int64]) -> Array:
-    """Return η² [findings]: the share of the variance of shares [units, findings], where `some` is 1, that lies between places [units]."""
-    here = (places[:, None] == np.arange(int(places.max()) + 1)).astype(np.float64)
-    sums, sizes = here.T @ (shares * some), here.T @ some
-    total, n = sums.sum(axis=0), np.maximum(sizes.sum(axis=0), 1)
-    between = (sums**2 / np.maximum(sizes, 1)).sum(axis=0) - total**2 / n
-    within_all = (shares**2 * some).sum(axis=0) - total**2 / n
-    return np.where(within_all > 1e-12, between / np.maximum(within_all, 1e-12), 0)
+def _explained(both: Array, places: NDArray[np.int64]) -> Array:
+    """Return η² [findings]: the share of a finding's variance over the units that lies between their places [units].
+
+    both: shares [units, findings], 0 where unknown, and beside them 1 where known, else 0.
+    """
+    here = csr_array((np.ones(len(places)), (places, np.arange(len(places)))))  # sparse: of each unit one place
+    sums, sizes = np.split(here @ both, 2, axis=1)
+    common = sums.sum(axis=0) ** 2 / np.maximum(sizes.sum(axis=0), 1)
+    between = (sums**2 / np.maximum(sizes, 1)).sum(axis=0) - common
+    variance = np.einsum("uf,uf->f", shares := both[:, : sums.shape[1]], shares) - common
+    return np.where(variance > 1e-12, between / np.maximum(variance, 1e-12), 0)
 
 
 def _strength(explained: Array, expected: Array) -> Array:
-    return np.sqrt(np.clip((explained - expected) / (1 - expected), 0, 1))
+    return np.sqrt(np.clip((explained - expected) / np.maximum(1 - expected, 1e-12), 0, 1))
 
 
 def strongest_tie(found: list[Tie], factor: str, real: bool, num_films: int) -> Measured:

@@ -24,6 +24,7 @@ from thiscxr.train.runs import read_safetensors, write_safetensors
 
 SEGMENTER_FORMAT = 1
 VIEWS = ("PA", "AP", "AP_supine")
+NO_CHEST = 0.1  # share of what is shown in training
 SMALL_HEARTS = 0.4  # share of patients whose findings are the phantom's own; the others get a heart of any size
 
 
@@ -89,6 +90,7 @@ def vary(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
     images, masks = place(images, masks, draws)
     images = expose(images, draws)
     images = occlude(images, draws)
+    images, masks = spoil(images, masks, draws)
     images = images + draws.grain(*images.shape[1:]) * _column(0.08 * draws.uniform() ** 2)
     return images.clamp(-0.5, 1.5), masks
 
@@ -144,6 +146,25 @@ def occlude(images: Tensor, draws: Draws) -> Tensor:
     left, right, top, bottom = (_column(edges[:, i]) for i in range(4))
     outside = (x < left) | (x > 1 - right) | (y < top) | (y > 1 - bottom)
     return torch.where(outside, _column((draws.uniform() < 0.3).float()), images)
+
+
+def spoil(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Put something that is no chest, with empty masks, in the place of a share NO_CHEST of the films: or it would see one everywhere.
+
+    Films cut into tiles and put together at random, smooth fields, rough ones, and plain grey.
+    """
+    n, side = len(images), images.shape[-1]
+    tile = side // 4
+    tiles = images.reshape(n, 4, tile, 4, tile).transpose(2, 3).reshape(n, 16, tile, tile)
+    tiles = tiles.gather(1, draws.uniform(16).argsort(dim=1)[:, :, None, None].expand_as(tiles))
+    scrambled = tiles.reshape(n, 4, 4, tile, tile).transpose(2, 3).reshape(n, 1, side, side)
+    field = F.interpolate(draws.grain(1, 5, 5), size=(side, side), mode="bicubic", align_corners=True)
+    field = 0.5 + 0.3 * torch.lerp(field, draws.grain(1, side, side), _column(draws.uniform()))
+    grey = _column(draws.uniform()).expand_as(images)
+    kind, gone = _column(draws.whole(4)), _column(draws.uniform() < NO_CHEST)
+    other = torch.where(kind < 2, scrambled, torch.where(kind == 2, field, grey))
+    nothing = torch.tensor([1.0, 0.0, 0.0])[None, :, None, None]
+    return torch.where(gone, other, images), torch.where(gone, nothing, masks)
 
 
 def _column(values: Tensor) -> Tensor:
