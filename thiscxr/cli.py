@@ -418,18 +418,38 @@ def score(real: Path, fake: str, extractor: str, count: int, out: Path | None, a
 
 
 @group.command()
-@click.option("--samples", type=FOLDER, required=True, metavar="DIR", help="A folder that `thiscxr sample` wrote.")
+@click.option("--samples", type=FOLDER, metavar="DIR", help="A folder that `thiscxr sample` wrote.")
 @click.option("--scores", type=FOLDER, metavar="FILE", help="scores.json of these samples.")
+@click.option("--model", metavar="MODEL", help="FILE, NAME or RUN: adds make.html, which draws films in the visitor's browser.")
+@click.option(
+    "--backend", type=click.Choice(["javascript", "onnxruntime-web"]), default="javascript", show_default=True, help="Of make.html."
+)
+@click.option("--node-modules", type=FOLDER, metavar="DIR", help="Where `npm install onnxruntime-web` put it, for that backend.")
 @click.option("--out", type=FOLDER, default=Path("site/_build"), show_default=True)
 @common(seed=False, device=False)
-def site(samples: Path, scores: Path | None, out: Path) -> None:
-    """Export a static gallery that works from any host and from file://.
+def site(samples: Path | None, scores: Path | None, model: str | None, backend: str, node_modules: Path | None, out: Path) -> None:
+    """Export a static site that works from any host and from file://: a gallery of samples, a generator in the browser, or both.
 
-    Example: thiscxr site --samples samples --scores scores.json --out gallery
+    Example: thiscxr site --samples samples --scores scores.json --model nih-64 --out gallery
     """
     from thiscxr.gallery.site import build_site
 
-    click.echo(build_site(samples, out, scores).index)
+    if samples is None and model is None:
+        raise click.UsageError("nothing to show: give --samples, --model, or both")
+    path = runtime = None
+    if model is not None:
+        from thiscxr.train.runs import find_network
+
+        path = find_network(model)
+    if backend == "onnxruntime-web":
+        if path is None or node_modules is None:
+            raise click.UsageError("--backend onnxruntime-web needs --model and --node-modules")
+        from thiscxr.gallery.browser_model import Runtime
+        from thiscxr.sample.onnx_export import SYNTHESIS, onnx_bytes
+        from thiscxr.train.runs import load_network
+
+        runtime = Runtime(node_modules, onnx_bytes(*load_network(path), SYNTHESIS)[0])
+    click.echo(build_site(samples, out, scores, model=path, runtime=runtime).index)
 
 
 @group.command()

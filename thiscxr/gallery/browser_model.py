@@ -1,0 +1,115 @@
+"""Makes the generator that runs in a visitor's browser: a network file in half precision, twice, and what else its page loads.
+
+`generator/network.safetensors` is an ordinary network file, so `thiscxr sample --model` reads it too; `generator/network.js` is the same in
+base64, for pages opened from file://, which may not read files but may run scripts. The arithmetic is site/generator.js. It must load
+without torch, and nothing here is fetched from anywhere.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from thiscxr.files import sha256_file
+
+FORMAT = 1  # of network files, see docs/formats.md
+RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+
+
+@dataclass(frozen=True)
+class BrowserModel:
+    """A generator for the browser: what a network file says of itself, its hash, and the file in half precision."""
+
+    info: Mapping[str, Any]
+    sha256: str  # of the network file that it was made from
+    data: bytes  # safetensors, every tensor float16; the file itself where that is so already
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The second backend: onnxruntime-web from an npm install of the user's, and the synthesis as ONNX."""
+
+    node_modules: Path
+    onnx: bytes
+
+
+def read_browser_model(path: Path) -> BrowserModel:
+    """Read a network file for the browser. The same file gives the same bytes.
+
+    Raises ValueError when it is not a generator of ours, of another format version, or has a value that half precision cannot hold.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no such network file: {path}")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            info = json.loads(metadata.get("thiscxr", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: bfloat16, which numpy has not
+        raise ValueError(f"{path} is not a safetensors file in float16 or float32 ({error}); expected a network file of thiscxr") from None
+    if not isinstance(info, dict) or info.get("kind") != "generator" or info.get("format_version") != FORMAT:
+        raise ValueError(
+            f"{path} is not a thiscxr generator of format {FORMAT}; give a network that `thiscxr train` wrote, or a bundled one"
+        )
+    missing = [key for key in ("architecture", "vocabulary", "joint_table", "sources") if key not in info]
+    if missing:
+        raise ValueError(f"{path}: the network's description has no {missing[0]!r}; get the file again")
+    sha256 = sha256_file(path)
+    if all(tensor.dtype == np.float16 for tensor in tensors.values()):
+        return BrowserModel(info, sha256, path.read_bytes())
+    with np.errstate(over="ignore"):
+        halves = {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
+    for name, half in halves.items():
+        if not np.isfinite(half).all():
+            raise ValueError(f"{path}: {name} has a value of {np.abs(tensors[name]).max():.3g}, which half precision cannot hold (65504)")
+    return BrowserModel(info, sha256, save(halves, metadata={"thiscxr": json.dumps(info, sort_keys=True)}))
+
+
+def generator_files(model: BrowserModel, runtime: Runtime | None = None) -> dict[str, bytes]:
+    """Return the files that the page loads at a click: path inside the site -> bytes.
+
+    Raises ValueError when the npm install of a `runtime` lacks a file of onnxruntime-web.
+    """
+    text = base64.b64encode(model.data).decode()
+    files = {
+        "generator/network.safetensors": model.data,
+        "generator/network.js": f'"use strict";\nglobalThis.thiscxrNetwork = "{text}";\n'.encode(),
+    }
+    if runtime is not None:
+        files["generator/synthesis.onnx"] = runtime.onnx
+        for name in RUNTIME_FILES:
+            files[f"generator/{name}"] = _runtime_file(runtime.node_modules, name)
+    return files
+
+
+def _runtime_file(node_modules: Path, name: str) -> bytes:
+    path = node_modules / "onnxruntime-web" / "dist" / name
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; run `npm install onnxruntime-web` and give its node_modules folder as --node-modules")
+    return path.read_bytes()
+
+
+def page_facts(model: BrowserModel, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return what make.html and its script say of the network, and the bytes that a click loads: from a host, and from file://.
+
+    files: those of `generator_files`, and generator.js.
+    """
+    script, weights = len(files["generator.js"]), len(model.data)
+    runtime = sum(len(data) for name, data in files.items() if name.endswith((".onnx", ".wasm", ".mjs", "ort.wasm.min.js")))
+    return {
+        "sha256": model.sha256,
+        "code_version": model.info.get("code_version", ""),
+        "runtime": bool(runtime),
+        "integrity": "sha256-" + base64.b64encode(hashlib.sha256(model.data).digest()).decode(),
+        "res": model.info["architecture"]["res"],
+        "bytes": script + weights + runtime,
+        "bytes_from_file": script + len(files["generator/network.js"]),
+    }
