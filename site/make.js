@@ -358,7 +358,7 @@
   addEventListener("hashchange", followAddress);
 
   form.hidden = false;
-  for (const id of ["generate", "another", "more", "save"]) byId(id).hidden = false;
+  for (const id of ["seed-label", "generate", "another", "more", "save"]) byId(id).hidden = false;
   if (fromFile) byId("size").textContent = byId("size").dataset.fromFile;
   if (location.hash.length > 1 && location.hash.includes("=")) followAddress();
   else say();

@@ -444,12 +444,32 @@ def site(samples: Path | None, scores: Path | None, model: str | None, backend: 
     if backend == "onnxruntime-web":
         if path is None or node_modules is None:
             raise click.UsageError("--backend onnxruntime-web needs --model and --node-modules")
-        from thiscxr.gallery.browser_model import Runtime
-        from thiscxr.sample.onnx_export import SYNTHESIS, onnx_bytes
-        from thiscxr.train.runs import load_network
+        from thiscxr.gallery.browser_model import read_runtime
+        from thiscxr.sample.onnx_export import onnx_bytes
+        from thiscxr.sample.sampling import load
 
-        runtime = Runtime(node_modules, onnx_bytes(*load_network(path), SYNTHESIS)[0])
+        files = read_runtime(node_modules)  # before the minute that the export takes
+        network = load(str(path))
+        runtime = {**files, "synthesis.onnx": onnx_bytes(network.generator, network.info, network.sha256, synthesis=True)[0]}
     click.echo(build_site(samples, out, scores, model=path, runtime=runtime).index)
+
+
+@group.command()
+@MODEL
+@click.option("--onnx", type=FOLDER, required=True, metavar="FILE", help="Write the generator there as ONNX.")
+@common(seed=False, device=False)
+def export(model: str, onnx: Path) -> None:
+    """Write a generator as ONNX once onnxruntime draws the same with it as torch: inputs z, c, psi and noise, free batch size.
+
+    Example: thiscxr export --model nih-64 --onnx nih-64.onnx
+    """
+    from thiscxr.sample.onnx_export import export_onnx
+    from thiscxr.sample.sampling import load
+
+    network = load(model)
+    difference = export_onnx(onnx, network.generator, network.info, network.sha256)
+    logging.getLogger("thiscxr").info("onnxruntime and torch differ by at most %.1e, for films of [-1, 1]", difference)
+    click.echo(onnx)
 
 
 @group.command()

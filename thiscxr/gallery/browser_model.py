@@ -32,14 +32,6 @@ class BrowserModel:
     data: bytes  # safetensors, every tensor float16; the file itself where that is so already
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """The second backend: onnxruntime-web from an npm install of the user's, and the synthesis as ONNX."""
-
-    node_modules: Path
-    onnx: bytes
-
-
 def read_browser_model(path: Path) -> BrowserModel:
     """Read a network file for the browser. The same file gives the same bytes.
 
@@ -73,28 +65,28 @@ def read_browser_model(path: Path) -> BrowserModel:
     return BrowserModel(info, sha256, save(halves, metadata={"thiscxr": json.dumps(info, sort_keys=True)}))
 
 
-def generator_files(model: BrowserModel, runtime: Runtime | None = None) -> dict[str, bytes]:
-    """Return the files that the page loads at a click: path inside the site -> bytes.
-
-    Raises ValueError when the npm install of a `runtime` lacks a file of onnxruntime-web.
-    """
-    text = base64.b64encode(model.data).decode()
-    files = {
-        "generator/network.safetensors": model.data,
-        "generator/network.js": f'"use strict";\nglobalThis.thiscxrNetwork = "{text}";\n'.encode(),
-    }
-    if runtime is not None:
-        files["generator/synthesis.onnx"] = runtime.onnx
-        for name in RUNTIME_FILES:
-            files[f"generator/{name}"] = _runtime_file(runtime.node_modules, name)
+def read_runtime(node_modules: Path) -> dict[str, bytes]:
+    """Return the files of onnxruntime-web that the page needs, from an npm install of the user's. Raises ValueError when one is missing."""
+    files = {}
+    for name in RUNTIME_FILES:
+        path = node_modules / "onnxruntime-web" / "dist" / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; run `npm install onnxruntime-web` and give its node_modules folder as --node-modules")
+        files[name] = path.read_bytes()
     return files
 
 
-def _runtime_file(node_modules: Path, name: str) -> bytes:
-    path = node_modules / "onnxruntime-web" / "dist" / name
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; run `npm install onnxruntime-web` and give its node_modules folder as --node-modules")
-    return path.read_bytes()
+def generator_files(model: BrowserModel, runtime: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+    """Return the files that the page loads at a click: path inside the site -> bytes.
+
+    runtime: those of `read_runtime` and synthesis.onnx, for the second backend.
+    """
+    text = base64.b64encode(model.data).decode()
+    return {
+        "generator/network.safetensors": model.data,
+        "generator/network.js": f'"use strict";\nglobalThis.thiscxrNetwork = "{text}";\n'.encode(),
+        **{f"generator/{name}": data for name, data in (runtime or {}).items()},
+    }
 
 
 def page_facts(model: BrowserModel, files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -102,14 +94,14 @@ def page_facts(model: BrowserModel, files: Mapping[str, bytes]) -> dict[str, Any
 
     files: those of `generator_files`, and generator.js.
     """
-    script, weights = len(files["generator.js"]), len(model.data)
-    runtime = sum(len(data) for name, data in files.items() if name.endswith((".onnx", ".wasm", ".mjs", "ort.wasm.min.js")))
+    sizes = {name: len(data) for name, data in files.items()}
+    from_file = {"generator.js", "generator/network.js"}  # the second backend cannot run there
     return {
         "sha256": model.sha256,
         "code_version": model.info.get("code_version", ""),
-        "runtime": bool(runtime),
+        "runtime": "generator/synthesis.onnx" in files,
         "integrity": "sha256-" + base64.b64encode(hashlib.sha256(model.data).digest()).decode(),
         "res": model.info["architecture"]["res"],
-        "bytes": script + weights + runtime,
-        "bytes_from_file": script + len(files["generator/network.js"]),
+        "bytes": sum(size for name, size in sizes.items() if name not in ("make.js", "generator/network.js")),
+        "bytes_from_file": sum(size for name, size in sizes.items() if name in from_file),
     }

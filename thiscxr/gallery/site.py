@@ -21,7 +21,7 @@ import jinja2
 from tqdm import tqdm
 
 from thiscxr.files import atomic_folder, sha256_file
-from thiscxr.gallery.browser_model import BrowserModel, Runtime, generator_files, page_facts, read_browser_model
+from thiscxr.gallery.browser_model import BrowserModel, generator_files, page_facts, read_browser_model
 from thiscxr.gallery.samples import Film, Image, read_image, read_json, read_samples, read_scores
 
 TITLE = "This chest x-ray does not exist"
@@ -287,7 +287,7 @@ def _page(
     )
 
 
-def _make_files(title: str, model: BrowserModel, runtime: Runtime | None, gallery: bool) -> dict[str, bytes]:
+def _make_files(title: str, model: BrowserModel, runtime: Mapping[str, bytes] | None, gallery: bool) -> dict[str, bytes]:
     """Return make.html and all that it loads; `gallery`: whether index.html beside it shows films."""
     files = generator_files(model, runtime)
     files |= {name: (site_sources() / name).read_bytes() for name in MAKE_ASSETS}
@@ -315,12 +315,12 @@ def build_site(
     scores: Path | None = None,
     title: str = TITLE,
     model: Path | None = None,
-    runtime: Runtime | None = None,
+    runtime: Mapping[str, bytes] | None = None,
 ) -> SiteSummary:
     """Write the gallery of a sample folder to `out`: index.html, films/, manifest.json, style, script, icon and the marker file.
 
     With the network file `model`, also make.html, which draws films in the visitor's browser, and what it loads; without `samples`, that
-    page is the whole site. `runtime` makes onnxruntime-web its backend.
+    page is the whole site. `runtime` (see `generator_files`) makes onnxruntime-web its backend.
 
     The same input gives the same bytes. Films flagged as memorised are left out and counted. Nothing appears in `out` unless all of
     it was written; an older gallery there is replaced when it holds nothing but our own unchanged files.
