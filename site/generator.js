@@ -66,6 +66,7 @@ function thiscxrGenerator() {
     const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
     const network = JSON.parse(header.__metadata__.thiscxr);
     network.architecture = { patch: 1, ...network.architecture }; // what the first files do not say
+    network.joint_table ??= [];
     network.vocabulary = { sexes: ["F", "M"], ages: true, ...network.vocabulary };
     const values = Float32Array.from({ length: 65536 }, (_, bits) => half(bits));
     network.tensors = {};

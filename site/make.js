@@ -31,15 +31,16 @@
       const script = document.createElement("script");
       script.src = address;
       script.onload = resolve;
-      script.onerror = () => reject(new Error(`${address} could not be loaded`));
+      script.onerror = () => reject(new Error(`${address} could not be loaded.`));
       document.head.append(script);
     });
   }
 
   async function loadWeights() { // a page from file:// may not read files, but it may run scripts
     if (!fromFile) {
-      const response = await fetch("generator/network.safetensors", { integrity: facts.integrity });
-      if (!response.ok) throw new Error(`the network could not be loaded (${response.status})`);
+      const answer = fetch("generator/network.safetensors", { integrity: facts.integrity });
+      const response = await answer.catch(() => ({ ok: false }));
+      if (!response.ok) throw new Error("The network could not be loaded, or is not the one that this page was made with.");
       return response.arrayBuffer();
     }
     await loadScript("generator/network.js");
@@ -176,7 +177,7 @@
   function show(canvas, wish, { pixels, condition }) {
     const picture = new ImageData(facts.res, facts.res);
     pixels.forEach((grey, i) => picture.data.set([grey, grey, grey, 255], 4 * i));
-    canvas.getContext("2d").putImageData(picture, 0, 0);
+    canvas.getContext("2d", { willReadFrequently: true }).putImageData(picture, 0, 0); // a small picture, which need not go to the GPU
     const asked = inWords(condition);
     const seed = wish.t ? `Seed ${wish.seed}, ${Math.round(wish.t * 100)}\u00a0% of the way to seed ${wish.to}` : `Seed ${wish.seed}`;
     canvas.setAttribute("aria-label", `Synthetic chest x-ray, ${seed.toLowerCase()}${asked && `, asked for: ${asked}`}. Not a patient.`);

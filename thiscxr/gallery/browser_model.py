@@ -20,6 +20,8 @@ from safetensors.numpy import save
 from thiscxr.files import sha256_file
 
 FORMAT = 1  # of network files, see docs/formats.md
+# What the page reads of a network's description.
+REQUIRED = {"architecture": ("res", "c_dim", "z_dim", "w_dim", "mapping_layers"), "vocabulary": ("findings", "views", "sources")}
 RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 
 
@@ -45,15 +47,18 @@ def read_browser_model(path: Path) -> BrowserModel:
             metadata = file.metadata() or {}
             info = json.loads(metadata.get("thiscxr", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: bfloat16, which numpy has not
-        raise ValueError(f"{path} is not a safetensors file in float16 or float32 ({error}); expected a network file of thiscxr") from None
+    except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: a kind of number that numpy has not
+        raise ValueError(f"{path} is not a safetensors file of plain numbers ({error}); expected a network file of thiscxr") from None
     if not isinstance(info, dict) or info.get("kind") != "generator" or info.get("format_version") != FORMAT:
         raise ValueError(
             f"{path} is not a thiscxr generator of format {FORMAT}; give a network that `thiscxr train` wrote, or a bundled one"
         )
-    missing = [key for key in ("architecture", "vocabulary", "joint_table", "sources") if key not in info]
-    if missing:
-        raise ValueError(f"{path}: the network's description has no {missing[0]!r}; get the file again")
+    if others := {str(tensor.dtype) for tensor in tensors.values()} - {"float16", "float32"}:
+        raise ValueError(f"{path} holds {others.pop()}; expected a network in float16 or float32")
+    for part, keys in REQUIRED.items():
+        found = info.get(part)
+        if missing := [key for key in keys if not isinstance(found, dict) or key not in found]:
+            raise ValueError(f"{path}: the network's description has no {part} {missing[0]!r}; get the file again")
     sha256 = sha256_file(path)
     if all(tensor.dtype == np.float16 for tensor in tensors.values()):
         return BrowserModel(info, sha256, path.read_bytes())
