@@ -176,12 +176,21 @@
 
   function show(canvas, wish, { pixels, condition }) {
     const picture = new ImageData(facts.res, facts.res);
-    pixels.forEach((grey, i) => picture.data.set([grey, grey, grey, 255], 4 * i));
+    pixels.forEach((grey, i) => picture.data.fill(grey, 4 * i, 4 * i + 3));
+    for (let i = 3; i < picture.data.length; i += 4) picture.data[i] = 255; // opaque
     canvas.getContext("2d", { willReadFrequently: true }).putImageData(picture, 0, 0); // a small picture, which need not go to the GPU
     const asked = inWords(condition);
     const seed = wish.t ? `Seed ${wish.seed}, ${Math.round(wish.t * 100)}\u00a0% of the way to seed ${wish.to}` : `Seed ${wish.seed}`;
     canvas.setAttribute("aria-label", `Synthetic chest x-ray, ${seed.toLowerCase()}${asked && `, asked for: ${asked}`}. Not a patient.`);
     return { canvas, wish, pixels, condition, title: seed, asked: asked ? `Asked for: ${asked}` : "Nothing was asked" };
+  }
+
+  function setAddress(hash) {
+    try {
+      history.replaceState(null, "", hash);
+    } catch {
+      // Safari allows a hundred changes in half a minute, and a slider makes more; the link beside the film is right all the same.
+    }
   }
 
   function partnerView(view) { // of the other film of a pair
@@ -205,7 +214,7 @@
     for (const id of ["more", "save"]) byId(id).disabled = false;
     byId("film-link").hidden = false;
     byId("film-link").href = permalink(wish);
-    history.replaceState(null, "", permalink(wish));
+    setAddress(permalink(wish));
     status.textContent = `Drawn in ${drawn.seconds.toFixed(2)} s.`;
     byId("film").dataset.seed = wish.seed;
   }

@@ -292,10 +292,12 @@ def _make_files(title: str, model: BrowserModel, runtime: Mapping[str, bytes] | 
     files = generator_files(model, runtime)
     files |= {name: (site_sources() / name).read_bytes() for name in MAKE_ASSETS}
     vocabulary = {"sexes": ["F", "M"], "ages": True, **model.info["vocabulary"]}  # what the first files do not say
+    facts = page_facts(model, files)
     page = _template("make.html").render(
         title=title,
         network=_facts(model.info),
-        facts=page_facts(model, files),
+        facts=facts,
+        enlarged=facts["res"] < ENLARGED_BELOW_PX,
         vocabulary=vocabulary,
         sources=_sources(model.info),
         gallery=gallery,
