@@ -29,8 +29,8 @@ ALLOWED = {
     "thiscxr.train": ("thiscxr.files", "thiscxr.config", "thiscxr.data", "thiscxr.model", "thiscxr.sample", "thiscxr.train"),
     "thiscxr.sample": ("thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.train.runs", "thiscxr.sample"),
     "thiscxr.score": (
-        "thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.sample", "thiscxr.train.runs", "thiscxr.train.reader",
-        "thiscxr.train.segmenter", "thiscxr.score",
+        "thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.sample", "thiscxr.train.runs",
+        "thiscxr.train.conditions", "thiscxr.train.reader", "thiscxr.train.segmenter", "thiscxr.score",
     ),
     "thiscxr.gallery": ("thiscxr.files", "thiscxr.data.labels", "thiscxr.gallery"),
     "thiscxr.cli": ("thiscxr",),

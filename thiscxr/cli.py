@@ -436,18 +436,58 @@ def score(
 
 
 @group.command()
-@click.option("--samples", type=FOLDER, required=True, metavar="DIR", help="A folder that `thiscxr sample` wrote.")
+@click.option("--samples", type=FOLDER, metavar="DIR", help="A folder that `thiscxr sample` wrote.")
 @click.option("--scores", type=FOLDER, metavar="FILE", help="scores.json of these samples.")
+@click.option("--model", metavar="MODEL", help="FILE, NAME or RUN: adds make.html, which draws films in the visitor's browser.")
+@click.option(
+    "--backend", type=click.Choice(["javascript", "onnxruntime-web"]), default="javascript", show_default=True, help="Of make.html."
+)
+@click.option("--node-modules", type=FOLDER, metavar="DIR", help="Where `npm install onnxruntime-web` put it, for that backend.")
 @click.option("--out", type=FOLDER, default=Path("site/_build"), show_default=True)
 @common(seed=False, device=False)
-def site(samples: Path, scores: Path | None, out: Path) -> None:
-    """Export a static gallery that works from any host and from file://.
+def site(samples: Path | None, scores: Path | None, model: str | None, backend: str, node_modules: Path | None, out: Path) -> None:
+    """Export a static site that works from any host and from file://: a gallery of samples, a generator in the browser, or both.
 
-    Example: thiscxr site --samples samples --scores scores.json --out gallery
+    Example: thiscxr site --samples samples --scores scores.json --model nih-64 --out gallery
     """
     from thiscxr.gallery.site import build_site
 
-    click.echo(build_site(samples, out, scores).index)
+    if samples is None and model is None:
+        raise click.UsageError("nothing to show: give --samples, --model, or both")
+    path = runtime = None
+    if model is not None:
+        from thiscxr.train.runs import find_network
+
+        path = find_network(model)
+    if backend == "onnxruntime-web":
+        if path is None or node_modules is None:
+            raise click.UsageError("--backend onnxruntime-web needs --model and --node-modules")
+        from thiscxr.gallery.browser_model import read_runtime
+        from thiscxr.sample.onnx_export import onnx_bytes
+        from thiscxr.sample.sampling import load
+
+        files = read_runtime(node_modules)  # before the minute that the export takes
+        network = load(str(path))
+        runtime = {**files, "synthesis.onnx": onnx_bytes(network.generator, network.info, network.sha256, synthesis=True)[0]}
+    click.echo(build_site(samples, out, scores, model=path, runtime=runtime).index)
+
+
+@group.command()
+@MODEL
+@click.option("--onnx", type=FOLDER, required=True, metavar="FILE", help="Write the generator there as ONNX.")
+@common(seed=False, device=False)
+def export(model: str, onnx: Path) -> None:
+    """Write a generator as ONNX once onnxruntime draws the same with it as torch: inputs z, c, psi and noise, free batch size.
+
+    Example: thiscxr export --model nih-64 --onnx nih-64.onnx
+    """
+    from thiscxr.sample.onnx_export import export_onnx
+    from thiscxr.sample.sampling import load
+
+    network = load(model)
+    difference = export_onnx(onnx, network.generator, network.info, network.sha256)
+    logging.getLogger("thiscxr").info("onnxruntime and torch differ by at most %.1e, for films of [-1, 1]", difference)
+    click.echo(onnx)
 
 
 @group.command()

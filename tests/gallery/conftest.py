@@ -1,10 +1,12 @@
-"""A sample folder of small drawn films, its scores, and a running local server."""
+"""A sample folder of small drawn films, its scores, running local servers, and a real browser where there is chromium."""
 
 import csv
 import io
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from thiscxr.gallery.serve import make_server
 from thiscxr.gallery.site import build_site
 
 SHA = "ab" * 32
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 COLUMNS = ["file", "seed", "view", "sex", "age_years", "source", "findings", "no_findings", "truncation", "network_sha256", "memorised"]
 SOURCES = {
     "phantom": {
@@ -101,11 +105,76 @@ def scores(tmp_path: Path, score_records: list[dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Callable[[Path], str]]:
+    """Put folders on localhost; each call returns the address of one."""
+    with ExitStack() as stack:
+
+        def start(folder: Path) -> str:
+            server = make_server(folder, 0)
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+            stack.callback(server.server_close)
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}/"
+
+        yield start
+
+
 @pytest.fixture
-def address(samples: Path, tmp_path: Path) -> Iterator[str]:
+def address(samples: Path, tmp_path: Path, serve: Callable[[Path], str]) -> str:
     build_site(samples, tmp_path / "out")
-    server = make_server(tmp_path / "out", 0)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
+    return serve(tmp_path / "out")
+
+
+class Visit:
+    """One page in a fresh browser context, with what it complained about and what it asked for."""
+
+    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+        self.context = browser.new_context(viewport={"width": 1200, "height": 800}, **options)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.set_default_timeout(5000)
+        self.page.goto(address)
+
+    def look(self, expression: str) -> Any:
+        return self.page.evaluate(expression)
+
+    def until(self, expression: str) -> None:
+        """Wait for an expression to be true; Playwright's own way needs eval, which the page's policy forbids."""
+        for _ in range(200):
+            if self.page.evaluate(expression):
+                return
+            self.page.wait_for_timeout(50)
+        pytest.fail(f"never came true: {expression}")
+
+    def seed(self, where: str) -> str:
+        return self.page.inner_text(f"#{where}-caption .seed")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need `pip install playwright`")
+    if CHROMIUM is None:
+        pytest.skip("browser tests need chromium (`apt-get install chromium`)")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Any]:
+    visits: list[Visit] = []
+
+    def go(address: str, **options: Any) -> Visit:
+        visits.append(Visit(browser, address, **options))
+        return visits[-1]
+
+    yield go
+    for one in visits:
+        one.context.close()
+        assert one.complaints == []

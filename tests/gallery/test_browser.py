@@ -1,70 +1,11 @@
 """The gallery in a real browser, from file:// and from localhost; skipped where there is no chromium."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from thiscxr.gallery.site import build_site
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-
-
-class Visit:
-    """One page in a fresh browser context, with what it complained about and what it asked for."""
-
-    def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        self.context = browser.new_context(viewport={"width": 1200, "height": 800}, **options)
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.set_default_timeout(5000)
-        self.page.goto(address)
-
-    def look(self, expression: str) -> Any:
-        return self.page.evaluate(expression)
-
-    def until(self, expression: str) -> None:
-        """Wait for an expression to be true; Playwright's own way needs eval, which the page's policy forbids."""
-        for _ in range(200):
-            if self.page.evaluate(expression):
-                return
-            self.page.wait_for_timeout(50)
-        pytest.fail(f"never came true: {expression}")
-
-    def seed(self, where: str) -> str:
-        return self.page.inner_text(f"#{where}-caption .seed")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="browser tests need `pip install playwright`")
-    if CHROMIUM is None:
-        pytest.skip("browser tests need chromium (`apt-get install chromium`)")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Any]:
-    visits: list[Visit] = []
-
-    def go(address: str, **options: Any) -> Visit:
-        visits.append(Visit(browser, address, **options))
-        return visits[-1]
-
-    yield go
-    for one in visits:
-        one.context.close()
-        assert one.complaints == []
 
 
 @pytest.fixture

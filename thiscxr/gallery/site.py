@@ -1,7 +1,8 @@
 """Builds the static gallery: a sample folder and its scores become a folder that any static host, or file://, can show.
 
 It must never ask a third party for anything, run without its films' provenance, or delete a file that it did not write. Pages are
-whole without JavaScript. Templates, style and script are the hand-written files of site/; the conventions are in its templates.
+whole without JavaScript, but for make.html, which draws with it. Templates, style and scripts are the hand-written files of site/; the
+conventions are in its templates.
 """
 
 import hashlib
@@ -20,11 +21,13 @@ import jinja2
 from tqdm import tqdm
 
 from thiscxr.files import atomic_folder, sha256_file
+from thiscxr.gallery.browser_model import BrowserModel, generator_files, page_facts, read_browser_model
 from thiscxr.gallery.samples import Film, Image, read_image, read_json, read_samples, read_scores
 
 TITLE = "This chest x-ray does not exist"
 MARKER = ".thiscxr-site"
 ASSETS = ("style.css", "gallery.js", "favicon.svg")
+MAKE_ASSETS = ("make.js", "generator.js")  # of make.html
 ENLARGED_BELOW_PX = 512  # the large film is shown about this wide on a desk; a smaller one is enlarged, and the page says so
 
 SEX_WORDS = {"F": "female", "M": "male", "unknown": "sex unknown"}
@@ -238,10 +241,7 @@ def _swap(fresh: Path, out: Path) -> None:
     shutil.rmtree(old)
 
 
-def _page(
-    title: str, network: Mapping[str, Any], shown: list[tuple[Film, Image]], records: Iterable[Mapping[str, Any]], num_memorised: int
-) -> str:
-    """Return index.html."""
+def _template(name: str) -> jinja2.Template:
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(site_sources() / "templates"),
         autoescape=True,
@@ -250,11 +250,28 @@ def _page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    pages.filters.update(asked=asked, urlpath=lambda name: quote(name, safe=""))
+    pages.filters.update(
+        asked=asked,
+        urlpath=lambda name: quote(name, safe=""),
+        words=lambda names: [(name, SEX_WORDS.get(name, name.replace("_", " "))) for name in names],
+        megabytes=lambda count: f"{count / 1e6:.1f} MB",
+    )
+    return pages.get_template(name)
+
+
+def _page(
+    title: str,
+    network: Mapping[str, Any],
+    shown: list[tuple[Film, Image]],
+    records: Iterable[Mapping[str, Any]],
+    num_memorised: int,
+    make: bool,
+) -> str:
+    """Return index.html; `make`: whether there is a make.html beside it."""
     films = [film for film, _ in shown]
     truncations = sorted({film.truncation for film in films if film.truncation is not None})
     widths = sorted({image.width_px for _, image in shown})
-    return pages.get_template("index.html").render(
+    return _template("index.html").render(
         title=title,
         network=_facts(network),
         shown=shown,
@@ -266,16 +283,46 @@ def _page(
         enlarged_from=", ".join(map(str, widths)) if widths[-1] < ENLARGED_BELOW_PX else "",
         num_memorised=num_memorised,
         num_unscreened=sum(film.memorised is None for film in films),
+        make=make,
     )
 
 
+def _make_files(title: str, model: BrowserModel, runtime: Mapping[str, bytes] | None, gallery: bool) -> dict[str, bytes]:
+    """Return make.html and all that it loads; `gallery`: whether index.html beside it shows films."""
+    files = generator_files(model, runtime)
+    files |= {name: (site_sources() / name).read_bytes() for name in MAKE_ASSETS}
+    vocabulary = {"sexes": ["F", "M"], "ages": True, **model.info["vocabulary"]}  # what the first files do not say
+    facts = page_facts(model, files)
+    page = _template("make.html").render(
+        title=title,
+        network=_facts(model.info),
+        facts=facts,
+        enlarged=facts["res"] < ENLARGED_BELOW_PX,
+        vocabulary=vocabulary,
+        sources=_sources(model.info),
+        gallery=gallery,
+    )
+    return {"make.html": page.encode(), **files}
+
+
 def _write(folder: Path, name: str, data: bytes, written: dict[str, str]) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(data)
     written[name] = hashlib.sha256(data).hexdigest()
 
 
-def build_site(samples: Path, out: Path, scores: Path | None = None, title: str = TITLE) -> SiteSummary:
+def build_site(
+    samples: Path | None,
+    out: Path,
+    scores: Path | None = None,
+    title: str = TITLE,
+    model: Path | None = None,
+    runtime: Mapping[str, bytes] | None = None,
+) -> SiteSummary:
     """Write the gallery of a sample folder to `out`: index.html, films/, manifest.json, style, script, icon and the marker file.
+
+    With the network file `model`, also make.html, which draws films in the visitor's browser, and what it loads; without `samples`, that
+    page is the whole site. `runtime` (see `generator_files`) makes onnxruntime-web its backend.
 
     The same input gives the same bytes. Films flagged as memorised are left out and counted. Nothing appears in `out` unless all of
     it was written; an older gallery there is replaced when it holds nothing but our own unchanged files.
@@ -284,28 +331,47 @@ def build_site(samples: Path, out: Path, scores: Path | None = None, title: str 
     """
     out = Path(out).resolve()
     check_ours(out)
-    folder = read_samples(Path(samples))
-    network = folder.network
-    records = read_scores(Path(scores), network["sha256"]) if scores is not None else ()
-    films = [film for film in folder.films if not film.memorised]
-    num_memorised = len(folder.films) - len(films)
-    if not films:
-        raise ValueError(f"{samples}: all {num_memorised} films are flagged as memorised, so none is left to show; sample other seeds")
+    if samples is None and (model is None or scores is not None):
+        raise ValueError(
+            "a site shows a sample folder, a network that draws in the browser, or both; give --samples, or --model without --scores"
+        )
+    generator = read_browser_model(model) if model is not None else None
+    films: list[Film] = []
+    num_memorised = 0
+    records: tuple[Mapping[str, Any], ...] = ()
+    if samples is not None:
+        folder = read_samples(Path(samples))
+        network = folder.network
+        if generator is not None and generator.sha256 != network["sha256"]:
+            raise ValueError(
+                f"{model} is network {generator.sha256[:12]}…, but the samples come from {network['sha256'][:12]}…; "
+                "give the network that made them"
+            )
+        records = read_scores(Path(scores), network["sha256"]) if scores is not None else ()
+        films = [film for film in folder.films if not film.memorised]
+        num_memorised = len(folder.films) - len(films)
+        if not films:
+            raise ValueError(f"{samples}: all {num_memorised} films are flagged as memorised, so none is left to show; sample other seeds")
 
     written: dict[str, str] = {}
     fresh = out.with_name(f".{out.name}.{os.getpid()}.new")
     try:
         with atomic_folder(fresh) as part:
-            (part / "films").mkdir()
-            shown: list[tuple[Film, Image]] = []
-            for film in tqdm(films, desc="films", unit="film", delay=2):
-                data, image = read_image(folder.path, film)
-                _write(part, f"films/{film.file}", data, written)
-                shown.append((film, image))
             for name in ASSETS:
                 _write(part, name, (site_sources() / name).read_bytes(), written)
-            _write(part, "manifest.json", _manifest(title, network, shown).encode(), written)
-            page = _page(title, network, shown, records, num_memorised).encode()
+            if generator is not None:
+                for name, data in _make_files(title, generator, runtime, bool(films)).items():
+                    _write(part, name, data, written)
+            if samples is not None:
+                shown: list[tuple[Film, Image]] = []
+                for film in tqdm(films, desc="films", unit="film", delay=2):
+                    data, image = read_image(folder.path, film)
+                    _write(part, f"films/{film.file}", data, written)
+                    shown.append((film, image))
+                _write(part, "manifest.json", _manifest(title, network, shown).encode(), written)
+                page = _page(title, network, shown, records, num_memorised, generator is not None).encode()
+            else:
+                page = (part / "make.html").read_bytes()
             _write(part, "index.html", page, written)
             marker = json.dumps({"format": 1, "files": written}, indent=0, sort_keys=True) + "\n"
             (part / MARKER).write_text(marker, encoding="utf-8")

@@ -1,0 +1,112 @@
+"""Makes the generator that runs in a visitor's browser: a network file in half precision, twice, and what else its page loads.
+
+`generator/network.safetensors` is an ordinary network file, so `thiscxr sample --model` reads it too; `generator/network.js` is the same in
+base64, for pages opened from file://, which may not read files but may run scripts. The arithmetic is site/generator.js. It must load
+without torch, and nothing here is fetched from anywhere.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from thiscxr.files import sha256_file
+
+FORMAT = 1  # of network files, see docs/formats.md
+# What the page reads of a network's description.
+REQUIRED = {"architecture": ("res", "c_dim", "z_dim", "w_dim", "mapping_layers"), "vocabulary": ("findings", "views", "sources")}
+RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+
+
+@dataclass(frozen=True)
+class BrowserModel:
+    """A generator for the browser: what a network file says of itself, its hash, and the file in half precision."""
+
+    info: Mapping[str, Any]
+    sha256: str  # of the network file that it was made from
+    data: bytes  # safetensors, every tensor float16; the file itself where that is so already
+
+
+def read_browser_model(path: Path) -> BrowserModel:
+    """Read a network file for the browser. The same file gives the same bytes.
+
+    Raises ValueError when it is not a generator of ours, of another format version, or has a value that half precision cannot hold.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no such network file: {path}")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            info = json.loads(metadata.get("thiscxr", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: a kind of number that numpy has not
+        raise ValueError(f"{path} is not a safetensors file of plain numbers ({error}); expected a network file of thiscxr") from None
+    if not isinstance(info, dict) or info.get("kind") != "generator" or info.get("format_version") != FORMAT:
+        raise ValueError(
+            f"{path} is not a thiscxr generator of format {FORMAT}; give a network that `thiscxr train` wrote, or a bundled one"
+        )
+    if others := {str(tensor.dtype) for tensor in tensors.values()} - {"float16", "float32"}:
+        raise ValueError(f"{path} holds {others.pop()}; expected a network in float16 or float32")
+    for part, keys in REQUIRED.items():
+        found = info.get(part)
+        if missing := [key for key in keys if not isinstance(found, dict) or key not in found]:
+            raise ValueError(f"{path}: the network's description has no {part} {missing[0]!r}; get the file again")
+    sha256 = sha256_file(path)
+    if all(tensor.dtype == np.float16 for tensor in tensors.values()):
+        return BrowserModel(info, sha256, path.read_bytes())
+    with np.errstate(over="ignore"):
+        halves = {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
+    for name, half in halves.items():
+        if not np.isfinite(half).all():
+            raise ValueError(f"{path}: {name} has a value of {np.abs(tensors[name]).max():.3g}, which half precision cannot hold (65504)")
+    return BrowserModel(info, sha256, save(halves, metadata={"thiscxr": json.dumps(info, sort_keys=True)}))
+
+
+def read_runtime(node_modules: Path) -> dict[str, bytes]:
+    """Return the files of onnxruntime-web that the page needs, from an npm install of the user's. Raises ValueError when one is missing."""
+    files = {}
+    for name in RUNTIME_FILES:
+        path = node_modules / "onnxruntime-web" / "dist" / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing; run `npm install onnxruntime-web` and give its node_modules folder as --node-modules")
+        files[name] = path.read_bytes()
+    return files
+
+
+def generator_files(model: BrowserModel, runtime: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
+    """Return the files that the page loads at a click: path inside the site -> bytes.
+
+    runtime: those of `read_runtime` and synthesis.onnx, for the second backend.
+    """
+    text = base64.b64encode(model.data).decode()
+    return {
+        "generator/network.safetensors": model.data,
+        "generator/network.js": f'"use strict";\nglobalThis.thiscxrNetwork = "{text}";\n'.encode(),
+        **{f"generator/{name}": data for name, data in (runtime or {}).items()},
+    }
+
+
+def page_facts(model: BrowserModel, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return what make.html and its script say of the network, and the bytes that a click loads: from a host, and from file://.
+
+    files: those of `generator_files`, and generator.js.
+    """
+    sizes = {name: len(data) for name, data in files.items()}
+    from_file = {"generator.js", "generator/network.js"}  # the second backend cannot run there
+    return {
+        "sha256": model.sha256,
+        "code_version": model.info.get("code_version", ""),
+        "runtime": "generator/synthesis.onnx" in files,
+        "integrity": "sha256-" + base64.b64encode(hashlib.sha256(model.data).digest()).decode(),
+        "res": model.info["architecture"]["res"],
+        "bytes": sum(size for name, size in sizes.items() if name not in ("make.js", "generator/network.js")),
+        "bytes_from_file": sum(size for name, size in sizes.items() if name in from_file),
+    }
