@@ -50,6 +50,7 @@ class Config:
     fresh_fakes: bool = False  # draw other synthetic films for the generator's half of a step
     batch: int | str = AUTO  # films a step; auto: 16 up to 256 px, 8 above
     lr: float = 0.003  # Adam step of both networks, before the correction for lazy R1
+    anneal_kimg: float = 80.0  # thousand films after which the step falls, as 1 / films seen; 0: it stays
     relativistic: bool = True  # judge real and synthetic films in pairs, with R1 and R2; false: the non-saturating loss, with R1
     r1_gamma: float | str = AUTO  # weight of R1 and R2; auto: 0.05 at 64 px, growing with the number of pixels
     r1_interval: int = 16  # steps between these penalties (lazy regularisation)
@@ -82,7 +83,7 @@ class Config:
             if value != AUTO and not value > 0:
                 raise ValueError(f"{name} is {value}, but must be above 0")
         at_least_0 = ("minutes", "save_kimg", "ema_rampup", "seed", "phantom_seed", "grow_kimg", "fade_kimg", "watch_kimg", "max_returns")
-        for name in (*at_least_0, "rest_kimg", "r1_gamma"):
+        for name in (*at_least_0, "rest_kimg", "r1_gamma", "anneal_kimg"):
             if getattr(self, name) != AUTO and not getattr(self, name) >= 0:  # also refuses NaN
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
         for name, value in asdict(self).items():

@@ -1,11 +1,14 @@
 """Losses against closed forms."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from thiscxr.config import Config
 from thiscxr.train.losses import discriminator_loss, generator_loss, gradient_penalty, relativistic_loss
+from thiscxr.train.training import learning_rate
 
 
 def test_logistic_losses_at_known_logits() -> None:
@@ -43,3 +46,11 @@ def test_r1_of_a_quadratic_discriminator_and_its_second_gradient() -> None:
     torch.testing.assert_close(penalty.detach(), 4 * 0.09 * energy)
     penalty.backward()
     torch.testing.assert_close(a.grad, 8 * 0.3 * energy)
+
+
+def test_the_step_is_constant_then_falls_as_one_over_the_films_and_halves_with_every_return() -> None:
+    config = Config(lr=0.004, anneal_kimg=10)
+    rates = [learning_rate(config, seen, 0) for seen in (0, 10_000, 20_000, 100_000)]
+    assert rates == pytest.approx([0.004, 0.004, 0.002, 0.0004])
+    assert learning_rate(config, 0, 2) == pytest.approx(0.001)
+    assert learning_rate(replace(config, anneal_kimg=0), 10**9, 0) == 0.004

@@ -26,6 +26,15 @@ from thiscxr.train.team import Team
 AUGMENT_INTERVAL = 4  # steps between adjustments of the augmentation
 
 
+def learning_rate(config: Config, images_seen: int, returns: int) -> float:
+    """Return Adam's step: constant at first, then falling as 1 / films seen (Robbins and Monro 1951), and halved by every return.
+
+    At a constant step D goes on to learn its films by heart, and G follows it; of a falling one both come to rest, however long a run is.
+    """
+    past = images_seen / (config.anneal_kimg * 1000) if config.anneal_kimg else 0.0
+    return config.lr * 0.5**returns / max(1.0, past)
+
+
 class Training:
     """Networks, optimizers and the few numbers that change: everything that a resume needs, and one step of it."""
 
@@ -75,6 +84,8 @@ class Training:
         config, n = self.config, int(self.config.batch)
         number = self.images_seen // n
         now = stage(config, self.images_seen)
+        for optimizer in (self.opt_G, self.opt_D):
+            optimizer.param_groups[0]["lr"] = learning_rate(config, self.images_seen, self.noise_stream)
         draws = Draws(config.seed, self.images_seen + (self.noise_stream << 24), n, self.rows)  # a place far off in the row
         images, c_real = self.films.batch(self.images_seen + self.rows, draws)
         images = F.avg_pool2d(images, config.res // now.side).to(config.device)

@@ -97,12 +97,8 @@ class Watch:
             self.keep(training)
 
     def again(self, noise_stream: int) -> dict[str, Any]:
-        """Return the state to go back to, ready for another try: other random numbers, and steps half as large with every return."""
-        state = apart(self.good)
-        for optimizer in ("opt_G", "opt_D"):
-            for group in state[optimizer]["param_groups"]:
-                group["lr"] *= 0.5 ** (noise_stream - state["noise_stream"])
-        return {**state, "noise_stream": noise_stream}
+        """Return the state to go back to, ready for another try: the number of returns draws other random numbers and halves the steps."""
+        return {**apart(self.good), "noise_stream": noise_stream}
 
     def _wrong(self, seen: dict[str, float], room: float) -> str:
         """Return the first limit that is crossed, or that is nearer than `room` times, in words."""
