@@ -295,6 +295,9 @@ def phantom_pool(config: "Config", make: bool) -> Path | None:
 
 
 MODEL = click.option("--model", default="nih-64", show_default=True, help="FILE, NAME (see `thiscxr models`) or RUN folder.")
+PERMISSION = click.option(
+    "--i-have-permission", "permission", is_flag=True, help="To share what a network of restricted films made; every file then says so."
+)
 
 
 @group.command()
@@ -325,23 +328,66 @@ def models(as_json: bool) -> None:
 @click.option("--sex", type=click.Choice(["F", "M"]))
 @click.option("--age", "age_years", type=float, help="Years.")
 @click.option("--source", help="The look of one collection.")
-@click.option("--truncation", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="psi: below 1, nearer to the mean film.")
+@click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer: 0.5:0-3,1.0:4-.")
+@click.option("--plan", type=FOLDER, metavar="FILE", help="CSV of conditions and n: a labelled set, with labels.csv.")
+@click.option("--format", "form", type=click.Choice(["png", "png16", "dicom", "npz", "wds"]), default="png", show_default=True)
+@click.option(
+    "--dicom-class", "sop_class", type=click.Choice(["sc", "dx"]), help="Secondary Capture, or DX for presentation.  [default: sc]"
+)
+@click.option("--bits", type=click.IntRange(8, 16), help="Of a DICOM file.  [default: 12]")
+@click.option("--photometric", type=click.Choice(["MONOCHROME2", "MONOCHROME1"]), help="Of a DICOM file.  [default: MONOCHROME2]")
+@click.option("--compress", type=click.Choice(["none", "rle", "j2k"]), help="A DICOM file, without loss.  [default: none]")
+@click.option("--no-mark", "mark", flag_value=False, default=None, type=bool, help="Do not burn SYNTHETIC into a DICOM file.")
+@click.option("--malformed", is_flag=True, help="DICOM files that are broken on purpose, with malformed.csv, instead of films.")
+@PERMISSION
 @click.option("--out", type=FOLDER, default=Path("samples"), show_default=True)
 @common(seed=False)
-def sample(model: str, count: int | None, seed_list: str | None, truncation: float, out: Path, device: str, **asked: Any) -> None:
-    """Write synthetic films: single PNG files, a grid, and samples.csv.
+def sample(
+    model: str,
+    count: int | None,
+    seed_list: str | None,
+    truncation: str,
+    plan: Path | None,
+    form: str,
+    malformed: bool,
+    permission: bool,
+    out: Path,
+    device: str,
+    **rest: Any,
+) -> None:
+    """Write synthetic films, a grid, and samples.csv. An interrupted call goes on where it stopped when it is made again.
 
     Example: thiscxr sample -n 64 --view PA
     """
+    from thiscxr.sample.dicom import DicomOptions, dicom_format
+    from thiscxr.sample.formats import FORMATS
+    from thiscxr.sample.malformed import write_malformed
+    from thiscxr.sample.plan import plan_seeds, read_plan
     from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import parse_seeds, write_samples
 
-    seeds = parse_seeds(seed_list) if seed_list else list(range(count or 64))
+    names = ("sop_class", "bits", "photometric", "compress", "mark")
+    given = {name: value for name in names if (value := rest.pop(name)) is not None}
+    if form != "dicom" and (given or malformed):
+        raise click.UsageError("--dicom-class, --bits, --photometric, --compress, --no-mark and --malformed need --format dicom")
+    dicom, psi, condition = DicomOptions(**given), parse_truncation(truncation), ask(**rest)
+    if plan is not None and (malformed or count is not None or any(rest.values())):
+        raise click.UsageError("--plan says what is asked for and how often; leave -n, --malformed and the conditions out")
+    seeds = parse_seeds(seed_list) if seed_list else list(range(count or (1 if malformed else 64)))
     if count is not None and count != len(seeds):
         raise click.UsageError(f"-n {count} does not agree with --seeds {seed_list}, which are {len(seeds)}; drop one of the two")
     network = load(model, resolve_device(device))
-    condition = ask(**asked)
-    write_samples(network, seeds, network.conditions(seeds, condition), truncation, out)
+    if plan is not None:
+        conditions = read_plan(plan, network.info.vocabulary)
+        seeds = plan_seeds(seeds if seed_list else None, len(conditions))
+    else:
+        conditions = network.conditions(seeds, condition)
+    if malformed:
+        write_malformed(network, seeds, conditions, psi, out, dicom, permission)
+    else:
+        chosen = dicom_format(dicom) if form == "dicom" else FORMATS[form]
+        write_samples(network, seeds, conditions, psi, out, chosen, permission, labels=plan is not None)
     click.echo(out)
 
 
@@ -420,16 +466,17 @@ def score(real: Path, fake: str, extractor: str, count: int, out: Path | None, a
 @group.command()
 @click.option("--samples", type=FOLDER, required=True, metavar="DIR", help="A folder that `thiscxr sample` wrote.")
 @click.option("--scores", type=FOLDER, metavar="FILE", help="scores.json of these samples.")
+@PERMISSION
 @click.option("--out", type=FOLDER, default=Path("site/_build"), show_default=True)
 @common(seed=False, device=False)
-def site(samples: Path, scores: Path | None, out: Path) -> None:
+def site(samples: Path, scores: Path | None, permission: bool, out: Path) -> None:
     """Export a static gallery that works from any host and from file://.
 
     Example: thiscxr site --samples samples --scores scores.json --out gallery
     """
     from thiscxr.gallery.site import build_site
 
-    click.echo(build_site(samples, out, scores).index)
+    click.echo(build_site(samples, out, scores, permission=permission).index)
 
 
 @group.command()

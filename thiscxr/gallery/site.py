@@ -19,6 +19,7 @@ from urllib.parse import quote
 import jinja2
 from tqdm import tqdm
 
+from thiscxr.data.terms import require_permission
 from thiscxr.files import atomic_folder, sha256_file
 from thiscxr.gallery.samples import Film, Image, read_image, read_json, read_samples, read_scores
 
@@ -168,7 +169,7 @@ def _facets(films: Iterable[Film]) -> list[dict[str, Any]]:
     return facets
 
 
-def _manifest(title: str, network: Mapping[str, Any], shown: list[tuple[Film, Image]]) -> str:
+def _manifest(title: str, network: Mapping[str, Any], shown: list[tuple[Film, Image]], restriction: str) -> str:
     """Return manifest.json: one entry a film, with the conditions asked (never "has"), sizes and hashes."""
     films = [
         {
@@ -195,9 +196,10 @@ def _manifest(title: str, network: Mapping[str, Any], shown: list[tuple[Film, Im
         for film, image in shown
     ]
     notice = "Synthetic. Not a patient. Not for diagnosis."
-    return (
-        json.dumps({"format": 1, "title": title, "notice": notice, "network": _facts(network), "films": films}, ensure_ascii=False) + "\n"
-    )
+    facts: dict[str, Any] = {"format": 1, "title": title, "notice": notice, "network": _facts(network), "films": films}
+    if restriction:
+        facts["restriction"] = restriction
+    return json.dumps(facts, ensure_ascii=False) + "\n"
 
 
 def check_ours(out: Path) -> None:
@@ -239,7 +241,12 @@ def _swap(fresh: Path, out: Path) -> None:
 
 
 def _page(
-    title: str, network: Mapping[str, Any], shown: list[tuple[Film, Image]], records: Iterable[Mapping[str, Any]], num_memorised: int
+    title: str,
+    network: Mapping[str, Any],
+    shown: list[tuple[Film, Image]],
+    records: Iterable[Mapping[str, Any]],
+    num_memorised: int,
+    restriction: str,
 ) -> str:
     """Return index.html."""
     pages = jinja2.Environment(
@@ -261,6 +268,7 @@ def _page(
         facets=_facets(films),
         scores=[evidence(record, truncations) for record in records],
         sources=_sources(network),
+        restriction=restriction,
         truncations=[number(value) for value in truncations],
         small=widths[-1] <= 128,
         enlarged_from=", ".join(map(str, widths)) if widths[-1] < ENLARGED_BELOW_PX else "",
@@ -274,18 +282,20 @@ def _write(folder: Path, name: str, data: bytes, written: dict[str, str]) -> Non
     written[name] = hashlib.sha256(data).hexdigest()
 
 
-def build_site(samples: Path, out: Path, scores: Path | None = None, title: str = TITLE) -> SiteSummary:
+def build_site(samples: Path, out: Path, scores: Path | None = None, title: str = TITLE, permission: bool = False) -> SiteSummary:
     """Write the gallery of a sample folder to `out`: index.html, films/, manifest.json, style, script, icon and the marker file.
 
     The same input gives the same bytes. Films flagged as memorised are left out and counted. Nothing appears in `out` unless all of
     it was written; an older gallery there is replaced when it holds nothing but our own unchanged files.
     Raises ValueError when the samples, the network's facts or the scores are missing, malformed or of different networks, when a file
-    name would leave the sample folder, when no film is left to show, and when `out` holds anything that we did not write.
+    name would leave the sample folder, when no film is left to show, when `out` holds anything that we did not write, and when the
+    terms of a source restrict sharing and no `permission` is stated; where it is, the page, the manifest and every film say so.
     """
     out = Path(out).resolve()
     check_ours(out)
     folder = read_samples(Path(samples))
     network = folder.network
+    restriction = require_permission(network.get("sources", {}), permission, f"a gallery of {samples}")
     records = read_scores(Path(scores), network["sha256"]) if scores is not None else ()
     films = [film for film in folder.films if not film.memorised]
     num_memorised = len(folder.films) - len(films)
@@ -299,13 +309,13 @@ def build_site(samples: Path, out: Path, scores: Path | None = None, title: str 
             (part / "films").mkdir()
             shown: list[tuple[Film, Image]] = []
             for film in tqdm(films, desc="films", unit="film", delay=2):
-                data, image = read_image(folder.path, film)
+                data, image = read_image(folder.path, film, {"Permission": restriction} if restriction else {})
                 _write(part, f"films/{film.file}", data, written)
                 shown.append((film, image))
             for name in ASSETS:
                 _write(part, name, (site_sources() / name).read_bytes(), written)
-            _write(part, "manifest.json", _manifest(title, network, shown).encode(), written)
-            page = _page(title, network, shown, records, num_memorised).encode()
+            _write(part, "manifest.json", _manifest(title, network, shown, restriction).encode(), written)
+            page = _page(title, network, shown, records, num_memorised, restriction).encode()
             _write(part, "index.html", page, written)
             marker = json.dumps({"format": 1, "files": written}, indent=0, sort_keys=True) + "\n"
             (part / MARKER).write_text(marker, encoding="utf-8")

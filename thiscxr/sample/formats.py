@@ -74,7 +74,7 @@ def _npz(pixels: Pixels, films: Sequence[Film]) -> bytes:
         "software": np.array(SOFTWARE),
     }
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(file, allow_pickle=False, **arrays)
     return file.getvalue()
 
 

@@ -36,7 +36,9 @@ COLUMNS = (
 )  # fmt: skip
 GRID = 256  # films in grid.png at most
 WRITERS = 8  # threads: what they wait for is the disk
-_OURS = re.compile(r"seed-\d+\.(png|dcm)|films-\d+\.(npz|tar)|grid\.png|(samples|labels|metadata|malformed)\.csv|network\.json|broken-.*\.dcm")
+_OURS = re.compile(
+    r"seed-\d+\.(png|dcm)|films-\d+\.(npz|tar)|grid\.png|(samples|labels|metadata|malformed)\.csv|network\.json|broken-.*\.dcm"
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,9 @@ def _write_films(part: Path, network: Network, films: Sequence[Film], files: Seq
     wanted = iter(unwritten)
     shown: list[np.ndarray] = []
     with (
-        tqdm(total=len(films), initial=len(films) - len(todo), unit="film", file=sys.stderr, desc="sample", disable=len(films) < BATCH) as bar,
+        tqdm(
+            total=len(films), initial=len(films) - len(todo), unit="film", file=sys.stderr, desc="sample", disable=len(films) < BATCH
+        ) as bar,
         _Writers(part) as writers,
     ):
         chosen = [films[i] for i in todo]
@@ -185,9 +189,7 @@ class _Writers:
             self.pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _write_tables(
-    part: Path, network: Network, films: Sequence[Film], files: Sequence[_File], form: Format, labels: bool
-) -> None:
+def _write_tables(part: Path, network: Network, films: Sequence[Film], files: Sequence[_File], form: Format, labels: bool) -> None:
     named = [(file.name, film) for file in files for film in films[file.start : file.end]]
     _write_csv(part / "samples.csv", COLUMNS, (sample_row(name, film) for name, film in named))
     if labels:
