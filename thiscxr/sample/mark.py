@@ -1,5 +1,7 @@
 """A burned-in mark: the word SYNTHETIC in a corner of the film, in a font of 5 × 7 pixels of our own."""
 
+from functools import cache
+
 import numpy as np
 
 from thiscxr.data.pixels import Pixels
@@ -17,6 +19,7 @@ _GLYPHS = {
 }
 
 
+@cache
 def word_mask(word: str) -> np.ndarray:
     """Return bool [9, 6 · letters + 1]: the word with a margin of one pixel."""
     letters = [np.array([[place == "#" for place in row] for row in _GLYPHS[letter].split()]) for letter in word]

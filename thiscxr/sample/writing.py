@@ -82,8 +82,18 @@ def write_samples(
         except ValueError as error:
             raise FileExistsError(str(error)) from None  # which keeps what was written, for the next call
         (part / "job").unlink()
-        if hasattr(os, "sync"):
-            os.sync()  # the folder must not take its place before its bytes are on the disk
+        _bring_to_disk(part)
+
+
+def _bring_to_disk(folder: Path) -> None:
+    """Wait until every byte is on the disk: the folder must not take its place before."""
+
+    def sync(path: Path) -> None:
+        with open(path, "r+b") as file:
+            os.fsync(file.fileno())
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(sync, folder.iterdir()))
 
 
 def check_ours(out: Path) -> None:
