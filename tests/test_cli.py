@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from thiscxr import cli
-from thiscxr.data.pixels import save_png
+from thiscxr.data.pixels import load_film, save_png
 from thiscxr.data.pool import Pool
 from thiscxr.data.sources import COLLECTIONS
 
@@ -195,3 +195,26 @@ def test_doctor_and_models(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "models")
     assert code == 0
     assert {line.split()[0] for line in out.splitlines()} == set(facts["weights"])
+
+
+def test_formats_and_plans_from_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.csv"
+    plan.write_text("view,findings,n\nPA,Mass,1\nAP,,1\n")
+    commands = {
+        "dicom": "-n 2 --format dicom --dicom-class dx --bits 16 --photometric MONOCHROME1 --compress rle --no-mark",
+        "png16": "--seeds 4,9 --format png16 --truncation 0.5:0-3",
+        "plan": f"--plan {plan} --seeds 4,9 --format wds",
+        "broken": "--seeds 7 --format dicom --malformed",
+    }
+    for name, command in commands.items():
+        code, out, err = run(capsys, "sample", *command.split(), "--out", tmp_path / name)
+        assert (code, out) == (0, f"{tmp_path / name}\n"), err
+    assert load_film(tmp_path / "dicom" / "seed-00000001.dcm").inverted
+    assert load_film(tmp_path / "png16" / "seed-00000009.png").native_bits == 16
+    with open(tmp_path / "plan" / "labels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["seed"], row["view"], row["Mass"]) for row in rows] == [("4", "PA", "1"), ("9", "AP", "")]
+    assert (tmp_path / "broken" / "malformed.csv").is_file()
+    code, _, err = run(capsys, "site", "--samples", tmp_path / "dicom", "--out", tmp_path / "site")
+    assert code == 1
+    assert "sample again with --format png" in err

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import thiscxr
 from thiscxr.data.labels import POSITIVE
@@ -48,7 +50,7 @@ def test_truncation_by_layer(network: Network) -> None:
     assert parse_truncation(" 0.5:5 , 0:1-2").per_layer(6) == [1.0, 0.0, 0.0, 1.0, 1.0, 0.5]
 
 
-@pytest.mark.parametrize("text", ["0.7", "0.5:0-3,1:4-", "0.5:2", "0:0-"])
+@pytest.mark.parametrize("text", ["0.7", "0.5:0-3,1:4-", "0.5:2", "0:0-", "0.123456789"])
 def test_truncation_is_spelled_as_it_is_read(text: str) -> None:
     assert str(parse_truncation(text)) == text
 
@@ -64,6 +66,19 @@ def test_truncation_is_spelled_as_it_is_read(text: str) -> None:
 def test_bad_truncations_are_named(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_truncation(text).per_layer(8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.one_of(st.text(max_size=12), st.text("0123456789.:,- ", max_size=12)))
+def test_any_text_is_a_truncation_or_one_line(text: str) -> None:
+    try:
+        truncation = parse_truncation(text)
+    except ValueError as error:
+        message = str(error)
+    else:
+        assert parse_truncation(str(truncation)) == truncation
+        message = "fine"
+    assert message
 
 
 def test_with_nothing_asked_each_seed_draws_its_own(network: Network) -> None:

@@ -25,8 +25,10 @@ class Truncation:
     def __str__(self) -> str:
         """Return what `parse_truncation` reads."""
         if not self.ranges:
-            return f"{self.psi:g}"
-        parts = (f"{psi:g}:{first}" + ("-" if last is None else "" if last == first else f"-{last}") for psi, first, last in self.ranges)
+            return _spell(self.psi)
+        parts = (
+            f"{_spell(psi)}:{first}" + ("-" if last is None else "" if last == first else f"-{last}") for psi, first, last in self.ranges
+        )
         return ",".join(parts)
 
     def per_layer(self, num_ws: int) -> list[float]:
@@ -41,6 +43,11 @@ class Truncation:
                     raise ValueError(f"truncation {self}: layer {layer} is named twice")
                 values[layer] = psi
         return [self.psi if value is None else value for value in values]
+
+
+def _spell(psi: float) -> str:
+    short = f"{psi:g}"
+    return short if float(short) == psi else repr(psi)
 
 
 def parse_truncation(text: str) -> Truncation:

@@ -35,7 +35,7 @@ COLUMNS = (
     "file", "seed", "view", "sex", "age_years", "source", "findings", "no_findings", "truncation", "truncation_layers", "network_sha256",
 )  # fmt: skip
 GRID = 256  # films in grid.png at most
-WRITERS = 8  # threads: what they wait for is the disk
+WRITERS = 4  # threads: compressing and the disk do not hold up the network, but what Python does in them can
 _OURS = re.compile(
     r"seed-\d+\.(png|dcm)|films-\d+\.(npz|tar)|grid\.png|(samples|labels|metadata|malformed)\.csv|network\.json|broken-.*\.dcm"
 )
