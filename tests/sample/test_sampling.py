@@ -50,7 +50,7 @@ def test_truncation_by_layer(network: Network) -> None:
     assert parse_truncation(" 0.5:5 , 0:1-2").per_layer(6) == [1.0, 0.0, 0.0, 1.0, 1.0, 0.5]
 
 
-@pytest.mark.parametrize("text", ["0.7", "0.5:0-3,1:4-", "0.5:2", "0:0-", "0.123456789"])
+@pytest.mark.parametrize("text", ["0.7", "0.5:0-3,1:4-", "0.5:2", "0:0-", "0.123456789", "1e-05:2"])
 def test_truncation_is_spelled_as_it_is_read(text: str) -> None:
     assert str(parse_truncation(text)) == text
 

@@ -7,7 +7,7 @@ the pose and the shape of the thorax, late ones its fine texture. Source: Karras
 import re
 from dataclasses import dataclass
 
-_RANGE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*:\s*([0-9]{1,3})\s*(?:(-)\s*([0-9]{1,3})?)?\s*")
+_RANGE = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*:\s*([0-9]{1,3})\s*(?:(-)\s*([0-9]{1,3})?)?\s*")
 
 
 @dataclass(frozen=True)
