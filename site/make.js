@@ -10,7 +10,6 @@
   const NEIGHBOURS = 6, NEIGHBOUR_T = 0.35; // how many films are "like this", and how far they lie towards other seeds
   const FRONTAL = ["PA", "AP", "AP_supine"];
   const SEXES = { F: "female", M: "male" };
-  const NOTICE = "Synthetic chest x-ray made by a neural network: not a patient, not for diagnosis.";
   const fromFile = location.protocol === "file:";
 
   // --- The Worker. ---
@@ -302,12 +301,11 @@
     const known = Object.entries(asked).filter(([, wanted]) => wanted !== "" && wanted !== null);
     return {
       Title: "Synthetic chest x-ray",
-      Disclaimer: NOTICE,
-      Software: `thiscxr ${facts.code_version}`,
       Seed: String(wish.seed),
       Truncation: String(wish.truncation),
       Network: facts.sha256,
       Asked: `{${known.map(([name, wanted]) => `${ascii(name)}: ${ascii(String(wanted))}`).join(", ")}}`,
+      ...facts.marks,
       ...(wish.t ? { Morph: `to seed ${wish.to}, ${wish.t} of the way` } : {}),
     };
   }
@@ -320,7 +318,8 @@
     new DataView(header.buffer).setUint32(0, res);
     new DataView(header.buffer).setUint32(4, res);
     header[8] = 8; // bits; the zeros after it: grey, deflate, filters by row, not interlaced
-    const texts = Object.entries(marks(one)).map(([name, text]) => chunk("tEXt", latin1(`${name}\0${text}`)));
+    const utf8 = new TextEncoder(); // iTXt: keyword, not compressed, no language, no translated keyword, text
+    const texts = Object.entries(marks(one)).map(([name, text]) => chunk("iTXt", utf8.encode(`${name}\0\0\0\0\0${text}`)));
     const parts = [chunk("IHDR", header), ...texts, chunk("IDAT", new Uint8Array(await packed.arrayBuffer())), chunk("IEND", [])];
     return new Blob([Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10), ...parts], { type: "image/png" });
   }

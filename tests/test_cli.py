@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from thiscxr import cli
-from thiscxr.data.pixels import save_png
+from thiscxr.data.pixels import load_film, save_png
 from thiscxr.data.pool import Pool
 from thiscxr.data.sources import COLLECTIONS
 
@@ -86,6 +87,20 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "not a network": ("sample --model {tmp}/films/00.png --out {tmp}/s", 1, r"is not a safetensors file"),
     "seeds disagree": ("sample -n 5 --seeds 0-3 --out {tmp}/s", 2, r"-n 5 does not agree with --seeds 0-3"),
     "bad seeds": ("sample --seeds x --out {tmp}/s", 1, r"'x' is not a seed"),
+    "seed out of range": ("sample --seeds 9007199254740992 --out {tmp}/s", 1, r"seed 9007199254740992 is out of range"),
+    "unlearnt finding": ("sample --finding Efusion --out {tmp}/s", 1, r"'Efusion' was not learnt.*did you mean 'Effusion'"),
+    "contradiction": ("sample --finding Mass --no-finding Mass --out {tmp}/s", 1, r"'Mass' is asked for and asked to be absent"),
+    "truncation of layers": ("sample --truncation 0.5:0-99 --out {tmp}/s", 1, r"layers 0 to 99 are not all among"),
+    "truncation": ("sample --truncation 2.5 --out {tmp}/s", 1, r"truncation is 2.5, but must be between 0 and 2"),
+    "dicom options": ("sample --bits 10 --out {tmp}/s", 2, r"need --format dicom"),
+    "malformed png": ("sample --malformed --out {tmp}/s", 2, r"need --format dicom"),
+    "malformed and compressed": ("sample --format dicom --malformed --compress rle --out {tmp}/s", 1, r"leave --compress out"),
+    "no plan": ("sample --plan {tmp}/none.csv --out {tmp}/s", 1, r"none.csv.* cannot be read as a CSV table"),
+    "plan and conditions": ("sample --plan {tmp}/plan.csv --view PA --out {tmp}/s", 2, r"--plan says what is asked for"),
+    "plan that contradicts itself": ("sample --plan {tmp}/plan.csv --out {tmp}/s", 1, r"plan.csv line 2: finding 'Mass' is asked for and"),
+    "out is a file": ("sample -n 1 --out {tmp}/plan.csv", 1, r"plan.csv is a file; give a folder"),
+    "out is a folder of films": ("sample -n 1 --out {tmp}/films", 1, r"holds '.*png', which is not a sample"),
+    "pickled weights": ("sample -n 1 --model {tmp}/weights.pt --out {tmp}/s", 1, r"pickled weights are never loaded"),
     "score without pool": ("score --real {tmp}/none --fake {tmp}/films", 1, r"none"),
     "unknown extractor": ("score --real {pool} --fake {tmp}/films --extractor incption", 1, r"or bundled reader 'incption'"),
     "site without samples": ("site --samples {tmp}/films --out {tmp}/site", 1, r"samples.csv"),
@@ -114,6 +129,8 @@ def test_mistakes_get_one_line_and_leave_nothing(
     (tmp_path / "headless").mkdir()
     (tmp_path / "headless" / "Data_Entry_2017_v2020.csv").write_text("Image Index,Finding Labels\n0.png,Mass\n")
     save_png(tmp_path / "headless" / "0.png", noisy())
+    (tmp_path / "plan.csv").write_text("findings,no_findings,n\nMass,Mass,3\n")
+    (tmp_path / "weights.pt").write_bytes(pickle.dumps({"w": [0.0]}))
     before = sorted(tmp_path.rglob("*"))
     command, expected_code, message = MISTAKES[name]
     code, out, err = run(capsys, *command.format(tmp=tmp_path, pool=pool.path).split())
@@ -187,3 +204,26 @@ def test_doctor_and_models(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "models")
     assert code == 0
     assert {line.split()[0] for line in out.splitlines()} == set(facts["weights"])
+
+
+def test_formats_and_plans_from_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.csv"
+    plan.write_text("view,findings,n\nPA,Mass,1\nAP,,1\n")
+    commands = {
+        "dicom": "-n 2 --format dicom --dicom-class dx --bits 16 --photometric MONOCHROME1 --compress rle --no-mark",
+        "png16": "--seeds 4,9 --format png16 --truncation 0.5:0-3",
+        "plan": f"--plan {plan} --seeds 4,9 --format wds",
+        "broken": "--seeds 7 --format dicom --malformed",
+    }
+    for name, command in commands.items():
+        code, out, err = run(capsys, "sample", *command.split(), "--out", tmp_path / name)
+        assert (code, out) == (0, f"{tmp_path / name}\n"), err
+    assert load_film(tmp_path / "dicom" / "seed-00000001.dcm").inverted
+    assert load_film(tmp_path / "png16" / "seed-00000009.png").native_bits == 16
+    with open(tmp_path / "plan" / "labels.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["seed"], row["view"], row["Mass"]) for row in rows] == [("4", "PA", "1"), ("9", "AP", "")]
+    assert (tmp_path / "broken" / "malformed.csv").is_file()
+    code, _, err = run(capsys, "site", "--samples", tmp_path / "dicom", "--out", tmp_path / "site")
+    assert code == 1
+    assert "sample again with --format png" in err

@@ -295,6 +295,9 @@ def phantom_pool(config: "Config", make: bool) -> Path | None:
 
 
 MODEL = click.option("--model", default="nih-64", show_default=True, help="FILE, NAME (see `thiscxr models`) or RUN folder.")
+PERMISSION = click.option(
+    "--i-have-permission", "permission", is_flag=True, help="To share what a network of restricted films made; every file then says so."
+)
 
 
 @group.command()
@@ -325,23 +328,66 @@ def models(as_json: bool) -> None:
 @click.option("--sex", type=click.Choice(["F", "M"]))
 @click.option("--age", "age_years", type=float, help="Years.")
 @click.option("--source", help="The look of one collection.")
-@click.option("--truncation", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="psi: below 1, nearer to the mean film.")
+@click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer: 0.5:0-3,1.0:4-.")
+@click.option("--plan", type=FOLDER, metavar="FILE", help="CSV of conditions and n: a labelled set, with labels.csv.")
+@click.option("--format", "form", type=click.Choice(["png", "png16", "dicom", "npz", "wds"]), default="png", show_default=True)
+@click.option(
+    "--dicom-class", "sop_class", type=click.Choice(["sc", "dx"]), help="Secondary Capture, or DX for presentation.  [default: sc]"
+)
+@click.option("--bits", type=click.IntRange(8, 16), help="Of a DICOM file.  [default: 12]")
+@click.option("--photometric", type=click.Choice(["MONOCHROME2", "MONOCHROME1"]), help="Of a DICOM file.  [default: MONOCHROME2]")
+@click.option("--compress", type=click.Choice(["none", "rle", "j2k"]), help="A DICOM file, without loss.  [default: none]")
+@click.option("--no-mark", "mark", flag_value=False, default=None, type=bool, help="Do not burn SYNTHETIC into a DICOM file.")
+@click.option("--malformed", is_flag=True, help="DICOM files that are broken on purpose, with malformed.csv, instead of films.")
+@PERMISSION
 @click.option("--out", type=FOLDER, default=Path("samples"), show_default=True)
 @common(seed=False)
-def sample(model: str, count: int | None, seed_list: str | None, truncation: float, out: Path, device: str, **asked: Any) -> None:
-    """Write synthetic films: single PNG files, a grid, and samples.csv.
+def sample(
+    model: str,
+    count: int | None,
+    seed_list: str | None,
+    truncation: str,
+    plan: Path | None,
+    form: str,
+    malformed: bool,
+    permission: bool,
+    out: Path,
+    device: str,
+    **rest: Any,
+) -> None:
+    """Write synthetic films, a grid, and samples.csv. An interrupted call goes on where it stopped when it is made again.
 
     Example: thiscxr sample -n 64 --view PA
     """
+    from thiscxr.sample.dicom import DicomOptions, dicom_format
+    from thiscxr.sample.formats import FORMATS
+    from thiscxr.sample.malformed import write_malformed
+    from thiscxr.sample.plan import plan_seeds, read_plan
     from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import parse_seeds, write_samples
 
-    seeds = parse_seeds(seed_list) if seed_list else list(range(count or 64))
+    names = ("sop_class", "bits", "photometric", "compress", "mark")
+    given = {name: value for name in names if (value := rest.pop(name)) is not None}
+    if form != "dicom" and (given or malformed):
+        raise click.UsageError("--dicom-class, --bits, --photometric, --compress, --no-mark and --malformed need --format dicom")
+    dicom, psi, condition = DicomOptions(**given), parse_truncation(truncation), ask(**rest)
+    if plan is not None and (malformed or count is not None or any(rest.values())):
+        raise click.UsageError("--plan says what is asked for and how often; leave -n, --malformed and the conditions out")
+    seeds = parse_seeds(seed_list) if seed_list else list(range(count or (1 if malformed else 64)))
     if count is not None and count != len(seeds):
         raise click.UsageError(f"-n {count} does not agree with --seeds {seed_list}, which are {len(seeds)}; drop one of the two")
     network = load(model, resolve_device(device))
-    condition = ask(**asked)
-    write_samples(network, seeds, network.conditions(seeds, condition), truncation, out)
+    if plan is not None:
+        conditions = read_plan(plan, network.info.vocabulary)
+        seeds = plan_seeds(seeds if seed_list else None, len(conditions))
+    else:
+        conditions = network.conditions(seeds, condition)
+    if malformed:
+        write_malformed(network, seeds, conditions, psi, out, dicom, permission)
+    else:
+        chosen = dicom_format(dicom) if form == "dicom" else FORMATS[form]
+        write_samples(network, seeds, conditions, psi, out, chosen, permission, labels=plan is not None)
     click.echo(out)
 
 
@@ -353,20 +399,21 @@ def classify() -> None:
 @classify.command("train")
 @click.option("--data", type=FOLDER, required=True, metavar="POOL")
 @click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--folds", "with_folds", is_flag=True, help="Two more, each on half of the patients, to judge the other half.")
 @click.option("--out", type=FOLDER, required=True, metavar="FILE", help="A .safetensors file.")
 @common()
-def classify_train(data: Path, epochs: int, out: Path, seed: int, device: str) -> None:
+def classify_train(data: Path, epochs: int, with_folds: bool, out: Path, seed: int, device: str) -> None:
     """Train a reader on a pool's training patients and print how it does on the held-out ones.
 
     Example: thiscxr classify train --data pool --out reader.safetensors
     """
     from thiscxr.data.pool import Pool
-    from thiscxr.train.reader import judge_reader, save_reader, train_reader
+    from thiscxr.train.reader import judge_reader, save_reader, train_folds, train_reader
 
     pool = Pool.open(data)
     reader = train_reader(pool, epochs, seed, resolve_device(device))
     judged = judge_reader(reader, pool)
-    save_reader(out, reader, pool, judged)
+    save_reader(out, reader, pool, judged, train_folds(pool, epochs, seed, resolve_device(device)) if with_folds else ())
     click.echo(json.dumps(judged, indent=2))
 
 
@@ -443,9 +490,12 @@ def score(
     "--backend", type=click.Choice(["javascript", "onnxruntime-web"]), default="javascript", show_default=True, help="Of make.html."
 )
 @click.option("--node-modules", type=FOLDER, metavar="DIR", help="Where `npm install onnxruntime-web` put it, for that backend.")
+@PERMISSION
 @click.option("--out", type=FOLDER, default=Path("site/_build"), show_default=True)
 @common(seed=False, device=False)
-def site(samples: Path | None, scores: Path | None, model: str | None, backend: str, node_modules: Path | None, out: Path) -> None:
+def site(
+    samples: Path | None, scores: Path | None, model: str | None, backend: str, node_modules: Path | None, permission: bool, out: Path
+) -> None:
     """Export a static site that works from any host and from file://: a gallery of samples, a generator in the browser, or both.
 
     Example: thiscxr site --samples samples --scores scores.json --model nih-64 --out gallery
@@ -469,23 +519,26 @@ def site(samples: Path | None, scores: Path | None, model: str | None, backend: 
         files = read_runtime(node_modules)  # before the minute that the export takes
         network = load(str(path))
         runtime = {**files, "synthesis.onnx": onnx_bytes(network.generator, network.info, network.sha256, synthesis=True)[0]}
-    click.echo(build_site(samples, out, scores, model=path, runtime=runtime).index)
+    click.echo(build_site(samples, out, scores, model=path, runtime=runtime, permission=permission).index)
 
 
 @group.command()
 @MODEL
 @click.option("--onnx", type=FOLDER, required=True, metavar="FILE", help="Write the generator there as ONNX.")
+@PERMISSION
 @common(seed=False, device=False)
-def export(model: str, onnx: Path) -> None:
+def export(model: str, onnx: Path, permission: bool) -> None:
     """Write a generator as ONNX once onnxruntime draws the same with it as torch: inputs z, c, psi and noise, free batch size.
 
     Example: thiscxr export --model nih-64 --onnx nih-64.onnx
     """
+    from thiscxr.data.terms import require_permission
     from thiscxr.sample.onnx_export import export_onnx
     from thiscxr.sample.sampling import load
 
     network = load(model)
-    difference = export_onnx(onnx, network.generator, network.info, network.sha256)
+    restriction = require_permission(network.info.sources, permission, f"an export of {model}")
+    difference = export_onnx(onnx, network.generator, network.info, network.sha256, restriction)
     logging.getLogger("thiscxr").info("onnxruntime and torch differ by at most %.1e, for films of [-1, 1]", difference)
     click.echo(onnx)
 

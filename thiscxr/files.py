@@ -47,19 +47,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def resumable_folder(path: Path) -> Iterator[Path]:
+def resumable_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """As `atomic_folder`, but what an interruption (kill -9, a full disk, Ctrl-C) leaves is there again in the next call.
 
     Only a ValueError, which the next call would meet again, removes it. Raises ValueError when another process works in it.
+    replace: an older folder at `path`, of which the caller knows that it may go, is kept until the new one takes its place.
     """
-    path = _free_folder(path)
+    path = Path(path) if replace else _free_folder(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.mkdir(exist_ok=True)
     with folder_lock(part, f"{path} is being written by another process; wait for it, or choose another path"):
         try:
             yield part
             (part / "lock").unlink(missing_ok=True)
-            _take_place(part, path)
+            _take_place(part, path, replace)
         except ValueError:
             shutil.rmtree(part, ignore_errors=True)
             raise
@@ -73,10 +75,15 @@ def _free_folder(path: Path) -> Path:
     return path
 
 
-def _take_place(part: Path, path: Path) -> None:
-    if path.exists():
+def _take_place(part: Path, path: Path, replace: bool = False) -> None:
+    old = path.with_name(f".{path.name}.old")
+    if path.exists() and replace:
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(path, old)
+    elif path.exists():
         path.rmdir()
     os.replace(part, path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

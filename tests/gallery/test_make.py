@@ -20,8 +20,9 @@ from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.sample.latents import MAX_SEED, normals, uniforms
 from thiscxr.sample.onnx_export import onnx_bytes
+from thiscxr.sample.provenance import Film, film_text, origin_of
 from thiscxr.sample.sampling import Network, ask, load, sample_films
-from thiscxr.sample.writing import film_text, sample_row
+from thiscxr.sample.truncation import Truncation
 from thiscxr.train.runs import NetworkInfo, find_network, save_network
 
 NODE_MODULES = Path(os.environ.get("THISCXR_NODE_MODULES", Path(__file__).parents[2] / "node_modules"))
@@ -222,7 +223,7 @@ def test_browser_saves_a_png_with_its_marks(visit: Any, nih: Network, nih_site: 
         download.value.save_as(path)
         words = {"view": "PA", "age_years": 40, "findings": ["Mass", "Edema"]} if asked else {}
         [condition] = nih.conditions([seed], ask(**words))
-        assert read_png_text(path) == film_text(sample_row(nih, seed, condition, 0.75))
+        assert read_png_text(path) == film_text(Film(seed, condition, Truncation(0.75), origin_of(nih)))
         with Image.open(path) as image:
             assert image.mode == "L"
             assert np.array_equal(np.asarray(image), pixels(page))

@@ -1,51 +1,25 @@
 """Sampling: one seed, one film; conditions; files that say what they are; all or nothing."""
 
 import csv
-import errno
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thiscxr
 from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.data.pixels import load_film, read_png_text
-from thiscxr.model.conditions import Condition, Vocabulary, joint_table
-from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.sample import writing
+from thiscxr.sample.provenance import Film, Origin
 from thiscxr.sample.sampling import Network, ask, load, sample_films
+from thiscxr.sample.truncation import Truncation, parse_truncation
 from thiscxr.train import runs
-from thiscxr.train.runs import NetworkInfo, find_network, load_network, save_network
-
-VOCABULARY = Vocabulary(("Effusion",), ("AP", "PA"), ("discs",))
-
-
-@pytest.fixture(scope="module")
-def network_file(tmp_path_factory: pytest.TempPathFactory, film_conditions) -> Path:
-    """A random generator with strong noise and a joint table of two kinds of films."""
-    torch.manual_seed(0)
-    generator = Generator(GeneratorConfig(32, VOCABULARY.dim, 16, 16, 2, channel_base=256, channel_max=16))
-    for conv in generator.synthesis.convs:
-        torch.nn.init.constant_(conv.noise_strength, 0.3)
-    films = [Condition("PA", "F", 44.0, "discs", {"Effusion": POSITIVE})] * 30 + [
-        Condition("AP", "M", 61.0, "discs", {"Effusion": NEGATIVE})
-    ] * 10
-    table = joint_table(film_conditions(films), np.arange(40), VOCABULARY)
-    terms = {"discs": {"title": "Discs", "terms": "", "citation": "", "url": "", "acknowledgement": ""}}
-    info = NetworkInfo("discs", generator.config, VOCABULARY, table, 1000, "f" * 64, terms)
-    path = tmp_path_factory.mktemp("network") / "discs.safetensors"
-    save_network(path, generator, info)
-    return path
-
-
-@pytest.fixture
-def network(network_file: Path) -> Network:
-    return load(network_file)
+from thiscxr.train.runs import find_network, load_network, save_network
 
 
 def test_a_seed_gives_the_same_film_whatever_the_batch(network: Network) -> None:
@@ -66,6 +40,48 @@ def test_asking_changes_the_film_and_nothing_else_does(network: Network) -> None
     assert (network.sample(range(3), view="PA", truncation=0.5) != plain).any()
 
 
+def test_truncation_by_layer(network: Network) -> None:
+    """Ranges that cover all layers alike are one psi; early layers and late ones each change the film; the rest is not truncated."""
+    whole = network.sample(range(3), view="PA", truncation=0.4)
+    np.testing.assert_array_equal(network.sample(range(3), view="PA", truncation=parse_truncation("0.4:0-3,0.4:4-")), whole)
+    early, late, none = (network.sample(range(3), view="PA", truncation=parse_truncation(text)) for text in ("0.4:0-3", "0.4:4-", "1"))
+    assert all((one != other).any() for one, other in ((early, late), (early, none), (late, none), (early, whole), (late, whole)))
+    np.testing.assert_array_equal(network.sample(range(3), view="PA"), none)
+    assert parse_truncation("0.5:0-3,1.0:4-").per_layer(6) == [0.5, 0.5, 0.5, 0.5, 1.0, 1.0]
+    assert parse_truncation(" 0.5:5 , 0:1-2").per_layer(6) == [1.0, 0.0, 0.0, 1.0, 1.0, 0.5]
+
+
+@pytest.mark.parametrize("text", ["0.7", "0.5:0-3,1:4-", "0.5:2", "0:0-", "0.123456789", "1e-05:2"])
+def test_truncation_is_spelled_as_it_is_read(text: str) -> None:
+    assert str(parse_truncation(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' is neither"), ("x", "'x' is neither"), ("0.5:", "neither"), ("0.5:3-1", "not all among"), ("0.5:0-99", "not all among"),
+        ("3", "between 0 and 2"), ("3:0-1", "between 0 and 2"), ("nan", "between 0 and 2"), ("0.5:0-3,0.7:3-4", "layer 3 is named twice"),
+        ("0.5:0-3,", "neither"), ("-0.5:0", "neither"),
+    ],
+)  # fmt: skip
+def test_bad_truncations_are_named(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_truncation(text).per_layer(8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.one_of(st.text(max_size=12), st.text("0123456789.:,- ", max_size=12)))
+def test_any_text_is_a_truncation_or_one_line(text: str) -> None:
+    try:
+        truncation = parse_truncation(text)
+    except ValueError as error:
+        message = str(error)
+    else:
+        assert parse_truncation(str(truncation)) == truncation
+        message = "fine"
+    assert message
+
+
 def test_with_nothing_asked_each_seed_draws_its_own(network: Network) -> None:
     drawn = network.conditions(range(200), Condition())
     assert {c.view for c in drawn} == {"PA", "AP"}
@@ -80,6 +96,9 @@ def test_contradictions_and_the_never_learnt_are_refused(network: Network) -> No
         network.sample([0], findings=["Hernia"])
     with pytest.raises(ValueError, match="truncation is nan, but must be between 0 and 2"):
         network.sample([0], truncation=float("nan"))
+    with pytest.raises(ValueError, match="'No Finding' and finding 'Mass' are asked for in one film"):
+        ask(findings=["No Finding", "Mass"])
+    assert ask(findings=["No Finding", "Support_Devices"]).present == ["No Finding", "Support_Devices"]
     with pytest.raises(ValueError, match="age 300 is out of range"):
         ask(age_years=300)
 
@@ -113,35 +132,6 @@ def test_files_say_what_they_are(network: Network, tmp_path: Path) -> None:
     )
 
 
-CONDITIONS = st.builds(
-    Condition,
-    st.sampled_from([None, "PA", "AP"]),
-    st.sampled_from([None, "F", "M"]),
-    st.sampled_from([None, 44.0, 0.5, 101.0]),
-    st.sampled_from([None, "nih", "mimic-cxr"]),
-    st.dictionaries(st.sampled_from(FINDINGS), st.sampled_from([POSITIVE, NEGATIVE]), max_size=5),
-)
-
-
-@given(CONDITIONS)
-def test_what_was_asked_comes_back_from_its_line(condition: Condition) -> None:
-    row = writing.sample_row(SimpleNamespace(sha256="a" * 64), 3, condition, 1.0)  # type: ignore[arg-type]
-    assert writing.asked_condition(row) == condition
-
-
-def test_a_minimal_line_asks_for_nothing_and_a_wrong_one_is_named() -> None:
-    assert writing.asked_condition({"file": "x.png", "seed": "3"}) == Condition()
-    assert writing.asked_condition({"file": "x.png", "findings": None}) == Condition()  # a line that ends early
-    for row, message in (
-        ({"findings": "Effusoin"}, "samples.csv, x.png: no finding is called 'Effusoin' .did you mean 'Effusion'"),
-        ({"findings": "Mass", "no_findings": "Edema|Mass"}, "Mass is asked for twice, or both present and absent"),
-        ({"age_years": "old"}, "age_years is 'old'; expected years, or nothing"),
-        ({"age_years": "nan"}, "age_years is 'nan'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            writing.asked_condition({"file": "x.png", **row})
-
-
 def test_a_second_call_replaces_and_foreign_files_are_never_lost(network: Network, tmp_path: Path) -> None:
     out = tmp_path / "samples"
     for seeds in ([0, 1, 2], [4]):
@@ -153,41 +143,20 @@ def test_a_second_call_replaces_and_foreign_files_are_never_lost(network: Networ
     assert (out / "thesis.docx").read_text() == "precious"
 
 
-def test_a_full_disk_leaves_the_old_samples_and_nothing_half_written(
-    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "samples"
-    writing.write_samples(network, [0], [Condition()], 1.0, out)
-    before = sorted(path.name for path in out.iterdir())
-    real_save, written = writing.save_png, []
-
-    def full(path: Path, *rest: object) -> None:
-        if len(written) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        written.append(path)
-        real_save(path, *rest)
-
-    monkeypatch.setattr(writing, "save_png", full)
-    with pytest.raises(OSError, match="No space left"):
-        writing.write_samples(network, range(5), [Condition()] * 5, 1.0, out)
-    assert sorted(path.name for path in out.iterdir()) == before
-    assert [path.name for path in tmp_path.iterdir()] == ["samples"]
-
-
 @pytest.mark.parametrize(("text", "seeds"), [("0-3", [0, 1, 2, 3]), ("7", [7]), ("1,5-6, 9", [1, 5, 6, 9])])
 def test_seed_ranges_are_inclusive(text: str, seeds: list[int]) -> None:
     assert writing.parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "a", "3-1", "1,1", "-4", "0-99999999999", "1.5"])
+@pytest.mark.parametrize("text", ["", "a", "3-1", "1,1", "-4", "0-99999999999", "1.5", "9007199254740992"])
 def test_bad_seed_lists_are_named(text: str) -> None:
     with pytest.raises(ValueError, match="--seeds"):
         writing.parse_seeds(text)
 
 
-def test_a_network_file_survives_a_round_trip(network_file: Path) -> None:
+def test_a_network_file_survives_a_round_trip(network_file: Path, vocabulary: Vocabulary) -> None:
     generator, info = load_network(network_file)
-    assert (info.name, info.images_seen, info.vocabulary) == ("discs", 1000, VOCABULARY)
+    assert (info.name, info.images_seen, info.vocabulary) == ("discs", 1000, vocabulary)
     half = network_file.with_name("half.safetensors")
     save_network(half, generator, info, torch.float16)
     assert half.stat().st_size < 0.6 * network_file.stat().st_size
@@ -257,3 +226,33 @@ def test_the_bundled_networks_are_whole_and_a_changed_one_is_refused(tmp_path: P
     (tmp_path / "nih-64.safetensors").write_bytes(data)
     with pytest.raises(ValueError, match="not the file that was shipped"):
         load("nih-64")
+
+
+CONDITIONS = st.builds(
+    Condition,
+    st.sampled_from([None, "PA", "AP"]),
+    st.sampled_from([None, "F", "M"]),
+    st.sampled_from([None, 44.0, 0.5, 101.0]),
+    st.sampled_from([None, "nih", "mimic-cxr"]),
+    st.dictionaries(st.sampled_from(FINDINGS), st.sampled_from([POSITIVE, NEGATIVE]), max_size=5),
+)
+
+
+@given(CONDITIONS)
+def test_what_was_asked_comes_back_from_its_line(condition: Condition) -> None:
+    row = writing.sample_row("x.png", Film(3, condition, Truncation(1.0), Origin("discs", "a" * 64, (), "")))
+    assert writing.asked_condition(row) == condition
+
+
+def test_a_minimal_line_asks_for_nothing_and_a_wrong_one_is_named() -> None:
+    assert writing.asked_condition({"file": "x.png", "seed": "3"}) == Condition()
+    assert writing.asked_condition({"file": "x.png", "findings": None}) == Condition()  # a line that ends early
+    for row, message in (
+        ({"findings": "Effusoin"}, "samples.csv, x.png: no finding is called 'Effusoin' .did you mean 'Effusion'"),
+        ({"findings": "Mass", "no_findings": "Edema|Mass"}, "Mass is asked for twice, or both present and absent"),
+        ({"age_years": "old"}, "age_years is 'old'; expected 0 to 120 years, or nothing"),
+        ({"age_years": "nan"}, "age_years is 'nan'"),
+        ({"view": "<b>"}, "view '<b>' is not one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            writing.asked_condition({"file": "x.png", **row})

@@ -123,10 +123,10 @@ def test_what_cannot_be_scored_is_named(pool: Pool, tmp_path: Path) -> None:
         ([{"file": "../x/seed-00000000.png"}], "which is not a file in"),
         ([{"name": "seed-00000000.png"}], "lists no films"),
         ([{"file": "seed-00000000.png"}, {"file": "seed-00000000.png"}], "twice; each film counts once"),
-        ([{"file": "seed-00000000.png", "findings": "Efusion"}], "finding 'Efusion' is not one of"),
+        ([{"file": "seed-00000000.png", "findings": "Efusion"}], "no finding is called 'Efusion'"),
         ([{"file": "seed-00000000.png", "view": "<b>"}], "view '<b>' is not one of"),
-        ([{"file": "seed-00000000.png", "age_years": "old"}], "could not convert"),
-        ([{"file": "seed-00000000.png", "findings": "Mass", "no_findings": "Mass"}], "asked for and asked to be absent"),
+        ([{"file": "seed-00000000.png", "age_years": "old"}], "age_years is 'old'"),
+        ([{"file": "seed-00000000.png", "findings": "Mass", "no_findings": "Mass"}], "Mass is asked for twice, or both present and absent"),
     ],
 )
 def test_a_table_that_does_not_fit_is_named(pool: Pool, tmp_path: Path, rows: list[dict[str, str]], message: str) -> None:

@@ -30,6 +30,8 @@ FINDINGS = (
     "Support_Devices",
 )
 
+NO_FINDING, SUPPORT_DEVICES = FINDINGS[0], FINDINGS[-1]
+
 VIEWS = ("PA", "AP", "AP_supine", "lateral", "other", "unknown")
 SEXES = ("M", "F", "unknown")
 

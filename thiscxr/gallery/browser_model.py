@@ -17,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from thiscxr.data.marks import NOTICE, SOFTWARE, origin_text
 from thiscxr.files import sha256_file
 
 FORMAT = 1  # of network files, see docs/formats.md
@@ -94,12 +95,13 @@ def generator_files(model: BrowserModel, runtime: Mapping[str, bytes] | None = N
     }
 
 
-def page_facts(model: BrowserModel, files: Mapping[str, bytes]) -> dict[str, Any]:
+def page_facts(model: BrowserModel, files: Mapping[str, bytes], restriction: str = "") -> dict[str, Any]:
     """Return what make.html and its script say of the network, and the bytes that a click loads: from a host, and from file://.
 
     files: those of `generator_files`, and generator.js.
     """
     sizes = {name: len(data) for name, data in files.items()}
+    titles = [str(source.get("title") or key) for key, source in model.info["sources"].items()]
     from_file = {"generator.js", "generator/network.js"}  # the second backend cannot run there
     return {
         "sha256": model.sha256,
@@ -107,6 +109,7 @@ def page_facts(model: BrowserModel, files: Mapping[str, bytes]) -> dict[str, Any
         "runtime": "generator/synthesis.onnx" in files,
         "integrity": "sha256-" + base64.b64encode(hashlib.sha256(model.data).digest()).decode(),
         "res": model.info["architecture"]["res"],
+        "marks": {"Disclaimer": NOTICE, "Software": SOFTWARE, **origin_text(titles, restriction)},  # of the films that it saves
         "bytes": sum(size for name, size in sizes.items() if name not in ("make.js", "generator/network.js")),
         "bytes_from_file": sum(size for name, size in sizes.items() if name in from_file),
     }

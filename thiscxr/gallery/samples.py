@@ -10,6 +10,7 @@ import json
 import math
 import re
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,8 +177,11 @@ def read_samples(path: Path) -> SampleFolder:
     return SampleFolder(path, tuple(films), network)
 
 
-def read_image(folder: Path, film: Film) -> tuple[bytes, Image]:
-    """Read one film: its bytes as they are on the disk, and its facts. Raises ValueError when it is missing, a link, or no whole PNG."""
+def read_image(folder: Path, film: Film, text: Mapping[str, str] | None = None) -> tuple[bytes, Image]:
+    """Read one film: its bytes as they are on the disk, and its facts; with `text`, further text chunks stand at the end of the bytes.
+
+    Raises ValueError when it is missing, a link, or no whole PNG.
+    """
     path = folder / film.file
     if path.is_symlink():  # a gallery is published: it must not pick up a file from elsewhere on the disk
         raise ValueError(f"{path} is a link; expected the film itself inside the sample folder")
@@ -187,8 +191,15 @@ def read_image(folder: Path, film: Film) -> tuple[bytes, Image]:
         raise ValueError(f"{path} is missing, but samples.csv names it (seed {film.seed})") from None
     if not data.startswith(PNG_SIGNATURE + b"\x00\x00\x00\x0dIHDR") or not data.endswith(PNG_END):
         raise ValueError(f"{path} is not a whole PNG file; expected a film as `thiscxr sample` writes it")
+    data = data.removesuffix(PNG_END) + b"".join(_text_chunk(key, value) for key, value in (text or {}).items()) + PNG_END
     width_px, height_px = struct.unpack(">II", data[16:24])
     return data, Image(width_px, height_px, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _text_chunk(key: str, value: str) -> bytes:
+    """Return a tEXt chunk (PNG 11.3.3.2): length, type, keyword, value, CRC over type and data."""
+    body = b"tEXt" + key.encode("latin-1") + b"\0" + value.encode("latin-1", "replace")
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def _is_number(value: object) -> bool:

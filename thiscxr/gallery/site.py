@@ -20,6 +20,7 @@ from urllib.parse import quote
 import jinja2
 from tqdm import tqdm
 
+from thiscxr.data.terms import require_permission
 from thiscxr.files import atomic_folder, sha256_file
 from thiscxr.gallery.browser_model import BrowserModel, generator_files, page_facts, read_browser_model
 from thiscxr.gallery.samples import Film, Image, read_image, read_json, read_samples, read_scores
@@ -171,7 +172,7 @@ def _facets(films: Iterable[Film]) -> list[dict[str, Any]]:
     return facets
 
 
-def _manifest(title: str, network: Mapping[str, Any], shown: list[tuple[Film, Image]]) -> str:
+def _manifest(title: str, network: Mapping[str, Any], shown: list[tuple[Film, Image]], restriction: str) -> str:
     """Return manifest.json: one entry a film, with the conditions asked (never "has"), sizes and hashes."""
     films = [
         {
@@ -198,9 +199,10 @@ def _manifest(title: str, network: Mapping[str, Any], shown: list[tuple[Film, Im
         for film, image in shown
     ]
     notice = "Synthetic. Not a patient. Not for diagnosis."
-    return (
-        json.dumps({"format": 1, "title": title, "notice": notice, "network": _facts(network), "films": films}, ensure_ascii=False) + "\n"
-    )
+    facts: dict[str, Any] = {"format": 1, "title": title, "notice": notice, "network": _facts(network), "films": films}
+    if restriction:
+        facts["restriction"] = restriction
+    return json.dumps(facts, ensure_ascii=False) + "\n"
 
 
 def check_ours(out: Path) -> None:
@@ -265,9 +267,10 @@ def _page(
     shown: list[tuple[Film, Image]],
     records: Iterable[Mapping[str, Any]],
     num_memorised: int,
+    restriction: str,
     make: bool,
 ) -> str:
-    """Return index.html; `make`: whether there is a make.html beside it."""
+    """Return index.html; `restriction`: who permitted it, where that is needed; `make`: whether there is a make.html beside it."""
     films = [film for film, _ in shown]
     truncations = sorted({film.truncation for film in films if film.truncation is not None})
     widths = sorted({image.width_px for _, image in shown})
@@ -278,6 +281,7 @@ def _page(
         facets=_facets(films),
         scores=[evidence(record, truncations) for record in records],
         sources=_sources(network),
+        restriction=restriction,
         truncations=[number(value) for value in truncations],
         small=widths[-1] <= 128,
         enlarged_from=", ".join(map(str, widths)) if widths[-1] < ENLARGED_BELOW_PX else "",
@@ -287,12 +291,12 @@ def _page(
     )
 
 
-def _make_files(title: str, model: BrowserModel, runtime: Mapping[str, bytes] | None, gallery: bool) -> dict[str, bytes]:
+def _make_files(title: str, model: BrowserModel, runtime: Mapping[str, bytes] | None, restriction: str, gallery: bool) -> dict[str, bytes]:
     """Return make.html and all that it loads; `gallery`: whether index.html beside it shows films."""
     files = generator_files(model, runtime)
     files |= {name: (site_sources() / name).read_bytes() for name in MAKE_ASSETS}
     vocabulary = {"sexes": ["F", "M"], "ages": True, **model.info["vocabulary"]}  # what the first files do not say
-    facts = page_facts(model, files)
+    facts = page_facts(model, files, restriction)
     page = _template("make.html").render(
         title=title,
         network=_facts(model.info),
@@ -300,6 +304,7 @@ def _make_files(title: str, model: BrowserModel, runtime: Mapping[str, bytes] | 
         enlarged=facts["res"] < ENLARGED_BELOW_PX,
         vocabulary=vocabulary,
         sources=_sources(model.info),
+        restriction=restriction,
         gallery=gallery,
     )
     return {"make.html": page.encode(), **files}
@@ -318,6 +323,7 @@ def build_site(
     title: str = TITLE,
     model: Path | None = None,
     runtime: Mapping[str, bytes] | None = None,
+    permission: bool = False,
 ) -> SiteSummary:
     """Write the gallery of a sample folder to `out`: index.html, films/, manifest.json, style, script, icon and the marker file.
 
@@ -327,7 +333,8 @@ def build_site(
     The same input gives the same bytes. Films flagged as memorised are left out and counted. Nothing appears in `out` unless all of
     it was written; an older gallery there is replaced when it holds nothing but our own unchanged files.
     Raises ValueError when the samples, the network's facts or the scores are missing, malformed or of different networks, when a file
-    name would leave the sample folder, when no film is left to show, and when `out` holds anything that we did not write.
+    name would leave the sample folder, when no film is left to show, when `out` holds anything that we did not write, and when the
+    terms of a source restrict sharing and no `permission` is stated; where it is, the page, the manifest and every film say so.
     """
     out = Path(out).resolve()
     check_ours(out)
@@ -336,12 +343,14 @@ def build_site(
             "a site shows a sample folder, a network that draws in the browser, or both; give --samples, or --model without --scores"
         )
     generator = read_browser_model(model) if model is not None else None
+    restriction = require_permission(generator.info["sources"], permission, f"a page that draws with {model}") if generator else ""
     films: list[Film] = []
     num_memorised = 0
     records: tuple[Mapping[str, Any], ...] = ()
     if samples is not None:
         folder = read_samples(Path(samples))
         network = folder.network
+        restriction = require_permission(network.get("sources", {}), permission, f"a gallery of {samples}")
         if generator is not None and generator.sha256 != network["sha256"]:
             raise ValueError(
                 f"{model} is network {generator.sha256[:12]}…, but the samples come from {network['sha256'][:12]}…; "
@@ -360,16 +369,16 @@ def build_site(
             for name in ASSETS:
                 _write(part, name, (site_sources() / name).read_bytes(), written)
             if generator is not None:
-                for name, data in _make_files(title, generator, runtime, bool(films)).items():
+                for name, data in _make_files(title, generator, runtime, restriction, bool(films)).items():
                     _write(part, name, data, written)
             if samples is not None:
                 shown: list[tuple[Film, Image]] = []
                 for film in tqdm(films, desc="films", unit="film", delay=2):
-                    data, image = read_image(folder.path, film)
+                    data, image = read_image(folder.path, film, {"Permission": restriction} if restriction else {})
                     _write(part, f"films/{film.file}", data, written)
                     shown.append((film, image))
-                _write(part, "manifest.json", _manifest(title, network, shown).encode(), written)
-                page = _page(title, network, shown, records, num_memorised, generator is not None).encode()
+                _write(part, "manifest.json", _manifest(title, network, shown, restriction).encode(), written)
+                page = _page(title, network, shown, records, num_memorised, restriction, generator is not None).encode()
             else:
                 page = (part / "make.html").read_bytes()
             _write(part, "index.html", page, written)

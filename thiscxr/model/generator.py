@@ -192,10 +192,14 @@ class Generator(nn.Module):
         self.register_buffer("w_mean", torch.zeros(config.w_dim))
 
     def styles(self, z: Tensor, c: Tensor, truncation: float | Tensor = 1.0) -> Tensor:
-        """Return ws [N, num_ws, w_dim], pulled to the mean w by `truncation` psi (Karras et al. 2019, appendix B)."""
-        w = self.mapping(z, c)
-        w = self.w_mean + truncation * (w - self.w_mean)
-        return w[:, None, :].expand(-1, self.config.num_ws, -1)
+        """Return ws [N, num_ws, w_dim], pulled to the mean w by `truncation` psi (Karras et al. 2019, appendix B).
+
+        truncation: one number, or a tensor [num_ws] of one a style input.
+        """
+        w = self.mapping(z, c)[:, None, :]  # [N, 1, w_dim]
+        if isinstance(truncation, Tensor):
+            truncation = truncation.reshape(-1, 1)  # [num_ws or 1, 1]
+        return (self.w_mean + truncation * (w - self.w_mean)).expand(-1, self.config.num_ws, -1)
 
     def forward(self, z: Tensor, c: Tensor, noises: Sequence[Tensor], truncation: float | Tensor = 1.0) -> Tensor:
         """z float32 [N, z_dim] normal, c float32 [N, c_dim], noises[i] float32 [N, 1, r_i, r_i] with r_i of `noise_resolutions`."""

@@ -50,21 +50,22 @@ class _Synthesis(nn.Module):
         return self.synthesis(w[:, None, :].expand(-1, self.num_ws, -1), noises)
 
 
-def export_onnx(path: Path, generator: Generator, info: NetworkInfo, sha256: str) -> float:
+def export_onnx(path: Path, generator: Generator, info: NetworkInfo, sha256: str, restriction: str = "") -> float:
     """Write the generator as ONNX with the inputs z, c, psi, noise_0, …; return the largest difference from torch that the check found.
 
-    sha256: of the network file. The same network and versions give the same bytes. Raises ValueError when the extra is not installed, when
-    `path` is a folder, when the network takes no conditions, and when onnxruntime draws other films than torch; then nothing is written.
+    sha256: of the network file; restriction: what the file must say of its terms. The same network and versions give the same bytes.
+    Raises ValueError when the extra is not installed, when `path` is a folder, when the network takes no conditions, and when onnxruntime
+    draws other films than torch; then nothing is written.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a file, such as {path / 'generator.onnx'}")
-    data, difference = onnx_bytes(generator, info, sha256)
+    data, difference = onnx_bytes(generator, info, sha256, restriction=restriction)
     with atomic_path(path) as part:
         part.write_bytes(data)
     return difference
 
 
-def onnx_bytes(generator: Generator, info: NetworkInfo, sha256: str, synthesis: bool = False) -> tuple[bytes, float]:
+def onnx_bytes(generator: Generator, info: NetworkInfo, sha256: str, synthesis: bool = False, restriction: str = "") -> tuple[bytes, float]:
     """Return what `export_onnx` writes and its largest difference from torch; with `synthesis`, the part from w on."""
     onnx, runtime = (_extra(name) for name in ("onnx", "onnxruntime"))
     _extra("onnxscript")  # torch imports it by itself, and would say so in many lines
@@ -89,7 +90,7 @@ def onnx_bytes(generator: Generator, info: NetworkInfo, sha256: str, synthesis: 
     assert program is not None
     model = program.model_proto
     _anonymous(model)
-    model.producer_name, model.producer_version, model.doc_string = "thiscxr", info.code_version, NOTICE
+    model.producer_name, model.producer_version, model.doc_string = "thiscxr", info.code_version, f"{NOTICE} {restriction}".strip()
     facts = {**info.to_json(), "sha256": sha256}
     facts.pop("joint_table")
     onnx.helper.set_model_props(model, {"thiscxr": json.dumps(facts, sort_keys=True)})

@@ -4,17 +4,19 @@ A seed gives the same latent anywhere and the same film within one grey level, w
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from thiscxr.data.labels import NEGATIVE, POSITIVE
+from thiscxr.data.labels import NEGATIVE, NO_FINDING, POSITIVE, SUPPORT_DEVICES
 from thiscxr.files import sha256_file
 from thiscxr.model.conditions import Condition, draw_condition
 from thiscxr.model.generator import Generator
 from thiscxr.sample.latents import LATENT_STREAM, NOISE_STREAM, condition_uniforms, normals
+from thiscxr.sample.truncation import Truncation
 from thiscxr.train.runs import NetworkInfo, find_network, load_network
 
 
@@ -36,7 +38,7 @@ class Network:
         source: str | None = None,
         findings: Sequence[str] = (),
         no_findings: Sequence[str] = (),
-        truncation: float = 1.0,
+        truncation: float | Truncation = 1.0,
     ) -> np.ndarray:
         """Return uint8 [n, res, res], one film a seed. Raises ValueError for a condition that the network never learnt."""
         asked = ask(view=view, sex=sex, age_years=age_years, source=source, findings=findings, no_findings=no_findings)
@@ -68,37 +70,66 @@ def ask(
     findings: Sequence[str] = (),
     no_findings: Sequence[str] = (),
 ) -> Condition:
-    """Return the condition that these words mean. Raises ValueError when a finding is both asked for and asked to be absent."""
+    """Return the condition that these words mean.
+
+    Raises ValueError for conditions that contradict each other: a finding present and absent, or No Finding with one. Support devices may
+    be in a film without findings, as CheXpert's labels have it.
+    """
     for name in findings:
         if name in no_findings:
             raise ValueError(f"finding '{name}' is asked for and asked to be absent; drop one of the two")
+    others = [name for name in findings if name not in (NO_FINDING, SUPPORT_DEVICES)]
+    if NO_FINDING in findings and others:
+        raise ValueError(f"'{NO_FINDING}' and finding '{others[0]}' are asked for in one film; drop one of the two")
     if age_years is not None and not 0 <= age_years <= 120:
         raise ValueError(f"age {age_years:g} is out of range; use 0 to 120 years")
     states = dict.fromkeys(findings, POSITIVE) | dict.fromkeys(no_findings, NEGATIVE)
     return Condition(view, sex, age_years, source, states)
 
 
-def sample_films(
-    network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: float = 1.0, batch: int = 64
-) -> Iterator[np.ndarray]:
-    """Yield uint8 [up to `batch`, res, res] in the order of `seeds`. Raises ValueError for a truncation outside [0, 2]."""
-    if not 0 <= truncation <= 2:
-        raise ValueError(f"truncation is {truncation}, but must be between 0 and 2")
+def sample_images(
+    network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: float | Truncation = 1.0, batch: int = 64
+) -> Iterator[torch.Tensor]:
+    """Yield float32 [up to `batch`, 1, res, res], about [-1, 1] and not clipped, in the order of `seeds`.
+
+    Raises ValueError for a truncation outside [0, 2] or of layers that the network does not have.
+    """
     device = network.generator.w_mean.device
     config = network.generator.config
-    for start in range(0, len(seeds), batch):
+    asked = truncation if isinstance(truncation, Truncation) else Truncation(truncation)
+    psi = torch.tensor(asked.per_layer(config.num_ws), device=device)
+
+    def inputs(start: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         some = seeds[start : start + batch]
-        z = torch.from_numpy(np.stack([normals(seed, LATENT_STREAM, config.z_dim) for seed in some]))
+        z = torch.from_numpy(normals(some, LATENT_STREAM, config.z_dim))
         c = torch.from_numpy(network.info.vocabulary.encode(conditions[start : start + batch]))
-        noises = [
-            torch.from_numpy(np.stack([normals(seed, NOISE_STREAM + i, res * res) for seed in some])).view(-1, 1, res, res)
-            for i, res in enumerate(config.noise_resolutions)
-        ]
-        with torch.inference_mode():
-            images = network.generator(z.to(device), c.to(device), [noise.to(device) for noise in noises], truncation)
+        sides = enumerate(config.noise_resolutions)
+        noises = [torch.from_numpy(normals(some, NOISE_STREAM + i, res * res)).view(-1, 1, res, res) for i, res in sides]
+        return z, c, noises
+
+    # The latents of the next batch are made beside the network.
+    with ThreadPoolExecutor(1) as ahead:
+        starts = range(0, len(seeds), batch)
+        ready = ahead.submit(inputs, 0) if starts else None
+        for start in starts:
+            assert ready is not None
+            z, c, noises = ready.result()
+            ready = ahead.submit(inputs, start + batch) if start + batch < len(seeds) else None
+            with torch.inference_mode():
+                images = network.generator(z.to(device), c.to(device), [noise.to(device) for noise in noises], psi)
+            yield images
+
+
+def sample_films(
+    network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: float | Truncation = 1.0, batch: int = 64
+) -> Iterator[np.ndarray]:
+    """Yield uint8 [up to `batch`, res, res]; otherwise as `sample_images`."""
+    for images in sample_images(network, seeds, conditions, truncation, batch):
         yield to_pixels(images)
 
 
-def to_pixels(images: torch.Tensor) -> np.ndarray:
-    """Return uint8 [N, H, W] of images float32 [N, 1, H, W]; values outside [-1, 1] are clipped."""
-    return ((images[:, 0].float() * 127.5 + 127.5).round().clamp(0, 255)).to(torch.uint8).cpu().numpy()
+def to_pixels(images: torch.Tensor, bits: int = 8) -> np.ndarray:
+    """Return uint8 (bits 8) or uint16 (bits 9 to 16) [N, H, W], 0 to 2^bits − 1, of images float32 [N, 1, H, W]; the rest is clipped."""
+    half = (2**bits - 1) / 2
+    values = (images[:, 0].float() * half + half).round().clamp(0, 2 * half)
+    return values.to(torch.uint8).cpu().numpy() if bits == 8 else values.cpu().numpy().astype(np.uint16)

@@ -1,124 +1,241 @@
-"""Films on disk: single PNG files that say what they are, a grid, `samples.csv` and `network.json`."""
+"""A sample folder: the films in one of the formats, a grid, `samples.csv` and `network.json`; with a plan, labels too.
+
+The folder appears whole. What a kill leaves beside it, `.NAME.part`, is taken up by the next call for the same films, and the result is
+the same bytes as of an undisturbed one: the network goes on in the same steps of BATCH films.
+"""
 
 import csv
+import hashlib
 import json
 import math
+import os
 import re
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 import thiscxr
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
+from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE, SEXES, VIEWS
 from thiscxr.data.pixels import make_grid, save_png
-from thiscxr.files import atomic_folder, nearest_name
+from thiscxr.files import atomic_path, nearest_name, resumable_folder
 from thiscxr.model.conditions import Condition
-from thiscxr.sample.sampling import Network, sample_films
+from thiscxr.sample.formats import BATCH, PNG, Format, label_row
+from thiscxr.sample.latents import MAX_SEED
+from thiscxr.sample.provenance import Film, grid_text, origin_of
+from thiscxr.sample.sampling import Network, sample_images, to_pixels
+from thiscxr.sample.truncation import Truncation
 
-NOTICE = "Synthetic chest x-ray made by a neural network: not a patient, not for diagnosis."
-COLUMNS = ("file", "seed", "view", "sex", "age_years", "source", "findings", "no_findings", "truncation", "network_sha256")
+COLUMNS = (
+    "file", "seed", "view", "sex", "age_years", "source", "findings", "no_findings", "truncation", "truncation_layers", "network_sha256",
+)  # fmt: skip
 GRID = 256  # films in grid.png at most
-_OURS = re.compile(r"seed-\d+\.png|grid\.png|samples\.csv|network\.json")
+WRITERS = 4  # threads: compressing and the disk do not hold up the network, but what Python does in them can
+_OURS = re.compile(
+    r"seed-\d+\.(png|dcm)|films-\d+\.(npz|tar)|grid\.png|(samples|labels|metadata|malformed)\.csv|network\.json|broken-.*\.dcm"
+)
 
 
-def write_samples(network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: float, out: Path) -> None:
-    """Write one film a seed into the folder `out`, all of it or nothing; an older sample folder there is replaced.
+@dataclass(frozen=True)
+class _File:
+    """One file to be written: its films are `films[start:end]` of the job."""
 
-    Raises ValueError when `out` holds anything that sampling does not write.
+    name: str
+    start: int
+    end: int
+
+
+def write_samples(
+    network: Network,
+    seeds: Sequence[int],
+    conditions: Sequence[Condition],
+    truncation: float | Truncation,
+    out: Path,
+    form: Format = PNG,
+    permission: bool = False,
+    labels: bool = False,
+) -> None:
+    """Write the films of some seeds into the folder `out`; an older sample folder there is replaced at the end.
+
+    permission: stated by whoever runs this, where the terms of a source ask for one; every file then says so. labels: the films are a
+    labelled set, so `labels.csv` and, for PNG, `metadata.csv` are written and no grid, which a reader of image folders would take for a
+    film. Raises ValueError when `out` holds anything that sampling does not write, and OSError on a full disk; the same call then goes on.
     """
     out = Path(out)
+    check_ours(out)
+    asked = truncation if isinstance(truncation, Truncation) else Truncation(truncation)
+    asked.per_layer(network.info.architecture.num_ws)  # refused before anything is made
+    origin = origin_of(network, permission)
+    films = [Film(seed, condition, asked, origin) for seed, condition in zip(seeds, conditions, strict=True)]
+    files = _files(films, form, network.info.architecture.res)
+    with resumable_folder(out, replace=True) as part:
+        _take_up(part, films, form)
+        _write_films(part, network, films, files, form, grid=not labels)
+        _write_tables(part, network, films, files, form, labels)
+        try:
+            check_ours(out)  # once more: a file may have arrived in the meantime
+        except ValueError as error:
+            raise FileExistsError(str(error)) from None  # which keeps what was written, for the next call
+        (part / "job").unlink()
+        _bring_to_disk(part)
+
+
+def _bring_to_disk(folder: Path) -> None:
+    """Wait until every byte is on the disk: the folder must not take its place before."""
+
+    def sync(path: Path) -> None:
+        with open(path, "r+b") as file:
+            os.fsync(file.fileno())
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(sync, folder.iterdir()))
+
+
+def check_ours(out: Path) -> None:
+    """Raise ValueError when `out` is a file, or a folder that holds anything that sampling does not write."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder")
     foreign = [path.name for path in out.iterdir() if not _OURS.fullmatch(path.name)] if out.is_dir() else []
     if foreign:
         raise ValueError(f"--out {out} holds {foreign[0]!r}, which is not a sample; choose another folder, so that nothing is lost")
-    # Built beside `out` and swapped in at the end.
-    with atomic_folder(out.with_name(out.name + ".new")) as part:
-        _write(part, network, seeds, conditions, truncation)
-        if out.exists():
-            shutil.rmtree(out)
-    out.with_name(out.name + ".new").rename(out)
 
 
-def _write(folder: Path, network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: float) -> None:
+def _files(films: Sequence[Film], form: Format, res: int) -> list[_File]:
+    size = form.films_a_file(res)
+    starts = range(0, len(films), size)
+    return [_File(form.file_name(films[start], i), start, min(start + size, len(films))) for i, start in enumerate(starts)]
+
+
+def _take_up(part: Path, films: Sequence[Film], form: Format) -> None:
+    """Keep what an earlier call for the same films left in `part`, and throw away anything else."""
+    digest = hashlib.sha256(f"{thiscxr.__version__} {form.name} {form.options}\n".encode())
+    for film in films:
+        digest.update(f"{film.seed} {film.asked} {film.truncation} {film.origin}\n".encode())
+    job = part / "job"
+    known = job.is_file() and job.read_text() == digest.hexdigest()
+    for path in part.iterdir():
+        if path.name != "lock" and not (known and not path.name.startswith(".")):  # .NAME.part: cut off in the middle
+            path.unlink()
+    if not known:
+        with atomic_path(job) as fresh:
+            fresh.write_text(digest.hexdigest())
+
+
+def _write_films(part: Path, network: Network, films: Sequence[Film], files: Sequence[_File], form: Format, grid: bool) -> None:
+    there = {path.name for path in part.iterdir() if path.stat().st_size}
+    grid = grid and "grid.png" not in there
+    in_grid = min(GRID, len(films)) if grid else 0
+    # Whole steps of the network, so that each is the step that an undisturbed call makes.
+    unwritten = [file for file in files if file.name not in there]
+    missing = {step for file in unwritten for step in range(file.start // BATCH, -(-file.end // BATCH))}
+    steps = sorted(missing | set(range(-(-in_grid // BATCH))))
+    todo = [i for step in steps for i in range(step * BATCH, min((step + 1) * BATCH, len(films)))]
+    wanted = iter(unwritten)
     shown: list[np.ndarray] = []
     with (
-        open(folder / "samples.csv", "w", newline="") as file,
-        tqdm(total=len(seeds), unit="film", file=sys.stderr, desc="sample", disable=len(seeds) < 64) as bar,
+        tqdm(
+            total=len(films), initial=len(films) - len(todo), unit="film", file=sys.stderr, desc="sample", disable=len(films) < BATCH
+        ) as bar,
+        _Writers(part) as writers,
     ):
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        rows = iter(zip(seeds, conditions, strict=True))
-        for films in sample_films(network, seeds, conditions, truncation):
-            for pixels in films:
-                seed, condition = next(rows)
-                row = sample_row(network, seed, condition, truncation)
-                save_png(folder / row["file"], pixels, film_text(row))
-                table.writerow(row)
-                if len(shown) < GRID:
-                    shown.append(pixels)
-            bar.update(len(films))
-    columns = min(8, len(shown)) if len(shown) <= 64 else 16
-    save_png(folder / "grid.png", make_grid(np.stack(shown), columns), {"Disclaimer": NOTICE, "Software": f"thiscxr {thiscxr.__version__}"})
+        chosen = [films[i] for i in todo]
+        images = sample_images(network, [f.seed for f in chosen], [f.condition for f in chosen], films[0].truncation, BATCH)
+        held: dict[int, np.ndarray] = {}  # film -> pixels that no file has taken yet
+        file = next(wanted, None)
+        for start, step_images in zip(range(0, len(todo), BATCH), images, strict=True):
+            indices = todo[start : start + BATCH]
+            if indices[0] < in_grid:
+                shown.extend(to_pixels(step_images)[: in_grid - indices[0]])
+                if len(shown) == in_grid:
+                    sheet = make_grid(np.stack(shown), min(8, in_grid) if in_grid <= 64 else 16)
+                    save_png(part / "grid.png", sheet, grid_text(films[0].origin))
+            held.update(zip(indices, to_pixels(step_images, form.bits), strict=True))
+            while file is not None and file.end - 1 in held:
+                pixels = [held.pop(i) for i in range(file.start, file.end)]
+                writers.write(file.name, form, pixels, films[file.start : file.end])
+                file = next(wanted, None)
+            held = {i: pixels for i, pixels in held.items() if file is not None and i >= file.start}
+            bar.update(len(indices))
+
+
+class _Writers:
+    """Threads that encode and write files beside the network, each file whole or not at all; only a few wait in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pool = ThreadPoolExecutor(WRITERS)
+        self.waiting: deque[Future[None]] = deque()
+
+    def write(self, name: str, form: Format, pixels: Sequence[np.ndarray], films: Sequence[Film]) -> None:
+        """Queue one file. Raises what an earlier one met, such as OSError on a full disk."""
+        while len(self.waiting) >= (4 if form.sharded else 4 * BATCH):
+            self.waiting.popleft().result()
+        self.waiting.append(self.pool.submit(self._write, name, form, pixels, films))
+
+    def _write(self, name: str, form: Format, pixels: Sequence[np.ndarray], films: Sequence[Film]) -> None:
+        data = form.encode(np.stack(pixels), films)
+        # Renamed, but not brought to the disk one by one, which would take longer than drawing them; what a power cut leaves of the last
+        # seconds is empty, and made again.
+        cut_off = self.folder / f".{name}.part"
+        try:
+            cut_off.write_bytes(data)
+            os.replace(cut_off, self.folder / name)
+        finally:
+            cut_off.unlink(missing_ok=True)
+
+    def __enter__(self) -> "_Writers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            while kind is None and self.waiting:
+                self.waiting.popleft().result()
+        finally:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _write_tables(part: Path, network: Network, films: Sequence[Film], files: Sequence[_File], form: Format, labels: bool) -> None:
+    named = [(file.name, film) for file in files for film in films[file.start : file.end]]
+    _write_csv(part / "samples.csv", COLUMNS, (sample_row(name, film) for name, film in named))
+    if labels:
+        names = [name for name in FINDINGS if any(name in film.condition.findings for film in films)]
+        columns = ("seed", "view", "sex", "age_years", "source", *names)
+        for table, key in (("labels.csv", "file"), ("metadata.csv", "file_name")):
+            if key == "file" or form.suffix == ".png":  # Hugging Face reads metadata.csv beside images
+                rows = ({key: name, "seed": film.seed, **label_row(film)} for name, film in named)
+                _write_csv(part / table, (key, *columns), rows)
     facts = {**network.info.to_json(), "sha256": network.sha256}
     facts.pop("joint_table")  # stays with the network: the site has no use for it
-    (folder / "network.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    if films[0].origin.restriction:
+        facts["restriction"] = films[0].origin.restriction
+    with atomic_path(part / "network.json") as path:
+        path.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
 
 
-def sample_row(network: Network, seed: int, condition: Condition, truncation: float) -> dict[str, str]:
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]]) -> None:
+    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(rows)
+
+
+def sample_row(file: str, film: Film) -> dict[str, str]:
     """Return the line of samples.csv of one film: what was asked, empty where nothing was."""
+    layers = bool(film.truncation.ranges)
     return {
-        "file": f"seed-{seed:08d}.png",
-        "seed": str(seed),
-        "view": condition.view or "",
-        "sex": condition.sex or "",
-        "age_years": "" if condition.age_years is None else f"{condition.age_years:g}",
-        "source": condition.source or "",
-        "findings": "|".join(condition.present),
-        "no_findings": "|".join(condition.absent),
-        "truncation": f"{truncation:g}",
-        "network_sha256": network.sha256,
-    }
-
-
-def asked_condition(row: Mapping[str, str]) -> Condition:
-    """Return what a line of samples.csv says was asked; columns that are missing or empty: nothing.
-
-    Raises ValueError for a finding that is not of the vocabulary, and for an age that is not a number.
-    """
-    findings: dict[str, int] = {}
-    for column, state in (("findings", POSITIVE), ("no_findings", NEGATIVE)):
-        for name in filter(None, (row.get(column) or "").split("|")):
-            if name not in FINDINGS:
-                raise ValueError(f"samples.csv, {row.get('file', '?')}: no finding is called '{name}'{nearest_name(name, FINDINGS)}")
-            if name in findings:
-                raise ValueError(f"samples.csv, {row.get('file', '?')}: {name} is asked for twice, or both present and absent")
-            findings[name] = state
-    age = row.get("age_years") or None
-    try:
-        years = None if age is None else float(age)
-    except ValueError:
-        years = math.nan
-    if years is not None and not math.isfinite(years):
-        raise ValueError(f"samples.csv, {row.get('file', '?')}: age_years is '{age}'; expected years, or nothing")
-    return Condition(row.get("view") or None, row.get("sex") or None, years, row.get("source") or None, findings)
-
-
-def film_text(row: dict[str, str]) -> dict[str, str]:
-    """Return the PNG text chunks of a film: synthetic, not a patient, which network, which seed, what was asked."""
-    asked = {key: row[key] for key in ("view", "sex", "age_years", "source", "findings", "no_findings") if row[key]}
-    return {
-        "Title": "Synthetic chest x-ray",
-        "Disclaimer": NOTICE,
-        "Software": f"thiscxr {thiscxr.__version__}",
-        "Seed": row["seed"],
-        "Truncation": row["truncation"],
-        "Network": row["network_sha256"],
-        "Asked": json.dumps(asked, sort_keys=True),
+        **dict.fromkeys(COLUMNS, ""),
+        "file": file,
+        "seed": str(film.seed),
+        **film.asked,
+        "truncation": "" if layers else str(film.truncation),
+        "truncation_layers": str(film.truncation) if layers else "",
+        "network_sha256": film.origin.sha256,
     }
 
 
@@ -132,7 +249,37 @@ def parse_seeds(text: str) -> list[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last - first >= 10_000_000:
             raise ValueError(f"--seeds {text}: the range '{part.strip()}' must go upwards and hold at most 10 million seeds")
+        if last > MAX_SEED:
+            raise ValueError(f"--seeds {text}: seed {last} is out of range; use 0 to {MAX_SEED} (2^53 - 1)")
         seeds.extend(range(first, last + 1))
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"--seeds {text}: a seed is there twice; each seed makes one file")
     return seeds
+
+
+def asked_condition(row: Mapping[str, str]) -> Condition:
+    """Return what a line of samples.csv says was asked; columns that are missing or empty: nothing.
+
+    Raises ValueError for a finding, view or sex that is not of the vocabulary, and for an age that is not a number of years.
+    """
+    where = f"samples.csv, {row.get('file', '?')}"
+    for factor, known in (("view", VIEWS), ("sex", SEXES)):
+        if (value := row.get(factor) or "") and value not in known:
+            raise ValueError(f"{where}: {factor} {value!r} is not one of {', '.join(known)}")
+    findings: dict[str, int] = {}
+    for column, state in (("findings", POSITIVE), ("no_findings", NEGATIVE)):
+        for name in filter(None, (row.get(column) or "").split("|")):
+            if name not in FINDINGS:
+                raise ValueError(f"{where}: no finding is called '{name}'{nearest_name(name, FINDINGS)}")
+            if name in findings:
+                raise ValueError(f"{where}: {name} is asked for twice, or both present and absent")
+            findings[name] = state
+    age = row.get("age_years") or None
+    try:
+        years = None if age is None else float(age)
+    except ValueError:
+        years = math.nan
+    if years is not None and not 0 <= years <= 120:
+        raise ValueError(f"{where}: age_years is '{age}'; expected 0 to 120 years, or nothing")
+    view, sex = (value if value != "unknown" else None for value in (row.get("view") or None, row.get("sex") or None))
+    return Condition(view, sex, years, row.get("source") or None, findings)

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from thiscxr.data.labels import FINDINGS, SEXES, VIEWS
 from thiscxr.data.pixels import load_film, to_bits, to_square
 from thiscxr.model.conditions import Condition
-from thiscxr.sample.sampling import ask, load, sample_films
+from thiscxr.sample.sampling import load, sample_films
+from thiscxr.sample.writing import asked_condition
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
 _BATCH = 64
@@ -101,7 +101,7 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
     facts = json.loads((folder / "network.json").read_text()) if ours else {}
     return FakeFilms(
         pixels,
-        [_condition(folder, row) for row in rows],
+        [asked_condition(row) for row in rows],
         [row["file"] for row in rows],
         float(one_truncation) if one_truncation else None,
         _ranges([int(row["seed"]) for row in rows if row.get("seed", "").isdigit()]),
@@ -134,25 +134,6 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
             raise ValueError(f"{table} lists {name!r} twice; each film counts once")
         seen.add(name)
     return rows
-
-
-def _condition(folder: Path, row: dict[str, str]) -> Condition:
-    """Return what a row of samples.csv says was asked. Columns that are not there were not asked."""
-    where = f"{folder / 'samples.csv'}, {row['file']}"
-    present, absent = (tuple(filter(None, row.get(key, "").split("|"))) for key in ("findings", "no_findings"))
-    for what, value, known in (
-        *(("finding", name, FINDINGS) for name in (*present, *absent)),
-        ("view", row.get("view", ""), VIEWS),
-        ("sex", row.get("sex", ""), SEXES),
-    ):
-        if value and value not in known:
-            raise ValueError(f"{where}: {what} {value!r} is not one of {', '.join(known)}")
-    try:
-        age = float(row["age_years"]) if row.get("age_years") else None
-        view, sex = (value if value != "unknown" else None for value in (row.get("view") or None, row.get("sex") or None))
-        return ask(view=view, sex=sex, age_years=age, source=row.get("source") or None, findings=present, no_findings=absent)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
 
 
 def _lay_down(films: Iterator[NDArray[np.uint8]], count: int, res: int, room: Path, what: str) -> NDArray[np.uint8]:

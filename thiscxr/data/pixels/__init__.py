@@ -4,6 +4,7 @@
 It must not guess: what is not surely a whole film of one channel is refused with a reason. Reading rules: datasets reference, section 9.
 """
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +25,7 @@ __all__ = [
     "LoadedFilm",
     "Pixels",
     "content_box",
+    "encode_png",
     "images_to_pixels",
     "images_to_xrv",
     "load_film",
@@ -166,15 +168,25 @@ def make_grid(pixels: Pixels, columns: int) -> Pixels:
     return sheet.reshape(rows * height, columns * width)
 
 
-def save_png(path: Path, pixels: Pixels, text: Mapping[str, str] | None = None) -> None:
-    """Write [h,w] uint8 or uint16 as a grey PNG with text chunks, whole or not at all; the same input gives the same bytes."""
+def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None) -> bytes:
+    """Return [h,w] uint8 or uint16 as a grey PNG with text chunks; the same input gives the same bytes."""
     assert pixels.ndim == 2, pixels.shape
     assert pixels.dtype in (np.uint8, np.uint16), pixels.dtype
     info = PngInfo()
     for key, value in (text or {}).items():
-        info.add_text(key, value)  # tEXt for Latin-1, iTXt beyond
+        if key.startswith("XML:"):
+            info.add_itxt(key, value)  # XMP is UTF-8 whatever it holds
+        else:
+            info.add_text(key, value)  # tEXt for Latin-1, iTXt beyond
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG", pnginfo=info)
+    return file.getvalue()
+
+
+def save_png(path: Path, pixels: Pixels, text: Mapping[str, str] | None = None) -> None:
+    """Write what `encode_png` returns, whole or not at all."""
     with atomic_path(Path(path)) as part:
-        Image.fromarray(pixels).save(part, format="PNG", pnginfo=info)
+        part.write_bytes(encode_png(pixels, text))
 
 
 def read_png_text(path: Path) -> dict[str, str]:

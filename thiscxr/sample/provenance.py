@@ -1,0 +1,79 @@
+"""What a file says of itself: synthetic, no patient, which network, which seed, what was asked, whose data and on which terms.
+
+The words are the same in every format; how a format holds them is its own affair.
+"""
+
+import json
+from dataclasses import dataclass
+
+from thiscxr.data.marks import NOTICE, SOFTWARE, origin_text
+from thiscxr.data.terms import restriction
+from thiscxr.model.conditions import Condition
+from thiscxr.sample.sampling import Network
+from thiscxr.sample.truncation import Truncation
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The network behind a film."""
+
+    name: str
+    sha256: str
+    sources: tuple[str, ...]  # titles
+    restriction: str  # a sentence, or ""
+
+
+@dataclass(frozen=True)
+class Film:
+    """One film that is asked for: everything that decides it."""
+
+    seed: int
+    condition: Condition
+    truncation: Truncation
+    origin: Origin
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What was asked, without what was not, as samples.csv spells it."""
+        condition = self.condition
+        values = {
+            "view": condition.view or "",
+            "sex": condition.sex or "",
+            "age_years": "" if condition.age_years is None else f"{condition.age_years:g}",
+            "source": condition.source or "",
+            "findings": "|".join(condition.present),
+            "no_findings": "|".join(condition.absent),
+        }
+        return {key: value for key, value in values.items() if value}
+
+    @property
+    def asked_words(self) -> str:
+        """The same as a sentence for people: nothing that a reader could take for a diagnosis."""
+        words = "; ".join(f"{key.replace('_', ' ')} {value.replace('|', ', ')}" for key, value in self.asked.items())
+        return f"The network was asked for: {words or 'nothing in particular'}. Nobody has said that it is there."
+
+
+def origin_of(network: Network, permission: bool = False) -> Origin:
+    """Return what the files of a network say of it. permission: whoever runs this states to have the permission of the sources' owners."""
+    sources = network.info.sources
+    titles = tuple(str(source.get("title") or key) for key, source in sources.items())
+    return Origin(network.info.name, network.sha256, titles, restriction(sources, permission))
+
+
+def film_text(film: Film) -> dict[str, str]:
+    """Return the PNG text chunks of a film."""
+    text = {
+        "Title": "Synthetic chest x-ray",
+        "Disclaimer": NOTICE,
+        "Software": SOFTWARE,
+        "Seed": str(film.seed),
+        "Truncation": str(film.truncation),
+        "Network": film.origin.sha256,
+        "Asked": json.dumps(film.asked, sort_keys=True),
+    }
+    return {**text, **origin_text(film.origin.sources, film.origin.restriction)}
+
+
+def grid_text(origin: Origin) -> dict[str, str]:
+    """Return the PNG text chunks of a sheet of films."""
+    return {"Disclaimer": NOTICE, "Software": SOFTWARE, "Network": origin.sha256, **origin_text(origin.sources, origin.restriction)}
