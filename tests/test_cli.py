@@ -87,7 +87,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "seeds disagree": ("sample -n 5 --seeds 0-3 --out {tmp}/s", 2, r"-n 5 does not agree with --seeds 0-3"),
     "bad seeds": ("sample --seeds x --out {tmp}/s", 1, r"'x' is not a seed"),
     "score without pool": ("score --real {tmp}/none --fake {tmp}/films", 1, r"none"),
-    "unknown extractor": ("score --real {pool} --fake {tmp}/films --extractor incption", 1, r"or bundled reader 'incption'"),
+    "unknown extractor": ("score --real {pool} --fake {tmp}/films --extractor incption", 1, r"or extractor 'incption' \(did you mean 'inception'"),
     "site without samples": ("site --samples {tmp}/films --out {tmp}/site", 1, r"samples.csv"),
     "serve nothing": ("serve {tmp}/empty", 1, r"index.html"),
     "verify nothing": ("verify {tmp}/empty", 1, r"empty"),

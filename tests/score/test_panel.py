@@ -116,5 +116,5 @@ def test_extractors_by_file(pool: Pool, extractor: Extractor, tmp_path: Path) ->
     assert (loaded.name, loaded.dim, len(loaded.sha256)) == ("mine", 8, 64)
     batch = pool.read(pool.indices("all")[:9])
     np.testing.assert_allclose(loaded.features([batch[:4], batch[4:]]), extractor.features([batch]), rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="no file, run folder or bundled reader 'thiscxr65'"):
+    with pytest.raises(ValueError, match="no reader file or extractor 'thiscxr65'"):
         load_extractor("thiscxr65")
