@@ -87,7 +87,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "seeds disagree": ("sample -n 5 --seeds 0-3 --out {tmp}/s", 2, r"-n 5 does not agree with --seeds 0-3"),
     "bad seeds": ("sample --seeds x --out {tmp}/s", 1, r"'x' is not a seed"),
     "score without pool": ("score --real {tmp}/none --fake {tmp}/films", 1, r"none"),
-    "unknown extractor": ("score --real {pool} --fake {tmp}/films --extractor incption", 1, r"or extractor 'incption' \(did you mean 'inception'"),
+    "unknown extractor": ("score --real {pool} --fake {tmp}/films --extractor incption", 1, r"'incption' \(did you mean 'inception'"),
     "site without samples": ("site --samples {tmp}/films --out {tmp}/site", 1, r"samples.csv"),
     "serve nothing": ("serve {tmp}/empty", 1, r"index.html"),
     "verify nothing": ("verify {tmp}/empty", 1, r"empty"),
@@ -178,3 +178,21 @@ def test_doctor_and_models(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "models")
     assert code == 0
     assert {line.split()[0] for line in out.splitlines()} == set(facts["weights"])
+
+
+def test_extractors_are_listed_and_imported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "extractors")
+    assert code == 0
+    assert re.search(r"thiscxr64 +128 +64 .*thiscxr64.safetensors", out)
+    assert re.search(r"inception +2048 +299 +6726825d0af5f729 +Apache-2.0 +not here: https://", out)
+    code, out, _ = run(capsys, "extractors", "--json")
+    assert {entry["name"] for entry in json.loads(out)} >= {"thiscxr64", "inception", "rad-dino", "xrv-densenet121-all"}
+    code, out, _ = run(capsys, "doctor")
+    assert json.loads(out)["extractors"]["inception"] == "not here"
+    (tmp_path / "x.pth").write_bytes(b"no weights")
+    code, out, err = run(capsys, "extractors", "import", tmp_path / "x.pth", "--name", "inception")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"error: .*x.pth has SHA-256 .* get it again from https://\S+\n", err)
+    code, _, err = run(capsys, "extractors", "import")
+    assert code == 2
+    assert "--name NAME with --allow-download" in err

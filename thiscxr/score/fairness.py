@@ -37,8 +37,8 @@ def seen_films(pool: Pool, extractor: Extractor, listed: frozenset[str] = frozen
     count as seen: a patient's split is the same everywhere. Films of the phantom have no patients, so only the hashes count.
     """
     first = np.ascontiguousarray(pool.pixel_hashes).view(np.uint8).reshape(len(pool), 32)[:, :8]
-    prefixes = np.ascontiguousarray(first).view(">u8")[:, 0]
-    known, alike = (np.isin(prefixes, np.array([int(digits, 16) for digits in some], ">u8")) for some in (extractor.trained_on, listed))
+    prefixes = np.ascontiguousarray(first).view(">u8")[:, 0].astype(np.uint64)
+    known, alike = (np.isin(prefixes, np.array([int(digits, 16) for digits in some], np.uint64)) for some in (extractor.trained_on, listed))
     of_source, sources = pool.codes("source")
     patients, names = pool.codes("patient")
     person = of_source.astype(np.int64) * len(names) + patients  # two collections may use one id

@@ -35,7 +35,7 @@ class FeatureNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class PublicNetwork:
-    """What is known of a published network; `build` makes it of its tensors and raises ValueError for tensors that are not its own."""
+    """What is known of a published network; `build` makes it and raises ValueError for tensors that are not its own."""
 
     title: str
     url: str  # of the weights as published; the file's name is its last part
@@ -47,8 +47,7 @@ class PublicNetwork:
     layer: str
     dim: int
     batch: int  # films at once
-    build: Callable[[Tensors], nn.Module]
-    package: str = ""  # that it needs and that an extra of the same name as the extractor installs
+    build: Callable[..., nn.Module]  # of its tensors by name
 
     @property
     def file(self) -> str:
@@ -100,28 +99,40 @@ class _RadDino(nn.Module):
         return self.network(pixel_values=images).pooler_output
 
 
-def _build_rad_dino(tensors: Tensors) -> nn.Module:
+def _build_rad_dino(tensors: Tensors, **smaller: Any) -> nn.Module:
+    """A DINOv2 ViT-B/14 for films of 518 px; `smaller`: options of Dinov2Config that make it another of its family."""
     try:
         from transformers import Dinov2Config, Dinov2Model
+        from transformers.utils import logging as chatter
     except ImportError:
         raise ValueError("rad-dino needs transformers; install it with: pip install 'thiscxr[rad-dino]'") from None
-    # Not load_state_dict: the names of layers differ from version to version, and from_pretrained knows them all.
-    config = Dinov2Config(image_size=518)
-    loaded: Any = Dinov2Model.from_pretrained(None, config=config, state_dict=dict(tensors), output_loading_info=True)
+    config = Dinov2Config(image_size=518, **smaller)
+    verbosity = chatter.get_verbosity()
+    chatter.set_verbosity_error()  # what does not fit is told below, in one line
+    try:
+        # Not load_state_dict: the names of layers differ from version to version, and from_pretrained knows them all.
+        options: dict[str, Any] = {"config": config, "state_dict": dict(tensors), "ignore_mismatched_sizes": True}
+        loaded: Any = Dinov2Model.from_pretrained(None, **options, output_loading_info=True)
+    finally:
+        chatter.set_verbosity(verbosity)
     network, found = loaded
-    wrong = [*found["missing_keys"], *found["unexpected_keys"], *(str(key) for key in found["mismatched_keys"])]
-    if wrong:
-        raise ValueError(f"{len(wrong)} tensors are missing, unknown or of another shape, such as {min(wrong)}")
+    _refuse([*found["missing_keys"], *found["unexpected_keys"], *(key[0] for key in found["mismatched_keys"])])
     mean, std = 0.5307, 0.2583  # of films in [0, 1], as in its published preprocessor
     return FeatureNetwork(_RadDino(network), 518, 0.5 / std, (0.5 - mean) / std, 3)
 
 
 def _fill(network: nn.Module, tensors: Tensors) -> None:
     """Give a network without memory its tensors, float32. Raises ValueError when they are not all its own."""
-    try:
-        network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}, assign=True)
-    except RuntimeError as error:
-        raise ValueError(" ".join(str(error).split())[:300]) from None
+    own = network.state_dict()
+    counters = {name for name in own if name.endswith(".num_batches_tracked")}  # networks of old versions have none
+    other_shape = [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
+    _refuse([*(own.keys() ^ tensors.keys()) - (counters - tensors.keys()), *other_shape])
+    network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}, assign=True)
+
+
+def _refuse(wrong: list[str]) -> None:
+    if wrong:
+        raise ValueError(f"{len(wrong)} tensors are missing, unknown or of another shape, such as {min(wrong)[:100]}")
 
 
 _XRV = "https://github.com/mlmed/torchxrayvision/releases/download/v1/"
@@ -185,6 +196,5 @@ NETWORKS: dict[str, PublicNetwork] = {
         dim=768,
         batch=8,
         build=_build_rad_dino,
-        package="transformers",
     ),
 }
