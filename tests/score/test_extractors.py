@@ -326,6 +326,17 @@ def test_a_download_happens_only_when_allowed_and_goes_the_way_of_an_import(
     assert list(weights_path(XRV).parent.iterdir()) == []
 
 
+def test_what_only_old_layers_hold_is_no_hindrance(tmp_path: Path) -> None:
+    """Layers of torch 1.3 refer to a backend, and have no list of buffers that are not kept."""
+    thnn = pytest.importorskip("torch.nn.backends.thnn")
+    network = nn.Sequential(nn.Linear(2, 2))
+    for layer in network.modules():
+        layer._backend = Reduced(thnn._get_thnn_function_backend)
+        del layer._non_persistent_buffers_set
+    torch.save(network, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert unpickle.read_checkpoint((tmp_path / "old.pt").read_bytes()).keys() == {"0.weight", "0.bias"}
+
+
 # --- hostile files ---
 
 PWNED = "pwned"

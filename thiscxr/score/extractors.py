@@ -7,12 +7,14 @@ and memory does not grow with the number of films. Which network may judge which
 import hashlib
 import json
 import logging
+import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from tqdm import tqdm
 
 from thiscxr.data.pixels import Pixels, pixels_to_images
 from thiscxr.data.pool import Pool
-from thiscxr.files import atomic_path, cache_folder, nearest_name, sha256_file
+from thiscxr.files import cache_folder, nearest_name, sha256_file
 from thiscxr.model.classifier import Reader
 from thiscxr.model.conditions import Condition
 from thiscxr.score.networks import NETWORKS, FeatureNetwork
@@ -69,7 +71,7 @@ class Extractor:
         assert isinstance(self.network, Reader | FeatureNetwork)
         device = next(self.network.parameters()).device
         # TF32 would make features of a GPU differ from those of a CPU in the third digit, under one key in the cache.
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             parts = [self.network.features(some.to(device)).float().cpu() for some in images.split(self.batch)]
         features = torch.cat(parts).numpy()
         if not np.isfinite(features).all():
@@ -165,16 +167,17 @@ def extract(
 
 def _compute(batches: Iterable[Pixels], extractors: dict[str, Extractor], count: int, folder: Path) -> None:
     """Write the features of all films by every extractor, in one pass."""
-    with ExitStack() as stack:
-        parts = {name: stack.enter_context(atomic_path(folder / f"{name}.npy")) for name in extractors}
-        files: dict[str, BinaryIO] = {name: stack.enter_context(open(part, "wb")) for name, part in parts.items()}
-        digests = {name: hashlib.sha256() for name in extractors}
-        for name, extractor in extractors.items():
-            header = {"descr": "<f4", "fortran_order": False, "shape": (count, extractor.dim)}
-            np.lib.format.write_array_header_1_0(files[name], header)
-        done = 0
-        by = ", ".join(extractor.name for extractor in extractors.values())
-        with tqdm(total=count, unit="film", file=sys.stderr, desc=f"features by {by}", delay=2) as bar:
+    folder.mkdir(parents=True, exist_ok=True)
+    by = ", ".join(extractor.name for extractor in extractors.values())
+    digests = {name: hashlib.sha256() for name in extractors}
+    done = 0
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(open(Path(scratch) / name, "wb")) for name in extractors}
+            for name, extractor in extractors.items():
+                header = {"descr": "<f4", "fortran_order": False, "shape": (count, extractor.dim)}
+                np.lib.format.write_array_header_1_0(files[name], header)
+            bar = stack.enter_context(tqdm(total=count, unit="film", file=sys.stderr, desc=f"features by {by}", delay=2))
             for pixels in batches:
                 images = _images(pixels)
                 for name, extractor in extractors.items():
@@ -185,11 +188,9 @@ def _compute(batches: Iterable[Pixels], extractors: dict[str, Extractor], count:
                 bar.update(len(images))
         if done != count:
             raise ValueError(f"{done} films came where {count} were announced; the films changed while they were read")
-        for file in files.values():
-            file.close()
-    for name, digest in digests.items():
-        # The hash of the features is part of the name, so that one rename makes an entry whole and damage shows.
-        (folder / f"{name}.npy").replace(folder / f"{name}-{digest.hexdigest()[:32]}.npy")
+        for name, digest in digests.items():
+            # The hash of the features is part of the name, so that one rename makes an entry whole and damage shows.
+            os.replace(Path(scratch) / name, folder / f"{name}-{digest.hexdigest()[:32]}.npy")
 
 
 def _find(folder: Path, name: str, shape: tuple[int, int]) -> Features | None:
