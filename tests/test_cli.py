@@ -102,7 +102,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "out is a folder of films": ("sample -n 1 --out {tmp}/films", 1, r"holds '.*png', which is not a sample"),
     "pickled weights": ("sample -n 1 --model {tmp}/weights.pt --out {tmp}/s", 1, r"pickled weights are never loaded"),
     "score without pool": ("score --real {tmp}/none --fake {tmp}/films", 1, r"none"),
-    "unknown extractor": ("score --real {pool} --fake {tmp}/films --extractor incption", 1, r"or bundled reader 'incption'"),
+    "unknown extractor": ("score --real {pool} --fake {tmp}/films --extractor incption", 1, r"'incption' \(did you mean 'inception'"),
     "site without samples": ("site --samples {tmp}/films --out {tmp}/site", 1, r"samples.csv"),
     "site of nothing": ("site --out {tmp}/site", 2, r"give --samples, --model, or both"),
     "site of an unknown model": ("site --model nih-46 --out {tmp}/site", 1, r"did you mean 'nih-64'"),
@@ -227,3 +227,21 @@ def test_formats_and_plans_from_the_command_line(capsys: pytest.CaptureFixture[s
     code, _, err = run(capsys, "site", "--samples", tmp_path / "dicom", "--out", tmp_path / "site")
     assert code == 1
     assert "sample again with --format png" in err
+
+
+def test_extractors_are_listed_and_imported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = run(capsys, "extractors")
+    assert code == 0
+    assert re.search(r"thiscxr64 +128 +64 .*thiscxr64.safetensors", out)
+    assert re.search(r"inception +2048 +299 +6726825d0af5f729 +Apache-2.0 +not here: https://", out)
+    code, out, _ = run(capsys, "extractors", "--json")
+    assert {entry["name"] for entry in json.loads(out)} >= {"thiscxr64", "inception", "rad-dino", "xrv-densenet121-all"}
+    code, out, _ = run(capsys, "doctor")
+    assert json.loads(out)["extractors"]["inception"] == "not here"
+    (tmp_path / "x.pth").write_bytes(b"no weights")
+    code, out, err = run(capsys, "extractors", "import", tmp_path / "x.pth", "--name", "inception")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"error: .*x.pth has SHA-256 .* get it again from https://\S+\n", err)
+    code, _, err = run(capsys, "extractors", "import")
+    assert code == 2
+    assert "--name NAME with --allow-download" in err

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import thiscxr
+from thiscxr.files import cache_folder
 
 if TYPE_CHECKING:
     from thiscxr.config import Config
@@ -220,11 +221,6 @@ def resolve_device(device: str) -> str:
     if not there[device]:
         raise ValueError(f"--device {device}: this torch ({torch.__version__}) finds none; use --device {resolve_device('auto')}")
     return device
-
-
-def cache_folder() -> Path:
-    """Return the folder for what can be made again: THISCXR_CACHE, or thiscxr in the user's cache folder."""
-    return Path(os.environ.get("THISCXR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thiscxr")
 
 
 @group.command()
@@ -434,6 +430,52 @@ def classify_eval(data: Path, model: str, split: str, device: str) -> None:
     click.echo(json.dumps(judge_reader(load_extractor(model, resolve_device(device)).reader, Pool.open(data), split), indent=2))
 
 
+@group.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@common(seed=False, device=False)
+@click.pass_context
+def extractors(context: click.Context, as_json: bool) -> None:
+    """List the feature extractors: features, side, licence, and where their weights are.
+
+    Example: thiscxr extractors --json
+    """
+    from thiscxr.score.extractors import list_extractors
+
+    if context.invoked_subcommand is not None:
+        return
+    table = list_extractors()
+    if as_json:
+        click.echo(json.dumps(table, indent=2))
+        return
+    click.echo(f"{'name':<24} {'dim':>5} {'side':>5}  {'sha256':<16}  {'licence':<10}  weights")
+    for entry in table:
+        where = entry["weights"] or f"not here: {entry['url']}"
+        click.echo(
+            f"{entry['name']:<24} {entry['dim']:>5} {entry['side']:>5}  {(entry['sha256'] or 'not published')[:16]:<16}"
+            f"  {entry['licence'].split(' (')[0].split(',')[0]:<10}  {where}"
+        )
+
+
+@extractors.command("import")
+@click.argument("file", type=FOLDER, required=False)
+@click.option("--name", help="Whose weights they are; default: told by the file.")
+@click.option("--allow-download", is_flag=True, help="Fetch the file of --name from where it was published.")
+@common(seed=False, device=False)
+def extractors_import(file: Path | None, name: str | None, allow_download: bool) -> None:
+    """Check a weight file that others published and keep it as safetensors in the cache. Nothing in it is run.
+
+    Example: thiscxr extractors import pt_inception-2015-12-05-6726825d.pth
+    """
+    from thiscxr.score.weights import download_weights, import_weights
+
+    if file is not None:
+        click.echo(import_weights(file, name))
+    elif name and allow_download:
+        click.echo(download_weights(name))
+    else:
+        raise click.UsageError("give the weight FILE, or --name NAME with --allow-download")
+
+
 @group.command()
 @click.option("--real", type=FOLDER, required=True, metavar="POOL")
 @click.option("--fake", required=True, metavar="DIR|MODEL", help="A folder of films, or FILE, NAME or RUN to sample from.")
@@ -566,6 +608,7 @@ def doctor() -> None:
     """
     from importlib.metadata import version
 
+    from thiscxr.score.weights import list_public
     from thiscxr.train.runs import bundled_weights, environment, find_weights
 
     facts = environment()
@@ -579,6 +622,7 @@ def doctor() -> None:
                 facts["weights"][name] = f"whole: {find_weights(name, kind)}"
             except ValueError as error:
                 facts["weights"][name] = str(error)
+    facts["extractors"] = {entry["name"]: entry["weights"] or "not here" for entry in list_public()}
     click.echo(json.dumps(facts, indent=2))
 
 

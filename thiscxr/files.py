@@ -102,6 +102,11 @@ def folder_lock(folder: Path, busy: str) -> Iterator[None]:
         yield
 
 
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: THISCXR_CACHE, or thiscxr in the user's cache folder."""
+    return Path(os.environ.get("THISCXR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thiscxr")
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
     with open(path, "rb") as file:

@@ -166,14 +166,14 @@ class Pool:
             pixels[here] = self._shards[shard][rows[here]]
         for place in np.flatnonzero(~self._checked[indices]):
             # S32 drops zero bytes at the end, so the expected hash must drop them too
-            if hashlib.sha256(pixels[place].data).digest().rstrip(b"\0") != self._hashes[indices[place]]:
+            if hashlib.sha256(pixels[place].data).digest().rstrip(b"\0") != self.pixel_hashes[indices[place]]:
                 raise ValueError(f"{self.path}: the film in row {indices[place]} is damaged; copy the pool again, and try: thiscxr verify")
         self._checked[indices] = True
         return pixels
 
     @cached_property
-    def _hashes(self) -> NDArray[np.bytes_]:
-        """SHA-256 of every film's pixels as 32 bytes each: a million Python strings would take four times as much."""
+    def pixel_hashes(self) -> NDArray[np.bytes_]:
+        """SHA-256 of every film's pixels, S32 [n], which drops zero bytes at the end: Python strings would take four times as much."""
         try:
             batches = pq.ParquetFile(self.path / "films.parquet").iter_batches(columns=["sha256"])
             raw = b"".join(bytes.fromhex("".join(batch.column(0).to_pylist())) for batch in batches)

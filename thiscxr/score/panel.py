@@ -24,7 +24,8 @@ from thiscxr.model.conditions import FilmConditions
 from thiscxr.score import anatomy
 from thiscxr.score.confounders import Shift, Tie, shift_table, strongest_tie, ties
 from thiscxr.score.diversity import ms_ssim_scores, vendi_scores
-from thiscxr.score.extractors import Extractor, Judged, fair_judges, features_of, in_batches
+from thiscxr.score.extractors import Extractor, extract, films_key, in_batches, pool_key
+from thiscxr.score.fairness import fair_groups
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.fidelity import Fidelity, fidelity, name_answers
 from thiscxr.score.floor import films_a_side
@@ -99,12 +100,11 @@ def score(
         whose = {"extractor": name, "extractor_sha256": extractor.sha256 if extractor else sha256}
         panel.records += [record(each) | whose | common | {"seconds": round(time.monotonic() - started, 2)} for each in found]
 
-    steps = 3 * len(extractors) + 4
+    all_sides = read_sides(real, rows, fakes, extractors)
+    steps = 2 * len(extractors) + 4
     with tqdm(total=steps, unit="part", file=sys.stderr, desc="panel", delay=1) as bar:
         for place, extractor in enumerate(extractors):
-            judges = fair_judges(real, rows, extractor)
-            sides = [Side.of(judge, real, fakes, extractor.name) for judge in judges]
-            bar.update()
+            sides = all_sides[place]
             n = min(len(fakes), *(films_a_side(side.patients) for side in sides))
             if n <= extractor.dim and not allow_small:
                 raise ValueError(
@@ -165,12 +165,33 @@ class Side:
     real: NDArray[np.float32]
     fake: NDArray[np.float32]
 
-    @classmethod
-    def of(cls, judge: Judged, real: Pool, fakes: FakeFilms, name: str) -> "Side":
-        """Read the features of both sides."""
-        features = features_of(judge.reader, real, judge.rows, f"{name}: real films")
-        others = features_of(judge.reader, fakes.pixels, np.arange(len(fakes)), f"{name}: synthetic films")
-        return cls(judge.rows, real.codes("patient")[0][judge.rows], features, others)
+
+def read_sides(real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractors: Sequence[Extractor]) -> list[list[Side]]:
+    """Return the features of both sides by each extractor, by several networks where no single one may judge all real films.
+
+    Every film is read once, whatever the number of networks; what was read before comes from the cache.
+    """
+    judges = [fair_groups(real, rows, extractor) for extractor in extractors]
+    for extractor, found in zip(extractors, judges, strict=True):
+        if not found:
+            raise ValueError(
+                f"{extractor.name} was trained on the patients of all these films, so that none of them can be a floor; score against "
+                "other films, or train its folds too (thiscxr classify train --folds)"
+            )
+    networks = [judge for found in judges for judge, _ in found]
+    films = (fakes.pixels[some] for some in in_batches(np.arange(len(fakes))))
+    fake = iter(extract(films, networks, count=len(fakes), key=films_key(fakes.pixels)))
+    together: dict[bytes, list[Extractor]] = {}
+    for found in judges:
+        for judge, some in found:
+            together.setdefault(some.tobytes(), []).append(judge)
+    features: dict[str, NDArray[np.float32]] = {}
+    for packed, many in together.items():
+        some = np.frombuffer(packed, np.int64)
+        read = extract((real.read(part) for part in in_batches(some)), many, count=len(some), key=pool_key(real, some))
+        features |= {judge.sha256: each for judge, each in zip(many, read, strict=True)}
+    patients = real.codes("patient")[0]
+    return [[Side(some, patients[some], features[judge.sha256], next(fake)) for judge, some in found] for found in judges]
 
 
 def distances(side: Side, name: str, n: int, seed: int) -> list[Measured]:
@@ -249,9 +270,11 @@ def condition_fidelity(panel: Panel, real: Pool, fakes: FakeFilms, extractor: Ex
     if not len(held):
         raise ValueError("condition fidelity: the pool has no held-out patients to know the reader by")
     sides = []
-    for films, rows, what in ((real, held, "held-out films"), (fakes.pixels, np.arange(len(fakes)), "synthetic films")):
-        features = features_of(extractor.reader, films, rows, f"read {what}")
-        answers = {name: head.numpy() for name, head in extractor.reader.answers(torch.from_numpy(features)).items()}
+    for films, rows in ((real, held), (fakes.pixels, np.arange(len(fakes)))):
+        read = films.read if isinstance(films, Pool) else films.__getitem__
+        key = pool_key(films, rows) if isinstance(films, Pool) else films_key(films)
+        (features,) = extract((read(some) for some in in_batches(rows)), [extractor], count=len(rows), key=key)
+        answers = {name: head.numpy() for name, head in extractor.reader.answers(torch.from_numpy(np.array(features))).items()}
         sides.append(name_answers(answers, extractor.reader))
     panel.seen = sides[1]
     truth, asked = read_conditions(real, held), FilmConditions.of(fakes.asked)

@@ -1,0 +1,52 @@
+"""Which network may judge which real films: none is judged by a network that was trained on its patient.
+
+Otherwise the floor would be measured on films that the extractor knows by heart.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thiscxr.data.phantom import SITES
+from thiscxr.data.pool import Pool
+from thiscxr.score.extractors import Extractor
+
+Rows = NDArray[np.int64]
+
+
+def fair_groups(pool: Pool, rows: Rows, extractor: Extractor) -> list[tuple[Extractor, Rows]]:
+    """Return networks, each with those of the films at `rows` that it may judge, in their order.
+
+    The network itself with all of them when it saw no patient of the pool; else each of its folds with the films of the patients that the
+    fold did not see (patients that no fold saw stand under each of them); else the network with the films of patients it did not see.
+    Groups without films are left out; an empty list means that nobody may judge. Of networks that others published nobody knows the
+    training patients, so they come back with all rows.
+    """
+    listed = extractor.trained_on.union(*(fold.trained_on for fold in extractor.folds))
+    judges: tuple[Extractor, ...] = (extractor,)
+    if seen_films(pool, extractor, listed)[rows].any():
+        judges = extractor.folds or judges
+    groups = [(judge, rows[~seen_films(pool, judge, listed)[rows]]) for judge in judges]
+    return [(judge, some) for judge, some in groups if len(some)]
+
+
+def seen_films(pool: Pool, extractor: Extractor, listed: frozenset[str] = frozenset()) -> NDArray[np.bool_]:
+    """Return for every film of the pool whether the network was trained on its patient, bool [n].
+
+    Told by the hashes of the films that it was trained on. Where it learnt from a collection but none of that collection's films here has
+    such a hash or one of `listed` (prepared at another size, or by a reader file that does not list them), all training patients of it
+    count as seen: a patient's split is the same everywhere. Films of the phantom have no patients, so only the hashes count.
+    """
+    first = np.ascontiguousarray(pool.pixel_hashes).view(np.uint8).reshape(len(pool), 32)[:, :8]
+    prefixes = np.ascontiguousarray(first).view(">u8")[:, 0].astype(np.uint64)
+    known, alike = (np.isin(prefixes, np.array([int(digits, 16) for digits in some], np.uint64)) for some in (extractor.trained_on, listed))
+    of_source, sources = pool.codes("source")
+    patients, names = pool.codes("patient")
+    person = of_source.astype(np.int64) * len(names) + patients  # two collections may use one id
+    seen = np.isin(person, person[known])
+    trained = np.zeros(len(pool), np.bool_)
+    trained[pool.indices("train")] = True
+    for number, source in enumerate(sources.to_pylist()):
+        here = of_source == number
+        if source in extractor.sources and source not in SITES and not (known | alike)[here].any():
+            seen |= here & trained
+    return seen
