@@ -335,6 +335,8 @@ def models(as_json: bool) -> None:
 @click.option("--compress", type=click.Choice(["none", "rle", "j2k"]), help="A DICOM file, without loss.  [default: none]")
 @click.option("--no-mark", "mark", flag_value=False, default=None, type=bool, help="Do not burn SYNTHETIC into a DICOM file.")
 @click.option("--malformed", is_flag=True, help="DICOM files that are broken on purpose, with malformed.csv, instead of films.")
+@click.option("--release", is_flag=True, help="Leave out films that are too close to a real one; needs --against.")
+@click.option("--against", type=FOLDER, metavar="POOL", help="With --release: the pool that the network was trained on.")
 @PERMISSION
 @click.option("--out", type=FOLDER, default=Path("samples"), show_default=True)
 @common(seed=False)
@@ -347,6 +349,8 @@ def sample(
     form: str,
     malformed: bool,
     permission: bool,
+    release: bool,
+    against: Path | None,
     out: Path,
     device: str,
     **rest: Any,
@@ -379,11 +383,26 @@ def sample(
         seeds = plan_seeds(seeds if seed_list else None, len(conditions))
     else:
         conditions = network.conditions(seeds, condition)
+    gate = None
+    if release:
+        from thiscxr.data.pool import Pool
+        from thiscxr.score.release import release as through_the_gate
+
+        if against is None or malformed:
+            raise click.UsageError("--release compares films with real ones: give --against POOL, the one the network was trained on")
+        gate = through_the_gate(Pool.open(against), network, seeds, conditions, psi, permission)
+        told = "%d of %d films are left out: too close to a real film"
+        logging.getLogger("thiscxr").info(told, gate.num_left_out, len(seeds))
+        seeds, conditions = gate.seeds, gate.conditions
     if malformed:
         write_malformed(network, seeds, conditions, psi, out, dicom, permission)
     else:
         chosen = dicom_format(dicom) if form == "dicom" else FORMATS[form]
         write_samples(network, seeds, conditions, psi, out, chosen, permission, labels=plan is not None)
+    if gate is not None:
+        from thiscxr.score.memorisation import annotate
+
+        annotate(out, [str(seed) for seed in seeds], gate.columns, key="seed")
     click.echo(out)
 
 
@@ -480,12 +499,18 @@ def extractors_import(file: Path | None, name: str | None, allow_download: bool)
 @click.option("--real", type=FOLDER, required=True, metavar="POOL")
 @click.option("--fake", required=True, metavar="DIR|MODEL", help="A folder of films, or FILE, NAME or RUN to sample from.")
 @click.option(
-    "--extractor", "names", multiple=True, default=["thiscxr64"], show_default=True, help="Reader: bundled or a file; repeatable."
+    "--extractor",
+    "names",
+    multiple=True,
+    default=["thiscxr64"],
+    show_default=True,
+    help="See `thiscxr extractors`, or a file.",
 )
 @click.option("-n", "count", type=click.IntRange(2), default=2048, show_default=True, help="Samples at most, when --fake is a model.")
 @click.option("--truncation", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="When --fake is a model.")
 @click.option("--split", type=click.Choice(["all", "holdout", "train"]), default="all", show_default=True, help="Of the real films.")
 @click.option("--allow-small", is_flag=True, help="Fewer films than feature dimensions: the key then says so.")
+@click.option("--allow-download", is_flag=True, help="Fetch the weights of a public extractor that are not here.")
 @click.option("--out", type=FOLDER, metavar="FILE", help="Write scores.json there.")
 @click.option("--html", type=FOLDER, metavar="FILE", help="The same as one page with plots. It shows films of the pool: keep it private.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -512,7 +537,8 @@ def score(
 
     device = resolve_device(device)
     pool = Pool.open(real)
-    extractors = [load_extractor(name, device) for name in dict.fromkeys(names)]
+    extractors = [load_extractor(name, device, options["allow_download"]) for name in dict.fromkeys(names)]
+    del options["allow_download"]
     with open_fakes(fake, pool.resolution, count, options.pop("truncation"), device) as fakes:
         found = panel.score(pool, fakes, extractors, device=device, **options)
         if html is not None:

@@ -6,7 +6,7 @@ themselves, each against the films of all other patients: a synthetic film must 
 """
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -296,19 +296,23 @@ def _auc_by_patient(same: NDArray, whose: NDArray, other: NDArray, rng: np.rando
     return float(below.mean()), float(low), float(high)
 
 
-def annotate(folder: Path, names: list[str], columns: dict[str, list[str]]) -> None:
-    """Add columns to the samples.csv of a folder, or make one where there is none; names: the files, in the order of the values."""
+def annotate(folder: Path, names: Sequence[str], columns: Mapping[str, Sequence[str]], key: str = "file") -> None:
+    """Add columns to the samples.csv of a folder, or make one where there is none; names: the films in the order of the values, by `key`.
+
+    Raises ValueError when the table does not list one of the films: a verdict that is lost would pass for a clean one.
+    """
     table = folder / "samples.csv"
-    rows: list[dict[str, str]] = [{"file": name} for name in names]
+    rows: list[dict[str, str]] = [{key: name} for name in names]
     if table.is_file():
         with open(table, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    place = {name: i for i, name in enumerate(names)}
-    for row in rows:
-        if row["file"] in place:
-            row.update({key: values[place[row["file"]]] for key, values in columns.items()})
+            rows = [{name: value or "" for name, value in row.items() if name} for row in csv.DictReader(file)]
+    listed = {row.get(key, ""): row for row in rows}
+    for place, name in enumerate(names):
+        if name not in listed:
+            raise ValueError(f"{table} does not list {name!r}; remove the table to make another, or sample again")
+        listed[name].update({column: values[place] for column, values in columns.items()})
     with atomic_path(table) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys([*rows[0], *columns])), restval="")
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), restval="")
         writer.writeheader()
         writer.writerows(rows)
 

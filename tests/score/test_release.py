@@ -1,0 +1,69 @@
+"""The gate: copies do not leave the house, and the table of what does says how near each film is."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thiscxr.data.pool import Pool
+from thiscxr.model.conditions import Condition
+from thiscxr.sample.sampling import Network, load
+from thiscxr.sample.truncation import Truncation
+from thiscxr.score import release as gates
+from thiscxr.score.release import release
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return load("nih-64")
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory, network: Network) -> Pool:
+    """A pool of the network's own source, in which films of its seeds 0 and 3 stand for training films that it has copied."""
+    from thiscxr.data.labels import FilmRecord, Terms
+    from thiscxr.data.pool_writer import PoolWriter
+
+    path = tmp_path_factory.mktemp("released") / "pool"
+    films = network.sample([0, 3, *range(1000, 1238)])
+    with PoolWriter(path, 64, 8, {"nih": Terms("NIH", "none", "none", "none", "none")}, b"key") as writer:
+        for i, film in enumerate(films):
+            writer.add("nih", FilmRecord(str(i), str(i), str(i), str(i), "PA", "F", 50.0, {}), film, (64, 64, 8))
+    return Pool.open(path)
+
+
+def test_copies_are_left_out_and_counted(released: Pool, network: Network) -> None:
+    seeds = list(range(8))
+    found = release(released, network, seeds, network.conditions(seeds, Condition()), Truncation(1.0), False)
+    assert not {0, 3} & set(found.seeds)
+    assert found.num_left_out == 8 - len(found.seeds)
+    assert len(found.seeds) >= 5
+    assert found.columns["memorised"] == ["false"] * len(found.seeds)
+
+
+def test_from_the_command_line(released: Pool, tmp_path: Path) -> None:
+    out = tmp_path / "films"
+    command = [sys.executable, "-m", "thiscxr", "sample", "-n", "6", "--release", "--against", str(released.path), "--out", str(out)]
+    assert "of 6 films are left out" in subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    with open(out / "samples.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert not {"0", "3"} & {row["seed"] for row in rows}
+    assert sorted(path.name for path in out.glob("seed-*.png")) == [row["file"] for row in rows]
+    assert all(row["memorised"] == "false" and 0 < float(row["nearest"]) < 1 for row in rows)
+
+
+def test_what_the_gate_refuses(released: Pool, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="none is left; train on more patients"):
+        release(released, network, [0, 3], network.conditions([0, 3], Condition()), Truncation(1.0), False)
+    with monkeypatch.context() as patch:
+        patch.setitem(network.info.sources, "mimic-cxr", {"title": "MIMIC-CXR"})
+        with pytest.raises(ValueError, match=r"--release is refused: .*MIMIC-CXR"):
+            release(released, network, [1], [Condition()], Truncation(1.0), False)
+        with pytest.raises(ValueError, match="holds no films of mimic-cxr, which the network has learnt from"):
+            release(released, network, [1], [Condition()], Truncation(1.0), True)
+    monkeypatch.setattr(gates, "audit", lambda pool, films: (_ for _ in ()).throw(ValueError(f"{np.asarray(films).shape}")))
+    with pytest.raises(ValueError, match=r"\(1, 64, 64\)"):
+        release(released, network, [1], [Condition()], Truncation(1.0), False)
