@@ -20,7 +20,7 @@ _GROUPS = 10
 def vendi(features: Array) -> float:
     """Return the Vendi score of [n, d]: the effective number of different films (Friedman and Dieng 2023, arXiv:2210.02410, Eq. 3).
 
-    Cosine kernel of the centred features, q = 1: n for orthogonal films, 1 for one film over and over. The eigenvalues of the kernel matrix
+    Cosine kernel, q = 1: n for orthogonal films, 1 for one film over and over. The eigenvalues of the kernel matrix
     are those of the d × d matrix X'X / n, which is small.
     """
     x = np.asarray(features, np.float64)
@@ -30,8 +30,13 @@ def vendi(features: Array) -> float:
 
 
 def vendi_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> list[Measured]:
-    """Return the Vendi score of n synthetic films, and as its floor that of n real ones (all films of a patient or none)."""
+    """Return the Vendi score of n synthetic films, and as its floor that of n real ones, patient by patient.
+
+    Raises ValueError where there are fewer than n on a side.
+    """
     check_features(real, fake)
+    if min(len(real), len(fake)) < n:
+        raise ValueError(f"{len(real)} real and {len(fake)} synthetic films do not give {n} a side")
     rng = np.random.Generator(np.random.Philox(key=[seed, 2]))
     centre = np.asarray(real, np.float64).mean(axis=0)  # features are not negative: without it all films would be alike
     some = fake[rng.permutation(len(fake))[:n]] - centre
@@ -40,12 +45,12 @@ def vendi_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: i
     value, floor = vendi(some), vendi(real[np.argsort(order, kind="stable")[:n]] - centre)
     left_out = np.array([vendi(some[np.arange(n) % _GROUPS != g]) for g in range(_GROUPS)])
     error = Z_95 * np.sqrt((_GROUPS - 1) / _GROUPS * ((left_out - left_out.mean()) ** 2).sum())
-    return [Measured(f"vendi_{name}_{size_label(n)}", value, (value - error, value + error), floor, n, n)]
+    return [Measured(f"vendi_{name}_{size_label(n)}", value, (float(value - error), float(value + error)), floor, n, n)]
 
 
 def num_scales(side: int) -> int:
     """Return how many of the five scales of MS-SSIM fit into films of `side` px: the window must fit into the smallest."""
-    scales = [k for k in range(1, 6) if (_WINDOW - 1) * 2 ** (k - 1) < side]
+    scales = [k for k in range(1, 6) if side // 2 ** (k - 1) >= _WINDOW]
     if not scales:
         raise ValueError(f"films of {side} px are too small for MS-SSIM; at least {_WINDOW} px are needed")
     return scales[-1]
@@ -90,8 +95,7 @@ def ms_ssim_scores(
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, 3]))
     first = np.unique(patients, return_index=True)[1]  # one film a patient
-    means, errors = [], []
-    count = 0
+    means, errors, counts = [], [], []
     for films, rows in ((fake.__getitem__, np.arange(len(fake))), (read, np.sort(first))):
         pairs = rng.permutation(rows)[: n // 2 * 2].reshape(-1, 2)
         parts = []
@@ -101,9 +105,9 @@ def ms_ssim_scores(
         values = np.concatenate(parts)
         if len(values) < 2:
             raise ValueError(f"{len(rows)} films are too few for pairs; at least 4 are needed")
-        count = count or len(values) * 2
+        counts.append(len(values) * 2)
         means.append(float(values.mean()))
         errors.append(float(values.std(ddof=1) / np.sqrt(len(values))))
     interval = (max(0.0, means[0] - Z_95 * errors[0]), min(1.0, means[0] + Z_95 * errors[0]))
     scales = num_scales(fake.shape[-1])
-    return [Measured(f"msssim_{scales}scales_{size_label(count)}", means[0], interval, means[1], len(first), count)]
+    return [Measured(f"msssim_{scales}scales_{size_label(counts[0])}", means[0], interval, means[1], counts[1], counts[0])]

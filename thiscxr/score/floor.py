@@ -65,8 +65,8 @@ def films_a_side(patients: NDArray) -> int:
 
 
 def size_label(n: int) -> str:
-    """Return a number of films as it stands in a key: 961, 2k."""
-    return f"{n // 1000}k" if n >= 1000 else str(n)
+    """Return a number of films as it stands in a key: 961, 2k, 2048. Only whole thousands are shortened: the bias depends on the number."""
+    return f"{n // 1000}k" if n % 1000 == 0 else str(n)
 
 
 def check_features(*sets: Array) -> None:

@@ -1,0 +1,263 @@
+"""The panel as one HTML page that needs nothing else: a verdict in plain words, plots with floors, and the numbers under each.
+
+It shows films of the pool beside the synthetic films that are nearest to them, so it is for those who may see the pool.
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from thiscxr import __version__
+from thiscxr.data.describe.charts import PALETTE, steps
+from thiscxr.data.describe.page import Figure, Section
+from thiscxr.data.pixels import encode_png
+from thiscxr.data.pool import Pool
+from thiscxr.files import atomic_path
+from thiscxr.score.charts import Whisker, cloud, whiskers
+from thiscxr.score.fakes import FakeFilms
+from thiscxr.score.memorisation import NEAR, pair_sheet
+from thiscxr.score.panel import Panel
+
+_LEAST_SHARE = 0.02  # of films that are flagged, from which on the verdict warns
+_SHIFTS = 12  # rows of the shift table on the page
+
+Record = dict[str, Any]
+
+
+def write_report(path: Path, pool: Pool, fakes: FakeFilms, panel: Panel) -> None:
+    """Write the page, whole or not at all."""
+    text = report(pool, fakes, panel)
+    with atomic_path(Path(path)) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
+    """Return the page; the same panel gives the same bytes."""
+    folder = Path(__file__).parent
+    style = (folder.parent / "data" / "describe" / "page.css").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    sections = (_distances(panel), _manifold(panel), _copies(pool, fakes, panel), _conditions(panel), _confounders(panel), _anatomy(panel))
+    network = f"network {fakes.network_sha256[:12]}" if fakes.network_sha256 else "an unknown network"
+    return environment.get_template("report.html").render(
+        title="What these synthetic chest films are worth",
+        subtitle=f"{len(fakes)} synthetic films of {network} against a pool of {len(pool)} real films, fingerprint {pool.fingerprint[:16]}",
+        style=Markup(style),
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        verdict=verdict(panel),
+        sections=[section for section in sections if section.figures],
+        notes=panel.notes + [str(each) for each in panel.fidelity if not each.judged],
+        sources=pool.meta["sources"],
+        version=__version__,
+    )
+
+
+def _of(panel: Panel, *kinds: str) -> list[Record]:
+    return [each for each in panel.records if each["key"].split("_")[0] in kinds and each["value"] is not None]
+
+
+def verdict(panel: Panel) -> list[str]:
+    """Return what the numbers say, in sentences that claim no more than they do."""
+    lines = []
+    for each in _of(panel, "fd")[:1]:
+        value, floor = each["value"], each["floor"]
+        lines.append(
+            f"As a crowd the films lie {value / floor:.1f} times as far from real patients as other real patients do ({each['key']})."
+            if floor and value > floor
+            else f"As a crowd the films lie no farther from real patients than other real patients do, by this extractor ({each['key']})."
+        )
+    for each in _of(panel, "recall")[:1]:
+        lines.append(
+            f"{each['value']:.0%} of the real films have a synthetic film in their neighbourhood, of other real films {each['floor']:.0%}."
+        )
+    for each in _of(panel, "memorised"):
+        count = round(each["value"] * each["num_fake"])
+        if each["value"] > max(_LEAST_SHARE, 2 * each["floor"]):
+            lines.append(f"{count} films ({each['value']:.1%}) are copies of real films, or nearly so. Do not share this set as it is.")
+        else:
+            lines.append(f"{count} films ({each['value']:.1%}) are flagged as copies; of real strangers {each['floor']:.1%} would be.")
+    told = [each for each in panel.probed if each.factor == "real_or_synthetic"]
+    for probe in told:
+        lines.append(
+            f"A linear judge tells synthetic from real films with an AUC of {probe.value:.2f} ({probe.ci95[0]:.2f} to {probe.ci95[1]:.2f}; "
+            "0.5 is guessing)."
+        )
+    judged = [each for each in panel.fidelity if each.judged and each.measure != "mae"]
+    if judged:
+        followed = [each.question for each in judged if each.followed]
+        lines.append(f"What was asked shows beyond chance for: {', '.join(followed) or 'nothing'}.")
+    blind = [each.question for each in panel.fidelity if not each.judged]
+    if blind:
+        lines.append(f"The reader is not good enough to say whether the films show: {', '.join(blind)}. Nothing is claimed of these.")
+    tied = [
+        f"{tie.finding} with the {name.split()[1]}"
+        for name, found in panel.ties.items()
+        if name.startswith("asked")
+        for tie in found[:1]
+        if tie.tied
+    ]
+    if tied:
+        lines.append(
+            f"In what was asked, findings are tied: {', '.join(tied)}. A classifier that learns from these films may learn the tie."
+        )
+    if panel.trust and not panel.trust.trusted:
+        lines.append("The measures of anatomy cannot be trusted on these real films, so they say nothing of the synthetic ones.")
+    return [*lines, "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use."]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _table(records: Sequence[Record]) -> list[list[str]]:
+    rows = [["score", "value", "95 % interval", "floor", "real films", "synthetic films"]]
+    for each in records:
+        interval = " to ".join(_number(edge) for edge in each["ci95"]) if each["ci95"] else "–"
+        counts = (str(each["num_real"]), str(each["num_fake"]))
+        rows.append([each["key"], _number(each["value"]), interval, _number(each["floor"]), *counts])
+    return rows
+
+
+def _whiskers(slug: str, title: str, text: str, records: Sequence[Record], span: tuple[float, float] | None = None) -> Figure:
+    rows = [
+        Whisker(
+            each["key"],
+            each["value"],
+            (each["ci95"] or [each["value"]])[0],
+            (each["ci95"] or [each["value"]])[-1],
+            each["floor"],
+            f"{each['key']}: {_number(each['value'])}, real films {_number(each['floor'])}",
+        )
+        for each in records
+    ]
+    keys = [("#0072b2", "", "", "synthetic films, with interval"), ("#d55e00", "", "", "real films (floor)")]
+    return Figure(title, text, whiskers(slug, title, text, rows, span), _table(records), keys)
+
+
+def _distances(panel: Panel) -> Section:
+    figures = []
+    for kind, title, text in (
+        (
+            "fd",
+            "Fréchet distance",
+            "Blue at the diamond: as near as other real patients. Each key names its extractor and the films a side.",
+        ),
+        ("fdinf", "FD∞", "The same, extrapolated to endless films; real films are at about 0."),
+        ("kid", "Kernel distance (KID)", "Unbiased; below 0 by chance where the sets are alike."),
+    ):
+        if records := _of(panel, kind):
+            figures.append(_whiskers(f"d-{kind}", title, text, records))
+    return Section("distances", "Distances", "How far the films lie from real ones, as a crowd.", figures)
+
+
+def _manifold(panel: Panel) -> Section:
+    figures = []
+    if records := _of(panel, "precision", "recall", "density", "coverage"):
+        text = "Precision: synthetic films among real ones; recall and coverage: real ones among synthetic; density: how thickly."
+        figures.append(_whiskers("manifold", "Precision, recall, density, coverage", text, records))
+    if panel.clouds:
+        names = list(panel.clouds)
+        keys = [(PALETTE[i], "", "", name) for i, name in enumerate(names)]
+        drawing = cloud(
+            "cloud", "Films as points", "First two principal components of the features of the real films.", list(panel.clouds.items())
+        )
+        figures.append(Figure("Where the films lie", "First two principal components of the real films' features", drawing, [], keys))
+    if records := _of(panel, "vendi"):
+        figures.append(_whiskers("vendi", "Vendi score", "The effective number of different films.", records))
+    if records := _of(panel, "msssim"):
+        figures.append(_whiskers("msssim", "MS-SSIM of pairs", "Lower: pairs of films are less alike.", records, (0.0, 1.0)))
+    return Section("manifold", "Manifold and diversity", "", figures)
+
+
+def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
+    if panel.audit is None:
+        return Section("copies", "Copies", "", [])
+    found, strangers = panel.audit.found, panel.audit.strangers
+    edges = np.linspace(0, max(float(strangers.distance.max()), float(found.distance.max())), 41)
+    series = [(name, (np.histogram(values, edges)[0] / len(values)).tolist()) for name, values in (
+        ("synthetic films", found.distance), ("real strangers", strangers.distance))]  # fmt: skip
+    text = f"Distance to the nearest real film of a patient; {NEAR:.0%} of strangers are left of the limit that is called near."
+    ticks = [(place, f"{edges[-1] * place:.2f}") for place in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    keys = [(PALETTE[i], "", "", name) for i, (name, _) in enumerate(series)]
+    figures = [
+        Figure(
+            "How near is the nearest real film?",
+            text,
+            steps("near", "Distances", text, series, ticks),
+            _table(_of(panel, "near", "memorised", "nearest", "reid")),
+            keys,
+        )
+    ]
+    worst = np.argsort(found.ratio, kind="stable")[:16]
+    picture = base64.b64encode(encode_png(pair_sheet(pool, fakes.pixels, panel.audit))).decode()
+    image = Markup('<img alt="Pairs of a synthetic film and the real film nearest to it, the worst first" src="data:image/png;base64,{}">')
+    rows = [["synthetic film", "distance", "ratio to the second patient", "flagged"]]
+    rows += [
+        [fakes.names[i], f"{found.distance[i]:.3f}", f"{found.ratio[i]:.3f}", "yes" if panel.audit.memorised[i] else "no"] for i in worst
+    ]
+    text = f"Each pair: synthetic, then real. Of {', '.join(pool.meta['sources'])}: films of patients, not for publication."
+    figures.append(Figure("The sixteen worst pairs", text, image.format(picture), rows, wide=True))
+    return Section(
+        "copies", "Copies", "Every synthetic film was compared with every real film of the pool, held-out patients too.", figures
+    )
+
+
+def _conditions(panel: Panel) -> Section:
+    judged = [each for each in panel.fidelity if each.judged and each.measure != "mae"]
+    if not judged:
+        return Section("conditions", "Asked and seen", "", [])
+    rows = [Whisker(f"{each.question} ({each.measure})", each.value, *each.ci95, each.ceiling, str(each)) for each in judged]
+    table = [["question", "measure", "value", "interval", "real patients", "asked at random"]]
+    for each in panel.fidelity:
+        if each.judged:
+            ranges = (f"{low:.3f} to {high:.3f}" for low, high in (each.ci95, each.null95))
+            interval, null = ranges
+            table.append([each.question, each.measure, f"{each.value:.3f}", interval, f"{each.ceiling:.3f}", null])
+    text = "How well the reader's answers follow what was asked; the diamond is the same reader on held-out patients."
+    keys = [("#0072b2", "", "", "synthetic films, with interval"), ("#d55e00", "", "", "held-out real patients")]
+    return Section(
+        "conditions",
+        "Asked and seen",
+        "",
+        [Figure("Condition fidelity", text, whiskers("asked", "Condition fidelity", text, rows, (0.0, 1.0)), table, keys)],
+    )
+
+
+def _confounders(panel: Panel) -> Section:
+    figures = []
+    records = [each for each in _of(panel, "probe") if not each["key"].endswith("_mae")]
+    if records:
+        text = "What a linear judge reads from the features. Real or synthetic: 0.5 is best; the others: near the diamond is best."
+        figures.append(_whiskers("probes", "Probes", text, records, (0.0, 1.0)))
+    if records := _of(panel, "tie"):
+        text = "Cramér's V of the strongest tie between a finding and source or view; the diamond: what untied findings stay below."
+        figures.append(_whiskers("ties", "Findings tied to source or view", text, records, (0.0, 1.0)))
+    if panel.shifts:
+        table = [["finding", "source", "view", "real", "asked", "difference", "95 % interval", "shifted"]]
+        for shift in panel.shifts:
+            shares = (f"{shift.real:.1%}", f"{shift.fake:.1%}", f"{shift.difference:+.1%}", f"{shift.ci95[0]:+.1%} to {shift.ci95[1]:+.1%}")
+            table.append([shift.finding, shift.source, shift.view, *shares, "yes" if shift.shifted else "no"])
+        rows = [
+            Whisker(f"{s.finding}, {s.source}, {s.view}"[:30], s.difference, *s.ci95, 0.0, f"{s.finding}: {s.difference:+.1%}")
+            for s in panel.shifts[:_SHIFTS]
+        ]
+        text = "P(finding | source, view): asked of the films less the share among real films; the largest shifts."
+        span = max(0.1, *(abs(edge) for s in panel.shifts[:_SHIFTS] for edge in s.ci95))
+        drawing = whiskers("shifts", "Shifts", text, rows, (-span, span))
+        figures.append(Figure("Shifts by finding, source and view", text, drawing, table, wide=True))
+    return Section("confounders", "Confounders", "", figures)
+
+
+def _anatomy(panel: Panel) -> Section:
+    records = [each for each in _of(panel, "anatomy") if not each["key"].endswith("_auc")]
+    if not records:
+        return Section("anatomy", "Anatomy", "", [])
+    text = "Distances of lungs and heart from those of real films, and shares of implausible films, by a segmenter trained on phantoms."
+    return Section("anatomy", "Anatomy", str(panel.trust or ""), [_whiskers("anatomy", "Plausibility", text, records)])
