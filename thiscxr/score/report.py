@@ -249,9 +249,9 @@ def _confounders(panel: Panel) -> Section:
             for s in panel.shifts[:_SHIFTS]
         ]
         text = "P(finding | source, view): asked of the films less the share among real films; the largest shifts."
-        span = max(0.1, *(abs(edge) for s in panel.shifts[:_SHIFTS] for edge in s.ci95))
+        span = np.ceil(10 * max(abs(edge) for s in panel.shifts[:_SHIFTS] for edge in s.ci95)) / 10
         drawing = whiskers("shifts", "Shifts", text, rows, (-span, span))
-        figures.append(Figure("Shifts by finding, source and view", text, drawing, table, wide=True))
+        figures.append(Figure("Shifts by finding, source and view", text, drawing, table))
     return Section("confounders", "Confounders", "", figures)
 
 
