@@ -110,8 +110,7 @@ def train_reader(
                 schedule.step()
                 seen += batch
                 bar.update(batch)
-    # Weighted, a network learns odds that are too high by the weight (Elkan 2001, theorem 1): taken back, its probabilities are true ones.
-    reader.heads["findings"].get_parameter("bias").data -= weights.log()
+    take_back(reader, weights)
     return reader.eval().requires_grad_(False)
 
 
@@ -154,6 +153,14 @@ def train_folds(pool: Pool, epochs: int, seed: int, device: str = "cpu", recipe:
 def _marks(hashes: Iterable[str]) -> frozenset[str]:
     """Return by what films are known again: the first half of the SHA-256 of their pixels in the pool, in hexadecimal."""
     return frozenset(digest[:MARK] for digest in hashes)
+
+
+def take_back(reader: Reader, weights: Tensor) -> None:
+    """Lower the logits of the findings by what their weights [F] raised them, in place, so that probabilities are true ones again.
+
+    The odds that minimise the weighted loss are the true odds times the weight: Elkan 2001, IJCAI, theorem 1.
+    """
+    reader.heads["findings"].get_parameter("bias").data -= weights.log()
 
 
 def read_targets(pool: Pool, indices: np.ndarray, vocabulary: Vocabulary, uncertain: str = "ignore") -> dict[str, Tensor]:
