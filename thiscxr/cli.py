@@ -507,13 +507,13 @@ def classify_eval(
         found["cross-fitted"] = judge([read_films(each.reader, pool, each.rows) for each in fair], seed)
     unseen = sum(len(each.rows) for each in fair_judges(pool, rows, replace(extractor, folds=())))
     if unseen < len(rows):
-        logging.getLogger("thiscxr").warning("%d of these %d films are of patients whom the reader knows", len(rows) - unseen, len(rows))
+        click.echo(f"{len(rows) - unseen} of these {len(rows)} films are of patients whom the reader knows", err=True)
     if filters is not None:
         save_png(filters, filter_grid(extractor.reader.first_filters))
     if gradcam is not None:
         sheet, shown = saliency_sheet(extractor.reader, pool, rows, reading, found[split])
         save_png(gradcam, sheet, {"Description": f"from above: {', '.join(shown)}"})
-        logging.getLogger("thiscxr").info("%s: from above %s", gradcam, ", ".join(shown))
+        click.echo(f"{gradcam}: from above {', '.join(shown)}", err=True)
     if as_json:
         click.echo(json.dumps({"reader_sha256": extractor.sha256} | {name: each.to_json() for name, each in found.items()}, indent=2))
     else:
