@@ -488,7 +488,8 @@ def classify_eval(
     """
     from thiscxr.data.pixels import save_png
     from thiscxr.data.pool import Pool
-    from thiscxr.score.extractors import fair_judges, load_extractor
+    from thiscxr.score.extractors import load_extractor
+    from thiscxr.score.fairness import fair_groups, seen_films
     from thiscxr.score.judge import judge, judgement_table, read_films
     from thiscxr.score.saliency import saliency_sheet
     from thiscxr.train.board import filter_grid
@@ -503,11 +504,10 @@ def classify_eval(
     if len(sources) > 1:
         found |= {f"{split}, {source}": judge([reading.of_source(source)], seed) for source in sources}
     if cross_fit:
-        fair = fair_judges(pool, pool.indices("all"), extractor)
-        found["cross-fitted"] = judge([read_films(each.reader, pool, each.rows) for each in fair], seed)
-    unseen = sum(len(each.rows) for each in fair_judges(pool, rows, replace(extractor, folds=())))
-    if unseen < len(rows):
-        click.echo(f"{len(rows) - unseen} of these {len(rows)} films are of patients whom the reader knows", err=True)
+        fair = fair_groups(pool, pool.indices("all"), extractor)
+        found["cross-fitted"] = judge([read_films(each.reader, pool, some) for each, some in fair], seed)
+    if seen := int(seen_films(pool, extractor)[rows].sum()):
+        click.echo(f"{seen} of these {len(rows)} films are of patients whom the reader knows", err=True)
     if filters is not None:
         save_png(filters, filter_grid(extractor.reader.first_filters))
     if gradcam is not None:

@@ -58,6 +58,17 @@ def test_networks_on_two_scales_are_judged_apart() -> None:
     assert (found.questions[0].num_positive, found.questions[0].num_negative, found.num_patients) == (5, 3, 8)
 
 
+def test_a_mean_is_of_the_same_findings_in_every_round() -> None:
+    """One film in forty has the second finding: in the rounds without it there is no mean, rather than one of the first finding alone."""
+    rng = np.random.default_rng(0)
+    common, rare = np.arange(40) % 2 == 0, np.arange(40) == 0
+    truths = {"Mass": common.astype(float), "Edema": rare.astype(float)}
+    answers = {"Mass": rng.normal(size=40) + 9 * common, "Edema": np.where(rare, -1.0, rng.normal(size=40) + 9)}
+    found = judge([Reading(truths, answers, np.arange(40), np.full(40, "a", object))])
+    assert found.mean_finding_auc == pytest.approx(0.5), "one is read perfectly, the other the wrong way round"
+    assert found.mean_finding_ci95 == pytest.approx((0.5, 0.5))
+
+
 def test_true_probabilities_are_calibrated_and_bolder_ones_are_not() -> None:
     rng = np.random.default_rng(1)
     logits = rng.normal(-2, 1, 4000)

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from thiscxr.data.labels import FINDINGS
+from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.data.pixels import Pixels
 from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader
+from thiscxr.model.conditions import MIN_PATIENTS
 from thiscxr.score.fidelity import Columns, questions_of, read_answers, weighted_error
 from thiscxr.score.resampling import generator, interval, number_patients, patient_weights, weighted_auc
 from thiscxr.train.conditions import read_conditions
@@ -154,7 +155,7 @@ class Bootstrap:
             truth, answers = reading.truths[question][known], reading.answers[question][known].astype(np.float64)
             if known.any():
                 parts.append(np.concatenate([of(truth, answers, some[:, known]) for some in np.array_split(weights, CHUNKS)]))
-        return mean_over(parts) if parts else np.full(len(self._weights[0]), np.nan)
+        return mean_over(parts)
 
 
 def _area(truth: Array, answers: Array, weights: NDArray[np.floating]) -> Array:
@@ -162,11 +163,12 @@ def _area(truth: Array, answers: Array, weights: NDArray[np.floating]) -> Array:
 
 
 def mean_over(values: Sequence[Array]) -> Array:
-    """Return the mean of arrays of one shape, what is not a number left out; nan where nothing is left."""
-    stack = np.array(values) if len(values) else np.full((1, 1), np.nan)
-    known = np.isfinite(stack)
-    with np.errstate(invalid="ignore"):
-        return np.where(known, stack, 0).sum(axis=0) / known.sum(axis=0)
+    """Return the mean of arrays [1 + rounds] whose first place is a number; nan in the rounds in which one of them is none.
+
+    A mean over what happens to be there would be of other things from round to round.
+    """
+    known = [each for each in values if np.isfinite(each[0])]
+    return np.mean(known, axis=0) if known else np.full(1, np.nan)
 
 
 def _answered(question: str, values: Array, readings: Sequence[Reading], seed: int) -> Answered:
@@ -246,28 +248,32 @@ class Transfer:
 def generalisation(pool: Pool, readers: Mapping[str, Reader], seed: int = 0) -> list[Transfer]:
     """Return the source × source matrix, row by row; readers: one trained on each source.
 
-    Every cell is the mean over the same findings: those that every reader has learnt and the held-out films of every source answer both
-    ways, since means over different findings cannot be compared. Raises ValueError where there is no such finding.
+    Every cell is the mean over the same findings, since means over different ones cannot be compared: those that every reader has learnt,
+    and that MIN_PATIENTS of every source's held-out patients have and as many have not. Raises ValueError where there is no such finding.
     """
     held = pool.indices("holdout")
     rows = {source: held[pool.column("source")[held] == source] for source in readers}
     if empty := [source for source, films in rows.items() if not len(films)]:
         raise ValueError(f"{pool.path} holds out no film of {empty[0]}; a matrix needs held-out patients of every source")
-    cells = {}
-    for trained, reader in readers.items():
-        for tested, films in rows.items():
-            drawn = Bootstrap([read_films(reader, pool, films)], seed)
-            measured = {name: drawn.measure(name) for name in drawn.questions if name in FINDINGS}
-            cells[trained, tested] = {name: values for name, values in measured.items() if np.isfinite(values[0])}
-    shared = [name for name in FINDINGS if all(name in cell for cell in cells.values())]
+    readings = {(trained, tested): read_films(readers[trained], pool, films) for trained in readers for tested, films in rows.items()}
+    shared = [name for name in FINDINGS if all(_known_both_ways(reading, name) for reading in readings.values())]
     if not shared:
-        raise ValueError("no finding is learnt by every source's reader and known both ways among every source's held-out films")
+        raise ValueError(
+            f"no finding is learnt by every source's reader and known both ways of {MIN_PATIENTS} held-out patients of every source"
+        )
     found = []
-    for (trained, tested), cell in cells.items():
-        mean = mean_over([cell[name] for name in shared])
-        areas = {name: float(cell[name][0]) for name in shared}
+    for (trained, tested), reading in readings.items():
+        drawn = Bootstrap([reading], seed)
+        cell = {name: drawn.measure(name) for name in shared}
+        mean, areas = mean_over(list(cell.values())), {name: float(values[0]) for name, values in cell.items()}
         found.append(Transfer(trained, tested, float(mean[0]), interval(mean[1:]), areas, len(rows[tested])))
     return found
+
+
+def _known_both_ways(reading: Reading, finding: str) -> bool:
+    if finding not in reading.truths:
+        return False
+    return all(len(np.unique(reading.patients[reading.truths[finding] == state])) >= MIN_PATIENTS for state in (POSITIVE, NEGATIVE))
 
 
 def generalisation_table(found: Sequence[Transfer]) -> str:
