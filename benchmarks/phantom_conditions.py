@@ -23,7 +23,8 @@ from thiscxr.data.pixels import pixels_to_images
 from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader
 from thiscxr.sample.sampling import Network, load
-from thiscxr.train.reader import auc, load_reader, save_reader, train_reader
+from thiscxr.score.resampling import weighted_auc
+from thiscxr.train.reader import load_reader, save_reader, train_reader
 
 FRESH = 10**6  # seeds of patients that no pool of ours holds
 SIDES_OF = "Effusion"
@@ -96,6 +97,7 @@ def moved(network: Network, eye: Eye, n: int) -> None:
             eye.look(network.sample(range(n), view="PA", **{asked: (name,)})) for asked in ("findings", "no_findings")
         )  # fmt: skip
         scores = np.concatenate([yes["findings"][:, at], no["findings"][:, at]])
+        area = weighted_auc(np.arange(2 * n) < n, scores, np.ones((1, 2 * n)))[0]
         sites = [read["source"].argmax(axis=1) for read in (yes, no)]
         change = abs(np.bincount(sites[0], minlength=4) - np.bincount(sites[1], minlength=4)).sum() / 2 / n
         rng, both = np.random.default_rng(0), np.concatenate(sites)
@@ -104,7 +106,7 @@ def moved(network: Network, eye: Eye, n: int) -> None:
             mixed = rng.permutation(both)
             null.append(abs(np.bincount(mixed[:n], minlength=4) - np.bincount(mixed[n:], minlength=4)).sum() / 2 / n)
         tell(
-            f"{name}: present against absent", finding_auc=auc(np.arange(2 * n) < n, scores), null_auc=0.5, site_moved=float(change),
+            f"{name}: present against absent", finding_auc=float(area), null_auc=0.5, site_moved=float(change),
             site_moved_null95=float(np.quantile(null, 0.95)), films_each=n,
         )  # fmt: skip
 
@@ -172,7 +174,7 @@ def main() -> None:
     torch.set_num_threads(2)
     pool, network = Pool.open(arguments.pool), load(arguments.model)
     if not arguments.reader.exists():
-        save_reader(arguments.reader, train_reader(pool, epochs=25, batch=64, seed=0, device="cpu"), pool, {})
+        save_reader(arguments.reader, train_reader(pool, epochs=25, seed=0, device="cpu"), pool, {})
     eye = Eye(load_reader(arguments.reader)[0])
     held = pool.indices("holdout")
     read = eye.look(pool.read(held))[1]

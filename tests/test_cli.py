@@ -103,6 +103,15 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "pickled weights": ("sample -n 1 --model {tmp}/weights.pt --out {tmp}/s", 1, r"pickled weights are never loaded"),
     "score without pool": ("score --real {tmp}/none --fake {tmp}/films", 1, r"none"),
     "unknown extractor": ("score --real {pool} --fake {tmp}/films --extractor incption", 1, r"'incption' \(did you mean 'inception'"),
+    "classify without pool": ("classify eval --data {tmp}/none", 1, r"none does not exist"),
+    "unknown reader": ("classify eval --data {pool} --model thiscxr46", 1, r"'thiscxr46' \(did you mean 'thiscxr64'\?\)"),
+    "matrix of one source": ("classify matrix --data {pool}", 1, r"films of discs alone; a matrix needs two sources or more"),
+    "pretrained small one": (
+        "classify train --data {pool} --pretrained {tmp}/films/00.png --out {tmp}/r", 1, r"is for --backbone densenet121",
+    ),
+    "pretrained by nothing": (
+        "classify train --data {pool} --backbone densenet121 --pretrained {tmp}/x.pth --out {tmp}/r", 1, r"x.pth does not hold the weights",
+    ),
     "site without samples": ("site --samples {tmp}/films --out {tmp}/site", 1, r"samples.csv"),
     "site of nothing": ("site --out {tmp}/site", 2, r"give --samples, --model, or both"),
     "site of an unknown model": ("site --model nih-46 --out {tmp}/site", 1, r"did you mean 'nih-64'"),
@@ -245,3 +254,36 @@ def test_extractors_are_listed_and_imported(capsys: pytest.CaptureFixture[str], 
     code, _, err = run(capsys, "extractors", "import")
     assert code == 2
     assert "--name NAME with --allow-download" in err
+
+
+def test_a_reader_is_trained_judged_and_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path, pool: Pool) -> None:
+    reader = tmp_path / "reader.safetensors"
+    code, out, err = run(capsys, *f"classify train --data {pool.path} --epochs 6 --res 32 --cross-fit --out {reader}".split())
+    assert code == 0, err
+    judged = json.loads(out)
+    assert judged["auc"]["Effusion"] > 0.9
+    evaluate = f"classify eval --data {pool.path} --model {reader} --cross-fit".split()
+    code, out, err = run(capsys, *evaluate, "--json", "--gradcam", tmp_path / "cam.png", "--filters", tmp_path / "filters.png")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["holdout"]["questions"][0]["value"] == pytest.approx(judged["auc"]["Effusion"], abs=1e-4)
+    assert found["cross-fitted"]["num_films"] == len(pool)
+    assert "from above Effusion" in err
+    assert "patients whom the reader knows" not in err
+    assert (tmp_path / "cam.png").is_file()
+    assert (tmp_path / "filters.png").is_file()
+    code, out, err = run(capsys, *evaluate, "--split", "train", "--reliability")
+    assert code == 0, err
+    num_train = len(pool.indices("train"))
+    assert f"{num_train} of these {num_train} films are of patients whom the reader knows" in err
+    assert re.search(r"Effusion +[01]\.\d{3}  \[[01]\.\d{3}, [01]\.\d{3}\]", out)
+    assert "probability told, share seen" in out
+
+
+def test_a_reader_without_folds_cannot_be_cross_fitted(capsys: pytest.CaptureFixture[str], tmp_path: Path, pool: Pool) -> None:
+    reader = tmp_path / "reader.safetensors"
+    code, _, err = run(capsys, *f"classify train --data {pool.path} --epochs 1 --res 32 --out {reader}".split())
+    assert code == 0, err
+    code, _, err = run(capsys, *f"classify eval --data {pool.path} --model {reader} --cross-fit".split())
+    assert code == 1
+    assert re.search(r"has no folds; train one that has: thiscxr classify train --cross-fit$", err.strip())

@@ -48,7 +48,7 @@ def test_from_a_release_to_a_gallery(tmp_path: Path) -> None:
     assert {row["view"] for row in rows} == {"PA"}
 
     reader = tmp_path / "reader.safetensors"
-    judged = json.loads(thiscxr("classify", "train", "--data", pool, "--epochs", 1, "--folds", "--out", reader))
+    judged = json.loads(thiscxr("classify", "train", "--data", pool, "--epochs", 1, "--cross-fit", "--out", reader))
     assert judged["films"] == len(opened.indices("holdout"))
     scores = tmp_path / "scores.json"
     arguments = ("--real", pool, "--fake", samples, "--extractor", reader, "--allow-small", "--out", scores, "--json")

@@ -411,24 +411,50 @@ def classify() -> None:
     """Train and judge the reader, the multi-label network that is also the feature extractor."""
 
 
+def recipe_options(function: Callable) -> Callable:
+    """Add what decides how a reader is made."""
+    for option in (
+        click.option(
+            "--pretrained", type=FOLDER, metavar="FILE", help="torchvision's ImageNet weights of densenet121 (.safetensors, .pth)."
+        ),
+        click.option("--batch", type=click.IntRange(1), help="Films a step.  [default: 64; densenet121: 16]"),
+        click.option(
+            "--max-weight", type=click.FloatRange(1), default=1.0, show_default=True, help="A rare finding present weighs up to this."
+        ),
+        click.option(
+            "--uncertain", type=click.Choice(["ignore", "zeros", "ones"]), default="ignore", show_default=True, help="What -1 teaches."
+        ),
+        click.option("--res", type=click.IntRange(32), help="Side at which films are read.  [default: 64; densenet121: 224]"),
+        click.option("--backbone", type=click.Choice(["small", "densenet121"]), default="small", show_default=True),
+        click.option("--epochs", type=click.IntRange(1), default=60, show_default=True),
+    ):
+        function = option(function)
+    return function
+
+
 @classify.command("train")
 @click.option("--data", type=FOLDER, required=True, metavar="POOL")
-@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
-@click.option("--folds", "with_folds", is_flag=True, help="Two more, each on half of the patients, to judge the other half.")
+@recipe_options
+@click.option("--cross-fit", is_flag=True, help="Two more networks on halves of all patients, so that every film has a fair judge.")
 @click.option("--out", type=FOLDER, required=True, metavar="FILE", help="A .safetensors file.")
 @common()
-def classify_train(data: Path, epochs: int, with_folds: bool, out: Path, seed: int, device: str) -> None:
+def classify_train(data: Path, epochs: int, cross_fit: bool, out: Path, seed: int, device: str, **options: Any) -> None:
     """Train a reader on a pool's training patients and print how it does on the held-out ones.
 
-    Example: thiscxr classify train --data pool --out reader.safetensors
+    Example: thiscxr classify train --data pool --cross-fit --out reader.safetensors
     """
     from thiscxr.data.pool import Pool
-    from thiscxr.train.reader import judge_reader, save_reader, train_folds, train_reader
+    from thiscxr.score.judge import judge, read_films
+    from thiscxr.train.reader import Recipe, save_reader, train_folds, train_reader
 
-    pool = Pool.open(data)
-    reader = train_reader(pool, epochs, seed, resolve_device(device))
-    judged = judge_reader(reader, pool)
-    save_reader(out, reader, pool, judged, train_folds(pool, epochs, seed, resolve_device(device)) if with_folds else ())
+    pool, device = Pool.open(data), resolve_device(device)
+    if not len(held := pool.indices("holdout")):
+        raise ValueError(f"{data} holds out no patient, so that nobody could say how well the reader reads; add films")
+    recipe = Recipe(**options)
+    reader = train_reader(pool, epochs, seed, device, recipe)
+    folds = train_folds(pool, epochs, seed, device, recipe) if cross_fit else ()
+    judged = judge([read_films(reader, pool, held)], seed).brief()
+    save_reader(out, reader, pool, judged, folds)
     click.echo(json.dumps(judged, indent=2))
 
 
@@ -436,17 +462,93 @@ def classify_train(data: Path, epochs: int, with_folds: bool, out: Path, seed: i
 @click.option("--data", type=FOLDER, required=True, metavar="POOL")
 @click.option("--model", default="thiscxr64", show_default=True, help="A bundled reader or a .safetensors file.")
 @click.option("--split", type=click.Choice(["holdout", "train", "all"]), default="holdout", show_default=True)
-@common(seed=False)
-def classify_eval(data: Path, model: str, split: str, device: str) -> None:
-    """Print a reader's AUC per finding, view and sex, and its age error.
+@click.option("--cross-fit", is_flag=True, help="Also all films, each by the fold that has not seen the patient.")
+@click.option("--reliability", is_flag=True, help="Also the reliability tables of the findings.")
+@click.option(
+    "--gradcam", type=FOLDER, metavar="FILE", help="Picture of where findings are seen. It shows films of the pool: keep it private."
+)
+@click.option("--filters", type=FOLDER, metavar="FILE", help="Picture of the filters of the first layer.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@common()
+def classify_eval(
+    data: Path,
+    model: str,
+    split: str,
+    cross_fit: bool,
+    reliability: bool,
+    gradcam: Path | None,
+    filters: Path | None,
+    as_json: bool,
+    seed: int,
+    device: str,
+) -> None:
+    """Tell how well a reader reads a pool: AUC per finding, view and sex with intervals, calibration, age error, all per source.
 
     Example: thiscxr classify eval --data pool
     """
+    from thiscxr.data.pixels import save_png
     from thiscxr.data.pool import Pool
     from thiscxr.score.extractors import load_extractor
-    from thiscxr.train.reader import judge_reader
+    from thiscxr.score.fairness import fair_groups, seen_films
+    from thiscxr.score.judge import judge, judgement_table, read_films
+    from thiscxr.score.saliency import saliency_sheet
+    from thiscxr.train.board import filter_grid
 
-    click.echo(json.dumps(judge_reader(load_extractor(model, resolve_device(device)).reader, Pool.open(data), split), indent=2))
+    pool, extractor = Pool.open(data), load_extractor(model, resolve_device(device))
+    if cross_fit and not extractor.folds:
+        raise ValueError(f"{model} has no folds; train one that has: thiscxr classify train --cross-fit")
+    rows = pool.indices(split)
+    reading = read_films(extractor.reader, pool, rows)
+    found = {split: judge([reading], seed)}
+    sources = list(dict.fromkeys(reading.sources))
+    if len(sources) > 1:
+        found |= {f"{split}, {source}": judge([reading.of_source(source)], seed) for source in sources}
+    if cross_fit:
+        fair = fair_groups(pool, pool.indices("all"), extractor)
+        found["cross-fitted"] = judge([read_films(each.reader, pool, some) for each, some in fair], seed)
+    if seen := int(seen_films(pool, extractor)[rows].sum()):
+        click.echo(f"{seen} of these {len(rows)} films are of patients whom the reader knows", err=True)
+    if filters is not None:
+        save_png(filters, filter_grid(extractor.reader.first_filters))
+    if gradcam is not None:
+        sheet, shown = saliency_sheet(extractor.reader, pool, rows, reading, found[split])
+        save_png(gradcam, sheet, {"Description": f"from above: {', '.join(shown)}"})
+        click.echo(f"{gradcam}: from above {', '.join(shown)}", err=True)
+    if as_json:
+        click.echo(json.dumps({"reader_sha256": extractor.sha256} | {name: each.to_json() for name, each in found.items()}, indent=2))
+    else:
+        click.echo("\n\n".join(judgement_table(name, each, reliability) for name, each in found.items()))
+
+
+@classify.command("matrix")
+@click.option("--data", type=FOLDER, required=True, metavar="POOL")
+@recipe_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@common()
+def classify_matrix(data: Path, epochs: int, as_json: bool, seed: int, device: str, **options: Any) -> None:
+    """Train one reader a source and test each on the held-out patients of every source: do readers travel?
+
+    Example: thiscxr classify matrix --data pool --epochs 30
+    """
+    import numpy as np
+
+    from thiscxr.data.pool import Pool
+    from thiscxr.score.judge import generalisation, generalisation_table
+    from thiscxr.train.reader import Recipe, train_reader
+
+    pool, device = Pool.open(data), resolve_device(device)
+    recipe = Recipe(**options)
+    rows = pool.indices("train")
+    of = {source: rows[pool.column("source")[rows] == source] for source in np.unique(pool.column("source")).tolist()}
+    if len(of) < 2:
+        raise ValueError(f"{data} has films of {next(iter(of), 'no source')} alone; a matrix needs two sources or more")
+    if few := [source for source, films in of.items() if len(films) < recipe.step]:
+        raise ValueError(
+            f"{data} has fewer than {recipe.step} training films of {few[0]}; leave it out of the pool, or take a smaller --batch"
+        )
+    readers = {source: train_reader(pool, epochs, seed, device, recipe, films, f"reader of {source}") for source, films in of.items()}
+    found = generalisation(pool, readers, seed)
+    click.echo(json.dumps([vars(each) for each in found], indent=2) if as_json else generalisation_table(found))
 
 
 @group.group(invoke_without_command=True)

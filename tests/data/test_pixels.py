@@ -438,3 +438,13 @@ def test_png_text_round_trip_is_deterministic(tmp_path: Path):
     px.save_png(tmp_path / "deep.png", DEEP)
     assert np.array_equal(px.load_film(tmp_path / "deep.png", stretch=False).pixels, DEEP)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "deep.png"]
+
+
+def test_a_picture_in_colour_is_written_as_it_is(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
+    px.save_png(tmp_path / "x.png", pixels)
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.mode == "RGB"
+        assert (np.array(image) == pixels).all()
+    with pytest.raises(AssertionError):
+        px.save_png(tmp_path / "y.png", np.zeros((5, 7, 3), np.uint16))

@@ -1,14 +1,22 @@
-"""The reader: a small multi-label network for chest films, whose pooled features are also the toolkit's own feature extractor.
+"""The reader: a multi-label network for chest films, whose pooled features are also the toolkit's own feature extractor.
 
-It answers for findings, view, sex, age and source at once (the idea of CheXNet: Rajpurkar et al. 2017, arXiv:1711.05225, at a size
-that trains on a laptop). Residual blocks as in He et al. 2016, arXiv:1512.03385.
+It answers for findings, view, sex, age and source at once, by one of two backbones: CheXNet's DenseNet-121 (Rajpurkar et al. 2017,
+arXiv:1711.05225), or residual blocks (He et al. 2016, arXiv:1512.03385) at a size that trains on a laptop.
 """
 
+import pickle
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchvision.models import densenet121
+
+SIDES = {"small": 64, "densenet121": 224}  # backbone -> side at which films are read unless another is asked for
 
 
 @dataclass(frozen=True)
@@ -19,12 +27,19 @@ class ReaderConfig:
     views: tuple[str, ...]
     sources: tuple[str, ...]
     res: int = 64  # side at which films are read; others are resized to it
-    widths: tuple[int, ...] = (24, 48, 96, 128)  # channels at res/2, res/4, res/8 and res/16; the last is the length of the features
+    widths: tuple[int, ...] = (24, 48, 96, 128)  # of the small one: channels at res/2, res/4, res/8 and res/16
+    backbone: str = "small"  # or densenet121
+
+    def __post_init__(self) -> None:
+        if self.backbone not in SIDES:
+            raise ValueError(f"backbone '{self.backbone}' is not one of {', '.join(SIDES)}")
+        if self.res < 32:
+            raise ValueError(f"a reader of {self.res} px was asked for; films are halved four or five times, so 32 px are the least")
 
     @property
     def feature_dim(self) -> int:
         """Length of the feature vector."""
-        return self.widths[-1]
+        return self.widths[-1] if self.backbone == "small" else 1024
 
 
 class ResidualBlock(nn.Module):
@@ -49,11 +64,16 @@ class Reader(nn.Module):
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
         self.config = config
-        first = config.widths[0]
-        self.stem = nn.Conv2d(1, first, 5, 2, 2, bias=False)
-        self.stem_norm = nn.BatchNorm2d(first)
-        pairs = zip((first, *config.widths), config.widths, strict=False)
-        self.blocks = nn.ModuleList(ResidualBlock(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(pairs))
+        if config.backbone == "densenet121":
+            self.dense = densenet121(weights=None).features
+            self.dense.conv0 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+            nn.init.kaiming_normal_(self.dense.conv0.weight)
+        else:
+            first = config.widths[0]
+            self.stem = nn.Conv2d(1, first, 5, 2, 2, bias=False)
+            self.stem_norm = nn.BatchNorm2d(first)
+            pairs = zip((first, *config.widths), config.widths, strict=False)
+            self.blocks = nn.ModuleList(ResidualBlock(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(pairs))
         self.heads = nn.ModuleDict(
             {
                 "findings": nn.Linear(config.feature_dim, len(config.findings)),
@@ -64,14 +84,34 @@ class Reader(nn.Module):
             }
         )
 
-    def features(self, images: Tensor) -> Tensor:
-        """Return float32 [N, feature_dim], non-negative: the last block, averaged over the film."""
-        if images.shape[-1] != self.config.res:
-            images = F.interpolate(images, size=(self.config.res, self.config.res), mode="area")
-        x = F.relu(self.stem_norm(self.stem(images.contiguous(memory_format=torch.channels_last))))
+    @property
+    def first_filters(self) -> Tensor:
+        """The kernels of the first layer, float32 [filters, k, k]."""
+        layer = self.dense.conv0 if self.config.backbone == "densenet121" else self.stem
+        return layer.weight.detach()[:, 0].cpu()
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Return the images at the side at which they are read: averaged over areas when larger, interpolated when smaller."""
+        side, res = images.shape[-1], self.config.res
+        if side == res:
+            return images
+        if side > res:
+            return F.interpolate(images, size=(res, res), mode="area")
+        return F.interpolate(images, size=(res, res), mode="bilinear", align_corners=False)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Return the last maps, float32 [N, feature_dim, h, w], non-negative; h = res / 16 of the small backbone, res / 32 of the other."""
+        x = self.resize(images).contiguous(memory_format=torch.channels_last)
+        if self.config.backbone == "densenet121":
+            return F.relu(self.dense(x))
+        x = F.relu(self.stem_norm(self.stem(x)))
         for block in self.blocks:
             x = block(x)
-        return x.mean(dim=(2, 3))
+        return x
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return float32 [N, feature_dim], non-negative: the last maps, averaged over the film."""
+        return self.maps(images).mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return logits: findings [N, F], view [N, V], source [N, S], sex [N, 1], and the scaled age [N, 1]."""
@@ -80,3 +120,23 @@ class Reader(nn.Module):
     def answers(self, features: Tensor) -> dict[str, Tensor]:
         """Return the logits that belong to features [N, feature_dim]."""
         return {name: head(features) for name, head in self.heads.items()}
+
+
+def start_from_imagenet(reader: Reader, path: Path) -> None:
+    """Take over the weights of torchvision's DenseNet-121 from a local .safetensors or .pth file, as CheXNet did.
+
+    The first layer's kernels are summed over the colours, which is what a grey picture in three channels sees.
+    Raises ValueError when the reader is not a DenseNet-121 and when the file is something else.
+    """
+    if reader.config.backbone != "densenet121":
+        raise ValueError(f"--pretrained {path} is for --backbone densenet121; the {reader.config.backbone} one starts from noise")
+    try:
+        whole = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        # The file that torchvision distributes names its layers as of 2017: "denselayer1.norm.1.weight" for "denselayer1.norm1.weight".
+        names = {name: re.sub(r"\.(norm|conv)\.(\d)\.", r".\1\2.", name) for name in whole if name.startswith("features.")}
+        weights = {new.removeprefix("features."): whole[name] for name, new in names.items()}
+        weights["conv0.weight"] = weights["conv0.weight"].sum(dim=1, keepdim=True)
+        reader.dense.load_state_dict(weights)
+    except (OSError, EOFError, pickle.UnpicklingError, SafetensorError, RuntimeError, KeyError, AttributeError, TypeError) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"--pretrained {path} does not hold the weights of torchvision's densenet121 ({what})") from None

@@ -176,7 +176,7 @@ def read_sides(real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractors
         if not found:
             raise ValueError(
                 f"{extractor.name} was trained on the patients of all these films, so that none of them can be a floor; score against "
-                "other films, or train its folds too (thiscxr classify train --folds)"
+                "other films, or train its folds too (thiscxr classify train --cross-fit)"
             )
     networks = [judge for found in judges for judge, _ in found]
     films = (fakes.pixels[some] for some in in_batches(np.arange(len(fakes))))

@@ -1,26 +1,27 @@
-"""Training and judging the reader.
+"""Training the reader, and its file.
 
-Unknown labels (-1, -2, -3) are masked: they neither teach nor count. Films of held-out patients are never trained on.
+What is not mentioned or not annotated (-2, -3) is masked: it neither teaches nor counts. What is uncertain (-1) is masked too, or
+counts as absent or as present. Films of held-out patients are never trained on.
 """
 
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import rankdata
 from torch import Tensor
 from tqdm import tqdm
 
 import thiscxr
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
+from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE, UNCERTAIN
 from thiscxr.data.pixels import pixels_to_images
 from thiscxr.data.pool import Pool
-from thiscxr.model.classifier import Reader, ReaderConfig
+from thiscxr.model.classifier import SIDES, Reader, ReaderConfig, start_from_imagenet
 from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, Vocabulary
 from thiscxr.train.augment import AugmentRanges, augment
 from thiscxr.train.conditions import learnable_vocabulary, read_conditions
@@ -32,6 +33,32 @@ MARK = 16  # digits of a film's hash
 RANGES = AugmentRanges(turn_degrees=4.0, shift=0.04, patch=0.25)
 
 
+UNCERTAIN_AS = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0}  # U-Ignore, U-Zeros, U-Ones: Irvin et al. 2019, arXiv:1901.07031, section 3.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a reader is made, besides how long and from which films."""
+
+    backbone: str = "small"  # or densenet121
+    res: int | None = None  # side at which films are read; None: that of the backbone
+    uncertain: str = "ignore"  # or zeros, ones: what an uncertain finding teaches
+    max_weight: float = 1.0  # of a present finding against an absent one; 1: all films weigh the same
+    pretrained: Path | None = None  # torchvision's ImageNet weights of densenet121
+    batch: int | None = None  # films a step; None: 64 of the small one, 16 as in CheXNet
+
+    @property
+    def step(self) -> int:
+        """Films a step."""
+        return self.batch or (64 if self.backbone == "small" else 16)
+
+    def __post_init__(self) -> None:
+        if self.uncertain not in UNCERTAIN_AS:
+            raise ValueError(f"uncertain is '{self.uncertain}', expected one of {', '.join(UNCERTAIN_AS)}")
+        if not self.max_weight >= 1:
+            raise ValueError(f"the largest weight of a present finding is {self.max_weight}, expected 1 or more")
+
+
 @dataclass(frozen=True)
 class Fold:
     """A reader and the films that it must not judge: those of the patients it was trained on."""
@@ -41,32 +68,40 @@ class Fold:
 
 
 def train_reader(
-    pool: Pool, epochs: int, seed: int, device: str = "cpu", batch: int = 64, rows: np.ndarray | None = None, name: str = "reader"
+    pool: Pool,
+    epochs: int,
+    seed: int,
+    device: str = "cpu",
+    recipe: Recipe = Recipe(),
+    rows: np.ndarray | None = None,
+    name: str = "reader",
 ) -> Reader:
     """Train on the pool's training split, or on `rows`, with AdamW and a one-cycle rate, and return the reader in evaluation mode.
 
-    Raises ValueError when there are fewer films than one batch.
+    Raises ValueError when there are fewer films than one batch, and FloatingPointError when the loss is not finite.
     """
-    indices = pool.indices("train") if rows is None else rows
+    indices, batch = pool.indices("train") if rows is None else rows, recipe.step
     if len(indices) < batch:
-        raise ValueError(f"{pool.path} has {len(indices)} training films; a reader needs at least {batch}")
+        raise ValueError(f"{pool.path} has {len(indices)} training films for the {name}; at least one step of {batch} is needed")
     vocabulary = learnable_vocabulary(read_conditions(pool, indices), pool.codes("patient")[0][indices])
     torch.manual_seed(seed)
-    reader = Reader(ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    targets = read_targets(pool, indices, vocabulary)
-    images = torch.from_numpy(pixels_to_images(pool.read(indices)))[:, None]
+    reader = _new_reader(vocabulary, recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    targets = read_targets(pool, indices, vocabulary, recipe.uncertain)
+    weights = positive_weights(targets["findings"], recipe.max_weight).to(device)
     steps = epochs * (len(indices) // batch)
-    optimizer = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps)
+    rate = 2e-3 if recipe.backbone == "small" else 1e-3  # the latter is CheXNet's
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
     rng = torch.Generator().manual_seed(seed)
     reader.train()
     seen = 0
     with tqdm(total=steps * batch, unit="film", file=sys.stderr, desc=name) as bar:
         for _ in range(epochs):
             order = torch.randperm(len(indices), generator=rng)
-            for rows in order.split(batch)[: len(indices) // batch]:
-                answers = reader(augment(images[rows], 0.7, Draws(seed, seen, batch), RANGES).to(device))
-                loss = reader_loss(answers, {name: values[rows].to(device) for name, values in targets.items()})
+            for places in order.split(batch)[: len(indices) // batch]:
+                films = reader.resize(torch.from_numpy(pixels_to_images(pool.read(indices[places.numpy()])))[:, None])
+                answers = reader(augment(films, 0.7, Draws(seed, seen, batch), RANGES).to(device))
+                loss = reader_loss(answers, {name: values[places].to(device) for name, values in targets.items()}, weights)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 if not torch.isfinite(loss):
@@ -75,10 +110,30 @@ def train_reader(
                 schedule.step()
                 seen += batch
                 bar.update(batch)
+    take_back(reader, weights)
     return reader.eval().requires_grad_(False)
 
 
-def train_folds(pool: Pool, epochs: int, seed: int, device: str = "cpu") -> tuple[Fold, ...]:
+def _new_reader(vocabulary: Vocabulary, recipe: Recipe) -> Reader:
+    side = recipe.res or SIDES.get(recipe.backbone, 64)
+    config = ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources, side, backbone=recipe.backbone)
+    reader = Reader(config)
+    if recipe.pretrained is not None:
+        start_from_imagenet(reader, recipe.pretrained)
+    return reader
+
+
+def positive_weights(findings: Tensor, most: float) -> Tensor:
+    """Return how much a present finding weighs for an absent one's 1, float32 [F]: absent / present films, from 1 to `most`.
+
+    findings: float32 [n, F], 1 present, 0 absent, NaN unknown. Source: Wang et al. 2017, arXiv:1705.02315, section 3.2 (W-CEL), there
+    without a limit: of a finding that one film in five hundred shows, that one film would then be most of a batch's loss.
+    """
+    present, absent = (findings == 1).sum(dim=0), (findings == 0).sum(dim=0)
+    return (absent / present.clamp(min=1)).clamp(1.0, most)
+
+
+def train_folds(pool: Pool, epochs: int, seed: int, device: str = "cpu", recipe: Recipe = Recipe()) -> tuple[Fold, ...]:
     """Return two readers, each trained on one half of all patients: each may judge the films of the other half.
 
     A patient's half follows from the stored pixels of the films, so that it is the same for everybody.
@@ -90,7 +145,7 @@ def train_folds(pool: Pool, epochs: int, seed: int, device: str = "cpu") -> tupl
     half = np.array([int(digest[:8], 16) % 2 for digest in first[patients]])
     rows = [np.flatnonzero(half == k) for k in (0, 1)]
     return tuple(
-        Fold(train_reader(pool, epochs, seed, device, rows=mine, name=f"reader of half {k + 1}"), _marks(hashes[mine]))
+        Fold(train_reader(pool, epochs, seed, device, recipe, rows=mine, name=f"reader of half {k + 1}"), _marks(hashes[mine]))
         for k, mine in enumerate(rows)
     )
 
@@ -100,12 +155,22 @@ def _marks(hashes: Iterable[str]) -> frozenset[str]:
     return frozenset(digest[:MARK] for digest in hashes)
 
 
-def read_targets(pool: Pool, indices: np.ndarray, vocabulary: Vocabulary) -> dict[str, Tensor]:
+def take_back(reader: Reader, weights: Tensor) -> None:
+    """Lower the logits of the findings by what their weights [F] raised them, in place, so that probabilities are true ones again.
+
+    The odds that minimise the weighted loss are the true odds times the weight: Elkan 2001, IJCAI, theorem 1.
+    """
+    reader.heads["findings"].get_parameter("bias").data -= weights.log()
+
+
+def read_targets(pool: Pool, indices: np.ndarray, vocabulary: Vocabulary, uncertain: str = "ignore") -> dict[str, Tensor]:
     """Return float32 targets with NaN where unknown: findings [n, F] and sex [n, 1] in {0, 1}, scaled age [n, 1]; view and source int64
-    [n] with -100 (which cross-entropy ignores) where unknown."""
+    [n] with -100 (which cross-entropy ignores) where unknown. uncertain: a key of UNCERTAIN_AS, for the findings that are."""
     columns = [FINDINGS.index(name) for name in vocabulary.findings]
     states = pool.findings[indices][:, columns].astype(np.float32)
+    doubtful = states == UNCERTAIN
     states[~np.isin(states, (POSITIVE, NEGATIVE))] = np.nan
+    states[doubtful] = UNCERTAIN_AS[uncertain]
     sex = np.array([{"F": 1.0, "M": 0.0}.get(value, np.nan) for value in pool.column("sex")[indices]], dtype=np.float32)
     age = ((pool.column("age_years")[indices] - AGE_CENTRE) / AGE_SCALE).astype(np.float32)
 
@@ -121,9 +186,12 @@ def read_targets(pool: Pool, indices: np.ndarray, vocabulary: Vocabulary) -> dic
     }
 
 
-def reader_loss(answers: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
-    """Return the sum of the masked losses: binary cross-entropy of findings and sex, cross-entropy of view and source, Huber of age."""
-    loss = masked(F.binary_cross_entropy_with_logits, answers["findings"], targets["findings"])
+def reader_loss(answers: dict[str, Tensor], targets: dict[str, Tensor], weights: Tensor | None = None) -> Tensor:
+    """Return the sum of the masked losses: binary cross-entropy of findings and sex, cross-entropy of view and source, Huber of age.
+
+    weights: of present findings, float32 [F] (`positive_weights`).
+    """
+    loss = masked(partial(F.binary_cross_entropy_with_logits, pos_weight=weights), answers["findings"], targets["findings"])
     loss = loss + 0.5 * masked(F.binary_cross_entropy_with_logits, answers["sex"], targets["sex"])
     loss = loss + 0.5 * masked(F.smooth_l1_loss, answers["age"], targets["age"])
     for name in ("view", "source"):
@@ -137,47 +205,6 @@ def masked(loss: Any, answers: Tensor, targets: Tensor) -> Tensor:
     known = ~torch.isnan(targets)
     values = loss(answers, torch.nan_to_num(targets), reduction="none")  # the masked values are multiplied by zero next
     return (values * known).sum() / known.sum().clamp(min=1)
-
-
-def auc(positive: np.ndarray, scores: np.ndarray) -> float:
-    """Return the area under the ROC curve of bool [n] truth and scores [n] (Mann-Whitney; ties count half), NaN for one class only."""
-    num_positive = int(positive.sum())
-    num_negative = len(positive) - num_positive
-    if not num_positive or not num_negative:
-        return float("nan")
-    ranks = rankdata(scores)
-    return float((ranks[positive].sum() - num_positive * (num_positive + 1) / 2) / (num_positive * num_negative))
-
-
-def judge_reader(reader: Reader, pool: Pool, split: str = "holdout") -> dict[str, Any]:
-    """Return {"films", "auc": {finding, view, sex: AUC}, "age_error_years"} on one split of a pool."""
-    config = reader.config
-    indices = pool.indices(split)
-    if len(indices) == 0:
-        raise ValueError(f"{pool.path} has no films in split '{split}'")
-    targets = read_targets(pool, indices, Vocabulary(config.findings, config.views, config.sources))
-    device = next(reader.parameters()).device
-    parts: dict[str, list[Tensor]] = {}
-    with torch.inference_mode():
-        for rows in np.array_split(indices, -(-len(indices) // 256)):
-            for name, value in reader(torch.from_numpy(pixels_to_images(pool.read(rows)))[:, None].to(device)).items():
-                parts.setdefault(name, []).append(value.cpu())
-    answers = {name: torch.cat(values).numpy() for name, values in parts.items()}
-    areas = {}
-    for i, name in enumerate(config.findings):
-        known = ~np.isnan(targets["findings"][:, i].numpy())
-        areas[name] = auc(targets["findings"][known, i].numpy() > 0.5, answers["findings"][known, i])
-    for i, view in enumerate(config.views):
-        if len(config.views) > 1:
-            areas[f"view {view}"] = auc(targets["view"].numpy() == i, answers["view"][:, i])
-    known = ~torch.isnan(targets["sex"][:, 0]).numpy()
-    areas["sex"] = auc(targets["sex"][known, 0].numpy() > 0.5, answers["sex"][known, 0])
-    age_error = np.abs(answers["age"] - targets["age"].numpy())
-    return {
-        "films": len(indices),
-        "auc": {name: round(area, 4) for name, area in areas.items() if not np.isnan(area)},
-        "age_error_years": round(float(np.nanmean(age_error)) * AGE_SCALE, 2) if np.isfinite(age_error).any() else None,
-    }
 
 
 def save_reader(
@@ -243,6 +270,6 @@ def _rebuilt(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> R
         architecture: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in listed}
         reader = Reader(ReaderConfig(**architecture))
         reader.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: the reader's description and its tensors do not fit ({str(error).splitlines()[0]})") from None
     return reader.eval().requires_grad_(False).to(memory_format=torch.channels_last)

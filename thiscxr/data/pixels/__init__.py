@@ -169,8 +169,8 @@ def make_grid(pixels: Pixels, columns: int) -> Pixels:
 
 
 def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None) -> bytes:
-    """Return [h,w] uint8 or uint16 as a grey PNG with text chunks; the same input gives the same bytes."""
-    assert pixels.ndim == 2, pixels.shape
+    """Return [h,w] uint8 or uint16 (grey) or [h,w,3] uint8 (colour) as a PNG with text chunks; the same input gives the same bytes."""
+    assert pixels.ndim == 2 or (pixels.shape[2:] == (3,) and pixels.dtype == np.uint8), (pixels.shape, pixels.dtype)
     assert pixels.dtype in (np.uint8, np.uint16), pixels.dtype
     info = PngInfo()
     for key, value in (text or {}).items():
