@@ -1,8 +1,9 @@
 """Where films lie: the turn, shift and scale of each against the mean film of its kind, and films that are moved by known amounts.
 
-A film is brought onto the mean film by inverse compositional registration of a similarity (Baker and Matthews 2004, section 3.2), small
-and from blurred to sharp, with brightness and contrast projected out, so that thousands of films are a matter of seconds. What is found is the pose of
-the picture: a broad patient and a film taken from nearer are one and the same to it, and a crooked spine turns a film a little.
+A film is brought onto the mean film by inverse compositional registration of a similarity (Baker and Matthews 2004, section 3.2), small,
+from blurred to sharp, with brightness and contrast projected out, so that thousands of films are a matter of seconds. What is found is
+the pose of the picture: a broad patient and a film taken from nearer are one and the same to it, and a crooked spine turns a film a
+little.
 """
 
 import math
@@ -91,7 +92,7 @@ def find_poses(pixels: Pixels, mean: MeanFilm) -> tuple[NDArray[np.float64], NDA
 def _small(pixels: Pixels) -> Iterator[Tensor]:
     """Yield films as float32 [k, SIDE, SIDE], averaged down."""
     for start in range(0, len(pixels), _BATCH):
-        images = torch.from_numpy(pixels_to_images(np.asarray(pixels[start : start + _BATCH])))[:, None]
+        images = torch.from_numpy(pixels_to_images(pixels[start : start + _BATCH]))[:, None]
         yield F.interpolate(images, size=(SIDE, SIDE), mode="area")[:, 0]
 
 

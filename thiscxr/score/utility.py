@@ -179,9 +179,7 @@ def _check(train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms, seeds
         if not len(films):
             raise ValueError(f"utility: there are no {what} films")
         if films.pixels.dtype != train.pixels.dtype:
-            raise ValueError(
-                f"utility: {what} films are {films.pixels.dtype}, real training films {train.pixels.dtype}; use one depth"
-            )
+            raise ValueError(f"utility: {what} films are {films.pixels.dtype}, real training films {train.pixels.dtype}; use one depth")
         if films.pixels.shape[1:] != train.pixels.shape[1:]:
             (high, wide), (other, _) = films.pixels.shape[1:], train.pixels.shape[1:]
             raise ValueError(f"utility: {what} films of {wide} × {high} px and real training films of {other} px; make them of one size")
