@@ -276,7 +276,8 @@ def _thresholds(seen: Mapping[str, Array], truth: Mapping[str, Array]) -> dict[s
         positive, scores = truth[name][known] > 0.5, answers[known]
         order = np.argsort(-scores, kind="stable")
         hits, alarms = (np.cumsum(side[order]) / side.sum() for side in (positive, ~positive))
-        cuts[name] = float(scores[order][np.argmax(hits - alarms)])
+        place, ranked = int(np.argmax(hits - alarms)), scores[order]
+        cuts[name] = float(ranked[place : place + 2].mean())  # half way to the next film, so that none lies on it
         read_well[name] = float(weighted_auc(positive, scores, np.ones((1, len(scores))))[0])
     best = sorted((name for name in cuts if name in FINDINGS), key=lambda name: -read_well[name])[:BEST_FINDINGS]
     return {name: cut for name, cut in cuts.items() if name in best or name not in FINDINGS}

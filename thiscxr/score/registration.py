@@ -147,6 +147,7 @@ def _refine(images: Tensor, mean: Tensor, maps: Tensor) -> Tensor:
     ignored = torch.linalg.qr(torch.stack([torch.ones_like(flat), flat], dim=1))[0]
     steepest = steepest - (steepest @ ignored) @ ignored.T  # brightness and contrast change nothing
     hessian = steepest @ steepest.T
+    hessian = hessian + (1e-6 * hessian.trace() + 1e-9) * torch.eye(4)  # what the mean film does not tell stays as it is
     damp = torch.full((len(images), 1, 1), 0.1)  # Levenberg and Marquardt: a step that does not bring a film nearer is not taken
 
     def off(maps: Tensor) -> Tensor:
