@@ -120,7 +120,7 @@ def phantoms(count: int, seed: int, share: float) -> LabelledFilms:
     films, asked = [], []
     for i in range(count):
         effusion = rng.random() < share
-        patient = draw_patient(100_000 * seed + i, severities={"Effusion": 0.2} if effusion else {})
+        patient = draw_patient(100_000 * seed + i, severities={"Effusion": float(rng.uniform(0.2, 0.6))} if effusion else {})
         films.append(render(patient, "PA", 32, site=SITES[0]).pixels)
         asked.append(Condition("PA", patient.sex, float(patient.age_years), "phantom", {"Effusion": int(effusion)}))
     return LabelledFilms(np.stack(films), FilmConditions.of(asked), np.arange(count) + 100_000 * seed)
@@ -133,7 +133,7 @@ def planted() -> tuple[LabelledFilms, LabelledFilms, LabelledFilms]:
 
 
 def trained(train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms) -> Utility:
-    return utility(train, test, fake, steps=120, seeds=3, widths=(12, 24, 48))
+    return utility(train, test, fake, steps=160, seeds=3, widths=(12, 24, 48))
 
 
 @pytest.mark.slow
