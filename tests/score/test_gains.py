@@ -91,3 +91,11 @@ def test_what_cannot_be_tested_is_refused() -> None:
         areas({"Mass": truth}, {"Mass": np.zeros((2, 64))}, np.arange(64))
     with pytest.raises(ValueError, match="1 seed of training; at least 2"):
         difference(np.zeros((1, 3)), np.zeros((1, 3)), 5)
+
+
+def test_arms_that_are_one_show_nothing() -> None:
+    truth = {"Mass": (np.arange(60) % 3 == 0).astype(float)}
+    same = areas(truth, {"Mass": np.stack([truth["Mass"]] * 2)}, np.arange(60), rounds=20)
+    (gain,) = gains(truth, {"a": same, "b": same}, np.arange(60), [("a", "b")], {})
+    assert (gain.value, gain.ci95, gain.auc, gain.verdict) == (0.0, (0.0, 0.0), 1.0, "no gain")
+    assert str(gain).endswith("no gain (no gain can be seen here)")

@@ -55,7 +55,8 @@ class Gain:
         return Measured(key, self.value, self.ci95, None, self.num_test, num_fake)
 
     def __str__(self) -> str:
-        verdict = self.verdict if self.verdict == "gain" else f"{self.verdict} (a gain of {self.smallest:.3f} would have been seen)"
+        seen = "no gain can be seen here" if np.isnan(self.smallest) else f"a gain of {self.smallest:.3f} would have been seen"
+        verdict = self.verdict if self.verdict == "gain" else f"{self.verdict} ({seen})"
         return (
             f"{self.question}: {self.arm} AUC {self.auc:.3f}, {self.control} {self.control_auc:.3f}, difference {self.value:+.3f} "
             f"[{self.ci95[0]:+.3f}, {self.ci95[1]:+.3f}]: {verdict}"
@@ -115,7 +116,8 @@ def gains(
 
 
 def difference(one: Array, other: Array, patients: int) -> tuple[float, tuple[float, float], float]:
-    """Return the mean difference over seeds of `areas` [seeds, 1 + rounds], its 95 % interval, and the smallest gain that it could show.
+    """Return the mean difference over seeds of `areas` [seeds, 1 + rounds], its 95 % interval, and the smallest gain that it could
+    show: nan where neither seeds nor patients change anything.
 
     Raises ValueError for fewer than two seeds.
     """
@@ -128,7 +130,7 @@ def difference(one: Array, other: Array, patients: int) -> tuple[float, tuple[fl
     of_seeds = float(apart[:, 0].var(ddof=1)) / seeds
     total = of_patients + of_seeds
     if total == 0:
-        return value, (value, value), 0.0
+        return value, (value, value), float("nan")  # nothing that was resampled changed anything: the arms are one, or both tell all
     freedom = total**2 / (of_patients**2 / (patients - 1) + of_seeds**2 / (seeds - 1))
     error, reach = float(np.sqrt(total)), float(t.ppf(0.975, freedom))
     return value, (value - reach * error, value + reach * error), (reach + float(t.ppf(POWER, freedom))) * error
