@@ -29,7 +29,7 @@ from thiscxr.train.conditions import learnable_vocabulary, read_conditions
 from thiscxr.train.fitting import condition_targets, fit
 from thiscxr.train.reader import reader_loss
 
-STEPS = 300  # of 64 films: with three seeds 10 to 15 minutes on two cores
+STEPS = 500  # of 64 films: with three seeds 10 to 15 minutes on two cores
 SEEDS = 3
 RES = 64
 WIDTHS = (16, 32, 64, 96)
