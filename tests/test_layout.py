@@ -33,7 +33,7 @@ ALLOWED = {
     "thiscxr.score.unpickle": (),  # a program of its own
     "thiscxr.score": (
         "thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.sample", "thiscxr.train.runs",
-        "thiscxr.train.conditions", "thiscxr.train.reader", "thiscxr.train.segmenter", "thiscxr.score",
+        "thiscxr.train.conditions", "thiscxr.train.fitting", "thiscxr.train.reader", "thiscxr.train.segmenter", "thiscxr.score",
     ),
     "thiscxr.gallery": ("thiscxr.files", "thiscxr.data.labels", "thiscxr.data.marks", "thiscxr.data.terms", "thiscxr.gallery"),
     "thiscxr.cli": ("thiscxr",),

@@ -1,0 +1,122 @@
+"""Label noise: closed forms against simulation, and readers that learn from flipped labels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import blob
+from thiscxr.data.labels import FINDINGS
+from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.score.label_noise import (
+    clean_auc,
+    flip,
+    flipped_share,
+    label_noise,
+    noisy_auc,
+    phantom_label_noise,
+    predictive_values,
+)
+from thiscxr.score.resampling import weighted_auc
+from thiscxr.score.utility import LabelledFilms
+
+
+@pytest.mark.parametrize(("prevalence", "share", "tell"), [(0.5, 0.2, 1.0), (0.1, 0.1, 1.5), (0.03, 0.3, 2.0), (0.8, 0.4, 1.0)])
+def test_auc_against_flipped_labels_is_the_closed_form(prevalence: float, share: float, tell: float) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(400_000) < prevalence
+    scores = tell * truth + rng.normal(size=len(truth))
+    labels = truth ^ (rng.random(len(truth)) < share)
+    ones = np.ones((1, len(truth)))
+    clean, measured = (float(weighted_auc(side, scores, ones)[0]) for side in (truth, labels))
+    ppv, npv = predictive_values(prevalence, share)
+    assert ppv == pytest.approx(truth[labels].mean(), abs=0.005)
+    assert npv == pytest.approx(1 - truth[~labels].mean(), abs=0.005)
+    assert measured == pytest.approx(noisy_auc(clean, ppv, npv), abs=0.004)
+    assert clean_auc(measured, ppv, npv) == pytest.approx(clean, abs=0.02)
+    assert abs(measured - clean) > 0.03, "and it is not the AUC against the truth"
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(0.01, 0.99), st.floats(0, 0.5), st.floats(0.5, 1))
+def test_closed_forms_are_inverses(prevalence: float, share: float, auc: float) -> None:
+    ppv, npv = predictive_values(prevalence, share)
+    assert flipped_share(float(ppv), prevalence) == pytest.approx(share, abs=1e-9)
+    if share < 0.49:
+        assert clean_auc(noisy_auc(auc, ppv, npv), ppv, npv) == pytest.approx(auc, abs=1e-6)
+    assert 0.5 - 1e-12 <= noisy_auc(auc, ppv, npv) <= auc + 1e-12
+
+
+def test_ends_of_the_scale() -> None:
+    assert predictive_values(0.1, 0.0) == (1.0, 1.0)
+    assert predictive_values(0.1, 0.5) == (pytest.approx(0.1), pytest.approx(0.9)), "labels at random: the prevalence"
+    assert np.isnan(clean_auc(0.5, *predictive_values(0.25, 0.5)))
+    assert flipped_share(0.24, 0.1) == pytest.approx(0.076 / 0.292)
+    with pytest.raises(ValueError, match=r"predictive value 0 at prevalence 0\.1"):
+        flipped_share(0.0, 0.1)
+
+
+def discs(count: int, seed: int, finding: str = "Effusion") -> LabelledFilms:
+    shown = np.random.default_rng(seed).random(count) < 0.4
+    known = [Condition("PA", "F", 50.0, "discs", {finding: int(e)}) for e in shown]
+    return LabelledFilms(
+        np.stack([blob(1000 * seed + i, 32, e) for i, e in enumerate(shown)]), FilmConditions.of(known), np.arange(count) + 1000 * seed
+    )
+
+
+def test_flips_are_nested_and_leave_unknown_states_alone() -> None:
+    films = discs(2000, 1).conditions
+    column = FINDINGS.index("Effusion")
+    some, more = (flip(films, share, 0, 50) for share in (0.2, 0.4))
+    a, b = ((each.findings != films.findings) for each in (some, more))
+    assert a[:, column].mean() == pytest.approx(0.2, abs=0.03)
+    assert (b >= a).all()
+    assert not np.delete(b, column, axis=1).any()
+    np.testing.assert_array_equal(flip(films, 0.0, 0, 50).findings, films.findings)
+
+
+def test_readers_of_flipped_labels_and_what_one_measures() -> None:
+    found = label_noise(discs(256, 1), discs(300, 2), shares=(0.0, 0.3, 0.5), steps=20, seeds=2, widths=(8, 12))
+    clean, some, half = found.points
+    assert clean.truth > 0.97
+    assert clean.noisy == clean.truth == clean.expected == clean.fidelity
+    assert (clean.loss, clean.ppv) == (0.0, 1.0)
+    for point in (some, half):
+        assert point.noisy == pytest.approx(point.expected, abs=0.06)
+        assert point.fidelity == pytest.approx(point.fidelity_expected, abs=0.06)
+    assert some.noisy < 0.8 < some.truth, "the reader knows more than the noisy labels show"
+    assert some.ppv == pytest.approx(predictive_values(found.prevalence["Effusion"], 0.3)[0])
+    assert half.truth < 0.9
+    assert half.noisy == pytest.approx(0.5, abs=0.08)
+    assert half.loss < some.loss < 0.02
+    assert set(found.marks) == {0.24, 0.8}
+    keys = [each.key for each in found.measured()]
+    assert keys[:3] == [f"label_noise_phantom32_20steps_flipped0_{name}_auc" for name in ("truth", "noisy", "fidelity")]
+    assert "a PPV of 80% is" in str(found)
+
+
+def test_mistakes_are_refused() -> None:
+    train, test = discs(100, 1), discs(60, 2)
+    for shares in ((0.1, 0.2), (0.0, 0.6), (0.0, 0.3, 0.2), ()):
+        with pytest.raises(ValueError, match=r"expected them to ascend from 0 to at most 0\.5"):
+            label_noise(train, test, shares=shares)
+    with pytest.raises(ValueError, match="60 patients are among the training and the test films"):
+        label_noise(train, replace(test, patients=train.patients[:60]))
+    none = replace(test, conditions=FilmConditions.of([Condition(findings={"Effusion": 0})] * 60))
+    with pytest.raises(ValueError, match="no finding can be tested; Effusion: 0 positive and 60 negative"):
+        label_noise(train, none)
+
+
+@pytest.mark.slow
+def test_the_curve_on_phantoms() -> None:
+    found = phantom_label_noise(32, train_films=400, test_films=300, shares=(0.0, 0.2, 0.5), steps=120)
+    clean, some, half = found.points
+    assert len(found.prevalence) >= 5
+    assert clean.truth95[0] > 0.55
+    for point in found.points:
+        assert point.noisy == pytest.approx(point.expected, abs=0.03)
+        assert point.fidelity == pytest.approx(point.fidelity_expected, abs=0.03)
+    assert some.loss95[0] < 0
+    assert half.truth == pytest.approx(0.5, abs=0.08)

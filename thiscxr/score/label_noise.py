@@ -1,0 +1,248 @@
+"""Label noise: what a reader, and what is measured with it, loses when a share of labels is flipped, on phantoms whose truth is known.
+
+A curve of readers trained on flipped labels, tested on the truth and on flipped labels, beside what the latter must be by closed form.
+With it a measured AUC, or a condition fidelity, can be read: labels whose positive predictive value is 24 to 80 %, as radiologists find
+who look at the films of released labels again, hide much of what a reader knows.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from thiscxr.data.labels import NEGATIVE, POSITIVE
+from thiscxr.data.phantom import PHANTOM_FINDINGS, SITES, draw_patient, render
+from thiscxr.model.classifier import Reader, ReaderConfig
+from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.score.extractors import in_batches
+from thiscxr.score.fidelity import questions_of, read_answers
+from thiscxr.score.gains import areas, difference, too_few
+from thiscxr.score.measured import Measured
+from thiscxr.score.resampling import generator
+from thiscxr.score.utility import BATCH, WIDTHS, LabelledFilms
+from thiscxr.train.conditions import learnable_vocabulary
+from thiscxr.train.fitting import condition_targets, fit
+from thiscxr.train.reader import reader_loss
+
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+TRAIN_FILMS, TEST_FILMS = 1000, 400
+STEPS = 150
+SEEDS = 2
+PPVS = (0.24, 0.8)  # whose place on the curve is marked
+
+Array = NDArray[np.float64]
+
+
+def predictive_values(prevalence: ArrayLike, flipped: ArrayLike) -> tuple[Array, Array]:
+    """Return the positive and the negative predictive value of labels of which a share is flipped, blind to the truth (Bayes)."""
+    p, r = np.asarray(prevalence, np.float64), np.asarray(flipped, np.float64)
+    return (1 - r) * p / ((1 - r) * p + r * (1 - p)), (1 - r) * (1 - p) / ((1 - r) * (1 - p) + r * p)
+
+
+def flipped_share(ppv: float, prevalence: float) -> float:
+    """Return which share of flipped labels gives this positive predictive value: the inverse of `predictive_values`.
+
+    Raises ValueError for a value that is not above 0 and at most 1, or a prevalence that is not between 0 and 1.
+    """
+    if not (0 < ppv <= 1 and 0 < prevalence < 1):
+        raise ValueError(f"predictive value {ppv:g} at prevalence {prevalence:g}; expected (0, 1] and a prevalence between 0 and 1")
+    return prevalence * (1 - ppv) / (prevalence * (1 - ppv) + ppv * (1 - prevalence))
+
+
+def noisy_auc(auc: ArrayLike, ppv: ArrayLike, npv: ArrayLike) -> Array:
+    """Return the AUC that is to be expected against labels of these predictive values, from the AUC against the truth.
+
+    Films called positive are a mixture of ppv positives and 1 - ppv negatives, films called negative of 1 - npv positives and npv
+    negatives. Of a pair of like films each wins half of the time, so what is above chance shrinks by ppv + npv - 1:
+
+        1/2 + (ppv + npv - 1) (auc - 1/2)
+
+    It holds where flips are blind to the film given its truth (Menon et al. 2015, Learning from corrupted binary labels).
+    """
+    return 0.5 + _worth(ppv, npv) * (np.asarray(auc, np.float64) - 0.5)
+
+
+def clean_auc(measured: ArrayLike, ppv: ArrayLike, npv: ArrayLike) -> Array:
+    """Return the AUC against the truth that an AUC against noisy labels stands for; nan where the labels tell nothing."""
+    worth = _worth(ppv, npv)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.abs(worth) > 1e-9, 0.5 + (np.asarray(measured, np.float64) - 0.5) / worth, np.nan)
+
+
+def _worth(ppv: ArrayLike, npv: ArrayLike) -> Array:
+    return np.asarray(np.asarray(ppv, np.float64) + np.asarray(npv, np.float64) - 1)
+
+
+@dataclass(frozen=True)
+class NoisePoint:
+    """One share of flipped labels; AUCs are means over findings and seeds, with intervals over seeds and patients."""
+
+    flipped: float
+    ppv: float
+    """Mean over findings of the positive predictive value at their prevalence."""
+    truth: float
+    """AUC of readers trained on flipped labels against the truth."""
+    truth95: tuple[float, float]
+    noisy: float
+    """AUC of the same readers against test labels that are flipped as well: what one measures who has nothing else."""
+    noisy95: tuple[float, float]
+    expected: float
+    """What `noisy` must be by closed form from `truth`."""
+    fidelity: float
+    """AUC of readers trained on the truth against flipped labels: condition fidelity where this share of films shows not what was asked."""
+    fidelity95: tuple[float, float]
+    fidelity_expected: float
+    loss: float
+    """AUC against the truth less that of readers trained on the truth: what the noise costs a reader's use."""
+    loss95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class LabelNoise:
+    """The curve, in the order of the shares."""
+
+    points: list[NoisePoint]
+    prevalence: dict[str, float]
+    """Of the findings that were tested, on the test films."""
+    marks: dict[float, float]
+    """Positive predictive value -> the share of flipped labels that gives it at the mean prevalence."""
+    protocol: str
+    num_test: int
+
+    def measured(self) -> list[Measured]:
+        """Return the numbers of the panel; the floor is the same with no label flipped."""
+        clean, found = self.points[0], []
+        for point in self.points:
+            for name in ("truth", "noisy", "fidelity"):
+                key = f"label_noise_{self.protocol}_flipped{round(100 * point.flipped)}_{name}_auc"
+                found.append(Measured(key, getattr(point, name), getattr(point, f"{name}95"), getattr(clean, name), self.num_test, 0))
+        return found
+
+    def __str__(self) -> str:
+        lines = [
+            f"{p.flipped:.0%} flipped (PPV {p.ppv:.0%}): AUC against the truth {p.truth:.3f} [{p.truth95[0]:.3f}, {p.truth95[1]:.3f}], "
+            f"against flipped labels {p.noisy:.3f} (expected {p.expected:.3f}); "
+            f"fidelity {p.fidelity:.3f} (expected {p.fidelity_expected:.3f})"
+            for p in self.points
+        ]
+        return "\n".join([*lines, *(f"a PPV of {ppv:.0%} is {share:.0%} of labels flipped" for ppv, share in self.marks.items())])
+
+
+def phantom_label_noise(
+    res: int = 64,
+    *,
+    train_films: int = TRAIN_FILMS,
+    test_films: int = TEST_FILMS,
+    shares: Sequence[float] = SHARES,
+    steps: int = STEPS,
+    seeds: int = SEEDS,
+    seed: int = 0,
+    device: str = "cpu",
+) -> LabelNoise:
+    """Return the curve on freshly drawn phantom patients, PA films of `res` px."""
+    drawn = []
+    with tqdm(total=train_films + test_films, unit="film", file=sys.stderr, desc="label noise: draw phantoms", delay=1) as bar:
+        for first, count in ((0, train_films), (train_films, test_films)):
+            films = []
+            for i in range(first, first + count):
+                films.append(render(draw_patient(10_000_000 + seed * 1_000_000 + i), "PA", res, site=SITES[i % len(SITES)]))
+                bar.update()
+            shown = [Condition("PA", f.patient.sex, float(f.patient.age_years), f.site, dict(f.labels)) for f in films]
+            drawn.append(LabelledFilms(np.stack([f.pixels for f in films]), FilmConditions.of(shown), first + np.arange(count)))
+    return label_noise(drawn[0], drawn[1], shares=shares, steps=steps, seeds=seeds, seed=seed, device=device)
+
+
+def label_noise(
+    train: LabelledFilms,
+    test: LabelledFilms,
+    *,
+    shares: Sequence[float] = SHARES,
+    steps: int = STEPS,
+    seeds: int = SEEDS,
+    widths: tuple[int, ...] = WIDTHS,
+    seed: int = 0,
+    device: str = "cpu",
+) -> LabelNoise:
+    """Return the curve of films whose labels are the truth: as utility's films, of other patients on the test side.
+
+    shares: of labels flipped, ascending from 0 to at most 1/2. The labels flipped at a share are flipped at every larger one.
+    Raises ValueError for other shares, for a patient on both sides, and when no finding can be tested.
+    """
+    if list(shares) != sorted(set(shares)) or not shares or shares[0] != 0 or shares[-1] > 0.5:
+        asked = ", ".join(f"{share:g}" for share in shares) or "none"
+        raise ValueError(f"label noise: shares {asked}; expected them to ascend from 0 to at most 0.5")
+    if both := len(np.intersect1d(train.patients, test.patients)):
+        raise ValueError(f"label noise: {both} patients are among the training and the test films; split by patient")
+    vocabulary = learnable_vocabulary(train.conditions, train.patients)
+    vocabulary = replace(vocabulary, findings=tuple(name for name in vocabulary.findings if name in PHANTOM_FINDINGS))
+    truth = questions_of(test.conditions, vocabulary.findings)
+    names = [name for name in vocabulary.findings if not too_few(truth[name])]
+    if not names:
+        reasons = [f"{name}: {too_few(truth[name])}" for name in vocabulary.findings] or ["the training films teach none"]
+        raise ValueError(f"label noise: no finding can be tested; {reasons[0]}")
+    truth = {name: truth[name] for name in names}
+    config = ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources, train.pixels.shape[-1], widths)
+    found: list[tuple[dict[str, Array], dict[str, Array], dict[str, Array], dict[str, Array]]] = []
+    clean: dict[str, NDArray[np.floating]] = {}
+    with tqdm(total=len(shares) * seeds * steps * BATCH, unit="film", file=sys.stderr, delay=1) as bar:
+        for share in shares:
+            told = []
+            for k in range(seeds):
+                bar.set_description(f"label noise: {share:.0%} flipped, seed {k}")
+                torch.manual_seed(seed + k)
+                reader = Reader(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                targets = condition_targets(flip(train.conditions, share, seed + k, 50), vocabulary)
+                fit(reader, train.pixels, targets, reader_loss, steps, seed + k, what="label noise", bar=bar)
+                told.append(read_answers(reader, (test.pixels[part] for part in in_batches(np.arange(len(test))))))
+            answers = {name: np.stack([each[name] for each in told]) for name in names}
+            clean = clean or answers
+            labels = questions_of(flip(test.conditions, share, seed, 51), names)
+            sides = (areas(truth, answers, test.patients, seed), areas(labels, answers, test.patients, seed))
+            found.append((*sides, areas(labels, clean, test.patients, seed), labels))
+    prevalence = {name: float(np.nanmean(values)) for name, values in truth.items()}
+    points = [_point(share, found[0][0], each, truth, prevalence, len(test)) for share, each in zip(shares, found, strict=True)]
+    mean = float(np.mean(list(prevalence.values())))
+    marks = {ppv: flipped_share(ppv, mean) for ppv in PPVS}
+    return LabelNoise(points, prevalence, marks, f"phantom{train.pixels.shape[-1]}_{steps}steps", len(test))
+
+
+def flip(conditions: FilmConditions, share: float, seed: int, stream: int) -> FilmConditions:
+    """Return the conditions with this share of the known states of every finding turned round, blind to what the film shows."""
+    hit = generator(seed, stream).random(conditions.findings.shape) < share
+    known = np.isin(conditions.findings, (POSITIVE, NEGATIVE))
+    return replace(conditions, findings=np.where(hit & known, 1 - conditions.findings, conditions.findings).astype(np.int8))
+
+
+def _point(
+    share: float,
+    best: dict[str, Array],
+    found: tuple[dict[str, Array], dict[str, Array], dict[str, Array], dict[str, Array]],
+    truth: dict[str, Array],
+    prevalence: dict[str, float],
+    patients: int,
+) -> NoisePoint:
+    """best: `areas` of readers trained on the truth, against it; found: against the truth, against the labels, of the former against the
+    labels, and the labels."""
+    of_truth, of_labels, of_clean, labels = found
+    values = {name: _predictive(truth[name], labels[name]) for name in truth}
+
+    def over(each: dict[str, Array]) -> Array:
+        return np.asarray(np.nanmean(list(each.values()), axis=0))
+
+    def expected(each: dict[str, Array]) -> float:
+        return float(np.mean([noisy_auc(each[name][:, 0].mean(), *values[name]) for name in truth]))
+
+    level = np.zeros_like(over(of_truth))
+    (a, a95, _), (b, b95, _), (c, c95, _) = (difference(over(each), level, patients) for each in (of_truth, of_labels, of_clean))
+    loss, loss95, _ = difference(over(of_truth), over(best), patients)
+    ppv = float(np.mean([predictive_values(each, share)[0] for each in prevalence.values()]))
+    return NoisePoint(share, ppv, a, a95, b, b95, expected(of_truth), c, c95, expected(best), loss, loss95)
+
+
+def _predictive(truth: Array, labels: Array) -> tuple[float, float]:
+    """Return the predictive values that these labels have."""
+    return float(np.mean(truth[labels == 1])), float(np.mean(1 - truth[labels == 0]))

@@ -1,0 +1,324 @@
+"""Poses: what a reader answers as films are turned, shifted and scaled a little at a time, and where it starts to be fooled.
+
+Nothing on a film but its pose changes, so an answer that flips is wrong before or after. Beside every curve stands how far real films
+themselves are turned, shifted and scaled: being fooled outside of that range is a curiosity, inside of it a defect.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from thiscxr.data.labels import FINDINGS
+from thiscxr.data.phantom import SITES, draw_patient, render
+from thiscxr.data.pixels import Pixels, pixels_to_images
+from thiscxr.data.pool import Pool
+from thiscxr.model.classifier import Reader
+from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.score.extractors import in_batches
+from thiscxr.score.fakes import FakeFilms
+from thiscxr.score.fidelity import name_answers, questions_of
+from thiscxr.score.gains import too_few
+from thiscxr.score.measured import Measured
+from thiscxr.score.registration import LEAST_MATCH, MOTIONS, Motion, find_poses, mean_film, move, span
+from thiscxr.score.resampling import generator, interval, patient_weights, weighted_auc
+from thiscxr.train.conditions import read_conditions
+
+AMOUNTS: dict[str, NDArray[np.float64]] = {
+    "turn": np.linspace(-20, 20, 17),  # degrees, clockwise
+    "shift_x": np.linspace(-0.15, 0.15, 13),  # shares of the side, to the right
+    "shift_y": np.linspace(-0.15, 0.15, 13),  # downwards
+    "scale": np.exp(np.linspace(np.log(0.8), np.log(1.25), 11)),
+}
+REST = {"turn": 0.0, "shift_x": 0.0, "shift_y": 0.0, "scale": 1.0}
+LIMIT = 0.1  # share of flipped decisions from which a reader counts as fooled
+FILMS = 300  # of each group
+MEAN_FILMS = 600  # of a view, for its mean film; MIN_VIEW at least
+MIN_VIEW = 20
+PHANTOMS = 150
+BEST_FINDINGS = 4  # that are read best
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One question to one group of films along one motion."""
+
+    group: str
+    question: str
+    motion: str
+    amounts: Array  # [k], one of them at rest
+    change: Array
+    """[k]: mean absolute change of the answer, in spreads of the answers to unmoved real films; of the age in years."""
+    change95: Array  # [2, k]
+    flipped: Array
+    """[k]: share of films whose decision is not that on the unmoved film; nan for the age."""
+    flipped95: Array  # [2, k]
+    floor: float
+    """The same share after half a pixel right and down and back: what resampling alone does."""
+    fooled: tuple[float, float]
+    """Amounts below and above rest from which more than the limit are flipped; -inf and inf: none of those that were tried."""
+    fooled95: tuple[tuple[float, float], tuple[float, float]]
+    limit: float
+    num_films: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Between what the middle 95 of 100 films of a group lie along one motion, against the median real film of their view."""
+
+    group: str
+    motion: str
+    low: float
+    high: float
+    low95: tuple[float, float]
+    high95: tuple[float, float]
+    num_films: int
+    left_out: int
+    """Films that match no mean film, or whose view is unknown."""
+
+
+@dataclass(frozen=True)
+class Poses:
+    """All curves, and the range of real films."""
+
+    curves: list[Curve]
+    spans: list[Span]
+    thresholds: dict[str, float]  # question -> answer from which the decision is yes
+    fill: str
+
+    def measured(self, reader: str) -> list[Measured]:
+        """Return as numbers of the panel the share flipped at the ends of the range that real films span, the larger of the two."""
+        ranges = {each.motion: (each.low, each.high) for each in self.spans if each.group == "real"}
+        found = []
+        for curve in self.curves:
+            if curve.motion in ranges and np.isfinite(curve.flipped).all():
+                ends = np.clip(ranges[curve.motion], curve.amounts[0], curve.amounts[-1])
+                shares, low, high = (np.interp(ends, curve.amounts, y) for y in (curve.flipped, *curve.flipped95))
+                worse = int(np.argmax(shares))
+                key = f"poses_{reader}_{curve.group}_{curve.motion}_{curve.question.replace(' ', '_')}_flipped"
+                counts = (0, curve.num_films) if curve.group == "synthetic" else (curve.num_films, 0)
+                found.append(Measured(key, float(shares[worse]), (float(low[worse]), float(high[worse])), curve.floor, *counts))
+        return found
+
+    def __str__(self) -> str:
+        """One line a curve of decisions: where the reader starts to be fooled, and the range of real films."""
+        ranges = {each.motion: f"real films span {each.low:.3g} to {each.high:.3g}" for each in self.spans if each.group == "real"}
+        return "\n".join(
+            f"{c.group} films, {c.question}, {c.motion}: more than {c.limit:.0%} flipped below {c.fooled[0]:.3g} "
+            f"[{c.fooled95[0][0]:.3g}, {c.fooled95[0][1]:.3g}] and above {c.fooled[1]:.3g} [{c.fooled95[1][0]:.3g}, "
+            f"{c.fooled95[1][1]:.3g}]; {ranges.get(c.motion, 'the range of real films is not known')}"
+            for c in self.curves
+            if np.isfinite(c.flipped).all()
+        )
+
+
+@dataclass(frozen=True)
+class PosedFilms:
+    """Films, whose they are, and what is known or was asked of them."""
+
+    pixels: Pixels
+    patients: NDArray[np.int64]
+    conditions: FilmConditions
+
+
+def pool_poses(
+    reader: Reader,
+    real: Pool,
+    fakes: FakeFilms,
+    *,
+    films: int = FILMS,
+    phantoms: int = PHANTOMS,
+    limit: float = LIMIT,
+    fill: str = "reflection",
+    seed: int = 0,
+) -> Poses:
+    """Return the poses of held-out films of a pool, of synthetic films and of phantoms, by a reader that has not seen the held-out
+    patients. Raises ValueError for a pool without held-out patients."""
+    held = real.indices("holdout")
+    if not len(held):
+        raise ValueError(f"poses: {real.path} has no held-out patients, whose films the reader has not seen; prepare a larger pool")
+    rows = np.sort(generator(seed, 40).permutation(held)[: max(films, MEAN_FILMS)])
+    chosen = np.sort(generator(seed, 41).permutation(len(fakes))[:films])
+    whose = real.codes("patient")[0][rows].astype(np.int64)
+    groups = {
+        "real": PosedFilms(real.read(rows), whose, read_conditions(real, rows)),
+        "synthetic": PosedFilms(fakes.pixels[chosen], chosen, FilmConditions.of([fakes.asked[i] for i in chosen])),
+    }
+    if phantoms:
+        groups["phantom"] = draw_phantoms(phantoms, real.resolution)
+    return poses(reader, groups, films=films, limit=limit, fill=fill, seed=seed)
+
+
+def draw_phantoms(count: int, res: int, first_seed: int = 0) -> PosedFilms:
+    """Return films of drawn phantom patients, PA and supine by turns, with what they show."""
+    films = [
+        render(draw_patient(first_seed + i), ("PA", "AP_supine")[i % 2], res, site=SITES[i % len(SITES)])
+        for i in tqdm(range(count), unit="film", file=sys.stderr, desc="draw phantoms", delay=1)
+    ]
+    shown = [Condition(f.view, f.patient.sex, float(f.patient.age_years), f.site, dict(f.labels)) for f in films]
+    return PosedFilms(np.stack([film.pixels for film in films]), np.arange(count), FilmConditions.of(shown))
+
+
+def poses(
+    reader: Reader, groups: Mapping[str, PosedFilms], *, films: int = FILMS, limit: float = LIMIT, fill: str = "reflection", seed: int = 0
+) -> Poses:
+    """Return the curves of every group, the one named "real" first: it gives the questions, decisions and the range of poses.
+
+    Questions are views, sex, age and the findings that are read best on the real films. A decision is yes from the answer on that tells
+    the real films best (sensitivity and specificity together: Youden 1950). limit: share of flipped decisions, in (0, 1); fill: of `move`.
+    Raises ValueError for a group without films, and when there is no question that can be put.
+    """
+    for name, group in groups.items():
+        if not len(group.pixels):
+            raise ValueError(f"poses: there are no {name} films")
+    if not 0 < limit < 1:
+        raise ValueError(f"poses: the limit is {limit:g}; expected a share of flipped decisions between 0 and 1")
+    real = groups["real"]
+    some = {name: np.sort(generator(seed, 42).permutation(len(group.pixels))[:films]) for name, group in groups.items()}
+    still = {name: _read(reader, group.pixels[some[name]], None, fill) for name, group in groups.items()}
+    thresholds = _thresholds(still["real"], questions_of(real.conditions.take(some["real"]), list(still["real"])))
+    if not thresholds:
+        raise ValueError("poses: the real films have no question with 5 films of either answer, so no decision can be told to flip")
+    spreads = {name: 1.0 if name == "age" else max(float(still["real"][name].std()), 1e-6) for name in still["real"]}
+    asked = [*thresholds, "age"]
+    curves = []
+    moves = sum(map(len, AMOUNTS.values())) + 1
+    with tqdm(total=moves * sum(map(len, some.values())), unit="film", file=sys.stderr, delay=1) as bar:
+        for name, group in groups.items():
+            bar.set_description(f"poses: {name} films")
+            pixels, weights = group.pixels[some[name]], patient_weights(group.patients[some[name]], seed)
+            resampled = _read(reader, pixels, "resample", fill)
+            bar.update(len(pixels))
+            for motion, amounts in AMOUNTS.items():
+                seen = []
+                for amount in amounts:
+                    at_rest = abs(amount - REST[motion]) < 1e-9
+                    seen.append(still[name] if at_rest else _read(reader, pixels, Motion(**{motion: float(amount)}), fill))
+                    bar.update(len(pixels))
+                for question in asked:
+                    moved = np.stack([each[question] for each in seen])  # [k, n]
+                    before, cut = still[name][question], thresholds.get(question, np.nan)
+                    change = np.abs(moved - before) / spreads[question]
+                    flips = ((moved >= cut) != (before >= cut)).astype(np.float64) if question != "age" else np.full(moved.shape, np.nan)
+                    floor = float(np.mean((resampled[question] >= cut) != (before >= cut))) if question != "age" else float("nan")
+                    curves.append(curve(name, question, motion, amounts, change, flips, weights, floor, limit))
+    return Poses(curves, spans(groups, seed), thresholds, fill)
+
+
+def curve(
+    group: str,
+    question: str,
+    motion: str,
+    amounts: Array,
+    change: Array,
+    flips: Array,
+    weights: NDArray[np.floating],
+    floor: float,
+    limit: float,
+) -> Curve:
+    """Return one curve from change and flips [k, n] and bootstrap weights [rounds, n]."""
+    total = weights.sum(axis=1, keepdims=True)
+    changes, shares = weights @ change.T / total, weights @ flips.T / total  # [rounds, k]
+    rest = int(np.argmin(np.abs(amounts - REST[motion])))
+    below, above = slice(rest, None, -1), slice(rest, None)
+    edges, edges95 = [], []
+    for side, never in ((below, -np.inf), (above, np.inf)):
+        edges.append(float(crossing(amounts[side], flips.mean(axis=1)[None, side], limit, never)[0]))
+        each = crossing(amounts[side], shares[:, side], limit, never)
+        low, high = np.quantile(each, (0.025, 0.975), method="nearest")
+        edges95.append((float(low), float(high)))
+    return Curve(
+        group, question, motion, amounts, change.mean(axis=1), np.quantile(changes, (0.025, 0.975), axis=0), flips.mean(axis=1),
+        np.quantile(shares, (0.025, 0.975), axis=0), floor, (edges[0], edges[1]), (edges95[0], edges95[1]), limit, change.shape[1],
+    )  # fmt: skip
+
+
+def crossing(amounts: Array, shares: Array, limit: float, never: float) -> Array:
+    """Return [rounds]: where shares [rounds, k] first exceed the limit on the way along amounts [k] from rest, straight between them."""
+    over = shares > limit
+    first = np.maximum(over.argmax(axis=1), 1)
+    rows = np.arange(len(shares))
+    low, high = shares[rows, first - 1], shares[rows, first]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        part = np.clip((limit - low) / (high - low), 0, 1)
+    return np.where(over.any(axis=1), amounts[first - 1] + part * (amounts[first] - amounts[first - 1]), never)
+
+
+def _read(reader: Reader, pixels: Pixels, motion: Motion | str | None, fill: str) -> dict[str, Array]:
+    """Return the answers [n] a question to films that are moved: not at all, by a motion, or half a pixel and back ("resample")."""
+    device = next(reader.parameters()).device
+    parts: list[dict[str, NDArray[np.float32]]] = []
+    half = Motion(shift_x=0.5 / pixels.shape[-1], shift_y=0.5 / pixels.shape[-1])
+    back = Motion(shift_x=-half.shift_x, shift_y=-half.shift_y)
+    with torch.inference_mode():
+        for rows in in_batches(np.arange(len(pixels))):
+            images = torch.from_numpy(pixels_to_images(pixels[rows]))[:, None].to(device)
+            for step in (half, back) if motion == "resample" else (motion,):
+                images = move(images, step, fill) if isinstance(step, Motion) else images
+            parts.append({name: values.cpu().numpy() for name, values in reader(images).items()})
+    answers = name_answers({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, reader)
+    return {name: values.astype(np.float64) for name, values in answers.items()}
+
+
+def _thresholds(seen: Mapping[str, Array], truth: Mapping[str, Array]) -> dict[str, float]:
+    """Return where the decision lies, of the views, the sex and the findings that are read best."""
+    cuts, read_well = {}, {}
+    for name, answers in seen.items():
+        if name == "age" or too_few(truth[name]):
+            continue
+        known = np.isfinite(truth[name])
+        positive, scores = truth[name][known] > 0.5, answers[known]
+        order = np.argsort(-scores, kind="stable")
+        hits, alarms = (np.cumsum(side[order]) / side.sum() for side in (positive, ~positive))
+        place, ranked = int(np.argmax(hits - alarms)), scores[order]
+        cuts[name] = float(ranked[place : place + 2].mean())  # half way to the next film, so that none lies on it
+        read_well[name] = float(weighted_auc(positive, scores, np.ones((1, len(scores))))[0])
+    best = sorted((name for name in cuts if name in FINDINGS), key=lambda name: -read_well[name])[:BEST_FINDINGS]
+    return {name: cut for name, cut in cuts.items() if name in best or name not in FINDINGS}
+
+
+def spans(groups: Mapping[str, PosedFilms], seed: int = 0) -> list[Span]:
+    """Return how far the films of each group are turned, shifted and scaled, against the mean real film of their view."""
+    real = groups["real"]
+    means = {}
+    for view in sorted(set(_views(real)) - {""}):
+        rows = np.flatnonzero(_views(real) == view)
+        if len(rows) >= MIN_VIEW:
+            means[view] = mean_film(real.pixels[rows[:MEAN_FILMS]])
+    found = []
+    for name, group in groups.items():
+        values, whose = [np.empty((0, len(MOTIONS)))], [np.empty(0, np.int64)]
+        for view, mean in means.items():
+            rows = np.flatnonzero(_views(group) == view)
+            where, match = find_poses(group.pixels[rows], mean)
+            values.append(where[match >= LEAST_MATCH])
+            whose.append(group.patients[rows][match >= LEAST_MATCH])
+        where, patients = np.concatenate(values), np.concatenate(whose)
+        if not len(where):
+            continue
+        samples = _samples(patients, seed)
+        ends = np.stack([np.quantile(where[rows], (0.025, 0.975), axis=0) for rows in samples])  # [rounds, 2, motions]
+        for i, motion in enumerate(MOTIONS):
+            low, high = span(where[:, i])
+            low95, high95 = (interval(ends[:, side, i]) for side in (0, 1))
+            found.append(Span(name, motion, low, high, low95, high95, len(where), len(group.pixels) - len(where)))
+    return found
+
+
+def _samples(patients: ArrayLike, seed: int, rounds: int = 200) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of samples of patients, drawn with replacement."""
+    for weights in patient_weights(patients, seed, rounds):
+        if weights.any():
+            yield np.repeat(np.arange(len(weights)), weights.astype(np.int64))
+
+
+def _views(group: PosedFilms) -> NDArray[np.str_]:
+    """Return the view of each film, empty where unknown; a supine film lies as other AP films do."""
+    names = [*group.conditions.names["view"], ""]
+    return np.array(["AP" if name == "AP_supine" else name for name in names])[group.conditions.view]

@@ -1,0 +1,248 @@
+"""Utility: does a reader that learns from the synthetic films too tell better on held-out patients?
+
+The same small reader, the same steps, several seeds, trained on real films; on real and synthetic ones; on real films and as many
+duplicates of real films, the control that turned published gains into none (Pink and Sykes 2026); and on synthetic films alone. The
+duplicates have the labels that were asked of the synthetic films, so that a gain is not one of rebalanced labels, which copying
+does as well. What is asked of a synthetic film is its label.
+"""
+
+import sys
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
+from thiscxr.data.pixels import Pixels, to_bits
+from thiscxr.data.pool import Pool
+from thiscxr.model.classifier import Reader, ReaderConfig
+from thiscxr.model.conditions import FilmConditions, Vocabulary
+from thiscxr.score.extractors import in_batches
+from thiscxr.score.fakes import FakeFilms
+from thiscxr.score.fidelity import questions_of, read_answers
+from thiscxr.score.gains import Gain, areas, gains, too_few
+from thiscxr.score.measured import Measured
+from thiscxr.score.resampling import generator, number_patients
+from thiscxr.train.conditions import learnable_vocabulary, read_conditions
+from thiscxr.train.fitting import condition_targets, fit
+from thiscxr.train.reader import reader_loss
+
+STEPS = 500  # of 64 films: with three seeds 10 to 15 minutes on two cores
+SEEDS = 3
+RES = 64
+WIDTHS = (16, 32, 64, 96)
+BATCH = 64
+PASSES = 8  # over the real films at least: of more films than that allows, some are drawn
+MOST_TEST = 5000  # held-out films
+RARE_POSITIVES = 50  # of the real training films: fewer, or a smaller share than RARE_SHARE, is a rare finding
+RARE_SHARE = 0.02
+MIN_ASKED = 5  # synthetic films that show a finding, for the finding to be tested
+
+REAL, BOTH, DUPLICATES, SYNTHETIC = "real", "real + synthetic", "real + duplicates", "synthetic"
+REAL_AS_MANY = "real, as many"  # as there are synthetic ones, where these are fewer
+ALL, RARE = "mean of findings", "mean of rare findings"
+
+
+@dataclass(frozen=True)
+class LabelledFilms:
+    """Films in memory with what is known, or was asked, of them, and whose they are."""
+
+    pixels: Pixels  # uint8 or uint16 [n, res, res], of one depth in all arms
+    conditions: FilmConditions
+    patients: NDArray[np.int64]  # [n]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def take(self, rows: NDArray[np.int64]) -> "LabelledFilms":
+        """Return some of the films."""
+        return LabelledFilms(self.pixels[rows], self.conditions.take(rows), self.patients[rows])
+
+
+@dataclass
+class Utility:
+    """What the readers told, and what was compared."""
+
+    gains: list[Gain] = field(default_factory=list)
+    films: dict[str, int] = field(default_factory=dict)
+    """Training films of each arm."""
+    aucs: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
+    """arm -> question -> AUC a seed, for plots."""
+    rare: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
+    """question -> why it is not tested."""
+    protocol: str = ""
+    num_fake: int = 0
+
+    def of(self, arm: str, control: str) -> list[Gain]:
+        """Return the gains of an arm over a control."""
+        return [gain for gain in self.gains if (gain.arm, gain.control) == (arm, control)]
+
+    def measured(self) -> list[Measured]:
+        """Return the numbers of the panel."""
+        return [gain.measured(self.protocol, self.num_fake) for gain in self.gains]
+
+    def __str__(self) -> str:
+        """The comparison with the control in words, the means first."""
+        lines = sorted(self.of(BOTH, DUPLICATES), key=lambda gain: not gain.question.startswith("mean"))
+        return "\n".join([*map(str, lines), *(f"{name}: not tested: {why}" for name, why in self.left_out.items())])
+
+
+def pool_utility(
+    real: Pool, fakes: FakeFilms, *, steps: int = STEPS, seeds: int = SEEDS, res: int = RES, seed: int = 0, device: str = "cpu"
+) -> Utility:
+    """Return the utility of synthetic films for reading the held-out patients of a pool. As `utility`, from its files."""
+    if not len(held := real.indices("holdout")):
+        raise ValueError(f"utility: {real.path} has no held-out patients to test readers on; prepare a pool with more patients")
+    if not fakes.conditional:
+        raise ValueError("utility: nothing is known of what was asked of these films (samples.csv), so they cannot teach a reader")
+    rows = real.indices("train")
+    train, test = (_some(real, some, most, res, seed) for some, most in ((rows, max(steps // PASSES, 1) * BATCH), (held, MOST_TEST)))
+    chosen = np.sort(generator(seed, 30).permutation(len(fakes))[: len(train)])
+    pixels = np.concatenate([shrink(fakes.pixels[some], res) for some in in_batches(chosen)])
+    fake = LabelledFilms(pixels, FilmConditions.of([fakes.asked[i] for i in chosen]), chosen)
+    return utility(train, test, fake, steps=steps, seeds=seeds, seed=seed, device=device)
+
+
+def _some(pool: Pool, rows: NDArray[np.int64], most: int, res: int, seed: int) -> LabelledFilms:
+    """Read films of whole patients drawn at random, at most `most`."""
+    patients = number_patients(pool.codes("patient")[0][rows])
+    order = np.argsort(generator(seed, 31).permutation(int(patients.max()) + 1)[patients], kind="stable")
+    rows = np.sort(rows[order[:most]])
+    pixels = np.concatenate([shrink(pool.read(some), res) for some in in_batches(rows)])
+    return LabelledFilms(pixels, read_conditions(pool, rows), pool.codes("patient")[0][rows].astype(np.int64))
+
+
+def shrink(pixels: Pixels, res: int) -> Pixels:
+    """Return films in 8 bits, averaged down to a side of `res` where they are larger."""
+    count, side = len(pixels), pixels.shape[-1]
+    pixels = to_bits(pixels, 8)
+    if side <= res:
+        return pixels
+    means = pixels.reshape(count, res, side // res, res, side // res).mean(axis=(2, 4))
+    return np.rint(means).astype(np.uint8)
+
+
+def utility(
+    train: LabelledFilms,
+    test: LabelledFilms,
+    fake: LabelledFilms,
+    *,
+    steps: int = STEPS,
+    seeds: int = SEEDS,
+    widths: tuple[int, ...] = WIDTHS,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Utility:
+    """Train the arms and compare them on the test films, which must be of other patients than the training films.
+
+    Of more synthetic films than real training films only as many are used. Questions are the findings, views and sex that the real
+    training films teach; what cannot be tested is in `left_out` with the reason.
+    Raises ValueError for a patient on both sides, fewer than two seeds, films of different sizes, and when no question is left.
+    """
+    _check(train, test, fake, seeds)
+    fake = fake.take(np.arange(min(len(fake), len(train))))
+    vocabulary = learnable_vocabulary(train.conditions, number_patients(train.patients))
+    truth, found = _questions(vocabulary, train, test, fake)
+    real_targets, fake_targets = (condition_targets(films.conditions, vocabulary) for films in (train, fake))
+    pixels = np.concatenate([train.pixels, fake.pixels])
+    targets = {name: torch.cat([values, fake_targets[name]]) for name, values in real_targets.items()}
+    arms = _arms(train.conditions, fake.conditions, vocabulary, seed)
+    config = ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources, train.pixels.shape[-1], widths)
+    answers: dict[str, dict[str, NDArray[np.floating]]] = {}
+    with tqdm(total=len(arms) * seeds * steps * BATCH, unit="film", file=sys.stderr, delay=1) as bar:
+        for arm, rows in arms.items():
+            told = []
+            for k in range(seeds):
+                bar.set_description(f"utility: {arm}, seed {k}")
+                torch.manual_seed(seed + k)
+                reader = Reader(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                some = {name: values[rows] for name, values in targets.items()}
+                fit(reader, pixels[rows], some, reader_loss, steps, seed + k, what=arm, bar=bar)
+                told.append(read_answers(reader, (test.pixels[part] for part in in_batches(np.arange(len(test))))))
+            answers[arm] = {name: np.stack([each[name] for each in told]) for name in truth}
+    areas_of = {arm: areas(truth, each, test.patients, seed) for arm, each in answers.items()}
+    base = REAL_AS_MANY if REAL_AS_MANY in arms else REAL
+    pairs = [(BOTH, DUPLICATES), (BOTH, REAL), (DUPLICATES, REAL), (SYNTHETIC, base)]
+    means = {ALL: [name for name in truth if name in FINDINGS], RARE: found.rare}
+    found.gains = gains(truth, areas_of, test.patients, pairs, means)
+    found.aucs = {arm: {name: values[:, 0] for name, values in each.items()} for arm, each in areas_of.items()}
+    found.films = {arm: len(rows) for arm, rows in arms.items()}
+    found.protocol, found.num_fake = f"{train.pixels.shape[-1]}px_{steps}steps", len(fake)
+    return found
+
+
+def _check(train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms, seeds: int) -> None:
+    for what, films in (("held-out", test), ("real training", train), ("synthetic", fake)):
+        if not len(films):
+            raise ValueError(f"utility: there are no {what} films")
+        if films.pixels.dtype != train.pixels.dtype:
+            raise ValueError(f"utility: {what} films are {films.pixels.dtype}, real training films {train.pixels.dtype}; use one depth")
+        if films.pixels.shape[1:] != train.pixels.shape[1:]:
+            (high, wide), (other, _) = films.pixels.shape[1:], train.pixels.shape[1:]
+            raise ValueError(f"utility: {what} films of {wide} × {high} px and real training films of {other} px; make them of one size")
+    if len(train) < BATCH:
+        raise ValueError(f"utility: {len(train)} real training films; at least {BATCH} are needed")
+    if seeds < 2:
+        raise ValueError(f"utility: {seeds} seed; at least 2 are needed to know what a seed changes")
+    if both := len(np.intersect1d(train.patients, test.patients)):
+        raise ValueError(f"utility: {both} patients are among the training and the held-out films; split by patient")
+    asked = fake.conditions
+    if not (np.isin(asked.findings, (POSITIVE, NEGATIVE)).any() or (asked.view >= 0).any() or (asked.sex >= 0).any()):
+        raise ValueError("utility: nothing is known of what was asked of these films (samples.csv), so they cannot teach a reader")
+
+
+def _questions(
+    vocabulary: Vocabulary, train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms
+) -> tuple[dict[str, NDArray[np.float64]], Utility]:
+    """Return the truth of the questions that can be tested, and a result that says which are rare and which are left out."""
+    views = [f"view {name}" for name in vocabulary.views] if len(vocabulary.views) > 1 else []
+    names = [*vocabulary.findings, *views, *(["sex"] if vocabulary.sexes else [])]
+    truth, taught, asked = (questions_of(films.conditions, names) for films in (test, train, fake))
+    found, kept = Utility(), {}
+    for name in names:
+        shown = int((asked[name] == 1).sum())
+        if reason := too_few(truth[name]):
+            found.left_out[name] = reason
+        elif shown < MIN_ASKED:
+            found.left_out[name] = f"asked of {shown} synthetic films; at least {MIN_ASKED} are needed"
+        else:
+            kept[name] = truth[name]
+    if not kept:
+        name, why = next(iter(found.left_out.items()), ("no finding, view or sex", "the training films teach none"))
+        raise ValueError(f"utility: no question can be tested; {name}: {why}")
+    positives = {name: (int((taught[name] == 1).sum()), int(np.isfinite(taught[name]).sum())) for name in kept if name in FINDINGS}
+    found.rare = tuple(name for name, (count, known) in positives.items() if count < RARE_POSITIVES or count < RARE_SHARE * known)
+    return kept, found
+
+
+def _arms(real: FilmConditions, fake: FilmConditions, vocabulary: Vocabulary, seed: int) -> dict[str, NDArray[np.int64]]:
+    """Return the rows that each arm learns from: real films first, then the synthetic ones."""
+    n, m = len(real), len(fake)
+    mine, made = np.arange(n), np.arange(n, n + m)
+    arms = {
+        REAL: mine,
+        BOTH: np.concatenate([mine, made]),
+        DUPLICATES: np.concatenate([mine, matched(real, fake, vocabulary, seed)]),
+        SYNTHETIC: made,
+    }
+    return arms if m == n else {**arms, REAL_AS_MANY: np.sort(generator(seed, 33).permutation(n)[:m])}
+
+
+def matched(real: FilmConditions, fake: FilmConditions, vocabulary: Vocabulary, seed: int) -> NDArray[np.int64]:
+    """Return for each synthetic film [m] the real film with the labels nearest to those asked, ties at random.
+
+    Labels are ±1 or 0 (unknown), each over its spread on the real films, so that a rare finding weighs most. The age does not count.
+    """
+    labels = Vocabulary(vocabulary.findings, vocabulary.views, (), vocabulary.sexes, ages=False)
+    have, want = (films.encode(labels).astype(np.float64) for films in (real, fake))
+    spread = have.std(axis=0)
+    have, want = (np.divide(each, spread, out=np.zeros_like(each), where=spread > 0) for each in (have, want))
+    rng, size = generator(seed, 32), (have**2).sum(axis=1)
+    rows = []
+    for some in in_batches(np.arange(len(want))):
+        away = size - 2 * want[some] @ have.T  # the squared distance, less what is equal for all real films
+        rows.append(np.argmin(np.round(away, 6) + 1e-7 * rng.random(away.shape), axis=1))
+    return np.concatenate(rows)
