@@ -580,6 +580,9 @@ def extractors(context: click.Context, as_json: bool) -> None:
 @extractors.command("import")
 @click.argument("file", type=FOLDER, required=False)
 @click.option("--name", help="Whose weights they are; default: told by the file.")
+@click.option("--utility", is_flag=True, help="Do films help a reader on held-out patients? 10 to 15 minutes.")
+@click.option("--poses", is_flag=True, help="Where is the reader fooled as films are moved? Some minutes.")
+@click.option("--label-noise", is_flag=True, help="What flipped labels do, on phantoms. Some minutes.")
 @click.option("--allow-download", is_flag=True, help="Fetch the file of --name from where it was published.")
 @common(seed=False, device=False)
 def extractors_import(file: Path | None, name: str | None, allow_download: bool) -> None:

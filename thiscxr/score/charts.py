@@ -53,11 +53,12 @@ class Curve:
 
 
 def whiskers(slug: str, title: str, text: str, rows: Sequence[Whisker], span: tuple[float, float] | None = None) -> Markup:
-    """Draw a dot and its interval a row, with a diamond for real films, on one scale; span: its ends (default: from 0)."""
+    """Draw a dot and its interval a row, with a diamond for real films, on one scale; span: its ends (default: as wide as needed, with 0 on it)."""
     left = label_room([row.label for row in rows], LABEL)
     known = [value for row in rows for value in (row.low, row.high, row.value, row.real) if value is not None]
-    step = nice_step((max(known) or 1) / 4)
-    first, last = span or (0.0, 4 * step)
+    first = -4 * nice_step(-min(known) / 4) if min(known) < 0 else 0.0
+    last = 4 * nice_step(max(known) / 4) if max(known) > 0 else 0.0
+    first, last = span or (first, last if last > first else first + 1.0)
     wide, height = WIDTH - left - 24, len(rows) * ROW
 
     def at(value: float) -> float:

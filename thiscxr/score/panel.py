@@ -31,10 +31,13 @@ from thiscxr.score.fidelity import Fidelity, fidelity, name_answers
 from thiscxr.score.floor import films_a_side
 from thiscxr.score.frechet import frechet_scores
 from thiscxr.score.kernel import kernel_scores
+from thiscxr.score.label_noise import LabelNoise, phantom_label_noise
 from thiscxr.score.manifold import manifold_scores
 from thiscxr.score.measured import Measured
 from thiscxr.score.memorisation import Audit, annotate, audit, audit_columns, reidentification
+from thiscxr.score.poses import Poses, pool_poses
 from thiscxr.score.probes import Probed, probe_conditions, probe_real_or_synthetic
+from thiscxr.score.utility import Utility, pool_utility
 from thiscxr.train.conditions import read_conditions
 
 FRONTAL = ("PA", "AP", "AP_supine")
@@ -55,7 +58,9 @@ class Panel:
     shifts: list[Shift] = field(default_factory=list)
     trust: anatomy.Trust | None = None
     clouds: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # films on the first two components of the real ones
-    seen: dict[str, NDArray[np.float32]] = field(default_factory=dict)  # the reader's answers to the synthetic films
+    utility: Utility | None = None
+    poses: Poses | None = None
+    label_noise: LabelNoise | None = None
 
 
 def score(
@@ -67,8 +72,11 @@ def score(
     seed: int = 0,
     allow_small: bool = False,
     device: str = "cpu",
+    utility: bool = False,
+    poses: bool = False,
+    label_noise: bool = False,
 ) -> Panel:
-    """Return the panel of synthetic films against the real films of a split.
+    """Return the panel of synthetic films against the real films of a split; the last three parts take minutes each.
 
     Raises ValueError when there are fewer films a side than feature dimensions and not `allow_small`, and for a holdout claim that does not
     hold: the network has learnt from the films that are called held out.
@@ -101,7 +109,7 @@ def score(
         panel.records += [record(each) | whose | common | {"seconds": round(time.monotonic() - started, 2)} for each in found]
 
     all_sides = read_sides(real, rows, fakes, extractors)
-    steps = 2 * len(extractors) + 4
+    steps = 2 * len(extractors) + 4 + utility + poses + label_noise
     with tqdm(total=steps, unit="part", file=sys.stderr, desc="panel", delay=1) as bar:
         for place, extractor in enumerate(extractors):
             sides = all_sides[place]
@@ -137,6 +145,21 @@ def score(
         with part(sha256=sha256) as take:
             take(plausibility(panel, segmenter, real, rows, fakes, seed))
         bar.update()
+        if utility:
+            with part() as take:
+                panel.utility = pool_utility(real, fakes, seed=seed, device=device)
+                take(panel.utility.measured())
+            bar.update()
+        if poses:
+            with part(extractors[0]) as take:
+                panel.poses = pool_poses(extractors[0].reader, real, fakes, seed=seed)
+                take(panel.poses.measured(extractors[0].name))
+            bar.update()
+        if label_noise:
+            with part() as take:
+                panel.label_noise = phantom_label_noise(seed=seed, device=device)
+                take(panel.label_noise.measured())
+            bar.update()
     return panel
 
 
@@ -274,9 +297,10 @@ def condition_fidelity(panel: Panel, real: Pool, fakes: FakeFilms, extractor: Ex
         read = films.read if isinstance(films, Pool) else films.__getitem__
         key = pool_key(films, rows) if isinstance(films, Pool) else films_key(films)
         (features,) = extract((read(some) for some in in_batches(rows)), [extractor], count=len(rows), key=key)
-        answers = {name: head.numpy() for name, head in extractor.reader.answers(torch.from_numpy(np.array(features))).items()}
+        with torch.inference_mode():
+            heads = extractor.reader.answers(torch.from_numpy(np.array(features)))
+        answers = {name: head.numpy() for name, head in heads.items()}
         sides.append(name_answers(answers, extractor.reader))
-    panel.seen = sides[1]
     truth, asked = read_conditions(real, held), FilmConditions.of(fakes.asked)
     panel.fidelity = fidelity(truth, sides[0], real.codes("patient")[0][held], asked, sides[1], np.arange(len(fakes)), seed)
     return [each.measured(extractor.name) for each in panel.fidelity if each.judged]
@@ -327,4 +351,5 @@ def score_table(panel: Panel) -> str:
         lines.append(f"{each['key']:<{wide}} {value:>9}  {interval:>19}  {floor:>8}  {each['num_real']:>5} {each['num_fake']:>6}")
     lines.append("floor: the same number between real patients and other real patients; films: real and synthetic")
     judged = [str(each) for each in panel.fidelity if not each.judged]
-    return "\n".join([*lines, *judged, *(f"not measured: {note}" for note in panel.notes)])
+    slow = [str(part) for part in (panel.utility, panel.poses, panel.label_noise) if part is not None]
+    return "\n".join([*lines, *judged, *slow, *(f"not measured: {note}" for note in panel.notes)])

@@ -19,7 +19,7 @@ from thiscxr.data.describe.page import Figure, Section
 from thiscxr.data.pixels import encode_png
 from thiscxr.data.pool import Pool
 from thiscxr.files import atomic_path
-from thiscxr.score.charts import Whisker, cloud, whiskers
+from thiscxr.score.charts import Curve, Whisker, cloud, curves, whiskers
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.memorisation import NEAR, pair_sheet
 from thiscxr.score.panel import Panel
@@ -44,7 +44,7 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    sections = (_distances(panel), _manifold(panel), _copies(pool, fakes, panel), _conditions(panel), _confounders(panel), _anatomy(panel))
+    parts = (_distances(panel), _manifold(panel), _copies(pool, fakes, panel), _conditions(panel), _confounders(panel), _anatomy(panel))
     network = f"network {fakes.network_sha256[:12]}" if fakes.network_sha256 else "an unknown network"
     return environment.get_template("report.html").render(
         title="What these synthetic chest films are worth",
@@ -52,7 +52,7 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
         style=Markup(style),
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         verdict=verdict(panel),
-        sections=[section for section in sections if section.figures],
+        sections=[section for section in (*parts, *_slow(panel)) if section.figures],
         notes=panel.notes + [str(each) for each in panel.fidelity if not each.judged],
         sources=pool.meta["sources"],
         version=__version__,
@@ -249,7 +249,7 @@ def _confounders(panel: Panel) -> Section:
             for s in panel.shifts[:_SHIFTS]
         ]
         text = "P(finding | source, view): asked of the films less the share among real films; the largest shifts."
-        span = np.ceil(10 * max(abs(edge) for s in panel.shifts[:_SHIFTS] for edge in s.ci95)) / 10
+        span = max(0.1, float(np.ceil(10 * max(abs(edge) for s in panel.shifts[:_SHIFTS] for edge in s.ci95)) / 10))
         drawing = whiskers("shifts", "Shifts", text, rows, (-span, span))
         figures.append(Figure("Shifts by finding, source and view", text, drawing, table))
     return Section("confounders", "Confounders", "", figures)
@@ -261,3 +261,50 @@ def _anatomy(panel: Panel) -> Section:
         return Section("anatomy", "Anatomy", "", [])
     text = "Distances of lungs and heart from those of real films, and shares of implausible films, by a segmenter trained on phantoms."
     return Section("anatomy", "Anatomy", str(panel.trust or ""), [_whiskers("anatomy", "Plausibility", text, records)])
+
+
+def _slow(panel: Panel) -> list[Section]:
+    """Return the sections of what is measured on request only."""
+    sections = []
+    if panel.utility is not None:
+        gains = [gain for gain in panel.utility.gains if "duplicates" in gain.control]
+        rows = [Whisker(gain.question, gain.value, *gain.ci95, 0.0, str(gain)) for gain in gains]
+        text = "AUC on held-out patients of readers taught with synthetic films too, less that of readers taught with as many duplicates."
+        table = [["question", "arm", "control", "difference", "95 % interval", "verdict"]]
+        for gain in panel.utility.gains:
+            interval = f"{gain.ci95[0]:+.3f} to {gain.ci95[1]:+.3f}"
+            table.append([gain.question, gain.arm, gain.control, f"{gain.value:+.3f}", interval, gain.verdict])
+        span = max(0.05, float(np.ceil(20 * max(max(abs(row.low), abs(row.high)) for row in rows)) / 20))
+        figure = Figure("Gain over duplicates", text, whiskers("utility", "Utility", text, rows, (-span, span)), table)
+        sections.append(Section("utility", "Utility", "", [figure]))
+    if panel.poses is not None:
+        figures: list[Figure] = []
+        for motion in dict.fromkeys(each.motion for each in panel.poses.curves):
+            for question in panel.poses.thresholds:
+                told = [each for each in panel.poses.curves if (each.motion, each.question) == (motion, question)]
+                series = [Curve(each.group, each.amounts.tolist(), each.flipped.tolist(), *each.flipped95.tolist()) for each in told]
+                spans = [each for each in panel.poses.spans if (each.group, each.motion) == ("real", motion)]
+                marked = (spans[0].low, spans[0].high) if spans else None
+                text = "Share of decisions that flip; green: the range that real films span."
+                drawing = curves(f"pose-{len(figures)}", f"{question}, {motion}", text, series, motion, (0.0, 1.0), marked)
+                keys = [(PALETTE[i], "", "", f"{each.name} films") for i, each in enumerate(series)]
+                figures.append(Figure(f"{question}, {motion}", text, drawing, [], keys))
+        sections.append(Section("poses", "Poses", "Where is the reader fooled as films are moved a little at a time?", figures))
+    if panel.label_noise is not None:
+        points = panel.label_noise.points
+        x = [point.flipped for point in points]
+        series = [
+            Curve("against the truth", x, [p.truth for p in points], [p.truth95[0] for p in points], [p.truth95[1] for p in points]),
+            Curve("against flipped labels", x, [p.noisy for p in points], [p.noisy95[0] for p in points], [p.noisy95[1] for p in points]),
+            Curve("condition fidelity", x, [p.fidelity for p in points]),
+        ]
+        text = "AUC on phantoms as a share of labels is flipped."
+        drawing = curves("noise", "Label noise", text, series, "share of labels flipped", (0.4, 1.0))
+        table = [["flipped", "PPV", "against the truth", "against flipped labels", "expected", "fidelity"]]
+        table += [
+            [f"{p.flipped:.0%}", f"{p.ppv:.0%}", f"{p.truth:.3f}", f"{p.noisy:.3f}", f"{p.expected:.3f}", f"{p.fidelity:.3f}"]
+            for p in points
+        ]
+        keys = [(PALETTE[i], "", "", each.name) for i, each in enumerate(series)]
+        sections.append(Section("noise", "Label noise", "", [Figure("What flipped labels do", text, drawing, table, keys)]))
+    return sections

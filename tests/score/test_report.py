@@ -1,0 +1,63 @@
+"""The report: whole in itself, every value escaped, the same bytes for the same panel, and no claim beyond the numbers."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import blob
+from thiscxr.data.pixels import save_png
+from thiscxr.data.pool import Pool
+from thiscxr.model.classifier import Reader, ReaderConfig
+from thiscxr.score import panel
+from thiscxr.score.extractors import Extractor
+from thiscxr.score.fakes import open_fakes
+from thiscxr.score.report import report, verdict
+
+
+@pytest.fixture(scope="module")
+def page(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, panel.Panel, str]:
+    path = tmp_path_factory.mktemp("fakes")
+    with open(path / "samples.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "seed", "view", "sex", "age_years", "findings", "no_findings"])
+        for i in range(150):
+            name = f"seed-{i:08d}.png" if i else "<script>.png"
+            save_png(path / name, blob(10_000 + i, 32, i % 2 == 0))
+            asked = ("Effusion", "") if i % 2 == 0 else ("", "Effusion")
+            table.writerow([name, i, "PA" if i % 3 else "AP", "F" if i % 5 else "M", 30 + i % 40, *asked])
+    torch.manual_seed(0)
+    reader = Reader(ReaderConfig(("Effusion",), ("AP", "PA"), ("discs",), res=32, widths=(8, 8))).eval()
+    with open_fakes(str(path), 32, 64, 1.0, "cpu") as fakes:
+        found = panel.score(pool, fakes, [Extractor("random8", "0" * 64, reader)])
+        return report(pool, fakes, found), found, report(pool, fakes, found)
+
+
+def test_it_is_whole_in_itself(page: tuple[str, panel.Panel, str]) -> None:
+    text, found, again = page
+    assert text == again
+    assert "<script" not in text
+    assert not [address for address in re.findall(r'(?:src|href)="([^"]*)"', text) if not address.startswith(("data:image/png", "#"))]
+    assert "default-src 'none'" in text
+    for each in found.records:
+        if each["value"] is not None and not each["key"].endswith(("_mae", "_auc")):
+            assert each["key"] in text, each["key"]
+
+
+def test_names_of_files_are_escaped(page: tuple[str, panel.Panel, str]) -> None:
+    # The pair sheet names the worst films: whichever they are, none may open a tag.
+    text, found, _ = page
+    assert found.audit is not None
+    worst = np.argsort(found.audit.found.ratio, kind="stable")[:16]
+    assert ("&lt;script&gt;.png" in text) is (0 in worst)
+
+
+def test_the_verdict_claims_no_more_than_the_numbers(page: tuple[str, panel.Panel, str]) -> None:
+    _, found, _ = page
+    lines = verdict(found)
+    assert lines[-1].startswith("Nothing here says that a film cannot be told from a real one")
+    assert not [line for line in lines if "indistinguishable" in line or "has effusion" in line.lower()]
+    copied = [{**each, "value": 0.5} if each["key"] == "memorised_rate" else each for each in found.records]
+    assert any("Do not share this set" in line for line in verdict(panel.Panel(copied)))
