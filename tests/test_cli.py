@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from thiscxr import cli
+from thiscxr.cli.data import SOURCES
 from thiscxr.data.pixels import load_film, save_png
 from thiscxr.data.pool import Pool
 from thiscxr.data.sources import COLLECTIONS
@@ -191,7 +192,7 @@ def test_a_pool_of_another_resolution_is_refused_by_train(capsys: pytest.Capture
 
 
 def test_every_collection_has_its_flag() -> None:
-    assert tuple(cli.SOURCES) == tuple(COLLECTIONS)
+    assert tuple(SOURCES) == tuple(COLLECTIONS)
 
 
 def test_a_release_is_described_as_text_json_and_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Curve:
 
 
 def whiskers(slug: str, title: str, text: str, rows: Sequence[Whisker], span: tuple[float, float] | None = None) -> Markup:
-    """Draw a dot and its interval a row, with a diamond for real films, on one scale; span: its ends (default: as wide as needed, with 0 on it)."""
+    """Draw a dot and its interval a row, with a diamond for real films, on one scale; span: its ends, or what is needed."""
     left = label_room([row.label for row in rows], LABEL)
     known = [value for row in rows for value in (row.low, row.high, row.value, row.real) if value is not None]
     first = -4 * nice_step(-min(known) / 4) if min(known) < 0 else 0.0

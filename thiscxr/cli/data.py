@@ -1,0 +1,135 @@
+"""Commands of films in: phantom, prepare, verify, describe."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from thiscxr.cli.options import FOLDER, common, group
+
+# Titles of the collections by flag; thiscxr.data.sources knows the rest, and more than --help should import.
+SOURCES = {
+    "nih": "NIH ChestX-ray14",
+    "chexpert": "CheXpert",
+    "mimic-cxr": "MIMIC-CXR or MIMIC-CXR-JPG",
+    "padchest": "PadChest",
+    "openi": "Open-I",
+    "vindr": "VinDr-CXR",
+    "rsna": "the RSNA pneumonia challenge",
+    "folder": "a plain folder of films",
+}
+
+
+@group.command()
+@click.argument("out", type=FOLDER)
+@click.option("-n", "count", type=click.IntRange(1), default=2000, show_default=True, help="Films.")
+@click.option("--res", type=int, default=256, show_default=True, help="Side in pixels.")
+@click.option(
+    "--layout",
+    default="pool",
+    show_default=True,
+    help="pool, or as a collection releases its films: nih, chexpert, mimic-cxr-jpg, mimic-cxr, padchest, openi, folder.",
+)
+@click.option("--defects", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of files missing or broken on purpose.")
+@click.option("--archived", is_flag=True, help="Zips and tars, where the collection is distributed so.")
+@click.option("--key-file", type=FOLDER, help="Key of the ids in a pool; default: a public one, since there is nobody to protect.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; default: one a core. The films are the same for any number.")
+@common(device=False)
+def phantom(out: Path, count: int, res: int, layout: str, seed: int, **options: Any) -> None:
+    """Write procedural chest films with known anatomy and findings.
+
+    Example: thiscxr phantom pool -n 2000 --res 64
+    """
+    from thiscxr.data.layouts import write_layout
+
+    write_layout(out, layout, count, res, seed, **options)
+    click.echo(out)
+
+
+def source_options(function: Callable) -> Callable:
+    """Add one repeatable flag a collection."""
+    for key, title in reversed(SOURCES.items()):
+        function = click.option(f"--{key}", type=FOLDER, multiple=True, metavar="DIR", help=f"Root of {title}; repeatable.")(function)
+    return function
+
+
+def chosen_sources(flags: dict[str, Any]) -> list[tuple[str, Path]]:
+    """Return (collection, root) for each source flag given."""
+    return [(key, root) for key in SOURCES for root in flags[key.replace("-", "_")]]
+
+
+VIEWS = click.option("--views", help="Comma-separated; default PA,AP,AP_supine (and unknown for folder, openi and rsna).")
+
+
+def chosen_views(views: str | None) -> tuple[str, ...] | None:
+    """Return the views of the flag, None when it was not given."""
+    return tuple(view.strip() for view in views.split(",")) if views else None
+
+
+@group.command()
+@click.argument("pool", type=FOLDER)
+@source_options
+@click.option("--res", type=int, required=True, help="Side in pixels, a power of two from 32 to 1024.")
+@VIEWS
+@click.option("--aspect", type=click.Choice(["released", "restore"]), default="released", show_default=True, help="NIH films are squashed.")
+@click.option("--derive", is_flag=True, help="Derive findings that a collection implies but does not annotate.")
+@click.option("--max-rejected", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Share of refused films that fails it.")
+@click.option("--key-file", type=FOLDER, help="Key of the ids; default: one made once in your configuration folder.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; default: one a core. The pool is the same for any number.")
+@click.option("--dask", "scheduler", default="", metavar="ADDRESS", help="Decode on the Dask cluster whose scheduler is there.")
+@common(seed=False, device=False)
+def prepare(pool: Path, views: str | None, **options: Any) -> None:
+    """Read collections as released and write one pool. An interrupted call goes on where it stopped when it is made again.
+
+    Example: thiscxr prepare pool --nih ChestXray-NIHCC --res 64
+    """
+    from thiscxr.data.prepare import prepare as prepare_pool
+
+    sources = chosen_sources(options)
+    if not sources:
+        raise click.UsageError(f"no collection given; use one or more of {', '.join(f'--{key} DIR' for key in SOURCES)}")
+    names = ("res", "aspect", "derive", "max_rejected", "key_file", "workers", "scheduler")
+    click.echo(prepare_pool(pool, sources, views=chosen_views(views), **{name: options[name] for name in names}))
+
+
+@group.command()
+@click.argument("pool", type=FOLDER)
+@common(seed=False, device=False)
+def verify(pool: Path) -> None:
+    """Check every hash and invariant of a pool.
+
+    Example: thiscxr verify pool
+    """
+    from thiscxr.data.pool import verify_pool
+
+    problems = verify_pool(pool)
+    if problems:
+        raise ValueError(f"{pool}: {len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems[:5])}")
+    click.echo(f"{pool}: whole")
+
+
+@group.command()
+@click.argument("pool", type=FOLDER, required=False)
+@source_options
+@click.option("--labels-only", is_flag=True, help="Read only the label files, not the films.")
+@VIEWS
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@click.option("--html", type=FOLDER, metavar="FILE", help="The same as one page with plots.")
+@common(seed=False, device=False)
+def describe(pool: Path | None, labels_only: bool, views: str | None, as_json: bool, html: Path | None, **flags: Any) -> None:
+    """Show what is inside a pool, or a release before preparing it.
+
+    Example: thiscxr describe --nih ChestXray-NIHCC --labels-only --json
+    """
+    from thiscxr.data import describe as describing
+    from thiscxr.data.describe.page import write_page
+
+    sources = chosen_sources(flags)
+    if (pool is None) == (not sources):
+        raise click.UsageError(f"give either a pool or collections ({', '.join(f'--{key} DIR' for key in SOURCES)})")
+    facts = describing.describe_pool(pool) if pool else describing.describe_sources(sources, chosen_views(views), labels_only)
+    if html is not None:
+        write_page(html, facts)
+    click.echo(json.dumps(facts, indent=2) if as_json else describing.describe_text(facts))

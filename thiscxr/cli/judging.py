@@ -1,0 +1,128 @@
+"""Commands of judging: extractors, score, readers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from thiscxr.cli.options import FOLDER, common, group, resolve_device
+
+
+@group.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@common(seed=False, device=False)
+@click.pass_context
+def extractors(context: click.Context, as_json: bool) -> None:
+    """List the feature extractors: features, side, licence, and where their weights are.
+
+    Example: thiscxr extractors --json
+    """
+    from thiscxr.score.extractors import list_extractors
+
+    if context.invoked_subcommand is not None:
+        return
+    table = list_extractors()
+    if as_json:
+        click.echo(json.dumps(table, indent=2))
+        return
+    click.echo(f"{'name':<24} {'dim':>5} {'side':>5}  {'sha256':<16}  {'licence':<10}  weights")
+    for entry in table:
+        where = entry["weights"] or f"not here: {entry['url']}"
+        click.echo(
+            f"{entry['name']:<24} {entry['dim']:>5} {entry['side']:>5}  {(entry['sha256'] or 'not published')[:16]:<16}"
+            f"  {entry['licence'].split(' (')[0].split(',')[0]:<10}  {where}"
+        )
+
+
+@extractors.command("import")
+@click.argument("file", type=FOLDER, required=False)
+@click.option("--name", help="Whose weights they are; default: told by the file.")
+@click.option("--allow-download", is_flag=True, help="Fetch the file of --name from where it was published.")
+@common(seed=False, device=False)
+def extractors_import(file: Path | None, name: str | None, allow_download: bool) -> None:
+    """Check a weight file that others published and keep it as safetensors in the cache. Nothing in it is run.
+
+    Example: thiscxr extractors import pt_inception-2015-12-05-6726825d.pth
+    """
+    from thiscxr.score.weights import download_weights, import_weights
+
+    if file is not None:
+        click.echo(import_weights(file, name))
+    elif name and allow_download:
+        click.echo(download_weights(name))
+    else:
+        raise click.UsageError("give the weight FILE, or --name NAME with --allow-download")
+
+
+@group.command()
+@click.option("--real", type=FOLDER, required=True, metavar="POOL")
+@click.option("--fake", required=True, metavar="DIR|MODEL", help="A folder of films, or FILE, NAME or RUN to sample from.")
+@click.option(
+    "--extractor",
+    "names",
+    multiple=True,
+    default=["thiscxr64"],
+    show_default=True,
+    help="See `thiscxr extractors`, or a file.",
+)
+@click.option("-n", "count", type=click.IntRange(2), default=2048, show_default=True, help="Samples at most, when --fake is a model.")
+@click.option("--truncation", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="When --fake is a model.")
+@click.option("--split", type=click.Choice(["all", "holdout", "train"]), default="all", show_default=True, help="Of the real films.")
+@click.option("--allow-small", is_flag=True, help="Fewer films than feature dimensions: the key then says so.")
+@click.option("--utility", is_flag=True, help="Do films help a reader on held-out patients? 10 to 15 minutes.")
+@click.option("--poses", is_flag=True, help="Where is the reader fooled as films are moved? Some minutes.")
+@click.option("--label-noise", is_flag=True, help="What flipped labels do, on phantoms. Some minutes.")
+@click.option("--allow-download", is_flag=True, help="Fetch the weights of a public extractor that are not here.")
+@click.option("--out", type=FOLDER, metavar="FILE", help="Write scores.json there.")
+@click.option("--html", type=FOLDER, metavar="FILE", help="The same as one page with plots. It shows films of the pool: keep it private.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@common()
+def score(
+    real: Path,
+    fake: str,
+    names: tuple[str, ...],
+    count: int,
+    out: Path | None,
+    html: Path | None,
+    as_json: bool,
+    device: str,
+    **options: Any,
+) -> None:
+    """Score synthetic films against a pool: distances, diversity, copies, confounders, what was asked against what is seen.
+
+    Example: thiscxr score --real pool --fake samples --out scores.json --html scores.html
+    """
+    from thiscxr.data.pool import Pool
+    from thiscxr.score import panel
+    from thiscxr.score.extractors import load_extractor
+    from thiscxr.score.fakes import open_fakes
+
+    device = resolve_device(device)
+    pool = Pool.open(real)
+    extractors = [load_extractor(name, device, options["allow_download"]) for name in dict.fromkeys(names)]
+    del options["allow_download"]
+    with open_fakes(fake, pool.resolution, count, options.pop("truncation"), device) as fakes:
+        found = panel.score(pool, fakes, extractors, device=device, **options)
+        if html is not None:
+            from thiscxr.score.report import write_report
+
+            write_report(html, pool, fakes, found)
+    if out is not None:
+        panel.write_scores(out, found.records)
+    click.echo(json.dumps(found.records, indent=2) if as_json else panel.score_table(found))
+
+
+@group.command()
+@click.argument("files", type=FOLDER, nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@common(seed=False, device=False)
+def readers(files: tuple[Path, ...], as_json: bool) -> None:
+    """Tell what readers answered on the site's study pages: accuracy with intervals, agreement, visual PPV of the labels.
+
+    Example: thiscxr readers answers-*.csv
+    """
+    from thiscxr.gallery.readers import read_answers, report, report_text
+
+    facts = report(read_answers(files))
+    click.echo(json.dumps(facts, indent=2) if as_json else report_text(facts))

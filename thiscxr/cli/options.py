@@ -1,0 +1,48 @@
+"""The group of all commands, and the options and values that several of them share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+import thiscxr
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def common(seed: bool = True, device: bool = True) -> Callable[[Callable], Callable]:
+    """Add the options that every command has."""
+
+    def decorate(function: Callable) -> Callable:
+        if seed:
+            function = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")(function)
+        if device:
+            function = click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)(function)
+        return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")(function)
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(thiscxr.__version__, prog_name="thiscxr")
+def group() -> None:
+    """Pool chest x-rays, train a generator on them, sample, score, and show the result. Synthetic films are not for diagnosis."""
+
+
+FOLDER = click.Path(path_type=Path)
+MODEL = click.option("--model", default="nih-64", show_default=True, help="FILE, NAME (see `thiscxr models`) or RUN folder.")
+PERMISSION = click.option(
+    "--i-have-permission", "permission", is_flag=True, help="To share what a network of restricted films made; every file then says so."
+)
+
+
+def resolve_device(device: str) -> str:
+    """Return cpu, cuda or mps for "auto"; raises ValueError when the device asked for is not there."""
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, available in there.items() if available)
+    if not there[device]:
+        raise ValueError(f"--device {device}: this torch ({torch.__version__}) finds none; use --device {resolve_device('auto')}")
+    return device

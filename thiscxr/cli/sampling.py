@@ -1,0 +1,141 @@
+"""Commands of images out: models, sample, export."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from thiscxr.cli.options import FOLDER, MODEL, PERMISSION, common, group, resolve_device
+
+
+@group.command()
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@common(seed=False, device=False)
+def models(as_json: bool) -> None:
+    """List the bundled networks with their cards in short.
+
+    Example: thiscxr models
+    """
+    from thiscxr.train.runs import bundled_weights
+
+    table = bundled_weights("generator") | bundled_weights("reader") | bundled_weights("segmenter")
+    if as_json:
+        click.echo(json.dumps(table, indent=2))
+        return
+    for name, entry in table.items():
+        click.echo(f"{name:<12} {entry['kind']:<10} {entry['summary']}")
+
+
+@group.command()
+@MODEL
+@click.option("-n", "count", type=click.IntRange(1), help="Films.  [default: one a seed, or 64]")
+@click.option("--seeds", "seed_list", help="Such as 0-63,100; ranges are inclusive.  [default: 0 to n-1]")
+@click.option("--finding", "findings", multiple=True, help="Ask for a finding; repeatable.")
+@click.option("--no-finding", "no_findings", multiple=True, help="Ask for its absence; repeatable.")
+@click.option("--view", help="PA, AP, … as the network learnt them.")
+@click.option("--sex", type=click.Choice(["F", "M"]))
+@click.option("--age", "age_years", type=float, help="Years.")
+@click.option("--source", help="The look of one collection.")
+@click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer: 0.5:0-3,1.0:4-.")
+@click.option("--plan", type=FOLDER, metavar="FILE", help="CSV of conditions and n: a labelled set, with labels.csv.")
+@click.option("--format", "form", type=click.Choice(["png", "png16", "dicom", "npz", "wds"]), default="png", show_default=True)
+@click.option(
+    "--dicom-class", "sop_class", type=click.Choice(["sc", "dx"]), help="Secondary Capture, or DX for presentation.  [default: sc]"
+)
+@click.option("--bits", type=click.IntRange(8, 16), help="Of a DICOM file.  [default: 12]")
+@click.option("--photometric", type=click.Choice(["MONOCHROME2", "MONOCHROME1"]), help="Of a DICOM file.  [default: MONOCHROME2]")
+@click.option("--compress", type=click.Choice(["none", "rle", "j2k"]), help="A DICOM file, without loss.  [default: none]")
+@click.option("--no-mark", "mark", flag_value=False, default=None, type=bool, help="Do not burn SYNTHETIC into a DICOM file.")
+@click.option("--malformed", is_flag=True, help="DICOM files that are broken on purpose, with malformed.csv, instead of films.")
+@click.option("--release", is_flag=True, help="Leave out films that are too close to a real one; needs --against.")
+@click.option("--against", type=FOLDER, metavar="POOL", help="With --release: the pool that the network was trained on.")
+@PERMISSION
+@click.option("--out", type=FOLDER, default=Path("samples"), show_default=True)
+@common(seed=False)
+def sample(
+    model: str,
+    count: int | None,
+    seed_list: str | None,
+    truncation: str,
+    plan: Path | None,
+    form: str,
+    malformed: bool,
+    permission: bool,
+    release: bool,
+    against: Path | None,
+    out: Path,
+    device: str,
+    **rest: Any,
+) -> None:
+    """Write synthetic films, a grid, and samples.csv. An interrupted call goes on where it stopped when it is made again.
+
+    Example: thiscxr sample -n 64 --view PA
+    """
+    from thiscxr.sample.dicom import DicomOptions, dicom_format
+    from thiscxr.sample.formats import FORMATS
+    from thiscxr.sample.malformed import write_malformed
+    from thiscxr.sample.plan import plan_seeds, read_plan
+    from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.truncation import parse_truncation
+    from thiscxr.sample.writing import parse_seeds, write_samples
+
+    names = ("sop_class", "bits", "photometric", "compress", "mark")
+    given = {name: value for name in names if (value := rest.pop(name)) is not None}
+    if form != "dicom" and (given or malformed):
+        raise click.UsageError("--dicom-class, --bits, --photometric, --compress, --no-mark and --malformed need --format dicom")
+    dicom, psi, condition = DicomOptions(**given), parse_truncation(truncation), ask(**rest)
+    if plan is not None and (malformed or count is not None or any(rest.values())):
+        raise click.UsageError("--plan says what is asked for and how often; leave -n, --malformed and the conditions out")
+    seeds = parse_seeds(seed_list) if seed_list else list(range(count or (1 if malformed else 64)))
+    if count is not None and count != len(seeds):
+        raise click.UsageError(f"-n {count} does not agree with --seeds {seed_list}, which are {len(seeds)}; drop one of the two")
+    network = load(model, resolve_device(device))
+    if plan is not None:
+        conditions = read_plan(plan, network.info.vocabulary)
+        seeds = plan_seeds(seeds if seed_list else None, len(conditions))
+    else:
+        conditions = network.conditions(seeds, condition)
+    gate = None
+    if release:
+        from thiscxr.data.pool import Pool
+        from thiscxr.score.release import release as through_the_gate
+
+        if against is None or malformed:
+            raise click.UsageError("--release compares films with real ones: give --against POOL, the one the network was trained on")
+        gate = through_the_gate(Pool.open(against), network, seeds, conditions, psi, permission)
+        told = "%d of %d films are left out: too close to a real film"
+        logging.getLogger("thiscxr").info(told, gate.num_left_out, len(seeds))
+        seeds, conditions = gate.seeds, gate.conditions
+    if malformed:
+        write_malformed(network, seeds, conditions, psi, out, dicom, permission)
+    else:
+        chosen = dicom_format(dicom) if form == "dicom" else FORMATS[form]
+        write_samples(network, seeds, conditions, psi, out, chosen, permission, labels=plan is not None)
+    if gate is not None:
+        from thiscxr.score.memorisation import annotate
+
+        annotate(out, [str(seed) for seed in seeds], gate.columns, key="seed")
+    click.echo(out)
+
+
+@group.command()
+@MODEL
+@click.option("--onnx", type=FOLDER, required=True, metavar="FILE", help="Write the generator there as ONNX.")
+@PERMISSION
+@common(seed=False, device=False)
+def export(model: str, onnx: Path, permission: bool) -> None:
+    """Write a generator as ONNX once onnxruntime draws the same with it as torch: inputs z, c, psi and noise, free batch size.
+
+    Example: thiscxr export --model nih-64 --onnx nih-64.onnx
+    """
+    from thiscxr.data.terms import require_permission
+    from thiscxr.sample.onnx_export import export_onnx
+    from thiscxr.sample.sampling import load
+
+    network = load(model)
+    restriction = require_permission(network.info.sources, permission, f"an export of {model}")
+    difference = export_onnx(onnx, network.generator, network.info, network.sha256, restriction)
+    logging.getLogger("thiscxr").info("onnxruntime and torch differ by at most %.1e, for films of [-1, 1]", difference)
+    click.echo(onnx)

@@ -1,0 +1,90 @@
+"""Commands of showing: site, serve, and doctor for a bug report."""
+
+import json
+from pathlib import Path
+
+import click
+
+from thiscxr.cli.options import FOLDER, PERMISSION, common, group
+from thiscxr.files import cache_folder
+
+
+@group.command()
+@click.option("--samples", type=FOLDER, metavar="DIR", help="A folder that `thiscxr sample` wrote.")
+@click.option("--scores", type=FOLDER, metavar="FILE", help="scores.json of these samples.")
+@click.option("--model", metavar="MODEL", help="FILE, NAME or RUN: adds make.html, which draws films in the visitor's browser.")
+@click.option(
+    "--backend", type=click.Choice(["javascript", "onnxruntime-web"]), default="javascript", show_default=True, help="Of make.html."
+)
+@click.option("--node-modules", type=FOLDER, metavar="DIR", help="Where `npm install onnxruntime-web` put it, for that backend.")
+@PERMISSION
+@click.option("--out", type=FOLDER, default=Path("site/_build"), show_default=True)
+@common(seed=False, device=False)
+def site(
+    samples: Path | None, scores: Path | None, model: str | None, backend: str, node_modules: Path | None, permission: bool, out: Path
+) -> None:
+    """Export a static site that works from any host and from file://: a gallery of samples, a generator in the browser, or both.
+
+    Example: thiscxr site --samples samples --scores scores.json --model nih-64 --out gallery
+    """
+    from thiscxr.gallery.site import build_site
+
+    if samples is None and model is None:
+        raise click.UsageError("nothing to show: give --samples, --model, or both")
+    path = runtime = None
+    if model is not None:
+        from thiscxr.train.runs import find_network
+
+        path = find_network(model)
+    if backend == "onnxruntime-web":
+        if path is None or node_modules is None:
+            raise click.UsageError("--backend onnxruntime-web needs --model and --node-modules")
+        from thiscxr.gallery.browser_model import read_runtime
+        from thiscxr.sample.onnx_export import onnx_bytes
+        from thiscxr.sample.sampling import load
+
+        files = read_runtime(node_modules)  # before the minute that the export takes
+        network = load(str(path))
+        runtime = {**files, "synthesis.onnx": onnx_bytes(network.generator, network.info, network.sha256, synthesis=True)[0]}
+    click.echo(build_site(samples, out, scores, model=path, runtime=runtime, permission=permission).index)
+
+
+@group.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@common(seed=False, device=False)
+def serve(folder: Path, port: int) -> None:
+    """Look at a gallery on localhost; nobody else can.
+
+    Example: thiscxr serve gallery
+    """
+    from thiscxr.gallery.serve import serve as serve_folder
+
+    serve_folder(folder, port)
+
+
+@group.command()
+@common(seed=False, device=False)
+def doctor() -> None:
+    """Print versions, devices, threads, caches and the hashes of the bundled weights: what a bug report needs.
+
+    Example: thiscxr doctor
+    """
+    from importlib.metadata import version
+
+    from thiscxr.score.weights import list_public
+    from thiscxr.train.runs import bundled_weights, environment, find_weights
+
+    facts = environment()
+    names = ("torchvision", "numpy", "scipy", "pydicom", "pillow", "pyarrow", "safetensors", "click")
+    facts["packages"] = {name: version(name) for name in names}
+    facts["cache"] = str(cache_folder())
+    facts["weights"] = {}
+    for kind in ("generator", "reader", "segmenter"):
+        for name in bundled_weights(kind):
+            try:
+                facts["weights"][name] = f"whole: {find_weights(name, kind)}"
+            except ValueError as error:
+                facts["weights"][name] = str(error)
+    facts["extractors"] = {entry["name"]: entry["weights"] or "not here" for entry in list_public()}
+    click.echo(json.dumps(facts, indent=2))

@@ -1,0 +1,232 @@
+"""Commands of learning: train, and classify with its own."""
+
+import functools
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import thiscxr
+from thiscxr.cli.options import DEVICES, FOLDER, common, group, resolve_device
+from thiscxr.files import cache_folder
+
+if TYPE_CHECKING:
+    from thiscxr.config import Config
+
+
+@group.command()
+@click.option("--data", type=str, metavar="POOL", help="Default: a phantom pool, made once in the cache.")
+@click.option("--res", type=int, help="Side in pixels; default: the pool's, or 64.")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file or the name of a preset.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any option of the config; repeatable.")
+@click.option("--init", metavar="FILE|NAME|RUN", help="Start from that network: of another resolution, source or conditions.")
+@click.option("--out", help="Folder of the run folders.  [default: runs]")
+@click.option("--kimg", type=float, help="Thousand films in total.")
+@click.option("--minutes", type=float, help="Stop this call cleanly after that time.")
+@click.option("--save-kimg", type=float, help="Thousand films between saved states; default: about every five minutes.")
+@click.option("--new", is_flag=True, help="Start another run instead of resuming.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved config and what it takes, and stop.")
+@click.option("--seed", type=click.IntRange(0), help="Of everything random.")
+@click.option("--device", type=click.Choice(DEVICES))
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")
+def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool, **flags: Any) -> None:
+    """Train a generator, or go on where the same command stopped.
+
+    Example: python train_gan.py --data pool --res 64 --minutes 60
+    """
+    from thiscxr.config import load_config
+    from thiscxr.data.pool import Pool
+    from thiscxr.train.loop import train as run_training
+    from thiscxr.train.probe import probe
+    from thiscxr.train.start import resolve_init
+    from thiscxr.train.team import fair_threads
+
+    open_pool = functools.cache(lambda data: Pool.open(Path(data)))
+    given = load_config(file, settings, side_of=lambda data: open_pool(data).resolution, **flags)
+    pool = open_pool(given.data) if given.data else None
+    config = given.resolve(resolve_device(given.device), fair_threads())
+    if pool is not None:
+        config = replace(config, pool_fingerprint=pool.fingerprint)
+    config = resolve_init(config, new, fit=given.channel_base == "auto")
+    if pool is None and (path := phantom_pool(config, make=not dry_run)):
+        pool = Pool.open(path)
+        config = replace(config, pool_fingerprint=pool.fingerprint)
+    leads = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun one speaks
+    if leads:
+        click.echo(config.to_toml(), err=not dry_run, nl=False)
+    if dry_run or pool is None:
+        click.echo("".join(f"# {line}\n" for line in probe(config, pool)) if leads else "", nl=False)
+        return
+    name = Path(config.data).resolve().name if config.data else "phantom"
+    run = run_training(config, pool, name, new)
+    if leads:
+        click.echo(run)
+
+
+def phantom_pool(config: "Config", make: bool) -> Path | None:
+    """Return the phantom pool of a config, in the cache; where it is not there yet, it is made or there is none."""
+    from thiscxr.data.layouts import write_layout
+
+    films = int(config.phantom_films)
+    path = cache_folder() / f"phantom-{config.res}-{films}-{config.phantom_seed}-{thiscxr.__version__}"
+    if not (path / "pool.json").is_file():
+        if not make:
+            return None
+        while os.environ.get("LOCAL_RANK", "0") != "0":  # under torchrun the first process of a machine makes it
+            time.sleep(0.5)
+            if (path / "pool.json").is_file():
+                return path
+        logging.getLogger("thiscxr").info("making %d phantom films of %d px in %s", films, config.res, path)
+        write_layout(path, "pool", films, config.res, config.phantom_seed)
+    return path
+
+
+@group.group()
+def classify() -> None:
+    """Train and judge the reader, the multi-label network that is also the feature extractor."""
+
+
+def recipe_options(function: Callable) -> Callable:
+    """Add what decides how a reader is made."""
+    for option in (
+        click.option(
+            "--pretrained", type=FOLDER, metavar="FILE", help="torchvision's ImageNet weights of densenet121 (.safetensors, .pth)."
+        ),
+        click.option("--batch", type=click.IntRange(1), help="Films a step.  [default: 64; densenet121: 16]"),
+        click.option(
+            "--max-weight", type=click.FloatRange(1), default=1.0, show_default=True, help="A rare finding present weighs up to this."
+        ),
+        click.option(
+            "--uncertain", type=click.Choice(["ignore", "zeros", "ones"]), default="ignore", show_default=True, help="What -1 teaches."
+        ),
+        click.option("--res", type=click.IntRange(32), help="Side at which films are read.  [default: 64; densenet121: 224]"),
+        click.option("--backbone", type=click.Choice(["small", "densenet121"]), default="small", show_default=True),
+        click.option("--epochs", type=click.IntRange(1), default=60, show_default=True),
+    ):
+        function = option(function)
+    return function
+
+
+@classify.command("train")
+@click.option("--data", type=FOLDER, required=True, metavar="POOL")
+@recipe_options
+@click.option("--cross-fit", is_flag=True, help="Two more networks on halves of all patients, so that every film has a fair judge.")
+@click.option("--out", type=FOLDER, required=True, metavar="FILE", help="A .safetensors file.")
+@common()
+def classify_train(data: Path, epochs: int, cross_fit: bool, out: Path, seed: int, device: str, **options: Any) -> None:
+    """Train a reader on a pool's training patients and print how it does on the held-out ones.
+
+    Example: thiscxr classify train --data pool --cross-fit --out reader.safetensors
+    """
+    from thiscxr.data.pool import Pool
+    from thiscxr.score.judge import judge, read_films
+    from thiscxr.train.reader import Recipe, save_reader, train_folds, train_reader
+
+    pool, device = Pool.open(data), resolve_device(device)
+    if not len(held := pool.indices("holdout")):
+        raise ValueError(f"{data} holds out no patient, so that nobody could say how well the reader reads; add films")
+    recipe = Recipe(**options)
+    reader = train_reader(pool, epochs, seed, device, recipe)
+    folds = train_folds(pool, epochs, seed, device, recipe) if cross_fit else ()
+    judged = judge([read_films(reader, pool, held)], seed).brief()
+    save_reader(out, reader, pool, judged, folds)
+    click.echo(json.dumps(judged, indent=2))
+
+
+@classify.command("eval")
+@click.option("--data", type=FOLDER, required=True, metavar="POOL")
+@click.option("--model", default="thiscxr64", show_default=True, help="A bundled reader or a .safetensors file.")
+@click.option("--split", type=click.Choice(["holdout", "train", "all"]), default="holdout", show_default=True)
+@click.option("--cross-fit", is_flag=True, help="Also all films, each by the fold that has not seen the patient.")
+@click.option("--reliability", is_flag=True, help="Also the reliability tables of the findings.")
+@click.option(
+    "--gradcam", type=FOLDER, metavar="FILE", help="Picture of where findings are seen. It shows films of the pool: keep it private."
+)
+@click.option("--filters", type=FOLDER, metavar="FILE", help="Picture of the filters of the first layer.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@common()
+def classify_eval(
+    data: Path,
+    model: str,
+    split: str,
+    cross_fit: bool,
+    reliability: bool,
+    gradcam: Path | None,
+    filters: Path | None,
+    as_json: bool,
+    seed: int,
+    device: str,
+) -> None:
+    """Tell how well a reader reads a pool: AUC per finding, view and sex with intervals, calibration, age error, all per source.
+
+    Example: thiscxr classify eval --data pool
+    """
+    from thiscxr.data.pixels import save_png
+    from thiscxr.data.pool import Pool
+    from thiscxr.score.extractors import load_extractor
+    from thiscxr.score.fairness import fair_groups, seen_films
+    from thiscxr.score.judge import judge, judgement_table, read_films
+    from thiscxr.score.saliency import saliency_sheet
+    from thiscxr.train.board import filter_grid
+
+    pool, extractor = Pool.open(data), load_extractor(model, resolve_device(device))
+    if cross_fit and not extractor.folds:
+        raise ValueError(f"{model} has no folds; train one that has: thiscxr classify train --cross-fit")
+    rows = pool.indices(split)
+    reading = read_films(extractor.reader, pool, rows)
+    found = {split: judge([reading], seed)}
+    sources = list(dict.fromkeys(reading.sources))
+    if len(sources) > 1:
+        found |= {f"{split}, {source}": judge([reading.of_source(source)], seed) for source in sources}
+    if cross_fit:
+        fair = fair_groups(pool, pool.indices("all"), extractor)
+        found["cross-fitted"] = judge([read_films(each.reader, pool, some) for each, some in fair], seed)
+    if seen := int(seen_films(pool, extractor)[rows].sum()):
+        click.echo(f"{seen} of these {len(rows)} films are of patients whom the reader knows", err=True)
+    if filters is not None:
+        save_png(filters, filter_grid(extractor.reader.first_filters))
+    if gradcam is not None:
+        sheet, shown = saliency_sheet(extractor.reader, pool, rows, reading, found[split])
+        save_png(gradcam, sheet, {"Description": f"from above: {', '.join(shown)}"})
+        click.echo(f"{gradcam}: from above {', '.join(shown)}", err=True)
+    if as_json:
+        click.echo(json.dumps({"reader_sha256": extractor.sha256} | {name: each.to_json() for name, each in found.items()}, indent=2))
+    else:
+        click.echo("\n\n".join(judgement_table(name, each, reliability) for name, each in found.items()))
+
+
+@classify.command("matrix")
+@click.option("--data", type=FOLDER, required=True, metavar="POOL")
+@recipe_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@common()
+def classify_matrix(data: Path, epochs: int, as_json: bool, seed: int, device: str, **options: Any) -> None:
+    """Train one reader a source and test each on the held-out patients of every source: do readers travel?
+
+    Example: thiscxr classify matrix --data pool --epochs 30
+    """
+    import numpy as np
+
+    from thiscxr.data.pool import Pool
+    from thiscxr.score.judge import generalisation, generalisation_table
+    from thiscxr.train.reader import Recipe, train_reader
+
+    pool, device = Pool.open(data), resolve_device(device)
+    recipe = Recipe(**options)
+    rows = pool.indices("train")
+    of = {source: rows[pool.column("source")[rows] == source] for source in np.unique(pool.column("source")).tolist()}
+    if len(of) < 2:
+        raise ValueError(f"{data} has films of {next(iter(of), 'no source')} alone; a matrix needs two sources or more")
+    if few := [source for source, films in of.items() if len(films) < recipe.step]:
+        raise ValueError(
+            f"{data} has fewer than {recipe.step} training films of {few[0]}; leave it out of the pool, or take a smaller --batch"
+        )
+    readers = {source: train_reader(pool, epochs, seed, device, recipe, films, f"reader of {source}") for source, films in of.items()}
+    found = generalisation(pool, readers, seed)
+    click.echo(json.dumps([vars(each) for each in found], indent=2) if as_json else generalisation_table(found))
