@@ -32,6 +32,9 @@ SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 TRAIN_FILMS, TEST_FILMS = 1000, 400
 STEPS = 150
 SEEDS = 2
+SHOWN = ("Cardiomegaly", "Effusion", "Emphysema", "Pneumothorax")  # that a small reader learns from a thousand films, so that it has a
+PREVALENCE = 0.2  # loss to show; of each, independently
+LEAST_SEVERITY = 0.3
 PPVS = (0.24, 0.8)  # whose place on the curve is marked
 
 Array = NDArray[np.float64]
@@ -143,13 +146,15 @@ def phantom_label_noise(
     seed: int = 0,
     device: str = "cpu",
 ) -> LabelNoise:
-    """Return the curve on freshly drawn phantom patients, PA films of `res` px."""
-    drawn = []
+    """Return the curve on freshly drawn phantom patients, PA films of `res` px, each of SHOWN on a share PREVALENCE of them."""
+    drawn, rng = [], generator(seed, 52)
     with tqdm(total=train_films + test_films, unit="film", file=sys.stderr, desc="label noise: draw phantoms", delay=1) as bar:
         for first, count in ((0, train_films), (train_films, test_films)):
             films = []
             for i in range(first, first + count):
-                films.append(render(draw_patient(10_000_000 + seed * 1_000_000 + i), "PA", res, site=SITES[i % len(SITES)]))
+                severities = {name: float(rng.uniform(LEAST_SEVERITY, 1)) for name in SHOWN if rng.random() < PREVALENCE}
+                patient = draw_patient(10_000_000 + seed * 1_000_000 + i, severities=severities)
+                films.append(render(patient, "PA", res, site=SITES[i % len(SITES)]))
                 bar.update()
             shown = [Condition("PA", f.patient.sex, float(f.patient.age_years), f.site, dict(f.labels)) for f in films]
             drawn.append(LabelledFilms(np.stack([f.pixels for f in films]), FilmConditions.of(shown), first + np.arange(count)))
