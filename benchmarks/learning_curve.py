@@ -5,9 +5,11 @@
 
 A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value. Trainings run one after another,
 are resumed when they were stopped, and are not trained again when they are there. `--run FOLDER` scores a run that was trained before.
-The distance is that of 2,048 samples of the averaged generator, no truncation, to all films of the pool, by `thiscxr64`; the floor is
-that of real patients to other real patients. Prints one JSON line a network. Minutes are those that the steps took: saving, drawing grids
-and scoring do not count. Long: the time of the trainings and about 10 s a network.
+The distance is that of 2,048 samples of the averaged generator, no truncation, to all films of the pool, each half of the patients judged
+by the fold of `thiscxr64` that has not seen them: an extractor that knows the generator's training films flatters who learns them by heart.
+`held_out` is that to the held-out patients alone, of whom there are few films. The floor is that of real patients to other real patients.
+Prints one JSON line a network. Minutes are those that the steps took: saving, drawing grids and scoring do not count. Long: the time of the
+trainings and about 10 s a network.
 """
 
 import argparse
@@ -24,9 +26,11 @@ import numpy as np
 from matplotlib.ticker import ScalarFormatter
 
 from thiscxr.data.pool import Pool
-from thiscxr.score import panel
 from thiscxr.score.extractors import DEFAULT, Extractor, in_batches, load_extractor
-from thiscxr.score.frechet import frechet_distance, frechet_score, moments
+from thiscxr.score.fairness import fair_groups
+from thiscxr.score.fakes import open_fakes
+from thiscxr.score.floor import films_a_side
+from thiscxr.score.frechet import frechet_distance, frechet_scores, moments
 from thiscxr.train.runs import load_network
 
 SAMPLES = 2048
@@ -58,25 +62,41 @@ def clock(run: Path) -> tuple[np.ndarray, np.ndarray]:
     return seen, np.concatenate([[0.0], np.cumsum(np.diff(seen) / [tick["img_per_sec"] for tick in ticks]) / 60])
 
 
-def score_run(run: Path, pool: Pool, extractor: Extractor, real: np.ndarray, name: str, seed: int) -> list[dict]:
+Judge = tuple[Extractor, np.ndarray, np.ndarray]  # a network, the films of the pool that it may judge, and their features
+
+
+def judges(pool: Pool, extractor: Extractor) -> list[Judge]:
+    """Return who may judge which real films, with the features of those films."""
+    groups = fair_groups(pool, pool.indices("all"), extractor)
+    return [(judge, rows, judge.features(pool.read(some) for some in in_batches(rows))) for judge, rows in groups]
+
+
+def score_run(run: Path, pool: Pool, extractor: Extractor, real: list[Judge], name: str, seed: int) -> list[dict]:
     """Return one record a saved network, oldest first; a network that was scored before is not scored again."""
-    log = run / "curve.jsonl"
+    log = run / "curve-fair.jsonl"
     known = {record["network_sha256"]: record for record in map(json.loads, log.read_text().splitlines())} if log.exists() else {}
     seen, minutes = clock(run)
     records = []
     for path in sorted(run.glob("network-[0-9]*.safetensors")):
-        fakes = panel.open_fakes(str(path), pool.resolution, SAMPLES, 1.0, "cpu")
-        record = known.get(fakes.network_sha256)
-        if record is None:
-            distance = frechet_distance(*moments(real), *moments(extractor.features(fakes.batches)))
-            images_seen = load_network(path)[1].images_seen
-            record = {
-                "key": f"fd_{extractor.name}_2k", "variant": name, "seed": seed, "images_seen": images_seen,
-                "minutes": round(float(np.interp(images_seen, seen, minutes)), 2), "value": round(distance, 3), "num_real": len(real),
-                "num_fake": SAMPLES, "extractor_sha256": extractor.sha256, "network_sha256": fakes.network_sha256,
-            }  # fmt: skip
-            with open(log, "a") as file:
-                file.write(json.dumps(record) + "\n")
+        with open_fakes(str(path), pool.resolution, SAMPLES, 1.0, "cpu") as fakes:
+            record = known.get(fakes.network_sha256)
+            if record is None:
+                held = pool.indices("holdout")
+                distances: dict[str, list[float]] = {"value": [], "held_out": []}
+                for judge, rows, features in real:
+                    of_fakes = moments(judge.features(fakes.pixels[some] for some in in_batches(np.arange(SAMPLES))))
+                    distances["value"].append(frechet_distance(*of_fakes, *moments(features)))
+                    distances["held_out"].append(frechet_distance(*of_fakes, *moments(features[np.isin(rows, held)])))
+                images_seen = load_network(path)[1].images_seen
+                record = {
+                    "key": f"fd_{extractor.name}_fair", "variant": name, "seed": seed, "images_seen": images_seen,
+                    "minutes": round(float(np.interp(images_seen, seen, minutes)), 2),
+                    **{what: round(float(np.mean(values)), 3) for what, values in distances.items()},
+                    "num_real": [len(rows) for _, rows, _ in real], "num_fake": SAMPLES,
+                    "extractor_sha256": extractor.sha256, "network_sha256": fakes.network_sha256,
+                }  # fmt: skip
+                with open(log, "a") as file:
+                    file.write(json.dumps(record) + "\n")
         print(json.dumps(record), flush=True)
         records.append(record)
     return records
@@ -114,11 +134,14 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     pool, extractor = Pool.open(arguments.pool), load_extractor(DEFAULT)
-    indices = pool.indices("all")
-    real = extractor.features(pool.read(rows) for rows in in_batches(indices))
-    half = panel.films_a_side(pool, "all")
-    floor = frechet_score(real, pool.column("patient")[indices], real, n=half).floor
-    print(json.dumps({"floor": round(floor, 3), "films_a_side": half}), flush=True)
+    real = judges(pool, extractor)
+    patients = pool.codes("patient")[0]
+    sides = [films_a_side(patients[rows]) for _, rows, _ in real]
+    floors = [
+        frechet_scores(features, patients[rows], features, "real", n=n)[0].floor for n, (_, rows, features) in zip(sides, real, strict=True)
+    ]
+    floor = float(np.mean(floors))
+    print(json.dumps({"floor": round(floor, 3), "films_a_side": sides}), flush=True)
     curves: dict[str, list[list[dict]]] = {}
     for run in arguments.run:
         curves[run.name] = [score_run(run, pool, extractor, real, run.name, 0)]

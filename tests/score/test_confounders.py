@@ -171,6 +171,7 @@ def test_a_score_that_follows_the_site_is_found_and_one_that_does_not_is_not() -
     assert alarms <= 2
 
 
+@pytest.mark.slow
 def test_a_reader_taught_on_tied_films_takes_the_site_for_the_finding() -> None:
     """Films of the same patients at two sites: to a reader taught where effusions come from site a, a film from a has one."""
 

@@ -20,7 +20,7 @@ def crowd(tmp_path_factory) -> Pool:
     from thiscxr.data.layouts import write_layout
 
     path = tmp_path_factory.mktemp("crowd") / "pool"
-    write_layout(path, "pool", 400, 64, 3)
+    write_layout(path, "pool", 240, 64, 3)
     return Pool.open(path)
 
 
@@ -30,7 +30,7 @@ def strangers(tmp_path_factory) -> np.ndarray:
     from thiscxr.data.layouts import write_layout
 
     path = tmp_path_factory.mktemp("strangers") / "pool"
-    write_layout(path, "pool", 120, 64, 1003)
+    write_layout(path, "pool", 80, 64, 1003)
     pool = Pool.open(path)
     return pool.read(pool.indices("all"))
 

@@ -124,6 +124,7 @@ def test_real_films_are_not_told_from_real_films_and_others_are() -> None:
     assert apart.baseline == alike.baseline, "the floor does not depend on what is judged"
 
 
+@pytest.mark.slow
 def test_the_area_of_nothing_is_one_half_on_average() -> None:
     areas = [probe_real_or_synthetic(films(80, s)[0], np.arange(80), films(40, 100 + s)[0], np.arange(40), s).value for s in range(30)]
     assert np.mean(areas) == pytest.approx(0.5, abs=0.03)

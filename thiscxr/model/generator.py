@@ -194,11 +194,11 @@ class Generator(nn.Module):
     def styles(self, z: Tensor, c: Tensor, truncation: float | Tensor = 1.0) -> Tensor:
         """Return ws [N, num_ws, w_dim], pulled to the mean w by `truncation` psi (Karras et al. 2019, appendix B).
 
-        truncation: one number, or a tensor [num_ws] of one a style input.
+        truncation: one number, a tensor [num_ws] of one a style input, or a tensor [N, 1] of one a film.
         """
         w = self.mapping(z, c)[:, None, :]  # [N, 1, w_dim]
         if isinstance(truncation, Tensor):
-            truncation = truncation.reshape(-1, 1)  # [num_ws or 1, 1]
+            truncation = truncation[..., None]
         return (self.w_mean + truncation * (w - self.w_mean)).expand(-1, self.config.num_ws, -1)
 
     def forward(self, z: Tensor, c: Tensor, noises: Sequence[Tensor], truncation: float | Tensor = 1.0) -> Tensor:
