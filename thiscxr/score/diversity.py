@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thiscxr.data.pixels import Pixels, to_bits
-from thiscxr.score.floor import Z_95, Array, check_features, size_label
+from thiscxr.score.floor import Array, check_features, size_label
 from thiscxr.score.measured import Measured
+from thiscxr.score.resampling import Z_95
 
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales: Wang et al. 2003, section 3.2
 _WINDOW, _SIGMA = 11, 1.5

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from thiscxr.score.resampling import Z_95, generator, halves, number_patients
+
 Array = NDArray[np.floating]
 Rows = NDArray[np.int64]
 Measure = Callable[[Array, Array], NDArray[np.float64]]  # real [n, …], others [n, …] -> one or more numbers [k]
-Z_95 = 1.959963984540054  # the 97.5th percentile of the normal
 
 
 @dataclass(frozen=True)
@@ -35,24 +36,20 @@ def against_floor(
     Tibshirani 1993, chapter 11), unbiased where a percentile bootstrap of a Fréchet distance is not; a group is a tenth of either side.
     Raises ValueError when there are not n films on each side, or too few patients for an interval.
     """
-    # Two streams, so that the floor of a pool is the same whatever it is compared with.
-    real_rng, fake_rng = (np.random.Generator(np.random.Philox(key=[seed, stream])) for stream in (0, 1))
+    count = len(np.unique(patients))
+    if count < 2 * groups or n < 2 * groups:
+        raise ValueError(f"{count} real patients and {n} films a side are too few for an interval; at least {2 * groups} are needed")
+    if len(fake) < n:
+        raise ValueError(f"{len(real)} real and {len(fake)} synthetic films do not give {n} films a side")
+    rng = generator(seed, 1)  # not the stream of the halves, so that the floor of a pool is the same whatever it is compared with
     values, floors, errors = [], [], []
-    names = list(dict.fromkeys(patients))  # in order of appearance: the ids themselves differ from user to user
-    if len(names) < 2 * groups or n < 2 * groups:
-        raise ValueError(f"{len(names)} real patients and {n} films a side are too few for an interval; at least {2 * groups} are needed")
-    for _ in range(splits):
-        rank = dict(zip(names, real_rng.permutation(len(names)), strict=True))
-        ranks = np.array([rank[name] for name in patients])
-        halves = _halve(np.argsort(ranks, kind="stable"), ranks, n)
-        if halves is None or len(fake) < n:
-            raise ValueError(f"{len(real)} real and {len(fake)} synthetic films do not give {n} films a side")
-        a, b = (real[rows] for rows in halves)
-        some = fake[fake_rng.permutation(len(fake))[:n]]
+    for rows in halves(patients, n, splits, seed, stream=0):
+        a, b = (real[side] for side in rows)
+        some = fake[rng.permutation(len(fake))[:n]]
         floors.append(measure(a, b))
         values.extend([measure(a, some), measure(b, some)])
-        for half, rows in zip((a, b), halves, strict=True):
-            group = np.unique(ranks[rows], return_inverse=True)[1] % groups
+        for half, side in zip((a, b), rows, strict=True):
+            group = number_patients(np.asarray(patients)[side]) % groups
             errors.append(_jackknife_error(measure, half, group, some, np.arange(n) % groups, groups))
     value, error = np.mean(values, axis=0), Z_95 * np.mean(errors, axis=0)
     return Floored(value, value - error, value + error, np.mean(floors, axis=0))
@@ -76,16 +73,6 @@ def check_features(*sets: Array) -> None:
             raise ValueError("some features are not finite (NaN or infinity); look for damaged films or weights")
         if len(features) > 1 and not np.ptp(features, axis=0).any():
             raise ValueError(f"all {len(features)} films have the same features; a set of one film over and over cannot be scored")
-
-
-def _halve(sorted_rows: Rows, ranks: Rows, n: int) -> tuple[Rows, Rows] | None:
-    """Return two disjoint sets of n rows with no patient in both, from rows sorted by patient rank; None when there are not enough."""
-    first = sorted_rows[:n]
-    if len(first) < n:
-        return None
-    rest = sorted_rows[n:]
-    rest = rest[ranks[rest] > ranks[first[-1]]][:n]  # the patient at the cut stays on one side
-    return (first, rest) if len(rest) == n else None
 
 
 def _jackknife_error(measure: Measure, a: Array, group_a: Rows, b: Array, group_b: Rows, groups: int) -> NDArray[np.float64]:

@@ -19,8 +19,8 @@ from thiscxr.data.duplicates import film_waves, laid_over
 from thiscxr.data.pixels import Pixels, make_grid, to_bits
 from thiscxr.data.pool import Pool, duplicate_groups
 from thiscxr.files import atomic_path
-from thiscxr.score.floor import Z_95
 from thiscxr.score.measured import Measured
+from thiscxr.score.resampling import Z_95, wilson
 
 NEAR = 0.01  # of strangers are as near as what counts as near
 STRANGERS = 4000  # real films at most that tell how near strangers are
@@ -234,10 +234,8 @@ class _Limits:
 
 
 def _wilson(hits: int, n: int) -> tuple[float, float]:
-    """Return the Wilson score interval of hits / n (Wilson 1927)."""
-    p, square = hits / n, Z_95**2 / n
-    middle, half = (p + square / 2) / (1 + square), Z_95 * np.sqrt(p * (1 - p) / n + square / (4 * n)) / (1 + square)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    low, high = wilson(hits / n, n)
+    return float(low), float(high)
 
 
 def _median(values: NDArray[np.float32]) -> tuple[float, tuple[float, float]]:

@@ -64,10 +64,10 @@ def weighted_correlation(a: NDArray[np.floating], b: NDArray[np.floating], weigh
         return np.where(spread > 1e-20, cross / np.sqrt(np.abs(spread)), np.nan)
 
 
-def halves(patients: ArrayLike, n: int, splits: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def halves(patients: ArrayLike, n: int, splits: int, seed: int, stream: int = 1) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield `splits` pairs of n rows each with no patient on both sides. Raises ValueError when there are not enough patients or films."""
     codes = number_patients(patients)
-    rng = generator(seed, 1)
+    rng = generator(seed, stream)
     for _ in range(splits):
         ranks = rng.permutation(int(codes.max()) + 1 if len(codes) else 0)[codes]
         rows = np.argsort(ranks, kind="stable")
