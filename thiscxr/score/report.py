@@ -40,9 +40,14 @@ def write_report(path: Path, pool: Pool, fakes: FakeFilms, panel: Panel) -> None
 def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
     """Return the page; the same panel gives the same bytes."""
     folder = Path(__file__).parent
-    style = (folder.parent / "data" / "describe" / "page.css").read_text(encoding="utf-8")
+    shared = folder.parent / "data" / "describe"
+    style = (shared / "page.css").read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader([folder, shared]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     parts = (_distances(panel), _manifold(panel), _copies(pool, fakes, panel), _conditions(panel), _confounders(panel), _anatomy(panel))
     network = f"network {fakes.network_sha256[:12]}" if fakes.network_sha256 else "an unknown network"
