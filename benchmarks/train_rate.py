@@ -1,7 +1,9 @@
 """Training and sampling rates of the default recipe against the preset `plain`, step by step in turn, so that noise hits both.
 
     python benchmarks/train_rate.py nih-64 --threads 2
+    python benchmarks/train_rate.py nih-64 --device cuda --variant "plain fast=false" --variant "best fast=false" --variant best
 
+A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value; all are compared with the first.
 Prints one JSON line: images a second at every side of the growth (one step of R1 in `r1_interval` counted), over the first `--kimg`
 thousand films of the schedule, and of the generator in batches of 64 and 1 (median of rounds); and the share of a training's time that the
 watch for a collapse takes at each side. Half a minute at 64 px.
@@ -48,19 +50,24 @@ def at(training: Training, side: int, lazy: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pool", type=Path)
+    parser.add_argument("--variant", action="append", help='default: "plain" and "best"')
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--kimg", type=float, default=160.0, help="length of the schedule that the total is for")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    pool = Pool.open(arguments.pool)
+    pool, device = Pool.open(arguments.pool), arguments.device
     trainings = {}
-    for name in ("plain", "best"):
-        config = load_config(Path("plain") if name == "plain" else None, res=pool.resolution, device="cpu", threads=arguments.threads)
-        config = config.resolve("cpu", arguments.threads)
+    for name in arguments.variant or ["plain", "best"]:
+        preset, *settings = name.split()
+        file = None if preset == "best" else Path(preset)
+        config = load_config(file, tuple(settings), res=pool.resolution, device=device, threads=arguments.threads)
+        config = config.resolve(device, arguments.threads)
         trainings[name] = Training(config, Films(pool, config))
         trainings[name].strength = 0.3
     watches = {name: Watch(training.config, training.films) for name, training in trainings.items()}
+    first = next(iter(trainings))
     times: dict[tuple[str, int, bool], list[float]] = {}
     looks: dict[tuple[str, int], list[float]] = {}
     for _ in range(arguments.rounds + 1):  # the first warms up
@@ -88,22 +95,27 @@ def main() -> None:
         for _ in range(arguments.rounds + 1):
             for name, training in trainings.items():
                 G = training.G_ema
-                z, c = torch.randn(n, G.config.z_dim), torch.zeros(n, G.config.c_dim)
-                noises = [torch.randn(n, 1, side, side) for side in G.config.noise_resolutions]
-                with torch.inference_mode():
-                    drawn.setdefault(name, []).append(seconds(lambda G=G, z=z, c=c, noises=noises: G(z, c, noises)))  # type: ignore[misc]
+                z, c = torch.randn(n, G.config.z_dim, device=device), torch.zeros(n, G.config.c_dim, device=device)
+                noises = [torch.randn(n, 1, side, side, device=device) for side in G.config.noise_resolutions]
+                with torch.inference_mode():  # .cpu() waits until they are drawn
+                    drawn.setdefault(name, []).append(seconds(lambda G=G, z=z, c=c, noises=noises: G(z, c, noises).cpu()))  # type: ignore[misc]
         for name in trainings:
             rates[name][f"sampling, batch {n}"] = n / float(np.median(drawn[name][1:]))
-    ratios = {key: round(rates["best"][key] / rates["plain"][key], 2) for key in rates["plain"]}
+    ratios = {
+        name: {key: round(rates[name][key] / rates[first][key], 2) for key in rates[first] if key in rates[name]}
+        for name in trainings
+        if name != first
+    }
     told = {name: {key: round(rate, 1) for key, rate in values.items()} for name, values in rates.items()}
     print(
         json.dumps(
             {
                 "res": pool.resolution,
+                "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
                 "threads": arguments.threads,
                 "kimg": arguments.kimg,
                 "images_per_sec": told,
-                "best_over_plain": ratios,
+                f"over {first}": ratios,
                 "watch_share": watching,
             }
         )

@@ -86,7 +86,7 @@ class Training:
         now = stage(config, self.images_seen)
         for optimizer in (self.opt_G, self.opt_D):
             optimizer.param_groups[0]["lr"] = learning_rate(config, self.images_seen, self.noise_stream)
-        draws = Draws(config.seed, self.images_seen + (self.noise_stream << 24), n, self.rows)  # a place far off in the row
+        draws = Draws(config.seed, self.images_seen + (self.noise_stream << 24), n, self.rows, config.device)  # a place far off in the row
         images, c_real = self.films.batch(self.images_seen + self.rows, draws)
         images = F.avg_pool2d(images, config.res // now.side).to(config.device)
         c_real = c_real.to(config.device)
