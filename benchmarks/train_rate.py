@@ -20,6 +20,7 @@ import torch
 
 from thiscxr.config import Config, load_config
 from thiscxr.data.pool import Pool
+from thiscxr.model.resample import use_triton
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
 from thiscxr.train.training import Training
@@ -40,6 +41,7 @@ def sides(config: Config) -> list[int]:
 def at(training: Training, side: int, lazy: bool) -> None:
     """Move the clock to a step in the middle of a side, with or without R1."""
     config = training.config
+    use_triton(config.triton)
     batch = int(config.batch)
     first = next(i for i in range(0, 10**9, batch) if stage(config, i).side == side and stage(config, i).blend == 1)
     number = first // batch

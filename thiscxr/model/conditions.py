@@ -16,17 +16,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, POSITIVE
+from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_ANNOTATED, POSITIVE
 from thiscxr.files import nearest_name
 
 AGE_CENTRE, AGE_SCALE = 50.0, 25.0  # years; adults land in about [-1.3, 1.6]
 MIN_PATIENTS = 5
 AGE_BIN_YEARS = 10
-# What is kept of a combination, from all of it to the view and source alone.
+# What is kept of a combination, from all of it to the view and source alone. Of several findings that few patients have together, the
+# rarest is kept ("finding"): without it, the films that are left would be those without findings.
 _LEVELS = (
     ("view", "source", "findings", "sex", "age_bin"),
     ("view", "source", "findings", "sex"),
     ("view", "source", "findings"),
+    ("view", "source", "finding", "sex", "age_bin"),
+    ("view", "source", "finding", "sex"),
+    ("view", "source", "finding"),
     ("view", "source", "sex", "age_bin"),
     ("view", "source"),
     (),
@@ -179,11 +183,19 @@ class FilmConditions:
         for name in vocabulary.findings:
             bit, states = FINDINGS.index(name), self.findings[:, FINDINGS.index(name)]
             findings |= (states == POSITIVE).astype(np.int64) << (bit + len(FINDINGS)) | (states == NEGATIVE).astype(np.int64) << bit
-        return {**codes, "age_bin": decades.astype(np.int64), "findings": findings}
+        return {**codes, "age_bin": decades.astype(np.int64), "findings": findings, "finding": self._rarest(findings)}
+
+    def _rarest(self, findings: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return of each film's findings, as in `parts`, the one that the fewest films have, and that No Finding is absent."""
+        has = [(findings >> (bit + len(FINDINGS)) & 1).astype(bool) for bit in range(len(FINDINGS))]
+        one = np.zeros(len(self), np.int64)
+        for bit in sorted(range(len(FINDINGS)), key=lambda bit: -int(has[bit].sum())):  # a rarer one overwrites
+            one[has[bit]] = 1 << (bit + len(FINDINGS))
+        return one | findings & (1 << FINDINGS.index(NO_FINDING))
 
     def spell(self, part: str, code: int) -> Any:
         """Return what a number of `parts` stands for; None: unknown."""
-        if part == "findings":
+        if part.startswith("finding"):
             words = (code >> len(FINDINGS), code & (1 << len(FINDINGS)) - 1)
             return tuple(tuple(name for bit, name in enumerate(FINDINGS) if word >> bit & 1) for word in words)
         if code == 0:
@@ -198,7 +210,9 @@ def joint_table(films: FilmConditions, patients: NDArray[np.integer], vocabulary
     """
     rows = []
     parts = films.parts(vocabulary)
-    words, parts["findings"] = np.unique(parts["findings"], return_inverse=True)  # many bits, few of them used
+    words = {}
+    for name in ("findings", "finding"):
+        words[name], parts[name] = np.unique(parts[name], return_inverse=True)  # many bits, few of them used
     left = np.arange(len(films))
     for level in _LEVELS:
         if not len(left):
@@ -213,10 +227,10 @@ def joint_table(films: FilmConditions, patients: NDArray[np.integer], vocabulary
         told = {}
         for g in np.flatnonzero(enough).tolist():
             codes = {name: int(parts[name][left[first[g]]]) for name in level}
-            told[g] = tuple(films.spell(name, int(words[code]) if name == "findings" else code) for name, code in codes.items())
+            told[g] = tuple(films.spell(name, int(words[name][code]) if name in words else code) for name, code in codes.items())
         for g, values in sorted(told.items(), key=lambda item: repr(item[1])):
             known = dict(zip(level, values, strict=True))
-            present, absent = known.pop("findings", ((), ()))
+            present, absent = known.pop("findings", None) or known.pop("finding", ((), ()))
             empty = {"view": None, "sex": None, "age_bin": None, "source": None}
             rows.append({**empty, **known, "present": list(present), "absent": list(absent), "films": int(counts[g])})
         left = left[~enough[group]]
