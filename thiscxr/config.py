@@ -63,7 +63,7 @@ class Config:
     seed: int = 0  # of everything random
     device: str = AUTO  # cpu, cuda or mps
     fast: bool | str = AUTO  # both networks in bfloat16 and compiled; auto: on CUDA
-    triton: bool = False  # resampling by the Triton kernels on CUDA, which no GPU has been seen to run yet
+    triton: bool = False  # resampling by the Triton kernels on CUDA: right on an H100, and no faster while training waits for launches
     threads: int | str = AUTO  # CPU threads; exactness holds for one count
     # How long
     kimg: float = 1000.0  # thousand films in total
