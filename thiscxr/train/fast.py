@@ -1,6 +1,7 @@
 """The passes through the networks in bfloat16 and compiled, for CUDA: one switch, which leaves weights, losses and R1 in float32.
 
-Not measured on a GPU: a benchmark of it on an H100 was cut off. What torch cannot compile here runs uncompiled, and one line of the log says so.
+Not measured on a GPU: a benchmark of it on an H100 was cut off. What torch cannot compile here runs uncompiled, and one line of the log
+says so.
 """
 
 import logging
