@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from thiscxr.gallery.site import MARKER, build_site, check_ours, evidence, site_sources
+from thiscxr.gallery.evidence import evidence
+from thiscxr.gallery.folder import MARKER, check_ours
+from thiscxr.gallery.pages import site_sources
+from thiscxr.gallery.site import build_site
 
 
 class Page(HTMLParser):
@@ -298,7 +301,7 @@ def test_colours_can_be_read() -> None:
 
 def test_long_lists_of_absent_findings_are_counted_and_no_finding_is_not_denied() -> None:
     from thiscxr.gallery.samples import Film
-    from thiscxr.gallery.site import asked
+    from thiscxr.gallery.words import asked
 
     blank = dict.fromkeys(Film.__dataclass_fields__, "")
     film = Film(**{**blank, "view": "PA", "age_years": None, "findings": ("Mass",), "no_findings": ("No Finding", "Edema")})
