@@ -1,11 +1,9 @@
-"""Builds the static gallery: a sample folder and its scores become a folder that any static host, or file://, can show.
+"""Builds the static site: a sample folder and its scores become a folder that any static host, or file://, can show.
 
 It must never ask a third party for anything, run without its films' provenance, or delete a file that it did not write.
 """
 
-import json
-import os
-import shutil
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +11,22 @@ from typing import Any
 
 from tqdm import tqdm
 
+from thiscxr.data.pixels import Pixels
 from thiscxr.data.terms import require_permission
-from thiscxr.files import atomic_folder
-from thiscxr.gallery.browser_model import read_browser_model
-from thiscxr.gallery.folder import MARKER, check_ours, swap, write
-from thiscxr.gallery.pages import index_page, make_files, manifest, site_sources
-from thiscxr.gallery.samples import Film, Image, read_image, read_samples, read_scores
+from thiscxr.gallery import pages
+from thiscxr.gallery.browser_model import BrowserModel, read_browser_model
+from thiscxr.gallery.folder import SiteFolder, check_ours, site_folder
+from thiscxr.gallery.pages import PAGE_FILMS, Frame, Shown, site_sources
+from thiscxr.gallery.pictures import THUMB_ABOVE_PX, contact_sheet, read_grey, shared_picture, sheet_text, thumbnail
+from thiscxr.gallery.samples import SampleFolder, read_image, read_samples, read_scores
 
 TITLE = "This chest x-ray does not exist"
-ASSETS = ("style.css", "gallery.js", "favicon.svg")
+ASSETS = ("style.css", "favicon.svg", "icon-192.png", "icon-512.png", "png.js")
 
 
 @dataclass(frozen=True)
 class SiteSummary:
-    """What was written: `index` is the first page, `page_bytes` its size, `total_bytes` everything."""
+    """What was written: `index` is the first page, `total_bytes` everything."""
 
     index: Path
     num_films: int
@@ -34,7 +34,6 @@ class SiteSummary:
     num_unscreened: int  # shown, but nobody compared them with the training films
     num_scores: int
     num_files: int
-    page_bytes: int
     total_bytes: int
 
 
@@ -46,14 +45,17 @@ def build_site(
     model: Path | None = None,
     runtime: Mapping[str, bytes] | None = None,
     permission: bool = False,
+    index: bool = False,
+    url: str = "",
 ) -> SiteSummary:
-    """Write the gallery of a sample folder to `out`: index.html, films/, manifest.json, style, script, icon and the marker file.
+    """Write the site of a sample folder to `out`: pages, films/, manifest.json, style, script, icons and the marker file.
 
     With the network file `model`, also make.html, which draws films in the visitor's browser, and what it loads; without `samples`, that
-    page is the whole site. `runtime` (see `generator_files`) makes onnxruntime-web its backend.
+    page is the whole site. `runtime` (see `generator_files`) makes onnxruntime-web its backend. `index`: search engines may list the pages.
+    `url`: where the site will be, http(s), which pictures of shared links need; everything else is relative.
 
     The same input gives the same bytes. Films flagged as memorised are left out and counted. Nothing appears in `out` unless all of
-    it was written; an older gallery there is replaced when it holds nothing but our own unchanged files.
+    it was written; an older site there is replaced when it holds nothing but our own unchanged files. After a kill the same call goes on.
     Raises ValueError when the samples, the network's facts or the scores are missing, malformed or of different networks, when a file
     name would leave the sample folder, when no film is left to show, when `out` holds anything that we did not write, and when the
     terms of a source restrict sharing and no `permission` is stated; where it is, the page, the manifest and every film say so.
@@ -64,59 +66,85 @@ def build_site(
         raise ValueError(
             "a site shows a sample folder, a network that draws in the browser, or both; give --samples, or --model without --scores"
         )
+    if url and not re.fullmatch(r"https?://[^\s\"'<>?#]+", url):
+        raise ValueError(f"--url {url}: expected the address where the site will be, such as https://example.org/films/")
+    url = url and url.rstrip("/") + "/"
     generator = read_browser_model(model) if model is not None else None
     restriction = require_permission(generator.info["sources"], permission, f"a page that draws with {model}") if generator else ""
-    films: list[Film] = []
-    num_memorised = 0
-    records: tuple[Mapping[str, Any], ...] = ()
-    if samples is not None:
-        folder = read_samples(Path(samples))
-        network = folder.network
-        restriction = require_permission(network.get("sources", {}), permission, f"a gallery of {samples}")
-        if generator is not None and generator.sha256 != network["sha256"]:
-            raise ValueError(
-                f"{model} is network {generator.sha256[:12]}…, but the samples come from {network['sha256'][:12]}…; "
-                "give the network that made them"
-            )
-        records = read_scores(Path(scores), network["sha256"]) if scores is not None else ()
-        films = [film for film in folder.films if not film.memorised]
-        num_memorised = len(folder.films) - len(films)
-        if not films:
-            raise ValueError(f"{samples}: all {num_memorised} films are flagged as memorised, so none is left to show; sample other seeds")
-
-    written: dict[str, str] = {}
-    fresh = out.with_name(f".{out.name}.{os.getpid()}.new")
-    try:
-        with atomic_folder(fresh) as part:
-            for name in ASSETS:
-                write(part, name, (site_sources() / name).read_bytes(), written)
-            if generator is not None:
-                for name, data in make_files(title, generator, runtime, restriction, bool(films)).items():
-                    write(part, name, data, written)
-            if samples is not None:
-                shown: list[tuple[Film, Image]] = []
-                for film in tqdm(films, desc="films", unit="film", delay=2):
-                    data, image = read_image(folder.path, film, {"Permission": restriction} if restriction else {})
-                    write(part, f"films/{film.file}", data, written)
-                    shown.append((film, image))
-                write(part, "manifest.json", manifest(title, network, shown, restriction).encode(), written)
-                page = index_page(title, network, shown, records, num_memorised, restriction, generator is not None).encode()
-            else:
-                page = (part / "make.html").read_bytes()
-            write(part, "index.html", page, written)
-            marker = json.dumps({"format": 1, "files": written}, indent=0, sort_keys=True) + "\n"
-            (part / MARKER).write_text(marker, encoding="utf-8")
-            total_bytes = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
-        swap(fresh, out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+    if samples is None:
+        assert generator is not None
+        with site_folder(out) as room:
+            frame = Frame(title, generator.info, restriction, index, url, films=False, make=True)
+            _write_common(room, frame)
+            files = pages.make_files(frame, generator, runtime)
+            for name, data in {**files, "index.html": files["make.html"]}.items():
+                room.write(name, data)
+        return SiteSummary(out / "index.html", 0, 0, 0, 0, len(room.names), room.total_bytes)
+    folder = read_samples(Path(samples))
+    restriction = require_permission(folder.network.get("sources", {}), permission, f"a gallery of {samples}")
+    if generator is not None and generator.sha256 != folder.network["sha256"]:
+        raise ValueError(
+            f"{model} is network {generator.sha256[:12]}…, but the samples come from {folder.network['sha256'][:12]}…; "
+            "give the network that made them"
+        )
+    records = read_scores(Path(scores), folder.network["sha256"]) if scores is not None else ()
+    films = [film for film in folder.films if not film.memorised]
+    if not films:
+        raise ValueError(f"{samples}: all {len(folder.films)} films are flagged as memorised, so none is left to show; sample other seeds")
+    frame = Frame(title, folder.network, restriction, index, url, films=True, make=generator is not None)
+    with site_folder(out) as room:
+        _write_films(room, folder, frame, generator, runtime, records)
     return SiteSummary(
         index=out / "index.html",
         num_films=len(films),
-        num_memorised=num_memorised,
+        num_memorised=len(folder.films) - len(films),
         num_unscreened=sum(film.memorised is None for film in films),
         num_scores=len(records),
-        num_files=len(written) + 1,
-        page_bytes=len(page),
-        total_bytes=total_bytes,
+        num_files=len(room.names),
+        total_bytes=room.total_bytes,
     )
+
+
+def _write_common(room: SiteFolder, frame: Frame) -> None:
+    for name in ASSETS:
+        room.write(name, (site_sources() / name).read_bytes())
+    room.write("robots.txt", pages.robots(frame))
+    room.write("site.webmanifest", pages.web_manifest(frame))
+
+
+def _write_films(
+    room: SiteFolder,
+    folder: SampleFolder,
+    frame: Frame,
+    generator: BrowserModel | None,
+    runtime: Mapping[str, bytes] | None,
+    records: tuple[Mapping[str, Any], ...],
+) -> None:
+    """Write the films with their pictures, and the pages about them."""
+    _write_common(room, frame)
+    room.write("gallery.js", (site_sources() / "gallery.js").read_bytes())
+    if generator is not None:
+        for name, data in pages.make_files(frame, generator, runtime).items():
+            room.write(name, data)
+    films = [film for film in folder.films if not film.memorised]
+    more_text = {"Permission": frame.restriction} if frame.restriction else {}
+    text = sheet_text(folder.network, frame.restriction)
+    shown: list[Shown] = []
+    first: list[Pixels] = []  # of the first page
+    for film in tqdm(films, desc="films", unit="film", delay=2):
+        data, image = read_image(folder.path, film, more_text)
+        room.write(f"films/{film.file}", data)
+        thumb = image.width_px > THUMB_ABOVE_PX
+        if thumb or len(first) < PAGE_FILMS:
+            grey = read_grey(data, folder.path / film.file)
+            if len(first) < PAGE_FILMS:
+                first.append(grey)
+            if thumb:
+                room.write(f"thumbs/{film.file}", thumbnail(grey, {**text, "Seed": str(film.seed)}))
+        shown.append(Shown(film, image, thumb))
+    room.write("contact-sheet.png", contact_sheet(first, text))
+    room.write("share.png", shared_picture(first, text))
+    room.write("manifest.json", pages.manifest(frame, shown))
+    room.write("films.js", pages.films_script(shown, text))
+    for name, data in pages.film_pages(frame, shown, records, len(folder.films) - len(films)).items():
+        room.write(name, data)

@@ -1,4 +1,4 @@
-"""How the pages say what was asked, and numbers: "asked for" a finding, never "has" one."""
+"""How the pages say what was asked, what a reader saw, and how near a real film is: "asked for" a finding, never "has" one."""
 
 from thiscxr.gallery.samples import Film
 
@@ -28,6 +28,18 @@ def asked(film: Film) -> str:
         listed = ", ".join(absent) if len(absent) <= 4 else f"{len(absent)} other findings"
         text += ("; " if text else "") + f"without {listed}"
     return text
+
+
+def seen(film: Film) -> str:
+    """Say which of the findings asked for a reader saw: only those are listed in samples.csv that it is good enough at."""
+    return ", ".join(words(finding) for finding in film.findings if finding in film.seen)
+
+
+def near(film: Film) -> str:
+    """Return the share of real films that have a stranger's film as near as this film's nearest training film: "62 %", "" when unknown."""
+    if film.stranger_rank is None:
+        return ""
+    return f"{film.stranger_rank * 100:.0f}\u00a0%" if film.stranger_rank >= 0.01 else "fewer than 1\u00a0%"
 
 
 def number(value: float) -> str:

@@ -182,8 +182,8 @@ def fidelity(
 def findings_seen(found: Sequence[Fidelity], real: FilmConditions, real_seen: Columns, seen: Columns) -> list[tuple[str, ...]]:
     """Return, for each synthetic film, the findings that the reader sees, of those that it is good enough at on real patients.
 
-    Good enough: the lower end of the interval of its AUC on them is above 0.75. Seen: its answer is above the 90th percentile of its answers
-    to held-out real films without the finding. It is what a reader says, and no truth about the film.
+    Good enough: the lower end of the interval of its AUC on them is above 0.75. Seen: its answer is above the 90th percentile of its
+    answers to held-out real films without the finding. It is what a reader says, and no truth about the film.
     """
     limits = {}
     truths = questions_of(real, [each.question for each in found if each.question in FINDINGS])
