@@ -148,9 +148,10 @@ def test_browser_enlarges_without_blur(visit: Any, samples: Path, tmp_path: Path
     side = page.look("document.querySelector('canvas.enlarged').width")
     pixels = f"document.querySelector('canvas.enlarged').getContext('2d').getImageData(0, 0, {side}, {side}).data"
     shown = np.array(page.look(f"Array.from({pixels}).filter((_, place) => place % 4 === 0)")).reshape(side, side)
-    film, away = Image.fromarray(noise.astype(np.float32)), {}
+    film, away, inside = Image.fromarray(noise.astype(np.float32)), {}, slice(side // 16, -side // 16)  # Pillow ends its kernel at the edge
     for kernel in ("BICUBIC", "BILINEAR"):
-        away[kernel] = np.abs(np.clip(film.resize((side, side), Image.Resampling[kernel]), 0, 255) - shown).max()
+        wanted = np.clip(film.resize((side, side), Image.Resampling[kernel]), 0, 255)
+        away[kernel] = np.abs(wanted - shown)[inside, inside].max()
     assert away["BICUBIC"] <= 1
     assert away["BILINEAR"] > 20
 
