@@ -2,9 +2,9 @@
 
     python benchmarks/site_rate.py [-n 10000] [--res 64] [--no-browser]
 
-The films are of its own making: a few drawn ones, each many times. In headless Chromium, on a cold cache from localhost: seconds to the first
-film of the film page, to the gallery when its script has run, and for the slowest of some filters until the films stand in the page; and how
-many elements the page holds.
+The films are of its own making: a few drawn ones, each many times. In headless Chromium, on a cold cache from localhost: seconds to the
+first film of the film page, to the gallery when its script has run, and for the slowest of some filters until the films stand in the
+page; and how many elements the page holds.
 """
 
 import argparse

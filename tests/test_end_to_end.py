@@ -61,7 +61,9 @@ def test_from_a_release_to_a_gallery(tmp_path: Path) -> None:
     index = Path(thiscxr("site", "--samples", samples, "--scores", scores, "--out", site).strip())
     assert "not a patient" in index.read_text().lower()
     assert fd in index.with_name("about.html").read_text()
-    shown = sum(row["memorised"] != "true" for row in csv.DictReader((samples / "samples.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((samples / "samples.csv").read_text().splitlines()))
+    assert {"seen", "stranger_rank", "memorised"} <= set(rows[0])
+    shown = sum(row["memorised"] != "true" for row in rows)
     assert index.with_name("gallery.html").read_text().count('loading="lazy"') == shown
     assert not list(tmp_path.rglob("*.part")), "nothing half-written is left"
 
