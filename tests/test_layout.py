@@ -35,7 +35,10 @@ ALLOWED = {
         "thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.sample", "thiscxr.train.runs",
         "thiscxr.train.conditions", "thiscxr.train.fitting", "thiscxr.train.reader", "thiscxr.train.segmenter", "thiscxr.score",
     ),
-    "thiscxr.gallery": ("thiscxr.files", "thiscxr.data.labels", "thiscxr.data.marks", "thiscxr.data.terms", "thiscxr.gallery"),
+    "thiscxr.gallery": (
+        "thiscxr.files", "thiscxr.data.labels", "thiscxr.data.marks", "thiscxr.data.pixels", "thiscxr.data.terms", "thiscxr.sample.mark",
+        "thiscxr.gallery",
+    ),
     "thiscxr.cli": ("thiscxr",),
     "thiscxr.__main__": ("thiscxr.cli",),
     "thiscxr": ("thiscxr.sample.sampling",),  # the lazy `load`

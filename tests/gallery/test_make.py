@@ -191,13 +191,8 @@ def test_browser_draws_the_same_numbers_and_conditions(visit: Any, nih: Network,
 def test_browser_loads_nothing_before_the_click_and_little_after_it(visit: Any, nih_site: Path, serve: Callable[[Path], str]) -> None:
     page = visit(serve(nih_site) + "make.html#seed=3")
     page.page.wait_for_timeout(200)
-    assert {request.rpartition("/")[2] for request in page.requests} <= {
-        "make.html#seed=3",
-        "make.html",
-        "make.js",
-        "style.css",
-        "favicon.svg",
-    }
+    own = {"make.html#seed=3", "make.html", "make.js", "png.js", "site.webmanifest", "style.css", "favicon.svg"}
+    assert {request.rpartition("/")[2] for request in page.requests} <= own
     sizes = {path.name: path.stat().st_size for path in nih_site.rglob("*.*")}
     clicked = sizes["generator.js"] + sizes["network.safetensors"]
     assert f"The first film loads the network: {clicked / 1e6:.1f} MB" in page.page.inner_text("#size")
@@ -258,7 +253,7 @@ def test_browser_permalinks_and_what_they_refuse(visit: Any, nih_site: Path) -> 
     ):
         page.look(f"location.hash = {json.dumps('#' + urlencode([tuple(bad.split('=', 1))]))}")
         page.until(f"document.getElementById('status').textContent.includes({json.dumps(said)})")
-    assert page.look("document.scripts.length") == 4  # the facts, make.js, and the two of the click
+    assert page.look("document.scripts.length") == 5  # the facts, png.js, make.js, and the two of the click
 
 
 def test_browser_refuses_what_is_no_seed(visit: Any, nih_site: Path) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thiscxr.data.pixels.image import check_whole
 from thiscxr.files import nearest_name
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -38,6 +39,7 @@ class Film:
     source: str = ""
     findings: tuple[str, ...] = ()
     no_findings: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()  # by a reader, of the findings that it is good enough at
     truncation: float | None = None
     nearest: float | None = None
     stranger_rank: float | None = None
@@ -106,6 +108,9 @@ def _film(row: Mapping[str, str], where: str, films_of_seed: dict[int, int]) -> 
     memorised = row.get("memorised", "").lower()
     if memorised not in TRUTH:
         raise ValueError(f"{where}: memorised {row['memorised']!r} is neither true, false nor empty")
+    rank = _number(row.get("stranger_rank", ""), "stranger_rank", where)
+    if rank is not None and not 0 <= rank <= 1:
+        raise ValueError(f"{where}: stranger_rank {rank:g} is not a share from 0 to 1; score these samples again")
     return Film(
         file=check_name(row["file"], where),
         seed=seed,
@@ -116,9 +121,10 @@ def _film(row: Mapping[str, str], where: str, films_of_seed: dict[int, int]) -> 
         source=row.get("source", ""),
         findings=_names(row.get("findings", "")),
         no_findings=_names(row.get("no_findings", "")),
+        seen=_names(row.get("seen", "")),
         truncation=_number(row.get("truncation", ""), "truncation", where),
         nearest=_number(row.get("nearest", ""), "nearest", where),
-        stranger_rank=_number(row.get("stranger_rank", ""), "stranger_rank", where),
+        stranger_rank=rank,
         memorised=TRUTH[memorised],
     )
 
@@ -189,8 +195,16 @@ def read_image(folder: Path, film: Film, text: Mapping[str, str] | None = None) 
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         raise ValueError(f"{path} is missing, but samples.csv names it (seed {film.seed})") from None
+    reason = ""
     if not data.startswith(PNG_SIGNATURE + b"\x00\x00\x00\x0dIHDR") or not data.endswith(PNG_END):
-        raise ValueError(f"{path} is not a whole PNG file; expected a film as `thiscxr sample` writes it")
+        reason = "its head or end is missing"
+    else:
+        try:
+            check_whole(data, "PNG")
+        except ValueError as error:
+            reason = str(error)
+    if reason:
+        raise ValueError(f"{path} is not a whole PNG file ({reason}); expected a film as `thiscxr sample` writes it")
     data = data.removesuffix(PNG_END) + b"".join(_text_chunk(key, value) for key, value in (text or {}).items()) + PNG_END
     width_px, height_px = struct.unpack(">II", data[16:24])
     return data, Image(width_px, height_px, len(data), hashlib.sha256(data).hexdigest())
