@@ -8,10 +8,9 @@ conventions are in its templates.
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,25 +22,19 @@ from tqdm import tqdm
 from thiscxr.data.terms import require_permission
 from thiscxr.files import atomic_folder, sha256_file
 from thiscxr.gallery.browser_model import BrowserModel, generator_files, page_facts, read_browser_model
-from thiscxr.gallery.samples import Film, Image, read_image, read_json, read_samples, read_scores
+from thiscxr.gallery.card import read_card
+from thiscxr.gallery.evidence import evidence, evidence_facts, number
+from thiscxr.gallery.samples import Film, Image, SampleFolder, cited_sources, read_image, read_json, read_samples, read_scores
+from thiscxr.gallery.study import Study, choose_films, study_files
 
 TITLE = "This chest x-ray does not exist"
 MARKER = ".thiscxr-site"
 ASSETS = ("style.css", "gallery.js", "favicon.svg")
 MAKE_ASSETS = ("make.js", "generator.js")  # of make.html
+STUDY_ASSETS = ("answers.js", "study.js", "audit.js")  # of study.html and audit.html
 ENLARGED_BELOW_PX = 512  # the large film is shown about this wide on a desk; a smaller one is enlarged, and the page says so
 
 SEX_WORDS = {"F": "female", "M": "male", "unknown": "sex unknown"}
-
-# First word of a score key -> (its name, what it measures, which way is better). An unknown key is shown as it is.
-SCORE_WORDS = {
-    "fd": ("Fréchet distance", "how far the synthetic films, as a crowd, lie from real ones", "lower"),
-    "kd": ("Kernel distance", "how far the synthetic films, as a crowd, lie from real ones", "lower"),
-    "precision": ("Precision", "share of the synthetic films that look like some real film", "higher"),
-    "recall": ("Recall", "share of the real films that some synthetic film looks like", "higher"),
-    "density": ("Density", "how thickly real films surround the synthetic ones", "higher"),
-    "coverage": ("Coverage", "share of the real films with a synthetic film close by", "higher"),
-}
 
 
 @dataclass(frozen=True)
@@ -90,64 +83,6 @@ def asked(film: Film) -> str:
         listed = ", ".join(absent) if len(absent) <= 4 else f"{len(absent)} other findings"
         text += ("; " if text else "") + f"without {listed}"
     return text
-
-
-def number(value: float) -> str:
-    """Return a number in three significant digits, without an exponent for everyday sizes."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
-
-
-def evidence(record: Mapping[str, Any], truncations: Iterable[float]) -> dict[str, str]:
-    """Turn one score into words: name, key, value, interval, floor, what it says, and what it was measured on.
-
-    truncations: those of the films shown; the words say so when the score was measured at another one.
-    """
-    key, value, floor = record["key"], record.get("value"), record.get("floor")
-    name, meaning, better = SCORE_WORDS.get(key.split("_")[0], (key, "", ""))
-    said = [f"{meaning[0].upper()}{meaning[1:]}; {better} is better."] if meaning else []
-    if value is None:
-        said.append("It was not measured.")
-    elif floor is None:
-        said.append("No floor was measured, so the number says little by itself.")
-    elif better == "lower" and floor > 0:
-        times = value / floor
-        said.append(
-            f"Real films of other patients are {number(floor)} apart; these are "
-            + (f"{number(times)} times as far." if times > 1 else "no farther than that.")
-        )
-    else:
-        said.append(f"Real films of other patients reach {number(floor)}.")
-    basis = []
-    if record.get("num_real") is not None and record.get("num_fake") is not None:
-        basis.append(f"{record['num_real']} real and {record['num_fake']} synthetic films")
-    if record.get("extractor"):
-        basis.append(f"seen through {record['extractor']}")
-    if record.get("truncation") is not None:
-        basis.append(f"truncation {record['truncation']}")
-        others = [number(value) for value in sorted(truncations) if value != record["truncation"]]
-        if others:
-            basis[-1] += f" (films shown here: {', '.join(others)})"
-    return {
-        "name": name,
-        "key": key,
-        "value": "–" if value is None else number(value),
-        "interval": " to ".join(map(number, record["ci95"])) if record.get("ci95") else "",
-        "floor": "–" if floor is None else number(floor),
-        "said": " ".join(said),
-        "basis": ", ".join(basis),
-    }
-
-
-def _sources(network: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the training collections as text; a link only where the address is http(s)."""
-    fields = ("title", "terms", "citation", "acknowledgement", "url")
-    sources = []
-    for key, terms in sorted(network.get("sources", {}).items()):
-        source = {field: str(terms.get(field) or "") for field in fields}
-        source["title"] = source["title"] or key
-        source["link"] = source["url"] if re.match(r"https?://", source["url"]) else ""
-        sources.append(source)
-    return sources
 
 
 def _facts(network: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,8 +204,12 @@ def _page(
     num_memorised: int,
     restriction: str,
     make: bool,
+    pages: Iterable[tuple[str, str]],
 ) -> str:
-    """Return index.html; `restriction`: who permitted it, where that is needed; `make`: whether there is a make.html beside it."""
+    """Return index.html; `restriction`: who permitted it, where that is needed; `make`: whether there is a make.html beside it.
+
+    pages: those beside it, (file, words).
+    """
     films = [film for film, _ in shown]
     truncations = sorted({film.truncation for film in films if film.truncation is not None})
     widths = sorted({image.width_px for _, image in shown})
@@ -280,7 +219,7 @@ def _page(
         shown=shown,
         facets=_facets(films),
         scores=[evidence(record, truncations) for record in records],
-        sources=_sources(network),
+        sources=cited_sources(network.get("sources", {})),
         restriction=restriction,
         truncations=[number(value) for value in truncations],
         small=widths[-1] <= 128,
@@ -288,6 +227,7 @@ def _page(
         num_memorised=num_memorised,
         num_unscreened=sum(film.memorised is None for film in films),
         make=make,
+        pages=list(pages),
     )
 
 
@@ -303,11 +243,40 @@ def _make_files(title: str, model: BrowserModel, runtime: Mapping[str, bytes] | 
         facts=facts,
         enlarged=facts["res"] < ENLARGED_BELOW_PX,
         vocabulary=vocabulary,
-        sources=_sources(model.info),
+        sources=cited_sources(model.info.get("sources", {})),
         restriction=restriction,
         gallery=gallery,
     )
     return {"make.html": page.encode(), **files}
+
+
+def _study_and_evidence(
+    title: str,
+    folder: SampleFolder,
+    films: Iterable[Film],
+    records: Sequence[Mapping[str, Any]],
+    study: Study,
+    card: Path | None,
+    restriction: str,
+    pages: Iterable[tuple[str, str]],
+) -> dict[str, bytes]:
+    """Return study.html, audit.html, evidence.html and what they load; films: those that are shown."""
+    named = dict(pages)
+
+    def render(name: str, **facts: Any) -> str:
+        return _template(name).render(
+            title=f"{named[name]} – {title}",
+            network=_facts(folder.network),
+            sources=cited_sources(folder.network.get("sources", {})),
+            restriction=restriction,
+            pages=list(named.items()),
+            **facts,
+        )
+
+    facts = evidence_facts(folder.films, films, records)
+    evidence_page = render("evidence.html", model_card=read_card(card) if card else "", **facts)
+    files = {name: (site_sources() / name).read_bytes() for name in STUDY_ASSETS}
+    return {"evidence.html": evidence_page.encode(), **files, **study_files(study, restriction, render)}
 
 
 def _write(folder: Path, name: str, data: bytes, written: dict[str, str]) -> None:
@@ -324,11 +293,16 @@ def build_site(
     model: Path | None = None,
     runtime: Mapping[str, bytes] | None = None,
     permission: bool = False,
+    real: Path | None = None,
+    card: Path | None = None,
 ) -> SiteSummary:
     """Write the gallery of a sample folder to `out`: index.html, films/, manifest.json, style, script, icon and the marker file.
 
     With the network file `model`, also make.html, which draws films in the visitor's browser, and what it loads; without `samples`, that
     page is the whole site. `runtime` (see `generator_files`) makes onnxruntime-web its backend.
+
+    With samples there are also evidence.html, which shows the model card `card` (Markdown; without, one that lies beside `model` under its
+    name), and the study pages; `real`: a pool whose held-out films stand against the synthetic ones there (see `choose_films`).
 
     The same input gives the same bytes. Films flagged as memorised are left out and counted. Nothing appears in `out` unless all of
     it was written; an older gallery there is replaced when it holds nothing but our own unchanged files.
@@ -338,9 +312,10 @@ def build_site(
     """
     out = Path(out).resolve()
     check_ours(out)
-    if samples is None and (model is None or scores is not None):
+    if samples is None and (model is None or scores is not None or real is not None or card is not None):
         raise ValueError(
-            "a site shows a sample folder, a network that draws in the browser, or both; give --samples, or --model without --scores"
+            "a site shows a sample folder, a network that draws in the browser, or both; give --samples, or --model alone: "
+            "--scores, --real and --card say more of samples"
         )
     generator = read_browser_model(model) if model is not None else None
     restriction = require_permission(generator.info["sources"], permission, f"a page that draws with {model}") if generator else ""
@@ -361,6 +336,10 @@ def build_site(
         num_memorised = len(folder.films) - len(films)
         if not films:
             raise ValueError(f"{samples}: all {num_memorised} films are flagged as memorised, so none is left to show; sample other seeds")
+        study = choose_films(folder, films, real)
+        pages = [("index.html", "Films"), *([("make.html", "Make one")] if model else []), *study.pages, ("evidence.html", "Evidence")]
+        if card is None and model is not None and model.with_suffix(".md").is_file():
+            card = model.with_suffix(".md")
 
     written: dict[str, str] = {}
     fresh = out.with_name(f".{out.name}.{os.getpid()}.new")
@@ -378,7 +357,9 @@ def build_site(
                     _write(part, f"films/{film.file}", data, written)
                     shown.append((film, image))
                 _write(part, "manifest.json", _manifest(title, network, shown, restriction).encode(), written)
-                page = _page(title, network, shown, records, num_memorised, restriction, generator is not None).encode()
+                page = _page(title, network, shown, records, num_memorised, restriction, generator is not None, pages).encode()
+                for name, data in _study_and_evidence(title, folder, films, records, study, card, restriction, pages).items():
+                    _write(part, name, data, written)
             else:
                 page = (part / "make.html").read_bytes()
             _write(part, "index.html", page, written)
