@@ -32,7 +32,6 @@
         made.dataset.label = label;
         return made;
       };
-      const said = given.length ? `${percent(count("agree") / n)} (${interval(count("agree"), n)})` : "";
       const last = element("td");
       if (given.length) {
         last.textContent = "Done";
@@ -42,8 +41,10 @@
         button.addEventListener("click", () => show(place));
         last.append(button);
       }
-      row.append(head, cell("Films", n), cell("Agree", said || "–"), cell("Not sure", given.length ? count("not sure") : "–"),
-        cell("Disagree", given.length ? count("disagree") : "–"), last);
+      const found = given.length
+        ? [cell("Agree", `${percent(count("agree") / n)} (${interval(count("agree"), n)})`), cell("Not sure", count("not sure")), cell("Disagree", count("disagree"))]
+        : [element("td"), element("td"), element("td")];
+      row.append(head, cell("Films", n), ...found, last);
       return row;
     }));
     byId("reader-new").disabled = !store.round;

@@ -10,7 +10,7 @@
   const store = open(`study:${facts.id}`);
   const watch = stopwatch();
   const [settings, form] = [byId("settings"), byId("question")];
-  const words = { real: "real", phantom: "procedural", synthetic: facts.other === "real" ? "synthetic" : "learned", left: "left", right: "right" };
+  const words = { real: "real", phantom: "procedural", synthetic: facts.other === "real" ? "synthetic" : "learned" };
 
   const isPair = (round) => round.mode === "pair";
   const kind = (name) => films.filter((film) => film.truth === name);
@@ -66,6 +66,7 @@
 
   function view(name) {
     for (const id of ["before", "round", "after"]) byId(id).hidden = id !== name;
+    byId("answers").hidden = byId("about").hidden = name === "round"; // nothing beside the question
   }
 
   async function ask() {
@@ -162,9 +163,8 @@
       const figures = document.createElement("div");
       figures.append(...asked[place].map((film) => Object.assign(new Image(), { src: film.src, alt: "" })));
       const said = document.createElement("p");
-      said.textContent = isPair(round)
-        ? `The ${words.synthetic} one: ${words[row.truth]}. You: ${words[row.answer]}, ${row.answer === row.truth ? "right" : "wrong"}.`
-        : `${words[row.truth][0].toUpperCase() + words[row.truth].slice(1)}. You: ${words[row.answer]}, ${row.answer === row.truth ? "right" : "wrong"}.`;
+      const truth = isPair(round) ? `${words.synthetic}: on the ${row.truth}` : words[row.truth];
+      said.textContent = `${truth[0].toUpperCase()}${truth.slice(1)}. You were ${row.answer === row.truth ? "right" : "wrong"}.`;
       line.append(figures, said);
       return line;
     }));

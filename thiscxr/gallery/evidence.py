@@ -60,7 +60,7 @@ BINS = 10
 
 def number(value: float) -> str:
     """Return a number in three significant digits, without an exponent for everyday sizes."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+    return (f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}").replace("-", "−")
 
 
 def _score_words(key: str) -> tuple[str, str, str, str]:
@@ -87,11 +87,11 @@ def evidence(record: Record, truncations: Iterable[float]) -> dict[str, str]:
     elif floor is None:
         said.append("No floor was measured, so the number says little by itself.")
     elif group == "distances" and floor > 0:
-        times = value / floor
-        said.append(
-            f"Real films of other patients are {number(floor)} apart; these are "
-            + (f"{number(times)} times as far." if times > 1 else "no farther than that.")
-        )
+        times, ci95 = value / floor, record.get("ci95")
+        how = f"these are {number(times)} times as far" if times > 1 else "these are no farther than that"
+        if ci95 and ci95[0] <= floor <= ci95[1]:
+            how = "the interval of these holds that, so no difference is shown"
+        said.append(f"Real films of other patients are {number(floor)} apart; {how}.")
     else:
         said.append(f"Real films of other patients reach {number(floor)}.")
     basis = []
@@ -168,7 +168,8 @@ def verdict(records: Sequence[Record]) -> list[str]:
     lines = []
     if (fd := first.get("fd")) and fd.get("floor"):
         times = fd["value"] / fd["floor"]
-        how = f"{times:.1f} times as far from real patients as" if times > 1 else "no farther from real patients than"
+        how = f"{times:.1f} times as far from real patients as" if times > 1.05 else "about as far from real patients as"
+        how = how if times > 0.95 else "nearer to real patients than"
         lines.append(f"As a crowd, and by one extractor ({fd['key']}), the films lie {how} other real patients do.")
     if recall := first.get("recall"):
         floor = f"; of other real films {recall['floor']:.0%}" if recall.get("floor") is not None else ""
