@@ -186,6 +186,7 @@
   settings.hidden = byId("answers").hidden = false;
   fromAddress();
   resume();
+  addEventListener("hashchange", fromAddress);
   byId("mode").addEventListener("change", () => countChoices(byId("films").value));
   byId("seed").addEventListener("input", () => byId("seed").setCustomValidity(""));
   settings.addEventListener("submit", (event) => { event.preventDefault(); begin(); });

@@ -92,11 +92,12 @@ def choose_films(samples: SampleFolder, films: Sequence[Film], real: Path | None
             f"{pool.path} holds films of {pool.resolution} px, the samples have {f'{res} px' if res else 'several sizes'}: what differs in "
             "size is told apart by it; prepare the pool at the size of the samples"
         )
-    rows = _one_a_patient(pool)
+    rows = _drawn_rows(pool)
     chosen = _matched(pool, rows, [film.view for film in films[:PER_KIND]])
     partners = [_real(pool, row) for row in chosen]
-    left = [row for row in rows if row not in set(chosen)]  # who answered the study has not seen these, and the other way round
-    real_sheets, files = _real_sheets(pool, left)
+    patients = pool.codes("patient")[0]
+    shown = set(patients[chosen].tolist())  # who has audited a film knows what it is, so the audit shows other patients
+    real_sheets, files = _real_sheets(pool, [row for row in rows if patients[row] not in shown])
     return Study((*synthetic[: len(partners)], *partners), (*sheets, *real_sheets), pool.meta["sources"], files)
 
 
@@ -123,27 +124,29 @@ def _phantom(seed: int, res: int, view: str) -> StudyFilm:
     return StudyFilm(f"phantom-{seed}-{film.view}", "phantom", findings, film.pixels)
 
 
-def _one_a_patient(pool: Pool) -> list[int]:
-    """Return held-out rows in a drawn order, one a patient: two films of one patient would not be two answers."""
-    rows = np.random.Generator(np.random.Philox(key=[0, 0])).permutation(pool.indices("holdout")).tolist()
-    patients = pool.codes("patient")[0]
-    first: dict[int, int] = {}
-    for row in rows:
-        first.setdefault(int(patients[row]), row)
-    return list(first.values())
+def _drawn_rows(pool: Pool) -> list[int]:
+    """Return the held-out rows in an order that is the same for everybody."""
+    return np.random.Generator(np.random.Philox(key=[0, 0])).permutation(pool.indices("holdout")).tolist()
 
 
-def _matched(pool: Pool, rows: Iterable[int], views: Iterable[str]) -> list[int]:
-    """Return a row for each view while there are any: of that view, or, where none is left, of whichever is most at hand."""
-    of_pool = pool.column("view")
+def _matched(pool: Pool, rows: Sequence[int], views: Iterable[str]) -> list[int]:
+    """Return a row for each view while there are patients: of that view, or, where none is left, of whichever there is most of.
+
+    One row a patient: two films of one patient would not be two answers.
+    """
+    of_row, patients = pool.column("view"), pool.codes("patient")[0]
     stock: dict[str, list[int]] = defaultdict(list)
     for row in rows:
-        stock[of_pool[row]].append(row)
+        stock[of_row[row]].append(row)
+    taken: set[int] = set()
     chosen = []
     for view in views:
-        at_hand = stock.get(view) or max(stock.values(), key=len)
-        if at_hand:
-            chosen.append(at_hand.pop())
+        while at_hand := stock[view] or max(stock.values(), key=len):
+            row = at_hand.pop()
+            if patients[row] not in taken:
+                taken.add(patients[row])
+                chosen.append(row)
+                break
     return chosen
 
 
