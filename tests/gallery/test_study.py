@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from thiscxr.cli import group
 from thiscxr.data.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
-from thiscxr.data.pixels import load_film, read_png_text
+from thiscxr.data.pixels import encode_png, load_film, read_png_text
 from thiscxr.data.pool import Pool
 from thiscxr.data.pool_writer import PoolWriter
 from thiscxr.data.terms import require_showable
@@ -105,22 +105,30 @@ def test_without_a_pool_phantoms_are_asked_and_no_patient_is_shown(samples: Path
     assert 'href="study.html">Procedural or learned?' in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_sheets_hold_the_films_asked_for_a_label(make_samples: Callable[..., Path]) -> None:
-    folder = read_samples(make_samples(*[{"findings": "Mass" if i % 2 else "Own_Word"} for i in range(40)]))
+def test_sheets_hold_the_films_asked_for_a_label(make_samples: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thiscxr.gallery.study.PER_KIND", 4)
+    folder = read_samples(make_samples(*[{"findings": "Mass" if i % 2 else "Own_Word"} for i in range(28)]))
     sheets = choose_films(folder, folder.films).sheets
     assert [(sheet.label, sheet.kind, len(sheet.films)) for sheet in sheets] == [("Mass", "synthetic", 12), ("Own_Word", "synthetic", 12)]
-    assert sheets[0].films[0] == ("films/seed-00000033.png", "seed-00000033.png")  # first those that the study does not show
+    assert sheets[0].films[0] == ("films/seed-00000005.png", "seed-00000005.png")  # first those that the study does not show
 
 
 def test_films_that_no_phantom_has_the_size_of_leave_no_study(make_samples: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_samples({}, {"findings": ""}, {})
-    from tests.gallery.conftest import png
-
-    (folder / "seed-00000001.png").write_bytes(png(1, 48, 64))
+    (folder / "seed-00000001.png").write_bytes(encode_png(np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)))
     build_site(folder, tmp_path / "out")
     assert not (tmp_path / "out" / "study.html").exists()
     assert "study.html" not in (tmp_path / "out" / "index.html").read_text()
     assert (tmp_path / "out" / "audit.html").exists()
+
+
+def test_a_film_that_is_none_is_not_asked_about(samples: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (samples / "seed-00000003.png").write_bytes(encode_png(np.zeros((64, 64), np.uint8)))
+    build_site(samples, tmp_path / "out")
+    items = [film["item"] for film in truths(tmp_path / "out")]
+    assert len(items) == 22
+    assert "seed-00000003.png" not in items
+    assert "left out of the study: seed-00000003.png: constant image" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ since a static page has nowhere else to keep it: that stops an eye, not a will. 
 import base64
 import hashlib
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from thiscxr.data.pool import RESOLUTIONS, Pool
 from thiscxr.data.terms import require_showable
 from thiscxr.gallery.samples import Film, SampleFolder, cited_sources, read_image
 
+log = logging.getLogger("thiscxr")
 PER_KIND = 32  # films of each kind in the study: the first ones, not picked ones
 PER_SHEET = 12  # films of one label in the audit
 TEXT = {"Disclaimer": "Film of a reader study, which may be synthetic. Not for diagnosis."}
@@ -78,14 +80,15 @@ def choose_films(samples: SampleFolder, films: Sequence[Film], real: Path | None
     Raises ValueError when the pool is of another size, has no held-out patients, or holds films that not everybody may show.
     """
     pool = _open_pool(real) if real is not None else None
-    synthetic = [_read_synthetic(samples, film) for film in films[:PER_KIND]]
+    films_read = {film: read for film in films[:PER_KIND] if (read := _read_synthetic(samples, film))}
+    synthetic, views = list(films_read.values()), [film.view for film in films_read]
     sides = {side for film in synthetic for side in film.pixels.shape}
-    res = sides.pop() if len(sides) == 1 else 0
+    res = sides.pop() if len(sides) == 1 else 0  # 0: not all square and of one size
     sheets = _synthetic_sheets(films)
     if pool is None:
         if res not in RESOLUTIONS:  # the phantom draws square films of these sizes only
             return Study((), sheets, {}, {})
-        partners = [_phantom(seed, res, film.view) for seed, film in enumerate(tqdm(films[:PER_KIND], "phantoms", unit="film", delay=2))]
+        partners = [_phantom(seed, res, view) for seed, view in enumerate(tqdm(views, "phantoms", unit="film", delay=2))]
         return Study((*synthetic, *partners), sheets, {}, {})
     if pool.resolution != res:
         raise ValueError(
@@ -93,7 +96,7 @@ def choose_films(samples: SampleFolder, films: Sequence[Film], real: Path | None
             "size is told apart by it; prepare the pool at the size of the samples"
         )
     rows = _drawn_rows(pool)
-    chosen = _matched(pool, rows, [film.view for film in films[:PER_KIND]])
+    chosen = _matched(pool, rows, views)
     partners = [_real(pool, row) for row in chosen]
     patients = pool.codes("patient")[0]
     shown = set(patients[chosen].tolist())  # who has audited a film knows what it is, so the audit shows other patients
@@ -109,11 +112,13 @@ def _open_pool(path: Path) -> Pool:
     return pool
 
 
-def _read_synthetic(samples: SampleFolder, film: Film) -> StudyFilm:
+def _read_synthetic(samples: SampleFolder, film: Film) -> StudyFilm | None:
+    data, _ = read_image(samples.path, film)
     try:
-        pixels = load_film(read_image(samples.path, film)[0], stretch=False).pixels
-    except ValueError as error:
-        raise ValueError(f"{samples.path / film.file}: {error}; sample again") from None
+        pixels = load_film(data, stretch=False).pixels
+    except ValueError as error:  # such as a film of one grey: the gallery shows it, but there is nothing to ask about it
+        log.warning("left out of the study: %s: %s", film.file, error)
+        return None
     return StudyFilm(film.file, "synthetic", film.findings, to_bits(pixels, 8))
 
 
