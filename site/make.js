@@ -272,27 +272,7 @@
     byId("more").disabled = false;
   }
 
-  // --- A PNG with the marks that thiscxr's own carry, 8 bits grey (W3C PNG, third edition). ---
-
-  function crc32(bytes) {
-    let crc = ~0;
-    for (const byte of bytes) {
-      crc ^= byte;
-      for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
-    }
-    return ~crc;
-  }
-
-  function chunk(type, data) {
-    const bytes = new Uint8Array(12 + data.length), view = new DataView(bytes.buffer);
-    view.setUint32(0, data.length);
-    bytes.set(latin1(type), 4);
-    bytes.set(data, 8);
-    view.setInt32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
-    return bytes;
-  }
-
-  const latin1 = (text) => Uint8Array.from(text, (character) => character.charCodeAt(0));
+  // --- A PNG with the marks that thiscxr's own carry. ---
 
   function marks({ wish, condition }) {
     const { view, sex, age_years, source, findings, no_findings } = condition;
@@ -310,19 +290,7 @@
     };
   }
 
-  async function png(one) {
-    const { res } = facts, rows = new Uint8Array(res * (res + 1)); // each row begins with its filter, 0: none
-    for (let row = 0; row < res; row++) rows.set(one.pixels.subarray(row * res, (row + 1) * res), row * (res + 1) + 1);
-    const packed = new Response(new Blob([rows]).stream().pipeThrough(new CompressionStream("deflate")));
-    const header = new Uint8Array(13);
-    new DataView(header.buffer).setUint32(0, res);
-    new DataView(header.buffer).setUint32(4, res);
-    header[8] = 8; // bits; the zeros after it: grey, deflate, filters by row, not interlaced
-    const utf8 = new TextEncoder(); // iTXt: keyword, not compressed, no language, no translated keyword, text
-    const texts = Object.entries(marks(one)).map(([name, text]) => chunk("iTXt", utf8.encode(`${name}\0\0\0\0\0${text}`)));
-    const parts = [chunk("IHDR", header), ...texts, chunk("IDAT", new Uint8Array(await packed.arrayBuffer())), chunk("IEND", [])];
-    return new Blob([Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10), ...parts], { type: "image/png" });
-  }
+  const png = (one) => thiscxrPng(one.pixels, facts.res, facts.res, marks(one));
 
   async function save() {
     for (const one of shown) {

@@ -36,7 +36,10 @@ ALLOWED = {
         "thiscxr.train.conditions", "thiscxr.train.fitting", "thiscxr.train.reader", "thiscxr.train.segmenter", "thiscxr.score",
     ),
     "thiscxr.gallery.study": ("thiscxr.data", "thiscxr.gallery"),  # real films of a pool, and phantoms
-    "thiscxr.gallery": ("thiscxr.files", "thiscxr.data.labels", "thiscxr.data.marks", "thiscxr.data.terms", "thiscxr.gallery"),
+    "thiscxr.gallery": (
+        "thiscxr.files", "thiscxr.data.labels", "thiscxr.data.marks", "thiscxr.data.pixels", "thiscxr.data.terms", "thiscxr.sample.mark",
+        "thiscxr.gallery",
+    ),
     "thiscxr.cli": ("thiscxr",),
     "thiscxr.__main__": ("thiscxr.cli",),
     "thiscxr": ("thiscxr.sample.sampling",),  # the lazy `load`

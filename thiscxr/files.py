@@ -82,7 +82,12 @@ def _take_place(part: Path, path: Path, replace: bool = False) -> None:
         os.replace(path, old)
     elif path.exists():
         path.rmdir()
-    os.replace(part, path)
+    try:
+        os.replace(part, path)
+    except OSError:
+        if old.exists():
+            os.replace(old, path)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

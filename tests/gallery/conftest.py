@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from thiscxr.files import sha256_file
 from thiscxr.gallery.serve import make_server
 from thiscxr.gallery.site import build_site
+from thiscxr.train.runs import find_network
 
 SHA = "ab" * 32
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-COLUMNS = ["file", "seed", "view", "sex", "age_years", "source", "findings", "no_findings", "truncation", "network_sha256", "memorised"]
+COLUMNS = ["file", "seed", "view", "sex", "age_years", "source", "findings", "no_findings", "truncation", "network_sha256"]
+SCORED = ["seen", "nearest", "stranger_rank", "memorised"]  # what a score adds
 SOURCES = {
     "phantom": {
         "title": "Phantoms",
@@ -50,7 +54,8 @@ def default_row(number: int) -> dict[str, str]:
         "age_years": str(40 + number),
         "findings": "" if number % 4 else "Effusion|Pleural_Thickening",
         "truncation": "0.7",
-        "network_sha256": SHA,
+        "seen": "" if number % 4 else "Effusion|Mass",
+        "stranger_rank": "0.62" if number else "0.004",
         "memorised": "false",
     }
 
@@ -62,19 +67,32 @@ def make_samples(tmp_path: Path) -> Callable[..., Path]:
     def make(*rows: Mapping[str, str], name: str = "samples", network: Mapping[str, Any] | None = None) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        cells = [{**default_row(number), **row} for number, row in enumerate(rows)]
+        facts = {"name": "test-64", "sha256": SHA, "resolution": 64, "images_seen": 123456, "code_version": "0.1", "sources": SOURCES}
+        facts |= network or {}
+        cells = [{**default_row(number), "network_sha256": facts["sha256"], **row} for number, row in enumerate(rows)]
         with open(folder / "samples.csv", "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, COLUMNS + SCORED)
             writer.writeheader()
             writer.writerows(cells)
-        facts = {"name": "test-64", "sha256": SHA, "resolution": 64, "images_seen": 123456, "code_version": "0.1", "sources": SOURCES}
-        (folder / "network.json").write_text(json.dumps({**facts, **(network or {})}))
+        (folder / "network.json").write_text(json.dumps(facts))
         for number, row in enumerate(cells):
             if row["file"] and Path(row["file"]).name == row["file"]:
                 (folder / row["file"]).write_bytes(png(number))
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def snapshot() -> Callable[[Path], dict[str, bytes]]:
+    """Return the files of a folder, name -> bytes."""
+    return lambda folder: {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def make_nih_samples(make_samples: Callable[..., Path]) -> Callable[..., Path]:
+    """The same of films that say they are of nih-64."""
+    return partial(make_samples, network={"sha256": sha256_file(find_network("nih-64"))})
 
 
 @pytest.fixture

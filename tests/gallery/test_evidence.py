@@ -12,6 +12,7 @@ from thiscxr.gallery.card import card_html
 from thiscxr.gallery.evidence import asked_table, drawing, evidence, nearest_films, score_groups, verdict
 from thiscxr.gallery.samples import Film
 from thiscxr.gallery.site import build_site
+from thiscxr.train.runs import find_network
 
 SHA = "ab" * 32
 HOSTILE = "<script>alert(1)</script>\"'&"
@@ -114,10 +115,8 @@ def test_what_was_asked_shows_a_tie() -> None:
 
 
 def test_the_page(make_samples: Callable[..., Path], tmp_path: Path) -> None:
-    samples = make_samples({"memorised": "true"}, *[{}] * 11)
-    lines = (samples / "samples.csv").read_text().splitlines()
-    ranked = [f"{line},{0.1 + i / 100},{i / 12}" for i, line in enumerate(lines[1:])]
-    (samples / "samples.csv").write_text("\n".join([lines[0] + ",nearest,stranger_rank", *ranked]))
+    ranked = [{"nearest": f"{0.1 + i / 100}", "stranger_rank": f"{i / 12}", "memorised": "false" if i else "true"} for i in range(12)]
+    samples = make_samples(*ranked)
     scores = tmp_path / "scores.json"
     scores.write_text(json.dumps(PANEL))
     (tmp_path / "card.md").write_text(f"# My network\n\n- **Data**: {HOSTILE}\n")
@@ -136,7 +135,8 @@ def test_the_page(make_samples: Callable[..., Path], tmp_path: Path) -> None:
     assert 'href="evidence.html"' in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_what_is_not_there_is_said(samples: Path, tmp_path: Path) -> None:
+def test_what_is_not_there_is_said(make_samples: Callable[..., Path], tmp_path: Path) -> None:
+    samples = make_samples(*[{"stranger_rank": "", "memorised": ""}] * 2)
     build_site(samples, tmp_path / "out")
     html = (tmp_path / "out" / "evidence.html").read_text()
     assert "No scores came with these films" in html
@@ -179,18 +179,8 @@ def test_cards(text: str, html: str | None) -> None:
     assert html is None or found == html
 
 
-def test_a_card_beside_the_network_is_found(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from thiscxr.train.runs import find_network
-
-    network = find_network("nih-64")
-    facts = json.loads((samples / "network.json").read_text())
-    import hashlib
-
-    sha256 = hashlib.sha256(network.read_bytes()).hexdigest()
-    (samples / "network.json").write_text(json.dumps({**facts, "sha256": sha256}))
-    table = (samples / "samples.csv").read_text().replace(SHA, sha256)
-    (samples / "samples.csv").write_text(table)
-    build_site(samples, tmp_path / "out", model=network)
+def test_a_card_beside_the_network_is_found(make_nih_samples: Callable[..., Path], tmp_path: Path) -> None:
+    build_site(make_nih_samples({}), tmp_path / "out", model=find_network("nih-64"))
     assert "nih-64: generator of 64 px chest films" in (tmp_path / "out" / "evidence.html").read_text()
 
 

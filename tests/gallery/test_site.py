@@ -7,9 +7,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from thiscxr.gallery.site import MARKER, build_site, check_ours, evidence, site_sources
+from thiscxr.gallery.evidence import evidence
+from thiscxr.gallery.pages import site_sources
+from thiscxr.gallery.site import build_site
+from thiscxr.sample.mark import word_mask
+from thiscxr.train.runs import find_network
+
+Snapshot = Callable[[Path], dict[str, bytes]]
 
 
 class Page(HTMLParser):
@@ -31,97 +39,209 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def read(folder: Path, name: str) -> Page:
+    return Page((folder / name).read_text(encoding="utf-8"))
 
 
-def test_page_is_whole_without_a_script(samples: Path, scores: Path, tmp_path: Path) -> None:
-    summary = build_site(samples, tmp_path / "out", scores)
-    html = summary.index.read_text(encoding="utf-8")
-    page = Page(html)
+def test_pages_are_whole_without_a_script(samples: Path, scores: Path, tmp_path: Path, snapshot: Snapshot) -> None:
+    out = tmp_path / "out"
+    summary = build_site(samples, out, scores)
     assert (summary.num_films, summary.num_memorised, summary.num_unscreened, summary.num_scores) == (12, 0, 0, 2)
-    assert summary.page_bytes == len(html.encode())
-    assert summary.total_bytes == sum(map(len, snapshot(tmp_path / "out").values()))
+    assert summary.total_bytes == sum(map(len, snapshot(out).values()))
+    assert summary.num_files == len(snapshot(out))
 
-    lazy = [image for image in page.all("img") if image.get("loading") == "lazy"]
+    film, gallery, about = (read(out, name) for name in ("index.html", "gallery.html", "about.html"))
+    lazy = [image for image in gallery.all("img") if image.get("loading") == "lazy"]
     assert [image["src"] for image in lazy] == [f"films/seed-{seed:08d}.png" for seed in range(12)]
     assert {(image["width"], image["height"]) for image in lazy} == {("64", "64")}
-    assert (
-        lazy[4]["alt"]
-        == "Synthetic chest x-ray, seed 4, asked for: AP view, female, 44 years, effusion, pleural thickening. Not a patient."
-    )
-    assert page.all("html")[0]["lang"] == "en"
-    assert {meta.get("property") for meta in page.all("meta")} >= {"og:title", "og:description", "og:type"}
-    assert "shown enlarged from 64\xa0px" in page.text
-    assert "5 times as far" in page.text
-    assert "Asked for: PA view" in page.text
-    assert "has effusion" not in page.text
-    assert "Nobody & al." in page.text
-    assert "Thanks." in page.text
-    assert "123,456" in page.text
+    alt = "Synthetic chest x-ray, seed 4, asked for: AP view, female, 44 years, effusion, pleural thickening. Not a patient."
+    assert lazy[4]["alt"] == alt
+    for page in (film, gallery, about):
+        assert page.all("html")[0]["lang"] == "en"
+        assert {meta.get("property") for meta in page.all("meta")} >= {"og:title", "og:description", "og:type", "og:image", "og:image:alt"}
+        assert len(page.all("h1")) == 1
+        assert len(page.all("main")) == 1
+        links = [link["href"] for link in page.all("a") if str(link.get("href")).endswith(".html")]
+        assert links[:6] == ["index.html", "gallery.html", "study.html", "audit.html", "evidence.html", "about.html"]
+        assert "has effusion" not in page.text
+        assert "Not a patient. Not for diagnosis." in page.text
+    assert "shown enlarged from 64\xa0px" in gallery.text
+    assert "Asked for: PA view" in gallery.text
+    assert "5 times as far" in about.text
+    assert "Nobody & al." in about.text
+    assert "Thanks." in about.text
+    assert "123,456" in about.text
 
 
-def test_links_are_relative_and_nothing_is_inline(samples: Path, tmp_path: Path) -> None:
-    page = Page(build_site(samples, tmp_path / "out").index.read_text(encoding="utf-8"))
-    for tag, attributes in page.tags:
-        assert "style" not in attributes
-        assert tag != "style"
-        assert not [name for name in attributes if name.startswith("on")]
-        address = attributes.get("src") or attributes.get("href")
-        if address == "https://example.org/a?b&c":  # the citation of a source is the one thing that leads away, and it is no request
-            assert tag == "a"
-        elif address and not address.startswith("#"):
-            assert (tmp_path / "out" / address).is_file(), address
-    assert [link for link in page.all("a") if "javascript" in str(link.get("href"))] == []
-    policy = next(meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
-    assert str(policy).startswith("default-src 'none'")
-    assert "unsafe" not in str(policy)
+def test_seen_is_said_only_of_what_was_asked_and_seen(samples: Path, tmp_path: Path) -> None:
+    build_site(samples, tmp_path / "out")
+    film, gallery = read(tmp_path / "out", "index.html"), read(tmp_path / "out", "gallery.html")
+    assert "A reader sees: effusion" in film.text  # samples.csv: asked Effusion|Pleural_Thickening, seen Effusion|Mass
+    assert gallery.text.count("Seen: effusion") == 3
+    assert "mass" not in film.text + gallery.text
 
 
-def test_same_input_same_bytes(samples: Path, scores: Path, tmp_path: Path) -> None:
-    build_site(samples, tmp_path / "one", scores)
-    build_site(samples, tmp_path / "two", scores)
+def test_how_near_the_nearest_training_film_is(make_samples: Callable[..., Path], tmp_path: Path) -> None:
+    for number, (cells, said) in enumerate(
+        [
+            ({"stranger_rank": "0.62"}, "62\xa0% of real films have"),
+            ({"stranger_rank": "0.004"}, "fewer than 1\xa0% of real films have"),
+            ({"stranger_rank": "", "memorised": ""}, "Not compared with the training films."),
+        ]
+    ):
+        folder = make_samples(cells, name=f"samples-{number}")
+        build_site(folder, tmp_path / f"out-{number}")
+        assert said in read(tmp_path / f"out-{number}", "index.html").text
+
+
+def test_links_are_relative_and_nothing_is_inline(make_nih_samples: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_site(make_nih_samples(*[{}] * 3), out, model=find_network("nih-64"), url="https://example.net/cxr")
+    pages = sorted(out.glob("*.html"))
+    assert [path.name for path in pages] == [f"{name}.html" for name in ("about", "audit", "evidence", "gallery", "index", "make", "study")]
+    for path in pages:
+        page = Page(path.read_text(encoding="utf-8"))
+        for tag, attributes in page.tags:
+            assert "style" not in attributes
+            assert tag != "style"
+            assert not [name for name in attributes if name.startswith("on")]
+            address = attributes.get("src") or attributes.get("href")
+            if address in ("https://example.org/a?b&c", "https://nihcc.app.box.com/v/ChestXray-NIHCC"):
+                assert tag == "a"  # the citation of a source is the one thing that leads away, and it is no request
+            elif attributes.get("rel") == "canonical":
+                assert address == f"https://example.net/cxr/{path.name}"
+            elif address and not address.startswith("#"):
+                assert (out / address).is_file(), address
+        assert [link for link in page.all("a") if "javascript" in str(link.get("href"))] == []
+        policy = next(str(meta["content"]) for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+        assert policy.startswith("default-src 'none'")
+        assert "unsafe" not in policy
+        assert ("connect-src" in policy) == (path.name == "make.html")
+
+
+def test_same_input_same_bytes(make_nih_samples: Callable[..., Path], tmp_path: Path, snapshot: Snapshot) -> None:
+    samples = make_nih_samples(*[{}] * 5)
+    build_site(samples, tmp_path / "one", model=find_network("nih-64"))
+    build_site(samples, tmp_path / "two", model=find_network("nih-64"))
     assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
 
 
 def test_every_value_is_escaped(make_samples: Callable[..., Path], tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>\"'&"
-    cells = {"findings": hostile, "no_findings": hostile, "view": hostile, "sex": hostile, "source": hostile}
+    cells = {"findings": hostile, "no_findings": hostile, "view": hostile, "sex": hostile, "source": hostile, "seen": hostile}
     folder = make_samples(cells, {}, network={"name": hostile, "code_version": hostile})
     scores = tmp_path / "scores.json"
     scores.write_text(json.dumps([{"key": hostile, "value": 1, "extractor": hostile, "network_sha256": "ab" * 32}]))
-    html = build_site(folder, tmp_path / "out", scores, title=hostile).index.read_text(encoding="utf-8")
-    page = Page(html)
-    assert [script.get("src") or script.get("type") for script in page.all("script")] == ["gallery.js", "application/ld+json"]
-    assert "<script>alert" not in html
-    assert "<b>" not in html
-    assert hostile.lower() in str(page.all("img")[1]["alt"])
+    build_site(folder, tmp_path / "out", scores, title=hostile)
+    own = {"index.html": ["films.js", "gallery.js"], "gallery.html": ["films.js", "png.js", "gallery.js"], "about.html": []}
+    for name, scripts in own.items():
+        html = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        page = Page(html)
+        found = [script.get("src") for script in page.all("script") if script.get("type") != "application/ld+json"]
+        assert found == scripts
+        assert "<script>alert" not in html
+        assert "<b>" not in html
+    assert hostile.lower() in str(read(tmp_path / "out", "index.html").all("img")[1]["alt"])
+    linked = json.loads(re.findall(r'ld\+json">(.*?)</script>', (tmp_path / "out" / "index.html").read_text())[0])
+    assert hostile.lower() in linked["description"]  # escaped for the page, whole for who reads it
 
 
-def test_manifest_tells_what_was_asked(samples: Path, tmp_path: Path) -> None:
+def test_films_are_described_for_machines(samples: Path, tmp_path: Path) -> None:
     build_site(samples, tmp_path / "out")
+    for name in ("index.html", "gallery.html"):
+        linked = json.loads(re.findall(r'ld\+json">(.*?)</script>', (tmp_path / "out" / name).read_text())[0])
+        films = linked.get("associatedMedia", [linked])
+        assert {film["@type"] for film in films} == {"ImageObject"}
+        assert {film["digitalSourceType"] for film in films} == {"https://schema.org/TrainedAlgorithmicMediaDigitalSource"}
+        assert all((tmp_path / "out" / film["contentUrl"]).is_file() for film in films)
+        assert all("Synthetic. Not a patient." in film["description"] for film in films)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["notice"] == "Synthetic. Not a patient. Not for diagnosis."
     assert manifest["films"][4]["asked"]["findings"] == ["Effusion", "Pleural_Thickening"]
     assert manifest["films"][4]["permalink"] == "#seed=4"
     assert manifest["films"][4]["width_px"] == 64
+    web = json.loads((tmp_path / "out" / "site.webmanifest").read_text())
+    for icon in web["icons"][:2]:
+        assert Image.open(tmp_path / "out" / icon["src"]).size == tuple(map(int, icon["sizes"].split("x")))
+
+
+def test_search_engines_are_kept_away_unless_asked(samples: Path, tmp_path: Path) -> None:
+    for index, meta, robots in ((False, "noindex, nofollow, noimageindex", "Disallow: /"), (True, "noimageindex", "Allow: /")):
+        build_site(samples, tmp_path / "out", index=index)
+        assert {page.name for page in tmp_path.glob("out/*.html") if f'<meta name="robots" content="{meta}">' in page.read_text()} == {
+            "index.html", "gallery.html", "study.html", "audit.html", "evidence.html", "about.html"
+        }  # fmt: skip
+        assert robots in (tmp_path / "out" / "robots.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("url", ["example.org", "javascript:alert(1)", 'https://a/"><script>', "https://a b/", "ftp://a/"])
+def test_an_address_that_is_none_is_refused(samples: Path, tmp_path: Path, url: str) -> None:
+    with pytest.raises(ValueError, match="expected the address where the site will be"):
+        build_site(samples, tmp_path / "out", url=url)
+
+
+def test_pictures_of_films_say_synthetic(samples: Path, make_samples: Callable[..., Path], tmp_path: Path) -> None:
+    build_site(samples, tmp_path / "out")
+    for name, size in (("share.png", (600, 315)), ("contact-sheet.png", (768, 64 + 9))):
+        picture = Image.open(tmp_path / "out" / name)
+        assert picture.size == size
+        assert "not a patient" in picture.text["Disclaimer"]
+        mark = word_mask("SYNTHETIC").repeat(2 if name == "share.png" else 1, 0).repeat(2 if name == "share.png" else 1, 1)
+        corner = np.array(picture)[-mark.shape[0] :, : mark.shape[1]]
+        assert ((corner == 255) == mark).all()
+    for count in (1, 2):
+        build_site(make_samples(*[{}] * count, name=f"{count}"), tmp_path / f"few-{count}")
+        assert Image.open(tmp_path / f"few-{count}" / "share.png").size == (600, 315)
+
+
+def test_large_films_come_small_too(make_samples: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_samples({}, {})
+    large = np.linspace(0, 255, 512 * 400).reshape(400, 512).astype(np.uint8)
+    Image.fromarray(large).save(folder / "seed-00000001.png")
+    build_site(folder, tmp_path / "out")
+    images = read(tmp_path / "out", "gallery.html").all("img")
+    assert [image.get("srcset") for image in images if image.get("loading")] == [
+        None,
+        "thumbs/seed-00000001.png 192w, films/seed-00000001.png 512w",
+    ]
+    thumb = Image.open(tmp_path / "out" / "thumbs" / "seed-00000001.png")
+    assert thumb.size == (192, 192)
+    assert thumb.text["Seed"] == "1"
+    assert "not a patient" in thumb.text["Disclaimer"]
+
+
+def test_many_films_come_in_pages(make_samples: Callable[..., Path], tmp_path: Path) -> None:
+    build_site(make_samples(*[{}] * 250), tmp_path / "out")
+    seeds: list[str] = []
+    for number, name in enumerate(["gallery.html", "gallery-2.html", "gallery-3.html"], 1):
+        page = read(tmp_path / "out", name)
+        seeds += [str(item["id"]) for item in page.all("li") if "seed" in str(item.get("id"))]
+        assert f"Page {number} of 3" in page.text
+    assert seeds == [f"seed={seed}" for seed in range(250)]
+    links = [link.get("href") for link in read(tmp_path / "out", "gallery-2.html").all("a") if "gallery" in str(link.get("href"))]
+    assert links == ["gallery.html", "gallery.html", "gallery.html", "gallery-3.html", "gallery-3.html"]
+    script = (tmp_path / "out" / "films.js").read_text()
+    films = json.loads(script[script.index("= {") + 2 : script.rindex(";")])["films"]
+    assert [film["key"] for film in films] == list(map(str, range(250)))
 
 
 def test_two_films_of_one_seed_have_their_own_permalinks(make_samples: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_samples({"seed": "7"}, {"seed": "7", "file": "seed-7 with mass.png", "findings": "Mass"})
-    page = Page(build_site(folder, tmp_path / "out").index.read_text())
+    build_site(folder, tmp_path / "out")
+    page = read(tmp_path / "out", "gallery.html")
     assert [item["id"] for item in page.all("li") if "seed" in str(item.get("id"))] == ["seed=7", "seed=7.2"]
     assert page.all("img")[-2]["src"] == "films/seed-7%20with%20mass.png"
 
 
 def test_films_with_nothing_asked(make_samples: Callable[..., Path], tmp_path: Path) -> None:
-    bare = {"view": "", "sex": "", "age_years": "", "findings": "", "truncation": "", "network_sha256": "", "memorised": ""}
+    cells = "view sex age_years findings seen truncation network_sha256 stranger_rank memorised"
+    bare = dict.fromkeys(cells.split(), "")
     summary = build_site(make_samples(bare, bare, bare), tmp_path / "out")
-    page = Page(summary.index.read_text())
+    page = read(tmp_path / "out", "gallery.html")
     assert page.all("form") == []
     assert "Nothing was asked" in page.text
     assert "None of these films has been compared with the training films yet" in page.text
-    assert "No scores came with these films" in page.text
+    assert "No scores came with these films" in read(tmp_path / "out", "about.html").text
     assert summary.num_unscreened == 3
 
 
@@ -129,11 +249,27 @@ def test_memorised_films_are_left_out_and_counted(make_samples: Callable[..., Pa
     folder = make_samples({}, {"memorised": "true"}, {"memorised": "True"}, {})
     summary = build_site(folder, tmp_path / "out")
     assert (summary.num_films, summary.num_memorised) == (2, 2)
-    assert "2 films were left out of this gallery" in Page(summary.index.read_text()).text
+    assert "2 films were left out of this gallery" in read(tmp_path / "out", "gallery.html").text
     assert sorted(path.name for path in (tmp_path / "out" / "films").iterdir()) == ["seed-00000000.png", "seed-00000003.png"]
     only = make_samples({"memorised": "true"}, name="only")
     with pytest.raises(ValueError, match="all 1 films are flagged as memorised"):
         build_site(only, tmp_path / "none")
+
+
+def test_weight_of_a_site_of_64_films(make_nih_samples: Callable[..., Path], tmp_path: Path, snapshot: Snapshot) -> None:
+    """Beside the films themselves, whose weight is theirs: drawn ones here are lighter than the bundled network's 4 kB.
+
+    Those of the study come one at a time, to those who take part.
+    """
+    out = tmp_path / "out"
+    build_site(make_nih_samples(*[{}] * 64), out, model=find_network("nih-64"))
+    sizes = {name: len(data) for name, data in snapshot(out).items() if not name.startswith(("generator/", "films/", "study/"))}
+    film = 4500  # bytes, and no more for 99 of 100 films of nih-64
+    first = sum(sizes[name] for name in ("index.html", "style.css", "favicon.svg", "films.js", "gallery.js", "site.webmanifest")) + film
+    total = sum(sizes.values()) + 64 * film
+    print(f"first film {first} bytes, all but the generator {total} bytes")
+    assert first < 60_000
+    assert total < 800_000
 
 
 @pytest.mark.parametrize(
@@ -228,54 +364,11 @@ def test_scores_in_words(score_records: list[dict[str, Any]]) -> None:
     assert evidence({"key": "x", "value": None}, [])["said"] == "It was not measured."
 
 
-def test_only_our_own_unchanged_folder_is_replaced(samples: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    build_site(samples, out, title="first")
-    build_site(samples, out, title="second")
-    assert "<title>second</title>" in (out / "index.html").read_text()
-
-    def refused(message: str) -> None:
-        before = snapshot(out)
-        with pytest.raises(ValueError, match=message):
-            build_site(samples, out, title="third")
-        assert snapshot(out) == before
-
-    (out / "films" / "notes.txt").write_text("mine")
-    refused("notes.txt was not written by `thiscxr site`")
-    (out / "films" / "notes.txt").unlink()
-    (out / "drafts").mkdir()
-    refused("drafts was not written by")
-    (out / "drafts").rmdir()
-    (out / "style.css").write_text("body { color: red }")
-    refused("style.css was changed since")
-    (out / MARKER).write_text("[]")
-    refused("holds no list of files")
-    (out / MARKER).unlink()
-    refused("was not written by `thiscxr site`")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "samples"]
-
-
-def test_a_failed_build_leaves_the_old_gallery(samples: Path, tmp_path: Path) -> None:
-    build_site(samples, tmp_path / "out")
-    before = snapshot(tmp_path / "out")
-    (samples / "seed-00000011.png").write_bytes(b"no film")
-    with pytest.raises(ValueError, match="not a whole PNG"):
-        build_site(samples, tmp_path / "out")
-    assert snapshot(tmp_path / "out") == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "samples"]
-
-
-def test_the_sample_folder_is_never_the_output(samples: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"no {MARKER} inside"):
-        build_site(samples, samples)
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match="was not written by"):
-        check_ours(tmp_path / "file")
-
-
 def test_sources_hold_no_foreign_address() -> None:
     allowed = ("https://schema.org", "http://www.w3.org/2000/svg")
     for path in site_sources().rglob("*.*"):
+        if path.suffix == ".png":
+            continue
         text = path.read_text(encoding="utf-8")
         for address in allowed:
             text = text.replace(address, "")
@@ -298,7 +391,7 @@ def test_colours_can_be_read() -> None:
 
 def test_long_lists_of_absent_findings_are_counted_and_no_finding_is_not_denied() -> None:
     from thiscxr.gallery.samples import Film
-    from thiscxr.gallery.site import asked
+    from thiscxr.gallery.words import asked
 
     blank = dict.fromkeys(Film.__dataclass_fields__, "")
     film = Film(**{**blank, "view": "PA", "age_years": None, "findings": ("Mass",), "no_findings": ("No Finding", "Edema")})

@@ -11,7 +11,7 @@ from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE, UNCERTAIN
 from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader, ReaderConfig
 from thiscxr.model.conditions import Condition, FilmConditions
-from thiscxr.score.fidelity import Fidelity, fidelity, fidelity_table, questions_of, read_answers
+from thiscxr.score.fidelity import Fidelity, fidelity, fidelity_table, findings_seen, questions_of, read_answers
 
 QUESTIONS = ("Effusion", "Mass", "view AP", "view PA", "sex", "age")
 Seen = dict[str, np.ndarray]
@@ -71,6 +71,18 @@ def test_a_finding_that_the_reader_cannot_see_is_not_judged() -> None:
     assert np.isnan(mass.value)
     assert mass.reason == f"AUC {mass.ceiling:.3f} [{mass.ceiling95[0]:.3f}, {mass.ceiling95[1]:.3f}] on real patients"
     assert not mass.followed
+
+
+def test_what_is_seen_is_of_findings_that_the_reader_can_see() -> None:
+    real, asked = conditions(600, 0), conditions(2000, 1)
+    sides = look(real, 0), look(asked, 1)
+    found = fidelity(real, sides[0], np.arange(600), asked, sides[1], np.arange(2000))
+    seen = findings_seen(found, real, *sides)
+    assert {name for names in seen for name in names} == {"Effusion"}  # views and sex are no findings, masses are beyond this reader
+    shows = np.array([bool(names) for names in seen])
+    has = questions_of(asked, ["Effusion"])["Effusion"] == 1
+    assert shows[~has].mean() == pytest.approx(0.1, abs=0.04)  # as on real films without it
+    assert shows[has].mean() == pytest.approx(0.764, abs=0.06), "1 - Φ(1.2816 - 2)"
 
 
 def test_films_that_ignore_what_was_asked_lie_within_the_null() -> None:

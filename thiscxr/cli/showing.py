@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,21 +18,15 @@ from thiscxr.files import cache_folder
     "--backend", type=click.Choice(["javascript", "onnxruntime-web"]), default="javascript", show_default=True, help="Of make.html."
 )
 @click.option("--node-modules", type=FOLDER, metavar="DIR", help="Where `npm install onnxruntime-web` put it, for that backend.")
+@click.option("--index/--no-index", default=False, show_default=True, help="Whether search engines may list the site.")
+@click.option("--url", default="", metavar="URL", help="Where the site will be: pictures of shared links need it. All else is relative.")
 @click.option("--real", type=FOLDER, metavar="POOL", help="Held-out real films for the reader study; only of collections that allow it.")
 @click.option("--card", type=FOLDER, metavar="FILE", help="Model card (Markdown) for the evidence page; else one beside the network.")
 @PERMISSION
 @click.option("--out", type=FOLDER, default=Path("site/_build"), show_default=True)
 @common(seed=False, device=False)
 def site(
-    samples: Path | None,
-    scores: Path | None,
-    model: str | None,
-    backend: str,
-    node_modules: Path | None,
-    real: Path | None,
-    card: Path | None,
-    permission: bool,
-    out: Path,
+    samples: Path | None, scores: Path | None, model: str | None, backend: str, node_modules: Path | None, out: Path, **options: Any
 ) -> None:
     """Export a static site that works from any host and from file://: a gallery of samples, a generator in the browser, or both.
 
@@ -56,7 +51,7 @@ def site(
         files = read_runtime(node_modules)  # before the minute that the export takes
         network = load(str(path))
         runtime = {**files, "synthesis.onnx": onnx_bytes(network.generator, network.info, network.sha256, synthesis=True)[0]}
-    click.echo(build_site(samples, out, scores, model=path, runtime=runtime, permission=permission, real=real, card=card).index)
+    click.echo(build_site(samples, out, scores, model=path, runtime=runtime, **options).index)
 
 
 @group.command()

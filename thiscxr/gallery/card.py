@@ -16,8 +16,15 @@ _INLINE = re.compile(
 _BLOCKS = ((r"```", "code"), (r"#{1,6} ", "heading"), (r"\s*[-*] ", "item"), (r"\s*\|", "row"), (r"\s*$", "gap"))
 
 
-def read_card(path: Path) -> Markup:
-    """Return the card in the file `path` as HTML. Raises ValueError when it cannot be read as text."""
+def find_card(network: Path | None) -> Path | None:
+    """Return the card that lies beside a network file: the same name, .md."""
+    return network.with_suffix(".md") if network is not None and network.with_suffix(".md").is_file() else None
+
+
+def read_card(path: Path | None) -> Markup:
+    """Return the card in the file `path` as HTML, "" for None. Raises ValueError when it cannot be read as text."""
+    if path is None:
+        return Markup()
     try:
         return card_html(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

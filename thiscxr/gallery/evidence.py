@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from thiscxr.gallery.samples import Film
+from thiscxr.gallery.words import number
 
 Record = Mapping[str, Any]
 
@@ -56,11 +57,6 @@ GROUPS = {
 }
 NEAREST = 12  # films in the table of the nearest ones
 BINS = 10
-
-
-def number(value: float) -> str:
-    """Return a number in three significant digits, without an exponent for everyday sizes."""
-    return (f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}").replace("-", "−")
 
 
 def _score_words(key: str) -> tuple[str, str, str, str]:

@@ -38,6 +38,7 @@ class Film:
     source: str = ""
     findings: tuple[str, ...] = ()
     no_findings: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()  # by a reader, of the findings that it is good enough at
     truncation: float | None = None
     nearest: float | None = None
     stranger_rank: float | None = None
@@ -116,6 +117,7 @@ def _film(row: Mapping[str, str], where: str, films_of_seed: dict[int, int]) -> 
         source=row.get("source", ""),
         findings=_names(row.get("findings", "")),
         no_findings=_names(row.get("no_findings", "")),
+        seen=_names(row.get("seen", "")),
         truncation=_number(row.get("truncation", ""), "truncation", where),
         nearest=_number(row.get("nearest", ""), "nearest", where),
         stranger_rank=_number(row.get("stranger_rank", ""), "stranger_rank", where),

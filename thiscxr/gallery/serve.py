@@ -23,6 +23,8 @@ MIME_TYPES = {
     ".json": "application/json",
     ".svg": "image/svg+xml",
     ".png": "image/png",
+    ".txt": "text/plain; charset=utf-8",
+    ".webmanifest": "application/manifest+json",
     ".wasm": "application/wasm",
 }
 log = logging.getLogger(__name__)

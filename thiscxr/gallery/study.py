@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +25,7 @@ from thiscxr.data.phantom import PHANTOM_VIEWS, draw_film
 from thiscxr.data.pixels import Pixels, encode_png, load_film, to_bits
 from thiscxr.data.pool import RESOLUTIONS, Pool
 from thiscxr.data.terms import require_showable
+from thiscxr.gallery.pages import Frame, render, site_sources
 from thiscxr.gallery.samples import Film, SampleFolder, cited_sources, read_image
 
 log = logging.getLogger("thiscxr")
@@ -186,15 +187,15 @@ def _real_sheets(pool: Pool, rows: Sequence[int]) -> tuple[list[Sheet], dict[str
     return sheets, files
 
 
-def study_files(study: Study, restriction: str, render: Callable[..., str]) -> dict[str, bytes]:
-    """Return study.html and audit.html and their films: path inside the site -> bytes.
-
-    restriction: the sentence that every file of the network must carry; render: fills a template with the facts that all pages share.
-    """
-    files: dict[str, bytes] = {}
+def study_files(study: Study, frame: Frame) -> dict[str, bytes]:
+    """Return study.html and audit.html and all that they load: path inside the site -> bytes."""
+    names = [name for name, _ in study.pages]
+    files = {
+        name: (site_sources() / name).read_bytes() for name in (["answers.js"] if names else []) + [name[:-4] + "js" for name in names]
+    }
     real_sources = cited_sources(study.real_sources)
     if study.films:
-        text = {**TEXT, **({"Permission": f"If it is synthetic: {restriction}"} if restriction else {})}
+        text = {**TEXT, **({"Permission": f"If it is synthetic: {frame.restriction}"} if frame.restriction else {})}
         listed = []
         for film in study.films:
             data = encode_png(film.pixels, text, compressed=False)
@@ -205,14 +206,14 @@ def study_files(study: Study, restriction: str, render: Callable[..., str]) -> d
         files["study/films.js"] = f'"use strict";\nglobalThis.thiscxrStudy = "{veiled}";\n'.encode()
         facts = {"id": hashlib.sha256(veiled.encode()).hexdigest()[:12], "other": study.other}
         res, num = study.films[0].pixels.shape[0], len(study.films)
-        page = render("study.html", study=facts, real_sources=real_sources, res=res, num_films=num, num_pairs=num // 2)
-        files["study.html"] = page.encode()
+        sizes = {"res": res, "num_films": num, "num_pairs": num // 2}
+        files["study.html"] = render(frame, "study.html", "study.html", study=facts, real_sources=real_sources, **sizes)
     if study.sheets:
         sheets: list[dict[str, Any]] = [
             {"label": sheet.label, "kind": sheet.kind, "films": [{"src": src, "item": item} for src, item in sheet.films]}
             for sheet in study.sheets
         ]
         audit = {"id": hashlib.sha256(json.dumps(sheets).encode()).hexdigest()[:12], "sheets": sheets}
-        files["audit.html"] = render("audit.html", audit=audit, real_sources=real_sources).encode()
+        files["audit.html"] = render(frame, "audit.html", "audit.html", audit=audit, real_sources=real_sources)
         files |= study.audit_files
     return files

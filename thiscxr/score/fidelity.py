@@ -30,6 +30,7 @@ from thiscxr.score.resampling import (
 LEAST_AUC = 0.75  # of the lower end of the interval on held-out real patients, for a question to be judged
 LEAST_CORRELATION = 0.5  # the same for the age
 MIN_FILMS = 10  # of either answer, or of known age, on either side
+SPECIFICITY = 0.9  # a finding counts as seen above what this share of held-out real films without it reach
 
 Array = NDArray[np.float64]
 NONE = (float("nan"), float("nan"))
@@ -176,6 +177,21 @@ def fidelity(
         other = wishes[question][told], seen[question][told].astype(np.float64), seeds[told]
         results += _follow(question, one, other, seed)
     return results
+
+
+def findings_seen(found: Sequence[Fidelity], real: FilmConditions, real_seen: Columns, seen: Columns) -> list[tuple[str, ...]]:
+    """Return, for each synthetic film, the findings that the reader sees, of those that it is good enough at on real patients.
+
+    Good enough: the lower end of the interval of its AUC on them is above 0.75. Seen: its answer is above the 90th percentile of its
+    answers to held-out real films without the finding. It is what a reader says, and no truth about the film.
+    """
+    limits = {}
+    truths = questions_of(real, [each.question for each in found if each.question in FINDINGS])
+    for each in found:
+        if each.question in truths and each.ceiling95[0] > LEAST_AUC:
+            limits[each.question] = float(np.quantile(real_seen[each.question][truths[each.question] == 0], SPECIFICITY))
+    films = len(next(iter(seen.values())))
+    return [tuple(name for name, limit in limits.items() if seen[name][film] > limit) for film in range(films)]
 
 
 Side = tuple[Array, Array, NDArray[np.int64]]  # truth or asked, answers, whose films

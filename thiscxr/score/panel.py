@@ -27,7 +27,7 @@ from thiscxr.score.diversity import ms_ssim_scores, vendi_scores
 from thiscxr.score.extractors import Extractor, extract, films_key, in_batches, pool_key
 from thiscxr.score.fairness import fair_groups
 from thiscxr.score.fakes import FakeFilms
-from thiscxr.score.fidelity import Fidelity, fidelity, name_answers
+from thiscxr.score.fidelity import Fidelity, fidelity, findings_seen, name_answers
 from thiscxr.score.floor import films_a_side
 from thiscxr.score.frechet import frechet_scores
 from thiscxr.score.kernel import kernel_scores
@@ -303,6 +303,9 @@ def condition_fidelity(panel: Panel, real: Pool, fakes: FakeFilms, extractor: Ex
         sides.append(name_answers(answers, extractor.reader))
     truth, asked = read_conditions(real, held), FilmConditions.of(fakes.asked)
     panel.fidelity = fidelity(truth, sides[0], real.codes("patient")[0][held], asked, sides[1], np.arange(len(fakes)), seed)
+    if fakes.folder is not None:
+        seen = findings_seen(panel.fidelity, truth, *sides)
+        annotate(fakes.folder, fakes.names, {"seen": ["|".join(names) for names in seen]})
     return [each.measured(extractor.name) for each in panel.fidelity if each.judged]
 
 

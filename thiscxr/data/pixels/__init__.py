@@ -26,6 +26,7 @@ __all__ = [
     "Pixels",
     "content_box",
     "encode_png",
+    "fit",
     "images_to_pixels",
     "images_to_xrv",
     "load_film",
@@ -130,6 +131,17 @@ def _resize(pixels: Pixels, width: int, height: int, box: tuple[float, float, fl
         return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP))
     deep = Image.fromarray(pixels.astype(np.float32)).resize((width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP)
     return np.clip(np.rint(np.array(deep)), 0, 65535).astype(np.uint16)
+
+
+def fit(pixels: Pixels, side: int) -> Pixels:
+    """Return the whole film as [side, side], reduced or enlarged, never cropped or stretched; black beside it. For pictures of films."""
+    height, width = pixels.shape
+    scale = side / max(height, width)
+    inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
+    square: Pixels = np.zeros((side, side), pixels.dtype)
+    x, y = (side - inner_width) // 2, (side - inner_height) // 2
+    square[y : y + inner_height, x : x + inner_width] = _resize(pixels, inner_width, inner_height, (0, 0, width, height))
+    return square
 
 
 def to_bits(pixels: Pixels, bits: int) -> Pixels:
