@@ -35,6 +35,7 @@ ALLOWED = {
         "thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.sample", "thiscxr.train.runs",
         "thiscxr.train.conditions", "thiscxr.train.fitting", "thiscxr.train.reader", "thiscxr.train.segmenter", "thiscxr.score",
     ),
+    "thiscxr.gallery.study": ("thiscxr.data", "thiscxr.gallery"),  # real films of a pool, and phantoms
     "thiscxr.gallery": (
         "thiscxr.files", "thiscxr.data.labels", "thiscxr.data.marks", "thiscxr.data.pixels", "thiscxr.data.terms", "thiscxr.sample.mark",
         "thiscxr.gallery",

@@ -60,7 +60,7 @@ def test_pages_are_whole_without_a_script(samples: Path, scores: Path, tmp_path:
         assert len(page.all("h1")) == 1
         assert len(page.all("main")) == 1
         links = [link["href"] for link in page.all("a") if str(link.get("href")).endswith(".html")]
-        assert links[:3] == ["index.html", "gallery.html", "about.html"]
+        assert links[:6] == ["index.html", "gallery.html", "study.html", "audit.html", "evidence.html", "about.html"]
         assert "has effusion" not in page.text
         assert "Not a patient. Not for diagnosis." in page.text
     assert "shown enlarged from 64\xa0px" in gallery.text
@@ -96,7 +96,7 @@ def test_links_are_relative_and_nothing_is_inline(make_nih_samples: Callable[...
     out = tmp_path / "out"
     build_site(make_nih_samples(*[{}] * 3), out, model=find_network("nih-64"), url="https://example.net/cxr")
     pages = sorted(out.glob("*.html"))
-    assert [path.name for path in pages] == ["about.html", "gallery.html", "index.html", "make.html"]
+    assert [path.name for path in pages] == [f"{name}.html" for name in ("about", "audit", "evidence", "gallery", "index", "make", "study")]
     for path in pages:
         page = Page(path.read_text(encoding="utf-8"))
         for tag, attributes in page.tags:
@@ -167,7 +167,7 @@ def test_search_engines_are_kept_away_unless_asked(samples: Path, tmp_path: Path
     for index, meta, robots in ((False, "noindex, nofollow, noimageindex", "Disallow: /"), (True, "noimageindex", "Allow: /")):
         build_site(samples, tmp_path / "out", index=index)
         assert {page.name for page in tmp_path.glob("out/*.html") if f'<meta name="robots" content="{meta}">' in page.read_text()} == {
-            "index.html", "gallery.html", "about.html"
+            "index.html", "gallery.html", "study.html", "audit.html", "evidence.html", "about.html"
         }  # fmt: skip
         assert robots in (tmp_path / "out" / "robots.txt").read_text().splitlines()
 
@@ -225,10 +225,13 @@ def test_memorised_films_are_left_out_and_counted(make_samples: Callable[..., Pa
 
 
 def test_weight_of_a_site_of_64_films(make_nih_samples: Callable[..., Path], tmp_path: Path, snapshot: Snapshot) -> None:
-    """Beside the films themselves, whose weight is theirs: drawn ones here are lighter than the bundled network's 4 kB."""
+    """Beside the films themselves, whose weight is theirs: drawn ones here are lighter than the bundled network's 4 kB.
+
+    Those of the study come one at a time, to those who take part.
+    """
     out = tmp_path / "out"
     build_site(make_nih_samples(*[{}] * 64), out, model=find_network("nih-64"))
-    sizes = {name: len(data) for name, data in snapshot(out).items() if not name.startswith(("generator/", "films/"))}
+    sizes = {name: len(data) for name, data in snapshot(out).items() if not name.startswith(("generator/", "films/", "study/"))}
     film = 4500  # bytes, and no more for 99 of 100 films of nih-64
     first = sum(sizes[name] for name in ("index.html", "style.css", "favicon.svg", "films.js", "gallery.js", "site.webmanifest")) + film
     total = sum(sizes.values()) + 64 * film

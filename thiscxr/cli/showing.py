@@ -20,6 +20,8 @@ from thiscxr.files import cache_folder
 @click.option("--node-modules", type=FOLDER, metavar="DIR", help="Where `npm install onnxruntime-web` put it, for that backend.")
 @click.option("--index/--no-index", default=False, show_default=True, help="Whether search engines may list the site.")
 @click.option("--url", default="", metavar="URL", help="Where the site will be: pictures of shared links need it. All else is relative.")
+@click.option("--real", type=FOLDER, metavar="POOL", help="Held-out real films for the reader study; only of collections that allow it.")
+@click.option("--card", type=FOLDER, metavar="FILE", help="Model card (Markdown) for the evidence page; else one beside the network.")
 @PERMISSION
 @click.option("--out", type=FOLDER, default=Path("site/_build"), show_default=True)
 @common(seed=False, device=False)

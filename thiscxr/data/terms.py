@@ -16,6 +16,8 @@ RESTRICTED = {
     "open-i": "Open-I",
     "vindr": "VinDr-CXR",
 }
+# Keys of the collections whose terms let anybody show the films themselves, with citation and acknowledgement.
+SHOWABLE = ("nih",)
 
 
 def restricted_sources(sources: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
@@ -45,3 +47,17 @@ def require_permission(sources: Mapping[str, Mapping[str, Any]], given: bool, wh
             "with the permission of those who own the films, use --i-have-permission, which every file will then say"
         )
     return restriction(sources, given)
+
+
+def require_showable(sources: Mapping[str, Mapping[str, Any]], what: str) -> None:
+    """Raise ValueError unless anybody may show the films themselves of every source: what is restricted, unknown or no patient is not.
+
+    what: the thing that is refused, as the first words of the line.
+    """
+    showable = {key for key in SHOWABLE if key in sources and not restricted_sources({key: sources[key]})}
+    refused = [str(source.get("title") or key) for key, source in sources.items() if key not in showable]
+    if refused or not sources:
+        raise ValueError(
+            f"{what} is refused: it holds films of {', '.join(refused) or 'no named source'}; real films are shown only of collections "
+            f"whose terms let anybody show them ({', '.join(SHOWABLE)}): prepare a pool of these alone"
+        )

@@ -5,7 +5,6 @@ itself, since pages from file:// may not read files.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import jinja2
 
 from thiscxr.gallery.browser_model import BrowserModel, generator_files, page_facts
 from thiscxr.gallery.evidence import evidence
-from thiscxr.gallery.samples import Film, Image
+from thiscxr.gallery.samples import Film, Image, cited_sources
 from thiscxr.gallery.words import SEX_WORDS, asked, near, number, seen
 
 MAKE_ASSETS = ("make.js", "generator.js")  # of make.html
@@ -45,12 +44,18 @@ class Frame:
     url: str  # where the site will be, with a slash at the end, or ""
     films: bool  # whether there are films to show
     make: bool  # whether there is a make.html
+    more: tuple[tuple[str, str], ...] = ()  # further pages about the films: (address, words)
 
     @property
     def links(self) -> list[tuple[str, str]]:
         """The pages that every page leads to: (address, words)."""
         of_films = [("index.html", "One film"), ("gallery.html", "Gallery")] if self.films else []
-        return [*of_films, *([("make.html", "Make one")] if self.make else []), *([("about.html", "About")] if self.films else [])]
+        return [
+            *of_films,
+            *([("make.html", "Make one")] if self.make else []),
+            *self.more,
+            *([("about.html", "About")] if self.films else []),
+        ]
 
 
 def site_sources() -> Path:
@@ -60,18 +65,6 @@ def site_sources() -> Path:
         if (folder / "templates" / "index.html").is_file():
             return folder
     raise AssertionError(f"the gallery's templates are neither beside {here} nor at the root of its checkout")
-
-
-def _sources(network: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the training collections as text; a link only where the address is http(s)."""
-    fields = ("title", "terms", "citation", "acknowledgement", "url")
-    sources = []
-    for key, terms in sorted(network.get("sources", {}).items()):
-        source = {field: str(terms.get(field) or "") for field in fields}
-        source["title"] = source["title"] or key
-        source["link"] = source["url"] if re.match(r"https?://", source["url"]) else ""
-        sources.append(source)
-    return sources
 
 
 def _facts(network: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,7 +225,8 @@ def _template(name: str) -> jinja2.Template:
 
 def render(frame: Frame, template: str, page: str, **facts: Any) -> bytes:
     """Return a page: what the frame says, and the facts of its own."""
-    own = {**vars(frame), "links": frame.links, "network": _facts(frame.network), "page": page}
+    sources = cited_sources(frame.network.get("sources", {}))
+    own = {**vars(frame), "links": frame.links, "network": _facts(frame.network), "sources": sources, "page": page}
     return _template(template).render(own | facts).encode()
 
 
@@ -267,7 +261,6 @@ def film_pages(frame: Frame, shown: Sequence[Shown], records: Iterable[Mapping[s
         pages[page_name(place)] = render(frame, "gallery.html", page_name(place), **common, **facts, page_name=page_name)
     about = {
         "scores": [evidence(record, truncations) for record in records],
-        "sources": _sources(frame.network),
         "truncations": [number(value) for value in truncations],
     }
     pages["about.html"] = render(frame, "about.html", "about.html", **common, **about)
@@ -280,5 +273,10 @@ def make_files(frame: Frame, model: BrowserModel, runtime: Mapping[str, bytes] |
     files |= {name: (site_sources() / name).read_bytes() for name in MAKE_ASSETS}
     vocabulary = {"sexes": ["F", "M"], "ages": True, **model.info["vocabulary"]}  # what the first files do not say
     facts = page_facts(model, files, frame.restriction)
-    own = {"facts": facts, "enlarged": facts["res"] < ENLARGED_BELOW_PX, "vocabulary": vocabulary, "sources": _sources(model.info)}
+    own = {
+        "facts": facts,
+        "enlarged": facts["res"] < ENLARGED_BELOW_PX,
+        "vocabulary": vocabulary,
+        "sources": cited_sources(model.info.get("sources", {})),
+    }
     return {"make.html": render(frame, "make.html", "make.html", **own), **files}

@@ -21,6 +21,7 @@ COLUMNS = ("session", "reader", "role", "mode", "item", "findings", "label", "tr
 KINDS = ("real", "synthetic", "phantom")
 MODES = {"single": KINDS, "pair": ("left", "right"), "audit": ("agree", "not sure", "disagree")}
 CONFIDENCES = (1, 2, 3, 4)  # from a guess to certain
+NOT_ASKED = 0  # confidence in an audit, whose answers say how sure they are
 _Z = 1.959963984540054
 _DRAWS = 1000
 
@@ -36,7 +37,7 @@ class Answer:
     item: str  # film, or "left|right"
     findings: tuple[str, ...]  # asked of the film, or labelled in it
     label: str  # audit: the label in question
-    truth: str  # empty in an audit
+    truth: str  # audit: which kind of film it is, empty where nobody says
     answer: str
     confidence: int
     seconds: float
@@ -87,16 +88,18 @@ def _answer(row: dict[str, Any], where: str) -> Answer:
     if row["mode"] not in MODES:
         raise ValueError(f"{where}: mode is {row['mode']!r}, but must be {', '.join(MODES)}")
     known = MODES[row["mode"]]
-    for name in ("answer", "truth") if row["mode"] != "audit" else ("answer",):
-        if row[name] not in known:
-            raise ValueError(f"{where}: {name} is {row[name]!r}, but must be one of {', '.join(known)}")
-    if not row["item"] or not row["session"] or (row["mode"] == "audit" and not row["label"]):
+    audit = row["mode"] == "audit"
+    for name, allowed in (("answer", known), ("truth", ("", *KINDS) if audit else known)):
+        if row[name] not in allowed:
+            raise ValueError(f"{where}: {name} is {row[name]!r}, but must be one of {', '.join(filter(None, allowed))}")
+    if not row["item"] or not row["session"] or (audit and not row["label"]):
         raise ValueError(f"{where}: session, item and, in an audit, label must not be empty")
     try:
-        confidence, seconds = int(row["confidence"]), float(row["seconds"])
+        confidence = NOT_ASKED if audit and not row["confidence"] else int(row["confidence"])
+        seconds = float(row["seconds"])
     except ValueError:
         raise ValueError(f"{where}: confidence {row['confidence']!r} and seconds {row['seconds']!r} must be numbers") from None
-    if confidence not in CONFIDENCES or not 0 <= seconds < math.inf:
+    if confidence not in (CONFIDENCES if not audit else (NOT_ASKED, *CONFIDENCES)) or not 0 <= seconds < math.inf:
         raise ValueError(f"{where}: confidence must be {CONFIDENCES[0]} to {CONFIDENCES[-1]} and seconds 0 or more")
     findings = tuple(filter(None, row["findings"].split("|")))
     texts = {name: row[name] for name in ("session", "reader", "role", "mode", "item", "label", "truth", "answer")}
@@ -139,12 +142,16 @@ def _two_way_bootstrap(answers: Sequence[Answer], measure: Callable[[NDArray[np.
 
 
 def telling_auc(answers: Sequence[Answer], seed: int = 0) -> Share | None:
-    """Return the AUC of "synthetic", graded by confidence, over real films: 0.5 is guessing, 1 telling each apart. None without both."""
+    """Return the AUC of "synthetic", graded by confidence, over real films, or over phantoms in a study without real ones.
+
+    0.5 is guessing, 1 telling each apart. None without films of both kinds.
+    """
     graded = [answer for answer in answers if answer.mode == "single"]
-    fake = np.array([answer.truth != "real" for answer in graded])
+    other = "real" if any(answer.truth == "real" for answer in graded) else "phantom"
+    fake = np.array([answer.truth != other for answer in graded])
     if fake.all() or not fake.any():
         return None
-    score = np.array([answer.confidence * (1 if answer.answer != "real" else -1) for answer in graded], float)
+    score = np.array([answer.confidence * (1 if answer.answer != other else -1) for answer in graded], float)
 
     def area(weights: NDArray[np.float64]) -> float:
         rows = np.repeat(np.arange(len(score)), weights.astype(int))
@@ -178,12 +185,14 @@ def agreement(answers: Sequence[Answer]) -> float | None:
 def visual_ppv(answers: Sequence[Answer]) -> dict[str, tuple[Share, Share, Share]]:
     """Return for each label (films where the readers agree with it, are not sure, disagree), by the majority of a film's readers.
 
+    Labels asked of synthetic films and labels of real ones are apart: "Mass (synthetic)", "Mass (real)"; plain where no kind is said.
     A film without a majority counts as "not sure". The first share is the visual positive predictive value of the label.
     """
     votes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for answer in answers:
         if answer.mode == "audit":
-            votes[answer.label][answer.item].append(answer.answer)
+            label = f"{answer.label} ({answer.truth})" if answer.truth else answer.label
+            votes[label][answer.item].append(answer.answer)
     shares = {}
     for label, films in sorted(votes.items()):
         verdicts = [next((v for v in ("agree", "disagree") if 2 * given.count(v) > len(given)), "not sure") for given in films.values()]
@@ -211,6 +220,7 @@ def report(answers: Sequence[Answer]) -> dict[str, Any]:
             "auc": auc and _plain(auc),
             "agreement_alpha": agreement(judged),
             "median_seconds": float(np.median([answer.seconds for answer in judged])),
+            "by_mode": by(lambda a: [a.mode]),
             "by_reader": by(lambda a: [a.reader or "unnamed"]),
             "by_role": by(lambda a: [a.role or "not said"]),
             "by_truth": by(lambda a: [a.truth] if a.mode == "single" else []),

@@ -141,6 +141,18 @@ def read_network(path: Path) -> Mapping[str, Any]:
     return network
 
 
+def cited_sources(sources: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return collections (key -> title, terms, …) as text, by key; a link only where the address is http(s)."""
+    fields = ("title", "terms", "citation", "acknowledgement", "url")
+    cited = []
+    for key, terms in sorted(sources.items()):
+        source = {field: str(terms.get(field) or "") for field in fields}
+        source["title"] = source["title"] or key
+        source["link"] = source["url"] if re.match(r"https?://", source["url"]) else ""
+        cited.append(source)
+    return cited
+
+
 def read_samples(path: Path) -> SampleFolder:
     """Read samples.csv and network.json of a sample folder; the films themselves are read by `read_image`.
 

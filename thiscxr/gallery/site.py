@@ -15,10 +15,13 @@ from thiscxr.data.pixels import Pixels
 from thiscxr.data.terms import require_permission
 from thiscxr.gallery import pages
 from thiscxr.gallery.browser_model import BrowserModel, read_browser_model
+from thiscxr.gallery.card import find_card, read_card
+from thiscxr.gallery.evidence import evidence_facts
 from thiscxr.gallery.folder import SiteFolder, check_ours, site_folder
 from thiscxr.gallery.pages import PAGE_FILMS, Frame, Shown, site_sources
 from thiscxr.gallery.pictures import THUMB_ABOVE_PX, contact_sheet, read_grey, shared_picture, sheet_text, thumbnail
 from thiscxr.gallery.samples import SampleFolder, read_image, read_samples, read_scores
+from thiscxr.gallery.study import choose_films, study_files
 
 TITLE = "This chest x-ray does not exist"
 ASSETS = ("style.css", "favicon.svg", "icon-192.png", "icon-512.png", "png.js")
@@ -47,12 +50,17 @@ def build_site(
     permission: bool = False,
     index: bool = False,
     url: str = "",
+    real: Path | None = None,
+    card: Path | None = None,
 ) -> SiteSummary:
     """Write the site of a sample folder to `out`: pages, films/, manifest.json, style, script, icons and the marker file.
 
     With the network file `model`, also make.html, which draws films in the visitor's browser, and what it loads; without `samples`, that
     page is the whole site. `runtime` (see `generator_files`) makes onnxruntime-web its backend. `index`: search engines may list the pages.
     `url`: where the site will be, http(s), which pictures of shared links need; everything else is relative.
+
+    With samples there are also the study pages; `real`: a pool whose held-out films stand against the synthetic ones there (see
+    `choose_films`); and evidence.html, with the model card `card` (Markdown; by default one beside `model`, of its name).
 
     The same input gives the same bytes. Films flagged as memorised are left out and counted. Nothing appears in `out` unless all of
     it was written; an older site there is replaced when it holds nothing but our own unchanged files. After a kill the same call goes on.
@@ -62,9 +70,10 @@ def build_site(
     """
     out = Path(out).resolve()
     check_ours(out)
-    if samples is None and (model is None or scores is not None):
+    if samples is None and (model is None or scores is not None or real is not None or card is not None):
         raise ValueError(
-            "a site shows a sample folder, a network that draws in the browser, or both; give --samples, or --model without --scores"
+            "a site shows a sample folder, a network that draws in the browser, or both; give --samples, or --model without --scores, "
+            "--real and --card, which are about samples"
         )
     if url and not re.fullmatch(r"https?://[^\s\"'<>?#]+", url):
         raise ValueError(f"--url {url}: expected the address where the site will be, such as https://example.org/films/")
@@ -91,9 +100,16 @@ def build_site(
     films = [film for film in folder.films if not film.memorised]
     if not films:
         raise ValueError(f"{samples}: all {len(folder.films)} films are flagged as memorised, so none is left to show; sample other seeds")
-    frame = Frame(title, folder.network, restriction, index, url, films=True, make=generator is not None)
+    study = choose_films(folder, films, real)
+    card_text = read_card(card or find_card(model))
+    more = (*study.pages, ("evidence.html", "Evidence"))
+    frame = Frame(title, folder.network, restriction, index, url, films=True, make=generator is not None, more=more)
     with site_folder(out) as room:
         _write_films(room, folder, frame, generator, runtime, records)
+        facts = evidence_facts(folder.films, films, records)
+        room.write("evidence.html", pages.render(frame, "evidence.html", "evidence.html", card_text=card_text, **facts))
+        for name, data in study_files(study, frame).items():
+            room.write(name, data)
     return SiteSummary(
         index=out / "index.html",
         num_films=len(films),

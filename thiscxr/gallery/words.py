@@ -44,4 +44,4 @@ def near(film: Film) -> str:
 
 def number(value: float) -> str:
     """Return a number in three significant digits, without an exponent for everyday sizes."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+    return (f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}").replace("-", "−")

@@ -180,8 +180,11 @@ def make_grid(pixels: Pixels, columns: int) -> Pixels:
     return sheet.reshape(rows * height, columns * width)
 
 
-def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None) -> bytes:
-    """Return [h,w] uint8 or uint16 (grey) or [h,w,3] uint8 (colour) as a PNG with text chunks; the same input gives the same bytes."""
+def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None, compressed: bool = True) -> bytes:
+    """Return [h,w] uint8 or uint16 (grey) or [h,w,3] uint8 (colour) as a PNG with text chunks; the same input gives the same bytes.
+
+    compressed: False stores the pixels as they are, so that files of films of one shape have one size, which tells nothing of them.
+    """
     assert pixels.ndim == 2 or (pixels.shape[2:] == (3,) and pixels.dtype == np.uint8), (pixels.shape, pixels.dtype)
     assert pixels.dtype in (np.uint8, np.uint16), pixels.dtype
     info = PngInfo()
@@ -191,7 +194,7 @@ def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None) -> bytes:
         else:
             info.add_text(key, value)  # tEXt for Latin-1, iTXt beyond
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG", pnginfo=info)
+    Image.fromarray(pixels).save(file, format="PNG", pnginfo=info, **({} if compressed else {"compress_level": 0}))
     return file.getvalue()
 
 

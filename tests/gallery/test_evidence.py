@@ -1,0 +1,201 @@
+"""The page of evidence: what it says of scores, films and the network, and what it must never say."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thiscxr.gallery.card import card_html
+from thiscxr.gallery.evidence import asked_table, drawing, evidence, nearest_films, score_groups, verdict
+from thiscxr.gallery.samples import Film
+from thiscxr.gallery.site import build_site
+from thiscxr.train.runs import find_network
+
+SHA = "ab" * 32
+HOSTILE = "<script>alert(1)</script>\"'&"
+
+
+def record(key: str, value: float | None, ci95: list[float] | None = None, floor: float | None = None, **more: Any) -> dict[str, Any]:
+    return {"key": key, "value": value, "ci95": ci95, "floor": floor, "num_real": 600, "num_fake": 600, "network_sha256": SHA, **more}
+
+
+PANEL = [
+    record("fd_thiscxr64_454", 6.0, [5.0, 7.0], 2.0, extractor="thiscxr64", extractor_sha256="cd" * 32),
+    record("kid_thiscxr64_454", -0.01, [-0.04, 0.02], 0.005),
+    record("recall_thiscxr64_454_k5", 0.5, [0.4, 0.6], 0.9),
+    record("memorised_rate", 0.02, [0.01, 0.03], 0.006),
+    record("probe_thiscxr64_real_or_synthetic_auc", 0.7, [0.65, 0.75], 0.52),
+    record("probe_thiscxr64_age_r", 0.5, None, 0.7),
+    record("fidelity_thiscxr64_view_AP_auc", 0.98, [0.97, 0.99], 0.99),
+    record("tie_asked_finding_view_v", 0.3, [0.2, 0.4], 0.07),
+    record("anatomy_lungs64_ctr_w1", 0.02, [0.01, 0.03], 0.01),
+    record("utility_thiscxr64_Effusion_auc", 0.01, [-0.01, 0.03], 0.0),
+    record("odd_score", 3.0),
+    record("precision_thiscxr64_454_k5", None),
+]
+
+
+def test_scores_are_sorted_by_what_they_ask() -> None:
+    groups = {group["slug"]: [row["key"] for row in group["rows"]] for group in score_groups(PANEL, [1.0])}
+    assert sum(map(len, groups.values())) == len(PANEL)
+    assert groups["distances"] == ["fd_thiscxr64_454", "kid_thiscxr64_454"]
+    assert groups["copies"] == ["memorised_rate"]
+    assert groups["confounders"] == ["probe_thiscxr64_real_or_synthetic_auc", "probe_thiscxr64_age_r", "tie_asked_finding_view_v"]
+    assert groups["asked"] == ["fidelity_thiscxr64_view_AP_auc"]
+    assert groups["other"] == ["odd_score"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "these are 3 times as far"),
+        (1, "their interval includes that, which shows no difference and rules none out"),
+        (2, "higher is better. Real films of other patients reach 0.9."),
+        (5, "The nearer to the floor, the better."),
+        (10, "No floor was measured, so the number says little by itself."),
+        (11, "It was not measured."),
+    ],
+)
+def test_what_is_said_of_a_score(number: int, words: str) -> None:
+    assert words in evidence(PANEL[number], [1.0])["said"]
+
+
+def test_names_of_scores_say_what_was_asked() -> None:
+    names = {each["key"]: evidence(each, [])["name"] for each in PANEL}
+    assert names["fidelity_thiscxr64_view_AP_auc"] == "Seen as asked: view AP"
+    assert names["probe_thiscxr64_age_r"] == "Probe: age"
+    assert names["tie_asked_finding_view_v"] == "A finding tied to the view, as asked"
+    assert names["anatomy_lungs64_ctr_w1"] == "Ctr"
+
+
+def test_where_a_score_is_drawn() -> None:
+    assert drawing(PANEL[0]) == {"ends": ("0", "10"), "value": 0.6, "interval": [0.5, 0.7], "floor": 0.2}
+    assert drawing(PANEL[2]) == {"ends": ("0", "1"), "value": 0.5, "interval": [0.4, 0.6], "floor": 0.9}  # a share: always 0 to 1
+    below = drawing(PANEL[1])
+    assert below is not None
+    assert below["ends"] == ("−0.05", "0.02")
+    assert below["value"] == pytest.approx(0.04 / 0.07, abs=1e-4)
+    assert drawing(PANEL[11]) is None
+    assert drawing(record("odd", 0.0)) == {"ends": ("0", "1"), "value": 0.0, "interval": None, "floor": None}
+
+
+def test_the_verdict_says_no_more_than_the_scores() -> None:
+    lines = " ".join(verdict(PANEL))
+    assert "3.0 times as far from real patients as other real patients do (fd" not in lines
+    assert "3.0 times as far from real patients as other real patients do" in lines
+    assert "2.0% of the films are flagged as copies; of real strangers 0.6% would be." in lines
+    assert "AUC of 0.70, 0.65 to 0.75; 0.5 is guessing" in lines
+    assert verdict([]) == []
+    assert verdict([record("fd_x", 2.0)]) == []  # without a floor a distance says nothing
+    assert "about as far" in verdict([record("fd_x", 2.0, None, 2.0)])[0]
+
+
+def test_the_nearest_films_come_first_and_the_ranks_are_counted() -> None:
+    films = [Film(f"{i}.png", i, str(i), nearest=0.1 + i / 100, stranger_rank=i / 20, memorised=i == 0) for i in range(20)]
+    found = nearest_films([*films[::-1], Film("new.png", 99, "99")])
+    assert found is not None
+    assert [film.seed for film in found["rows"]] == list(range(12))
+    assert (found["num_films"], found["num_flagged"]) == (20, 1)
+    assert found["bars"] == [0.1] * 10  # as of strangers
+    assert nearest_films([Film("new.png", 99, "99")]) is None
+    copies = nearest_films([Film(f"{i}.png", i, str(i), stranger_rank=0.0) for i in range(5)])
+    assert copies is not None
+    assert copies["bars"] == [1.0] + [0.0] * 9
+
+
+def test_what_was_asked_shows_a_tie() -> None:
+    films = [Film(f"{i}.png", i, str(i), "AP" if i < 5 else "PA", "F", 50.0, findings=("Edema",) if i < 5 else ()) for i in range(20)]
+    table = asked_table(films)
+    assert table["views"] == ["AP", "PA"]
+    assert table["rows"][0] == {"finding": "", "films": 20, "views": ["25%", "75%"], "women": "100%", "age": "50"}
+    assert table["rows"][1] == {"finding": "Edema", "films": 5, "views": ["100%", "0%"], "women": "100%", "age": "50"}
+
+
+def test_the_page(make_samples: Callable[..., Path], tmp_path: Path) -> None:
+    ranked = [{"nearest": f"{0.1 + i / 100}", "stranger_rank": f"{i / 12}", "memorised": "false" if i else "true"} for i in range(12)]
+    samples = make_samples(*ranked)
+    scores = tmp_path / "scores.json"
+    scores.write_text(json.dumps(PANEL))
+    (tmp_path / "card.md").write_text(f"# My network\n\n- **Data**: {HOSTILE}\n")
+    build_site(samples, tmp_path / "out", scores, card=tmp_path / "card.md")
+    html = (tmp_path / "out" / "evidence.html").read_text()
+    assert html.count('<svg class="forest"') == 11  # one a score that has a value
+    assert "default-src 'none'" in html
+    assert not re.search(r"<style|style=|<script|\son\w+=", html)  # nothing inline, and no script at all
+    assert "<h3>My network</h3>" in html
+    assert "&lt;script&gt;alert" in html
+    assert "None is for diagnosis" in html or "none is for diagnosis" in html
+    assert "cannot be told from a real one" in html  # as what nothing here says
+    assert "films/seed-00000001.png" in html
+    assert "films/seed-00000000.png" not in html  # flagged: named, with its distance, but not shown
+    assert re.search(r"Seed 0 <span class=\"note\">not shown</span></th>\s*<td data-label=\"Distance\">0.100</td>", html)
+    assert 'href="evidence.html"' in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_what_is_not_there_is_said(make_samples: Callable[..., Path], tmp_path: Path) -> None:
+    samples = make_samples(*[{"stranger_rank": "", "memorised": ""}] * 2)
+    build_site(samples, tmp_path / "out")
+    html = (tmp_path / "out" / "evidence.html").read_text()
+    assert "No scores came with these films" in html
+    assert "Nobody has compared these films with the training films" in html
+    assert "No model card came with it." in html
+    assert "<svg" not in html
+    with pytest.raises(ValueError, match=r"model card .*none\.md cannot be read"):
+        build_site(samples, tmp_path / "out", card=tmp_path / "none.md")
+
+
+def test_hostile_words_stay_words(make_samples: Callable[..., Path], tmp_path: Path) -> None:
+    cells = {"findings": HOSTILE, "view": HOSTILE, "sex": HOSTILE}
+    scores = tmp_path / "scores.json"
+    scores.write_text(json.dumps([record(HOSTILE, 1.0, extractor=HOSTILE, split=HOSTILE), record(f"fidelity_x_{HOSTILE}_auc", 0.5)]))
+    build_site(make_samples(cells, {}, network={"name": HOSTILE}), tmp_path / "out", scores, title=HOSTILE)
+    for page in ("evidence.html", "study.html", "audit.html"):
+        html = (tmp_path / "out" / page).read_text()
+        assert "<script>alert" not in html
+        assert "<b>" not in html
+        assert 'href="javascript' not in html
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("# One\n## Two", "<h3>One</h3>\n<h4>Two</h4>"),
+        ("a\nb\n\nc", "<p>a b</p>\n<p>c</p>"),
+        ("- one\n  more\n* two", "<ul><li>one more</li><li>two</li></ul>"),
+        ("**bold `x`** and *slanted*", "<p><strong>bold <code>x</code></strong> and <em>slanted</em></p>"),
+        ("[a](https://x.org) <https://y.org>", '<p><a href="https://x.org" rel="noreferrer">a</a> <a href="https://y.org" rel="noreferrer">https://y.org</a></p>'),
+        ("[a](javascript:alert) [b](films.csv)", "<p>a b</p>"),
+        ("|a|b|\n|-|-|\n|1|<2>|", '<table class="plain"><tr><th>a</th><th>b</th></tr><tr><td>1</td><td>&lt;2&gt;</td></tr></table>'),
+        ("```sh\n# <x>\n```\nafter", "<pre><code># &lt;x&gt;</code></pre>\n<p>after</p>"),
+        (f"`{HOSTILE}` [{HOSTILE}](https://x.org)", None),
+    ],
+)  # fmt: skip
+def test_cards(text: str, html: str | None) -> None:
+    found = card_html(text)
+    assert "<script" not in found
+    assert html is None or found == html
+
+
+def test_a_card_beside_the_network_is_found(make_nih_samples: Callable[..., Path], tmp_path: Path) -> None:
+    build_site(make_nih_samples({}), tmp_path / "out", model=find_network("nih-64"))
+    assert "nih-64: generator of 64 px chest films" in (tmp_path / "out" / "evidence.html").read_text()
+
+
+@pytest.mark.parametrize("width", [360, 1280, 3840])
+def test_browser_pages_fit_every_screen(visit: Any, make_samples: Callable[..., Path], tmp_path: Path, width: int) -> None:
+    scores = tmp_path / "scores.json"
+    scores.write_text(json.dumps(PANEL))
+    build_site(make_samples(*[{}] * 4), tmp_path / "out", scores)
+    page = visit((tmp_path / "out" / "evidence.html").as_uri(), reduced_motion="reduce")
+    page.page.set_viewport_size({"width": width, "height": 800})
+    for name in ("evidence", "audit", "study"):
+        page.page.goto((tmp_path / "out" / f"{name}.html").as_uri())
+        assert page.look("document.documentElement.scrollWidth") <= width, name
+        if name == "study":
+            page.page.click("#begin")
+            page.until("!document.getElementById('next').disabled")
+            assert page.look("document.documentElement.scrollWidth") <= width
+            assert page.look("document.getElementById('stage').getBoundingClientRect().width") >= 0.6 * min(width, 400)
