@@ -1,0 +1,73 @@
+"""Commands of the latent space: walk, mix, project, series."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from thiscxr.cli.options import FOLDER, MODEL, PERMISSION, common, group, resolve_device
+
+
+def conditions(function: Callable) -> Callable:
+    """Add the options that say what is asked of the network, as `sample` has them."""
+    options = (
+        click.option("--finding", "findings", multiple=True, help="Ask for a finding; repeatable."),
+        click.option("--no-finding", "no_findings", multiple=True, help="Ask for its absence; repeatable."),
+        click.option("--view", help="PA, AP, … as the network learnt them."),
+        click.option("--sex", type=click.Choice(["F", "M"])),
+        click.option("--age", "age_years", type=float, help="Years."),
+        click.option("--source", help="The look of one collection."),
+        click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@group.command()
+@MODEL
+@click.option("--seeds", "seed_list", default="", help="The films to pass, in this order, such as 1,2,5.")
+@click.option("--from", "start", type=FOLDER, metavar="FILE", help="Begin at a film that `thiscxr project` found.")
+@click.option("--frames", type=click.IntRange(2), default=60, show_default=True)
+@click.option("--fps", type=click.IntRange(1, 60), default=15, show_default=True, help="Frames a second.")
+@click.option("--loop", is_flag=True, help="And back to the first.")
+@click.option("--format", "kind", type=click.Choice(["webp", "gif", "mp4", "frames"]), help="[default: what --out ends with, or webp]")
+@conditions
+@PERMISSION
+@click.option("--out", type=FOLDER, metavar="FILE|DIR", help="[default: walk.webp and so on]")
+@common(seed=False)
+def walk(
+    model: str,
+    seed_list: str,
+    start: Path | None,
+    frames: int,
+    fps: int,
+    loop: bool,
+    kind: str | None,
+    truncation: str,
+    permission: bool,
+    out: Path | None,
+    device: str,
+    **asked: Any,
+) -> None:
+    """Go from film to film through the latent space w, as an animation or as frames.
+
+    Example: thiscxr walk --seeds 1,2,5 --view PA --loop --out walk.webp
+    """
+    from thiscxr.data.pixels.animation import ANIMATIONS
+    from thiscxr.sample.provenance import origin_of
+    from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.truncation import parse_truncation
+    from thiscxr.sample.walk import draw_walk, seed_stops, write_walk
+    from thiscxr.sample.writing import parse_seeds
+
+    kind = kind or next((known for known in ANIMATIONS if out is not None and out.suffix == f".{known}"), "webp")
+    out = out or Path("walk" if kind == "frames" else f"walk.{kind}")
+    condition, psi = ask(**asked), parse_truncation(truncation)
+    seeds = parse_seeds(seed_list) if seed_list else []
+    network = load(model, resolve_device(device))
+    stops = seed_stops(network, seeds, condition, psi)
+    found = draw_walk(network, stops, frames, loop, seeds[0] if seeds else 0, str(psi), origin_of(network, permission))
+    write_walk(found, out, kind, fps)
+    click.echo(out)
