@@ -71,3 +71,43 @@ def walk(
     found = draw_walk(network, stops, frames, loop, seeds[0] if seeds else 0, str(psi), origin_of(network, permission))
     write_walk(found, out, kind, fps)
     click.echo(out)
+
+
+@group.command()
+@MODEL
+@click.option("--rows", "row_list", required=True, help="Seeds that give the layers of --layers, such as 0-4.")
+@click.option("--columns", "column_list", required=True, help="Seeds that give all other layers, such as 10-15.")
+@click.option("--layers", "layer_list", default="0-3", show_default=True, help="Of the rows; early ones are coarse.")
+@conditions
+@PERMISSION
+@click.option("--out", type=FOLDER, default=Path("mix.png"), show_default=True, metavar="FILE")
+@common(seed=False)
+def mix(
+    model: str,
+    row_list: str,
+    column_list: str,
+    layer_list: str,
+    truncation: str,
+    permission: bool,
+    out: Path,
+    device: str,
+    **asked: Any,
+) -> None:
+    """Mix the styles of films on one sheet: each row's coarse layers with each column's fine ones.
+
+    Example: thiscxr mix --rows 0-4 --columns 10-15 --layers 0-3 --view PA --out mix.png
+    """
+    from thiscxr.data.pixels import save_png
+    from thiscxr.sample.mixing import mix_films, mixing_sheet, parse_layers
+    from thiscxr.sample.provenance import grid_text, origin_of
+    from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.truncation import parse_truncation
+    from thiscxr.sample.writing import parse_seeds
+
+    rows, columns, condition, psi = parse_seeds(row_list), parse_seeds(column_list), ask(**asked), parse_truncation(truncation)
+    network = load(model, resolve_device(device))
+    layers = parse_layers(layer_list, network.generator.config.num_ws)
+    sheet = mixing_sheet(mix_films(network, rows, columns, layers, condition, psi), rows, columns, layers)
+    text = grid_text(origin_of(network, permission))
+    save_png(out, sheet, text | {"Rows": row_list, "Columns": column_list, "Layers": layer_list, "Truncation": str(psi)})
+    click.echo(out)
