@@ -1,5 +1,6 @@
 """Commands of the latent space: walk, mix, project, series."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,4 +111,61 @@ def mix(
     sheet = mixing_sheet(mix_films(network, rows, columns, layers, condition, psi), rows, columns, layers)
     text = grid_text(origin_of(network, permission))
     save_png(out, sheet, text | {"Rows": row_list, "Columns": column_list, "Layers": layer_list, "Truncation": str(psi)})
+    click.echo(out)
+
+
+@group.command()
+@MODEL
+@click.option("--finding", required=True, help="The one that grows.")
+@click.option("--steps", type=click.IntRange(2), default=5, show_default=True, help="Visits of a patient.")
+@click.option("--seeds", "seed_list", default="0-7", show_default=True, help="Patients.")
+@click.option(
+    "--reader", default="thiscxr64", show_default=True, metavar="NAME|FILE", help="Says whether the finding can be told, and is seen."
+)
+@click.option("--real", type=FOLDER, metavar="POOL", help="Judge the reader on its held-out patients, and not by what its file says.")
+@click.option("--view", help="PA, AP, … as the network learnt them.")
+@click.option("--sex", type=click.Choice(["F", "M"]))
+@click.option("--age", "age_years", type=float, help="Years.")
+@click.option("--source", help="The look of one collection.")
+@click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer.")
+@click.option("--format", "kind", type=click.Choice(["png", "png16", "dicom"]), default="png", show_default=True)
+@PERMISSION
+@click.option("--out", type=FOLDER, default=Path("series"), show_default=True, metavar="DIR")
+@common(seed=False)
+def series(
+    model: str,
+    finding: str,
+    steps: int,
+    seed_list: str,
+    reader: str,
+    real: Path | None,
+    truncation: str,
+    kind: str,
+    permission: bool,
+    out: Path,
+    device: str,
+    **asked: Any,
+) -> None:
+    """Draw follow-up films of invented patients in whom a finding grows, where a reader can confirm it.
+
+    Example: thiscxr series --model runs/00000-pool-64 --reader reader.safetensors --finding Effusion --steps 5 --out series
+    """
+    from thiscxr.data.pool import Pool
+    from thiscxr.sample.dicom import DicomOptions, dicom_format
+    from thiscxr.sample.formats import FORMATS
+    from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.series import draw_series, write_series
+    from thiscxr.sample.truncation import parse_truncation
+    from thiscxr.sample.writing import parse_seeds
+    from thiscxr.score.confirm import growth_table, probability, refuse_unconfirmed
+    from thiscxr.score.extractors import load_extractor
+
+    seeds, condition, psi = parse_seeds(seed_list), ask(**asked), parse_truncation(truncation)
+    network, extractor = load(model, resolve_device(device)), load_extractor(reader)
+    network.info.vocabulary.encode([ask(findings=[finding])])
+    told = refuse_unconfirmed(finding, extractor, network.info.sources, Pool.open(real) if real else None)
+    found = draw_series(network, seeds, finding, steps, condition, psi, permission)
+    seen = probability(extractor, found.pixels, finding)
+    write_series(found, network, out, dicom_format(DicomOptions()) if kind == "dicom" else FORMATS[kind], seen)
+    logging.getLogger("thiscxr").info("%s", growth_table(seen.reshape(-1, steps), finding, f"{extractor.name}, {told}"))
     click.echo(out)

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from thiscxr.data.marks import NOTICE
-from thiscxr.data.pixels.drawing import draw_text, enlarge, text_width
+from thiscxr.data.pixels.drawing import LEAST_SIDE, draw_sheet, enlarge
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
 from thiscxr.sample.truncation import Truncation
 
 MOST_FILMS = 1024  # of a sheet
-LEAST_SIDE = 96  # of a film on a sheet, px
-_HEAD, _GAP, _SIZE = 20, 4, 12  # px
 
 
 def parse_layers(text: str, num_ws: int) -> list[int]:
@@ -62,27 +60,13 @@ def mix_films(
 def mixing_sheet(
     films: tuple[np.ndarray, np.ndarray, np.ndarray], rows: Sequence[int], columns: Sequence[int], layers: Sequence[int]
 ) -> np.ndarray:
-    """Return what `mix_films` gave as one picture, uint8 [h, w], with the seeds as headings and what it is below."""
+    """Return what `mix_films` gave as one picture, uint8 [h, w], with the seeds as captions."""
     left, top, mixed = (enlarge(some, LEAST_SIDE) for some in films)
-    side = top.shape[-1] + _GAP
+    pictures = [[None, *top], *([film, *line] for film, line in zip(left, mixed, strict=True))]
+    captions = [["", *(f"seed {seed}" for seed in columns)]]
+    captions += [[f"seed {seed}", *(f"{seed} + {other}" for other in columns)] for seed in rows]
     head = f"layers {spell_layers(layers)} from the rows, all others from the columns"
-    width = max((len(columns) + 1) * side + _GAP, text_width(NOTICE, _SIZE) + 2 * _GAP, text_width(head, _SIZE) + 2 * _GAP)
-    sheet = np.zeros((2 * _HEAD + (len(rows) + 1) * (side + _HEAD) + _HEAD, width), np.uint8)
-    draw_text(sheet, _GAP, 3, head, _SIZE)
-
-    def put(film: np.ndarray, row: int, column: int, words: str = "") -> None:
-        y, x = _HEAD + row * (side + _HEAD), _GAP + column * side
-        draw_text(sheet[y : y + _HEAD, x : x + side], 0, 3, words, _SIZE)
-        sheet[y + _HEAD : y + _HEAD + film.shape[0], x : x + film.shape[1]] = film
-
-    for place, (seed, film) in enumerate(zip(columns, top, strict=True)):
-        put(film, 0, place + 1, f"seed {seed}")
-    for place, (seed, film) in enumerate(zip(rows, left, strict=True)):
-        put(film, place + 1, 0, f"seed {seed}")
-        for column, both in enumerate(mixed[place]):
-            put(both, place + 1, column + 1, f"{seed} + {columns[column]}")
-    draw_text(sheet, _GAP, sheet.shape[0] - _HEAD + 3, NOTICE, _SIZE)
-    return sheet
+    return draw_sheet(pictures, captions, [head], [NOTICE])
 
 
 def spell_layers(layers: Sequence[int]) -> str:
