@@ -26,6 +26,7 @@ from thiscxr.sample.provenance import Film, Origin, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
 from thiscxr.sample.truncation import Truncation
 
+LIKENESS = "Drawn by a neural network on the way from a real film of a patient: keep it where that film may be; not for diagnosis."
 LEAST_SIDE = 256  # of an animation, px: smaller films are enlarged by whole pixels
 
 
@@ -65,14 +66,18 @@ class Walk:
     @property
     def terms(self) -> str:
         """What every file must say of passing it on, or ""."""
-        likeness = "It passes the likeness of a real film: keep it where that film may be." if any(stop.real for stop in self.stops) else ""
-        return " ".join(filter(None, (self.origin.restriction, likeness)))
+        return " ".join(filter(None, (self.origin.restriction, LIKENESS if self.notice == LIKENESS else "")))
+
+    @property
+    def notice(self) -> str:
+        """What the frames are, in a sentence."""
+        return LIKENESS if any(stop.real for stop in self.stops) else NOTICE
 
     def text(self, number: int) -> dict[str, str]:
         """Return the PNG text chunks of a frame."""
         return {
             "Title": f"Synthetic chest x-ray, frame {number + 1} of {len(self.frames)} of a walk: {self.route}",
-            "Disclaimer": NOTICE,
+            "Disclaimer": self.notice,
             "Software": SOFTWARE,
             "Network": self.origin.sha256,
             "Position": f"{self.positions[number]:.4f}",
@@ -84,7 +89,7 @@ class Walk:
 
     def comment(self) -> str:
         """Return the same for a file of all frames."""
-        return " ".join((NOTICE, f"A walk: {self.route}.", f"{SOFTWARE}, network {self.origin.sha256}.", self.terms)).strip()
+        return " ".join((self.notice, f"A walk: {self.route}.", f"{SOFTWARE}, network {self.origin.sha256}.", self.origin.restriction)).strip()
 
 
 def walk_positions(num_stops: int, num_frames: int, loop: bool) -> np.ndarray:
