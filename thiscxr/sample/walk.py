@@ -89,7 +89,9 @@ class Walk:
 
     def comment(self) -> str:
         """Return the same for a file of all frames."""
-        return " ".join((self.notice, f"A walk: {self.route}.", f"{SOFTWARE}, network {self.origin.sha256}.", self.origin.restriction)).strip()
+        return " ".join(
+            (self.notice, f"A walk: {self.route}.", f"{SOFTWARE}, network {self.origin.sha256}.", self.origin.restriction)
+        ).strip()
 
 
 def walk_positions(num_stops: int, num_frames: int, loop: bool) -> np.ndarray:

@@ -86,8 +86,9 @@ def lost(film: Pixels, projected: Pixels) -> Lost:
     difference = film.astype(np.float64) - projected
     energy = difference**2
     total = max(float(energy.sum()), 1e-10)
-    floor = max(LEAST_LEVELS, ROBUST_SIGMAS * 1.4826 * float(np.median(np.abs(difference - np.median(difference)))))
-    bright, dark = (_pieces(difference * sign > floor, difference, energy, total) for sign in (1, -1))
+    odd = difference - np.median(difference)  # a film that is brighter all over has lost no piece
+    floor = max(LEAST_LEVELS, ROBUST_SIGMAS * 1.4826 * float(np.median(np.abs(odd))))
+    bright, dark = (_pieces(odd * sign > floor, difference, energy, total) for sign in (1, -1))
     return Lost(
         total / max(float(((film - film.mean(dtype=np.float64)) ** 2).sum()), 1e-10),
         max(bright + dark, key=lambda piece: piece.share, default=None),
