@@ -3,6 +3,7 @@
 A seed gives the same latent anywhere and the same film within one grey level, whatever the batch size.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from thiscxr.data.labels import NEGATIVE, NO_FINDING, POSITIVE, SUPPORT_DEVICES
 from thiscxr.files import sha256_file
@@ -95,17 +97,11 @@ def sample_images(
     Raises ValueError for a truncation outside [0, 2] or of layers that the network does not have.
     """
     device = network.generator.w_mean.device
-    config = network.generator.config
-    asked = truncation if isinstance(truncation, Truncation) else Truncation(truncation)
-    psi = torch.tensor(asked.per_layer(config.num_ws), device=device)
+    psi = _psi(network, truncation)
 
     def inputs(start: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         some = seeds[start : start + batch]
-        z = torch.from_numpy(normals(some, LATENT_STREAM, config.z_dim))
-        c = torch.from_numpy(network.info.vocabulary.encode(conditions[start : start + batch]))
-        sides = enumerate(config.noise_resolutions)
-        noises = [torch.from_numpy(normals(some, NOISE_STREAM + i, res * res)).view(-1, 1, res, res) for i, res in sides]
-        return z, c, noises
+        return *_latents_of(network, some, conditions[start : start + batch]), noises_of(network, some)
 
     # The latents of the next batch are made beside the network.
     with ThreadPoolExecutor(1) as ahead:
@@ -118,6 +114,50 @@ def sample_images(
             with torch.inference_mode():
                 images = network.generator(z.to(device), c.to(device), [noise.to(device) for noise in noises], psi)
             yield images
+
+
+def _latents_of(network: Network, seeds: Sequence[int], conditions: Sequence[Condition]) -> tuple[torch.Tensor, torch.Tensor]:
+    z = torch.from_numpy(normals(seeds, LATENT_STREAM, network.generator.config.z_dim))
+    return z, torch.from_numpy(network.info.vocabulary.encode(conditions))
+
+
+def noises_of(network: Network, seeds: Sequence[int]) -> list[torch.Tensor]:
+    """Return the noise inputs of some seeds, each [N, 1, r, r], on the CPU."""
+    sides = enumerate(network.generator.config.noise_resolutions)
+    return [torch.from_numpy(normals(seeds, NOISE_STREAM + i, res * res)).view(-1, 1, res, res) for i, res in sides]
+
+
+def styles_of(
+    network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: float | Truncation = 1.0, batch: int = 64
+) -> torch.Tensor:
+    """Return ws float32 [N, num_ws, w_dim] of some seeds, on the network's device: the films' latents after mapping and truncation.
+
+    Raises ValueError as `sample_images`.
+    """
+    device, psi = network.generator.w_mean.device, _psi(network, truncation)
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(seeds), batch):
+            z, c = _latents_of(network, seeds[start : start + batch], conditions[start : start + batch])
+            parts.append(network.generator.styles(z.to(device), c.to(device), psi))
+    return torch.cat(parts)
+
+
+def draw_styles(network: Network, ws: torch.Tensor, noises: Sequence[torch.Tensor], batch: int = 64) -> Iterator[torch.Tensor]:
+    """Yield the films of ws [N, num_ws, w_dim], float32 [up to `batch`, 1, res, res]; noises: of each, or one for all."""
+    device = network.generator.w_mean.device
+    noises = [noise.to(device) for noise in noises]
+    with tqdm(total=len(ws), unit="film", file=sys.stderr, desc="draw", delay=2) as bar:
+        for start in range(0, len(ws), batch):
+            some = ws[start : start + batch].to(device)
+            with torch.inference_mode():
+                yield network.generator.synthesis(some, [n if len(n) == 1 else n[start : start + batch] for n in noises])
+            bar.update(len(some))
+
+
+def _psi(network: Network, truncation: float | Truncation) -> torch.Tensor:
+    asked = truncation if isinstance(truncation, Truncation) else Truncation(truncation)
+    return torch.tensor(asked.per_layer(network.generator.config.num_ws), device=network.generator.w_mean.device)
 
 
 def sample_films(

@@ -94,11 +94,16 @@ class Judgement:
     mean_finding_ci95: tuple[float, float] | None
 
     def brief(self) -> dict[str, Any]:
-        """Return {"films", "auc": {finding, view, sex: AUC}, "mean_finding_auc", "age_error_years"}: what a reader's file carries."""
+        """Return what a reader's file carries.
+
+        {"films", "auc": {finding, view, sex: AUC}, "auc_ci95": {the same: [low, high]}, "mean_finding_auc", "age_error_years"}
+        """
         areas = {each.question: round(each.value, 4) for each in self.questions if each.measure == "auc"}
+        around = {each.question: [round(edge, 4) for edge in each.ci95] for each in self.questions if each.measure == "auc"}
         age = [round(each.value, 2) for each in self.questions if each.measure == "mae"]
         mean = None if self.mean_finding_auc is None else round(self.mean_finding_auc, 4)
-        return {"films": self.num_films, "auc": areas, "mean_finding_auc": mean, "age_error_years": age[0] if age else None}
+        error = age[0] if age else None
+        return {"films": self.num_films, "auc": areas, "auc_ci95": around, "mean_finding_auc": mean, "age_error_years": error}
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain values."""
