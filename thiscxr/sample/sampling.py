@@ -95,17 +95,10 @@ def sample_images(
     Raises ValueError for a truncation outside [0, 2] or of layers that the network does not have.
     """
     device = network.generator.w_mean.device
-    config = network.generator.config
-    asked = truncation if isinstance(truncation, Truncation) else Truncation(truncation)
-    psi = torch.tensor(asked.per_layer(config.num_ws), device=device)
+    psi = _psi(network, truncation)
 
     def inputs(start: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        some = seeds[start : start + batch]
-        z = torch.from_numpy(normals(some, LATENT_STREAM, config.z_dim))
-        c = torch.from_numpy(network.info.vocabulary.encode(conditions[start : start + batch]))
-        sides = enumerate(config.noise_resolutions)
-        noises = [torch.from_numpy(normals(some, NOISE_STREAM + i, res * res)).view(-1, 1, res, res) for i, res in sides]
-        return z, c, noises
+        return latents_of(network, seeds[start : start + batch], conditions[start : start + batch])
 
     # The latents of the next batch are made beside the network.
     with ThreadPoolExecutor(1) as ahead:
@@ -118,6 +111,52 @@ def sample_images(
             with torch.inference_mode():
                 images = network.generator(z.to(device), c.to(device), [noise.to(device) for noise in noises], psi)
             yield images
+
+
+def latents_of(
+    network: Network, seeds: Sequence[int], conditions: Sequence[Condition]
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """Return what the generator takes for some films, on the CPU: z [N, z_dim], c [N, c_dim] and the noises, each [N, 1, r, r]."""
+    z = torch.from_numpy(normals(seeds, LATENT_STREAM, network.generator.config.z_dim))
+    c = torch.from_numpy(network.info.vocabulary.encode(conditions))
+    return z, c, noises_of(network, seeds)
+
+
+def noises_of(network: Network, seeds: Sequence[int]) -> list[torch.Tensor]:
+    """Return the noise inputs of some seeds, each [N, 1, r, r], on the CPU."""
+    sides = enumerate(network.generator.config.noise_resolutions)
+    return [torch.from_numpy(normals(seeds, NOISE_STREAM + i, res * res)).view(-1, 1, res, res) for i, res in sides]
+
+
+def styles_of(
+    network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: float | Truncation = 1.0, batch: int = 64
+) -> torch.Tensor:
+    """Return ws float32 [N, num_ws, w_dim] of some seeds, on the network's device: the films' latents after mapping and truncation.
+
+    Raises ValueError as `sample_images`.
+    """
+    device, psi = network.generator.w_mean.device, _psi(network, truncation)
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(seeds), batch):
+            z, c, _ = latents_of(network, seeds[start : start + batch], conditions[start : start + batch])
+            parts.append(network.generator.styles(z.to(device), c.to(device), psi))
+    return torch.cat(parts)
+
+
+def draw_styles(network: Network, ws: torch.Tensor, noises: Sequence[torch.Tensor], batch: int = 64) -> Iterator[torch.Tensor]:
+    """Yield the films of ws [N, num_ws, w_dim], float32 [up to `batch`, 1, res, res]; noises: each [N, 1, r, r], or [1, 1, r, r] for all."""
+    device = network.generator.w_mean.device
+    noises = [noise.to(device) for noise in noises]
+    for start in range(0, len(ws), batch):
+        some = [noise if len(noise) == 1 else noise[start : start + batch] for noise in noises]
+        with torch.inference_mode():
+            yield network.generator.synthesis(ws[start : start + batch].to(device), some)
+
+
+def _psi(network: Network, truncation: float | Truncation) -> torch.Tensor:
+    asked = truncation if isinstance(truncation, Truncation) else Truncation(truncation)
+    return torch.tensor(asked.per_layer(network.generator.config.num_ws), device=network.generator.w_mean.device)
 
 
 def sample_films(

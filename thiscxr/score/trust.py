@@ -135,9 +135,7 @@ def _read_card(path: Path, sha256: str) -> dict[str, Any]:
 
 
 def _ceilings(judged: Mapping[str, Any]) -> dict[str, Ceiling]:
-    found = {
-        question: Ceiling("auc", judged["auc"][question], (low, high)) for question, (low, high) in judged.get("auc_ci95", {}).items()
-    }
+    found = {question: Ceiling("auc", judged["auc"][question], (low, high)) for question, (low, high) in judged.get("auc_ci95", {}).items()}
     if judged.get("age_r_ci95"):
         found["age"] = Ceiling("r", judged["age_r"], tuple(judged["age_r_ci95"]))
     return found
