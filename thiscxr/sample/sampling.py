@@ -145,7 +145,8 @@ def styles_of(
 
 
 def draw_styles(network: Network, ws: torch.Tensor, noises: Sequence[torch.Tensor], batch: int = 64) -> Iterator[torch.Tensor]:
-    """Yield the films of ws [N, num_ws, w_dim], float32 [up to `batch`, 1, res, res]; noises: each [N, 1, r, r], or [1, 1, r, r] for all."""
+    """Yield the films of ws [N, num_ws, w_dim], float32 [up to `batch`, 1, res, res]; noises: each [N, 1, r, r], or [1, 1, r, r] for
+    all."""
     device = network.generator.w_mean.device
     noises = [noise.to(device) for noise in noises]
     for start in range(0, len(ws), batch):

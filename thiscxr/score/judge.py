@@ -94,8 +94,8 @@ class Judgement:
     mean_finding_ci95: tuple[float, float] | None
 
     def brief(self) -> dict[str, Any]:
-        """Return {"films", "auc" and "auc_ci95": {finding, view, sex: …}, "mean_finding_auc", "age_error_years", "age_r", "age_r_ci95"}: what
-        a reader's file carries; None: not known."""
+        """Return what a reader's file carries: {"films", "auc" and "auc_ci95": {finding, view, sex: …}, "mean_finding_auc",
+        "age_error_years", "age_r", "age_r_ci95"}; None: not known."""
         areas = {each.question: each for each in self.questions if each.measure == "auc"}
         age = {each.measure: each for each in self.questions if each.question == "age"}
         return {
@@ -156,13 +156,13 @@ class Bootstrap:
         self._weights = [np.concatenate([np.ones((1, w.shape[1]), np.float32), w]) for w in resampled]
 
     def measure(self, question: str, measure: str = "auc") -> Array:
-        """Return float64 [1 + rounds]: the AUC of a question, or of the age the error in years (mae) or the correlation (r), then the same of
-        every round."""
+        """Return float64 [1 + rounds]: the AUC of a question, or of the age the error in years (mae) or the correlation (r), then the same
+        of every round."""
         of = MEASURES[measure]
         parts = []
         for reading, weights in zip(self.readings, self._weights, strict=True):
             known = np.isfinite(reading.truths[question])
-            truth, answers = reading.truths[question][known], reading.answers[question][known].astype(np.float64)
+            truth, answers = (columns[question][known].astype(np.float64) for columns in (reading.truths, reading.answers))
             if known.any():
                 parts.append(np.concatenate([of(truth, answers, some[:, known]) for some in np.array_split(weights, CHUNKS)]))
         return mean_over(parts)

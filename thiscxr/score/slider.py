@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def find_direction(network: Network, reader: TrustedReader, question: str, sever
     """
     ceiling = reader.check(question)
     ends = np.cumsum([FIRST_SEED, num_films, PLACING, JUDGING]).tolist()
-    finding, placing, judging = (list(range(start, end)) for start, end in zip(ends, ends[1:], strict=False))
+    finding, placing, judging = (list(range(start, end)) for start, end in pairwise(ends))
     asked = question if severity else None
     w = latents(network, finding, asked)
     scores = read_films(reader, draw_films(network, w, finding, "read films"))
