@@ -75,7 +75,7 @@ def test_arrows_point_one_way(module: str) -> None:
             known = target if target in MODULES or target == "thiscxr" else target.rpartition(".")[0]
             assert known == "thiscxr" or under(known, allowed), f"{module} must not import {target}"
         if inside:
-            optional = target in ("fcntl", "distributed.Client") or target.startswith("transformers.")
+            optional = target in ("av", "fcntl", "distributed.Client") or target.startswith("transformers.")
             assert name == "thiscxr" or under(name, ("thiscxr.cli",)) or optional, f"{module} imports {target} inside a function"
         if target.split(".")[0] in ("PIL", "pydicom"):
             # of the phantom's releases, and of samples

@@ -39,6 +39,7 @@ def models(as_json: bool) -> None:
 @click.option("--age", "age_years", type=float, help="Years.")
 @click.option("--source", help="The look of one collection.")
 @click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer: 0.5:0-3,1.0:4-.")
+@click.option("--pairs", is_flag=True, help="A frontal and a lateral film of each seed.")
 @click.option("--plan", type=FOLDER, metavar="FILE", help="CSV of conditions and n: a labelled set, with labels.csv.")
 @click.option("--format", "form", type=click.Choice(["png", "png16", "dicom", "npz", "wds"]), default="png", show_default=True)
 @click.option(
@@ -59,6 +60,7 @@ def sample(
     count: int | None,
     seed_list: str | None,
     truncation: str,
+    pairs: bool,
     plan: Path | None,
     form: str,
     malformed: bool,
@@ -78,6 +80,7 @@ def sample(
     from thiscxr.sample.malformed import write_malformed
     from thiscxr.sample.plan import plan_seeds, read_plan
     from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.series import in_pairs
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import parse_seeds, write_samples
 
@@ -86,8 +89,10 @@ def sample(
     if form != "dicom" and (given or malformed):
         raise click.UsageError("--dicom-class, --bits, --photometric, --compress, --no-mark and --malformed need --format dicom")
     dicom, psi, condition = DicomOptions(**given), parse_truncation(truncation), ask(**rest)
-    if plan is not None and (malformed or count is not None or any(rest.values())):
-        raise click.UsageError("--plan says what is asked for and how often; leave -n, --malformed and the conditions out")
+    if plan is not None and (malformed or pairs or count is not None or any(rest.values())):
+        raise click.UsageError("--plan says what is asked for and how often; leave -n, --pairs, --malformed and the conditions out")
+    if pairs and (malformed or release or form not in ("png", "png16", "dicom")):
+        raise click.UsageError("--pairs are single films, png, png16 or dicom; leave --malformed and --release out")
     seeds = parse_seeds(seed_list) if seed_list else list(range(count or (1 if malformed else 64)))
     if count is not None and count != len(seeds):
         raise click.UsageError(f"-n {count} does not agree with --seeds {seed_list}, which are {len(seeds)}; drop one of the two")
@@ -95,6 +100,8 @@ def sample(
     if plan is not None:
         conditions = read_plan(plan, network.info.vocabulary)
         seeds = plan_seeds(seeds if seed_list else None, len(conditions))
+    elif pairs:
+        seeds, conditions = in_pairs(network, seeds, condition)
     else:
         conditions = network.conditions(seeds, condition)
     gate = None

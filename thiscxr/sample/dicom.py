@@ -89,7 +89,10 @@ def dicom_dataset(pixels: Pixels, film: Film, options: DicomOptions) -> Dataset:
     asked = film.asked
     # One seed is one invented patient, whatever is asked of the film; of another sex or age it would be another patient.
     person = (film.origin.sha256, film.seed, asked.get("sex", ""), asked.get("age_years", ""))
-    exposure = (*person, *sorted(asked.items()), film.truncation)
+    # What is asked of one patient in two views is one study of two series; each visit of a series of his is a study of its own.
+    wished = sorted(item for item in asked.items() if item[0] != "view")
+    study = (*person, *wished, film.truncation, *((film.visit,) if film.visit else ()))
+    exposure = (*study, *((asked["view"],) if "view" in asked else ()))
     # Compressed or not, it is the same instance only with the same attributes; so everything that changes the file is in its UID.
     instance = uid("instance", *exposure, options, film.origin.restriction)
     dataset = Dataset()
@@ -99,13 +102,13 @@ def dicom_dataset(pixels: Pixels, film: Film, options: DicomOptions) -> Dataset:
         "ImageType": ["DERIVED", "SECONDARY"],
         "SOPClassUID": CLASSES[options.sop_class],
         "SOPInstanceUID": instance,
-        "StudyInstanceUID": uid("study", *exposure),
+        "StudyInstanceUID": uid("study", *study),
         "SeriesInstanceUID": uid("series", *exposure, options.sop_class),
         "SyntheticData": "YES",
         **_patient(film, person),
-        **_visit(film, exposure),
+        **_visit(film, study),
         **_equipment(film),
-        "SeriesNumber": 1,
+        "SeriesNumber": 2 if film.condition.view == "lateral" else 1,
         "InstanceNumber": 1,
         "BodyPartExamined": "CHEST",
         "ImageComments": _comments(film),
@@ -152,24 +155,31 @@ def _meta(sop_class: UID, instance: UID) -> FileMetaDataset:
 
 def _patient(film: Film, person: Sequence[object]) -> dict[str, object]:
     """Patient and Patient Study modules: an invented person who is named so."""
-    age = film.condition.age_years
-    day = _study_day(film)
-    born = "" if age is None else (day - timedelta(days=round(int(age) * 365.25) + 1 + _uuid("birthday", *person).int % 363))
+    age, today = film.condition.age_years, _study_day(film)
+    born = None
+    if age is not None:  # on the first visit
+        first = today - timedelta(days=film.visit.day if film.visit else 0)
+        born = first - timedelta(days=round(int(age) * 365.25) + 1 + _uuid("birthday", *person).int % 363)
     return {
         "PatientName": f"SYNTHETIC^SEED {film.seed}",
         "PatientID": f"SYN-{_uuid('patient', *person).hex[:16].upper()}",
         "PatientBirthDate": f"{born:%Y%m%d}" if born else "",
         "PatientSex": film.condition.sex or "",
-        "PatientAge": "" if age is None else f"{int(age):03d}Y",
+        "PatientAge": f"{_years(born, today):03d}Y" if born else "",
         "PatientComments": NOTICE,
     }
 
 
 def _study_day(film: Film) -> date:
-    return date(2001, 1, 1) + timedelta(days=_uuid("day", film.origin.sha256, film.seed).int % 7300)  # to the end of 2020
+    first = date(2001, 1, 1) + timedelta(days=_uuid("day", film.origin.sha256, film.seed).int % 7300)  # to the end of 2020
+    return first + timedelta(days=film.visit.day if film.visit else 0)
 
 
-def _visit(film: Film, exposure: Sequence[object]) -> dict[str, object]:
+def _years(born: date, today: date) -> int:
+    return today.year - born.year - ((today.month, today.day) < (born.month, born.day))
+
+
+def _visit(film: Film, study: Sequence[object]) -> dict[str, object]:
     """General Study, Series and Image modules: invented dates."""
     day, second = _study_day(film), 8 * 3600 + _uuid("time", film.origin.sha256, film.seed).int % 36_000  # in working hours
     time = f"{second // 3600:02d}{second // 60 % 60:02d}{second % 60:02d}"
@@ -178,7 +188,7 @@ def _visit(film: Film, exposure: Sequence[object]) -> dict[str, object]:
     return {
         **dates,
         **times,
-        "AccessionNumber": f"SYN{_uuid('accession', *exposure).hex[:12].upper()}",
+        "AccessionNumber": f"SYN{_uuid('accession', *study).hex[:12].upper()}",
         "StudyID": str(film.seed),
         "ReferringPhysicianName": "",
         "StudyDescription": "Synthetic chest x-ray, not a patient",

@@ -45,7 +45,7 @@ class Format:
 
 def film_key(film: Film) -> str:
     """Return the name of a film without a suffix."""
-    return f"seed-{film.seed:08d}"
+    return f"seed-{film.seed:08d}" + (f"-{film.part}" if film.part else "")
 
 
 def label_row(film: Film) -> dict[str, str | int | float | None]:

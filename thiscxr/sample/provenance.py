@@ -24,6 +24,19 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Visit:
+    """The place of a film in a series of one invented patient."""
+
+    number: int  # from 1
+    day: int  # after the first visit; invented
+    finding: str  # the one that grows
+    strength: float  # 0: asked to be absent, 1: asked for, between: on the straight line in w
+
+    def __str__(self) -> str:
+        return f"visit {self.number}, day {self.day}: {self.finding} at {self.strength:.0%} of the way from asked absent to asked for"
+
+
+@dataclass(frozen=True)
 class Film:
     """One film that is asked for: everything that decides it."""
 
@@ -31,6 +44,8 @@ class Film:
     condition: Condition
     truncation: Truncation
     origin: Origin
+    part: str = ""  # in the file's name, where a seed has several films
+    visit: Visit | None = None
 
     @property
     def asked(self) -> dict[str, str]:
@@ -50,7 +65,8 @@ class Film:
     def asked_words(self) -> str:
         """The same as a sentence for people: nothing that a reader could take for a diagnosis."""
         words = "; ".join(f"{key.replace('_', ' ')} {value.replace('|', ', ')}" for key, value in self.asked.items())
-        return f"The network was asked for: {words or 'nothing in particular'}. Nobody has said that it is there."
+        series = f"; {self.visit}" if self.visit else ""
+        return f"The network was asked for: {words or 'nothing in particular'}{series}. Nobody has said that it is there."
 
 
 def origin_of(network: Network, permission: bool = False) -> Origin:
@@ -71,7 +87,8 @@ def film_text(film: Film) -> dict[str, str]:
         "Network": film.origin.sha256,
         "Asked": json.dumps(film.asked, sort_keys=True),
     }
-    return {**text, **origin_text(film.origin.sources, film.origin.restriction)}
+    series = {"Visit": str(film.visit)} if film.visit else {}
+    return {**text, **series, **origin_text(film.origin.sources, film.origin.restriction)}
 
 
 def grid_text(origin: Origin) -> dict[str, str]:

@@ -98,7 +98,8 @@ def sample_images(
     psi = _psi(network, truncation)
 
     def inputs(start: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        return latents_of(network, seeds[start : start + batch], conditions[start : start + batch])
+        some = seeds[start : start + batch]
+        return *_latents_of(network, some, conditions[start : start + batch]), noises_of(network, some)
 
     # The latents of the next batch are made beside the network.
     with ThreadPoolExecutor(1) as ahead:
@@ -113,13 +114,9 @@ def sample_images(
             yield images
 
 
-def latents_of(
-    network: Network, seeds: Sequence[int], conditions: Sequence[Condition]
-) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-    """Return what the generator takes for some films, on the CPU: z [N, z_dim], c [N, c_dim] and the noises, each [N, 1, r, r]."""
+def _latents_of(network: Network, seeds: Sequence[int], conditions: Sequence[Condition]) -> tuple[torch.Tensor, torch.Tensor]:
     z = torch.from_numpy(normals(seeds, LATENT_STREAM, network.generator.config.z_dim))
-    c = torch.from_numpy(network.info.vocabulary.encode(conditions))
-    return z, c, noises_of(network, seeds)
+    return z, torch.from_numpy(network.info.vocabulary.encode(conditions))
 
 
 def noises_of(network: Network, seeds: Sequence[int]) -> list[torch.Tensor]:
@@ -139,14 +136,13 @@ def styles_of(
     parts = []
     with torch.inference_mode():
         for start in range(0, len(seeds), batch):
-            z, c, _ = latents_of(network, seeds[start : start + batch], conditions[start : start + batch])
+            z, c = _latents_of(network, seeds[start : start + batch], conditions[start : start + batch])
             parts.append(network.generator.styles(z.to(device), c.to(device), psi))
     return torch.cat(parts)
 
 
 def draw_styles(network: Network, ws: torch.Tensor, noises: Sequence[torch.Tensor], batch: int = 64) -> Iterator[torch.Tensor]:
-    """Yield the films of ws [N, num_ws, w_dim], float32 [up to `batch`, 1, res, res]; noises: each [N, 1, r, r], or [1, 1, r, r] for
-    all."""
+    """Yield the films of ws [N, num_ws, w_dim], float32 [up to `batch`, 1, res, res]; noises: of each, or one for all."""
     device = network.generator.w_mean.device
     noises = [noise.to(device) for noise in noises]
     for start in range(0, len(ws), batch):

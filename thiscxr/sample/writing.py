@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from thiscxr.files import atomic_path, nearest_name, resumable_folder
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.formats import BATCH, PNG, Format, label_row
 from thiscxr.sample.latents import MAX_SEED
-from thiscxr.sample.provenance import Film, grid_text, origin_of
+from thiscxr.sample.provenance import Film, Origin, grid_text, origin_of
 from thiscxr.sample.sampling import Network, sample_images, to_pixels
 from thiscxr.sample.truncation import Truncation
 
@@ -38,7 +38,7 @@ COLUMNS = (
 GRID = 256  # films in grid.png at most
 WRITERS = 4  # threads: compressing and the disk do not hold up the network, but what Python does in them can
 _OURS = re.compile(
-    r"seed-\d+\.(png|dcm)|films-\d+\.(npz|tar)|grid\.png|(samples|labels|metadata|malformed)\.csv|network\.json|broken-.*\.dcm"
+    r"seed-\d+(-[\w-]+)?\.(png|dcm)|films-\d+\.(npz|tar)|grid\.png|(samples|labels|metadata|malformed)\.csv|network\.json|broken-.*\.dcm"
 )
 
 
@@ -72,7 +72,10 @@ def write_samples(
     asked = truncation if isinstance(truncation, Truncation) else Truncation(truncation)
     asked.per_layer(network.info.architecture.num_ws)  # refused before anything is made
     origin = origin_of(network, permission)
-    films = [Film(seed, condition, asked, origin) for seed, condition in zip(seeds, conditions, strict=True)]
+    several = len(set(seeds)) < len(seeds)  # of a seed, as of a pair: the view is in the file's name
+    films = [
+        Film(seed, condition, asked, origin, (several and condition.view) or "") for seed, condition in zip(seeds, conditions, strict=True)
+    ]
     files = _files(films, form, network.info.architecture.res)
     with resumable_folder(out, replace=True) as part:
         _take_up(part, films, form)
@@ -202,23 +205,29 @@ class _Writers:
 
 def _write_tables(part: Path, network: Network, films: Sequence[Film], files: Sequence[_File], form: Format, labels: bool) -> None:
     named = [(file.name, film) for file in files for film in films[file.start : file.end]]
-    _write_csv(part / "samples.csv", COLUMNS, (sample_row(name, film) for name, film in named))
+    write_csv(part / "samples.csv", COLUMNS, (sample_row(name, film) for name, film in named))
     if labels:
         names = [name for name in FINDINGS if any(name in film.condition.findings for film in films)]
         columns = ("seed", "view", "sex", "age_years", "source", *names)
         for table, key in (("labels.csv", "file"), ("metadata.csv", "file_name")):
             if key == "file" or form.suffix == ".png":  # Hugging Face reads metadata.csv beside images
                 rows = ({key: name, "seed": film.seed, **label_row(film)} for name, film in named)
-                _write_csv(part / table, (key, *columns), rows)
+                write_csv(part / table, (key, *columns), rows)
+    write_facts(part, network, films[0].origin)
+
+
+def write_facts(folder: Path, network: Network, origin: Origin) -> None:
+    """Write network.json: what the network says of itself."""
     facts = {**network.info.to_json(), "sha256": network.sha256}
     facts.pop("joint_table")  # stays with the network: the site has no use for it
-    if films[0].origin.restriction:
-        facts["restriction"] = films[0].origin.restriction
-    with atomic_path(part / "network.json") as path:
+    if origin.restriction:
+        facts["restriction"] = origin.restriction
+    with atomic_path(folder / "network.json") as path:
         path.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterator[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table, whole or not at all."""
     with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()

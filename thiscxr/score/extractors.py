@@ -9,9 +9,9 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Extractor:
     sources: frozenset[str] = frozenset()  # collections that it learnt from
     trained_on: frozenset[str] = frozenset()  # first 16 hexadecimal digits of the stored-pixel SHA-256 of its training patients' films
     folds: tuple["Extractor", ...] = ()  # the same architecture, each trained without a part of these patients
+    judged: Mapping[str, Any] = field(default_factory=dict)  # how well a reader reads, as its file has it
 
     @property
     def dim(self) -> int:
@@ -102,6 +103,7 @@ def load_extractor(name: str, device: str = "cpu", allow_download: bool = False)
         reader.to(device),
         frozenset(metadata["sources"]),
         frozenset(metadata.get("trained_on", ())),
+        judged=metadata.get("judged", {}),
     )
     return replace(main, folds=tuple(_fold(main, number, fold) for number, fold in enumerate(load_folds(path))))
 

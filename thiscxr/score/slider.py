@@ -20,7 +20,7 @@ from tqdm import tqdm
 import thiscxr
 from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, POSITIVE
 from thiscxr.data.pixels import Pixels, save_png
-from thiscxr.data.pixels.drawing import draw_text, enlarge, text_width
+from thiscxr.data.pixels.drawing import draw_text, enlarge
 from thiscxr.files import atomic_path
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.provenance import grid_text, origin_of
@@ -35,7 +35,7 @@ FIRST_SEED = 10**6  # of the films that the axis is found from; those that place
 PLACING = 64  # films by which the steps are placed
 JUDGING = 64  # films by which the axis is judged
 BATCH = 64
-SIDE = 128  # of a film on the sheet, px at least
+SIDE = 120  # of a film on the sheet, px at least
 MARGIN, HEAD, FOOT = 76, 62, 20  # px for the names of the rows, of the sheet and its columns, and for the score under a film
 
 Array = NDArray[np.float64]
@@ -180,24 +180,20 @@ def slider_sheet(found: Direction, reader: TrustedReader, films: NDArray[np.uint
     side = large.shape[-1]
     row = side + FOOT
     sheet = np.zeros((HEAD + row * len(seeds), MARGIN + side * steps), np.uint8)
-    draw_text(sheet, 6, 5, _title(found, reader.name), 16)
-    draw_text(sheet, 6, 25, f"Synthetic, not patients. Under each film what the reader sees: {_unit(question)}.", 11)
+    draw_text(sheet, 6, 3, _title(found, reader.name))
+    draw_text(sheet, 6, 21, f"Synthetic, not patients. Under each film what the reader sees: {_unit(question)}.")
     first, last = _ends(question, found.severity, reader)
     heads = [first, *[""] * (steps - 2), last]
     for i, (head, place) in enumerate(zip(heads, found.places, strict=True)):
-        _centred(sheet, MARGIN + side * i, side, HEAD - 19, f"{head} ({place:+.1f} SD)" if head else f"{place:+.1f} SD")
+        draw_text(sheet, MARGIN + side * i + 4, HEAD - 18, f"{head} ({place:+.1f} SD)" if head else f"{place:+.1f} SD")
     for j, seed in enumerate(seeds):
         top = HEAD + row * j
         draw_text(sheet, 6, top + side // 2 - 7, f"seed {seed}")
         for i in range(steps):
             left = MARGIN + side * i
             sheet[top : top + side, left : left + side] = large[i, j]
-            _centred(sheet, left, side, top + side + 2, spell_score(question, scores[i, j]))
+            draw_text(sheet, left + 4, top + side + 2, spell_score(question, scores[i, j]))
     return sheet
-
-
-def _centred(sheet: NDArray[np.uint8], left: int, width: int, y: int, text: str) -> None:
-    draw_text(sheet, left + (width - text_width(text)) // 2, y, text)
 
 
 def _title(found: Direction, reader: str) -> str:

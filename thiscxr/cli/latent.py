@@ -1,0 +1,171 @@
+"""Commands of the latent space: walk, mix, project, series."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from thiscxr.cli.options import FOLDER, MODEL, PERMISSION, common, group, resolve_device
+
+
+def conditions(function: Callable) -> Callable:
+    """Add the options that say what is asked of the network, as `sample` has them."""
+    options = (
+        click.option("--finding", "findings", multiple=True, help="Ask for a finding; repeatable."),
+        click.option("--no-finding", "no_findings", multiple=True, help="Ask for its absence; repeatable."),
+        click.option("--view", help="PA, AP, … as the network learnt them."),
+        click.option("--sex", type=click.Choice(["F", "M"])),
+        click.option("--age", "age_years", type=float, help="Years."),
+        click.option("--source", help="The look of one collection."),
+        click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@group.command()
+@MODEL
+@click.option("--seeds", "seed_list", default="", help="The films to pass, in this order, such as 1,2,5.")
+@click.option("--from", "start", type=FOLDER, metavar="FILE", help="Begin at a film that `thiscxr project` found.")
+@click.option("--frames", type=click.IntRange(2), default=60, show_default=True)
+@click.option("--fps", type=click.IntRange(1, 60), default=15, show_default=True, help="Frames a second.")
+@click.option("--loop", is_flag=True, help="And back to the first.")
+@click.option("--format", "kind", type=click.Choice(["webp", "gif", "mp4", "frames"]), help="[default: what --out ends with, or webp]")
+@conditions
+@PERMISSION
+@click.option("--out", type=FOLDER, metavar="FILE|DIR", help="[default: walk.webp and so on]")
+@common(seed=False)
+def walk(
+    model: str,
+    seed_list: str,
+    start: Path | None,
+    frames: int,
+    fps: int,
+    loop: bool,
+    kind: str | None,
+    truncation: str,
+    permission: bool,
+    out: Path | None,
+    device: str,
+    **asked: Any,
+) -> None:
+    """Go from film to film through the latent space w, as an animation or as frames.
+
+    Example: thiscxr walk --seeds 1,2,5 --view PA --loop --out walk.webp
+    """
+    from thiscxr.data.pixels.animation import ANIMATIONS
+    from thiscxr.sample.provenance import origin_of
+    from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.truncation import parse_truncation
+    from thiscxr.sample.walk import draw_walk, seed_stops, write_walk
+    from thiscxr.sample.writing import parse_seeds
+
+    kind = kind or next((known for known in ANIMATIONS if out is not None and out.suffix == f".{known}"), "webp")
+    out = out or Path("walk" if kind == "frames" else f"walk.{kind}")
+    condition, psi = ask(**asked), parse_truncation(truncation)
+    seeds = parse_seeds(seed_list) if seed_list else []
+    network = load(model, resolve_device(device))
+    stops = seed_stops(network, seeds, condition, psi)
+    found = draw_walk(network, stops, frames, loop, seeds[0] if seeds else 0, str(psi), origin_of(network, permission))
+    write_walk(found, out, kind, fps)
+    click.echo(out)
+
+
+@group.command()
+@MODEL
+@click.option("--rows", "row_list", required=True, help="Seeds that give the layers of --layers, such as 0-4.")
+@click.option("--columns", "column_list", required=True, help="Seeds that give all other layers, such as 10-15.")
+@click.option("--layers", "layer_list", default="0-3", show_default=True, help="Of the rows; early ones are coarse.")
+@conditions
+@PERMISSION
+@click.option("--out", type=FOLDER, default=Path("mix.png"), show_default=True, metavar="FILE")
+@common(seed=False)
+def mix(
+    model: str,
+    row_list: str,
+    column_list: str,
+    layer_list: str,
+    truncation: str,
+    permission: bool,
+    out: Path,
+    device: str,
+    **asked: Any,
+) -> None:
+    """Mix the styles of films on one sheet: each row's coarse layers with each column's fine ones.
+
+    Example: thiscxr mix --rows 0-4 --columns 10-15 --layers 0-3 --view PA --out mix.png
+    """
+    from thiscxr.data.pixels import save_png
+    from thiscxr.sample.mixing import mix_films, mixing_sheet, parse_layers
+    from thiscxr.sample.provenance import grid_text, origin_of
+    from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.truncation import parse_truncation
+    from thiscxr.sample.writing import parse_seeds
+
+    rows, columns, condition, psi = parse_seeds(row_list), parse_seeds(column_list), ask(**asked), parse_truncation(truncation)
+    network = load(model, resolve_device(device))
+    layers = parse_layers(layer_list, network.generator.config.num_ws)
+    sheet = mixing_sheet(mix_films(network, rows, columns, layers, condition, psi), rows, columns, layers)
+    text = grid_text(origin_of(network, permission))
+    save_png(out, sheet, text | {"Rows": row_list, "Columns": column_list, "Layers": layer_list, "Truncation": str(psi)})
+    click.echo(out)
+
+
+@group.command()
+@MODEL
+@click.option("--finding", required=True, help="The one that grows.")
+@click.option("--steps", type=click.IntRange(2), default=5, show_default=True, help="Visits of a patient.")
+@click.option("--seeds", "seed_list", default="0-7", show_default=True, help="Patients.")
+@click.option(
+    "--reader", default="thiscxr64", show_default=True, metavar="NAME|FILE", help="Says whether the finding can be told, and is seen."
+)
+@click.option("--real", type=FOLDER, metavar="POOL", help="Judge the reader on its held-out patients, and not by what its file says.")
+@click.option("--view", help="PA, AP, … as the network learnt them.")
+@click.option("--sex", type=click.Choice(["F", "M"]))
+@click.option("--age", "age_years", type=float, help="Years.")
+@click.option("--source", help="The look of one collection.")
+@click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer.")
+@click.option("--format", "kind", type=click.Choice(["png", "png16", "dicom"]), default="png", show_default=True)
+@PERMISSION
+@click.option("--out", type=FOLDER, default=Path("series"), show_default=True, metavar="DIR")
+@common(seed=False)
+def series(
+    model: str,
+    finding: str,
+    steps: int,
+    seed_list: str,
+    reader: str,
+    real: Path | None,
+    truncation: str,
+    kind: str,
+    permission: bool,
+    out: Path,
+    device: str,
+    **asked: Any,
+) -> None:
+    """Draw follow-up films of invented patients in whom a finding grows, where a reader can confirm it.
+
+    Example: thiscxr series --model runs/00000-pool-64 --reader reader.safetensors --finding Effusion --steps 5 --out series
+    """
+    from thiscxr.data.pool import Pool
+    from thiscxr.sample.dicom import DicomOptions, dicom_format
+    from thiscxr.sample.formats import FORMATS
+    from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.series import draw_series, write_series
+    from thiscxr.sample.truncation import parse_truncation
+    from thiscxr.sample.writing import parse_seeds
+    from thiscxr.score.confirm import growth_table, probability, refuse_unconfirmed
+    from thiscxr.score.extractors import load_extractor
+
+    seeds, condition, psi = parse_seeds(seed_list), ask(**asked), parse_truncation(truncation)
+    network, extractor = load(model, resolve_device(device)), load_extractor(reader)
+    network.info.vocabulary.encode([ask(findings=[finding])])
+    told = refuse_unconfirmed(finding, extractor, network.info.sources, Pool.open(real) if real else None)
+    found = draw_series(network, seeds, finding, steps, condition, psi, permission)
+    seen = probability(extractor, found.pixels, finding)
+    write_series(found, network, out, dicom_format(DicomOptions()) if kind == "dicom" else FORMATS[kind], seen)
+    logging.getLogger("thiscxr").info("%s", growth_table(seen.reshape(-1, steps), finding, f"{extractor.name}, {told}"))
+    click.echo(out)
