@@ -122,7 +122,8 @@ def _name(word: str, reader: TrustedReader) -> str:
     name = known.get(key) or known.get(key.replace("_", " "))
     if name is None or (name in FINDINGS and name not in reader.network.config.findings):
         learnt = (*reader.network.config.findings, "view", "sex", "age")
-        raise ValueError(f"--where: {reader.name} has not learnt to read '{word}'{nearest_name(word, learnt)}; it reads {', '.join(learnt)}")
+        what = f"--where: {reader.name} has not learnt to read '{word}'{nearest_name(word, learnt)}"
+        raise ValueError(f"{what}; it reads {', '.join(learnt)}")
     return name
 
 
