@@ -15,6 +15,7 @@ from thiscxr.cli.options import FOLDER, MODEL, common, group, resolve_device
 @click.option("--view", help="Towards this view, such as PA.")
 @click.option("--sex", is_flag=True, help="From M to F.")
 @click.option("--age", is_flag=True, help="From young to old.")
+@click.option("--asked-view", help="Only among films asked for this view; the heart is for PA.  [default: as the training films come]")
 @click.option("--reader", default="thiscxr64", show_default=True, help="A bundled reader or a file of `thiscxr classify train`.")
 @click.option("-n", "count", type=click.IntRange(1), default=2000, show_default=True, help="Films that the axis is found from.")
 @click.option("--steps", type=click.IntRange(2, 25), default=7, show_default=True, help="From one end to the other.")
@@ -29,6 +30,7 @@ def direction(
     view: str | None,
     sex: bool,
     age: bool,
+    asked_view: str | None,
     reader: str,
     count: int,
     steps: int,
@@ -50,10 +52,12 @@ def direction(
     questions = [question for question in wishes if question]
     if len(questions) != 1:
         raise click.UsageError("a direction is of one thing; give one of --finding, --severity, --view, --sex and --age")
+    if view and asked_view:
+        raise click.UsageError("--view is the direction and --asked-view what all films are asked for; drop one of the two")
     device = resolve_device(device)
     judge, network, seeds = trusted_reader(reader, device), load(model, device), parse_seeds(seed_list)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder")
-    found = find_direction(network, judge, questions[0], severity is not None, count, steps)
+    found = find_direction(network, judge, questions[0], count, steps, severity is not None, asked_view)
     write_direction(out, found, network, judge, seeds)
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else direction_table(found))

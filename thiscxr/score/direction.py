@@ -1,10 +1,10 @@
 """A direction in w: an axis along which the films change in one respect as a reader sees it, and as little as can be in any other.
 
-Many films are drawn and read. Ridge regression of every score on w gives its gradient; the axis is what is left of the target's gradient
-once its parts along the gradients of the other findings, view, sex, age and source are taken out, in units in which w is as spread in
-every direction. That is the coefficient of the target in the regression of w on all scores together, so a step along the axis is the
-change of w that goes with the target while the others stay: a partial regression (Frisch and Waugh 1933). Axes from scores: Shen et al.
-2020, arXiv:1907.10786, section 3.2, there in z or w as they are and against one other score at a time.
+Many films are drawn and read. Ridge regression of every score on w gives its gradient, in units in which w is as spread in every
+direction. The axis is the target's gradient without its parts along the gradients of the other findings, view, sex, age and source: held
+still entirely, it is the coefficient of the target in the regression of w on all scores together, a partial regression (Frisch and Waugh
+1933). Where scores go together on the films, nothing of the target may be left then, so they can be held less firmly: ridge regression
+again. Axes from scores: Shen et al. 2020, arXiv:1907.10786, section 3.2, there in z or w as they are, against one other score at a time.
 
 Legend: w style latent, N films, D = w_dim, K scores.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from thiscxr.data.labels import FINDINGS, NO_FINDING
 from thiscxr.score.resampling import generator, interval, patient_weights
@@ -21,9 +22,10 @@ from thiscxr.score.resampling import generator, interval, patient_weights
 FOLDS = 5
 PENALTIES = 10.0 ** np.arange(-5, 2)  # of ridge regression, in units of the mean variance of w
 HELD_OUT = 5  # one film in so many is not regressed on
-LEAST_KEPT = 0.05  # share of the target's squared gradient that the others must leave
 REACH = 2.5  # standard deviations of the films along the axis, beyond which it is not followed: one film in eighty is farther out
 GRID = np.linspace(-REACH, REACH, 21)
+FIRMNESS = (None, 30.0, 10.0, 3.0, 1.0, 0.3, 0.0)  # tried in this order; None: held still entirely, 0: not at all
+COVERED = 0.75  # share of the score's range that an axis should walk through
 TAILS = (0.05, 0.95)  # quantiles of the score between which the steps lie
 
 Array = NDArray[np.float64]
@@ -43,8 +45,10 @@ class Axis:
     """Share of the score's variance that w explains, on films that were not regressed on."""
     r2_ci95: tuple[float, float]
     kept: float
-    """Share of the target's squared gradient that was left by the others; what is missing cannot be told from them."""
+    """Share of the target's squared gradient that is along the axis; what is missing goes together with what is held still."""
     held_still: tuple[str, ...]
+    firmness: float | None
+    """Of holding still: the weight of the others' squared movements against the length of the axis; None: entirely."""
 
     def places(self, w: Array) -> Array:
         """Return where films are on the axis, [N], of w [N, D]."""
@@ -67,11 +71,38 @@ def held_still(question: str, questions: Sequence[str], trusted: Sequence[str]) 
     return [name for name in others if name.split()[0] != question.split()[0]]
 
 
-def fit_axis(question: str, w: Array, scores: Scores, still: Sequence[str], seed: int = 0) -> Axis:
-    """Return the axis of a question from w [N, D] and the scores of N films; still: the scores that it leaves as they are.
+@dataclass(frozen=True)
+class Gradients:
+    """How scores change with w, in standard deviations of each score, where w has variance 1 in every direction."""
 
-    Raises ValueError for fewer films than twice D, and where there is no axis: the score never changes, w does not tell it on films that
-    were held out, or it cannot be told from the other scores.
+    question: str
+    mean: Array  # [D], of w
+    turn: Array  # [D, D], columns: the directions in which w varies independently …
+    spread: Array  # [D] … and its standard deviation along each
+    target: Array  # [D]
+    others: Array  # [K, D]
+    names: tuple[str, ...]  # [K]
+    r2: float
+    r2_ci95: tuple[float, float]
+
+    def axis(self, firmness: float | None = None) -> Axis:
+        """Return the axis that holds the others still so firmly."""
+        left: Array
+        if firmness is None:
+            left = self.target - _shadow(self.target, self.others)
+        else:
+            left = np.linalg.solve(np.eye(len(self.target)) + firmness * self.others.T @ self.others, self.target)
+        unit: Array = left / max(float(np.linalg.norm(left)), 1e-300)
+        kept = float((unit @ self.target) ** 2 / (self.target @ self.target))
+        step, gauge = self.turn @ (self.spread * unit), self.turn @ (unit / self.spread)
+        return Axis(self.question, step, gauge, self.mean, self.r2, self.r2_ci95, kept, self.names, firmness)
+
+
+def fit_gradients(question: str, w: Array, scores: Scores, still: Sequence[str], seed: int = 0) -> Gradients:
+    """Return the gradients of a question and of what is to be held still, from w [N, D] and the scores of N films.
+
+    Raises ValueError for fewer films than twice D, for a score that never changes, and where w does not tell it on the fifth of the films
+    that is held out.
     """
     n, d = w.shape
     if n < 2 * d:
@@ -82,31 +113,24 @@ def fit_axis(question: str, w: Array, scores: Scores, still: Sequence[str], seed
     rows = generator(seed, 21).permutation(n)
     held, taught = rows[: n // HELD_OUT], rows[n // HELD_OUT :]
     x = w[taught] - (mean := w[taught].mean(axis=0))
-    gradients = np.stack([fit_gradient(x, scores[name][taught]) for name in (question, *others)])  # [1 + others, D]
-    truth, told = scores[question][held], (w[held] - mean) @ gradients[0]
-    r2, r2_ci95 = _explained(truth, told, seed)
+    fitted = np.stack([fit_gradient(x, scores[name][taught]) for name in (question, *others)])  # [1 + K, D]
+    r2, r2_ci95 = _explained(scores[question][held], (w[held] - mean) @ fitted[0], seed)
     if not r2_ci95[0] > 0:
         what = f"w explains {r2:.2f} [{r2_ci95[0]:.2f}, {r2_ci95[1]:.2f}] of the variance of {question} on films that were held out"
         raise ValueError(f"{what}, which is nothing; use more films (-n), or a network that has learnt {question}")
     variances, turn = np.linalg.eigh(x.T @ x / len(x))
-    variances = np.maximum(variances, 1e-9 * variances.max())
-    spread = np.sqrt(variances)
-    even = gradients @ turn * spread  # the gradients where w has variance 1 in every direction
-    target, rest = even[0], even[1:] / np.linalg.norm(even[1:], axis=1, keepdims=True)
-    left = target - _shadow(target, rest)
-    kept = float(left @ left / (target @ target))
-    if kept < LEAST_KEPT:
-        raise ValueError(
-            f"{question} cannot be told from the other scores: {kept:.0%} of its gradient is left without them; use another reader"
-        )
-    unit = left / np.linalg.norm(left)
-    return Axis(question, turn @ (spread * unit), turn @ (unit / spread), mean, r2, r2_ci95, kept, tuple(others))
+    spread = np.sqrt(np.maximum(variances, 1e-9 * variances.max()))
+    spreads = np.array([scores[name][taught].std() for name in (question, *others)])[:, None]
+    even = fitted @ turn * spread / spreads
+    return Gradients(question, mean, turn, spread, even[0], even[1:], tuple(others), r2, r2_ci95)
 
 
 def _shadow(vector: Array, rows: Array) -> Array:
     """Return the part of a vector that lies in the span of rows [k, D], which may depend on each other."""
-    _, sizes, basis = np.linalg.svd(rows, full_matrices=False)
-    basis = basis[sizes > 1e-6 * sizes.max(initial=1e-300)]
+    if not len(rows):
+        return np.zeros_like(vector)
+    _, sizes, basis = np.linalg.svd(rows / np.linalg.norm(rows, axis=1, keepdims=True), full_matrices=False)
+    basis = basis[sizes > 1e-6 * sizes.max()]
     return basis.T @ (basis @ vector)
 
 
@@ -137,6 +161,21 @@ def _explained(truth: Array, told: Array, seed: int) -> tuple[float, tuple[float
     return float(shares[0]), interval(shares[1:])
 
 
+def choose_axis(gradients: Gradients, w: Array, read: Read, low: float, high: float) -> Axis:
+    """Return the axis that holds the others still most firmly of those that move some films, w [n, D], through enough of low to high.
+
+    Raises ValueError when the score does not even rise along the target's own gradient.
+    """
+    for firmness in FIRMNESS:
+        axis = gradients.axis(firmness)
+        first, last = (read(axis.moved(w, place))[axis.question].mean() for place in (-REACH, REACH))
+        if last - first >= COVERED * (high - low):
+            return axis
+    if not last > first:
+        raise ValueError(f"the score of {axis.question} does not rise along its own gradient; use more films (-n) or another reader")
+    return axis
+
+
 def place_steps(axis: Axis, w: Array, read: Read, low: float, high: float, steps: int) -> Array:
     """Return `steps` places on the axis between which the mean score of some films, w [n, D], rises evenly from `low` to `high`.
 
@@ -165,6 +204,8 @@ class Movement:
     against_ci95: tuple[float, float]
     either_way: float
     """Mean over films of the size of the movement, whatever its sign."""
+    ends: tuple[float, float]
+    """Mean over films at the first and the last step: a probability, or years."""
 
 
 def movements(question: str, walked: Mapping[str, Array], spreads: Mapping[str, float], seed: int = 0) -> list[Movement]:
@@ -182,6 +223,11 @@ def movements(question: str, walked: Mapping[str, Array], spreads: Mapping[str, 
             float(per_film[name].mean() / target),
             interval(resampled[name] / resampled[question]),
             float(np.abs(per_film[name]).mean()),
+            (_natural(name, walked[name][:, 0]), _natural(name, walked[name][:, -1])),
         )
         for name in (question, *(name for name in per_film if name != question))
     ]
+
+
+def _natural(question: str, scores: Array) -> float:
+    return float((scores if question == "age" else expit(scores)).mean())

@@ -18,14 +18,14 @@ from scipy.special import expit
 from tqdm import tqdm
 
 import thiscxr
-from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, POSITIVE
+from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, POSITIVE, SUPPORT_DEVICES
 from thiscxr.data.pixels import Pixels, save_png
 from thiscxr.data.pixels.drawing import draw_text, enlarge
 from thiscxr.files import atomic_path
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
-from thiscxr.score.direction import TAILS, Axis, Movement, Scores, fit_axis, held_still, movements, place_steps
+from thiscxr.score.direction import TAILS, Axis, Movement, Scores, choose_axis, fit_gradients, held_still, movements, place_steps
 from thiscxr.score.resampling import interval, patient_weights
 from thiscxr.score.trust import Ceiling, TrustedReader
 from thiscxr.train.runs import write_safetensors
@@ -48,6 +48,8 @@ class Direction:
     axis: Axis
     severity: bool
     """Whether all films were asked for the finding, so that only its degree varies."""
+    view: str | None
+    """Of which all films were asked; None: as the training films come."""
     places: Array
     """[steps], on the axis."""
     scores: tuple[float, ...]
@@ -67,12 +69,14 @@ class Direction:
         return {
             "question": self.axis.question,
             "severity": self.severity,
+            "view": self.view,
             "ceiling": asdict(self.ceiling),
             "num_films": self.num_films,
             "r2": self.axis.r2,
             "r2_ci95": self.axis.r2_ci95,
             "kept": self.axis.kept,
             "held_still": list(self.axis.held_still),
+            "firmness": self.axis.firmness,
             "places": self.places.tolist(),
             "scores": self.scores,
             "scores_ci95": self.scores_ci95,
@@ -83,31 +87,38 @@ class Direction:
         }
 
 
-def find_direction(network: Network, reader: TrustedReader, question: str, severity: bool, num_films: int, steps: int) -> Direction:
+def find_direction(
+    network: Network, reader: TrustedReader, question: str, num_films: int, steps: int, severity: bool = False, view: str | None = None
+) -> Direction:
     """Find the axis of a question in a network's w, in `steps` steps of which the first and the last are its ends.
 
-    Raises ValueError as `TrustedReader.check` and `fit_axis`, and for a severity of what is no finding that the network has learnt.
+    view: asked of all films. A finding is asked of every second film, and its absence of the others; of its severity it is asked of all.
+    Raises ValueError as `TrustedReader.check`, `fit_gradients` and `choose_axis`, and for what the network never learnt.
     """
     ceiling = reader.check(question)
     ends = np.cumsum([FIRST_SEED, num_films, PLACING, JUDGING]).tolist()
     finding, placing, judging = (list(range(start, end)) for start, end in pairwise(ends))
-    asked = question if severity else None
-    w = latents(network, finding, asked)
+    known = question in network.info.vocabulary.findings
+    trial = None if not known else [POSITIVE] if severity else [POSITIVE, NEGATIVE]
+    w = latents(network, finding, view, question, trial)
     scores = read_films(reader, draw_films(network, w, finding, "read films"))
-    axis = fit_axis(question, w, scores, held_still(question, list(scores), reader.trusted))
+    gradients = fit_gradients(question, w, scores, held_still(question, list(scores), reader.trusted))
     low, high = (float(edge) for edge in np.quantile(scores[question], TAILS))
 
     def read(w: Array) -> Scores:
         return read_films(reader, draw_films(network, w, placing))
 
-    places = place_steps(axis, latents(network, placing, asked), read, low, high, steps)
-    films = walk_films(network, axis, places, judging, asked)
+    there = latents(network, placing, view, question, trial)
+    axis = choose_axis(gradients, there, read, low, high)
+    places = place_steps(axis, there, read, low, high, steps)
+    films = walk_films(network, axis, places, judging, view, severity)
     walked = {name: values.reshape(steps, JUDGING).T for name, values in read_films(reader, [films.reshape(-1, *films.shape[2:])]).items()}
     weights = patient_weights(np.arange(JUDGING), 0)
     resampled = weights @ walked[question] / weights.sum(axis=1, keepdims=True)  # [rounds, steps]
     return Direction(
         axis,
         severity,
+        view,
         places,
         tuple(walked[question].mean(axis=0).tolist()),
         tuple(interval(column) for column in resampled.T),
@@ -119,18 +130,24 @@ def find_direction(network: Network, reader: TrustedReader, question: str, sever
     )
 
 
-def latents(network: Network, seeds: Sequence[int], finding: str | None = None) -> Array:
-    """Return w [n, w_dim] of some seeds with the conditions that each draws for itself; finding: asked of all of them besides."""
+def latents(network: Network, seeds: Sequence[int], view: str | None, finding: str, states: Sequence[int] | None) -> Array:
+    """Return w [n, w_dim] of some seeds with the conditions that each draws for itself, but for the view and a finding.
+
+    states: of the finding, one film after the other in turn; None: as it is drawn.
+    """
     conditions = network.conditions(seeds, Condition())
-    if finding is not None:
-        conditions = [_with(condition, finding) for condition in conditions]
+    if view is not None:
+        conditions = [replace(condition, view=view) for condition in conditions]
+    if states is not None:
+        conditions = [_with(condition, finding, states[i % len(states)]) for i, condition in enumerate(conditions)]
     return styles_of(network, seeds, conditions)[:, 0].double().cpu().numpy()
 
 
-def _with(condition: Condition, finding: str) -> Condition:
-    states = {**condition.findings, finding: POSITIVE}
+def _with(condition: Condition, finding: str, state: int) -> Condition:
+    states = {**condition.findings, finding: state}
     if finding != NO_FINDING and NO_FINDING in states:
-        states[NO_FINDING] = NEGATIVE
+        ill = any(states[name] == POSITIVE for name in states if name not in (NO_FINDING, SUPPORT_DEVICES))
+        states[NO_FINDING] = NEGATIVE if ill else POSITIVE
     return replace(condition, findings=states)
 
 
@@ -151,9 +168,11 @@ def read_films(reader: TrustedReader, batches: Iterable[Pixels]) -> Scores:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def walk_films(network: Network, axis: Axis, places: Array, seeds: Sequence[int], finding: str | None = None) -> NDArray[np.uint8]:
+def walk_films(
+    network: Network, axis: Axis, places: Array, seeds: Sequence[int], view: str | None = None, severity: bool = False
+) -> NDArray[np.uint8]:
     """Return the films of some seeds at places on the axis, uint8 [places, n, res, res]."""
-    w = latents(network, seeds, finding)
+    w = latents(network, seeds, view, axis.question, [POSITIVE] if severity else None)
     return np.stack([np.concatenate(list(draw_films(network, axis.moved(w, place), seeds))) for place in places])
 
 
@@ -163,7 +182,7 @@ def write_direction(out: Path, found: Direction, network: Network, reader: Trust
         raise ValueError(f"--out {out} is a file; give a folder")
     facts = {"format_version": DIRECTION_FORMAT, "kind": "direction", "network_sha256": network.sha256, "reader": reader.name}
     facts |= {"reader_sha256": reader.sha256, "code_version": thiscxr.__version__, **found.to_json()}
-    films = walk_films(network, found.axis, found.places, seeds, found.axis.question if found.severity else None)
+    films = walk_films(network, found.axis, found.places, seeds, found.view, found.severity)
     tensors = {"step": found.axis.step, "gauge": found.axis.gauge, "mean": found.axis.mean, "places": found.places}
     write_safetensors(out / "direction.safetensors", {name: torch.tensor(value).float() for name, value in tensors.items()}, facts)
     with atomic_path(out / "direction.json") as part:
@@ -182,7 +201,7 @@ def slider_sheet(found: Direction, reader: TrustedReader, films: NDArray[np.uint
     sheet = np.zeros((HEAD + row * len(seeds), MARGIN + side * steps), np.uint8)
     draw_text(sheet, 6, 3, _title(found, reader.name))
     draw_text(sheet, 6, 21, f"Synthetic, not patients. Under each film what the reader sees: {_unit(question)}.")
-    first, last = _ends(question, found.severity, reader)
+    first, last = _ends(found, reader)
     heads = [first, *[""] * (steps - 2), last]
     for i, (head, place) in enumerate(zip(heads, found.places, strict=True)):
         draw_text(sheet, MARGIN + side * i + 4, HEAD - 18, f"{head} ({place:+.1f} SD)" if head else f"{place:+.1f} SD")
@@ -212,9 +231,11 @@ def spell_score(question: str, score: float) -> str:
     return f"{score:.0f} years" if question == "age" else f"{score:+.1f} ({expit(score):.0%})"
 
 
-def _ends(question: str, severity: bool, reader: TrustedReader) -> tuple[str, str]:
+def _ends(found: Direction, reader: TrustedReader) -> tuple[str, str]:
+    """Return what the ends are called; "severe" only where the reader thinks that more likely than not."""
+    question, (least, most) = found.axis.question, found.movements[0].ends
     if question in FINDINGS:
-        return ("mild" if severity else "none"), "severe"
+        return ("mild" if found.severity else "none" if least < 0.1 else "least"), ("severe" if most > 0.5 else "most")
     if question.startswith("view "):
         view = question.removeprefix("view ")
         others = [name for name in reader.network.config.views if name != view]
@@ -224,28 +245,35 @@ def _ends(question: str, severity: bool, reader: TrustedReader) -> tuple[str, st
 
 def direction_table(found: Direction) -> str:
     """Return what walking along the axis does, as aligned lines."""
-    axis, first, last = found.axis, found.movements[0], len(found.places)
+    axis, first = found.axis, found.movements[0]
     span = "[{:.2f}, {:.2f}]".format
+    firm = "entirely" if axis.firmness is None else "not at all" if axis.firmness == 0 else f"with firmness {axis.firmness:g}"
+    rows = {
+        "step": [f"{i}" for i in range(1, len(found.places) + 1)],
+        "place": [f"{place:+.2f}" for place in found.places],
+        "score": [f"{score:.2f}" for score in found.scores],
+        "read": [spell_score(axis.question, score).split("(")[-1].strip(")") for score in found.scores],
+    }
+    notes = {
+        "place": "standard deviations of the films along the axis",
+        "score": f"5th to 95th percentile of the {found.num_films} films: {found.wanted[0]:.2f} to {found.wanted[1]:.2f}",
+    }
     lines = [
-        f"{axis.question}: w explains {axis.r2:.2f} {span(*axis.r2_ci95)} of the score's variance on held-out films of {found.num_films};"
-        f" {axis.kept:.0%} of its gradient is left without what is held still",
-        f"{'step':<8}" + "".join(f"{i:>8}" for i in range(1, last + 1)),
-        f"{'place':<8}" + "".join(f"{place:>8.2f}" for place in found.places) + "  standard deviations of the films along the axis",
-        f"{'score':<8}"
-        + "".join(f"{score:>8.2f}" for score in found.scores)
-        + f"  5th to 95th percentile of films as they come: {found.wanted[0]:.2f} to {found.wanted[1]:.2f}",
-        f"the score rises at {found.rising:.0%} of the steps of {JUDGING} seeds",
+        f"{axis.question}: w explains {axis.r2:.2f} {span(*axis.r2_ci95)} of the variance of the score on films held out",
+        f"the others are held still {firm}; {axis.kept:.0%} of the squared gradient is along the axis",
+        *(f"{name:<8}" + "".join(f"{cell:>9}" for cell in cells) + f"   {notes.get(name, '')}".rstrip() for name, cells in rows.items()),
+        f"the score rises at {found.rising:.0%} of the steps of {JUDGING} seeds that had no part in this",
         "",
-        f"{'moved a step, in SD of films':<30}{'mean':>7}  {'95 %':<16}{'of the target':>14}  {'95 %':<16}{'either way':>11}",
+        f"{'a step, in SD of the films':<28}{'moves':>7}  {'95 %':<16}{'of the target':>14}  {'95 %':<20}{'either way':>10}"
+        f"{'first, last step':>20}",
     ]
     still = [each for each in found.movements if each.question in axis.held_still]
     free = [each for each in found.movements[1:] if each not in still]
-    for head, group in (("", (first,)), ("held still", still), ("not held still: not read well enough, or the same thing", free)):
+    for head, group in (("", (first,)), ("held still", still), ("not read well enough to be held still, or the same thing", free)):
         lines += [f"- {head}"] if head and group else []
-        lines += [
-            f"{each.question:<30}{each.per_step:>7.3f}  {span(*each.ci95):<16}{each.against:>13.1%}"
-            f"   [{each.against_ci95[0]:.1%}, {each.against_ci95[1]:.1%}]".ljust(78)
-            + f"{each.either_way:>8.3f}"
-            for each in group
-        ]
+        for each in group:
+            share = f"[{each.against_ci95[0]:.0%}, {each.against_ci95[1]:.0%}]"
+            ends = ", ".join(f"{end:.0f} years" if each.question == "age" else f"{end:.0%}" for end in each.ends)
+            moved = f"{each.question:<28}{each.per_step:>7.3f}  {span(*each.ci95):<16}"
+            lines.append(f"{moved}{each.against:>14.0%}  {share:<20}{each.either_way:>10.3f}{ends:>20}")
     return "\n".join(lines)
