@@ -113,6 +113,17 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "pretrained by nothing": (
         "classify train --data {pool} --backbone densenet121 --pretrained {tmp}/x.pth --out {tmp}/r", 1, r"x.pth does not hold the weights",
     ),
+    "walk to nowhere": ("walk --seeds 1 --out {tmp}/w.webp", 1, r"needs two films or more, and has 1; name them, such as --seeds 1,2,5"),
+    "walk of too few": ("walk --seeds 1-9 --frames 4 --out {tmp}/w.webp", 1, r"4 frames are too few to pass 9 films"),
+    "walk from a film": ("walk --from {tmp}/films/00.png --seeds 1 --out {tmp}/w.webp", 1, r"00.png is not a safetensors file"),
+    "mix of all layers": ("mix --rows 0 --columns 1 --layers 0- --out {tmp}/m.png", 1, r"all layers of this network"),
+    "mix of no layer": ("mix --rows 0 --columns 1 --layers 99 --out {tmp}/m.png", 1, r"not all among this network's 0 to 9"),
+    "pairs without laterals": ("sample --pairs --out {tmp}/s", 1, r"view 'lateral' was not learnt by this network; it knows: AP"),
+    "pairs in shards": ("sample --pairs --format npz --out {tmp}/s", 2, r"--pairs are single films"),
+    "series that nobody can check": ("series --finding Effusion --out {tmp}/s", 1, r"cannot confirm 'Effusion': AUC 0.698 on 454"),
+    "series of a typo": ("series --finding Efusion --out {tmp}/s", 1, r"did you mean 'Effusion'"),
+    "project no film": ("project {tmp}/plan.csv --out {tmp}/p", 1, r"plan.csv: not a PNG, JPEG, TIFF or DICOM file"),
+    "project nothing": ("project --out {tmp}/p", 2, r"Missing argument"),
     "site without samples": ("site --samples {tmp}/films --out {tmp}/site", 1, r"samples.csv"),
     "site of nothing": ("site --out {tmp}/site", 2, r"give --samples, --model, or both"),
     "site of an unknown model": ("site --model nih-46 --out {tmp}/site", 1, r"did you mean 'nih-64'"),
@@ -237,6 +248,24 @@ def test_formats_and_plans_from_the_command_line(capsys: pytest.CaptureFixture[s
     code, _, err = run(capsys, "site", "--samples", tmp_path / "dicom", "--out", tmp_path / "site")
     assert code == 1
     assert "sample again with --format png" in err
+
+
+def test_the_latent_tools_from_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    commands = {
+        "walk.gif": "walk --seeds 1,2 --frames 4 --view PA --loop --out {}",
+        "frames": "walk --seeds 1,2 --frames 3 --format frames --out {}",
+        "mix.png": "mix --rows 0-1 --columns 2 --layers 0-3 --view PA --truncation 0.8 --out {}",
+    }
+    for name, command in commands.items():
+        code, out, err = run(capsys, *command.format(tmp_path / name).split())
+        assert (code, out) == (0, f"{tmp_path / name}\n"), err
+    film = tmp_path / "frames" / "frame-00001.png"
+    code, out, err = run(capsys, "project", film, "--steps", 3, "--candidates", 16, "--json", "--out", tmp_path / "projections")
+    assert code == 0, err
+    (report,) = json.loads(out)
+    assert (report["film"], report["real"]) == ("frame-00001", False)
+    walk = f"walk --from {tmp_path}/projections/frame-00001.safetensors --seeds 3 --frames 2 --format frames --out {tmp_path}/on"
+    assert run(capsys, *walk.split())[0] == 0
 
 
 def test_extractors_are_listed_and_imported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import taught as lesson
 import torch
 
 from thiscxr.data.labels import NEGATIVE, POSITIVE
@@ -50,3 +51,19 @@ def restricted(network: Network) -> Network:
     terms = COLLECTIONS["mimic-cxr"].terms
     seen = {"title": terms.title, "terms": terms.terms, "citation": terms.citation, "url": terms.url, "acknowledgement": ""}
     return replace(network, info=replace(network.info, sources={**network.info.sources, "mimic-cxr": seen}))
+
+
+@pytest.fixture(scope="session")
+def taught_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network whose truth is known, see `taught.py`."""
+    terms = {"drawn": {"title": "Drawn bodies", "terms": "", "citation": "", "url": "", "acknowledgement": ""}}
+    generator = lesson.teach()
+    info = NetworkInfo("drawn", generator.config, lesson.VOCABULARY, [], 6400, "e" * 64, terms)
+    path = tmp_path_factory.mktemp("taught") / "drawn.safetensors"
+    save_network(path, generator, info)
+    return path
+
+
+@pytest.fixture
+def taught(taught_file: Path) -> Network:
+    return load(taught_file)

@@ -33,6 +33,15 @@ def test_a_seed_gives_the_same_film_whatever_the_batch(network: Network) -> None
     torch.testing.assert_close(torch.from_numpy(network.sample([3])[0].astype(int)), torch.from_numpy(films[1][3]), atol=1, rtol=0)
 
 
+def test_the_lines_of_the_readme() -> None:
+    """thiscxr.load("nih-64").sample(seeds=range(64), view="PA"), and the same films one by one."""
+    network = thiscxr.load("nih-64")
+    films = network.sample(seeds=range(64), view="PA")
+    assert (films.shape, films.dtype) == ((64, 64, 64), np.uint8)
+    for seed in (0, 17, 63):
+        assert np.abs(network.sample(seeds=[seed], view="PA")[0].astype(int) - films[seed]).max() <= 1
+
+
 def test_asking_changes_the_film_and_nothing_else_does(network: Network) -> None:
     plain, again = (network.sample(range(3), view="PA") for _ in range(2))
     np.testing.assert_array_equal(plain, again)

@@ -30,7 +30,8 @@ def test_the_example_of_scikit_learn_and_an_age_that_is_three_years_off() -> Non
     assert (mass.num_positive, mass.num_negative, mass.num_patients) == (2, 2, 4), "the unknown film does not count"
     assert (age.value, age.ci95, age.num_positive) == (pytest.approx(3), pytest.approx((3, 3)), 5)
     assert found.mean_finding_auc == pytest.approx(0.75)
-    assert found.brief() == {"films": 5, "auc": {"Mass": 0.75}, "mean_finding_auc": 0.75, "age_error_years": 3.0}
+    brief = {"films": 5, "auc": {"Mass": 0.75}, "auc_ci95": {"Mass": [0.0, 1.0]}, "mean_finding_auc": 0.75, "age_error_years": 3.0}
+    assert found.brief() == brief
 
 
 def test_what_is_answered_one_way_is_no_question() -> None:

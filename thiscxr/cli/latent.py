@@ -1,5 +1,6 @@
 """Commands of the latent space: walk, mix, project, series."""
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +61,7 @@ def walk(
     from thiscxr.sample.provenance import origin_of
     from thiscxr.sample.sampling import ask, load
     from thiscxr.sample.truncation import parse_truncation
-    from thiscxr.sample.walk import draw_walk, seed_stops, write_walk
+    from thiscxr.sample.walk import draw_walk, projected_stop, seed_stops, write_walk
     from thiscxr.sample.writing import parse_seeds
 
     kind = kind or next((known for known in ANIMATIONS if out is not None and out.suffix == f".{known}"), "webp")
@@ -69,6 +70,8 @@ def walk(
     seeds = parse_seeds(seed_list) if seed_list else []
     network = load(model, resolve_device(device))
     stops = seed_stops(network, seeds, condition, psi)
+    if start is not None:
+        stops.insert(0, projected_stop(start, network))
     found = draw_walk(network, stops, frames, loop, seeds[0] if seeds else 0, str(psi), origin_of(network, permission))
     write_walk(found, out, kind, fps)
     click.echo(out)
@@ -169,3 +172,41 @@ def series(
     write_series(found, network, out, dicom_format(DicomOptions()) if kind == "dicom" else FORMATS[kind], seen)
     logging.getLogger("thiscxr").info("%s", growth_table(seen.reshape(-1, steps), finding, f"{extractor.name}, {told}"))
     click.echo(out)
+
+
+@group.command()
+@click.argument("films", type=FOLDER, nargs=-1, required=True)
+@MODEL
+@click.option("--steps", type=click.IntRange(1), default=300, show_default=True)
+@click.option("--space", type=click.Choice(["w", "w+"]), default="w", show_default=True, help="w: as a seed has; w+: one latent a layer.")
+@click.option("--candidates", type=click.IntRange(16), default=500, show_default=True, help="Films to begin at, and to compare with.")
+@click.option("--reader", default="thiscxr64", show_default=True, metavar="NAME|FILE", help="Whose maps and features are compared.")
+@click.option("--real", type=FOLDER, metavar="POOL", help="Compare with its films of other patients.")
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+@click.option("--out", type=FOLDER, default=Path("projections"), show_default=True, metavar="DIR")
+@common(seed=False)
+def project(
+    films: tuple[Path, ...],
+    model: str,
+    steps: int,
+    space: str,
+    candidates: int,
+    reader: str,
+    real: Path | None,
+    as_json: bool,
+    out: Path,
+    device: str,
+) -> None:
+    """Find the film of a network that is nearest to a given one, and say what it has lost. Real films: keep what comes out local.
+
+    Example: thiscxr project film.png --steps 300 --real pool --out projections
+    """
+    from thiscxr.data.pool import Pool
+    from thiscxr.sample.sampling import load
+    from thiscxr.score.extractors import load_extractor
+    from thiscxr.score.projected import project_films, projection_table, write_projections
+
+    network, extractor = load(model, resolve_device(device)), load_extractor(reader, resolve_device(device))
+    found = project_films(films, network, extractor, Pool.open(real) if real else None, steps, space, candidates)
+    write_projections(out, found, network, extractor)
+    click.echo(json.dumps([each.report() for each in found], indent=2) if as_json else projection_table(found))

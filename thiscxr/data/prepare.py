@@ -224,26 +224,45 @@ def _decode_all(
             yield under_way.popleft(), decoded
 
 
-def _decode(task: _Task) -> _Decoded:
-    try:
-        if task.file is None:
-            raise ValueError(f"absurd file of more than {MAX_FILE_BYTES // 2**20} MiB")
-        data = task.file.read() if isinstance(task.file, ReleaseFile) else task.file
-        film = load_film(data, min_side=task.res)
-        pixels = to_bits(to_square(film.pixels, task.res, task.aspect or film.aspect), task.bits)
-        if pixels.min() == pixels.max():
-            raise ValueError("constant image once cropped and reduced")
-        sight = look(pixels, task.frontal)
-        as_it_is = pixels is film.pixels  # square, 8 bits, at the resolution: kept byte for byte, whatever it looks like
-        if sight.turned and not as_it_is:
-            raise ValueError(f"turned by {sight.turned} degrees, by the look of it")
-    except ValueError as error:
-        return _Decoded(None, reason=str(error))
+@dataclass(frozen=True, slots=True)
+class FramedFilm:
+    """A film as it is in a pool."""
+
+    pixels: Pixels
+    native: tuple[int, int, int]  # width, height and bits of the file
+    inverted: bool
+    odd: bool  # it looks inverted or turned, and was left so
+
+
+def frame_film(data: ReleaseFile | Path | bytes, res: int, bits: int = 8, aspect: float | None = None, frontal: bool = True) -> FramedFilm:
+    """Read one film and frame it as `prepare` does: square [res, res], reduced, negatives put right where that is sure.
+
+    aspect: true width / height of a film that its release squashed; frontal: it is known to be. Raises ValueError with the reason for a
+    film that `prepare` would refuse.
+    """
+    film = load_film(data.read() if isinstance(data, ReleaseFile) else data, min_side=res)
+    pixels = to_bits(to_square(film.pixels, res, aspect or film.aspect), bits)
+    if pixels.min() == pixels.max():
+        raise ValueError("constant image once cropped and reduced")
+    sight = look(pixels, frontal)
+    as_it_is = pixels is film.pixels  # square, 8 bits, at the resolution: kept byte for byte, whatever it looks like
+    if sight.turned and not as_it_is:
+        raise ValueError(f"turned by {sight.turned} degrees, by the look of it")
     inverted = sight.inverted and not as_it_is
     if inverted:  # the file says otherwise, or says nothing
         pixels = np.iinfo(pixels.dtype).max - pixels
     native = (film.native_width, film.native_height, film.native_bits)
-    return _Decoded(pixels, native, film.inverted != inverted, descriptor(pixels), odd=as_it_is and sight != Sight())
+    return FramedFilm(pixels, native, film.inverted != inverted, as_it_is and sight != Sight())
+
+
+def _decode(task: _Task) -> _Decoded:
+    try:
+        if task.file is None:
+            raise ValueError(f"absurd file of more than {MAX_FILE_BYTES // 2**20} MiB")
+        film = frame_film(task.file, task.res, task.bits, task.aspect, task.frontal)
+    except ValueError as error:
+        return _Decoded(None, reason=str(error))
+    return _Decoded(film.pixels, film.native, film.inverted, descriptor(film.pixels), odd=film.odd)
 
 
 def _dropped(plan: Sequence[Wanted]) -> Counter[str]:

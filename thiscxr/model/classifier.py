@@ -99,15 +99,19 @@ class Reader(nn.Module):
             return F.interpolate(images, size=(res, res), mode="area")
         return F.interpolate(images, size=(res, res), mode="bilinear", align_corners=False)
 
-    def maps(self, images: Tensor) -> Tensor:
-        """Return the last maps, float32 [N, feature_dim, h, w], non-negative; h = res / 16 of the small backbone, res / 32 of the other."""
+    def block_maps(self, images: Tensor) -> list[Tensor]:
+        """Return the maps after each block, the finest first, float32 [N, C, h, w], non-negative; of densenet121 the last ones alone."""
         x = self.resize(images).contiguous(memory_format=torch.channels_last)
         if self.config.backbone == "densenet121":
-            return F.relu(self.dense(x))
-        x = F.relu(self.stem_norm(self.stem(x)))
+            return [F.relu(self.dense(x))]
+        maps = [F.relu(self.stem_norm(self.stem(x)))]
         for block in self.blocks:
-            x = block(x)
-        return x
+            maps.append(block(maps[-1]))
+        return maps[1:]
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Return the last maps, float32 [N, feature_dim, h, w], non-negative; h = res / 16 of the small backbone, res / 32 of the other."""
+        return self.block_maps(images)[-1]
 
     def features(self, images: Tensor) -> Tensor:
         """Return float32 [N, feature_dim], non-negative: the last maps, averaged over the film."""

@@ -1,7 +1,7 @@
 """Several films of one invented patient: a frontal and a lateral one, and follow-up series in which a finding grows.
 
-What makes them one patient is one latent z, one noise, one sex and age. Nothing has taught the network that they are one person: how far they
-agree is for the eye and for the reader to say.
+What makes them one patient is one latent z, one noise, one sex and age. Nothing has taught the network that they are one person: how far
+they agree is for the eye and for the reader to say.
 """
 
 import uuid
@@ -65,8 +65,8 @@ def draw_series(
     """Draw follow-up films, one patient a seed: equal steps on the straight line in w from "asked to be absent" to "asked for".
 
     In w, because both ends are then films as the network was taught to draw them; half a finding in the condition vector stands for nothing
-    that it was taught. asked: the rest, without findings; where it is nothing, each seed draws view, sex, age and source from the joint table.
-    Raises ValueError for a finding that was not learnt or that cannot grow, for fewer than two steps, and for more than MOST_FILMS films.
+    that it was taught. asked: the rest, without findings; where it is nothing, each seed draws view, sex, age and source from the joint
+    table. Raises ValueError for a finding that was not learnt or cannot grow, fewer than two steps, and more than MOST_FILMS films.
     """
     if finding == NO_FINDING:
         raise ValueError(f"'{NO_FINDING}' cannot grow; a series needs a finding")

@@ -21,10 +21,12 @@ from thiscxr.data.pixels.drawing import enlarge
 from thiscxr.files import atomic_folder, atomic_path
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.mark import marked
+from thiscxr.sample.projection import load_projection
 from thiscxr.sample.provenance import Film, Origin, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
 from thiscxr.sample.truncation import Truncation
 
+LIKENESS = "Drawn by a neural network on the way from a real film of a patient: keep it where that film may be; not for diagnosis."
 LEAST_SIDE = 256  # of an animation, px: smaller films are enlarged by whole pixels
 
 
@@ -38,6 +40,8 @@ class Stop:
     """What was asked of the network for it, as words."""
     ws: Tensor
     """float32 [num_ws, w_dim]."""
+    real: bool = False
+    """It is the likeness of a real film."""
 
 
 @dataclass(frozen=True)
@@ -53,33 +57,41 @@ class Walk:
     truncation: str
     origin: Origin
     loop: bool
-    restriction: str = ""
-    """What must be said besides the origin's own terms, such as that it begins at the likeness of a real film."""
 
     @property
     def route(self) -> str:
         """The stops in words."""
         return " - ".join(stop.name for stop in self.stops) + (f" - {self.stops[0].name}" if self.loop else "")
 
+    @property
+    def terms(self) -> str:
+        """What every file must say of passing it on, or ""."""
+        return " ".join(filter(None, (self.origin.restriction, LIKENESS if self.notice == LIKENESS else "")))
+
+    @property
+    def notice(self) -> str:
+        """What the frames are, in a sentence."""
+        return LIKENESS if any(stop.real for stop in self.stops) else NOTICE
+
     def text(self, number: int) -> dict[str, str]:
         """Return the PNG text chunks of a frame."""
-        terms = " ".join(filter(None, (self.origin.restriction, self.restriction)))
         return {
             "Title": f"Synthetic chest x-ray, frame {number + 1} of {len(self.frames)} of a walk: {self.route}",
-            "Disclaimer": NOTICE,
+            "Disclaimer": self.notice,
             "Software": SOFTWARE,
             "Network": self.origin.sha256,
             "Position": f"{self.positions[number]:.4f}",
             "Noise": f"seed {self.noise_seed}",
             "Truncation": self.truncation,
             "Asked": json.dumps({stop.name: stop.asked for stop in self.stops}),
-            **origin_text(self.origin.sources, terms),
+            **origin_text(self.origin.sources, self.terms),
         }
 
     def comment(self) -> str:
         """Return the same for a file of all frames."""
-        terms = filter(None, (self.origin.restriction, self.restriction))
-        return " ".join((NOTICE, f"A walk: {self.route}.", f"{SOFTWARE}, network {self.origin.sha256}.", *terms))
+        return " ".join(
+            (self.notice, f"A walk: {self.route}.", f"{SOFTWARE}, network {self.origin.sha256}.", self.origin.restriction)
+        ).strip()
 
 
 def walk_positions(num_stops: int, num_frames: int, loop: bool) -> np.ndarray:
@@ -111,6 +123,12 @@ def seed_stops(network: Network, seeds: Sequence[int], asked: Condition, truncat
     return [Stop(f"seed {film.seed}", film.asked_words, w) for film, w in zip(films, ws, strict=True)]
 
 
+def projected_stop(path: Path, network: Network) -> Stop:
+    """Return a film that `thiscxr project` found as a stop. Raises ValueError as `load_projection`."""
+    ws, name, real = load_projection(path, network)
+    return Stop(f"projection of {name}", "It was found for that film.", ws, real)
+
+
 def draw_walk(
     network: Network,
     stops: Sequence[Stop],
@@ -119,14 +137,13 @@ def draw_walk(
     noise_seed: int,
     truncation: str,
     origin: Origin,
-    restriction: str = "",
 ) -> Walk:
     """Draw a walk. Raises ValueError as `walk_positions`."""
     positions = walk_positions(len(stops), num_frames, loop)
     ws = between(torch.stack([stop.ws for stop in stops]), positions)
     images = draw_styles(network, ws, noises_of(network, [noise_seed]))
     frames = np.concatenate([to_pixels(some) for some in images])
-    return Walk(frames, positions, stops, noise_seed, truncation, origin, loop, restriction)
+    return Walk(frames, positions, stops, noise_seed, truncation, origin, loop)
 
 
 def write_walk(found: Walk, out: Path, kind: str, fps: int) -> None:
@@ -143,7 +160,6 @@ def write_walk(found: Walk, out: Path, kind: str, fps: int) -> None:
     if out.is_dir():
         raise ValueError(f"--out {out} is a folder; give the name of a file, or use --format frames")
     large = np.stack([marked(frame, 255) for frame in enlarge(found.frames, LEAST_SIDE)]).astype(np.uint8)
-    terms = " ".join(filter(None, (found.origin.restriction, found.restriction)))
-    data = encode_animation(large, fps, kind, found.comment(), xmp(terms))
+    data = encode_animation(large, fps, kind, found.comment(), xmp(found.terms))
     with atomic_path(out) as file:
         file.write_bytes(data)

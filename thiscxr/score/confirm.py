@@ -4,6 +4,7 @@ A series says "here it grows". Where no reader can tell on real patients, nobody
 """
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
@@ -18,19 +19,18 @@ from thiscxr.score.judge import judge, read_films
 def refuse_unconfirmed(finding: str, extractor: Extractor, learnt_from: Collection[str], real: Pool | None = None) -> str:
     """Return how well the reader tells a finding, as words, such as "AUC 0.912 [0.894, 0.931] on 811 held-out films".
 
-    learnt_from: the collections of the network; real: where given, the reader is judged on its held-out patients that it does not know, and else by
-    what its file says of itself. Raises ValueError when the reader knows neither the finding nor any of the collections, and when the lower end of
-    its 95 % interval is not above LEAST_AUC.
+    learnt_from: the collections of the network; real: where given, the reader is judged on its held-out patients, of those that it does not
+    know, and else by what its file says of itself. Raises ValueError when the reader knows neither the finding nor any of the collections,
+    and when the lower end of its 95 % interval is not above LEAST_AUC.
     """
     reader, name = extractor.reader, extractor.name
     if finding not in reader.config.findings:
-        raise ValueError(
-            f"reader {name} does not read '{finding}', so nobody could say whether it grows; it reads: {', '.join(reader.config.findings)}"
-        )
+        known = ", ".join(reader.config.findings)
+        raise ValueError(f"reader {name} does not read '{finding}', so nobody could say whether it grows; it reads: {known}")
     if learnt_from and not extractor.sources & set(learnt_from):
+        ours, theirs = (", ".join(sorted(sources)) for sources in (extractor.sources, learnt_from))
         raise ValueError(
-            f"reader {name} learnt from {', '.join(sorted(extractor.sources))} and the network from {', '.join(sorted(learnt_from))}; give a "
-            "--reader of its films (thiscxr classify train)"
+            f"reader {name} learnt from {ours} and the network from {theirs}; give a --reader of its films (thiscxr classify train)"
         )
     if real is not None:
         groups = fair_groups(real, real.indices("holdout"), extractor)
@@ -40,20 +40,18 @@ def refuse_unconfirmed(finding: str, extractor: Extractor, learnt_from: Collecti
             raise ValueError(f"{real.path} has no held-out films with and without '{finding}' that reader {name} may be judged on")
         auc, ci95, films = answered.value, answered.ci95, answered.num_positive + answered.num_negative
     else:
-        judged = extractor.judged
+        judged: Any = extractor.judged
         auc, ci95, films = judged.get("auc", {}).get(finding), judged.get("auc_ci95", {}).get(finding), judged.get("films")
         if auc is None:
             raise ValueError(f"reader {name} does not say how well it tells '{finding}'; give --real POOL with held-out patients")
         if ci95 is None and auc > LEAST_AUC:
-            raise ValueError(
-                f"reader {name} has AUC {auc:.3f} for '{finding}' on {films} held-out films, without an interval; give --real POOL"
-            )
+            raise ValueError(f"reader {name} has AUC {auc:.3f} for '{finding}' on {films} films, but no interval; give --real POOL")
     interval = "" if ci95 is None else f" [{ci95[0]:.3f}, {ci95[1]:.3f}]"
     words = f"AUC {auc:.3f}{interval} on {films} held-out films"
     if ci95 is None or not ci95[0] > LEAST_AUC:
         raise ValueError(
-            f"reader {name} cannot confirm '{finding}': {words}, and the lower end of the 95 % interval must be above {LEAST_AUC}; a series "
-            "of it would be a claim that nobody can check"
+            f"reader {name} cannot confirm '{finding}': {words}, where the lower end of the 95 % interval must be above "
+            f"{LEAST_AUC}; a series would claim what nobody can check"
         )
     return words
 

@@ -45,7 +45,7 @@ class Extractor:
     sources: frozenset[str] = frozenset()  # collections that it learnt from
     trained_on: frozenset[str] = frozenset()  # first 16 hexadecimal digits of the stored-pixel SHA-256 of its training patients' films
     folds: tuple["Extractor", ...] = ()  # the same architecture, each trained without a part of these patients
-    judged: Mapping[str, Any] = field(default_factory=dict)  # how well a reader reads, as its file has it
+    judged: Mapping[str, Any] = field(default_factory=dict, compare=False)  # how well a reader reads, as its file has it
 
     @property
     def dim(self) -> int:

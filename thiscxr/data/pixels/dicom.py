@@ -33,7 +33,7 @@ _TAGS = [
 ]  # fmt: skip
 _HEADER_TAGS = [
     "PatientAge", "PatientBirthDate", "PatientID", "PatientOrientation", "PatientSex", "StudyDate", "StudyInstanceUID",
-    "ViewCodeSequence", "ViewPosition",
+    "SyntheticData", "ViewCodeSequence", "ViewPosition",
 ]  # fmt: skip
 _VIEW_POSITIONS = {
     "PA": ("PA",),
@@ -268,14 +268,15 @@ class DicomHeader:
     age_years: float | None = None
     patient: str = ""
     study: str = ""
+    synthetic: bool = False  # it says so: Synthetic Data (PS3.3 C.7.6.1) is YES
 
 
 def read_dicom_header(source: Path | BinaryIO | bytes) -> DicomHeader:
     """Return the facts of a DICOM header; all unknown for what is no DICOM file or cannot be read.
 
     These tags and no others leave the reader: View Position, View Code Sequence, Patient Orientation (for the view), Patient's Sex,
-    Patient's Age, or else Patient's Birth Date with Study Date (for the age), Patient ID and Study Instance UID (for hashing only).
-    The film itself is refused, with its reason, when it is decoded.
+    Patient's Age, or else Patient's Birth Date with Study Date (for the age), Patient ID and Study Instance UID (for hashing only), and
+    Synthetic Data. The film itself is refused, with its reason, when it is decoded.
     """
     try:
         if isinstance(source, bytes):
@@ -291,9 +292,8 @@ def read_dicom_header(source: Path | BinaryIO | bytes) -> DicomHeader:
             if not is_dicom(head):
                 return DicomHeader()
             dataset = _read(head, _HEADER_TAGS, stop_before_pixels=True)
-            return DicomHeader(
-                _view(dataset), _sex(dataset), _age_years(dataset), _text(dataset, "PatientID"), _text(dataset, "StudyInstanceUID")
-            )
+            patient, study, synthetic = (_text(dataset, name) for name in ("PatientID", "StudyInstanceUID", "SyntheticData"))
+            return DicomHeader(_view(dataset), _sex(dataset), _age_years(dataset), patient, study, synthetic == "YES")
     except (OSError, Refused):
         return DicomHeader()
 

@@ -1,0 +1,163 @@
+"""Projection: the latent w whose film is nearest to a given one, found by descent (Karras et al. 2020, arXiv:1912.04958, section 5).
+
+A film that a network drew comes back; of any other comes back what the network can draw. Noise is left out, since no w can stand for it.
+
+The distance is that of pixels plus that of a reader's maps, block by block, each place's channels scaled to unit length (Zhang et al. 2018,
+arXiv:1801.03924, Eq. 1, without learnt weights). Each is divided by its median over films of the network, so that 2 is as far away as one
+of those is in the middle.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import thiscxr
+from thiscxr.model.conditions import Condition
+from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of
+from thiscxr.train.runs import read_safetensors, write_safetensors
+
+PROJECTION_FORMAT = 1
+SPACES = ("w", "w+")
+SHARED = 0.1  # weight of how far the layers of w+ are from one another, in variances of w
+RATE = 0.1  # of Adam, in standard deviations of w
+Perceive = Callable[[Tensor], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Films of the network that a projection may begin at."""
+
+    seeds: Sequence[int]
+    ws: Tensor
+    """float32 [n, num_ws, w_dim]."""
+    images: Tensor
+    """float32 [n, 1, res, res] in [-1, 1], each with its own noise."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What was found for one film."""
+
+    ws: Tensor
+    """float32 [num_ws, w_dim]."""
+    image: Tensor
+    """float32 [1, res, res], clipped to [-1, 1]."""
+    start: str
+    """Where the better of the two descents began: "mean" or "seed 12"."""
+    distance: float
+    """At the end; 2 is as far as a film of the network is in the middle."""
+    nearest: float
+    """That of the nearest candidate."""
+
+
+def draw_candidates(network: Network, count: int, asked: Condition) -> Candidates:
+    """Draw the films of seeds 0 to count − 1, asked for that, or each for its own draw from the joint table."""
+    seeds = range(count)
+    ws = styles_of(network, seeds, network.conditions(seeds, asked))
+    images = torch.cat([some.cpu() for some in draw_styles(network, ws, noises_of(network, seeds))])
+    return Candidates(seeds, ws, images.clamp(-1, 1))
+
+
+def project(network: Network, images: Tensor, candidates: Candidates, perceive: Perceive, steps: int, space: str = "w") -> list[Projection]:
+    """Return the projection of each of images [N, 1, res, res] in [-1, 1]: `steps` of Adam from the mean w and from the nearest candidate.
+
+    space: "w", one latent for all layers, as a seed has; "w+", one a layer, held together by SHARED: nearer, and less of a film of this
+    network. perceive: images -> maps, each [N, C, h, w]. Raises ValueError for another space.
+    """
+    if space not in SPACES:
+        raise ValueError(f"space '{space}' is not one of {', '.join(SPACES)}")
+    generator, device = network.generator, network.generator.w_mean.device
+    images = images.to(device)
+    measure = _Distance(images, candidates.images.to(device), perceive)
+    nearest = measure.of_candidates.argmin(dim=1)
+    std = candidates.ws[:, 0].std(dim=0).clamp(min=1e-6)
+    begun = torch.stack([generator.w_mean.expand(len(images), -1), candidates.ws[nearest.to(candidates.ws.device), 0]], dim=1)
+    offset = torch.zeros(len(images), 2, generator.config.num_ws if space == "w+" else 1, generator.config.w_dim, device=device)
+    offset.requires_grad_(True)
+    noises = [torch.zeros(1, 1, side, side, device=device) for side in generator.config.noise_resolutions]
+    optimizer = torch.optim.Adam([offset], lr=RATE, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+
+    def draw() -> tuple[Tensor, Tensor]:
+        ws = (begun[:, :, None] + std * offset).expand(-1, -1, generator.config.num_ws, -1).flatten(0, 1)
+        return ws, generator.synthesis(ws, noises)
+
+    with tqdm(total=steps, unit="step", file=sys.stderr, desc="project", delay=1) as bar:
+        for _ in range(steps):
+            distance = measure(draw()[1])
+            spread = (offset - offset.mean(dim=2, keepdim=True)).square().mean(dim=(2, 3))
+            optimizer.zero_grad()
+            (distance.view(-1, 2) + SHARED * spread).sum().backward()
+            optimizer.step()
+            schedule.step()
+            bar.update()
+    with torch.no_grad():
+        ws, drawn = draw()
+        found = measure(drawn).view(-1, 2)
+    best = found.argmin(dim=1)
+    results = []
+    for number, which in enumerate(best.tolist()):
+        seed = candidates.seeds[int(nearest[number])]
+        place = 2 * number + which
+        least = float(measure.of_candidates[number].min())
+        start = f"seed {seed}" if which else "mean"
+        results.append(Projection(ws[place].cpu(), drawn[place].clamp(-1, 1).cpu(), start, float(found[number, which]), least))
+    return results
+
+
+class _Distance:
+    """The distance of films [2N, 1, res, res] to the given ones, two in a row to each; units from the candidates."""
+
+    def __init__(self, images: Tensor, candidates: Tensor, perceive: Perceive) -> None:
+        self.perceive = perceive
+        with torch.no_grad():
+            self.images, self.maps = images, self._unit(images)
+            parts = []
+            for some in candidates.split(64):
+                maps = self._unit(some)
+                parts.append(torch.stack([torch.stack(self._both(some, maps, n)) for n in range(len(images))]))  # [N, 2, k]
+            both = torch.cat(parts, dim=2)
+            self.units = both.median(dim=2).values.median(dim=0).values.clamp(min=1e-8)  # [2]
+            self.of_candidates = (both / self.units[:, None]).sum(dim=1)
+
+    def _unit(self, images: Tensor) -> list[Tensor]:
+        return [x * (x.square().sum(dim=1, keepdim=True) + 1e-8).rsqrt() for x in self.perceive(images)]
+
+    def _both(self, images: Tensor, maps: Sequence[Tensor], n: int | slice) -> tuple[Tensor, Tensor]:
+        own = self.images[n]
+        pixels = (images - own).square().mean(dim=(1, 2, 3))
+        places = [(x - y[n]).square().sum(dim=1).mean(dim=(1, 2)) for x, y in zip(maps, self.maps, strict=True)]
+        return pixels, torch.stack(places).mean(dim=0)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        own = self.images.repeat_interleave(2, 0)
+        pixels = (images - own).square().mean(dim=(1, 2, 3))
+        maps = zip(self._unit(images), self.maps, strict=True)
+        places = [(x - y.repeat_interleave(2, 0)).square().sum(dim=1).mean(dim=(1, 2)) for x, y in maps]
+        return pixels / self.units[0] + torch.stack(places).mean(dim=0) / self.units[1]
+
+
+def save_projection(path: Path, found: Projection, network_sha256: str, name: str, space: str, steps: int, real: bool) -> None:
+    """Write what was found as safetensors: `ws` [num_ws, w_dim], and what it stands for. real: it is the likeness of a real film."""
+    facts = {"name": name, "network_sha256": network_sha256, "space": space, "steps": steps, "start": found.start, "real": real}
+    facts |= {"distance": found.distance, "code_version": thiscxr.__version__}
+    write_safetensors(path, {"ws": found.ws.contiguous()}, {"format_version": PROJECTION_FORMAT, "kind": "projection", **facts})
+
+
+def load_projection(path: Path, network: Network) -> tuple[Tensor, str, bool]:
+    """Return ws [num_ws, w_dim], the name of the film, and whether that was a real one.
+
+    Raises ValueError for another kind of file, and for one that was found in another network.
+    """
+    facts, tensors = read_safetensors(path, "projection", PROJECTION_FORMAT)
+    if facts.get("network_sha256") != network.sha256:
+        raise ValueError(f"{path} was found in another network than {network.info.name}; give --model the one that it was found in")
+    ws = tensors.get("ws")
+    if ws is None or ws.shape != (network.generator.config.num_ws, network.generator.config.w_dim):
+        raise ValueError(f"{path} does not hold the styles of a film of {network.info.name}")
+    return ws.to(network.generator.w_mean.device), str(facts.get("name")), bool(facts.get("real", True))
