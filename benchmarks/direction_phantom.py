@@ -88,7 +88,8 @@ def main() -> None:
     parser.add_argument("reader", help="of the phantom, a file of `thiscxr classify train`")
     parser.add_argument("--finding", default="Cardiomegaly")
     parser.add_argument("--severity", action="store_true", help="among films that were all asked for the finding")
-    parser.add_argument("-n", type=int, default=2000)
+    parser.add_argument("-n", type=int, default=2000, help="films that the axis is found from")
+    parser.add_argument("--ruler", type=int, default=480, help="true films of known severity that the ruler learns from")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -97,7 +98,7 @@ def main() -> None:
     found = find_direction(network, reader, finding, arguments.n, 7, arguments.severity, "PA")
     first = FIRST_SEED + arguments.n + PLACING
     films = walk_films(network, found.axis, found.places, range(first, first + JUDGING), "PA", arguments.severity)
-    ruler, correlation = learn_ruler(reader, finding, 480)
+    ruler, correlation = learn_ruler(reader, finding, arguments.ruler)
     true = np.stack([true_films(finding, severity, 24) for severity in tqdm(np.linspace(0, 1, 7), desc="true films")])
     for what, walked in (("axis", films), ("true severity 0 to 1", true)):
         flat = walked.reshape(-1, 64, 64)
