@@ -48,7 +48,8 @@ def test_the_planted_axis_moves_the_target_and_not_what_goes_together_with_it(fo
     assert loose.kept == pytest.approx(1)
     assert axis.kept < 0.9
     leaks = [abs(a.step @ OTHER) / (a.step @ MOVES) for a in map(found.axis, maths.FIRMNESS)]
-    assert leaks == sorted(leaks), "from entirely held to not at all"
+    assert leaks[1:] == sorted(leaks[1:]), "the less firmly, the more goes along"
+    assert leaks[0] < 0.1
 
 
 def test_a_place_is_in_standard_deviations_and_a_moved_film_is_there(found: Gradients) -> None:
@@ -74,7 +75,7 @@ def test_steps_are_even_in_the_score_although_it_bends(found: Gradients) -> None
     steps = np.diff(np.sinh(beyond))
     assert steps == pytest.approx(np.full(4, steps.mean()), rel=0.1)
     flat = place_steps(axis, w, lambda w: {"Cardiomegaly": np.minimum(axis.places(w), 1.0)}, -1.0, 2.0, 5)
-    assert flat[-1] == pytest.approx(1.0), "the steps end where the score stops rising"
+    assert 1 <= flat[-1] <= 1 + np.diff(maths.GRID)[0], "the steps end where the score stops rising"
 
 
 def test_others_are_held_less_firmly_only_where_nothing_moves_otherwise(found: Gradients) -> None:

@@ -43,6 +43,8 @@ def direction(
 
     Only for what the reader reads well on held-out patients. Example: thiscxr direction --view PA --out towards-pa
     """
+    from thiscxr.data.labels import FINDINGS
+    from thiscxr.files import nearest_name
     from thiscxr.sample.sampling import load
     from thiscxr.sample.writing import parse_seeds
     from thiscxr.score.slider import direction_table, find_direction, write_direction
@@ -52,6 +54,8 @@ def direction(
     questions = [question for question in wishes if question]
     if len(questions) != 1:
         raise click.UsageError("a direction is of one thing; give one of --finding, --severity, --view, --sex and --age")
+    if (name := finding or severity) and name not in FINDINGS:
+        raise ValueError(f"no finding is called '{name}'{nearest_name(name, FINDINGS)}")
     if view and asked_view:
         raise click.UsageError("--view is the direction and --asked-view what all films are asked for; drop one of the two")
     device = resolve_device(device)

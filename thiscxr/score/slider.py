@@ -99,7 +99,7 @@ def find_direction(
     ends = np.cumsum([FIRST_SEED, num_films, PLACING, JUDGING]).tolist()
     finding, placing, judging = (list(range(start, end)) for start, end in pairwise(ends))
     known = question in network.info.vocabulary.findings
-    trial = None if not known else [POSITIVE] if severity else [POSITIVE, NEGATIVE]
+    trial = [POSITIVE] if severity else [POSITIVE, NEGATIVE] if known else None
     w = latents(network, finding, view, question, trial)
     scores = read_films(reader, draw_films(network, w, finding, "read films"))
     gradients = fit_gradients(question, w, scores, held_still(question, list(scores), reader.trusted))
