@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thiscxr import cli
@@ -101,6 +101,7 @@ CLAUSES = st.one_of(
 ).map(lambda clause: "{} {} {}".format(*clause))
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(CLAUSES, min_size=1, max_size=5))
 def test_all_clauses_hold_where_each_holds(clauses: list[str]) -> None:
     """Together they let through what each lets through; where the clauses contradict each other, that is nothing."""
@@ -112,7 +113,8 @@ def test_all_clauses_hold_where_each_holds(clauses: list[str]) -> None:
             assert passing(" and ".join(clauses)) == []
 
 
-@given(st.text(max_size=30))
+@settings(deadline=None, max_examples=60)
+@given(st.text("agePA =<>!0.9and", max_size=30))
 def test_any_text_is_a_wish_or_one_line(text: str) -> None:
     with suppress(ValueError):
         assert isinstance(parse_where([text], READER), Where)
@@ -152,7 +154,7 @@ def test_the_films_that_pass_and_what_the_pilot_says(
     left_out = sorted(set(range(found.seeds[-1])) - set(found.seeds))
     scores = reader.read(network.sample(left_out))
     assert not ((scores["sex"] > 0) & (scores["view PA"] > 0)).any()
-    told = re.search(r"pilot: (\d+) of 64 films are view=PA and sex=F: .* 40 films take about (\d+) draws \[(\d+), (\d+)\]", caplog.text)
+    told = re.search(r"pilot: (\d+) of 64 films are view=PA and sex=F: .* 40 films take about (\d+) \[(\d+), (\d+)\] draws", caplog.text)
     assert told
     assert int(told[2]) == round(40 * 64 / int(told[1]))
     assert int(told[3]) < found.seeds[-1] < int(told[4])
