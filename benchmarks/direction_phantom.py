@@ -99,8 +99,9 @@ def main() -> None:
     first = FIRST_SEED + arguments.n + PLACING
     films = walk_films(network, found.axis, found.places, range(first, first + JUDGING), "PA", arguments.severity)
     ruler, correlation = learn_ruler(reader, finding, arguments.ruler)
-    true = np.stack([true_films(finding, severity, 24) for severity in tqdm(np.linspace(0, 1, 7), desc="true films")])
-    for what, walked in (("axis", films), ("true severity 0 to 1", true)):
+    for what in ("axis", "true severity 0 to 1"):
+        grown = (true_films(finding, severity, 24) for severity in tqdm(np.linspace(0, 1, 7), desc="true films"))
+        walked = films if what == "axis" else np.stack(list(grown))
         flat = walked.reshape(-1, 64, 64)
         shape = walked.shape[:2]
         scores = {name: values.reshape(shape).T for name, values in read_films(reader, [flat]).items()}
