@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("reader", help="of the phantom, a file of `thiscxr classify train`")
     parser.add_argument("--finding", default="Cardiomegaly")
     parser.add_argument("--severity", action="store_true", help="among films that were all asked for the finding")
+    parser.add_argument("--entirely", action="store_true", help="hold everything else still, however little then moves")
     parser.add_argument("-n", type=int, default=2000, help="films that the axis is found from")
     parser.add_argument("--ruler", type=int, default=480, help="true films of known severity that the ruler learns from")
     parser.add_argument("--threads", type=int, default=1)
@@ -95,7 +96,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     network, reader, segmenter = load(arguments.model), trusted_reader(arguments.reader), find_segmenter()[0]
     finding = arguments.finding
-    found = find_direction(network, reader, finding, arguments.n, 7, arguments.severity, "PA")
+    found = find_direction(network, reader, finding, arguments.n, 7, arguments.severity, "PA", arguments.entirely)
     first = FIRST_SEED + arguments.n + PLACING
     films = walk_films(network, found.axis, found.places, range(first, first + JUDGING), "PA", arguments.severity)
     ruler, correlation = learn_ruler(reader, finding, arguments.ruler)
@@ -108,7 +109,7 @@ def main() -> None:
         spreads = {each.question: 1.0 for each in found.movements}
         moved = movements(finding, {name: scores[name] for name in spreads}, spreads)
         tell(
-            films=what, finding=finding, severity=arguments.severity, films_a_step=shape[1], score=by_step(scores[finding].T),
+            films=what, finding=finding, severity=arguments.severity, entirely=arguments.entirely, films_a_step=shape[1], score=by_step(scores[finding].T),
             cardiothoracic_ratio=by_step(measure_films(segmenter, [flat])["ctr"].reshape(shape)),
             ruler=by_step(ruler(flat).reshape(shape)), ruler_correlation_held_out=correlation,
             ends={each.question: each.ends for each in moved},

@@ -87,8 +87,9 @@ def test_others_are_held_less_firmly_only_where_nothing_moves_otherwise(found: G
     soft = choose_axis(found, w, read, 1.5 * low, 1.5 * high)
     assert firm.firmness is None
     assert soft.firmness is not None
+    assert choose_axis(found, w, read, 1.5 * low, 1.5 * high, (None,)).firmness is None, "entirely, however little then moves"
     assert soft.kept > firm.kept
-    with pytest.raises(ValueError, match="does not rise along its own gradient"):
+    with pytest.raises(ValueError, match="does not rise along its own axis"):
         choose_axis(found, w, lambda w: {"Cardiomegaly": -read(w)["Cardiomegaly"]}, low, high)
 
 

@@ -16,6 +16,7 @@ from thiscxr.cli.options import FOLDER, MODEL, common, group, resolve_device
 @click.option("--sex", is_flag=True, help="From M to F.")
 @click.option("--age", is_flag=True, help="From young to old.")
 @click.option("--asked-view", help="Only among films asked for this view; the heart is for PA.  [default: as the training films come]")
+@click.option("--entirely", is_flag=True, help="Hold everything else still, however little then moves.")
 @click.option("--reader", default="thiscxr64", show_default=True, help="A bundled reader or a file of `thiscxr classify train`.")
 @click.option("-n", "count", type=click.IntRange(1), default=2000, show_default=True, help="Films that the axis is found from.")
 @click.option("--steps", type=click.IntRange(2, 25), default=7, show_default=True, help="From one end to the other.")
@@ -31,6 +32,7 @@ def direction(
     sex: bool,
     age: bool,
     asked_view: str | None,
+    entirely: bool,
     reader: str,
     count: int,
     steps: int,
@@ -62,6 +64,6 @@ def direction(
     judge, network, seeds = trusted_reader(reader, device), load(model, device), parse_seeds(seed_list)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder")
-    found = find_direction(network, judge, questions[0], count, steps, severity is not None, asked_view)
+    found = find_direction(network, judge, questions[0], count, steps, severity is not None, asked_view, entirely)
     write_direction(out, found, network, judge, seeds)
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else direction_table(found))

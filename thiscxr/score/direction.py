@@ -161,18 +161,20 @@ def _explained(truth: Array, told: Array, seed: int) -> tuple[float, tuple[float
     return float(shares[0]), interval(shares[1:])
 
 
-def choose_axis(gradients: Gradients, w: Array, read: Read, low: float, high: float) -> Axis:
+def choose_axis(gradients: Gradients, w: Array, read: Read, low: float, high: float, ladder: Sequence[float | None] = FIRMNESS) -> Axis:
     """Return the axis that holds the others still most firmly of those that move some films, w [n, D], through enough of low to high.
 
-    Raises ValueError when the score does not even rise along the target's own gradient.
+    ladder: the firmnesses that are tried, in this order; the last one is taken where none moves them enough.
+
+    Raises ValueError when the score does not even rise along that one.
     """
-    for firmness in FIRMNESS:
+    for firmness in ladder:
         axis = gradients.axis(firmness)
         first, last = (read(axis.moved(w, place))[axis.question].mean() for place in (-REACH, REACH))
         if last - first >= COVERED * (high - low):
             return axis
     if not last > first:
-        raise ValueError(f"the score of {axis.question} does not rise along its own gradient; use more films (-n) or another reader")
+        raise ValueError(f"the score of {axis.question} does not rise along its own axis; use more films (-n) or another reader")
     return axis
 
 

@@ -25,7 +25,7 @@ from thiscxr.files import atomic_path
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
-from thiscxr.score.direction import TAILS, Axis, Movement, Scores, choose_axis, fit_gradients, held_still, movements, place_steps
+from thiscxr.score.direction import FIRMNESS, TAILS, Axis, Movement, Scores, choose_axis, fit_gradients, held_still, movements, place_steps
 from thiscxr.score.resampling import interval, patient_weights
 from thiscxr.score.trust import Ceiling, TrustedReader
 from thiscxr.train.runs import write_safetensors
@@ -88,11 +88,18 @@ class Direction:
 
 
 def find_direction(
-    network: Network, reader: TrustedReader, question: str, num_films: int, steps: int, severity: bool = False, view: str | None = None
+    network: Network,
+    reader: TrustedReader,
+    question: str,
+    num_films: int,
+    steps: int,
+    severity: bool = False,
+    view: str | None = None,
+    entirely: bool = False,
 ) -> Direction:
     """Find the axis of a question in a network's w, in `steps` steps of which the first and the last are its ends.
 
-    view: asked of all films. A finding is asked of every second film, and its absence of the others; of its severity it is asked of all.
+    view: asked of all films; entirely: hold the others still, however little then moves. A finding is asked of every second film, and its absence of the others; of its severity it is asked of all.
     Raises ValueError as `TrustedReader.check`, `fit_gradients` and `choose_axis`, and for what the network never learnt.
     """
     ceiling = reader.check(question)
@@ -109,7 +116,7 @@ def find_direction(
         return read_films(reader, draw_films(network, w, placing))
 
     there = latents(network, placing, view, question, trial)
-    axis = choose_axis(gradients, there, read, low, high)
+    axis = choose_axis(gradients, there, read, low, high, (None,) if entirely else FIRMNESS)
     places = place_steps(axis, there, read, low, high, steps)
     films = walk_films(network, axis, places, judging, view, severity)
     walked = {name: values.reshape(steps, JUDGING).T for name, values in read_films(reader, [films.reshape(-1, *films.shape[2:])]).items()}
