@@ -31,7 +31,19 @@ def test_the_example_of_scikit_learn_and_an_age_that_is_three_years_off() -> Non
     assert (age.value, age.ci95, age.num_positive) == (pytest.approx(3), pytest.approx((3, 3)), 5)
     assert found.mean_finding_auc == pytest.approx(0.75)
     brief = {"films": 5, "auc": {"Mass": 0.75}, "auc_ci95": {"Mass": [0.0, 1.0]}, "mean_finding_auc": 0.75, "age_error_years": 3.0}
-    assert found.brief() == brief
+    assert found.brief() == {**brief, "age_r": None, "age_r_ci95": None}, "an age that never varies has no correlation"
+
+
+def test_the_age_has_an_error_and_a_correlation_with_intervals() -> None:
+    years = np.linspace(20, 80, 60)
+    truth = np.arange(60.0) % 2
+    noise = 10 * np.random.default_rng(0).normal(size=60)
+    films = Reading({"Mass": truth, "age": years}, {"Mass": truth, "age": years + noise}, np.arange(60), np.full(60, "a", object))
+    brief = judge([films]).brief()
+    assert brief["age_error_years"] == pytest.approx(np.abs(noise).mean(), abs=0.01)
+    assert brief["age_r"] == pytest.approx(np.corrcoef(years, years + noise)[0, 1], abs=1e-4)
+    assert 0.7 < brief["age_r_ci95"][0] < brief["age_r"] < brief["age_r_ci95"][1] < 1
+    assert "age, correlation" in judgement_table("films", judge([films]))
 
 
 def test_what_is_answered_one_way_is_no_question() -> None:

@@ -40,6 +40,8 @@ def models(as_json: bool) -> None:
 @click.option("--source", help="The look of one collection.")
 @click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer: 0.5:0-3,1.0:4-.")
 @click.option("--pairs", is_flag=True, help="A frontal and a lateral film of each seed.")
+@click.option("--where", multiple=True, metavar="TEXT", help='Only films that a reader sees so: "cardiomegaly>0.8 and sex=F"; repeatable.')
+@click.option("--reader", help="With --where: a bundled reader or a file of `thiscxr classify train`.  [default: thiscxr64]")
 @click.option("--plan", type=FOLDER, metavar="FILE", help="CSV of conditions and n: a labelled set, with labels.csv.")
 @click.option("--format", "form", type=click.Choice(["png", "png16", "dicom", "npz", "wds"]), default="png", show_default=True)
 @click.option(
@@ -61,6 +63,8 @@ def sample(
     seed_list: str | None,
     truncation: str,
     pairs: bool,
+    where: tuple[str, ...],
+    reader: str | None,
     plan: Path | None,
     form: str,
     malformed: bool,
@@ -82,7 +86,7 @@ def sample(
     from thiscxr.sample.sampling import ask, load
     from thiscxr.sample.series import in_pairs
     from thiscxr.sample.truncation import parse_truncation
-    from thiscxr.sample.writing import parse_seeds, write_samples
+    from thiscxr.sample.writing import check_ours, parse_seeds, write_samples
 
     names = ("sop_class", "bits", "photometric", "compress", "mark")
     given = {name: value for name in names if (value := rest.pop(name)) is not None}
@@ -94,7 +98,11 @@ def sample(
     if pairs and (malformed or release or form not in ("png", "png16", "dicom")):
         raise click.UsageError("--pairs are single films, png, png16 or dicom; leave --malformed and --release out")
     seeds = parse_seeds(seed_list) if seed_list else list(range(count or (1 if malformed else 64)))
-    if count is not None and count != len(seeds):
+    if where and (plan is not None or pairs or malformed):
+        raise click.UsageError("--where leaves films out, and --plan, --pairs and --malformed say how many there are; drop one of the two")
+    if reader is not None and not where:
+        raise click.UsageError("--reader says who looks at the films for --where; give both")
+    if count is not None and count != len(seeds) and not where:
         raise click.UsageError(f"-n {count} does not agree with --seeds {seed_list}, which are {len(seeds)}; drop one of the two")
     network = load(model, resolve_device(device))
     if plan is not None:
@@ -102,6 +110,16 @@ def sample(
         seeds = plan_seeds(seeds if seed_list else None, len(conditions))
     elif pairs:
         seeds, conditions = in_pairs(network, seeds, condition)
+    elif where:
+        from thiscxr.score.selection import notes_path, select
+        from thiscxr.score.trust import trusted_reader
+        from thiscxr.score.where import parse_where
+
+        check_ours(out)
+        judge = trusted_reader(reader or "thiscxr64", resolve_device(device))
+        wanted = count if seed_list else len(seeds)  # of seeds that are named, all that pass are kept
+        selection = select(network, judge, parse_where(where, judge), condition, psi, out, seeds if seed_list else None, wanted)
+        seeds, conditions = selection.seeds, selection.conditions
     else:
         conditions = network.conditions(seeds, condition)
     gate = None
@@ -120,10 +138,13 @@ def sample(
     else:
         chosen = dicom_format(dicom) if form == "dicom" else FORMATS[form]
         write_samples(network, seeds, conditions, psi, out, chosen, permission, labels=plan is not None)
-    if gate is not None:
+    if gate is not None or where:
         from thiscxr.score.memorisation import annotate
-
+    if gate is not None:
         annotate(out, [str(seed) for seed in seeds], gate.columns, key="seed")
+    if where:
+        annotate(out, [str(seed) for seed in seeds], selection.columns_of(seeds), key="seed")
+        notes_path(out).unlink()
     click.echo(out)
 
 

@@ -149,6 +149,7 @@ def classify_train(data: Path, epochs: int, cross_fit: bool, out: Path, seed: in
     "--gradcam", type=FOLDER, metavar="FILE", help="Picture of where findings are seen. It shows films of the pool: keep it private."
 )
 @click.option("--filters", type=FOLDER, metavar="FILE", help="Picture of the filters of the first layer.")
+@click.option("--keep", is_flag=True, help="Keep how well it reads in a card beside the reader's file, for direction and sample --where.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @common()
 def classify_eval(
@@ -159,6 +160,7 @@ def classify_eval(
     reliability: bool,
     gradcam: Path | None,
     filters: Path | None,
+    keep: bool,
     as_json: bool,
     seed: int,
     device: str,
@@ -173,6 +175,7 @@ def classify_eval(
     from thiscxr.score.fairness import fair_groups, seen_films
     from thiscxr.score.judge import judge, judgement_table, read_films
     from thiscxr.score.saliency import saliency_sheet
+    from thiscxr.score.trust import write_card
     from thiscxr.train.board import filter_grid
 
     pool, extractor = Pool.open(data), load_extractor(model, resolve_device(device))
@@ -189,6 +192,10 @@ def classify_eval(
         found["cross-fitted"] = judge([read_films(each.reader, pool, some) for each, some in fair], seed)
     if seen := int(seen_films(pool, extractor)[rows].sum()):
         click.echo(f"{seen} of these {len(rows)} films are of patients whom the reader knows", err=True)
+    if keep:
+        if seen:
+            raise ValueError("--keep is of patients whom the reader does not know; leave --split out, or take another pool")
+        click.echo(f"{write_card(model, found[split], pool.fingerprint)} keeps how well {model} reads", err=True)
     if filters is not None:
         save_png(filters, filter_grid(extractor.reader.first_filters))
     if gradcam is not None:

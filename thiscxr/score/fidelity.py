@@ -116,10 +116,16 @@ def name_answers(answers: Mapping[str, NDArray[np.float32]], reader: Reader) -> 
     """Return the heads' answers (findings [n, F], view [n, V], sex [n, 1], scaled age [n, 1]) as a column a question."""
     columns = {name: answers["findings"][:, i] for i, name in enumerate(reader.config.findings)}
     if len(reader.config.views) > 1:
-        view = answers["view"].astype(np.float64)
-        for i, name in enumerate(reader.config.views):  # the odds of this view to all others together
-            columns[f"view {name}"] = (view[:, i] - np.logaddexp.reduce(np.delete(view, i, 1), axis=1)).astype(np.float32)
+        odds = against_rest(answers["view"])
+        columns |= {f"view {name}": odds[:, i] for i, name in enumerate(reader.config.views)}
     return columns | {"sex": answers["sex"][:, 0], "age": answers["age"][:, 0] * AGE_SCALE + AGE_CENTRE}
+
+
+def against_rest(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the log odds of each of two or more classes to all others together, float32 [n, k], of logits [n, k]."""
+    exact = logits.astype(np.float64)
+    rest = [np.logaddexp.reduce(np.delete(exact, i, 1), axis=1) for i in range(exact.shape[1])]
+    return (exact - np.stack(rest, axis=1)).astype(np.float32)
 
 
 def questions_of(films: FilmConditions, questions: Sequence[str]) -> dict[str, Array]:

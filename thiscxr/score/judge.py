@@ -4,7 +4,7 @@ A film counts only for the questions whose answer is known. Cross-fitted figures
 seen) are means over the networks, since the scores of two networks are not on one scale: LeDell et al. 2015, doi:10.1214/15-EJS1035.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,8 +17,8 @@ from thiscxr.data.pixels import Pixels
 from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader
 from thiscxr.model.conditions import MIN_PATIENTS
-from thiscxr.score.fidelity import Columns, questions_of, read_answers, weighted_error
-from thiscxr.score.resampling import generator, interval, number_patients, patient_weights, weighted_auc
+from thiscxr.score.fidelity import MEASURES, Columns, questions_of, read_answers
+from thiscxr.score.resampling import generator, interval, number_patients, patient_weights
 from thiscxr.train.conditions import read_conditions
 
 BINS = 10  # of a reliability table, with as many films each
@@ -71,7 +71,7 @@ class Answered:
 
     question: str
     measure: str
-    """auc, or mae (mean absolute error, years) of the age."""
+    """auc; of the age mae (mean absolute error, years) and r (correlation)."""
     value: float
     ci95: tuple[float, float]
     num_positive: int
@@ -94,16 +94,19 @@ class Judgement:
     mean_finding_ci95: tuple[float, float] | None
 
     def brief(self) -> dict[str, Any]:
-        """Return what a reader's file carries.
-
-        {"films", "auc": {finding, view, sex: AUC}, "auc_ci95": {the same: [low, high]}, "mean_finding_auc", "age_error_years"}
-        """
-        areas = {each.question: round(each.value, 4) for each in self.questions if each.measure == "auc"}
-        around = {each.question: [round(edge, 4) for edge in each.ci95] for each in self.questions if each.measure == "auc"}
-        age = [round(each.value, 2) for each in self.questions if each.measure == "mae"]
-        mean = None if self.mean_finding_auc is None else round(self.mean_finding_auc, 4)
-        error = age[0] if age else None
-        return {"films": self.num_films, "auc": areas, "auc_ci95": around, "mean_finding_auc": mean, "age_error_years": error}
+        """Return what a reader's file carries: {"films", "auc" and "auc_ci95": {finding, view, sex: …}, "mean_finding_auc",
+        "age_error_years", "age_r", "age_r_ci95"}; None: not known."""
+        areas = {each.question: each for each in self.questions if each.measure == "auc"}
+        age = {each.measure: each for each in self.questions if each.question == "age"}
+        return {
+            "films": self.num_films,
+            "auc": {name: round(each.value, 4) for name, each in areas.items()},
+            "auc_ci95": {name: [round(edge, 4) for edge in each.ci95] for name, each in areas.items()},
+            "mean_finding_auc": None if self.mean_finding_auc is None else round(self.mean_finding_auc, 4),
+            "age_error_years": round(age["mae"].value, 2) if "mae" in age else None,
+            "age_r": round(age["r"].value, 4) if "r" in age else None,
+            "age_r_ci95": [round(edge, 4) for edge in age["r"].ci95] if "r" in age else None,
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain values."""
@@ -130,12 +133,13 @@ def judge(readings: Sequence[Reading], seed: int = 0) -> Judgement:
     A question that all films answer alike is left out. Intervals resample the patients of each network.
     """
     drawn = Bootstrap(readings, seed)
-    known = {name: values for name in drawn.questions if np.isfinite((values := drawn.measure(name))[0])}
-    mean = mean_over([values for name, values in known.items() if name in FINDINGS])
+    asked = [(name, measure) for name in drawn.questions for measure in (("mae", "r") if name == "age" else ("auc",))]
+    known = {each: values for each in asked if np.isfinite((values := drawn.measure(*each))[0])}
+    mean = mean_over([values for (name, _), values in known.items() if name in FINDINGS])
     return Judgement(
         sum(len(reading.patients) for reading in readings),
         sum(len(np.unique(reading.patients)) for reading in readings),
-        tuple(_answered(name, values, readings, seed) for name, values in known.items()),
+        tuple(_answered(*each, values, readings, seed) for each, values in known.items()),
         float(mean[0]) if np.isfinite(mean[0]) else None,
         interval(mean[1:]) if np.isfinite(mean[0]) else None,
     )
@@ -151,20 +155,17 @@ class Bootstrap:
         resampled = (patient_weights(reading.patients, seed + k) for k, reading in enumerate(readings))
         self._weights = [np.concatenate([np.ones((1, w.shape[1]), np.float32), w]) for w in resampled]
 
-    def measure(self, question: str) -> Array:
-        """Return float64 [1 + rounds]: the AUC of a question, or the error of the age in years, then the same of every round."""
-        of: Callable[[Any, Any, Any], Array] = weighted_error if question == "age" else _area
+    def measure(self, question: str, measure: str = "auc") -> Array:
+        """Return float64 [1 + rounds]: the AUC of a question, or of the age the error in years (mae) or the correlation (r), then the same
+        of every round."""
+        of = MEASURES[measure]
         parts = []
         for reading, weights in zip(self.readings, self._weights, strict=True):
             known = np.isfinite(reading.truths[question])
-            truth, answers = reading.truths[question][known], reading.answers[question][known].astype(np.float64)
+            truth, answers = (columns[question][known].astype(np.float64) for columns in (reading.truths, reading.answers))
             if known.any():
                 parts.append(np.concatenate([of(truth, answers, some[:, known]) for some in np.array_split(weights, CHUNKS)]))
         return mean_over(parts)
-
-
-def _area(truth: Array, answers: Array, weights: NDArray[np.floating]) -> Array:
-    return weighted_auc(truth > 0.5, answers, weights)
 
 
 def mean_over(values: Sequence[Array]) -> Array:
@@ -176,7 +177,7 @@ def mean_over(values: Sequence[Array]) -> Array:
     return np.mean(known, axis=0) if known else np.full(1, np.nan)
 
 
-def _answered(question: str, values: Array, readings: Sequence[Reading], seed: int) -> Answered:
+def _answered(question: str, measure: str, values: Array, readings: Sequence[Reading], seed: int) -> Answered:
     truth = np.concatenate([reading.truths[question] for reading in readings])
     answers = np.concatenate([reading.answers[question] for reading in readings])
     patients = np.concatenate([number_patients(reading.patients) + (k << 32) for k, reading in enumerate(readings)])
@@ -184,7 +185,7 @@ def _answered(question: str, values: Array, readings: Sequence[Reading], seed: i
     age = question == "age"
     return Answered(
         question,
-        "mae" if age else "auc",
+        measure,
         float(values[0]),
         interval(values[1:]),
         int((known & (present | age)).sum()),
@@ -224,7 +225,10 @@ def judgement_table(title: str, found: Judgement, reliability: bool = False) -> 
         span = f"[{each.ci95[0]:.3f}, {each.ci95[1]:.3f}]"
         if each.measure == "mae":
             span = f"[{each.ci95[0]:.1f}, {each.ci95[1]:.1f}]"
-            lines.append(f"{'age, mean error in years':<28}{each.value:>7.1f}  {span:<16}{each.num_positive:>7}{'':>9}")
+            lines.append(f"{'age, mean error in years':<28}{each.value:>7.1f}  {span:<16}{each.num_positive:>7}")
+            continue
+        if each.measure == "r":
+            lines.append(f"{'age, correlation':<28}{each.value:>7.3f}  {span:<16}{each.num_positive:>7}")
             continue
         calibration = f"{each.calibration.error:.3f} ({each.calibration.by_chance:.3f})" if each.calibration else ""
         lines.append(f"{each.question:<28}{each.value:>7.3f}  {span:<16}{each.num_positive:>7}{each.num_negative:>9}{calibration:>32}")

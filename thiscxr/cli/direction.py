@@ -1,0 +1,69 @@
+"""The command that finds a direction: an axis of w for a finding, its severity, view, sex or age."""
+
+import json
+from pathlib import Path
+
+import click
+
+from thiscxr.cli.options import FOLDER, MODEL, common, group, resolve_device
+
+
+@group.command()
+@MODEL
+@click.option("--finding", help="From none to severe.")
+@click.option("--severity", help="Of a finding: from mild to severe, among films that were all asked for it.")
+@click.option("--view", help="Towards this view, such as PA.")
+@click.option("--sex", is_flag=True, help="From M to F.")
+@click.option("--age", is_flag=True, help="From young to old.")
+@click.option("--asked-view", help="Only among films asked for this view; the heart is for PA.  [default: as the training films come]")
+@click.option("--entirely", is_flag=True, help="Hold everything else still, however little then moves.")
+@click.option("--reader", default="thiscxr64", show_default=True, help="A bundled reader or a file of `thiscxr classify train`.")
+@click.option("-n", "count", type=click.IntRange(1), default=2000, show_default=True, help="Films that the axis is found from.")
+@click.option("--steps", type=click.IntRange(2, 25), default=7, show_default=True, help="From one end to the other.")
+@click.option("--seeds", "seed_list", default="0-5", show_default=True, help="Of the films on the sheet.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--out", type=FOLDER, default=Path("direction"), show_default=True, help="Folder of the axis, its facts and a sheet.")
+@common(seed=False)
+def direction(
+    model: str,
+    finding: str | None,
+    severity: str | None,
+    view: str | None,
+    sex: bool,
+    age: bool,
+    asked_view: str | None,
+    entirely: bool,
+    reader: str,
+    count: int,
+    steps: int,
+    seed_list: str,
+    as_json: bool,
+    out: Path,
+    device: str,
+) -> None:
+    """Find the axis along which films change in one respect, as a reader sees it, and stay as they are in every other.
+
+    Only for what the reader reads well on held-out patients. Example: thiscxr direction --view PA --out towards-pa
+    """
+    from thiscxr.data.labels import FINDINGS
+    from thiscxr.files import nearest_name
+    from thiscxr.sample.sampling import load
+    from thiscxr.sample.writing import parse_seeds
+    from thiscxr.score.slider import direction_table, find_direction, write_direction
+    from thiscxr.score.trust import trusted_reader
+
+    wishes = [finding, severity, view and f"view {view}", sex and "sex", age and "age"]
+    questions = [question for question in wishes if question]
+    if len(questions) != 1:
+        raise click.UsageError("a direction is of one thing; give one of --finding, --severity, --view, --sex and --age")
+    if (name := finding or severity) and name not in FINDINGS:
+        raise ValueError(f"no finding is called '{name}'{nearest_name(name, FINDINGS)}")
+    if view and asked_view:
+        raise click.UsageError("--view is the direction and --asked-view what all films are asked for; drop one of the two")
+    device = resolve_device(device)
+    judge, network, seeds = trusted_reader(reader, device), load(model, device), parse_seeds(seed_list)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; give a folder")
+    found = find_direction(network, judge, questions[0], count, steps, severity is not None, asked_view, entirely)
+    write_direction(out, found, network, judge, seeds)
+    click.echo(json.dumps(found.to_json(), indent=2) if as_json else direction_table(found))
