@@ -34,9 +34,10 @@ from thiscxr.score.kernel import kernel_scores
 from thiscxr.score.label_noise import LabelNoise, phantom_label_noise
 from thiscxr.score.manifold import manifold_scores
 from thiscxr.score.measured import Measured
-from thiscxr.score.memorisation import Audit, annotate, audit, audit_columns, reidentification
+from thiscxr.score.memorisation import Audit, annotate, audit, audit_columns
 from thiscxr.score.poses import Poses, pool_poses
 from thiscxr.score.probes import Probed, probe_conditions, probe_real_or_synthetic
+from thiscxr.score.reidentification import LEAST_PATIENTS, reidentification
 from thiscxr.score.utility import Utility, pool_utility
 from thiscxr.train.conditions import read_conditions
 
@@ -271,6 +272,9 @@ def confounders(panel: Panel, side: Side, real: Pool, fakes: FakeFilms, extracto
     axes = np.linalg.eigh(np.cov(side.real, rowvar=False))[1][:, -2:][:, ::-1]
     panel.clouds = {"real films": (side.real - centre) @ axes, "synthetic films": (side.fake - centre) @ axes}
     found = reidentification(side.real, side.patients, side.fake, extractor.name, seed)
+    if np.isnan(found[0].value):
+        few = f"{found[0].num_real} patients have several of these films; {LEAST_PATIENTS} are needed"
+        panel.notes.append(f"re-identification is not measurable: {few}")
     told = probe_real_or_synthetic(side.real, side.patients, side.fake, seeds, seed)
     panel.probed.append(told)
     probes = probe_conditions(side.real, truth, side.patients, side.fake, asked, seeds, seed)
@@ -303,7 +307,7 @@ def condition_fidelity(panel: Panel, real: Pool, fakes: FakeFilms, extractor: Ex
         sides.append(name_answers(answers, extractor.reader))
     truth, asked = read_conditions(real, held), FilmConditions.of(fakes.asked)
     panel.fidelity = fidelity(truth, sides[0], real.codes("patient")[0][held], asked, sides[1], np.arange(len(fakes)), seed)
-    return [each.measured(extractor.name) for each in panel.fidelity if each.judged]
+    return [each.measured(extractor.name) for each in panel.fidelity]
 
 
 def plausibility(panel: Panel, segmenter: Any, real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, seed: int) -> list[Measured]:
@@ -346,6 +350,8 @@ def score_table(panel: Panel) -> str:
     wide = max((len(each["key"]) for each in panel.records), default=5)
     lines = [f"{'score':<{wide}} {'value':>9}  {'95 % interval':>19}  {'floor':>8}  {'films':>12}"]
     for each in panel.records:
+        if each["value"] is None and each["key"].startswith(("fidelity_", "reid_")):
+            continue  # the lines below say why
         value, floor = (f"{number:.3f}" if number is not None else "–" for number in (each["value"], each["floor"]))
         interval = "{:.3f} to {:.3f}".format(*each["ci95"]) if each["ci95"] else "–"
         lines.append(f"{each['key']:<{wide}} {value:>9}  {interval:>19}  {floor:>8}  {each['num_real']:>5} {each['num_fake']:>6}")
