@@ -190,7 +190,7 @@ class _Best:
         for place in range(likeness.shape[1]):
             moving: Pixels = np.where(self.mirrored[films, place][:, None, None], pixels[:, :, ::-1], pixels)
             real = pool.read(self.row[films, place])
-            pairs = np.matmul(_spaces(laid_over(real, moving))[:, 0], _unit(film_waves(real)[:, 0])[:, :, None])
+            pairs = np.matmul(_space(laid_over(real, moving)), _unit(film_waves(real)[:, 0])[:, :, None])
             likeness[:, place] = np.maximum(likeness[:, place], np.linalg.norm(pairs[:, :, 0], axis=1))
         return likeness
 
@@ -205,9 +205,13 @@ def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _spaces(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return float32 [k, 2, moves, size]: an orthonormal basis of each film, and of its mirror image, with its small moves."""
-    both = np.stack([film_waves(pixels), film_waves(pixels[:, :, ::-1])], axis=1)
-    vectors, triangle = np.linalg.qr(both.swapaxes(-1, -2))
+    """Return float32 [k, 2, moves, size]: `_space` of each film and of its mirror image."""
+    return np.stack([_space(pixels), _space(pixels[:, :, ::-1])], axis=1)
+
+
+def _space(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return float32 [k, moves, size]: an orthonormal basis of each film with its small moves."""
+    vectors, triangle = np.linalg.qr(film_waves(pixels).swapaxes(-1, -2))
     flat = np.abs(np.diagonal(triangle, axis1=-2, axis2=-1)) < 1e-4  # no detail: any direction would do, so none is taken
     return np.ascontiguousarray(np.where(flat[..., None, :], 0, vectors).swapaxes(-1, -2), np.float32)
 

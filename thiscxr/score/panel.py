@@ -29,7 +29,7 @@ from thiscxr.score.fairness import fair_groups
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.fidelity import Fidelity, fidelity, name_answers
 from thiscxr.score.floor import films_a_side
-from thiscxr.score.frechet import frechet_scores
+from thiscxr.score.frechet import frechet_scores, group_distance
 from thiscxr.score.kernel import kernel_scores
 from thiscxr.score.label_noise import LabelNoise, phantom_label_noise
 from thiscxr.score.manifold import manifold_scores
@@ -247,7 +247,7 @@ def by_group(sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, see
             if n < LEAST_GROUP:
                 break
             some = side.real[rows], side.patients[rows], side.fake[there]
-            fd = frechet_scores(*some, name, n=n, seed=seed)[0]
+            fd = group_distance(*some, name, n=n, seed=seed)
             parts.append([Measured(f"{fd.key}_{group}", fd.value, fd.ci95, fd.floor, n, n)])
         if len(parts) == len(sides) and len({part[0].key for part in parts}) == 1:
             found += mean_of(parts)

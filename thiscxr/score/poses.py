@@ -115,16 +115,16 @@ class Poses:
     def __str__(self) -> str:
         """One line a group and motion: which decisions flip within the range of real films, and from which amount on."""
         lines = []
-        for span in (each for each in self.spans if each.group == "real"):
-            within = f"within the range of real films ({span.low:.3g} to {span.high:.3g} {UNITS[span.motion]})"
+        for real in (each for each in self.spans if each.group == "real"):
+            within = f"within the range of real films ({real.low:.3g} to {real.high:.3g} {UNITS[real.motion]})"
             for group in dict.fromkeys(curve.group for curve in self.curves):
-                told = [c for c in self.curves if (c.group, c.motion) == (group, span.motion) and np.isfinite(c.flipped).all()]
+                told = [c for c in self.curves if (c.group, c.motion) == (group, real.motion) and np.isfinite(c.flipped).all()]
                 words = []
                 for curve in told:
-                    edges = [f"{edge:.3g}" for edge in curve.fooled if span.low <= edge <= span.high]
+                    edges = [f"{edge:.3g}" for edge in curve.fooled if real.low <= edge <= real.high]
                     words += [f"{curve.question} (from {' and '.join(edges)})"] if edges else []
                 said = ", ".join(words) or "nothing"
-                lines.append(f"poses, {group} films, {span.motion}: {within} more than {told[0].limit:.0%} of decisions flip on: {said}")
+                lines.append(f"poses, {group} films, {real.motion}: {within} more than {told[0].limit:.0%} of decisions flip on: {said}")
         return "\n".join(lines)
 
 
