@@ -276,7 +276,8 @@ def worst_pairs(pool: Pool, pixels: Pixels, names: Sequence[str], audit: Audit, 
         shown = not restricted_sources({source: pool.meta["sources"].get(source, {})})
         real = to_bits(pool.read(np.array([row]))[0], 8) if shown else None
         fake = to_bits(pixels[i], 8) if shown or not copied else None
-        pairs.append(Pair(names[i], *(float(a[i]) for a in (found.distance, audit.stranger_rank, found.ratio)), copied, source, fake, real))
+        distance, rank, ratio = (float(values[i]) for values in (found.distance, audit.stranger_rank, found.ratio))
+        pairs.append(Pair(names[i], distance, rank, ratio, copied, source, fake, real))
     return pairs
 
 

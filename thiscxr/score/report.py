@@ -118,16 +118,17 @@ def verdict(panel: Panel) -> list[str]:
     return [*lines, "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use."]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Return a number of the panel for a person."""
     return "–" if value is None else f"{value:.4g}"
 
 
 def _table(records: Sequence[Record]) -> list[list[str]]:
     rows = [["score", "value", "95 % interval", "floor", "real films", "synthetic films"]]
     for each in records:
-        interval = " to ".join(_number(edge) for edge in each["ci95"]) if each["ci95"] else "–"
+        interval = " to ".join(number(edge) for edge in each["ci95"]) if each["ci95"] else "–"
         counts = (str(each["num_real"]), str(each["num_fake"]))
-        rows.append([each["key"], _number(each["value"]), interval, _number(each["floor"]), *counts])
+        rows.append([each["key"], number(each["value"]), interval, number(each["floor"]), *counts])
     return rows
 
 
@@ -139,7 +140,7 @@ def _whiskers(slug: str, title: str, text: str, records: Sequence[Record], span:
             (each["ci95"] or [each["value"]])[0],
             (each["ci95"] or [each["value"]])[-1],
             each["floor"],
-            f"{each['key']}: {_number(each['value'])}, real films {_number(each['floor'])}",
+            f"{each['key']}: {number(each['value'])}, real films {number(each['floor'])}",
         )
         for each in records
     ]
@@ -204,12 +205,13 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
     pairs = worst_pairs(pool, fakes.pixels, fakes.names, panel.audit)
     sheet = [
         Twin(
-            *(None if film is None else encode_png(film) for film in (pair.fake, pair.real)),
+            None if pair.fake is None else encode_png(pair.fake),
+            None if pair.real is None else encode_png(pair.real),
             f"terms of {pair.source}",
             [
                 cut_label(pair.name, 230),
                 f"distance {pair.distance:.3f}, flagged" if pair.memorised else f"distance {pair.distance:.3f}",
-                f"as near as {pair.stranger_rank:.1%} of strangers",
+                f"{pair.stranger_rank:.1%} of strangers are as near",
             ],
         )
         for pair in pairs
@@ -320,7 +322,7 @@ def _poses(found: Poses) -> Section:
     told = [curve for curve in found.curves if curve.question in found.thresholds]
     top = min(1.0, 4 * nice_step((max(float(curve.flipped95.max()) for curve in told) or 1) / 4))  # one scale for all, to compare them
     spans = {span.motion: (span.low, span.high) for span in found.spans if span.group == "real"}
-    figures = []
+    figures: list[Figure] = []
     for motion in dict.fromkeys(curve.motion for curve in told):
         for question in found.thresholds:
             some = [curve for curve in told if (curve.motion, curve.question) == (motion, question)]
