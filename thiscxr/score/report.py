@@ -27,6 +27,7 @@ from thiscxr.score.poses import UNITS, Poses
 
 _LEAST_SHARE = 0.02  # of films that are flagged, from which on the verdict warns
 _SHIFTS = 12  # rows of the shift table on the page
+_ONE_ROW = "Each interval is of its own row: of twenty rows without an effect one is expected to show one."
 
 Record = dict[str, Any]
 
@@ -239,7 +240,7 @@ def _conditions(panel: Panel) -> Section:
             ranges = (f"{low:.3f} to {high:.3f}" for low, high in (each.ci95, each.null95))
             interval, null = ranges
             table.append([each.question, each.measure, f"{each.value:.3f}", interval, f"{each.ceiling:.3f}", null])
-    text = "How well the reader's answers follow what was asked; the diamond is the same reader on held-out patients."
+    text = f"How well the reader's answers follow what was asked; the diamond is the same reader on held-out patients. {_ONE_ROW}"
     keys = [("#0072b2", "", "", "synthetic films, with interval"), ("#d55e00", "", "", "held-out real patients")]
     return Section(
         "conditions",
@@ -288,7 +289,7 @@ def _slow(panel: Panel) -> list[Section]:
     if panel.utility is not None:
         gains = [gain for gain in panel.utility.gains if "duplicates" in gain.control]
         rows = [Whisker(gain.question, gain.value, *gain.ci95, 0.0, str(gain)) for gain in gains]
-        text = "AUC on held-out patients of readers taught with synthetic films too, less that of readers taught with as many duplicates."
+        text = f"AUC on held-out patients of readers taught with synthetic films too, less that with as many duplicates. {_ONE_ROW}"
         table = [["question", "arm", "control", "difference", "95 % interval", "verdict"]]
         for gain in panel.utility.gains:
             interval = f"{gain.ci95[0]:+.3f} to {gain.ci95[1]:+.3f}"
