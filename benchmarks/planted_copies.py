@@ -3,7 +3,7 @@
     python benchmarks/planted_copies.py nih-64 --network nih-64     # about five minutes on two cores
 
 Half of the patients are the pool; copies are made of its films, and the other half are the strangers whose false alarms count.
-Each network that is named is audited too, against the whole pool.
+Intervals are by patient, whose films cluster. Each network that is named is audited too, against the whole pool.
 """
 
 import argparse
@@ -85,10 +85,10 @@ def attacks(films: np.ndarray, strangers: np.ndarray) -> Iterator[tuple[str, np.
         yield f"{share:.0%} copy, the rest a stranger", grey(share * x + (1 - share) * others)
 
 
-def tell(name: str, found: Audit) -> None:
-    near, copies, ratio = found.measures()
+def tell(name: str, found: Audit, patients: np.ndarray | None = None) -> None:
+    near, copies, ratio = found.measures(patients)
     line = {"films": len(found.memorised), "flagged": round(copies.value, 4), "ci95": [round(edge, 4) for edge in copies.ci95 or ()]}
-    line |= {"near": round(near.value, 4), "median_ratio": round(ratio.value, 3)}
+    line |= {"near": round(near.value, 4), "near_ci95": [round(edge, 4) for edge in near.ci95 or ()], "median_ratio": round(ratio.value, 3)}
     print(json.dumps({"attack": name, **line}), flush=True)
 
 
@@ -105,10 +105,10 @@ def main() -> None:
     chosen = rng.permutation(codes.max() + 1)[codes] % 2 == 0
     half = Half(pool, np.flatnonzero(chosen))
     strangers = pool.read(np.flatnonzero(~chosen))
-    tell("none: strangers", audit(half, strangers))
-    films = half.read(np.sort(rng.permutation(len(half))[: arguments.n]))
-    for name, copies in attacks(films, strangers):
-        tell(name, audit(half, copies))
+    tell("none: strangers", audit(half, strangers), codes[~chosen])
+    planted = np.sort(rng.permutation(len(half))[: arguments.n])
+    for name, copies in attacks(half.read(planted), strangers):
+        tell(name, audit(half, copies), codes[half.rows[planted]])
     for network in arguments.network:
         tell(f"none: 2,048 films of {network}", audit(pool, load(network).sample(range(2048))))
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 from thiscxr.data.pixels import save_png
 from thiscxr.data.pool import Pool
 from thiscxr.score import memorisation
-from thiscxr.score.memorisation import annotate, audit, audit_columns, nearest, pair_sheet, reidentification, tied_patients
+from thiscxr.score.memorisation import annotate, audit, audit_columns, nearest, tied_patients, worst_pairs
 
 
 @pytest.fixture(scope="module")
@@ -144,27 +144,37 @@ def test_the_verdict_goes_into_samples_csv(tmp_path, crowd, strangers):
     with open(tmp_path / "samples.csv") as file:
         rows = list(csv.DictReader(file))
     assert [(row["seed"], row["memorised"]) for row in rows] == [("3", "false"), ("2", "false"), ("1", "true"), ("0", "true")]
-    assert pair_sheet(crowd, films, found).ndim == 2
 
 
-def test_reidentification_knows_patients_from_strangers():
-    rng = np.random.default_rng(0)
-    own = rng.standard_normal((150, 1, 16))
-    features = (own + 0.5 * rng.standard_normal((150, 3, 16))).reshape(-1, 16)
-    patients = np.repeat(np.arange(150), 3)
-    strangers = np.sqrt(1.25) * rng.standard_normal((300, 16))
-    area, match = reidentification(features, patients, strangers, "x")
-    assert area.ci95[0] > 0.95
-    assert match.ci95[0] <= 0.03
-    assert reidentification(features, patients, features[:50] + 0.01, "x")[1].value > 0.9
-    noise, _ = reidentification(rng.standard_normal((450, 16)), patients, strangers, "x")
-    assert noise.ci95[0] < 0.5 < noise.ci95[1]
-    assert reidentification(features[::3], patients[::3], strangers, "x") == []
+def test_the_pairs_carry_their_numbers_and_restricted_films_are_not_shown(crowd, strangers):
+    films = np.concatenate([crowd.read(np.array([5])), strangers[:7]])
+    names = [f"seed {i}" for i in range(8)]
+    found = audit(crowd, films)
+    pairs = worst_pairs(crowd, films, names, found, most=4)
+    assert len(pairs) == 4
+    worst = pairs[0]
+    assert (worst.name, worst.memorised, worst.source) == ("seed 0", True, crowd.column("source")[5])
+    np.testing.assert_array_equal(worst.real, worst.fake)
+    for pair in pairs:
+        i = names.index(pair.name)
+        assert pair.distance == pytest.approx(found.found.distance[i])
+        assert pair.stranger_rank == found.stranger_rank[i]
+        np.testing.assert_array_equal(pair.real, crowd.read(found.found.row[[i]])[0])
+    terms = {name: {"title": "MIMIC-CXR"} for name in crowd.meta["sources"]}
+    bound = types.SimpleNamespace(column=crowd.column, read=crowd.read, meta={"sources": terms})
+    hidden = worst_pairs(bound, films, names, found, most=4)
+    assert [(p.name, p.distance, p.stranger_rank) for p in hidden] == [(p.name, p.distance, p.stranger_rank) for p in pairs]
+    assert all(pair.real is None for pair in hidden)
+    assert [pair.fake is None for pair in hidden] == [pair.memorised for pair in pairs], "a copy of a restricted film is that film"
 
 
-def test_every_row_of_the_sheet_is_a_pair(crowd, strangers):
-    sheet = pair_sheet(crowd, strangers, audit(crowd, strangers), most=4)
-    assert sheet.shape[1] >= 8 * 64
+def test_rates_of_films_of_patients_are_wider(crowd):
+    films = np.repeat(crowd.read(np.arange(0, 60, 2)), 4, axis=0)
+    films[60:] = films[60:][:, ::-1]  # upside down: copies of nobody
+    found = audit(crowd, films)
+    alone, together = found.measures()[1], found.measures(np.arange(len(films)) // 4)[1]
+    assert alone.value == together.value
+    assert together.ci95[1] - together.ci95[0] > 1.5 * (alone.ci95[1] - alone.ci95[0])
 
 
 @pytest.mark.skipif(not (Path(__file__).parents[2] / "../shared/data/nih-64").is_dir(), reason="../shared is not here")

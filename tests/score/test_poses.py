@@ -78,7 +78,14 @@ def test_numbers_and_words(found: Poses) -> None:
     assert (number.num_real, number.num_fake) == (0, 60)
     assert number.ci95 is not None
     assert number.ci95[0] <= number.value <= number.ci95[1]
-    assert "real films, sex, turn: more than 10% flipped below -inf" in str(found)
+    lines = str(found).splitlines()
+    assert len(lines) == 2 * len(AMOUNTS), "one a group and motion, whatever the number of questions"
+    span = spans["real", "shift_x"]
+    fooled = {curve.motion: curve.fooled for curve in found.curves if (curve.group, curve.question) == ("real", "Mass")}["shift_x"]
+    inside = [f"{edge:.3g}" for edge in fooled if span.low <= edge <= span.high]
+    (line,) = (line for line in lines if line.startswith("poses, real films, shift_x"))
+    assert line.endswith(f"Mass (from {' and '.join(inside)})" if inside else "nothing")
+    assert not [line for line in lines if "sex" in line], "the brightness of a film does not change as it moves"
 
 
 def test_crossings() -> None:
@@ -94,7 +101,7 @@ def test_a_pool_its_synthetic_films_and_phantoms(pool: Pool, monkeypatch: pytest
     fakes = FakeFilms(pool.read(np.arange(30)), [Condition("PA")] * 30, ["f"] * 30, None, "", None, None, {})
     found = pool_poses(reader, pool, fakes, films=20, phantoms=6)
     assert {curve.group for curve in found.curves} == {"real", "synthetic", "phantom"}
-    assert {curve.question for curve in found.curves} == {"Effusion", "view AP", "view PA", "sex", "age"}
+    assert {curve.question for curve in found.curves} == {"Effusion", "view PA", "sex", "age"}, "two views flip together"
     assert {curve.num_films for curve in found.curves} == {20, 6}
     monkeypatch.setattr(pool, "indices", lambda split: np.arange(0))
     with pytest.raises(ValueError, match="has no held-out patients, whose films the reader has not seen"):

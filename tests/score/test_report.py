@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from tests.conftest import blob
-from thiscxr.data.pixels import save_png
+from thiscxr.data.pixels import encode_png, save_png
 from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader, ReaderConfig
 from thiscxr.score import panel
+from thiscxr.score.charts import Twin, twins
 from thiscxr.score.extractors import Extractor
 from thiscxr.score.fakes import open_fakes
 from thiscxr.score.report import report, verdict
@@ -52,6 +53,25 @@ def test_names_of_files_are_escaped(page: tuple[str, panel.Panel, str]) -> None:
     assert found.audit is not None
     worst = np.argsort(found.audit.found.ratio, kind="stable")[:16]
     assert ("&lt;script&gt;.png" in text) is (0 in worst)
+
+
+def test_every_pair_says_which_film_is_which_and_how_near(page: tuple[str, panel.Panel, str]) -> None:
+    text, found, _ = page
+    assert found.audit is not None
+    for i in np.argsort(found.audit.found.ratio, kind="stable")[:16]:
+        assert f"distance {found.audit.found.distance[i]:.3f}" in text
+        assert f"{found.audit.stranger_rank[i]:.1%} of strangers are as near" in text
+    sheet = text[text.index('id="pairs-t"') :]
+    assert (sheet.count(">synthetic</text>"), sheet.count(">real</text>")) == (16, 16)
+
+
+def test_a_film_that_may_not_be_shown_is_not_in_the_sheet() -> None:
+    film = encode_png(blob(0, 32, True))
+    drawn = str(twins("t", "Pairs", "", [Twin(film, None, "terms of mimic-cxr", ["seed 7", "distance 0.100"])]))
+    assert drawn.count("data:image/png") == 1
+    assert "not shown:" in drawn
+    assert "terms of mimic-cxr" in drawn
+    assert "distance 0.100" in drawn
 
 
 def test_the_verdict_claims_no_more_than_the_numbers(page: tuple[str, panel.Panel, str]) -> None:

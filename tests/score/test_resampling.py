@@ -5,12 +5,14 @@ import pytest
 from scipy.stats import mannwhitneyu, pearsonr
 
 from thiscxr.score.resampling import (
+    bootstrapped_means,
     effective_size,
     halves,
     interval,
     jackknife_error,
     number_patients,
     patient_weights,
+    share_interval,
     weighted_auc,
     weighted_correlation,
     wilson,
@@ -97,3 +99,33 @@ def test_shares_of_none_and_all_have_intervals() -> None:
     np.testing.assert_allclose(high, [0.1611, 1, 0.7007], atol=1e-4)
     assert effective_size(["a", "b", "c"]) == 3
     assert effective_size(["a"] * 10 + ["b"]) == pytest.approx(121 / 101)
+
+
+@pytest.mark.parametrize(("rate", "patients"), [(0.03, 200), (0.15, 300)])
+def test_shares_of_films_of_patients_hold_the_truth_and_wilson_by_film_does_not(rate: float, patients: int) -> None:
+    """Of few patients with a hit, as near films are, and of many: a film is like its patient with a probability of 0.8."""
+    rng = np.random.default_rng(2)
+    held = {"patients": 0, "films": 0}
+    for trial in range(120):
+        whose = np.repeat(np.arange(patients), rng.geometric(0.25, patients))
+        own = rng.random(patients) < rate
+        hits = np.where(rng.random(len(whose)) < 0.8, own[whose], rng.random(len(whose)) < rate)
+        for name, units in (("patients", whose), ("films", np.arange(len(whose)))):
+            low, high = share_interval(hits, units, trial)
+            held[name] += low <= rate <= high
+    assert held["patients"] >= 110, held
+    assert held["films"] < 90, "the mistake that is there to be avoided"
+
+
+def test_an_interval_of_a_share_is_never_empty_and_wilsons_for_independent_films() -> None:
+    whose = np.repeat(np.arange(25), 4)
+    for hits in (np.zeros(100), np.ones(100)):
+        low, high = share_interval(hits, whose)
+        assert high - low == pytest.approx(float(np.diff(np.array(wilson(hits[0], 25)), axis=0)[0])), "25 patients of four films each"
+    hits = np.arange(100) % 4 == 0  # of every patient the first film: less than chance would vary
+    assert share_interval(hits, whose) == share_interval(hits, np.arange(100)), "never narrower than of independent films"
+    hits = np.arange(100) < 30
+    assert share_interval(hits, np.arange(100)) == tuple(float(edge) for edge in wilson(0.3, 100))
+    means = bootstrapped_means(hits, whose, rounds=4000)
+    assert means.mean() == pytest.approx(0.3, abs=0.01)
+    assert means.std() == pytest.approx(np.sqrt(np.var(hits.reshape(25, 4).mean(axis=1)) / 25), rel=0.05)

@@ -1,4 +1,4 @@
-"""Commands of judging: extractors, score, readers."""
+"""Commands of judging: extractors, score, card, readers."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from thiscxr.cli.options import FOLDER, common, group, resolve_device
+from thiscxr.cli.options import FOLDER, MODEL, common, group, resolve_device
 
 
 @group.group(invoke_without_command=True)
@@ -111,6 +111,23 @@ def score(
     if out is not None:
         panel.write_scores(out, found.records)
     click.echo(json.dumps(found.records, indent=2) if as_json else panel.score_table(found))
+
+
+@group.command()
+@MODEL
+@click.option("--scores", type=FOLDER, required=True, metavar="FILE", help="What `score --out` wrote of this network.")
+@click.option("--notes", type=FOLDER, metavar="FILE", help="Markdown that is put in as it is: what neither file can say.")
+@click.option("--out", type=FOLDER, required=True, metavar="FILE", help="CARD.md; the films of seeds 0 to 63 go beside it as PNG.")
+@common(seed=False, device=False)
+def card(model: str, scores: Path, notes: Path | None, out: Path) -> None:
+    """Write the model card of a network from its file and its scores.
+
+    Example: thiscxr card --model nih-64 --scores scores.json --out nih-64.md
+    """
+    from thiscxr.score.card import write_card
+
+    write_card(model, scores, out, notes)
+    click.echo(out)
 
 
 @group.command()

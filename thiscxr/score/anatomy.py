@@ -85,10 +85,9 @@ def _measure_film(lungs: NDArray[np.float64], heart: NDArray[np.float64]) -> tup
     if heart.mean() < SMALLEST or lungs.mean() < 2 * SMALLEST:
         return nothing
     across = np.arange(lungs.shape[1]) + 0.5
-    rows = [row for row in lungs if row.max() >= 0.5]
-    edges = np.array([_edges(row) for row in rows])
+    edges = _edges(lungs[lungs.max(axis=1) >= 0.5])
     first, last = edges[(edges[:, 1] - edges[:, 0]).argmax()]
-    left, right = _edges(heart.max(axis=0))
+    left, right = _edges(heart.max(axis=0)[None])[0]
     middle = (first + last) / 2
     areas = [float(lungs[:, side].sum() / lungs.size) for side in (across < middle, across >= middle)]
     if min(areas) < SMALLEST:
@@ -109,14 +108,18 @@ def _largest_parts(probabilities: NDArray[np.float64], count: int) -> NDArray[np
     return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
 
 
-def _edges(profile: NDArray[np.float64]) -> tuple[float, float]:
-    """Return where a profile first and last crosses one half, in pixels from the left edge, between pixels by interpolation."""
-    inside = np.flatnonzero(profile >= 0.5)
-    padded = np.pad(profile, 1)
-    first, last = int(inside[0]) + 1, int(inside[-1]) + 1  # in `padded`, whose pixel i has its middle at i - 0.5
-    left = first - (padded[first] - 0.5) / (padded[first] - padded[first - 1])
-    right = last + (padded[last] - 0.5) / (padded[last] - padded[last + 1])
-    return float(left - 0.5), float(right - 0.5)
+def _edges(profiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return [n, 2]: where profiles [n, w] first and last cross one half, in pixels from the left edge, between pixels by interpolation."""
+    padded = np.pad(profiles, ((0, 0), (1, 1)))
+    inside, rows = padded >= 0.5, np.arange(len(padded))
+    first, last = (
+        inside.argmax(axis=1),
+        padded.shape[1] - 1 - inside[:, ::-1].argmax(axis=1),
+    )  # pixel i of `padded` has its middle at i - 0.5
+    at_first, at_last = padded[rows, first], padded[rows, last]
+    left = first - (at_first - 0.5) / (at_first - padded[rows, first - 1])
+    right = last + (at_last - 0.5) / (at_last - padded[rows, last + 1])
+    return np.stack([left, right], axis=1) - 0.5
 
 
 @dataclass(frozen=True)

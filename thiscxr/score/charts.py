@@ -1,5 +1,7 @@
-"""The charts of the report, beside those of `describe`: intervals, curves and clouds of points."""
+"""The charts of the report, beside those of `describe`: intervals, curves, clouds of points and pairs of films."""
 
+import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ from thiscxr.data.describe.charts import (
     WIDTH,
     Parts,
     cut_label,
+    draw_box,
     draw_line,
     draw_text,
     label_room,
@@ -39,6 +42,16 @@ class Whisker:
     high: float
     real: float | None
     words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A synthetic and a real film as PNG (None: not to be shown), why one is not shown, and lines of text to stand under them."""
+
+    fake: bytes | None
+    real: bytes | None
+    why: str
+    lines: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +122,9 @@ def curves(
         parts.append(Markup('<rect x="{:.1f}" y="{}" width="{:.1f}" height="{}" fill="#e8f1e9"/>').format(a, top, b - a, bottom - top))
     for tick in np.linspace(first, last, 5).tolist():
         parts += [draw_line(left, up(tick), WIDTH - 14, up(tick)), draw_text(left - 5, up(tick) + 4, f"{tick:.3g}", "end")]
-    for tick in np.linspace(low, high, 5).tolist():
-        parts.append(draw_text(across(tick), bottom + 15, f"{tick:.3g}", "middle"))
+    step = nice_step((high - low) / 4 or 1)
+    for tick in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1):
+        parts.append(draw_text(across(tick * step), bottom + 15, f"{tick * step:.3g}", "middle"))
     parts.append(draw_text(left + wide / 2, bottom + 31, x_label, "middle"))
     for number, curve in enumerate(series):
         colour, dash = PALETTE[number % len(PALETTE)], DASHES[number % len(DASHES)]
@@ -140,6 +154,30 @@ def cloud(slug: str, title: str, text: str, series: Sequence[tuple[str, NDArray[
         for x, y in np.clip((values[:most] - low) / (high - low), 0, 1).tolist():
             parts.append(_dot(left + side * x, top + side * (1 - y), 1.8, PALETTE[number % len(PALETTE)], ""))
     return svg(slug, title, text, top + side + 22, parts)
+
+
+def twins(slug: str, title: str, text: str, pairs: Sequence[Twin], columns: int = 4) -> Markup:
+    """Draw pairs of films side by side, each side under its heading, with their text below."""
+    side, gap, line, head = 104.0, 22.0, 13.0, 18.0
+    deep = head + side + line * max(len(pair.lines) for pair in pairs) + 16
+    parts: Parts = []
+    for place, pair in enumerate(pairs):
+        x, y = place % columns * (2 * side + gap), place // columns * deep
+        for name, film, left in (("synthetic", pair.fake, x), ("real", pair.real, x + side + 2)):
+            parts.append(draw_text(left + side / 2, y + 12, name, "middle", _VALUE if name == "synthetic" else _FLOOR))
+            if film is None:
+                parts += [draw_box(left, y + head, side, side, GRID), draw_text(left + side / 2, y + head + 48, "not shown:", "middle")]
+                parts.append(draw_text(left + side / 2, y + head + 62, pair.why, "middle"))
+            else:
+                data = base64.b64encode(film).decode()
+                parts.append(
+                    Markup('<image x="{:.1f}" y="{:.1f}" width="{}" height="{}" href="data:image/png;base64,{}">{}</image>').format(
+                        left, y + head, side, side, data, tooltip(f"{name} film: {pair.lines[0]}")
+                    )
+                )
+        parts += [draw_text(x, y + head + side + line * (i + 1), words) for i, words in enumerate(pair.lines)]
+    wide = columns * (2 * side + gap) - gap + 2
+    return svg(slug, title, text, -(-len(pairs) // columns) * deep, parts, wide)
 
 
 def _dot(x: float, y: float, radius: float, fill: str, words: str) -> Markup:

@@ -5,6 +5,8 @@ arXiv:1706.08500, Eq. 6. Own code on purpose: the usual packages call an argumen
 covariances.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +19,8 @@ _SIZES = 8  # sets of different sizes through which FD∞ draws its line
 def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
     """Return |mu1 − mu2|² + tr(sigma1 + sigma2 − 2 (sigma1 sigma2)^½) for means [d] and covariances [d, d].
 
-    The trace of the root is the sum of the roots of the eigenvalues of sigma1^½ sigma2 sigma1^½, which is symmetric: always real, also
-    where the covariances are singular. Raises ValueError for shapes that do not fit and for values that are not finite.
+    The trace of the root is the sum of the roots of the eigenvalues of L' sigma2 L, with sigma1 = L L', which is symmetric: always real,
+    also where the covariances are singular. Raises ValueError for shapes that do not fit and for values that are not finite.
     """
     mu1, mu2, sigma1, sigma2 = (np.asarray(a, dtype=np.float64) for a in (np.atleast_1d(mu1), np.atleast_1d(mu2), sigma1, sigma2))
     sigma1, sigma2 = np.atleast_2d(sigma1), np.atleast_2d(sigma2)
@@ -28,9 +30,12 @@ def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> fl
         raise ValueError(f"means {shapes} do not fit; expected [d] and [d, d]")
     if not all(np.isfinite(a).all() for a in (mu1, mu2, sigma1, sigma2)):
         raise ValueError("a mean or covariance is not finite; look for NaN in the features")
-    values, vectors = np.linalg.eigh(sigma1)
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    product = root @ sigma2 @ root
+    try:
+        root = np.linalg.cholesky(sigma1)
+    except np.linalg.LinAlgError:  # singular: the symmetric root does as well, and takes ten times as long
+        values, vectors = np.linalg.eigh(sigma1)
+        root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    product = root.T @ sigma2 @ root
     trace_root = np.sqrt(np.clip(np.linalg.eigvalsh((product + product.T) / 2), 0, None)).sum()
     distance = ((mu1 - mu2) ** 2).sum() + np.trace(sigma1) + np.trace(sigma2) - 2 * trace_root
     return float(max(distance, 0.0))  # rounding can leave −1e-15 between equal sets
@@ -76,6 +81,15 @@ def moments(features: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return sums.mean, sums.covariance
 
 
+def group_distance(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> Measured:
+    """Return the Fréchet distance alone, as `frechet_scores`: of groups too small for a line through several sizes."""
+    check_features(real, fake)
+    found = against_floor(lambda a, b: np.array([frechet_distance(*moments(a), *moments(b))]), real, patients, fake, n=n, seed=seed)
+    small = "_small" if n <= real.shape[1] else ""
+    ci95 = (max(0.0, float(found.low[0])), float(found.high[0]))
+    return Measured(f"fd_{name}_{size_label(n)}{small}", float(found.value[0]), ci95, float(found.floor[0]), n, n)
+
+
 def frechet_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> list[Measured]:
     """Return the Fréchet distance at n films a side, and FD∞, where the line of the distance over 1/n meets 0 (Chong and Forsyth 2020,
     arXiv:1911.07023, section 3), of synthetic features [m, d] from real ones [k, d] of `patients` [k] by the extractor `name`.
@@ -96,5 +110,9 @@ def frechet_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n:
 def both_distances(a: Array, b: Array) -> NDArray[np.float64]:
     """Return FD at full size and FD∞ from the first rows of both, which are in random order."""
     sizes = np.unique(np.linspace(min(len(a), len(b)) / 3, min(len(a), len(b)), _SIZES).astype(int))
-    distances = [frechet_distance(*moments(a[:size]), *moments(b[:size])) for size in sizes]
+    both, distances = (Moments(a.shape[1]), Moments(b.shape[1])), []
+    for last, size in pairwise([0, *sizes.tolist()]):
+        for sums, features in zip(both, (a, b), strict=True):
+            sums.add(features[last:size])
+        distances.append(frechet_distance(*(each for sums in both for each in (sums.mean, sums.covariance))))
     return np.array([distances[-1], np.polyfit(1 / sizes, distances, 1)[1]])

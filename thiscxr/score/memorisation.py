@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from thiscxr.data.duplicates import film_waves, laid_over
-from thiscxr.data.pixels import Pixels, make_grid, to_bits
+from thiscxr.data.pixels import Pixels, to_bits
 from thiscxr.data.pool import Pool, duplicate_groups
+from thiscxr.data.terms import restricted_sources
 from thiscxr.files import atomic_path
 from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import Z_95, wilson
+from thiscxr.score.resampling import Z_95, share_interval
 
 NEAR = 0.01  # of strangers are as near as what counts as near
 STRANGERS = 4000  # real films at most that tell how near strangers are
@@ -51,15 +52,19 @@ class Audit:
     stranger_rank: NDArray[np.float64]  # [n] share of the strangers that are as near to somebody
     memorised: NDArray[np.bool_]  # [n] nearer than strangers are, and to one patient only
 
-    def measures(self) -> list[Measured]:
-        """Return the rate of near films (strangers: 1 %), the rate of copies, and the median ratio; floors are those of strangers."""
+    def measures(self, patients: ArrayLike | None = None) -> list[Measured]:
+        """Return the rate of near films (strangers: 1 %), the rate of copies, and the median ratio; floors are those of strangers.
+
+        patients [n]: whose each film is, where the films are of patients, as planted copies are; None: independent samples.
+        """
         n, m = len(self.memorised), len(self.strangers.distance)
         near = self.stranger_rank <= NEAR
         limits = _Limits.of(self.strangers, slice(0, None, 2))  # set by one half of the strangers, and tried on the other
         others = limits.copies(self.strangers)[1::2]
+        whose = np.arange(n) if patients is None else patients
         return [
-            Measured("near_rate_p1", float(near.mean()), _wilson(int(near.sum()), n), NEAR, m, n),
-            Measured("memorised_rate", float(self.memorised.mean()), _wilson(int(self.memorised.sum()), n), float(others.mean()), m, n),
+            Measured("near_rate_p1", float(near.mean()), share_interval(near, whose), NEAR, m, n),
+            Measured("memorised_rate", float(self.memorised.mean()), share_interval(self.memorised, whose), float(others.mean()), m, n),
             Measured("nearest_ratio_median", *_median(self.found.ratio), float(np.median(self.strangers.ratio)), m, n),
         ]
 
@@ -185,7 +190,7 @@ class _Best:
         for place in range(likeness.shape[1]):
             moving: Pixels = np.where(self.mirrored[films, place][:, None, None], pixels[:, :, ::-1], pixels)
             real = pool.read(self.row[films, place])
-            pairs = np.matmul(_spaces(laid_over(real, moving))[:, 0], _unit(film_waves(real)[:, 0])[:, :, None])
+            pairs = np.matmul(_space(laid_over(real, moving)), _unit(film_waves(real)[:, 0])[:, :, None])
             likeness[:, place] = np.maximum(likeness[:, place], np.linalg.norm(pairs[:, :, 0], axis=1))
         return likeness
 
@@ -200,9 +205,13 @@ def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _spaces(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return float32 [k, 2, moves, size]: an orthonormal basis of each film, and of its mirror image, with its small moves."""
-    both = np.stack([film_waves(pixels), film_waves(pixels[:, :, ::-1])], axis=1)
-    vectors, triangle = np.linalg.qr(both.swapaxes(-1, -2))
+    """Return float32 [k, 2, moves, size]: `_space` of each film and of its mirror image."""
+    return np.stack([_space(pixels), _space(pixels[:, :, ::-1])], axis=1)
+
+
+def _space(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return float32 [k, moves, size]: an orthonormal basis of each film with its small moves."""
+    vectors, triangle = np.linalg.qr(film_waves(pixels).swapaxes(-1, -2))
     flat = np.abs(np.diagonal(triangle, axis1=-2, axis2=-1)) < 1e-4  # no detail: any direction would do, so none is taken
     return np.ascontiguousarray(np.where(flat[..., None, :], 0, vectors).swapaxes(-1, -2), np.float32)
 
@@ -233,11 +242,6 @@ class _Limits:
         return ((found.distance < self.distance) & (found.ratio < self.ratio)) | (found.ratio < self.singled_out)
 
 
-def _wilson(hits: int, n: int) -> tuple[float, float]:
-    low, high = wilson(hits / n, n)
-    return float(low), float(high)
-
-
 def _median(values: NDArray[np.float32]) -> tuple[float, tuple[float, float]]:
     """Return the median and its interval from order statistics (Conover 1999, section 3.2)."""
     ordered, n = np.sort(values), len(values)
@@ -246,52 +250,35 @@ def _median(values: NDArray[np.float32]) -> tuple[float, tuple[float, float]]:
     return float(np.median(values)), (float(ordered[low]), float(ordered[high]))
 
 
-def pair_sheet(pool: Pool, pixels: Pixels, audit: Audit, most: int = 16) -> Pixels:
-    """Return one picture of the worst pairs: each synthetic film beside its nearest real one. It shows patients: not for publication."""
-    worst = np.argsort(audit.found.ratio, kind="stable")[:most]
-    films = np.stack([to_bits(pixels[worst], 8), to_bits(pool.read(audit.found.row[worst]), 8)], axis=1).astype(np.uint8)
-    return make_grid(films.reshape(-1, *films.shape[2:]), columns=min(8, 2 * len(worst)))
+@dataclass(frozen=True)
+class Pair:
+    """A synthetic film and the real film that is nearest to it. Pixels uint8 [res, res]; None: the terms of `source` forbid to show it."""
+
+    name: str  # of the synthetic film
+    distance: float
+    stranger_rank: float
+    ratio: float
+    memorised: bool
+    source: str  # of the real film
+    fake: Pixels | None
+    real: Pixels | None
 
 
-def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: str, seed: int = 0) -> list[Measured]:
-    """Return how well the features [n, d] of an extractor tell that two films are of one patient, and how often they take a synthetic film
-    [m, d] for a patient; empty where hardly any patient has two films.
+def worst_pairs(pool: Pool, pixels: Pixels, names: Sequence[str], audit: Audit, most: int = 16) -> list[Pair]:
+    """Return the pairs in which the nearest film stands out most, the worst first. They show patients: not for publication.
 
-    `reid_auc`: of pairs of one patient over pairs of two, by the cosine of centred features (the question of Packhäuser et al. 2022,
-    arXiv:2103.08562, put to features that were not trained for it). `reid_match_rate`: share of the synthetic films that are nearer to some
-    real film than 99 % of the real films are to any stranger; the floor is 1 %.
+    A real film of a collection whose terms restrict sharing is left out, and so is a synthetic film that is flagged as its copy.
     """
-    codes = np.unique(patients, return_inverse=True)[1]
-    x = features - features.mean(axis=0)
-    x, y = _unit(x), _unit(fake - features.mean(axis=0))
-    rng = np.random.Generator(np.random.Philox(key=[seed, 8]))
-    order = np.argsort(codes, kind="stable")
-    twins = np.stack([order[:-1], order[1:]], axis=1)[codes[order[:-1]] == codes[order[1:]]]
-    if len(twins) < 20:
-        return []
-    some = rng.integers(len(x), size=(20 * len(twins), 2))
-    some = some[codes[some[:, 0]] != codes[some[:, 1]]]
-    same, other = ((x[pairs[:, 0]] * x[pairs[:, 1]]).sum(axis=1) for pairs in (twins, some))
-    area, low, high = _auc_by_patient(same, codes[twins[:, 0]], other, rng)
-    strangers = np.concatenate(
-        [np.where(codes[rows][:, None] == codes, -1, x[rows] @ x.T).max(axis=1) for rows in _parts(len(x), _BLOCK // 4)]
-    )
-    limit = np.quantile(strangers, 1 - NEAR)
-    hits = int(sum(((y[rows] @ x.T).max(axis=1) > limit).sum() for rows in _parts(len(y), _BLOCK // 4)))
-    return [
-        Measured(f"reid_auc_{name}", area, (low, high), 0.5, len(twins), 0),
-        Measured(f"reid_match_rate_{name}", hits / len(y), _wilson(hits, len(y)), NEAR, len(x), len(y)),
-    ]
-
-
-def _auc_by_patient(same: NDArray, whose: NDArray, other: NDArray, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Return the AUC of `same` over `other`, with an interval from drawing patients anew."""
-    below = np.searchsorted(np.sort(other), same) / len(other)  # for each pair of one patient, the pairs of strangers that are less alike
-    names, place = np.unique(whose, return_inverse=True)
-    sums, counts = np.bincount(place, below), np.bincount(place)
-    draws = rng.integers(len(names), size=(1000, len(names)))
-    low, high = np.quantile(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), (0.025, 0.975))
-    return float(below.mean()), float(low), float(high)
+    found, sources, pairs = audit.found, pool.column("source"), []
+    for i in np.argsort(found.ratio, kind="stable")[:most].tolist():
+        row, copied = int(found.row[i]), bool(audit.memorised[i])
+        source = str(sources[row])
+        shown = not restricted_sources({source: pool.meta["sources"].get(source, {})})
+        real = to_bits(pool.read(np.array([row]))[0], 8) if shown else None
+        fake = to_bits(pixels[i], 8) if shown or not copied else None
+        distance, rank, ratio = (float(values[i]) for values in (found.distance, audit.stranger_rank, found.ratio))
+        pairs.append(Pair(names[i], distance, rank, ratio, copied, source, fake, real))
+    return pairs
 
 
 def annotate(folder: Path, names: Sequence[str], columns: Mapping[str, Sequence[str]], key: str = "file") -> None:

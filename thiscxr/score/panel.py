@@ -29,14 +29,15 @@ from thiscxr.score.fairness import fair_groups
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.fidelity import Fidelity, fidelity, findings_seen, name_answers
 from thiscxr.score.floor import films_a_side
-from thiscxr.score.frechet import frechet_scores
+from thiscxr.score.frechet import frechet_scores, group_distance
 from thiscxr.score.kernel import kernel_scores
 from thiscxr.score.label_noise import LabelNoise, phantom_label_noise
 from thiscxr.score.manifold import manifold_scores
 from thiscxr.score.measured import Measured
-from thiscxr.score.memorisation import Audit, annotate, audit, audit_columns, reidentification
+from thiscxr.score.memorisation import Audit, annotate, audit, audit_columns
 from thiscxr.score.poses import Poses, pool_poses
 from thiscxr.score.probes import Probed, probe_conditions, probe_real_or_synthetic
+from thiscxr.score.reidentification import LEAST_PATIENTS, reidentification
 from thiscxr.score.utility import Utility, pool_utility
 from thiscxr.train.conditions import read_conditions
 
@@ -246,7 +247,7 @@ def by_group(sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, see
             if n < LEAST_GROUP:
                 break
             some = side.real[rows], side.patients[rows], side.fake[there]
-            fd = frechet_scores(*some, name, n=n, seed=seed)[0]
+            fd = group_distance(*some, name, n=n, seed=seed)
             parts.append([Measured(f"{fd.key}_{group}", fd.value, fd.ci95, fd.floor, n, n)])
         if len(parts) == len(sides) and len({part[0].key for part in parts}) == 1:
             found += mean_of(parts)
@@ -271,6 +272,9 @@ def confounders(panel: Panel, side: Side, real: Pool, fakes: FakeFilms, extracto
     axes = np.linalg.eigh(np.cov(side.real, rowvar=False))[1][:, -2:][:, ::-1]
     panel.clouds = {"real films": (side.real - centre) @ axes, "synthetic films": (side.fake - centre) @ axes}
     found = reidentification(side.real, side.patients, side.fake, extractor.name, seed)
+    if np.isnan(found[0].value):
+        few = f"{found[0].num_real} patients have several of these films; {LEAST_PATIENTS} are needed"
+        panel.notes.append(f"re-identification is not measurable: {few}")
     told = probe_real_or_synthetic(side.real, side.patients, side.fake, seeds, seed)
     panel.probed.append(told)
     probes = probe_conditions(side.real, truth, side.patients, side.fake, asked, seeds, seed)
@@ -306,7 +310,7 @@ def condition_fidelity(panel: Panel, real: Pool, fakes: FakeFilms, extractor: Ex
     if fakes.folder is not None:
         seen = findings_seen(panel.fidelity, truth, *sides)
         annotate(fakes.folder, fakes.names, {"seen": ["|".join(names) for names in seen]})
-    return [each.measured(extractor.name) for each in panel.fidelity if each.judged]
+    return [each.measured(extractor.name) for each in panel.fidelity]
 
 
 def plausibility(panel: Panel, segmenter: Any, real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, seed: int) -> list[Measured]:
@@ -349,6 +353,8 @@ def score_table(panel: Panel) -> str:
     wide = max((len(each["key"]) for each in panel.records), default=5)
     lines = [f"{'score':<{wide}} {'value':>9}  {'95 % interval':>19}  {'floor':>8}  {'films':>12}"]
     for each in panel.records:
+        if each["value"] is None and each["key"].startswith(("fidelity_", "reid_")):
+            continue  # the lines below say why
         value, floor = (f"{number:.3f}" if number is not None else "–" for number in (each["value"], each["floor"]))
         interval = "{:.3f} to {:.3f}".format(*each["ci95"]) if each["ci95"] else "–"
         lines.append(f"{each['key']:<{wide}} {value:>9}  {interval:>19}  {floor:>8}  {each['num_real']:>5} {each['num_fake']:>6}")

@@ -14,18 +14,20 @@ import numpy as np
 from markupsafe import Markup
 
 from thiscxr import __version__
-from thiscxr.data.describe.charts import PALETTE, steps
+from thiscxr.data.describe.charts import PALETTE, cut_label, nice_step, steps
 from thiscxr.data.describe.page import Figure, Section
 from thiscxr.data.pixels import encode_png
 from thiscxr.data.pool import Pool
 from thiscxr.files import atomic_path
-from thiscxr.score.charts import Curve, Whisker, cloud, curves, whiskers
+from thiscxr.score.charts import Curve, Twin, Whisker, cloud, curves, twins, whiskers
 from thiscxr.score.fakes import FakeFilms
-from thiscxr.score.memorisation import NEAR, pair_sheet
+from thiscxr.score.memorisation import NEAR, worst_pairs
 from thiscxr.score.panel import Panel
+from thiscxr.score.poses import UNITS, Poses
 
 _LEAST_SHARE = 0.02  # of films that are flagged, from which on the verdict warns
 _SHIFTS = 12  # rows of the shift table on the page
+_ONE_ROW = "Each interval is of its own row: of twenty rows without an effect one is expected to show one."
 
 Record = dict[str, Any]
 
@@ -117,16 +119,17 @@ def verdict(panel: Panel) -> list[str]:
     return [*lines, "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use."]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Return a number of the panel for a person."""
     return "–" if value is None else f"{value:.4g}"
 
 
 def _table(records: Sequence[Record]) -> list[list[str]]:
     rows = [["score", "value", "95 % interval", "floor", "real films", "synthetic films"]]
     for each in records:
-        interval = " to ".join(_number(edge) for edge in each["ci95"]) if each["ci95"] else "–"
+        interval = " to ".join(number(edge) for edge in each["ci95"]) if each["ci95"] else "–"
         counts = (str(each["num_real"]), str(each["num_fake"]))
-        rows.append([each["key"], _number(each["value"]), interval, _number(each["floor"]), *counts])
+        rows.append([each["key"], number(each["value"]), interval, number(each["floor"]), *counts])
     return rows
 
 
@@ -138,7 +141,7 @@ def _whiskers(slug: str, title: str, text: str, records: Sequence[Record], span:
             (each["ci95"] or [each["value"]])[0],
             (each["ci95"] or [each["value"]])[-1],
             each["floor"],
-            f"{each['key']}: {_number(each['value'])}, real films {_number(each['floor'])}",
+            f"{each['key']}: {number(each['value'])}, real films {number(each['floor'])}",
         )
         for each in records
     ]
@@ -200,15 +203,27 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
             keys,
         )
     ]
-    worst = np.argsort(found.ratio, kind="stable")[:16]
-    picture = base64.b64encode(encode_png(pair_sheet(pool, fakes.pixels, panel.audit))).decode()
-    image = Markup('<img alt="Pairs of a synthetic film and the real film nearest to it, the worst first" src="data:image/png;base64,{}">')
-    rows = [["synthetic film", "distance", "ratio to the second patient", "flagged"]]
-    rows += [
-        [fakes.names[i], f"{found.distance[i]:.3f}", f"{found.ratio[i]:.3f}", "yes" if panel.audit.memorised[i] else "no"] for i in worst
+    pairs = worst_pairs(pool, fakes.pixels, fakes.names, panel.audit)
+    sheet = [
+        Twin(
+            None if pair.fake is None else encode_png(pair.fake),
+            None if pair.real is None else encode_png(pair.real),
+            f"terms of {pair.source}",
+            [
+                cut_label(pair.name, 230),
+                f"distance {pair.distance:.3f}, flagged" if pair.memorised else f"distance {pair.distance:.3f}",
+                f"{pair.stranger_rank:.1%} of strangers are as near",
+            ],
+        )
+        for pair in pairs
     ]
-    text = f"Each pair: synthetic, then real. Of {', '.join(pool.meta['sources'])}: films of patients, not for publication."
-    figures.append(Figure("The sixteen worst pairs", text, image.format(picture), rows, wide=True))
+    rows = [["synthetic film", "distance", "strangers as near", "ratio to the second patient", "flagged"]]
+    rows += [[p.name, f"{p.distance:.3f}", f"{p.stranger_rank:.1%}", f"{p.ratio:.3f}", "yes" if p.memorised else "no"] for p in pairs]
+    text = f"The real films are of {', '.join(sorted({pair.source for pair in pairs}))}: films of patients, not for publication."
+    drawing = twins("pairs", "Pairs of a synthetic film and the real film nearest to it, the worst first", text, sheet)
+    figures.append(
+        Figure(f"The {len(pairs)} worst pairs: a synthetic film, and the real film nearest to it", text, drawing, rows, wide=True)
+    )
     return Section(
         "copies", "Copies", "Every synthetic film was compared with every real film of the pool, held-out patients too.", figures
     )
@@ -225,7 +240,7 @@ def _conditions(panel: Panel) -> Section:
             ranges = (f"{low:.3f} to {high:.3f}" for low, high in (each.ci95, each.null95))
             interval, null = ranges
             table.append([each.question, each.measure, f"{each.value:.3f}", interval, f"{each.ceiling:.3f}", null])
-    text = "How well the reader's answers follow what was asked; the diamond is the same reader on held-out patients."
+    text = f"How well the reader's answers follow what was asked; the diamond is the same reader on held-out patients. {_ONE_ROW}"
     keys = [("#0072b2", "", "", "synthetic films, with interval"), ("#d55e00", "", "", "held-out real patients")]
     return Section(
         "conditions",
@@ -274,7 +289,7 @@ def _slow(panel: Panel) -> list[Section]:
     if panel.utility is not None:
         gains = [gain for gain in panel.utility.gains if "duplicates" in gain.control]
         rows = [Whisker(gain.question, gain.value, *gain.ci95, 0.0, str(gain)) for gain in gains]
-        text = "AUC on held-out patients of readers taught with synthetic films too, less that of readers taught with as many duplicates."
+        text = f"AUC on held-out patients of readers taught with synthetic films too, less that with as many duplicates. {_ONE_ROW}"
         table = [["question", "arm", "control", "difference", "95 % interval", "verdict"]]
         for gain in panel.utility.gains:
             interval = f"{gain.ci95[0]:+.3f} to {gain.ci95[1]:+.3f}"
@@ -283,18 +298,7 @@ def _slow(panel: Panel) -> list[Section]:
         figure = Figure("Gain over duplicates", text, whiskers("utility", "Utility", text, rows, (-span, span)), table)
         sections.append(Section("utility", "Utility", "", [figure]))
     if panel.poses is not None:
-        figures: list[Figure] = []
-        for motion in dict.fromkeys(each.motion for each in panel.poses.curves):
-            for question in panel.poses.thresholds:
-                told = [each for each in panel.poses.curves if (each.motion, each.question) == (motion, question)]
-                series = [Curve(each.group, each.amounts.tolist(), each.flipped.tolist(), *each.flipped95.tolist()) for each in told]
-                spans = [each for each in panel.poses.spans if (each.group, each.motion) == ("real", motion)]
-                marked = (spans[0].low, spans[0].high) if spans else None
-                text = "Share of decisions that flip; green: the range that real films span."
-                drawing = curves(f"pose-{len(figures)}", f"{question}, {motion}", text, series, motion, (0.0, 1.0), marked)
-                keys = [(PALETTE[i], "", "", f"{each.name} films") for i, each in enumerate(series)]
-                figures.append(Figure(f"{question}, {motion}", text, drawing, [], keys))
-        sections.append(Section("poses", "Poses", "Where is the reader fooled as films are moved a little at a time?", figures))
+        sections.append(_poses(panel.poses))
     if panel.label_noise is not None:
         points = panel.label_noise.points
         x = [point.flipped for point in points]
@@ -313,3 +317,26 @@ def _slow(panel: Panel) -> list[Section]:
         keys = [(PALETTE[i], "", "", each.name) for i, each in enumerate(series)]
         sections.append(Section("noise", "Label noise", "", [Figure("What flipped labels do", text, drawing, table, keys)]))
     return sections
+
+
+def _poses(found: Poses) -> Section:
+    told = [curve for curve in found.curves if curve.question in found.thresholds]
+    top = min(1.0, 4 * nice_step((max(float(curve.flipped95.max()) for curve in told) or 1) / 4))  # one scale for all, to compare them
+    spans = {span.motion: (span.low, span.high) for span in found.spans if span.group == "real"}
+    figures: list[Figure] = []
+    for motion in dict.fromkeys(curve.motion for curve in told):
+        for question in found.thresholds:
+            some = [curve for curve in told if (curve.motion, curve.question) == (motion, question)]
+            series = [Curve(each.group, each.amounts.tolist(), each.flipped.tolist(), *each.flipped95.tolist()) for each in some]
+            title, text = f"{question}, {motion.replace('_', ' ')}", f"Share of decisions that flip, of {some[0].num_films} real films."
+            label = f"{motion.split('_')[0]}, {UNITS[motion]}"
+            drawing = curves(f"pose-{len(figures)}", title, text, series, label, (0.0, top), spans.get(motion))
+            table = [["films", *(f"{amount:.3g}" for amount in some[0].amounts)]]
+            table += [[each.group, *(f"{share:.1%}" for share in each.flipped)] for each in some]
+            keys = [(PALETTE[i], "", "", f"{each.name} films") for i, each in enumerate(series)]
+            figures.append(Figure(title, text, drawing, table, keys))
+    text = (
+        "Where is the reader fooled as films are moved a little at a time? Nothing but the pose changes, so a decision that flips is wrong "
+        "before or after. Green: the range that real films span. Bands hold for one curve at a time, not for all of them together."
+    )
+    return Section("poses", "Poses", text, figures)

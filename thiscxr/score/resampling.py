@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 ROUNDS = 500
 GROUPS = 10
+LEAST_HIT = 20  # patients, for a bootstrap of a share to know its variance
 Z_95 = 1.959963984540054  # the 97.5th percentile of the normal
 
 
@@ -99,3 +100,30 @@ def wilson(share: ArrayLike, n: ArrayLike, z: float = Z_95) -> tuple[NDArray[np.
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     reach = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return middle - reach, middle + reach
+
+
+def bootstrapped_means(values: ArrayLike, whose: ArrayLike, seed: int = 0, rounds: int = ROUNDS) -> NDArray[np.float64]:
+    """Return [rounds]: the mean of values [n] over the films of as many patients (whose [n]), drawn with replacement."""
+    codes = number_patients(whose)
+    sums, films = np.bincount(codes, np.asarray(values, np.float64)), np.bincount(codes)
+    weights = patient_weights(np.arange(len(films)), seed, rounds).astype(np.float64)
+    return (weights @ sums) / (weights @ films)
+
+
+def share_interval(hits: ArrayLike, whose: ArrayLike, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % interval of the share of films [n] that are hits (bool [n]), with the films of one patient (whose [n]) kept together.
+
+    It is Wilson's, for as many independent films as a bootstrap over patients says that these are worth, at most n (Korn and Graubard
+    1998, Survey Methodology 24: 193). Where fewer than LEAST_HIT patients have a hit, or have none, their variance is hardly known, and
+    the films of a patient count as if they all said the same (`effective_size`): rather too wide than too narrow. Where each film is of
+    another patient, as synthetic films are, it is Wilson's interval as it stands.
+    """
+    hits, codes = np.asarray(hits, np.float64), number_patients(whose)
+    share, size, patients = float(hits.mean()), float(len(hits)), int(codes.max()) + 1
+    if patients < len(hits):
+        alone = share * (1 - share)
+        variance = max(float(np.var(bootstrapped_means(hits, codes, seed))), alone / len(hits))
+        fewest = min(len(np.unique(codes[hits == side])) for side in (0, 1))
+        size = alone / variance if fewest >= LEAST_HIT else effective_size(codes)
+    low, high = wilson(share, size)
+    return float(low), float(high)

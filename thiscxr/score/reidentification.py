@@ -1,0 +1,77 @@
+"""Are synthetic films taken for patients, by features that were not trained for it? Measurable only where patients have several films.
+
+The question is that of Packhäuser et al. 2022, arXiv:2103.08562, whose networks were trained for it and tell more.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thiscxr.score.measured import Measured
+from thiscxr.score.resampling import bootstrapped_means, generator, interval, number_patients, share_interval
+
+LEAST_PATIENTS = 20  # with several films each, or nothing is said
+MATCH = 0.01  # of real films are as near to a stranger as what counts as a match
+_BLOCK = 1024
+
+
+def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: str, seed: int = 0) -> list[Measured]:
+    """Return how well the features [n, d] of films of `patients` [n] tell that two are of one person, and how often they take a
+    synthetic film [m, d] for a person, by the cosine of centred features.
+
+    `reid_auc`: of pairs of one patient over pairs of two. `reid_rank1`: share of the films of patients with several, whose nearest other
+    film is one of the same patient; the floor is chance. `reid_match_rate`: share of the synthetic films that are nearer to some real film
+    than 99 % of the real films are to any stranger; the floor is 1 %. With fewer than LEAST_PATIENTS patients of several films the first
+    two are not measurable: their value is nan, `num_real` the number of these patients, and the third is left out, since of features that
+    may not know a person a match would mean nothing.
+    """
+    codes = number_patients(patients)
+    films = np.bincount(codes)
+    several = int((films > 1).sum())
+    if several < LEAST_PATIENTS:
+        return [Measured(f"reid_{what}_{name}", float("nan"), None, None, several, 0) for what in ("auc", "rank1")]
+    mean = features.mean(axis=0)
+    x, y = _unit(features - mean), _unit(fake - mean)
+    rng = generator(seed, 8)
+    order = np.argsort(codes, kind="stable")
+    twins = np.stack([order[:-1], order[1:]], axis=1)[codes[order[:-1]] == codes[order[1:]]]
+    some = rng.integers(len(x), size=(20 * len(twins), 2))
+    some = some[codes[some[:, 0]] != codes[some[:, 1]]]
+    same, other = ((x[pairs[:, 0]] * x[pairs[:, 1]]).sum(axis=1) for pairs in (twins, some))
+    below = np.searchsorted(np.sort(other), same) / len(other)  # for each pair of one patient, the pairs of strangers that are less alike
+    strangers, hits = _nearest(x, codes)
+    asked = films[codes] > 1
+    chance = float(((films[codes] - 1) / (len(x) - 1))[asked].mean())
+    limit = np.quantile(strangers, 1 - MATCH)
+    matched = np.concatenate([(y[rows] @ x.T).max(axis=1) > limit for rows in _parts(len(y))])
+    num_asked = int(asked.sum())
+    return [
+        Measured(
+            f"reid_auc_{name}", float(below.mean()), interval(bootstrapped_means(below, codes[twins[:, 0]], seed)), 0.5, len(twins), 0
+        ),
+        Measured(f"reid_rank1_{name}", float(hits[asked].mean()), share_interval(hits[asked], codes[asked], seed), chance, num_asked, 0),
+        Measured(f"reid_match_rate_{name}", float(matched.mean()), share_interval(matched, np.arange(len(y))), MATCH, len(x), len(y)),
+    ]
+
+
+def _nearest(x: NDArray, codes: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.bool_]]:
+    """Return the likeness of each film [n, d] to the nearest one of a stranger, [n], and whether one of its own patient is nearer, [n]."""
+    strangers, hits = [], []
+    for rows in _parts(len(x)):
+        likeness = x[rows] @ x.T
+        own = codes[rows][:, None] == codes
+        of_others = np.where(own, -1, likeness).max(axis=1)
+        own[np.arange(len(rows)), rows] = False  # the film itself
+        strangers.append(of_others)
+        hits.append(np.where(own, likeness, -1).max(axis=1) > of_others)
+    return np.concatenate(strangers), np.concatenate(hits)
+
+
+def _unit(x: NDArray) -> NDArray:
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
+
+
+def _parts(count: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, count, _BLOCK):
+        yield np.arange(start, min(start + _BLOCK, count))
