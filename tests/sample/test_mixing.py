@@ -31,7 +31,7 @@ def test_a_film_mixed_with_itself_is_itself(network: Network) -> None:
 
 
 def test_early_layers_give_the_shape(taught: Network) -> None:
-    """The taught bodies differ in their width, which is drawn up to 16 px: by those layers a mixture is its row, by the last ones its column."""
+    """The taught bodies differ in their width, which is drawn up to 16 px: those layers decide, and the last ones do not."""
     for layers, nearer in (([0, 1, 2, 3], "row"), ([4, 5], "column")):
         rows, columns, mixed = (films.astype(float) for films in mix_films(taught, range(6), range(10, 16), layers, PA, Truncation()))
         apart = {"row": np.abs(mixed - rows[:, None]).mean(), "column": np.abs(mixed - columns[None]).mean()}
