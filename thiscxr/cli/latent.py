@@ -31,7 +31,7 @@ def conditions(function: Callable) -> Callable:
 @MODEL
 @click.option("--seeds", "seed_list", default="", help="The films to pass, in this order, such as 1,2,5.")
 @click.option("--from", "start", type=FOLDER, metavar="FILE", help="Begin at a film that `thiscxr project` found.")
-@click.option("--frames", type=click.IntRange(2), default=60, show_default=True)
+@click.option("--frames", type=click.IntRange(2, 5000), default=60, show_default=True)
 @click.option("--fps", type=click.IntRange(1, 60), default=15, show_default=True, help="Frames a second.")
 @click.option("--loop", is_flag=True, help="And back to the first.")
 @click.option("--format", "kind", type=click.Choice(["webp", "gif", "mp4", "frames"]), help="[default: what --out ends with, or webp]")
@@ -64,7 +64,10 @@ def walk(
     from thiscxr.sample.walk import draw_walk, projected_stop, seed_stops, write_walk
     from thiscxr.sample.writing import parse_seeds
 
-    kind = kind or next((known for known in ANIMATIONS if out is not None and out.suffix == f".{known}"), "webp")
+    named = next((known for known in ANIMATIONS if out is not None and out.suffix == f".{known}"), None)
+    if kind and named and kind != named:
+        raise click.UsageError(f"--format {kind} does not agree with --out {out}; drop one of the two")
+    kind = kind or named or "webp"
     out = out or Path("walk" if kind == "frames" else f"walk.{kind}")
     condition, psi = ask(**asked), parse_truncation(truncation)
     seeds = parse_seeds(seed_list) if seed_list else []

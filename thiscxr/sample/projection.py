@@ -111,35 +111,31 @@ def project(network: Network, images: Tensor, candidates: Candidates, perceive: 
 
 
 class _Distance:
-    """The distance of films [2N, 1, res, res] to the given ones, two in a row to each; units from the candidates."""
+    """The distance of films [2N, 1, res, res] to the given ones [N, 1, res, res], two in a row to each; units from the candidates."""
 
     def __init__(self, images: Tensor, candidates: Tensor, perceive: Perceive) -> None:
         self.perceive = perceive
         with torch.no_grad():
-            self.images, self.maps = images, self._unit(images)
+            own = self._with_maps(images)
             parts = []
-            for some in candidates.split(64):
-                maps = self._unit(some)
-                parts.append(torch.stack([torch.stack(self._both(some, maps, n)) for n in range(len(images))]))  # [N, 2, k]
+            for some in map(self._with_maps, candidates.split(64)):
+                parts.append(torch.stack([_terms(some, [x[n : n + 1] for x in own]) for n in range(len(images))]))  # [N, 2, k]
             both = torch.cat(parts, dim=2)
             self.units = both.median(dim=2).values.median(dim=0).values.clamp(min=1e-8)  # [2]
-            self.of_candidates = (both / self.units[:, None]).sum(dim=1)
-
-    def _unit(self, images: Tensor) -> list[Tensor]:
-        return [x * (x.square().sum(dim=1, keepdim=True) + 1e-8).rsqrt() for x in self.perceive(images)]
-
-    def _both(self, images: Tensor, maps: Sequence[Tensor], n: int | slice) -> tuple[Tensor, Tensor]:
-        own = self.images[n]
-        pixels = (images - own).square().mean(dim=(1, 2, 3))
-        places = [(x - y[n]).square().sum(dim=1).mean(dim=(1, 2)) for x, y in zip(maps, self.maps, strict=True)]
-        return pixels, torch.stack(places).mean(dim=0)
+            self.of_candidates = (both / self.units[:, None]).sum(dim=1)  # [N, n]
+            self.own = [x.repeat_interleave(2, 0) for x in own]
 
     def __call__(self, images: Tensor) -> Tensor:
-        own = self.images.repeat_interleave(2, 0)
-        pixels = (images - own).square().mean(dim=(1, 2, 3))
-        maps = zip(self._unit(images), self.maps, strict=True)
-        places = [(x - y.repeat_interleave(2, 0)).square().sum(dim=1).mean(dim=(1, 2)) for x, y in maps]
-        return pixels / self.units[0] + torch.stack(places).mean(dim=0) / self.units[1]
+        return (_terms(self._with_maps(images), self.own) / self.units[:, None]).sum(dim=0)
+
+    def _with_maps(self, images: Tensor) -> list[Tensor]:
+        return [images, *(x * (x.square().sum(dim=1, keepdim=True) + 1e-8).rsqrt() for x in self.perceive(images))]
+
+
+def _terms(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Return the mean squared difference of films and, averaged over blocks, of their maps, [2, N]; a, b: films and maps."""
+    pixels, *blocks = ((x - y).square().sum(dim=1).mean(dim=(1, 2)) for x, y in zip(a, b, strict=True))
+    return torch.stack([pixels, torch.stack(blocks).mean(dim=0)])
 
 
 def save_projection(path: Path, found: Projection, network_sha256: str, name: str, space: str, steps: int, real: bool) -> None:

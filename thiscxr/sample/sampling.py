@@ -3,6 +3,7 @@
 A seed gives the same latent anywhere and the same film within one grey level, whatever the batch size.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from thiscxr.data.labels import NEGATIVE, NO_FINDING, POSITIVE, SUPPORT_DEVICES
 from thiscxr.files import sha256_file
@@ -145,10 +147,12 @@ def draw_styles(network: Network, ws: torch.Tensor, noises: Sequence[torch.Tenso
     """Yield the films of ws [N, num_ws, w_dim], float32 [up to `batch`, 1, res, res]; noises: of each, or one for all."""
     device = network.generator.w_mean.device
     noises = [noise.to(device) for noise in noises]
-    for start in range(0, len(ws), batch):
-        some = [noise if len(noise) == 1 else noise[start : start + batch] for noise in noises]
-        with torch.inference_mode():
-            yield network.generator.synthesis(ws[start : start + batch].to(device), some)
+    with tqdm(total=len(ws), unit="film", file=sys.stderr, desc="draw", delay=2) as bar:
+        for start in range(0, len(ws), batch):
+            some = ws[start : start + batch].to(device)
+            with torch.inference_mode():
+                yield network.generator.synthesis(some, [n if len(n) == 1 else n[start : start + batch] for n in noises])
+            bar.update(len(some))
 
 
 def _psi(network: Network, truncation: float | Truncation) -> torch.Tensor:

@@ -1,0 +1,47 @@
+"""Are the frontal and the lateral film of one seed one person? How far a reader's answers agree between the two, beside films of two seeds.
+
+    python benchmarks/pair_agreement.py RUN READER
+
+RUN is a network that has learnt laterals, READER a reader of its films. Only the view is asked, so that nothing but the latent ties the two
+films together. One JSON line a question: the correlation of the answers (for the source, the share of equal ones), of one seed's films and
+of two seeds'. About half a minute.
+"""
+
+import argparse
+import json
+
+import numpy as np
+import torch
+
+from thiscxr.data.pixels import pixels_to_images
+from thiscxr.sample.sampling import load
+from thiscxr.score.extractors import load_extractor
+from thiscxr.score.fidelity import read_answers
+
+FILMS = 256
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("reader")
+    args = parser.parse_args()
+    network, reader = load(args.model), load_extractor(args.reader).reader
+    films = [network.sample(range(FILMS), view=view) for view in ("PA", "lateral")]
+    frontal, lateral = (read_answers(reader, [some]) for some in films)
+    for question in frontal:
+        if not question.startswith("view "):
+            told = [np.corrcoef(frontal[question], np.roll(lateral[question], shift))[0, 1] for shift in (0, 1)]
+            print(json.dumps({"question": question, "r_one_seed": round(float(told[0]), 3), "r_two_seeds": round(float(told[1]), 3)}))
+    one, other = (_sources(reader, some) for some in films)
+    equal = [float((one == np.roll(other, shift)).mean()) for shift in (0, 1)]
+    print(json.dumps({"question": "source", "equal_one_seed": round(equal[0], 3), "equal_two_seeds": round(equal[1], 3)}))
+
+
+def _sources(reader: torch.nn.Module, films: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return reader(torch.from_numpy(pixels_to_images(films))[:, None])["source"].argmax(dim=1).numpy()
+
+
+if __name__ == "__main__":
+    main()
