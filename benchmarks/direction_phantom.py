@@ -109,7 +109,8 @@ def main() -> None:
         spreads = {each.question: 1.0 for each in found.movements}
         moved = movements(finding, {name: scores[name] for name in spreads}, spreads)
         tell(
-            films=what, finding=finding, severity=arguments.severity, entirely=arguments.entirely, films_a_step=shape[1], score=by_step(scores[finding].T),
+            films=what, finding=finding, severity=arguments.severity, entirely=arguments.entirely,
+            films_a_step=shape[1], score=by_step(scores[finding].T),
             cardiothoracic_ratio=by_step(measure_films(segmenter, [flat])["ctr"].reshape(shape)),
             ruler=by_step(ruler(flat).reshape(shape)), ruler_correlation_held_out=correlation,
             ends={each.question: each.ends for each in moved},

@@ -18,8 +18,9 @@ from thiscxr.model.conditions import Condition
 from thiscxr.sample.sampling import Network, load
 from thiscxr.sample.truncation import Truncation
 from thiscxr.score import selection
+from thiscxr.score.judge import Reading, judge
 from thiscxr.score.selection import notes_path, select
-from thiscxr.score.trust import Ceiling, TrustedReader, trusted_reader
+from thiscxr.score.trust import Ceiling, TrustedReader, trusted_reader, write_card
 from thiscxr.score.where import Where, parse_where
 
 FINDINGS = ("No Finding", "Cardiomegaly", "Effusion", "Pleural_Thickening")
@@ -237,3 +238,13 @@ def test_a_reader_without_intervals_asks_for_a_card_and_believes_only_its_own(
     path.with_suffix(".json").write_text(json.dumps({**card, "reader_sha256": "0" * 64}))
     with pytest.raises(ValueError, match="does not say how well"):
         trusted_reader(str(path))
+    truth = np.arange(60.0) % 2
+    films = Reading({"sex": truth, "Mass": truth}, {"sex": truth, "Mass": -truth}, np.arange(60), np.full(60, "a", object))
+    assert write_card(str(path), judge([films]), "f" * 64) == path.with_suffix(".json")
+    kept = trusted_reader(str(path))
+    assert kept.trusted == ["sex"]
+    assert kept.ceilings["Mass"] == Ceiling("auc", 0.0, (0.0, 0.0))
+    with pytest.raises(
+        ValueError, match=r"nobody has measured on held-out patients how well thiscxr64 reads age; it may be asked for: sex"
+    ):
+        kept.check("age")

@@ -91,8 +91,9 @@ class Gradients:
         if firmness is None:
             left = self.target - _shadow(self.target, self.others)
         else:
-            left = np.linalg.solve(np.eye(len(self.target)) + firmness * self.others.T @ self.others, self.target)
-        unit: Array = left / np.float64(max(float(np.linalg.norm(left)), 1e-300))
+            within = np.eye(len(self.target)) + firmness * self.others.T @ self.others
+            left = np.linalg.solve(within, self.target).astype(np.float64)
+        unit = left / max(float(np.linalg.norm(left)), 1e-300)  # of nothing left: an axis that moves nothing
         kept = float((unit @ self.target) ** 2 / (self.target @ self.target))
         step, gauge = self.turn @ (self.spread * unit), self.turn @ (unit / self.spread)
         return Axis(self.question, step, gauge, self.mean, self.r2, self.r2_ci95, kept, self.names, firmness)

@@ -99,7 +99,8 @@ def find_direction(
 ) -> Direction:
     """Find the axis of a question in a network's w, in `steps` steps of which the first and the last are its ends.
 
-    view: asked of all films; entirely: hold the others still, however little then moves. A finding is asked of every second film, and its absence of the others; of its severity it is asked of all.
+    view: asked of all films; entirely: hold the others still, however little then moves. A finding is asked of every second film, and its
+    absence of the others; of its severity it is asked of all.
     Raises ValueError as `TrustedReader.check`, `fit_gradients` and `choose_axis`, and for what the network never learnt.
     """
     ceiling = reader.check(question)
