@@ -328,7 +328,8 @@ def _poses(found: Poses) -> Section:
         for question in found.thresholds:
             some = [curve for curve in told if (curve.motion, curve.question) == (motion, question)]
             series = [Curve(each.group, each.amounts.tolist(), each.flipped.tolist(), *each.flipped95.tolist()) for each in some]
-            title, text = f"{question}, {motion.replace('_', ' ')}", f"Share of decisions that flip, of {some[0].num_films} real films."
+            films = ", ".join(f"{each.num_films} {each.group}" for each in some)
+            title, text = f"{question}, {motion.replace('_', ' ')}", f"Share of decisions that flip, of {films} films."
             label = f"{motion.split('_')[0]}, {UNITS[motion]}"
             drawing = curves(f"pose-{len(figures)}", title, text, series, label, (0.0, top), spans.get(motion))
             table = [["films", *(f"{amount:.3g}" for amount in some[0].amounts)]]
