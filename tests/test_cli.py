@@ -121,7 +121,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "mix of no layer": ("mix --rows 0 --columns 1 --layers 99 --out {tmp}/m.png", 1, r"not all among this network's 0 to 9"),
     "pairs without laterals": ("sample --pairs --out {tmp}/s", 1, r"view 'lateral' was not learnt by this network; it knows: AP"),
     "pairs in shards": ("sample --pairs --format npz --out {tmp}/s", 2, r"--pairs are single films"),
-    "series that nobody can check": ("series --finding Effusion --out {tmp}/s", 1, r"cannot confirm 'Effusion': AUC 0.698 on 454"),
+    "series that nobody can check": ("series --finding Effusion --out {tmp}/s", 1, r"thiscxr64 reads Effusion with AUC 0.698"),
     "series of a typo": ("series --finding Efusion --out {tmp}/s", 1, r"did you mean 'Effusion'"),
     "project no film": ("project {tmp}/plan.csv --out {tmp}/p", 1, r"plan.csv: not a PNG, JPEG, TIFF or DICOM file"),
     "project nothing": ("project --out {tmp}/p", 2, r"Missing argument"),

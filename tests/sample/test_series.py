@@ -15,7 +15,7 @@ from thiscxr.model.conditions import Condition
 from thiscxr.sample.dicom import DicomOptions, dicom_format
 from thiscxr.sample.formats import FORMATS, PNG
 from thiscxr.sample.sampling import Network, load
-from thiscxr.sample.series import Series, draw_series, in_pairs, write_series
+from thiscxr.sample.series import Series, draw_series, growth_table, in_pairs, write_series
 from thiscxr.sample.truncation import Truncation
 from thiscxr.sample.writing import write_samples
 
@@ -145,6 +145,12 @@ def test_a_series_of_dicom_files_is_one_patient_and_a_study_a_visit(tmp_path: Pa
             ages.add(years)
         assert files[0].PatientAge == "061Y"
     assert ages == {61, 62}, "some have a birthday on the way"
+
+
+def test_the_table_counts_who_grows() -> None:
+    table = growth_table(np.array([[0.1, 0.2, 0.6], [0.1, 0.05, 0.2], [0.5, 0.4, 0.3]]), "Effusion", "known")
+    assert "0.23  0.22  0.37" in table
+    assert "in 2 of 3 patients; never falling in 1" in table
 
 
 def test_series_that_cannot_be_are_refused(taught: Network) -> None:

@@ -248,3 +248,16 @@ def test_a_reader_without_intervals_asks_for_a_card_and_believes_only_its_own(
         ValueError, match=r"nobody has measured on held-out patients how well thiscxr64 reads age; it may be asked for: sex"
     ):
         kept.check("age")
+
+
+def test_no_finding_of_the_bundled_network_may_be_asked(reader: TrustedReader) -> None:
+    """The best one has an interval from 0.71 to 0.90: each is refused, with its AUC."""
+    for finding in load("nih-64").info.vocabulary.findings:
+        with pytest.raises(ValueError, match=rf"reads {finding} with AUC 0\.\d{{3}} \[.*must begin above 0.75"):
+            reader.check(finding)
+
+
+def test_a_reader_of_other_collections_is_refused(reader: TrustedReader) -> None:
+    reader.check_films_of(["nih", "phantom-a"])
+    with pytest.raises(ValueError, match="thiscxr64 learnt from nih and the network from phantom-a, phantom-b; give a --reader"):
+        reader.check_films_of(["phantom-a", "phantom-b"])

@@ -62,6 +62,7 @@ def direction(
         raise click.UsageError("--view is the direction and --asked-view what all films are asked for; drop one of the two")
     device = resolve_device(device)
     judge, network, seeds = trusted_reader(reader, device), load(model, device), parse_seeds(seed_list)
+    judge.check_films_of(network.info.sources)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder")
     found = find_direction(network, judge, questions[0], count, steps, severity is not None, asked_view, entirely)

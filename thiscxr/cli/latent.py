@@ -128,7 +128,6 @@ def mix(
 @click.option(
     "--reader", default="thiscxr64", show_default=True, metavar="NAME|FILE", help="Says whether the finding can be told, and is seen."
 )
-@click.option("--real", type=FOLDER, metavar="POOL", help="Judge the reader on its held-out patients, and not by what its file says.")
 @click.option("--view", help="PA, AP, … as the network learnt them.")
 @click.option("--sex", type=click.Choice(["F", "M"]))
 @click.option("--age", "age_years", type=float, help="Years.")
@@ -144,7 +143,6 @@ def series(
     steps: int,
     seed_list: str,
     reader: str,
-    real: Path | None,
     truncation: str,
     kind: str,
     permission: bool,
@@ -156,24 +154,25 @@ def series(
 
     Example: thiscxr series --model runs/00000-pool-64 --reader reader.safetensors --finding Effusion --steps 5 --out series
     """
-    from thiscxr.data.pool import Pool
+    import numpy as np
+
     from thiscxr.sample.dicom import DicomOptions, dicom_format
     from thiscxr.sample.formats import FORMATS
     from thiscxr.sample.sampling import ask, load
-    from thiscxr.sample.series import draw_series, write_series
+    from thiscxr.sample.series import draw_series, growth_table, write_series
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import parse_seeds
-    from thiscxr.score.confirm import growth_table, probability, refuse_unconfirmed
-    from thiscxr.score.extractors import load_extractor
+    from thiscxr.score.trust import trusted_reader
 
     seeds, condition, psi = parse_seeds(seed_list), ask(**asked), parse_truncation(truncation)
-    network, extractor = load(model, resolve_device(device)), load_extractor(reader)
+    network, judge = load(model, resolve_device(device)), trusted_reader(reader, resolve_device(device))
     network.info.vocabulary.encode([ask(findings=[finding])])
-    told = refuse_unconfirmed(finding, extractor, network.info.sources, Pool.open(real) if real else None)
+    judge.check_films_of(network.info.sources)
+    ceiling = judge.check(finding)
     found = draw_series(network, seeds, finding, steps, condition, psi, permission)
-    seen = probability(extractor, found.pixels, finding)
+    seen = 1 / (1 + np.exp(-judge.read(found.pixels)[finding]))
     write_series(found, network, out, dicom_format(DicomOptions()) if kind == "dicom" else FORMATS[kind], seen)
-    logging.getLogger("thiscxr").info("%s", growth_table(seen.reshape(-1, steps), finding, f"{extractor.name}, {told}"))
+    logging.getLogger("thiscxr").info("%s", growth_table(seen.reshape(-1, steps), finding, f"{judge.name}, {ceiling} on held-out patients"))
     click.echo(out)
 
 

@@ -117,6 +117,7 @@ def sample(
 
         check_ours(out)
         judge = trusted_reader(reader or "thiscxr64", resolve_device(device))
+        judge.check_films_of(network.info.sources)
         wanted = count if seed_list else len(seeds)  # of seeds that are named, all that pass are kept
         selection = select(network, judge, parse_where(where, judge), condition, psi, out, seeds if seed_list else None, wanted)
         seeds, conditions = selection.seeds, selection.conditions

@@ -137,3 +137,14 @@ def _sheet(series: Series, seen: np.ndarray) -> np.ndarray:
 
 def _with(series: Series, seen: np.ndarray, start: int) -> list[tuple[Film, float]]:
     return list(zip(series.films[start : start + series.steps], seen[start : start + series.steps].tolist(), strict=True))
+
+
+def growth_table(seen: np.ndarray, finding: str, reader: str) -> str:
+    """Return lines: the mean probability [patients, visits] at each visit, and in how many patients the last exceeds the first."""
+    means = "  ".join(f"{value:.2f}" for value in seen.mean(axis=0))
+    more = int((seen[:, -1] > seen[:, 0]).sum())
+    steady = int((np.diff(seen, axis=1) >= 0).all(axis=1).sum())
+    return (
+        f"{finding} as the reader sees it ({reader})\n  mean probability by visit: {means}\n"
+        f"  higher at the last visit than at the first in {more} of {len(seen)} patients; never falling in {steady}"
+    )

@@ -5,7 +5,7 @@ the reader's own file (`judged`), and for a file that says no intervals in a car
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ class TrustedReader:
     sha256: str
     network: Reader
     ceilings: Mapping[str, Ceiling]
+    sources: frozenset[str] = frozenset()
+    """The collections that it learnt from."""
 
     @property
     def trusted(self) -> list[str]:
@@ -76,6 +78,12 @@ class TrustedReader:
             what = f"{self.name} reads {question} with {ceiling} on held-out patients"
             raise ValueError(f"{what}, and that interval must begin above {ceiling.least}; {may}")
         return ceiling
+
+    def check_films_of(self, sources: Collection[str]) -> None:
+        """Raise ValueError when a network that learnt from the collections `sources` draws films of a kind that this reader never saw."""
+        if self.sources and sources and not self.sources & set(sources):
+            ours, theirs = (", ".join(sorted(names)) for names in (self.sources, sources))
+            raise ValueError(f"{self.name} learnt from {ours} and the network from {theirs}; give a --reader of its films (classify train)")
 
     def read(self, pixels: Pixels) -> dict[str, NDArray[np.float64]]:
         """Return its answers to films uint8 or uint16 [n, res, res]: logits, years of the age, float64 [n] a question.
@@ -104,7 +112,7 @@ def trusted_reader(name: str, device: str = "cpu") -> TrustedReader:
     if not ceilings:
         advice = f"measure it: thiscxr classify eval --data POOL --model {name} --keep"
         raise ValueError(f"{path} does not say how well it reads held-out patients, with intervals; {advice}")
-    return TrustedReader(path.stem, sha256, reader.to(device), ceilings)
+    return TrustedReader(path.stem, sha256, reader.to(device), ceilings, frozenset(metadata.get("sources", ())))
 
 
 def write_card(name: str, found: Judgement, pool_fingerprint: str) -> Path:
