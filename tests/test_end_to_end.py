@@ -59,10 +59,12 @@ def test_from_a_release_to_a_gallery(tmp_path: Path) -> None:
     assert {record["network_sha256"] for record in records} == {rows[0]["network_sha256"]}
 
     index = Path(thiscxr("site", "--samples", samples, "--scores", scores, "--out", site).strip())
-    page = index.read_text()
-    assert fd in page
-    assert "not a patient" in page.lower()
-    assert page.count("<img") >= 40
+    assert "not a patient" in index.read_text().lower()
+    assert fd in index.with_name("about.html").read_text()
+    rows = list(csv.DictReader((samples / "samples.csv").read_text().splitlines()))
+    assert {"seen", "stranger_rank", "memorised"} <= set(rows[0])
+    shown = sum(row["memorised"] != "true" for row in rows)
+    assert index.with_name("gallery.html").read_text().count('loading="lazy"') == shown
     assert not list(tmp_path.rglob("*.part")), "nothing half-written is left"
 
 

@@ -24,6 +24,7 @@ def violations(page: Any, axe: str) -> Any:
     return page.page.evaluate(AXE)
 
 
+@pytest.mark.slow
 def test_browser_axe_finds_nothing_on_any_page(
     visit: Any, axe: str, make_nih_samples: Callable[..., Path], tmp_path: Path, serve: Callable[[Path], str]
 ) -> None:

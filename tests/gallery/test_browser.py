@@ -148,9 +148,10 @@ def test_browser_enlarges_without_blur(visit: Any, samples: Path, tmp_path: Path
     side = page.look("document.querySelector('canvas.enlarged').width")
     pixels = f"document.querySelector('canvas.enlarged').getContext('2d').getImageData(0, 0, {side}, {side}).data"
     shown = np.array(page.look(f"Array.from({pixels}).filter((_, place) => place % 4 === 0)")).reshape(side, side)
-    film, away = Image.fromarray(noise.astype(np.float32)), {}
+    film, away, inside = Image.fromarray(noise.astype(np.float32)), {}, slice(side // 16, -side // 16)  # Pillow ends its kernel at the edge
     for kernel in ("BICUBIC", "BILINEAR"):
-        away[kernel] = np.abs(np.clip(film.resize((side, side), Image.Resampling[kernel]), 0, 255) - shown).max()
+        wanted = np.clip(film.resize((side, side), Image.Resampling[kernel]), 0, 255)
+        away[kernel] = np.abs(wanted - shown)[inside, inside].max()
     assert away["BICUBIC"] <= 1
     assert away["BILINEAR"] > 20
 
@@ -273,10 +274,10 @@ def test_browser_saves_a_contact_sheet_of_what_is_shown(visit: Any, address: str
 
 def test_browser_without_javascript(visit: Any, many: str, local: str) -> None:
     page = visit(many, java_script_enabled=False)
-    for item in page.page.query_selector_all("#grid li"):
-        item.scroll_into_view_if_needed()
     assert page.page.locator("#grid img").count() == 120
-    assert len({request for request in page.requests if "films/" in request}) == 120
+    page.page.locator("#grid li").last.scroll_into_view_if_needed()
+    page.page.wait_for_load_state("networkidle")
+    assert any("seed-00000119" in request for request in page.requests), "lazy films load as they come into view"
     for control in ("#filters", "#lightbox", "#sheet-here"):
         assert not page.page.is_visible(control)
     page.page.click("#pager a[rel=next]")

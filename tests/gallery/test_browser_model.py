@@ -135,7 +135,7 @@ def test_the_page_allows_no_more_than_it_needs(network: Path, tmp_path: Path) ->
     build_site(None, tmp_path / "wasm", model=network, runtime=runtime)
     plain, wasm = ((tmp_path / name / "make.html").read_text() for name in ("plain", "wasm"))
     policy = "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; worker-src blob:; "
-    assert f'content="{policy}base-uri' in plain
+    assert f"content=\"{policy}manifest-src 'self'; base-uri" in plain
     assert "script-src 'self' 'wasm-unsafe-eval';" in wasm
     assert (tmp_path / "wasm" / "generator" / RUNTIME_FILES[0]).read_text() == RUNTIME_FILES[0]
     assert " style=" not in plain

@@ -195,6 +195,8 @@ def test_browser_loads_nothing_before_the_click_and_little_after_it(visit: Any, 
         "make.html#seed=3",
         "make.html",
         "make.js",
+        "png.js",
+        "site.webmanifest",
         "style.css",
         "favicon.svg",
     }
@@ -258,7 +260,7 @@ def test_browser_permalinks_and_what_they_refuse(visit: Any, nih_site: Path) -> 
     ):
         page.look(f"location.hash = {json.dumps('#' + urlencode([tuple(bad.split('=', 1))]))}")
         page.until(f"document.getElementById('status').textContent.includes({json.dumps(said)})")
-    assert page.look("document.scripts.length") == 4  # the facts, make.js, and the two of the click
+    assert page.look("document.scripts.length") == 5  # the facts, png.js, make.js, and the two of the click
 
 
 def test_browser_refuses_what_is_no_seed(visit: Any, nih_site: Path) -> None:

@@ -287,6 +287,7 @@ def test_weight_of_a_site_of_64_films(make_nih_samples: Callable[..., Path], tmp
         ({"seed": "-1"}, "seed '-1' is not a whole number"),
         ({"age_years": "old"}, "age_years 'old' is not a number"),
         ({"truncation": "nan"}, "truncation 'nan' is not a number"),
+        ({"stranger_rank": "62"}, "stranger_rank 62 is not a share from 0 to 1"),
         ({"memorised": "maybe"}, "neither true, false nor empty"),
         ({"network_sha256": "cd" * 32}, "made by network cdcdcdcdcdcd…, but network.json names abababababab…"),
     ],
@@ -315,6 +316,8 @@ def test_incomplete_sample_folders_are_refused(samples: Path, tmp_path: Path) ->
     film.unlink()
     film.write_bytes(whole[:-5])
     refused("seed-00000003.png is not a whole PNG")
+    film.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    refused("seed-00000003.png is no film: damaged PNG file")
     film.write_bytes(whole)
     (samples / "network.json").rename(samples / "elsewhere.json")
     refused("network.json is missing; expected the network.json that `thiscxr sample` writes")

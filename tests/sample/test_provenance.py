@@ -93,11 +93,12 @@ def test_a_gallery_of_restricted_films_needs_permission(restricted: Network, net
         build_site(samples, out)
     assert not out.exists()
     build_site(samples, out, permission=True)
-    for path in out.rglob("*"):
-        if path.suffix == ".png":
-            assert "states to have permission" in read_png_text(path)["Permission"]
-            np.testing.assert_array_equal(load_film(path).pixels, load_film(samples / path.name).pixels)
-    assert "states to have permission" in (out / "index.html").read_text()
+    for path in (out / "films").iterdir():
+        np.testing.assert_array_equal(load_film(path).pixels, load_film(samples / path.name).pixels)
+    for path in (*(out / "films").iterdir(), out / "share.png", out / "contact-sheet.png"):
+        assert "states to have permission" in read_png_text(path)["Permission"]
+    for name in ("index.html", "gallery.html", "about.html"):
+        assert "states to have permission" in (out / name).read_text()
     assert "states to have permission" in json.loads((out / "manifest.json").read_text())["restriction"]
     writing.write_samples(network, [0, 1], [Condition()] * 2, 1.0, samples)
     build_site(samples, out)

@@ -107,6 +107,9 @@ def _film(row: Mapping[str, str], where: str, films_of_seed: dict[int, int]) -> 
     memorised = row.get("memorised", "").lower()
     if memorised not in TRUTH:
         raise ValueError(f"{where}: memorised {row['memorised']!r} is neither true, false nor empty")
+    rank = _number(row.get("stranger_rank", ""), "stranger_rank", where)
+    if rank is not None and not 0 <= rank <= 1:
+        raise ValueError(f"{where}: stranger_rank {rank:g} is not a share from 0 to 1; score these samples again")
     return Film(
         file=check_name(row["file"], where),
         seed=seed,
@@ -120,7 +123,7 @@ def _film(row: Mapping[str, str], where: str, films_of_seed: dict[int, int]) -> 
         seen=_names(row.get("seen", "")),
         truncation=_number(row.get("truncation", ""), "truncation", where),
         nearest=_number(row.get("nearest", ""), "nearest", where),
-        stranger_rank=_number(row.get("stranger_rank", ""), "stranger_rank", where),
+        stranger_rank=rank,
         memorised=TRUTH[memorised],
     )
 

@@ -144,7 +144,7 @@ def _write_films(
             room.write(name, data)
     films = [film for film in folder.films if not film.memorised]
     more_text = {"Permission": frame.restriction} if frame.restriction else {}
-    text = sheet_text(folder.network, frame.restriction)
+    text = sheet_text(folder.network, frame.restriction) | more_text
     shown: list[Shown] = []
     first: list[Pixels] = []  # of the first page
     for film in tqdm(films, desc="films", unit="film", delay=2):
