@@ -52,7 +52,7 @@ def test_scores_are_sorted_by_what_they_ask() -> None:
     ("number", "words"),
     [
         (0, "these are 3 times as far"),
-        (1, "the interval of these holds that, so no difference is shown"),
+        (1, "their interval includes that, which shows no difference and rules none out"),
         (2, "higher is better. Real films of other patients reach 0.9."),
         (5, "The nearer to the floor, the better."),
         (10, "No floor was measured, so the number says little by itself."),

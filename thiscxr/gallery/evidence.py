@@ -86,7 +86,7 @@ def evidence(record: Record, truncations: Iterable[float]) -> dict[str, str]:
         times, ci95 = value / floor, record.get("ci95")
         how = f"these are {number(times)} times as far" if times > 1 else "these are no farther than that"
         if ci95 and ci95[0] <= floor <= ci95[1]:
-            how = "the interval of these holds that, so no difference is shown"
+            how = "their interval includes that, which shows no difference and rules none out"
         said.append(f"Real films of other patients are {number(floor)} apart; {how}.")
     else:
         said.append(f"Real films of other patients reach {number(floor)}.")
