@@ -79,8 +79,8 @@ def test_nothing_in_the_page_or_its_files_tells_what_a_film_is(samples: Path, ni
     assert "Thanks to NIH." in html
 
 
-def test_real_films_are_held_out_one_a_patient_and_of_the_views_asked(samples: Path, nih_pool: Path) -> None:
-    folder = read_samples(samples)
+def test_real_films_are_held_out_one_a_patient_and_of_the_views_asked(make_samples: Callable[..., Path], nih_pool: Path) -> None:
+    folder = read_samples(make_samples(*[{"view": "AP" if i % 6 == 0 else "PA"} for i in range(12)]))
     study = choose_films(folder, folder.films, nih_pool)
     pool = Pool.open(nih_pool)
     rows = {pixels.tobytes(): row for row, pixels in enumerate(pool.read(np.arange(len(pool))))}
@@ -188,6 +188,7 @@ def play(page: Any, mode: str, films: int, seed: int = 7) -> list[str]:
         page.until(f"document.getElementById('place').textContent.includes(' {number + 1} of {films}')")
         page.until("!document.getElementById('next').disabled")
         assert page.look("document.activeElement.id") == "place"
+        assert page.look("[...document.querySelectorAll('h1')].filter(heading => heading.offsetParent).length") == 1
         seen.append(page.look("[...document.querySelectorAll('#stage img')].map(i => i.getAttribute('src')).join()"))
         keys.press("ArrowLeft")
         keys.press(str(1 + number % 4))
