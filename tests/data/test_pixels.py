@@ -347,6 +347,17 @@ def test_any_bytes_give_a_film_or_a_reason(data, start):
         load(start + data)
 
 
+def test_a_film_fits_a_picture_whole():
+    film = np.full((20, 40), 90, np.uint8)
+    for side in (20, 80):
+        square = px.fit(film, side)
+        assert square.shape == (side, side)
+        assert (square[side // 4 : -side // 4] == 90).all()
+        assert not square[: side // 4].any()
+        assert not square[-side // 4 :].any()
+    np.testing.assert_array_equal(px.fit(film[:, :20], 20), film[:, :20])
+
+
 def test_square_film_at_the_resolution_is_left_alone():
     bordered = RAMP.copy()
     bordered[:5] = 0

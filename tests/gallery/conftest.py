@@ -155,7 +155,7 @@ class Visit:
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.set_default_timeout(5000)
+        self.page.set_default_timeout(20_000)
         self.page.goto(address)
 
     def look(self, expression: str) -> Any:

@@ -50,6 +50,13 @@ def test_a_failed_build_leaves_the_old_gallery(samples: Path, tmp_path: Path, sn
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "samples"]
 
 
+def test_only_films_that_the_table_lists_are_published(samples: Path, tmp_path: Path) -> None:
+    for name in ("notes.txt", "evil.html", "patient.png"):
+        (samples / name).write_bytes((samples / "seed-00000000.png").read_bytes())
+    build_site(samples, tmp_path / "out")
+    assert not {"notes.txt", "evil.html", "patient.png"} & {path.name for path in (tmp_path / "out").rglob("*")}
+
+
 def test_the_sample_folder_is_never_the_output(samples: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"no {MARKER} inside"):
         build_site(samples, samples)

@@ -71,7 +71,7 @@ class SiteFolder:
             if path.is_dir():
                 if not any(path.iterdir()):
                     path.rmdir()
-            elif name not in (*self.names, "lock"):
+            elif name not in self.names and name != "lock":
                 path.unlink()
         self.write(MARKER, (json.dumps({"format": 1, "files": self.names}, indent=0, sort_keys=True) + "\n").encode())
 

@@ -21,11 +21,11 @@ THUMB_PX = 192
 
 
 def read_grey(data: bytes, path: Path) -> Pixels:
-    """Return a PNG film as uint8 [h, w]. Raises ValueError, naming it, when it is damaged, blank or in colour."""
+    """Return a PNG film as uint8 [h, w]. Raises ValueError, naming it, when it is blank or in colour."""
     try:
         return to_bits(load_film(data, stretch=False).pixels, 8)
     except ValueError as error:
-        raise ValueError(f"{path} is no film: {error}; sample again") from None
+        raise ValueError(f"{path} is no film: {error}; sample it again, or other seeds") from None
 
 
 def sheet_text(network: Mapping[str, Any], restriction: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thiscxr.data.pixels.image import check_whole
 from thiscxr.files import nearest_name
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -206,8 +207,16 @@ def read_image(folder: Path, film: Film, text: Mapping[str, str] | None = None) 
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         raise ValueError(f"{path} is missing, but samples.csv names it (seed {film.seed})") from None
+    reason = ""
     if not data.startswith(PNG_SIGNATURE + b"\x00\x00\x00\x0dIHDR") or not data.endswith(PNG_END):
-        raise ValueError(f"{path} is not a whole PNG file; expected a film as `thiscxr sample` writes it")
+        reason = "its head or end is missing"
+    else:
+        try:
+            check_whole(data, "PNG")
+        except ValueError as error:
+            reason = str(error)
+    if reason:
+        raise ValueError(f"{path} is not a whole PNG file ({reason}); expected a film as `thiscxr sample` writes it")
     data = data.removesuffix(PNG_END) + b"".join(_text_chunk(key, value) for key, value in (text or {}).items()) + PNG_END
     width_px, height_px = struct.unpack(">II", data[16:24])
     return data, Image(width_px, height_px, len(data), hashlib.sha256(data).hexdigest())
