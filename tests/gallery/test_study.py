@@ -122,15 +122,6 @@ def test_films_that_no_phantom_has_the_size_of_leave_no_study(make_samples: Call
     assert (tmp_path / "out" / "audit.html").exists()
 
 
-def test_a_film_that_is_none_is_not_asked_about(samples: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (samples / "seed-00000003.png").write_bytes(encode_png(np.zeros((64, 64), np.uint8)))
-    folder = read_samples(samples)
-    items = [film.item for film in choose_films(folder, folder.films).films]
-    assert len(items) == 22
-    assert "seed-00000003.png" not in items
-    assert "left out of the study: seed-00000003.png: constant image" in caplog.text
-
-
 @pytest.mark.parametrize(
     ("key", "terms"),
     [

@@ -8,7 +8,6 @@ since a static page has nowhere else to keep it: that stops an eye, not a will. 
 import base64
 import hashlib
 import json
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,13 @@ from tqdm import tqdm
 
 from thiscxr.data.labels import FINDINGS, POSITIVE
 from thiscxr.data.phantom import PHANTOM_VIEWS, draw_film
-from thiscxr.data.pixels import Pixels, encode_png, load_film, to_bits
+from thiscxr.data.pixels import Pixels, encode_png, to_bits
 from thiscxr.data.pool import RESOLUTIONS, Pool
 from thiscxr.data.terms import require_showable
 from thiscxr.gallery.pages import Frame, render, site_sources
+from thiscxr.gallery.pictures import read_grey
 from thiscxr.gallery.samples import Film, SampleFolder, cited_sources, read_image
 
-log = logging.getLogger("thiscxr")
 PER_KIND = 32  # films of each kind in the study: the first ones, not picked ones
 PER_SHEET = 12  # films of one label in the audit
 TEXT = {"Disclaimer": "Film of a reader study, which may be synthetic. Not for diagnosis."}
@@ -81,8 +80,7 @@ def choose_films(samples: SampleFolder, films: Sequence[Film], real: Path | None
     Raises ValueError when the pool is of another size, has no held-out patients, or holds films that not everybody may show.
     """
     pool = _open_pool(real) if real is not None else None
-    films_read = {film: read for film in films[:PER_KIND] if (read := _read_synthetic(samples, film))}
-    synthetic, views = list(films_read.values()), [film.view for film in films_read]
+    synthetic, views = [_read_synthetic(samples, film) for film in films[:PER_KIND]], [film.view for film in films[:PER_KIND]]
     sides = {side for film in synthetic for side in film.pixels.shape}
     res = sides.pop() if len(sides) == 1 else 0  # 0: not all square and of one size
     sheets = _synthetic_sheets(films)
@@ -113,14 +111,9 @@ def _open_pool(path: Path) -> Pool:
     return pool
 
 
-def _read_synthetic(samples: SampleFolder, film: Film) -> StudyFilm | None:
+def _read_synthetic(samples: SampleFolder, film: Film) -> StudyFilm:
     data, _ = read_image(samples.path, film)
-    try:
-        pixels = load_film(data, stretch=False).pixels
-    except ValueError as error:  # such as a film of one grey: the gallery shows it, but there is nothing to ask about it
-        log.warning("left out of the study: %s: %s", film.file, error)
-        return None
-    return StudyFilm(film.file, "synthetic", film.findings, to_bits(pixels, 8))
+    return StudyFilm(film.file, "synthetic", film.findings, read_grey(data, samples.path / film.file))
 
 
 @lru_cache(maxsize=256)  # a twentieth of a second each, and a site is often built again
