@@ -168,7 +168,7 @@ def _synthetic_sheets(films: Sequence[Film]) -> tuple[Sheet, ...]:
 def _real_sheets(pool: Pool, rows: Sequence[int]) -> tuple[list[Sheet], dict[str, bytes]]:
     sheets, files = [], {}
     for place, label in enumerate(FINDINGS):
-        films = [_real(pool, row) for row in rows if pool.findings[row, place] == POSITIVE][:PER_SHEET]
+        films = [_real(pool, row) for row in [row for row in rows if pool.findings[row, place] == POSITIVE][:PER_SHEET]]
         named = []
         for film in films:
             data = encode_png(film.pixels, TEXT)
