@@ -146,12 +146,13 @@ def test_browser_enlarges_without_blur(visit: Any, samples: Path, tmp_path: Path
     page = visit(serve(tmp_path / "out"))
     page.until("document.querySelector('canvas.enlarged').width > 300")
     side = page.look("document.querySelector('canvas.enlarged').width")
-    pixels = f"document.querySelector('canvas.enlarged').getContext('2d').getImageData(0, 0, {side}, {side}).data"
-    shown = np.array(page.look(f"Array.from({pixels}).filter((_, place) => place % 4 === 0)")).reshape(side, side)
+    band = slice(side // 2, side // 2 + 32)
+    pixels = f"document.querySelector('canvas.enlarged').getContext('2d').getImageData(0, {band.start}, {side}, 32).data"
+    shown = np.array(page.look(f"Array.from({pixels}).filter((_, place) => place % 4 === 0)")).reshape(32, side)
     film, away, inside = Image.fromarray(noise.astype(np.float32)), {}, slice(side // 16, -side // 16)  # Pillow ends its kernel at the edge
     for kernel in ("BICUBIC", "BILINEAR"):
         wanted = np.clip(film.resize((side, side), Image.Resampling[kernel]), 0, 255)
-        away[kernel] = np.abs(wanted - shown)[inside, inside].max()
+        away[kernel] = np.abs(wanted[band] - shown)[:, inside].max()
     assert away["BICUBIC"] <= 1
     assert away["BILINEAR"] > 20
 
@@ -268,6 +269,7 @@ def test_browser_walks_and_filters_across_pages(visit: Any, many: str) -> None:
     assert page.look(SHOWN)[0] == "seed=240"
 
 
+@pytest.mark.slow
 def test_browser_draws_the_cards_that_the_exporter_writes(visit: Any, many: str) -> None:
     # The page writes the srcset and sizes last, and names all files anew: what matters is the same, word for word.
     cards = """Array.from(document.querySelectorAll("#grid li"), (item) => [item.id, item.innerText, item.querySelector("a").href,
