@@ -160,12 +160,12 @@ def test_browser_enlarges_without_blur(visit: Any, samples: Path, tmp_path: Path
 def test_browser_keyboard_walk_through_the_gallery(visit: Any, gallery: str) -> None:
     page = visit(gallery)
     stops = []
-    for _ in range(11):
+    for _ in range(14):
         page.page.keyboard.press("Tab")
         stops.append(page.look("((one) => one.name || one.innerText || one.closest('li').id)(document.activeElement)"))
         outline = page.look("((style) => style.outlineStyle + style.outlineWidth)(getComputedStyle(document.activeElement))")
         assert outline == "solid3px", stops
-    pages = ["One film", "Gallery", "About"]
+    pages = ["One film", "Gallery", "Procedural or learned?", "Label audit", "Evidence", "About"]
     assert stops == ["To the films", *pages, "finding", "view", "sex", "age", "Show all", "seed=0", "seed=1"]
     page.page.keyboard.press("Enter")
     assert page.seed("lightbox") == "Seed 1"
