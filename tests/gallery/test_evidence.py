@@ -162,7 +162,7 @@ def test_hostile_words_stay_words(make_samples: Callable[..., Path], tmp_path: P
 @pytest.mark.parametrize(
     ("text", "html"),
     [
-        ("# One\n## Two", "<h3>One</h3><h4>Two</h4>"),
+        ("---\nlicense: other\n---\n# One\n## Two", "<h3>One</h3><h4>Two</h4>"),
         ("[a](https://x.org) <https://y.org>", '<p><a href="https://x.org" rel="noreferrer">a</a> <a href="https://y.org" rel="noreferrer">https://y.org</a></p>'),
         ("[a](javascript:alert) [*b*](films.csv) ![grid](card.png)", "<p>[a](javascript:alert) <em>b</em> grid</p>"),
         ("|a|\n|-|\n|<1>|", '<table class="plain"><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;1&gt;</td></tr></tbody></table>'),
@@ -178,8 +178,7 @@ def test_cards(text: str, html: str | None) -> None:
 
 def test_a_card_beside_the_network_is_found(make_nih_samples: Callable[..., Path], tmp_path: Path) -> None:
     build_site(make_nih_samples({}), tmp_path / "out", model=find_network("nih-64"))
-    title = find_network("nih-64").with_suffix(".md").read_text().splitlines()[0].removeprefix("# ")
-    assert f"<h3>{title}</h3>" in (tmp_path / "out" / "evidence.html").read_text()
+    assert "<h3>nih-64</h3>" in (tmp_path / "out" / "evidence.html").read_text()
 
 
 @pytest.mark.parametrize("width", [360, 1280, 3840])

@@ -1,5 +1,6 @@
 """A model card's Markdown as HTML: what it says, no markup of its own, and links to http(s) addresses only."""
 
+import re
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -25,7 +26,7 @@ def read_card(path: Path | None) -> Markup:
 def card_html(text: str) -> Markup:
     """Return the card as HTML, its highest heading an h3 (it stands inside a section of a page). HTML in it is shown, not used."""
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = reader.parse(text)
+    tokens = reader.parse(re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL))  # YAML for a hub of models, not for a reader
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
