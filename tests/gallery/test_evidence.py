@@ -90,7 +90,13 @@ def test_the_verdict_says_no_more_than_the_scores() -> None:
     assert "AUC of 0.70, 0.65 to 0.75; 0.5 is guessing" in lines
     assert verdict([]) == []
     assert verdict([record("fd_x", 2.0)]) == []  # without a floor a distance says nothing
-    assert "about as far" in verdict([record("fd_x", 2.0, None, 2.0)])[0]
+    for value, interval, words in (
+        (2.0, None, "about as far"),
+        (1.5, [0.1, 3.0], "about as far"),
+        (1.5, [1.2, 1.8], "nearer"),
+        (9.0, [1.0, 17.0], "about"),
+    ):
+        assert words in verdict([record("fd_x", value, interval, 2.0)])[0]
 
 
 def test_the_nearest_films_come_first_and_the_ranks_are_counted() -> None:

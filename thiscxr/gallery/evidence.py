@@ -163,9 +163,10 @@ def verdict(records: Sequence[Record]) -> list[str]:
             first.setdefault("told" if "_real_or_synthetic_" in record["key"] else record["key"].split("_")[0], record)
     lines = []
     if (fd := first.get("fd")) and fd.get("floor"):
-        times = fd["value"] / fd["floor"]
-        how = f"{times:.1f} times as far from real patients as" if times > 1.05 else "about as far from real patients as"
-        how = how if times > 0.95 else "nearer to real patients than"
+        times, (low, high) = fd["value"] / fd["floor"], fd.get("ci95") or (fd["value"], fd["value"])
+        how = f"{times:.1f} times as far from real patients as" if times > 1.05 else "nearer to real patients than"
+        if 0.95 <= times <= 1.05 or low <= fd["floor"] <= high:  # what the interval cannot tell is not said
+            how = "about as far from real patients as"
         lines.append(f"As a crowd, and by one extractor ({fd['key']}), the films lie {how} other real patients do.")
     if recall := first.get("recall"):
         floor = f"; of other real films {recall['floor']:.0%}" if recall.get("floor") is not None else ""
