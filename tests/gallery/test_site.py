@@ -65,7 +65,7 @@ def test_pages_are_whole_without_a_script(samples: Path, scores: Path, tmp_path:
         assert "Not a patient. Not for diagnosis." in page.text
     assert "shown enlarged from 64\xa0px" in gallery.text
     assert "Asked for: PA view" in gallery.text
-    assert "5 times as far" in about.text
+    assert "5 times as far" in read(out, "evidence.html").text
     assert "Nobody & al." in about.text
     assert "Thanks." in about.text
     assert "123,456" in about.text
@@ -209,7 +209,7 @@ def test_films_with_nothing_asked(make_samples: Callable[..., Path], tmp_path: P
     assert page.all("form") == []
     assert "Nothing was asked" in page.text
     assert "None of these films has been compared with the training films yet" in page.text
-    assert "No scores came with these films" in read(tmp_path / "out", "about.html").text
+    assert "No scores came with these films" in read(tmp_path / "out", "evidence.html").text
     assert summary.num_unscreened == 3
 
 

@@ -15,7 +15,6 @@ from urllib.parse import quote
 import jinja2
 
 from thiscxr.gallery.browser_model import BrowserModel, generator_files, page_facts
-from thiscxr.gallery.evidence import evidence
 from thiscxr.gallery.samples import Film, Image, cited_sources
 from thiscxr.gallery.words import SEX_WORDS, asked, near, number, seen
 
@@ -235,7 +234,7 @@ def page_name(number: int) -> str:
     return "gallery.html" if number == 1 else f"gallery-{number}.html"
 
 
-def film_pages(frame: Frame, shown: Sequence[Shown], records: Iterable[Mapping[str, Any]], num_memorised: int) -> dict[str, bytes]:
+def film_pages(frame: Frame, shown: Sequence[Shown], num_memorised: int) -> dict[str, bytes]:
     """Return index.html, the pages of the gallery and about.html, name -> bytes."""
     films = [film for film, _, _ in shown]
     truncations = sorted({film.truncation for film in films if film.truncation is not None})
@@ -259,11 +258,7 @@ def film_pages(frame: Frame, shown: Sequence[Shown], records: Iterable[Mapping[s
         linked = {**context, "@type": "ImageGallery", "name": frame.title, "description": NOTICE, "associatedMedia": media}
         facts = {"part": part, "facets": facets, "place": place, "num_pages": len(starts), "page_films": PAGE_FILMS, "linked": linked}
         pages[page_name(place)] = render(frame, "gallery.html", page_name(place), **common, **facts, page_name=page_name)
-    about = {
-        "scores": [evidence(record, truncations) for record in records],
-        "truncations": [number(value) for value in truncations],
-    }
-    pages["about.html"] = render(frame, "about.html", "about.html", **common, **about)
+    pages["about.html"] = render(frame, "about.html", "about.html", **common, truncations=[number(value) for value in truncations])
     return pages
 
 

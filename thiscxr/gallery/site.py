@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -105,7 +104,7 @@ def build_site(
     more = (*study.pages, ("evidence.html", "Evidence"))
     frame = Frame(title, folder.network, restriction, index, url, films=True, make=generator is not None, more=more)
     with site_folder(out) as room:
-        _write_films(room, folder, frame, generator, runtime, records)
+        _write_films(room, folder, frame, generator, runtime)
         facts = evidence_facts(folder.films, films, records)
         room.write("evidence.html", pages.render(frame, "evidence.html", "evidence.html", card_text=card_text, **facts))
         for name, data in study_files(study, frame).items():
@@ -134,7 +133,6 @@ def _write_films(
     frame: Frame,
     generator: BrowserModel | None,
     runtime: Mapping[str, bytes] | None,
-    records: tuple[Mapping[str, Any], ...],
 ) -> None:
     """Write the films with their pictures, and the pages about them."""
     _write_common(room, frame)
@@ -162,5 +160,5 @@ def _write_films(
     room.write("share.png", shared_picture(first, text))
     room.write("manifest.json", pages.manifest(frame, shown))
     room.write("films.js", pages.films_script(shown, text))
-    for name, data in pages.film_pages(frame, shown, records, len(folder.films) - len(films)).items():
+    for name, data in pages.film_pages(frame, shown, len(folder.films) - len(films)).items():
         room.write(name, data)
