@@ -118,7 +118,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "walk from a film": ("walk --from {tmp}/films/00.png --seeds 1 --out {tmp}/w.webp", 1, r"00.png is not a safetensors file"),
     "walk of two kinds": ("walk --seeds 1,2 --format gif --out {tmp}/w.webp", 2, r"--format gif does not agree with --out .*w.webp"),
     "mix of all layers": ("mix --rows 0 --columns 1 --layers 0- --out {tmp}/m.png", 1, r"all layers of this network"),
-    "mix of no layer": ("mix --rows 0 --columns 1 --layers 99 --out {tmp}/m.png", 1, r"not all among this network's 0 to 9"),
+    "mix of no layer": ("mix --rows 0 --columns 1 --layers 99 --out {tmp}/m.png", 1, r"not all among this network's 0 to 7"),
     "pairs without laterals": ("sample --pairs --out {tmp}/s", 1, r"view 'lateral' was not learnt by this network; it knows: AP"),
     "pairs in shards": ("sample --pairs --format npz --out {tmp}/s", 2, r"--pairs are single films"),
     "series that nobody can check": ("series --finding Effusion --out {tmp}/s", 1, r"thiscxr64 reads Effusion with AUC 0.698"),

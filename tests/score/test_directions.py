@@ -39,7 +39,7 @@ def films() -> dict[str, np.ndarray]:
     return {
         "real": real,
         "good": good,
-        "noise": grey(x + np.random.default_rng(0).normal(0, 12, x.shape)),
+        "noise": grey(x + np.random.default_rng(0).normal(0, 20, x.shape)),
         "blur": grey(ndimage.gaussian_filter(x, (0, 1.5, 1.5))),
         "one view": one_view,
         "collapse": grey(x[np.arange(N) % 4] + np.random.default_rng(1).normal(0, 1, x.shape)),
