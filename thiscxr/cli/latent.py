@@ -67,6 +67,8 @@ def walk(
     named = next((known for known in ANIMATIONS if out is not None and out.suffix == f".{known}"), None)
     if kind and named and kind != named:
         raise click.UsageError(f"--format {kind} does not agree with --out {out}; drop one of the two")
+    if not kind and not named and out is not None:
+        raise click.UsageError(f"--out {out} ends in none of {', '.join(f'.{known}' for known in ANIMATIONS)}; name one, or give --format")
     kind = kind or named or "webp"
     out = out or Path("walk" if kind == "frames" else f"walk.{kind}")
     condition, psi = ask(**asked), parse_truncation(truncation)
@@ -111,7 +113,8 @@ def mix(
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import parse_seeds
 
-    rows, columns, condition, psi = parse_seeds(row_list), parse_seeds(column_list), ask(**asked), parse_truncation(truncation)
+    rows, columns = parse_seeds(row_list, "--rows"), parse_seeds(column_list, "--columns")
+    condition, psi = ask(**asked), parse_truncation(truncation)
     network = load(model, resolve_device(device))
     layers = parse_layers(layer_list, network.generator.config.num_ws)
     sheet = mixing_sheet(mix_films(network, rows, columns, layers, condition, psi), rows, columns, layers)

@@ -248,21 +248,21 @@ def sample_row(file: str, film: Film) -> dict[str, str]:
     }
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Return the seeds of a list such as "0-63,100": ranges are inclusive. Raises ValueError naming the part that is not one."""
+def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
+    """Return the seeds of a list such as "0-63,100": ranges are inclusive. Raises ValueError naming the `option` and what is wrong."""
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if not match:
-            raise ValueError(f"--seeds {text}: '{part.strip()}' is not a seed or a range such as 0-63")
+            raise ValueError(f"{option} {text}: '{part.strip()}' is not a seed or a range such as 0-63")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last - first >= 10_000_000:
-            raise ValueError(f"--seeds {text}: the range '{part.strip()}' must go upwards and hold at most 10 million seeds")
+            raise ValueError(f"{option} {text}: the range '{part.strip()}' must go upwards and hold at most 10 million seeds")
         if last > MAX_SEED:
-            raise ValueError(f"--seeds {text}: seed {last} is out of range; use 0 to {MAX_SEED} (2^53 - 1)")
+            raise ValueError(f"{option} {text}: seed {last} is out of range; use 0 to {MAX_SEED} (2^53 - 1)")
         seeds.extend(range(first, last + 1))
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"--seeds {text}: a seed is there twice; each seed makes one file")
+        raise ValueError(f"{option} {text}: a seed is there twice; each seed makes one file")
     return seeds
 
 

@@ -67,6 +67,8 @@ def read_scores(path: Path, network_sha256: str) -> list[dict[str, Any]]:
         records = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path} is missing; expected the scores that `thiscxr score --out` writes") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); expected the scores that `thiscxr score --out` writes") from None
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); expected the scores that `thiscxr score --out` writes") from None
     if not (isinstance(records, list) and records and all(isinstance(each, dict) and each.keys() >= FIELDS for each in records)):
