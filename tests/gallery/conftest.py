@@ -67,7 +67,14 @@ def make_samples(tmp_path: Path) -> Callable[..., Path]:
     def make(*rows: Mapping[str, str], name: str = "samples", network: Mapping[str, Any] | None = None) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        facts = {"name": "test-64", "sha256": SHA, "resolution": 64, "images_seen": 123456, "code_version": "0.1", "sources": SOURCES}
+        facts = {
+            "name": "test-64",
+            "sha256": SHA,
+            "architecture": {"res": 64},
+            "images_seen": 123456,
+            "code_version": "0.1",
+            "sources": SOURCES,
+        }
         facts |= network or {}
         cells = [{**default_row(number), "network_sha256": facts["sha256"], **row} for number, row in enumerate(rows)]
         with open(folder / "samples.csv", "w", encoding="utf-8", newline="") as file:

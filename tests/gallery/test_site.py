@@ -69,6 +69,7 @@ def test_pages_are_whole_without_a_script(samples: Path, scores: Path, tmp_path:
     assert "Nobody & al." in about.text
     assert "Thanks." in about.text
     assert "123,456" in about.text
+    assert "64 × 64 px" in about.text
 
 
 def test_seen_is_said_only_of_what_was_asked_and_seen(samples: Path, tmp_path: Path) -> None:
@@ -295,6 +296,9 @@ def test_incomplete_sample_folders_are_refused(samples: Path, tmp_path: Path) ->
     refused("network.json is not JSON")
     (samples / "network.json").write_text("{}")
     refused("no sha256 of a network inside")
+    for name in ("architecture", "sources"):
+        (samples / "network.json").write_text(json.dumps({"sha256": "ab" * 32, name: ["x"]}))
+        refused(f"{name} is not a table")
     (samples / "samples.csv").write_text("files,seed\n")
     (samples / "elsewhere.json").replace(samples / "network.json")
     refused(r"no column 'file' \(did you mean 'files'\?\)")

@@ -67,7 +67,8 @@ def site_sources() -> Path:
 
 
 def _facts(network: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: network.get(key) for key in ("name", "sha256", "resolution", "images_seen", "code_version")}
+    facts = {key: network.get(key) for key in ("name", "sha256", "images_seen", "code_version")}
+    return {**facts, "res": network.get("architecture", {}).get("res")}
 
 
 def _facets(films: Iterable[Film]) -> list[dict[str, Any]]:

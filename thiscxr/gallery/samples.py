@@ -130,11 +130,13 @@ def _film(row: Mapping[str, str], where: str, films_of_seed: dict[int, int]) -> 
 
 
 def read_network(path: Path) -> Mapping[str, Any]:
-    """Read network.json: name, sha256, resolution, images_seen, sources. Raises ValueError for a missing or malformed one."""
+    """Read network.json: name, sha256, architecture, images_seen, sources. Raises ValueError for a missing or malformed one."""
     what = "the network.json that `thiscxr sample` writes beside its films: a gallery says which network made them, from whose data"
     network = read_json(path, what)
     if not isinstance(network, dict) or not isinstance(network.get("sha256"), str) or not network["sha256"]:
         raise ValueError(f"{path}: no sha256 of a network inside; expected {what}")
+    if not isinstance(network.get("architecture", {}), dict):
+        raise ValueError(f"{path}: architecture is not a table; expected {{res, z_dim, …}}")
     sources = network.get("sources", {})
     if not isinstance(sources, dict) or not all(isinstance(source, dict) for source in sources.values()):
         raise ValueError(f"{path}: sources is not a table of collections; expected {{key: {{title, terms, citation, url}}}}")
