@@ -60,7 +60,7 @@ def test_from_a_release_to_a_gallery(tmp_path: Path) -> None:
 
     index = Path(thiscxr("site", "--samples", samples, "--scores", scores, "--out", site).strip())
     assert "not a patient" in index.read_text().lower()
-    assert fd in index.with_name("about.html").read_text()
+    assert fd in index.with_name("evidence.html").read_text()
     rows = list(csv.DictReader((samples / "samples.csv").read_text().splitlines()))
     assert {"seen", "stranger_rank", "memorised"} <= set(rows[0])
     shown = sum(row["memorised"] != "true" for row in rows)
