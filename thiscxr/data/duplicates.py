@@ -55,6 +55,7 @@ _WAVES = np.cos(np.pi / 2 * np.arange(_HIGHEST + 1)[:, None] * (_grid(_COARSE) +
 _FREQUENCY = np.hypot(*np.mgrid[: _HIGHEST + 1, : _HIGHEST + 1])
 _BAND = (_FREQUENCY >= _LOWEST) & (_FREQUENCY <= _HIGHEST)
 _WEIGHTS = np.sqrt(_FREQUENCY[_BAND]).astype(np.float32)
+MIRROR = np.where(np.mgrid[: _HIGHEST + 1, : _HIGHEST + 1][1][_BAND] % 2, -1, 1).astype(np.float32)  # what a mirror does to each wave
 _MOVES = 4  # the film itself, and how it changes when slid across, slid down and stretched
 
 DESCRIPTOR_SIZE = _MOVES * int(_BAND.sum())
@@ -75,7 +76,7 @@ def descriptor(pixels: Pixels) -> NDArray[np.int8]:
 
     Four orthogonal vectors: the film's grey ranks in a band of waves, and the directions in which small slides and stretches move it.
     """
-    film = _ranks(_reduce(pixels[None], _COARSE)[0])
+    film = _ranks(_reduce(pixels[None], _COARSE))[0]
     down, across = np.gradient(film)
     grid = _grid(_COARSE)
     moves = _WAVES @ np.stack([film, across, down, across * grid + down * grid[:, None]]) @ _WAVES.T  # [4, waves, waves]
@@ -85,22 +86,38 @@ def descriptor(pixels: Pixels) -> NDArray[np.int8]:
     return np.rint(vectors.T * (127 / largest)[:, None]).astype(np.int8).ravel()
 
 
-def laid_over(fixed: Pixels, moving: Pixels) -> Array:
-    """Return float32 [k,side,side] of at most 32 px: the films `moving`, slid and stretched onto the films `fixed`, both [k,res,res]."""
-    a, b = (_equalise(_reduce(films, _COARSE)) for films in (fixed, moving))
-    return _move(b, _align(a, b, np.zeros((len(a), 4), np.float32), 6))
+def evened(pixels: Pixels | Array) -> Array:
+    """Return films [k,res,res] as `laid_over` takes them: float32 [k,side,side] of at most 32 px, from -0.5 to 0.5, of an even histogram."""
+    return _equalise(_reduce(pixels, _COARSE))
 
 
-def film_waves(pixels: Pixels | Array) -> Array:
+def laid_over(fixed: Array, moving: Array) -> Array:
+    """Return the films `moving`, slid and stretched onto the films `fixed`; both as `evened` returns them, and so is the result."""
+    return _move(moving, _align(fixed, moving, np.zeros((len(fixed), 4), np.float32), 6))
+
+
+def film_waves(pixels: Pixels | Array, moves: bool = True) -> Array:
     """Return float32 [k,6,waves] of films [k,res,res]: grey ranks in a band of waves, and how small moves change them.
 
-    The moves: slid across, slid down, stretched across, stretched down, turned.
+    The moves: slid across, slid down, stretched across, stretched down, turned. moves: False leaves them out, [k,1,waves].
     """
-    films = np.stack([_ranks(film) for film in _reduce(pixels, _COARSE)])
-    down, across = np.gradient(films, axis=(1, 2))
-    x, y = _grid(films.shape[1]), _grid(films.shape[1])[:, None]
-    moves = np.stack([films, across, down, across * x, down * y, down * x - across * y], axis=1)
-    return ((_WAVES @ moves @ _WAVES.T)[:, :, _BAND] * _WEIGHTS).astype(np.float32)
+    films = _ranks(_reduce(pixels, _COARSE))
+    every = _all_waves(films.shape[1])
+    of_moves = every if moves else every[:, : len(MIRROR)]
+    return (films.reshape(len(films), -1) @ of_moves).reshape(len(films), -1, len(MIRROR))
+
+
+@lru_cache(maxsize=1)
+def _all_waves(side: int) -> Array:
+    """Return the matrix [side², 6 · waves] of `film_waves`: everything after the ranks is linear, so one product does it."""
+    films = np.eye(side * side, dtype=np.float32).reshape(-1, side, side)  # of one bright pixel each
+    x, y = _grid(side), _grid(side)[:, None]
+    columns = []
+    for part in np.array_split(films, side):
+        down, across = np.gradient(part, axis=(1, 2))
+        moves = np.stack([part, across, down, across * x, down * y, down * x - across * y], axis=1)
+        columns.append((_WAVES @ moves @ _WAVES.T)[:, :, _BAND] * _WEIGHTS)
+    return np.concatenate(columns).reshape(side * side, -1)
 
 
 def find_duplicates(descriptors: NDArray[np.int8], digests: Sequence[Hashable], read: Read, spread: Spread = map) -> list[Pair]:
@@ -186,15 +203,32 @@ def _reduce(pixels: Pixels | Array, side: int) -> Array:
     side = min(side, res)
     assert pixels.shape == (num, res, res), pixels.shape
     assert res % side == 0, f"films of {res} px to {side}"
-    rows = pixels.reshape(num, side, res // side, res).sum(axis=2, dtype=np.float32)
-    return rows.reshape(num, side, side, res // side).sum(axis=3) / np.float32((res // side) ** 2)
+    step = res // side
+    if step == 1:
+        return pixels.astype(np.float32)
+    # Added up plane by plane: sums along an axis of two or four take numpy several times as long.
+    rows = pixels.reshape(num, side, step, res)
+    down = sum((rows[:, :, i] for i in range(1, step)), start=rows[:, :, 0].astype(np.float32))
+    columns = down.reshape(num, side, side, step)
+    return sum((columns[..., i] for i in range(1, step)), start=columns[..., 0]) / np.float32(step**2)
 
 
-def _ranks(film: Array) -> Array:
-    """Return the share of pixels that are darker, from -0.5 to 0.5, ties in the middle: what no change of grey scale changes."""
-    ordered, values = np.sort(film, axis=None), film.ravel()
-    ranks = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
-    return (ranks.reshape(film.shape) / (2 * film.size) - 0.5).astype(np.float32)
+def _ranks(films: Array) -> Array:
+    """Return the share of pixels of each film [k,side,side] that are darker, from -0.5 to 0.5, ties in the middle: what no change of grey
+    scale changes."""
+    values = films.reshape(len(films), -1)
+    size = values.shape[1]
+    order = np.argsort(values, axis=1)
+    ordered = np.take_along_axis(values, order, 1)
+    first = np.ones(values.shape, np.bool_)  # of equal values
+    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=first[:, 1:])
+    starts = np.flatnonzero(first)
+    equal = np.diff(starts, append=values.size)
+    darker, not_brighter = starts % size, starts % size + equal
+    shares = ((darker + not_brighter) / (2 * size) - 0.5).astype(np.float32)
+    ranks = np.empty(values.shape, np.float32)
+    np.put_along_axis(ranks, order, np.repeat(shares, equal).reshape(values.shape), 1)
+    return ranks.reshape(films.shape)
 
 
 def _equalise(films: Array) -> Array:
@@ -202,14 +236,18 @@ def _equalise(films: Array) -> Array:
 
     Plain ranks would blow up the grain of a black border, where many pixels have all but one value.
     """
-    even = np.empty_like(films)
-    for film, out in zip(films, even, strict=True):
-        low, high = film.min(), film.max()
-        levels = (film - low) * (255 / max(high - low, np.float32(1e-6)))
-        counts = np.minimum(np.bincount(levels.astype(np.uint8).ravel(), minlength=256), 3 * film.size // 256)
-        shares = np.concatenate([[0], np.cumsum(counts)])
-        out[:] = np.interp(levels, np.arange(257), shares / shares[-1]) - 0.5
-    return even
+    values = films.reshape(len(films), -1)
+    low, high = values.min(axis=1, keepdims=True), values.max(axis=1, keepdims=True)
+    levels = (values - low) * (255 / np.maximum(high - low, np.float32(1e-6)))
+    whole = levels.astype(np.uint8)
+    rows = np.arange(len(films))[:, None]
+    counts = np.bincount((whole + 256 * rows).ravel(), minlength=256 * len(films)).reshape(-1, 256)
+    shares = np.zeros((len(films), 257))
+    np.cumsum(np.minimum(counts, 3 * values.shape[1] // 256), axis=1, out=shares[:, 1:])
+    shares /= shares[:, -1:]
+    below, step = shares[:, :-1], np.diff(shares, axis=1)
+    even = np.take_along_axis(below, whole.astype(np.int64), 1) + np.take_along_axis(step, whole.astype(np.int64), 1) * (levels - whole)
+    return (even - 0.5).astype(np.float32).reshape(films.shape)
 
 
 def _vectors(descriptors: NDArray[np.int8], moves: int) -> Array:
@@ -294,15 +332,20 @@ def _move(films: Array, moves: Array) -> Array:
 def _align(fixed: Array, moving: Array, moves: Array, steps: int) -> Array:
     """Return the moves that lay `moving` over `fixed`: Gauss-Newton steps of the squared difference, contrast and level free."""
     num, side = fixed.shape[:2]
-    grid, window = _grid(side), np.sqrt(np.outer(_taper(side, 0.3), _taper(side, 0.3))).ravel()
-    target = fixed.reshape(num, -1, 1) * window[:, None]
+    grid, window = _grid(side), np.sqrt(np.outer(_taper(side, 0.3), _taper(side, 0.3)))
+    columns = np.empty((num, 7, side, side), np.float32)  # the last is what the others are to make up
+    columns[:, 5], columns[:, 6] = window, fixed * window
+    flat = columns.reshape(num, 7, -1)
     for _ in range(steps):
         film = _move(moving, moves)
         down, across = np.gradient(film, 2 / side, axis=(1, 2))
-        columns = np.stack([across * grid, across, down * grid[:, None], down, film, np.ones_like(film)], axis=1)
-        columns = columns.reshape(num, 6, -1) * window
-        normal = columns @ columns.transpose(0, 2, 1)
-        normal += np.eye(6, dtype=np.float32) * (normal * np.float32(1e-4) + np.float32(1e-6))  # solvable whatever the film
-        solution = np.linalg.solve(normal, columns @ target)[:, :, 0]
+        for column, values, factor in (
+            (0, across, window * grid), (1, across, window), (2, down, window * grid[:, None]), (3, down, window), (4, film, window),
+        ):  # fmt: skip
+            np.multiply(values, factor, out=columns[:, column])
+        products = flat[:, :6] @ flat.transpose(0, 2, 1)
+        normal, right = products[:, :, :6], products[:, :, 6:]
+        normal = normal + np.eye(6, dtype=np.float32) * (normal * np.float32(1e-4) + np.float32(1e-6))  # solvable whatever the film
+        solution = np.linalg.solve(normal, right)[:, :, 0]
         moves = np.clip(moves + solution[:, :4] / np.maximum(solution[:, 4:5], 0.3), -_MAX_MOVE, _MAX_MOVE)
     return moves

@@ -25,8 +25,12 @@ def kernel_distance(a: Array, b: Array) -> float:
 
 def _sum(a: Array, b: Array, without_diagonal: bool) -> float:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    total = sum(float(((a[i : i + _BLOCK] @ b.T / a.shape[1] + 1) ** 3).sum()) for i in range(0, len(a), _BLOCK))
-    return total - float((((a * a).sum(axis=1) / a.shape[1] + 1) ** 3).sum()) if without_diagonal else total
+    total = sum(_cubes(a[i : i + _BLOCK] @ b.T / a.shape[1] + 1) for i in range(0, len(a), _BLOCK))
+    return total - _cubes((a * a).sum(axis=1) / a.shape[1] + 1) if without_diagonal else total
+
+
+def _cubes(x: NDArray[np.float64]) -> float:
+    return float(np.vdot(x * x, x))  # x ** 3 is a power of floats to numpy, and ten times as slow
 
 
 def kernel_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> list[Measured]:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from thiscxr.data.duplicates import film_waves, laid_over
+from thiscxr.data.duplicates import MIRROR, evened, film_waves, laid_over
 from thiscxr.data.pixels import Pixels, to_bits
 from thiscxr.data.pool import Pool, duplicate_groups
 from thiscxr.data.terms import restricted_sources
@@ -120,7 +120,7 @@ def nearest(
         best = _Best.none(len(chunk))
         for rows in _parts(len(pool), _BLOCK):
             rows = rows[np.argsort(people[rows], kind="stable")]
-            films = _unit(film_waves(pool.read(rows))[:, 0])
+            films = _unit(film_waves(pool.read(rows), moves=False)[:, 0])
             for part in _parts(len(chunk), _GROUP):
                 ours = None if own is None else own[chunk[part]]
                 best.update(part, _likeness(spaces[part], films), rows, people[rows], ours)
@@ -186,13 +186,15 @@ class _Best:
 
     def laid_over(self, films: NDArray[np.int64], pixels: Pixels, pool: Pool) -> NDArray[np.float32]:
         """Return the likeness [k, _PATIENTS] of films, pixels [k, res, res], once they are laid over those of their nearest patients."""
-        likeness = self.likeness[films].copy()
-        for place in range(likeness.shape[1]):
-            moving: Pixels = np.where(self.mirrored[films, place][:, None, None], pixels[:, :, ::-1], pixels)
-            real = pool.read(self.row[films, place])
-            pairs = np.matmul(_space(laid_over(real, moving)), _unit(film_waves(real)[:, 0])[:, :, None])
-            likeness[:, place] = np.maximum(likeness[:, place], np.linalg.norm(pairs[:, :, 0], axis=1))
-        return likeness
+        rows, which = np.unique(self.row[films], return_inverse=True)  # some real films are near to many
+        real = pool.read(rows)
+        units, evened_real, evened_fake = _unit(film_waves(real, moves=False)[:, 0]), evened(real), evened(pixels)
+        found = np.empty(which.shape, np.float32)
+        for place in range(found.shape[1]):
+            moving = np.where(self.mirrored[films, place][:, None, None], evened_fake[:, :, ::-1], evened_fake)
+            spaces = _space(laid_over(evened_real[which[:, place]], moving))
+            found[:, place] = np.linalg.norm(np.matmul(spaces, units[which[:, place], :, None])[:, :, 0], axis=1)
+        return np.maximum(self.likeness[films], found)
 
 
 def _parts(count: int, size: int) -> Iterator[NDArray[np.int64]]:
@@ -205,8 +207,9 @@ def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _spaces(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return float32 [k, 2, moves, size]: `_space` of each film and of its mirror image."""
-    return np.stack([_space(pixels), _space(pixels[:, :, ::-1])], axis=1)
+    """Return float32 [k, 2, moves, size]: `_space` of each film and of its mirror image, in which every other wave is turned over."""
+    spaces = _space(pixels)
+    return np.stack([spaces, spaces * MIRROR], axis=1)
 
 
 def _space(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
