@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, POSITIVE
-from thiscxr.model.conditions import _LEVELS, MIN_PATIENTS, Condition, Vocabulary, draw_condition, joint_table
+from thiscxr.model.conditions import _LEVELS, MIN_PATIENTS, Condition, Vocabulary, draw_conditions, joint_table
 
 VOCABULARY = Vocabulary(("Effusion", "Cardiomegaly"), ("AP", "PA"), ("a", "b"))
 
@@ -144,7 +144,7 @@ def test_draws_follow_the_table(film_conditions) -> None:
     films = [Condition("PA", "F", 44.0, "a", {"Effusion": POSITIVE})] * 30 + [Condition("AP", "M", 61.0, "a", {"Effusion": NEGATIVE})] * 10
     table = joint_table(film_conditions(films), np.arange(40), WIDE)
     rng = np.random.default_rng(0)
-    drawn = [draw_condition(table, iter(rng.random(2).tolist())) for _ in range(2000)]
+    drawn = draw_conditions(table, rng.random((2000, 2)))
     views = Counter(condition.view for condition in drawn)
     assert views["PA"] / 2000 == pytest.approx(0.75, abs=0.04)
     assert {condition.age_years for condition in drawn if condition.view == "PA"} == set(range(40, 50))
@@ -177,4 +177,4 @@ def test_of_findings_that_few_have_together_the_rarest_is_kept(film_conditions) 
 def test_a_table_of_too_few_patients_asks_for_nothing(film_conditions) -> None:
     table = joint_table(film_conditions([Condition("PA")] * 8), np.zeros(8, np.int64), WIDE)
     assert table == []
-    assert draw_condition(table, iter([0.5, 0.5])) == Condition()
+    assert draw_conditions(table, np.array([[0.5, 0.5]])) == [Condition()]

@@ -8,7 +8,7 @@ describe a patient: every row stands for at least MIN_PATIENTS of them. Rarer co
 the findings become unknown) until they do.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -237,13 +237,15 @@ def joint_table(films: FilmConditions, patients: NDArray[np.integer], vocabulary
     return rows
 
 
-def draw_condition(table: Sequence[dict[str, Any]], uniform: Iterator[float]) -> Condition:
-    """Return one condition from a joint table and two numbers in [0, 1): the row by its films, the age in whole years within its bin."""
-    edges = np.cumsum([row["films"] for row in table])
-    position, within = next(uniform), next(uniform)
+def draw_conditions(table: Sequence[dict[str, Any]], uniforms: NDArray[np.float64]) -> list[Condition]:
+    """Return conditions from a joint table and uniforms [n, 2] in [0, 1): the row by its films, the age in whole years within its bin."""
     if not table:
-        return Condition()  # fewer than MIN_PATIENTS patients in all
-    row = table[int(np.searchsorted(edges, position * edges[-1], side="right"))]
-    age = None if row["age_bin"] is None else float(int(row["age_bin"] + within * AGE_BIN_YEARS))
-    findings = dict.fromkeys(row["present"], POSITIVE) | dict.fromkeys(row["absent"], NEGATIVE)
-    return Condition(row["view"], row["sex"], age, row["source"], findings)
+        return [Condition()] * len(uniforms)  # fewer than MIN_PATIENTS patients in all
+    edges = np.cumsum([row["films"] for row in table])
+    places = np.searchsorted(edges, uniforms[:, 0] * edges[-1], side="right")
+    drawn = []
+    for row, within in zip((table[place] for place in places.tolist()), uniforms[:, 1].tolist(), strict=True):
+        age = None if row["age_bin"] is None else float(int(row["age_bin"] + within * AGE_BIN_YEARS))
+        findings = dict.fromkeys(row["present"], POSITIVE) | dict.fromkeys(row["absent"], NEGATIVE)
+        drawn.append(Condition(row["view"], row["sex"], age, row["source"], findings))
+    return drawn

@@ -4,7 +4,7 @@ A seed owns numbered streams; a stream is a list of values that never depends on
 machine. Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3; test vectors in docs/formats.md.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -79,6 +79,6 @@ def _box_muller(values: np.ndarray) -> np.ndarray:
     return normal
 
 
-def condition_uniforms(seed: int) -> Iterator[float]:
-    """Yield the numbers that decide what a seed is asked for."""
-    return iter(uniforms(seed, CONDITION_STREAM, 8).tolist())
+def condition_uniforms(seeds: Sequence[int]) -> np.ndarray:
+    """Return float64 [n, 2]: the numbers that decide what each seed is asked for."""
+    return uniforms(seeds, CONDITION_STREAM, 2)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from thiscxr.data.labels import NEGATIVE, NO_FINDING, POSITIVE, SUPPORT_DEVICES
 from thiscxr.files import sha256_file
-from thiscxr.model.conditions import Condition, draw_condition
+from thiscxr.model.conditions import Condition, draw_conditions
 from thiscxr.model.generator import Generator
 from thiscxr.sample.latents import LATENT_STREAM, NOISE_STREAM, condition_uniforms, normals
 from thiscxr.sample.truncation import Truncation
@@ -53,7 +53,7 @@ class Network:
         if asked != Condition():
             self.info.vocabulary.encode([asked])  # refuses what was never learnt before anything is made
             return [asked] * len(seeds)
-        return [draw_condition(self.info.joint_table, condition_uniforms(seed)) for seed in seeds]
+        return draw_conditions(self.info.joint_table, condition_uniforms(seeds))
 
 
 def load(model: str | Path, device: str = "cpu") -> Network:

@@ -5,6 +5,7 @@ the same bytes as of an undisturbed one: the network goes on in the same steps o
 """
 
 import csv
+import ctypes
 import hashlib
 import json
 import math
@@ -92,6 +93,15 @@ def write_samples(
 def _bring_to_disk(folder: Path) -> None:
     """Wait until every byte is on the disk: the folder must not take its place before."""
 
+    if syncfs := getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None:
+        descriptor = os.open(folder, os.O_RDONLY)  # one call for tens of thousands of files; Python has none for it
+        try:
+            if syncfs(descriptor):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+        finally:
+            os.close(descriptor)
+        return
+
     def sync(path: Path) -> None:
         with open(path, "r+b") as file:
             os.fsync(file.fileno())
@@ -159,38 +169,44 @@ def _write_films(part: Path, network: Network, films: Sequence[Film], files: Seq
                     sheet = make_grid(np.stack(shown), min(8, in_grid) if in_grid <= 64 else 16)
                     save_png(part / "grid.png", sheet, grid_text(films[0].origin))
             held.update(zip(indices, to_pixels(step_images, form.bits), strict=True))
+            whole: list[tuple[str, list[np.ndarray], Sequence[Film]]] = []
             while file is not None and file.end - 1 in held:
                 pixels = [held.pop(i) for i in range(file.start, file.end)]
-                writers.write(file.name, form, pixels, films[file.start : file.end])
+                whole.append((file.name, pixels, films[file.start : file.end]))
                 file = next(wanted, None)
+            if whole:
+                writers.write(form, whole)
             held = {i: pixels for i, pixels in held.items() if file is not None and i >= file.start}
             bar.update(len(indices))
 
 
 class _Writers:
-    """Threads that encode and write files beside the network, each file whole or not at all; only a few wait in memory."""
+    """Threads that encode and write files beside the network, each file whole or not at all; only the files of a few steps wait in memory."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = str(folder)  # a Path would take longer to put together than its file to write
         self.pool = ThreadPoolExecutor(WRITERS)
         self.waiting: deque[Future[None]] = deque()
 
-    def write(self, name: str, form: Format, pixels: Sequence[np.ndarray], films: Sequence[Film]) -> None:
-        """Queue one file. Raises what an earlier one met, such as OSError on a full disk."""
-        while len(self.waiting) >= (4 if form.sharded else 4 * BATCH):
+    def write(self, form: Format, files: Sequence[tuple[str, Sequence[np.ndarray], Sequence[Film]]]) -> None:
+        """Queue the files that a step completes: name, pixels and films. Raises what an earlier one met, such as OSError on a full disk."""
+        while len(self.waiting) >= WRITERS:
             self.waiting.popleft().result()
-        self.waiting.append(self.pool.submit(self._write, name, form, pixels, films))
+        self.waiting.append(self.pool.submit(self._write, form, files))
 
-    def _write(self, name: str, form: Format, pixels: Sequence[np.ndarray], films: Sequence[Film]) -> None:
-        data = form.encode(np.stack(pixels), films)
-        # Renamed, but not brought to the disk one by one, which would take longer than drawing them; what a power cut leaves of the last
-        # seconds is empty, and made again.
-        cut_off = self.folder / f".{name}.part"
-        try:
-            cut_off.write_bytes(data)
-            os.replace(cut_off, self.folder / name)
-        finally:
-            cut_off.unlink(missing_ok=True)
+    def _write(self, form: Format, files: Sequence[tuple[str, Sequence[np.ndarray], Sequence[Film]]]) -> None:
+        for name, pixels, films in files:
+            data = form.encode(np.stack(pixels), films)
+            # Renamed, but not brought to the disk one by one, which would take longer than drawing them; what a power cut leaves of the
+            # last seconds is empty, and made again.
+            cut_off = f"{self.folder}/.{name}.part"
+            try:
+                with open(cut_off, "wb") as file:
+                    file.write(data)
+                os.replace(cut_off, f"{self.folder}/{name}")
+            except BaseException:
+                Path(cut_off).unlink(missing_ok=True)
+                raise
 
     def __enter__(self) -> "_Writers":
         return self
