@@ -439,6 +439,21 @@ def test_grid_is_in_reading_order():
     assert sheet[::2, ::3].tolist() == [[0, 1, 2], [3, 4, 0]]
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize(("shape", "kind"), [((64, 64), np.uint8), ((33, 17), np.uint16), ((5, 9, 3), np.uint8), ((1, 1), np.uint8)])
+def test_pillow_reads_every_png_that_is_written(shape, kind, compressed):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max + 1, shape).astype(kind)
+    text = {"Title": "plain", "Latin": "é", "Beyond": "日本", "XML:com.adobe.xmp": "<x>é</x>"}
+    for some in (pixels, pixels[:, ::-1]):
+        data = px.encode_png(some, text, compressed)
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            assert np.array_equal(np.array(image), some)
+            assert dict(image.text) == text
+    same = px.encode_png(np.zeros(shape, kind), text, compressed)
+    assert (len(same) == len(data)) != compressed or shape == (1, 1), "stored as they are, all films of a shape have one size"
+
+
 def test_png_text_round_trip_is_deterministic(tmp_path: Path):
     text = {"Comment": "synthetic, not a patient", "Größe": "64 px – ok"}
     px.save_png(tmp_path / "a.png", RAMP, text)

@@ -87,7 +87,7 @@ def descriptor(pixels: Pixels) -> NDArray[np.int8]:
 
 
 def evened(pixels: Pixels | Array) -> Array:
-    """Return films [k,res,res] as `laid_over` takes them: float32 [k,side,side] of at most 32 px, from -0.5 to 0.5, of an even histogram."""
+    """Return films [k,res,res] as `laid_over` takes them: float32 [k,side,side], at most 32 px, from -0.5 to 0.5, of an even histogram."""
     return _equalise(_reduce(pixels, _COARSE))
 
 

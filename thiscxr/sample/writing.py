@@ -181,7 +181,7 @@ def _write_films(part: Path, network: Network, films: Sequence[Film], files: Seq
 
 
 class _Writers:
-    """Threads that encode and write files beside the network, each file whole or not at all; only the files of a few steps wait in memory."""
+    """Threads that encode and write files beside the network, each file whole or not at all; those of a few steps wait in memory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)  # a Path would take longer to put together than its file to write
