@@ -6,7 +6,7 @@ say, with pydicom and dciodvfy.
 
 import struct
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import UID
@@ -31,8 +31,8 @@ def attributes(values: Mapping[str, object]) -> bytes:
 
     Text is UTF-8. Raises ValueError for text with a backslash, which would be two values.
     """
-    known = sorted((*_known(keyword), value) for keyword, value in values.items())
-    return b"".join(data_element(tag, vr, _value(vr, value)) for tag, vr, value in known)
+    parts = (_again(keyword, value) if isinstance(value, str | int) else _attribute(keyword, value) for keyword, value in values.items())
+    return b"".join(data for _, data in sorted(parts))
 
 
 def pixel_data(vr: bytes, data: bytes, encapsulated: bool = False) -> bytes:
@@ -52,6 +52,14 @@ def file_meta(sop_class: UID, instance: UID, syntax: UID, implementation: UID, v
         "ImplementationVersionName": version,
     })  # fmt: skip
     return bytes(128) + b"DICM" + data_element(_META, b"UL", struct.pack("<I", len(meta))) + meta
+
+
+def _attribute(keyword: str, value: object) -> tuple[int, bytes]:
+    tag, vr = _known(keyword)
+    return tag, data_element(tag, vr, _value(vr, value))
+
+
+_again = lru_cache(maxsize=1024)(_attribute)  # most of what films say is the same in all of them
 
 
 @cache
