@@ -208,9 +208,14 @@ def _reduce(pixels: Pixels | Array, side: int) -> Array:
         return pixels.astype(np.float32)
     # Added up plane by plane: sums along an axis of two or four take numpy several times as long.
     rows = pixels.reshape(num, side, step, res)
-    down = sum((rows[:, :, i] for i in range(1, step)), start=rows[:, :, 0].astype(np.float32))
+    down = rows[:, :, 0].astype(np.float32)
+    for i in range(1, step):
+        down += rows[:, :, i]
     columns = down.reshape(num, side, side, step)
-    return sum((columns[..., i] for i in range(1, step)), start=columns[..., 0]) / np.float32(step**2)
+    across = columns[..., 0].copy()
+    for i in range(1, step):
+        across += columns[..., i]
+    return across / np.float32(step**2)
 
 
 def _ranks(films: Array) -> Array:

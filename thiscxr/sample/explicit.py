@@ -7,6 +7,7 @@ say, with pydicom and dciodvfy.
 import struct
 from collections.abc import Mapping
 from functools import cache, lru_cache
+from typing import Any
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import UID
@@ -26,7 +27,7 @@ def data_element(tag: int, vr: bytes, value: bytes, length: int | None = None) -
     return head + (struct.pack("<2xI", size) if long else struct.pack("<H", size & 0xFFFF)) + value
 
 
-def attributes(values: Mapping[str, object]) -> bytes:
+def attributes(values: Mapping[str, Any]) -> bytes:
     """Return attributes by keyword in the order of their tags: text, whole numbers, lists of either, and lists of items (mappings).
 
     Text is UTF-8. Raises ValueError for text with a backslash, which would be two values.
@@ -54,7 +55,7 @@ def file_meta(sop_class: UID, instance: UID, syntax: UID, implementation: UID, v
     return bytes(128) + b"DICM" + data_element(_META, b"UL", struct.pack("<I", len(meta))) + meta
 
 
-def _attribute(keyword: str, value: object) -> tuple[int, bytes]:
+def _attribute(keyword: str, value: Any) -> tuple[int, bytes]:
     tag, vr = _known(keyword)
     return tag, data_element(tag, vr, _value(vr, value))
 
@@ -69,7 +70,7 @@ def _known(keyword: str) -> tuple[int, bytes]:
     return tag, dictionary_VR(tag).encode()
 
 
-def _value(vr: bytes, value: object) -> bytes:
+def _value(vr: bytes, value: Any) -> bytes:
     values = value if isinstance(value, list) else [value]
     if vr == b"SQ":
         items = [attributes(item) for item in values]

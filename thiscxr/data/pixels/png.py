@@ -35,7 +35,7 @@ def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None, compressed
     chunks = [
         _chunk(b"IHDR", header),
         *(_text(key, value) for key, value in (text or {}).items()),
-        _chunk(b"IDAT", deflate.compress(lines) + deflate.flush()),
+        _chunk(b"IDAT", deflate.compress(lines.tobytes()) + deflate.flush()),
         _chunk(b"IEND", b""),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
