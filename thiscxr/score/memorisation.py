@@ -187,10 +187,11 @@ class _Best:
     def laid_over(self, films: NDArray[np.int64], pixels: Pixels, pool: Pool) -> NDArray[np.float32]:
         """Return the likeness [k, _PATIENTS] of films, pixels [k, res, res], once they are laid over those of their nearest patients."""
         rows, which = np.unique(self.row[films], return_inverse=True)  # some real films are near to many
+        which = which.reshape(len(films), _PATIENTS)  # flat before numpy 2
         real = pool.read(rows)
         units, evened_real, evened_fake = _unit(film_waves(real, moves=False)[:, 0]), evened(real), evened(pixels)
-        found = np.empty(which.shape, np.float32)
-        for place in range(found.shape[1]):
+        found = np.empty((len(films), _PATIENTS), np.float32)
+        for place in range(_PATIENTS):
             moving = np.where(self.mirrored[films, place][:, None, None], evened_fake[:, :, ::-1], evened_fake)
             spaces = _space(laid_over(evened_real[which[:, place]], moving))
             found[:, place] = np.linalg.norm(np.matmul(spaces, units[which[:, place], :, None])[:, :, 0], axis=1)
