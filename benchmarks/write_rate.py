@@ -1,4 +1,4 @@
-"""How fast films are written, against the network alone: a JSON line a format. Claim: at least 90 % as fast, in each format.
+"""How fast films are written, against the network alone: a JSON line a format. Goal: 90 % as fast; docs/sampling.md says which reach it.
 
     python benchmarks/write_rate.py [--model nih-64] [--res 128] [--format png dicom] [-n 1024] [--rounds 3]
 

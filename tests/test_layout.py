@@ -83,7 +83,7 @@ def test_arrows_point_one_way(module: str) -> None:
             assert name == "thiscxr" or under(name, ("thiscxr.cli",)) or optional, f"{module} imports {target} inside a function"
         if target.split(".")[0] in ("PIL", "pydicom"):
             # of the phantom's releases, and of samples
-            writers = ("thiscxr.data.layouts.encode", "thiscxr.data.layouts.dicom", "thiscxr.sample.dicom", "thiscxr.sample.explicit")
+            writers = ("thiscxr.data.layouts.encode", "thiscxr.data.layouts.dicom", "thiscxr.sample.dicom")
             allowed_here = name.startswith("thiscxr.data.pixels") or name in writers
             assert allowed_here, f"{module} must leave {target} to data.pixels and its parts"
 

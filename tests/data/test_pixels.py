@@ -441,7 +441,7 @@ def test_grid_is_in_reading_order():
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize(("shape", "kind"), [((64, 64), np.uint8), ((33, 17), np.uint16), ((5, 9, 3), np.uint8), ((1, 1), np.uint8)])
-def test_pillow_reads_every_png_that_is_written(shape, kind, compressed):
+def test_every_png_that_is_written_comes_back_with_its_text(shape, kind, compressed):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max + 1, shape).astype(kind)
     text = {"Title": "plain", "Latin": "é", "Beyond": "日本", "XML:com.adobe.xmp": "<x>é</x>"}
     for some in (pixels, pixels[:, ::-1]):

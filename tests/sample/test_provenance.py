@@ -1,6 +1,5 @@
 """Every file says what it is; a network that saw restricted films marks its files and is not shared without permission."""
 
-import io
 import json
 import re
 from pathlib import Path
@@ -8,7 +7,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from pydicom import dcmread
 
 from thiscxr.data.pixels import load_film, read_png_text
 from thiscxr.data.sources import COLLECTIONS
@@ -16,7 +14,7 @@ from thiscxr.data.terms import require_permission, restricted_sources, restricti
 from thiscxr.gallery.site import build_site
 from thiscxr.model.conditions import Condition
 from thiscxr.sample import writing
-from thiscxr.sample.dicom import DicomOptions, dicom_file
+from thiscxr.sample.dicom import DicomOptions, dicom_dataset
 from thiscxr.sample.formats import FORMATS
 from thiscxr.sample.provenance import Film, film_text, origin_of
 from thiscxr.sample.sampling import Network
@@ -79,7 +77,7 @@ def test_a_restricted_network_marks_every_file(restricted: Network, tmp_path: Pa
     with np.load(tmp_path / "npz" / "films-00000.npz") as arrays:
         assert words in str(arrays["notice"])
     film = Film(0, Condition(), Truncation(), origin_of(restricted, permission))
-    assert words in dcmread(io.BytesIO(dicom_file(np.zeros((32, 32), np.uint16), film, DicomOptions()))).ImageComments
+    assert words in dicom_dataset(np.zeros((32, 32), np.uint16), film, DicomOptions()).ImageComments
 
 
 def test_an_unrestricted_network_says_nothing_of_restrictions(network: Network) -> None:

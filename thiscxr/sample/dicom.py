@@ -6,13 +6,14 @@ clock: the same film is the same file tomorrow.
 """
 
 import importlib.util
+import io
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     UID,
@@ -26,7 +27,6 @@ from pydicom.uid import (
 import thiscxr
 from thiscxr.data.marks import NOTICE
 from thiscxr.data.pixels import Pixels
-from thiscxr.sample.explicit import attributes, file_meta, pixel_data
 from thiscxr.sample.formats import Format
 from thiscxr.sample.mark import marked
 from thiscxr.sample.provenance import Film
@@ -70,13 +70,22 @@ def dicom_format(options: DicomOptions) -> Format:
     """Return the format of a sample folder of DICOM files."""
 
     def encode(pixels: Pixels, films: Sequence[Film]) -> bytes:
-        return dicom_file(pixels[0], films[0], options)
+        return dicom_bytes(dicom_dataset(pixels[0], films[0], options))
 
     return Format("dicom", ".dcm", options.bits, encode, options=str(options))
 
 
-def dicom_file(pixels: Pixels, film: Film, options: DicomOptions) -> bytes:
-    """Return the file of one film: pixels [h, w] of `options.bits` bits, 0 black. The same film gives the same bytes."""
+def uid(*words: object) -> UID:
+    """Return a UID of 2.25 and the integer of a UUID (PS3.5 B.2) that is a function of the words alone."""
+    return UID(f"2.25.{_uuid(*words).int}")
+
+
+def _uuid(*words: object) -> uuid.UUID:
+    return uuid.uuid5(_SPACE, "/".join(map(str, words)))
+
+
+def dicom_dataset(pixels: Pixels, film: Film, options: DicomOptions) -> Dataset:
+    """Return the data set of one film: pixels [h, w] of `options.bits` bits, 0 black. Written by `dicom_bytes`."""
     asked = film.asked
     # One seed is one invented patient, whatever is asked of the film; of another sex or age it would be another patient.
     person = (film.origin.sha256, film.seed, asked.get("sex", ""), asked.get("age_years", ""))
@@ -86,11 +95,12 @@ def dicom_file(pixels: Pixels, film: Film, options: DicomOptions) -> bytes:
     exposure = (*study, *((asked["view"],) if "view" in asked else ()))
     # Compressed or not, it is the same instance only with the same attributes; so everything that changes the file is in its UID.
     instance = uid("instance", *exposure, options, film.origin.restriction)
-    sop_class, version = CLASSES[options.sop_class], f"THISCXR_{thiscxr.__version__}"[:16]
-    values = {
+    dataset = Dataset()
+    dataset.file_meta = _meta(CLASSES[options.sop_class], instance)
+    _set(dataset, {
         "SpecificCharacterSet": "ISO_IR 192",
         "ImageType": ["DERIVED", "SECONDARY"],
-        "SOPClassUID": sop_class,
+        "SOPClassUID": CLASSES[options.sop_class],
         "SOPInstanceUID": instance,
         "StudyInstanceUID": uid("study", *study),
         "SeriesInstanceUID": uid("series", *exposure, options.sop_class),
@@ -106,24 +116,41 @@ def dicom_file(pixels: Pixels, film: Film, options: DicomOptions) -> bytes:
         "BurnedInAnnotation": "YES" if options.mark else "NO",
         "LossyImageCompression": "00",
         **_view(film),
-        **(_sc() if options.sop_class == "sc" else _dx(pixels.shape, film, options)),
-        **_image(pixels, options),
-    }
-    head = file_meta(sop_class, instance, COMPRESSIONS[options.compress], uid("implementation"), version)
-    return head + attributes(values) + _pixel_data(pixels, options)
+    })  # fmt: skip
+    _set(dataset, _sc() if options.sop_class == "sc" else _dx(pixels.shape, film, options))
+    _set_pixels(dataset, pixels, options)
+    return dataset
 
 
-def uid(*words: object) -> UID:
-    """Return a UID of 2.25 and the integer of a UUID (PS3.5 B.2) that is a function of the words alone."""
-    return UID(f"2.25.{_uuid(*words).int}")
+def dicom_bytes(dataset: Dataset) -> bytes:
+    """Return the file of a data set, with a preamble of zeros; the same data set gives the same bytes."""
+    file = io.BytesIO()
+    dcmwrite(file, dataset, enforce_file_format=True)
+    return file.getvalue()
 
 
-def _uuid(*words: object) -> uuid.UUID:
-    return uuid.uuid5(_SPACE, "/".join(map(str, words)))
+def _set(dataset: Dataset, values: Mapping[str, object]) -> None:
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
 
 
-def _code(value: str, meaning: str, scheme: str = "SCT") -> dict[str, object]:
-    return {"CodeValue": value, "CodingSchemeDesignator": scheme, "CodeMeaning": meaning}
+def _item(values: Mapping[str, object]) -> Dataset:
+    item = Dataset()
+    _set(item, values)
+    return item
+
+
+def _code(value: str, meaning: str, scheme: str = "SCT") -> Dataset:
+    return _item({"CodeValue": value, "CodingSchemeDesignator": scheme, "CodeMeaning": meaning})
+
+
+def _meta(sop_class: UID, instance: UID) -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, instance
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = uid("implementation")
+    meta.ImplementationVersionName = f"THISCXR_{thiscxr.__version__}"[:16]  # or pydicom writes its own, and the bytes change with it
+    return meta
 
 
 def _patient(film: Film, person: Sequence[object]) -> dict[str, object]:
@@ -171,14 +198,14 @@ def _visit(film: Film, study: Sequence[object]) -> dict[str, object]:
 
 def _equipment(film: Film) -> dict[str, object]:
     """General Equipment, and the network as Contributing Equipment (PS3.3 C.12.1)."""
-    network = {
+    network = _item({
         "PurposeOfReferenceCodeSequence": [_code("109102", "Processing Equipment", "DCM")],
         "Manufacturer": "thiscxr",
         "ManufacturerModelName": film.origin.name[:64],
         "SoftwareVersions": thiscxr.__version__,
         "DeviceSerialNumber": film.origin.sha256,
         "ContributionDescription": _derivation(film),
-    }
+    })  # fmt: skip
     return {
         "Manufacturer": "thiscxr",
         "ManufacturerModelName": film.origin.name[:64],
@@ -215,7 +242,8 @@ def _sc() -> dict[str, object]:
 def _dx(shape: tuple[int, ...], film: Film, options: DicomOptions) -> dict[str, object]:
     """DX Series, Anatomy Imaged, Image, Positioning and Detector modules (PS3.3 C.8.11)."""
     spacing = f"{FIELD_MM / shape[0]:.6g}"
-    lying = {**_code("102538003", "recumbent"), "PatientOrientationModifierCodeSequence": [_code("40199007", "supine")]}
+    lying = _code("102538003", "recumbent")
+    lying.PatientOrientationModifierCodeSequence = [_code("40199007", "supine")]
     return {
         **({"PatientOrientationCodeSequence": [lying]} if film.condition.view == "AP_supine" else {}),
         "Modality": "DX",
@@ -236,38 +264,29 @@ def _dx(shape: tuple[int, ...], film: Film, options: DicomOptions) -> dict[str, 
     }
 
 
-def _image(pixels: Pixels, options: DicomOptions) -> dict[str, object]:
+def _set_pixels(dataset: Dataset, pixels: Pixels, options: DicomOptions) -> None:
     """Image Pixel and VOI LUT modules; the window is the whole range, so that what is shown is what was drawn."""
-    return {
+    top = 2**options.bits - 1
+    stored = marked(pixels, top) if options.mark else pixels
+    if options.photometric == "MONOCHROME1":
+        stored = (top - stored.astype(np.int64)).astype(pixels.dtype)
+    allocated = 8 if options.bits == 8 else 16
+    _set(dataset, {
         "SamplesPerPixel": 1,
         "PhotometricInterpretation": options.photometric,
-        "Rows": pixels.shape[0],
-        "Columns": pixels.shape[1],
-        "BitsAllocated": 8 if options.bits == 8 else 16,
+        "Rows": stored.shape[0],
+        "Columns": stored.shape[1],
+        "BitsAllocated": allocated,
         "BitsStored": options.bits,
         "HighBit": options.bits - 1,
         "PixelRepresentation": 0,
         "WindowCenter": str(2 ** (options.bits - 1)),
         "WindowWidth": str(2**options.bits),
         "WindowCenterWidthExplanation": "FULL RANGE",
-    }
-
-
-def _pixel_data(pixels: Pixels, options: DicomOptions) -> bytes:
-    top = 2**options.bits - 1
-    stored = marked(pixels, top) if options.mark else pixels
-    if options.photometric == "MONOCHROME1":
-        stored = (top - stored.astype(np.int64)).astype(pixels.dtype)
-    data = stored.astype("u1" if options.bits == 8 else "<u2").tobytes()
-    vr = b"OB" if options.bits == 8 else b"OW"
-    if options.compress == "none":
-        return pixel_data(vr, data)
-    frame = Dataset()
-    for keyword, value in {**_image(pixels, options), "PixelData": data + bytes(len(data) % 2)}.items():
-        setattr(frame, keyword, value)
-    frame["PixelData"].VR = vr.decode()
-    frame.file_meta = FileMetaDataset()
-    frame.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    plugin = {"rle": "pydicom", "j2k": "pylibjpeg"}[options.compress]
-    frame.compress(COMPRESSIONS[options.compress], encoding_plugin=plugin, generate_instance_uid=False)
-    return pixel_data(b"OB", frame.PixelData, encapsulated=True)
+    })  # fmt: skip
+    data = stored.astype("u1" if allocated == 8 else "<u2").tobytes()
+    dataset.PixelData = data + bytes(len(data) % 2)
+    dataset["PixelData"].VR = "OB" if allocated == 8 else "OW"
+    if options.compress != "none":
+        plugin = {"rle": "pydicom", "j2k": "pylibjpeg"}[options.compress]
+        dataset.compress(COMPRESSIONS[options.compress], encoding_plugin=plugin, generate_instance_uid=False)

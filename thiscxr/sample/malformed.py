@@ -15,8 +15,7 @@ from pathlib import Path
 from thiscxr.data.pixels import Pixels
 from thiscxr.files import resumable_folder
 from thiscxr.model.conditions import Condition
-from thiscxr.sample.dicom import DicomOptions, dicom_file, uid
-from thiscxr.sample.explicit import LONG, data_element
+from thiscxr.sample.dicom import DicomOptions, dicom_bytes, dicom_dataset, uid
 from thiscxr.sample.latents import MAX_SEED
 from thiscxr.sample.provenance import Film, origin_of
 from thiscxr.sample.sampling import Network, sample_images, to_pixels
@@ -25,6 +24,7 @@ from thiscxr.sample.writing import check_ours
 
 READ, REFUSE, EITHER = "read it", "refuse it", "read it or refuse it, and say so"
 _PREAMBLE = b"SYNTHETIC, AND BROKEN ON PURPOSE: not a patient, not for diagnosis. Made by thiscxr to test readers.".ljust(128)
+_LONG = (b"OB", b"OW", b"SQ", b"UN", b"UT", b"UC", b"UR", b"OF", b"OD", b"OL", b"OV", b"SV", b"UV")  # VRs with four bytes of length
 
 Element = tuple[int, bytes, bytes]  # tag, VR, value; explicit VR, little endian
 
@@ -57,19 +57,26 @@ class File:
 
     def to_bytes(self) -> bytes:
         """Return the file."""
-        meta = b"".join(data_element(*element) for element in self.meta)
-        head = self.preamble + b"DICM" + data_element(0x00020000, b"UL", struct.pack("<I", len(meta))) if self.preamble else b""
-        return head + meta + b"".join(data_element(*element) for element in self.data) + self.tail
+        meta = b"".join(_encode(*element) for element in self.meta)
+        head = self.preamble + b"DICM" + _encode(0x00020000, b"UL", struct.pack("<I", len(meta))) if self.preamble else b""
+        return head + meta + b"".join(_encode(*element) for element in self.data) + self.tail
+
+
+def _encode(tag: int, vr: bytes, value: bytes, length: int | None = None) -> bytes:
+    size = len(value) if length is None else length
+    long = vr in _LONG or not vr.isalpha()
+    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
+    return head + (struct.pack("<2xI", size) if long else struct.pack("<H", size & 0xFFFF)) + value
 
 
 def parse(data: bytes) -> File:
-    """Return the parts of a file as `dicom_file` writes it: explicit VR, little endian, every length given."""
+    """Return the parts of a file as `dicom_bytes` writes it: explicit VR, little endian, every length given."""
     elements, position = [], 132
     while position < len(data):
         group, number = struct.unpack_from("<HH", data, position)
         vr = data[position + 4 : position + 6]
-        start = position + (12 if vr in LONG else 8)
-        length = struct.unpack_from("<I", data, position + 8)[0] if vr in LONG else struct.unpack_from("<H", data, position + 6)[0]
+        start = position + (12 if vr in _LONG else 8)
+        length = struct.unpack_from("<I", data, position + 8)[0] if vr in _LONG else struct.unpack_from("<H", data, position + 6)[0]
         elements.append((group << 16 | number, vr, data[start : start + length]))
         position = start + length
     meta = tuple(element for element in elements if element[0] >> 16 == 2 and element[0] != 0x00020000)
@@ -132,7 +139,7 @@ def _short_pixels(file: File) -> bytes:
 
 def _lying_length(file: File) -> bytes:
     whole = file.without(PIXELS).to_bytes()
-    return whole + data_element(PIXELS, b"OW", file.get(PIXELS), length=0xFFFFFFF0)
+    return whole + _encode(PIXELS, b"OW", file.get(PIXELS), length=0xFFFFFFF0)
 
 
 def _odd_length(file: File) -> bytes:
@@ -142,7 +149,7 @@ def _odd_length(file: File) -> bytes:
 
 def _encapsulated(file: File, fragments: bytes, syntax: str) -> bytes:
     body = file.without(PIXELS).put(SYNTAX, _syntax(syntax)).to_bytes()
-    return body + data_element(PIXELS, b"OB", fragments, length=0xFFFFFFFF)
+    return body + _encode(PIXELS, b"OB", fragments, length=0xFFFFFFFF)
 
 
 def _fragment(data: bytes) -> bytes:
@@ -154,13 +161,13 @@ _DELIMITER = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 
 def _nested(file: File) -> bytes:
     """Two thousand sequences in each other, in front of the pixels."""
-    opened = data_element(ANY_SEQUENCE, b"SQ", b"", length=0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
-    return file.without(PIXELS).to_bytes() + opened * 2000 + data_element(PIXELS, b"OW", file.get(PIXELS))
+    opened = _encode(ANY_SEQUENCE, b"SQ", b"", length=0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    return file.without(PIXELS).to_bytes() + opened * 2000 + _encode(PIXELS, b"OW", file.get(PIXELS))
 
 
 def _endless(file: File) -> bytes:
-    opened = data_element(ANY_SEQUENCE, b"SQ", b"", length=0xFFFFFFFF)
-    return file.without(PIXELS).to_bytes() + opened + data_element(PIXELS, b"OW", file.get(PIXELS))
+    opened = _encode(ANY_SEQUENCE, b"SQ", b"", length=0xFFFFFFFF)
+    return file.without(PIXELS).to_bytes() + opened + _encode(PIXELS, b"OW", file.get(PIXELS))
 
 
 def _shuffled(file: File) -> bytes:
@@ -250,7 +257,7 @@ DEFECTS = (
     Defect("endless-fragment", "a fragment that says that it is 4 GiB long", REFUSE,
            lambda f: _encapsulated(f, _fragment(b"") + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFF00), JPEG_2000)),
     Defect("meta-length", "FileMetaInformationGroupLength is 4 GiB", EITHER,
-           lambda f: f.to_bytes().replace(f.to_bytes()[132:144], data_element(0x00020000, b"UL", struct.pack("<I", 0xFFFFFF00)), 1)),
+           lambda f: f.to_bytes().replace(f.to_bytes()[132:144], _encode(0x00020000, b"UL", struct.pack("<I", 0xFFFFFF00)), 1)),
     Defect("shuffled", "the elements are not in the order of their tags", EITHER, _shuffled),
     Defect("endless-sequence", "a sequence of undefined length that never ends", REFUSE, _endless),
     Defect("nested", "two thousand sequences in each other, none of them closed", REFUSE, _nested),
@@ -268,7 +275,7 @@ def broken_files(films: Sequence[Film], pixels: Pixels, options: DicomOptions) -
 
     pixels: [2, h, w] of `options.bits` bits.
     """
-    whole, other = (parse(dicom_file(image, film, options)) for image, film in zip(pixels, films, strict=True))
+    whole, other = (parse(dicom_bytes(dicom_dataset(image, film, options))) for image, film in zip(pixels, films, strict=True))
     stem = f"broken-{films[0].seed:08d}"
     for number, defect in enumerate(DEFECTS):
         yield f"{stem}-{number:02d}-{defect.name}.dcm", defect.broken(whole), defect

@@ -4,6 +4,8 @@
 It must not guess: what is not surely a whole film of one channel is refused with a reason. Reading rules: datasets reference, section 9.
 """
 
+import io
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -11,11 +13,11 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from thiscxr.data.pixels.dicom import DicomHeader, gunzip, is_dicom, load_dicom, read_dicom_header
 from thiscxr.data.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused
 from thiscxr.data.pixels.image import load_image
-from thiscxr.data.pixels.png import encode_png
 from thiscxr.files import atomic_path
 
 __all__ = [
@@ -177,6 +179,26 @@ def make_grid(pixels: Pixels, columns: int) -> Pixels:
     sheet[:num] = pixels
     sheet = sheet.reshape(rows, columns, height, width).transpose(0, 2, 1, 3)  # [rows, h, columns, w]
     return sheet.reshape(rows * height, columns * width)
+
+
+def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None, compressed: bool = True) -> bytes:
+    """Return [h,w] uint8 or uint16 (grey) or [h,w,3] uint8 (colour) as a PNG with text chunks; the same input gives the same bytes.
+
+    compressed: False stores the pixels as they are, so that files of films of one shape have one size, which tells nothing of them.
+    """
+    assert pixels.ndim == 2 or (pixels.shape[2:] == (3,) and pixels.dtype == np.uint8), (pixels.shape, pixels.dtype)
+    assert pixels.dtype in (np.uint8, np.uint16), pixels.dtype
+    info = PngInfo()
+    for key, value in (text or {}).items():
+        if key.startswith("XML:"):
+            info.add_itxt(key, value)  # XMP is UTF-8 whatever it holds
+        else:
+            info.add_text(key, value)  # tEXt for Latin-1, iTXt beyond
+    file = io.BytesIO()
+    # Grain hardly ever comes back elsewhere in a film; looking for it takes longer and saves nothing, so only runs are looked for.
+    how = {"compress_type": zlib.Z_RLE} if compressed else {"compress_level": 0}
+    Image.fromarray(pixels).save(file, format="PNG", pnginfo=info, **how)
+    return file.getvalue()
 
 
 def save_png(path: Path, pixels: Pixels, text: Mapping[str, str] | None = None) -> None:
