@@ -25,7 +25,7 @@ def pool_of(count: int, seed: int, tie: float = 0.0) -> FilmConditions:
     rng = np.random.default_rng(seed)
     conditions = []
     for i in range(count):
-        patient = draw_patient(seed * 1_000_000 + i)
+        patient = draw_patient(seed * 100_000 + i)
         findings = {name: POSITIVE if patient.severity(name) > 0 else NEGATIVE for name in PHANTOM_FINDINGS}
         site = SITES[int(rng.integers(len(SITES)))]
         if rng.random() < tie:
@@ -39,6 +39,8 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=400, help="films a pool")
     parser.add_argument("--pools", type=int, default=20, help="untied pools")
     arguments = parser.parse_args()
+    if arguments.n < 100:
+        parser.error(f"-n {arguments.n}: a pool of fewer than 100 films can show no tie; give more")
     n, patients = arguments.n, np.arange(arguments.n)
     for tie in (1.0, 0.4, 0.2, 0.1, 0.0):
         first, *others = ties(pool_of(n, 1, tie), patients)

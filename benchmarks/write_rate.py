@@ -21,6 +21,7 @@ from statistics import median
 
 import torch
 
+from thiscxr.config import RESOLUTIONS
 from thiscxr.model.conditions import Condition
 from thiscxr.model.generator import Generator
 from thiscxr.sample.dicom import DicomOptions, dicom_format
@@ -57,11 +58,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nih-64")
-    parser.add_argument("--res", type=int)
+    parser.add_argument("--res", type=int, choices=RESOLUTIONS)
     parser.add_argument("--format", nargs="+", default=[*FORMATS, "dicom"], choices=[*FORMATS, "dicom"])
     parser.add_argument("-n", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    if options.n < BATCH:
+        parser.error(f"-n {options.n}: at least {BATCH} films, one step of the network, are needed")
     network = load(options.model)
     if options.res:
         architecture = replace(network.info.architecture, res=options.res)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats.contingency import association
 
+from benchmarks.planted_confounders import pool_of
 from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE
 from thiscxr.data.phantom import PHANTOM_FINDINGS, SITES, draw_patient, render
-from thiscxr.model.conditions import Condition, FilmConditions
 from thiscxr.score.confounders import (
     matching_thresholds,
     seen_conditions,
@@ -20,27 +20,12 @@ from thiscxr.score.confounders import (
 )
 from thiscxr.score.probes import fit_logistic
 
-
-def phantom_pool(count: int, seed: int, tie: float = 0.0) -> FilmConditions:
-    """Films of drawn phantom patients at sites drawn at random; with probability `tie`, at site a with an Effusion and at b without."""
-    rng = np.random.default_rng(seed)
-    conditions = []
-    for i in range(count):
-        patient = draw_patient(seed * 100_000 + i)
-        findings = {name: POSITIVE if patient.severity(name) > 0 else NEGATIVE for name in PHANTOM_FINDINGS}
-        site = SITES[int(rng.integers(4))]
-        if rng.random() < tie:
-            site = SITES[0] if findings["Effusion"] == POSITIVE else SITES[1]
-        conditions.append(Condition("PA", patient.sex, float(patient.age_years), site, findings))
-    return FilmConditions.of(conditions)
-
-
 # ------------------------------------------------------------------ ties
 
 
 def test_a_planted_tie_lights_up_and_the_untied_findings_do_not() -> None:
     for strength in (1.0, 0.4):
-        first, *others = ties(phantom_pool(400, 1, strength), np.arange(400))
+        first, *others = ties(pool_of(400, 1, strength), np.arange(400))
         assert first.finding == "Effusion"
         assert first.tied
         assert first.p <= 0.001
@@ -49,14 +34,14 @@ def test_a_planted_tie_lights_up_and_the_untied_findings_do_not() -> None:
 
 
 def test_untied_pools_raise_no_alarm() -> None:
-    alarms = [any(tie.tied for tie in ties(phantom_pool(150, seed), np.arange(150), seed=seed)) for seed in range(20)]
+    alarms = [any(tie.tied for tie in ties(pool_of(150, seed), np.arange(150), seed=seed)) for seed in range(20)]
     assert sum(alarms) <= 2, f"{sum(alarms)} of 20 pools: one in a hundred is what p < 0.01 means"
 
 
 def test_copies_of_a_film_are_no_evidence() -> None:
     alarms = 0
     for seed in range(12):
-        films = phantom_pool(40, 200 + seed)
+        films = pool_of(40, 200 + seed)
         rows = np.repeat(np.arange(40), 10)
         (tie, *_), once = ties(films.take(rows), rows, seed=seed), ties(films, np.arange(40), seed=seed)
         assert tie.num_patients == 40
@@ -66,7 +51,7 @@ def test_copies_of_a_film_are_no_evidence() -> None:
 
 
 def test_the_strength_is_cramers_v() -> None:
-    films = phantom_pool(4000, 3, 0.5)
+    films = pool_of(4000, 3, 0.5)
     (tie, *_) = ties(films, np.arange(4000))
     states = films.findings[:, FINDINGS.index("Effusion")]
     table = np.array([[np.sum((films.source == site) & (states == state)) for state in (0, 1)] for site in range(4)])
@@ -75,7 +60,7 @@ def test_the_strength_is_cramers_v() -> None:
 
 def test_what_is_not_known_does_not_tie() -> None:
     """A collection that never speaks of a finding is not one without it."""
-    films = phantom_pool(300, 4)
+    films = pool_of(300, 4)
     findings = films.findings.copy()
     findings[films.source == 0] = NOT_MENTIONED
     assert not any(tie.tied for tie in ties(replace(films, findings=findings), np.arange(300)))
@@ -85,14 +70,14 @@ def test_what_is_not_known_does_not_tie() -> None:
 
 def test_a_handful_of_patients_proves_nothing() -> None:
     for count in (2, 3, 9):
-        films = phantom_pool(count, 11, tie=1.0)
+        films = pool_of(count, 11, tie=1.0)
         assert all(np.isfinite([*tie.ci95, tie.strength, tie.null95]).all() for tie in ties(films, np.arange(count)))
-    assert not any(tie.tied for tie in ties(phantom_pool(3, 11, tie=1.0), np.arange(3)))
-    assert ties(phantom_pool(1, 11), np.arange(1)) == []
+    assert not any(tie.tied for tie in ties(pool_of(3, 11, tie=1.0), np.arange(3)))
+    assert ties(pool_of(1, 11), np.arange(1)) == []
 
 
 def test_one_site_cannot_be_tied_and_views_can() -> None:
-    films = phantom_pool(200, 5)
+    films = pool_of(200, 5)
     one = replace(films, source=np.zeros(200, np.int64))
     assert ties(one, np.arange(200)) == []
     with pytest.raises(ValueError, match="no finding can be tied to the source: it has one value only"):
@@ -111,7 +96,7 @@ def test_one_site_cannot_be_tied_and_views_can() -> None:
 
 
 def test_the_shift_table_puts_the_planted_shift_first() -> None:
-    real, fake = phantom_pool(600, 6), phantom_pool(600, 7)
+    real, fake = pool_of(600, 6), pool_of(600, 7)
     even = shift_table(real, np.arange(600), fake, np.arange(600))
     assert not any(shift.shifted for shift in even)
     assert len(even) == 4 * len(PHANTOM_FINDINGS)
@@ -130,20 +115,20 @@ def test_the_shift_table_puts_the_planted_shift_first() -> None:
 def test_intervals_of_shifts_hold_no_difference_as_often_as_they_say() -> None:
     outside = cells = 0
     for seed in range(20):
-        table = shift_table(phantom_pool(200, 300 + seed), np.arange(200), phantom_pool(200, 400 + seed), np.arange(200))
+        table = shift_table(pool_of(200, 300 + seed), np.arange(200), pool_of(200, 400 + seed), np.arange(200))
         outside += sum(not shift.ci95[0] <= 0 <= shift.ci95[1] for shift in table)
         cells += len(table)
     assert 0.01 < outside / cells < 0.08
 
 
 def test_ten_films_of_one_patient_are_no_cell() -> None:
-    films = phantom_pool(60, 8)
+    films = pool_of(60, 8)
     assert shift_table(films, np.zeros(60), films, np.arange(60)) == []
     assert shift_table(films, np.arange(60), films, np.zeros(60)) == []
 
 
 def test_seen_findings_are_as_frequent_as_the_real_ones() -> None:
-    films = phantom_pool(500, 9)
+    films = pool_of(500, 9)
     truth = films.findings[:, FINDINGS.index("Effusion")]
     scores = {"Effusion": truth + 0.3 * np.random.default_rng(0).normal(size=500)}
     seen = seen_conditions(films, scores, matching_thresholds(films, scores))
