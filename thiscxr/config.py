@@ -52,6 +52,7 @@ class Config:
     lr: float = 0.003  # Adam step of both networks, before the correction for lazy R1
     anneal_kimg: float = 80.0  # thousand films after which the step falls, as 1 / films seen; 0: it stays
     relativistic: bool = True  # judge real and synthetic films in pairs, with R1 and R2; false: the non-saturating loss, with R1
+    contrast: float = 1.0  # weight of telling real films under their condition from the same under a wrong one; 0: none
     r1_gamma: float | str = AUTO  # weight of R1 and R2; auto: 0.05 at 64 px, growing with the number of pixels
     r1_interval: int = 16  # steps between these penalties (lazy regularisation)
     ema_kimg: float = 5.0  # half-life of the averaged generator, in thousand films
@@ -83,7 +84,7 @@ class Config:
             if value != AUTO and not value > 0:
                 raise ValueError(f"{name} is {value}, but must be above 0")
         at_least_0 = ("minutes", "save_kimg", "ema_rampup", "seed", "phantom_seed", "grow_kimg", "fade_kimg", "watch_kimg", "max_returns")
-        for name in (*at_least_0, "rest_kimg", "r1_gamma", "anneal_kimg"):
+        for name in (*at_least_0, "rest_kimg", "r1_gamma", "anneal_kimg", "contrast"):
             if getattr(self, name) != AUTO and not getattr(self, name) >= 0:  # also refuses NaN
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
         for name, value in asdict(self).items():

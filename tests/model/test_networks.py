@@ -124,6 +124,15 @@ def test_minibatch_std_is_zero_for_equal_films_and_one_for_unit_spread() -> None
     torch.testing.assert_close(minibatch_std(spread, 4)[:, 2], torch.ones(4, 4, 4))
 
 
+def test_several_conditions_of_a_film_are_judged_as_each_alone() -> None:
+    discriminator = Discriminator(DiscriminatorConfig(32, 5, channel_base=128, channel_max=8))
+    images, c = torch.randn(8, 1, 32, 32), torch.randn(8, 3, 5)
+    together = discriminator(images, c)
+    assert together.shape == (8, 3)
+    torch.testing.assert_close(together, torch.stack([discriminator(images, each) for each in c.unbind(1)], dim=1))
+    assert (together.std(dim=1) > 0).all(), "conditions count"
+
+
 def test_an_unknown_condition_neither_helps_nor_penalises() -> None:
     torch.manual_seed(0)
     discriminator = Discriminator(DiscriminatorConfig(32, 5, channel_base=64, channel_max=8))

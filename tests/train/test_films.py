@@ -22,7 +22,7 @@ def test_an_epoch_shows_every_film_once(pool: Pool) -> None:
     n = len(films.indices)
 
     def read(places: torch.Tensor) -> torch.Tensor:
-        return films.batch(places, Draws(0, 0, len(places)))[0]
+        return films.batch(places)[0]
 
     seen = read(torch.arange(n)).reshape(n, -1)[:, :40].numpy()
     assert len(np.unique(seen, axis=0)) == n
@@ -66,6 +66,22 @@ def test_thinning_hides_and_never_invents(pool: Pool) -> None:
     assert only_view.float().mean() > 0.1, "a view without findings is what people ask for: it must be taught"
     for part in factors:  # known and unknown together: never half a factor
         assert ((told[:, part] == c[:, part]).all(dim=1) | (told[:, part] == 0).all(dim=1)).all()
+
+
+def test_contrasts_are_what_a_film_is_less_what_another_is(two_sources: Pool) -> None:
+    films = Films(two_sources, CONFIG)
+    rows = np.arange(4000) % len(films.indices)
+    draws = Draws(0, 0, len(rows))
+    contrasts = films.contrasts(rows, draws)
+    own, other = films.vectors(rows), films.vectors(Draws(0, 0, len(rows)).whole(len(films.indices)).numpy())
+    for i, part in enumerate(films.vocabulary.factors):
+        both = (own[:, part] != 0).any(dim=1) & (other[:, part] != 0).any(dim=1)
+        expected = torch.zeros_like(own)
+        expected[both, part] = (own - other)[both, part]
+        torch.testing.assert_close(contrasts[:, i], expected)
+    often = (contrasts != 0).any(dim=2).float().mean(dim=0)
+    assert 0.1 < often[0] < 0.5, "Effusion, which both sources know"
+    assert (often[len(films.vocabulary.findings) :] > 0).tolist() == [False, True, False, False], "one view, two sources, one sex, one age"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from thiscxr.config import Config
-from thiscxr.train.losses import discriminator_loss, generator_loss, gradient_penalty, relativistic_loss
+from thiscxr.train.losses import contrast_loss, discriminator_loss, generator_loss, gradient_penalty, relativistic_loss
 from thiscxr.train.training import learning_rate
 
 
@@ -54,3 +54,32 @@ def test_the_step_is_constant_then_falls_as_one_over_the_films_and_halves_with_e
     assert rates == pytest.approx([0.004, 0.004, 0.002, 0.0004])
     assert learning_rate(config, 0, 2) == pytest.approx(0.001)
     assert learning_rate(replace(config, anneal_kimg=0), 10**9, 0) == 0.004
+
+
+def test_the_contrast_counts_contradictions_alone() -> None:
+    right, wrong = torch.tensor([1.0, 0.0]), torch.tensor([[0.0, 9.0], [0.0, 2.0]])
+    differ = torch.tensor([[True, False], [True, True]])
+    by_hand = (math.log1p(math.exp(-1)) + math.log(2) + math.log1p(math.exp(2))) / 2
+    assert contrast_loss(right, wrong, differ).item() == pytest.approx(by_hand)
+
+
+def test_the_contrast_is_least_at_the_log_ratio_of_probabilities() -> None:
+    """A finding is present in 90 % of the films that look like A and 30 % of those like B. Known: the logit of each, less that of all."""
+    present = torch.tensor([[0.9], [0.3]])
+    gain = torch.zeros(2, 1, requires_grad=True)  # the projection of "present"
+    optimizer = torch.optim.LBFGS([gain], max_iter=200)
+    prior = present.mean()
+
+    # A film with the finding meets one without in 1 − prior of the draws, one without the finding meets one with it in prior.
+    pairs = ((present * (1 - prior), 1.0), ((1 - present) * prior, -1.0))
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = sum(
+            weight[i, 0] * contrast_loss(sign * gain[i], torch.zeros(1, 1), torch.ones(1, 1)) for weight, sign in pairs for i in range(2)
+        )
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    torch.testing.assert_close(gain.detach(), torch.logit(present) - torch.logit(prior), atol=1e-3, rtol=0)

@@ -24,6 +24,7 @@ from thiscxr.train.training import Training
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 STEPS = 20
+SEED = 2  # in whose first steps no unit comes so near the kink of its activation that rounding decides its slope, as in those of 0 and 1
 
 
 @pytest.mark.parametrize(("size", "rows"), [(1, [[0, 1, 2, 3, 4, 5, 6, 7]]), (2, [[0, 2, 4, 6], [1, 3, 5, 7]])])
@@ -80,13 +81,13 @@ WORKER = """
 import json, logging, sys
 from pathlib import Path
 sys.path.insert(0, "tests/train")
-from test_team import Films, Pool, STEPS, Team, Training, loop_with_a_collapse, small, torch
+from test_team import Films, Pool, SEED, STEPS, Team, Training, loop_with_a_collapse, small, torch
 from thiscxr.train.team import open_team
 
 logging.basicConfig(level=logging.INFO)
 torch.set_num_threads(1)
 pool, out = Pool.open(Path(sys.argv[1])), Path(sys.argv[2])
-config = small(pool, out)
+config = small(pool, out, seed=SEED)
 films = Films(pool, config)
 found = {}
 
@@ -172,7 +173,7 @@ def found(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 
 
 def one_process(pool: Pool, out: Path, steps: int) -> list[dict[str, float]]:
-    config = small(pool, out)
+    config = small(pool, out, seed=SEED)
     training = Training(config, Films(pool, config))
     training.strength = 0.5
     return [training.step() for _ in range(steps)]

@@ -59,7 +59,10 @@ class ResidualDown(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images [N, 1, res, res] in [-1, 1] and c [N, c_dim] -> logits [N], high for films that look real under that condition."""
+    """images [N, 1, res, res] in [-1, 1] and c [N, c_dim] -> logits [N], high for films that look real under that condition.
+
+    Several conditions a film, [N, k, c_dim], give logits [N, k] for next to nothing.
+    """
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -93,9 +96,11 @@ class Discriminator(nn.Module):
                 blend = 1.0
         x = self.conv(torch.cat([minibatch_std(batch, GROUP) for batch in x.chunk(batches)]))
         x = self.dense(x.flatten(1))
-        logits = self.out(x)[:, 0]
+        several = c.dim() == 3
+        x = x[:, None] if several else x
+        logits = self.out(x).squeeze(-1)
         if self.embed is not None:
-            logits = logits + (self.embed(c) * x).sum(dim=1) / math.sqrt(x.shape[1])
+            logits = logits + (self.embed(c) * x).sum(dim=-1) / math.sqrt(x.shape[-1])
         return logits
 
     def _read(self, images: Tensor) -> Tensor:

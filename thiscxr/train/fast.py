@@ -33,7 +33,7 @@ class Fast:
         return self._pass(self.synthesis, grown.is_integer(), ws, noises, grown)
 
     def judge(self, images: Tensor, c: Tensor, blend: float, exact: bool = False) -> Tensor:
-        """Return the discriminator's logits, float32; `exact`: in float32 and uncompiled, as R1 is derived twice."""
+        """Return the discriminator's logits, in its shape, float32; `exact`: in float32 and uncompiled, as R1 is derived twice."""
         return self.D(images, c, blend) if exact else self._pass(self.D, blend == 1, images, c, blend)
 
     def judge_both(self, reals: Tensor, c_real: Tensor, fakes: Tensor, c_fake: Tensor, blend: float) -> tuple[Tensor, Tensor]:
@@ -57,7 +57,8 @@ class Fast:
             for films in (self.draw(ws, noises, grown).detach(), self.draw(ws, noises, grown)):
                 self.D.requires_grad_(not films.requires_grad)
                 c = ws.new_zeros(len(ws), self.D.config.c_dim)
-                logits = self.judge(films, c, 1.0) if films.requires_grad else torch.cat(self.judge_both(films, c, films, c, 1.0))
+                two = c[:, None].expand(-1, 2, -1)
+                logits = self.judge(films, c, 1.0) if films.requires_grad else torch.cat(self.judge_both(films, two, films, two, 1.0))
                 logits.sum().backward()
         except RuntimeError as error:  # no C compiler, no Triton, an operation that it does not know, …
             self._compiled = {}

@@ -31,6 +31,7 @@ class Films:
         self.conditions = read_conditions(pool, self.indices)
         patients = pool.codes("patient")[0][self.indices]
         self.vocabulary = learnable_vocabulary(self.conditions, patients) if config.conditional else Vocabulary((), (), (), (), False)
+        self._widths = torch.tensor([part.stop - part.start for part in self.vocabulary.factors])
         self.table = joint_table(self.conditions, patients, self.vocabulary)
         self.seed = config.seed
         self.dropout = config.condition_dropout
@@ -41,8 +42,8 @@ class Films:
         self._thread, self._before = ThreadPoolExecutor(1), 0  # the first place of the batch before
         self._ahead: tuple[list[int], np.ndarray, Future] = ([], self.indices[:0], Future())  # places, films and images of the next batch
 
-    def batch(self, places: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Return images float32 [k, 1, res, res] and conditions [k, c_dim] of places int64 [k] in the endless row of films.
+    def batch(self, places: Tensor) -> tuple[Tensor, np.ndarray]:
+        """Return images float32 [k, 1, res, res] and the numbers int64 [k] of the training films at places int64 [k] of the endless row.
 
         The row is one epoch after another; without balancing each film is in an epoch once, in the epoch's own order. A thread reads the
         next batch meanwhile: where films are many and networks small, reading takes some hundredths of a step.
@@ -56,7 +57,7 @@ class Films:
         step, self._before = abs(asked[0] - self._before), asked[0]  # a guess, but after a resume or a return it comes true
         self._begin([place + step for place in asked])
         self.waited_sec += time.perf_counter() - started
-        return films, self.told(rows, draws)
+        return films, rows
 
     def _begin(self, places: list[int]) -> None:
         n = len(self.indices)
@@ -70,6 +71,18 @@ class Films:
         """Return the conditions of films drawn from the epoch, float32 [k, c_dim]: what synthetic films are asked for."""
         n = len(self.indices)
         return self.told(self.epoch_order(images_seen // n)[draws.whole(n).numpy()], draws)
+
+    def contrasts(self, rows: np.ndarray, draws: Draws) -> Tensor:
+        """Return what each film is less what another training film is, one factor at a time, float32 [k, factors, c_dim].
+
+        Zeros where they do not contradict each other: where one of them is not known, or both are the same.
+        """
+        own = self.vectors(rows)
+        if not self.vocabulary.factors:
+            return own[:, None, :][:, :0]
+        other = self.vectors(draws.whole(len(self.indices)).numpy())
+        factors = self._known(own) & self._known(other)
+        return torch.where(torch.diag_embed(factors).repeat_interleave(self._widths, dim=2), (own - other)[:, None], 0.0)
 
     def vectors(self, rows: np.ndarray) -> Tensor:
         """Return all that is known of training films, float32 [k, c_dim]."""
@@ -90,8 +103,7 @@ class Films:
                 other = self.vectors(films[(draws.uniform().numpy() * len(films)).astype(np.int64)])
                 theirs = torch.from_numpy(self.conditions.source[rows] != code)
                 keep &= self._known(other) | ~(~keep[:, source] & theirs)[:, None]
-        widths = torch.tensor([part.stop - part.start for part in factors])
-        return c * keep.repeat_interleave(widths, dim=1)
+        return c * keep.repeat_interleave(self._widths, dim=1)
 
     def _known(self, c: Tensor) -> Tensor:
         """Return which factors are known, bool [k, factors]."""

@@ -24,6 +24,17 @@ def relativistic_loss(higher: Tensor, lower: Tensor) -> Tensor:
     return F.softplus(lower - higher).mean()
 
 
+def contrast_loss(right: Tensor, wrong: Tensor, differ: Tensor) -> Tensor:
+    """Return the sum over factors of −log sigmoid(right − wrong) where they `differ`, mean over films.
+
+    right [N]: logits of real films under their condition; wrong [N, factors]: with one factor of it as in another film; differ: bool like
+    wrong. At its least the projection of a factor is log p(factor | film) / p(factor), whatever the generator draws: without it D must
+    come upon a rare or small sign by how synthetic films fail to show it. Real films under a wrong condition: Reed et al. 2016,
+    arXiv:1605.05396, section 4.2 (GAN-CLS); here in pairs, and each factor alone.
+    """
+    return (F.softplus(wrong - right[:, None]) * differ).sum(dim=1).mean()
+
+
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
     """Return the mean over films of |∇ D|²: R1 at real films, R2 at fake ones (Mescheder et al. 2018, arXiv:1801.04406, Eqs. 9 and 10,
     without their γ/2).

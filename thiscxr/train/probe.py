@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -50,13 +51,21 @@ class NoFilms(Films):
         self.res = config.res
         self.vocabulary = Vocabulary(FINDINGS if config.conditional else (), (), (), (), False)
 
-    def batch(self, places: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Return noise float32 [k, 1, res, res] and unknown conditions."""
-        return draws.grain(1, self.res, self.res), torch.zeros(len(places), self.vocabulary.dim)
+    def batch(self, places: Tensor) -> tuple[Tensor, np.ndarray]:
+        """Return noise float32 [k, 1, res, res] and numbers of no films, int64 [k]."""
+        return torch.randn(len(places), 1, self.res, self.res), places.numpy()
+
+    def told(self, rows: np.ndarray, draws: Draws) -> Tensor:
+        """Return unknown conditions float32 [k, c_dim]."""
+        return torch.zeros(len(rows), self.vocabulary.dim)
 
     def asked(self, images_seen: int, draws: Draws) -> Tensor:
         """Return unknown conditions float32 [k, c_dim]."""
         return torch.zeros(len(draws.rows), self.vocabulary.dim)
+
+    def contrasts(self, rows: np.ndarray, draws: Draws) -> Tensor:
+        """Return no contradictions, float32 [k, factors, c_dim]."""
+        return torch.zeros(len(rows), len(self.vocabulary.factors), self.vocabulary.dim)
 
 
 def probe(config: Config, pool: Pool | None) -> list[str]:

@@ -20,7 +20,7 @@ from thiscxr.train.draws import Draws
 from thiscxr.train.fast import Fast
 from thiscxr.train.films import Films
 from thiscxr.train.growth import Stage, resting_kimg, stage
-from thiscxr.train.losses import discriminator_loss, generator_loss, gradient_penalty, relativistic_loss
+from thiscxr.train.losses import contrast_loss, discriminator_loss, generator_loss, gradient_penalty, relativistic_loss
 from thiscxr.train.team import Team
 
 AUGMENT_INTERVAL = 4  # steps between adjustments of the augmentation
@@ -87,23 +87,34 @@ class Training:
         for optimizer in (self.opt_G, self.opt_D):
             optimizer.param_groups[0]["lr"] = learning_rate(config, self.images_seen, self.noise_stream)
         draws = Draws(config.seed, self.images_seen + (self.noise_stream << 24), n, self.rows, config.device)  # a place far off in the row
-        images, c_real = self.films.batch(self.images_seen + self.rows, draws)
+        images, rows = self.films.batch(self.images_seen + self.rows)
         images = F.avg_pool2d(images, config.res // now.side).to(config.device)
-        c_real = c_real.to(config.device)
-        fakes, c_fake, w = self._fakes(now, draws)
+        c_real = self.films.told(rows, draws)
+        # Pairs share their condition: they differ in being real alone. Without pairs, films are asked for as the training films come.
+        c_fake = (c_real if config.relativistic else self.films.asked(self.images_seen, draws)).to(config.device)
+        contrasts = self.films.contrasts(rows, draws) if config.contrast else c_real[:, None][:, :0]
+        differ = (contrasts != 0).any(dim=2).to(config.device)
+        c_real = torch.cat([c_real[:, None], c_real[:, None] - contrasts], dim=1).to(config.device)  # [n, 1 + factors, c_dim]
+        fakes, w = self._fakes(c_fake, now, draws)
 
         # Discriminator
         reals = augment(images, self.strength, draws)
         shown = augment(fakes.detach(), self.strength, draws)
         lazy = number % config.r1_interval == 0
         if lazy:
-            real_logits = self.fast.judge(reals.requires_grad_(), c_real, now.blend, exact=True)
+            logits = self.fast.judge(reals.requires_grad_(), c_real, now.blend, exact=True)
             fake_logits = self.fast.judge(shown.requires_grad_(config.relativistic), c_fake, now.blend, exact=config.relativistic)
         else:
-            real_logits, fake_logits = self.fast.judge_both(reals, c_real, shown, c_fake, now.blend)
+            logits, of_fakes = self.fast.judge_both(reals, c_real, shown, c_fake[:, None].expand_as(c_real), now.blend)
+            fake_logits = of_fakes[:, 0]
+        real_logits, wrong_logits = logits[:, 0], logits[:, 1:]
         of_d = relativistic_loss if config.relativistic else discriminator_loss
         terms = {"logistic loss": of_d(real_logits, fake_logits)}
         losses = {"loss/D": terms["logistic loss"].detach(), "D/real": real_logits.detach().mean(), "D/fake": fake_logits.detach().mean()}
+        if config.contrast:
+            contrast = contrast_loss(real_logits, wrong_logits, differ)
+            losses["loss/contrast"] = contrast.detach()
+            terms["contrast"] = contrast * config.contrast
         if lazy:
             # Taken at the augmented films, the inputs of D, and weighted up for the steps on which it is left out (lazy: the 2020
             # paper, section 2.1). Small films have fewer pixels to sum over.
@@ -121,7 +132,8 @@ class Training:
         # Generator
         self.D.requires_grad_(False)
         if config.fresh_fakes:
-            fakes, c_fake, w = self._fakes(now, draws)
+            c_fake = c_fake if config.relativistic else self.films.asked(self.images_seen, draws).to(config.device)
+            fakes, w = self._fakes(c_fake, now, draws)
         logits = self.fast.judge(augment(fakes, self.strength, draws), c_fake, now.blend)
         loss = relativistic_loss(logits, real_logits) if config.relativistic else generator_loss(logits)
         losses["loss/G"] = loss.detach()
@@ -143,15 +155,14 @@ class Training:
             told["D/sign"] = mean_sign
         return {**told, "augment/strength": self.strength}
 
-    def _fakes(self, now: Stage, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images, the conditions asked of them (drawn from the training films and thinned like theirs) and their w."""
+    def _fakes(self, c: Tensor, now: Stage, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Return images of these conditions and their w."""
         device, config = self.config.device, self.G.config
-        c = self.films.asked(self.images_seen, draws).to(device)
         sides = [side for side in config.noise_resolutions if side * config.patch <= now.side]
         noises = draws.grain(sum(side**2 for side in sides)).to(device).split([side**2 for side in sides], dim=1)
         w = self.G.mapping(draws.normal(self.config.z_dim).to(device), c)
         fields = [noise.view(-1, 1, side, side) for noise, side in zip(noises, sides, strict=True)]
-        return self.fast.draw(w[:, None].expand(-1, config.num_ws, -1), fields, now.grown), c, w
+        return self.fast.draw(w[:, None].expand(-1, config.num_ws, -1), fields, now.grown), w
 
     def _descend(self, terms: dict[str, Tensor], optimizer: torch.optim.Optimizer, network: torch.nn.Module, phase: str) -> None:
         """Step down the sum of the terms of a loss, if they and their gradient are finite in every process."""
