@@ -39,7 +39,7 @@ class Config:
     patch: int = 2  # the networks work at res / patch and draw and read patch × patch pixels a place; 1: pixel by pixel
     conditional: bool = True  # learn findings, view, sex, age and source where the pool knows them
     condition_dropout: float = 0.5  # share of the films of which some conditions are hidden; in a further tenth all are
-    balance: float = 0.0  # films with a finding rarer than this share are shown more often (repeat factor sampling); 0: as they come
+    balance: float = 0.0  # films with a finding, view or source rarer than this share are shown more often (repeat factors); 0: off
     init: str = ""  # network to start from: file, bundled name or run folder; empty: start from nothing
     init_sha256: str = ""  # of that network's file, filled in when it is opened
     rest_kimg: float = 10.0  # thousand films for which only the new discriminator learns, after a start from `init`
@@ -52,7 +52,8 @@ class Config:
     lr: float = 0.003  # Adam step of both networks, before the correction for lazy R1
     anneal_kimg: float = 80.0  # thousand films after which the step falls, as 1 / films seen; 0: it stays
     relativistic: bool = True  # judge real and synthetic films in pairs, with R1 and R2; false: the non-saturating loss, with R1
-    contrast: float = 1.0  # weight of telling real films under their condition from the same under a wrong one; 0: none
+    contrast: float = 1.0  # weight at first of telling real films under their condition from themselves under a wrong one; 0: none
+    contrast_kimg: float = 80.0  # thousand films over which that weight falls to 0; 0: it stays
     r1_gamma: float | str = AUTO  # weight of R1 and R2; auto: 0.05 at 64 px, growing with the number of pixels
     r1_interval: int = 16  # steps between these penalties (lazy regularisation)
     ema_kimg: float = 5.0  # half-life of the averaged generator, in thousand films
@@ -84,7 +85,7 @@ class Config:
             if value != AUTO and not value > 0:
                 raise ValueError(f"{name} is {value}, but must be above 0")
         at_least_0 = ("minutes", "save_kimg", "ema_rampup", "seed", "phantom_seed", "grow_kimg", "fade_kimg", "watch_kimg", "max_returns")
-        for name in (*at_least_0, "rest_kimg", "r1_gamma", "anneal_kimg", "contrast"):
+        for name in (*at_least_0, "rest_kimg", "r1_gamma", "anneal_kimg", "contrast", "contrast_kimg"):
             if getattr(self, name) != AUTO and not getattr(self, name) >= 0:  # also refuses NaN
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
         for name, value in asdict(self).items():

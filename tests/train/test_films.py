@@ -1,6 +1,8 @@
-"""Training films: their order, how rare findings are repeated, and what the networks are told of them."""
+"""Training films: their order, how what is rare is repeated, and what the networks are told of them."""
 
+import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 
 from tests.conftest import blob
 from thiscxr.config import Config
-from thiscxr.data.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
+from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE, FilmRecord, Terms
 from thiscxr.data.pool import Pool
 from thiscxr.data.pool_writer import PoolWriter
 from thiscxr.train.draws import Draws
@@ -40,15 +42,26 @@ def test_the_repeat_factor_is_that_of_the_rarest_finding() -> None:
     np.testing.assert_allclose(repeat_factors(positive, 0.0), 1.0)
 
 
-def test_balancing_repeats_rare_findings_and_keeps_the_length_of_an_epoch(pool: Pool) -> None:
-    films = Films(pool, replace(CONFIG, balance=1.0))
+def test_balancing_repeats_what_is_rare_and_keeps_the_length_of_an_epoch(tmp_path: Path) -> None:
+    terms = Terms(title="Discs", terms="none", citation="none", url="none", acknowledgement="none")
+    with PoolWriter(tmp_path / "pool", 32, 8, {"a": terms, "b": terms}, b"key") as writer:
+        for i in range(800):  # a finding in one film of 4, an AP view in one of 8 without it, source b in one of 16 without either
+            view, source = ("AP" if i % 8 == 1 else "PA"), ("b" if i % 16 == 2 else "a")
+            findings = {"Effusion": POSITIVE if i % 4 == 0 else NEGATIVE}
+            record = FilmRecord(str(i), str(i), str(i), str(i), view, "F", 50.0, findings)
+            writer.add(source, record, blob(i, 32, i % 4 == 0), (32, 32, 8))
+    films = Films(Pool.open(tmp_path / "pool"), replace(CONFIG, balance=0.25))
     n = len(films.indices)
-    effusion = films.conditions.findings[:, 5] == POSITIVE
-    wanted = repeat_factors(films.conditions.findings == POSITIVE, 1.0)
-    assert wanted.max() > 1.3
     shown = np.concatenate([films.epoch_order(epoch) for epoch in range(40)])
     assert len(shown) == 40 * n
-    assert effusion[shown].mean() == pytest.approx(wanted[effusion].sum() / wanted.sum(), abs=0.005)
+    of_b = films.conditions.source == films.conditions.names["source"].index("b")
+    ap = films.conditions.view == films.conditions.names["view"].index("AP")
+    effusion = films.conditions.findings[:, FINDINGS.index("Effusion")] == POSITIVE
+    wanted = np.where(of_b, math.sqrt(0.25 / of_b.mean()), np.where(ap, math.sqrt(0.25 / ap.mean()), 1.0))  # by hand: about 2 and √2
+    wanted[effusion] = max(math.sqrt(0.25 / effusion.mean()), 1.0)
+    for rare in (of_b, ap, effusion):
+        assert rare[shown].mean() == pytest.approx(wanted[rare].sum() / wanted.sum(), abs=0.005)
+    assert of_b[shown].mean() > 1.6 * of_b.mean()
     assert np.bincount(shown, minlength=n).min() > 0, "no film is lost"
 
 

@@ -8,7 +8,7 @@ import torch
 
 from thiscxr.config import Config
 from thiscxr.train.losses import contrast_loss, discriminator_loss, generator_loss, gradient_penalty, relativistic_loss
-from thiscxr.train.training import learning_rate
+from thiscxr.train.training import contrast_weight, learning_rate
 
 
 def test_logistic_losses_at_known_logits() -> None:
@@ -54,6 +54,13 @@ def test_the_step_is_constant_then_falls_as_one_over_the_films_and_halves_with_e
     assert rates == pytest.approx([0.004, 0.004, 0.002, 0.0004])
     assert learning_rate(config, 0, 2) == pytest.approx(0.001)
     assert learning_rate(replace(config, anneal_kimg=0), 10**9, 0) == 0.004
+
+
+def test_the_contrast_fades_out() -> None:
+    config = Config(contrast=0.5, contrast_kimg=40)
+    assert [contrast_weight(config, seen) for seen in (0, 10_000, 40_000, 10**9)] == [0.5, 0.375, 0.0, 0.0]
+    assert contrast_weight(replace(config, contrast_kimg=0), 10**9) == 0.5
+    assert contrast_weight(replace(config, contrast=0.0), 0) == 0
 
 
 def test_the_contrast_counts_contradictions_alone() -> None:

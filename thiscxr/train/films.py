@@ -35,7 +35,8 @@ class Films:
         self.table = joint_table(self.conditions, patients, self.vocabulary)
         self.seed = config.seed
         self.dropout = config.condition_dropout
-        self._repeats = np.cumsum(repeat_factors(self.conditions.findings == POSITIVE, config.balance))
+        seen = [codes[:, None] == np.unique(codes[codes >= 0]) for codes in (self.conditions.view, self.conditions.source)]
+        self._repeats = np.cumsum(repeat_factors(np.hstack([self.conditions.findings == POSITIVE, *seen]), config.balance))
         self._of_source = {code: np.flatnonzero(self.conditions.source == code) for code in np.unique(self.conditions.source)}
         self._epoch, self._order = -1, self.indices  # the order of the epoch that was asked for last
         self.waited_sec = 0.0  # how long `batch` has kept its callers waiting for films
@@ -121,9 +122,9 @@ class Films:
 
 
 def repeat_factors(positive: np.ndarray, threshold: float) -> np.ndarray:
-    """Return how often each film is shown for once of a common one, float64 [n] from 1; positive bool [n, findings].
+    """Return how often each film is shown for once of a common one, float64 [n] from 1; positive bool [n, findings, views and sources].
 
-    A film counts as the rarest of its findings: sqrt(threshold / share of films with it), for findings rarer than `threshold`. Source:
+    A film counts as the rarest of what it shows: sqrt(threshold / share of films with it), for what is rarer than `threshold`. Source:
     Gupta et al. 2019, arXiv:1908.03195, section 4.1 (repeat factor sampling).
     """
     share = np.maximum(positive.mean(axis=0), 1e-12)

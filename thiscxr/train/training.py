@@ -26,6 +26,14 @@ from thiscxr.train.team import Team
 AUGMENT_INTERVAL = 4  # steps between adjustments of the augmentation
 
 
+def contrast_weight(config: Config, images_seen: int) -> float:
+    """Return the weight of the contrast of conditions, which falls in a line to 0.
+
+    It is there to teach D early what conditions look like. Held at 1, small pools get worse once D knows the labels of its films by heart.
+    """
+    return config.contrast * (max(1 - images_seen / (config.contrast_kimg * 1000), 0.0) if config.contrast_kimg else 1.0)
+
+
 def learning_rate(config: Config, images_seen: int, returns: int) -> float:
     """Return Adam's step: constant at first, then falling as 1 / films seen (Robbins and Monro 1951), and halved by every return.
 
@@ -90,9 +98,10 @@ class Training:
         images, rows = self.films.batch(self.images_seen + self.rows)
         images = F.avg_pool2d(images, config.res // now.side).to(config.device)
         c_real = self.films.told(rows, draws)
-        # Pairs share their condition: they differ in being real alone. Without pairs, films are asked for as the training films come.
-        c_fake = (c_real if config.relativistic else self.films.asked(self.images_seen, draws)).to(config.device)
-        contrasts = self.films.contrasts(rows, draws) if config.contrast else c_real[:, None][:, :0]
+        # With the contrast, a real and a synthetic film of one place have one condition, so that a pair differs in being real alone.
+        c_fake = (c_real if config.contrast else self.films.asked(self.images_seen, draws)).to(config.device)
+        contrast = contrast_weight(config, self.images_seen)
+        contrasts = self.films.contrasts(rows, draws) if contrast else c_real[:, None][:, :0]
         differ = (contrasts != 0).any(dim=2).to(config.device)
         c_real = torch.cat([c_real[:, None], c_real[:, None] - contrasts], dim=1).to(config.device)  # [n, 1 + factors, c_dim]
         fakes, w = self._fakes(c_fake, now, draws)
@@ -111,10 +120,10 @@ class Training:
         of_d = relativistic_loss if config.relativistic else discriminator_loss
         terms = {"logistic loss": of_d(real_logits, fake_logits)}
         losses = {"loss/D": terms["logistic loss"].detach(), "D/real": real_logits.detach().mean(), "D/fake": fake_logits.detach().mean()}
-        if config.contrast:
-            contrast = contrast_loss(real_logits, wrong_logits, differ)
-            losses["loss/contrast"] = contrast.detach()
-            terms["contrast"] = contrast * config.contrast
+        if contrast:
+            told_apart = contrast_loss(real_logits, wrong_logits, differ)
+            losses["loss/contrast"] = told_apart.detach()
+            terms["contrast"] = told_apart * contrast
         if lazy:
             # Taken at the augmented films, the inputs of D, and weighted up for the steps on which it is left out (lazy: the 2020
             # paper, section 2.1). Small films have fewer pixels to sum over.
@@ -132,7 +141,7 @@ class Training:
         # Generator
         self.D.requires_grad_(False)
         if config.fresh_fakes:
-            c_fake = c_fake if config.relativistic else self.films.asked(self.images_seen, draws).to(config.device)
+            c_fake = c_fake if config.contrast else self.films.asked(self.images_seen, draws).to(config.device)
             fakes, w = self._fakes(c_fake, now, draws)
         logits = self.fast.judge(augment(fakes, self.strength, draws), c_fake, now.blend)
         loss = relativistic_loss(logits, real_logits) if config.relativistic else generator_loss(logits)
