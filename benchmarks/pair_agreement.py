@@ -2,9 +2,9 @@
 
     python benchmarks/pair_agreement.py RUN READER
 
-RUN is a network that has learnt laterals, READER a reader of its films. Only the view is asked, so that nothing but the latent ties the two
-films together. One JSON line a question: the correlation of the answers (for the source, the share of equal ones), of one seed's films and
-of two seeds'. About half a minute.
+RUN is a network that has learnt laterals, READER a reader of its films. Twice: with only the view asked, so that nothing but the latent
+ties the two films together, and as `thiscxr sample --pairs` does, where both are asked for what the seed draws. One JSON line a question:
+the correlation of the answers (for the source, the share of equal ones), of one seed's films and of two seeds'. About a minute.
 """
 
 import argparse
@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from thiscxr.data.pixels import pixels_to_images
-from thiscxr.sample.sampling import load
+from thiscxr.model.conditions import Condition
+from thiscxr.sample.sampling import load, sample_films
+from thiscxr.sample.series import in_pairs
 from thiscxr.score.extractors import load_extractor
 from thiscxr.score.fidelity import read_answers
 
@@ -27,15 +29,22 @@ def main() -> None:
     parser.add_argument("reader")
     args = parser.parse_args()
     network, reader = load(args.model), load_extractor(args.reader).reader
-    films = [network.sample(range(FILMS), view=view) for view in ("PA", "lateral")]
+    _compare(reader, "the view", [network.sample(range(FILMS), view=view) for view in ("PA", "lateral")])
+    seeds, conditions = in_pairs(network, range(FILMS), Condition())
+    films = np.concatenate(list(sample_films(network, seeds, conditions)))
+    _compare(reader, "what the seed draws", [films[0::2], films[1::2]])
+
+
+def _compare(reader: torch.nn.Module, asked: str, films: list[np.ndarray]) -> None:
     frontal, lateral = (read_answers(reader, [some]) for some in films)
     for question in frontal:
         if not question.startswith("view "):
             told = [np.corrcoef(frontal[question], np.roll(lateral[question], shift))[0, 1] for shift in (0, 1)]
-            print(json.dumps({"question": question, "r_one_seed": round(float(told[0]), 3), "r_two_seeds": round(float(told[1]), 3)}))
+            facts = {"asked": asked, "question": question, "r_one_seed": round(float(told[0]), 3), "r_two_seeds": round(float(told[1]), 3)}
+            print(json.dumps(facts))
     one, other = (_sources(reader, some) for some in films)
     equal = [float((one == np.roll(other, shift)).mean()) for shift in (0, 1)]
-    print(json.dumps({"question": "source", "equal_one_seed": round(equal[0], 3), "equal_two_seeds": round(equal[1], 3)}))
+    print(json.dumps({"asked": asked, "question": "source", "equal_one_seed": round(equal[0], 3), "equal_two_seeds": round(equal[1], 3)}))
 
 
 def _sources(reader: torch.nn.Module, films: np.ndarray) -> np.ndarray:

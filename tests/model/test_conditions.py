@@ -178,3 +178,18 @@ def test_a_table_of_too_few_patients_asks_for_nothing(film_conditions) -> None:
     table = joint_table(film_conditions([Condition("PA")] * 8), np.zeros(8, np.int64), WIDE)
     assert table == []
     assert draw_conditions(table, np.array([[0.5, 0.5]])) == [Condition()]
+
+
+def test_what_is_asked_goes_over_what_is_drawn() -> None:
+    healthy = Condition("PA", "F", 40.0, "nih", {"No Finding": 1, "Effusion": 0, "Mass": 0})
+    ill = Condition(findings={"Effusion": 1}).over(healthy)
+    assert ill == Condition("PA", "F", 40.0, "nih", {"No Finding": 0, "Effusion": 1, "Mass": 0})
+    assert Condition(findings={"Effusion": 0}).over(ill) == healthy
+    both = Condition(findings={"Mass": 1}).over(ill)
+    assert Condition(findings={"Effusion": 0}).over(both).findings["No Finding"] == 0, "the mass is left"
+    assert Condition(findings={"No Finding": 1}).over(both).present == ["No Finding"], "what was drawn gives way"
+    wired = Condition(findings={"No Finding": 1, "Support_Devices": 1})
+    assert Condition(sex="M").over(wired) == Condition(sex="M", findings=wired.findings), "devices may be in a film without findings"
+    assert Condition(findings={"Effusion": 1}).over(Condition()) == Condition(findings={"Effusion": 1}), "what is unknown stays so"
+    assert Condition(age_years=0.0).over(healthy).age_years == 0, "nought is an age"
+    assert Condition().over(healthy) == healthy

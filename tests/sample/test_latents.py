@@ -51,3 +51,8 @@ def test_normals_are_normal_and_uniforms_uniform() -> None:
 def test_a_seed_out_of_range_is_refused(seed: int) -> None:
     with pytest.raises(ValueError, match=f"seed {seed} is out of range"):
         normals(seed, 0, 4)
+
+
+def test_no_seeds_are_no_numbers() -> None:
+    assert uniforms([], 1, 2).shape == (0, 2)
+    assert normals([], 0, 5).shape == (0, 5)

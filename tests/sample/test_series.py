@@ -51,6 +51,21 @@ def test_a_pair_is_one_body_in_two_views(taught: Network) -> None:
     assert [c.view for c in with_nothing_asked] == ["PA", "lateral"]
 
 
+@pytest.mark.parametrize("asked", [Condition("AP"), Condition("AP", findings={"Effusion": POSITIVE})])
+def test_what_is_not_asked_is_drawn_once_a_patient(asked: Condition) -> None:
+    network = load("nih-64")
+    for one in network.patients(range(64), asked):
+        assert (one.view, one.source) == ("AP", "nih")
+        assert "No Finding" not in one.present or one.present == ["No Finding"]
+        assert {*asked.present} <= {*one.present}
+    films = draw_series(network, range(8), "Effusion", 3, asked, Truncation()).films
+    people = [(film.condition.sex, film.condition.age_years) for film in films]
+    assert all(len({*people[i : i + 3]}) == 1 for i in range(0, 24, 3)), "one patient in all visits"
+    assert {sex for sex, _ in people} >= {"F", "M"}, "and not the same in every series"
+    with pytest.raises(ValueError, match="finding 'Fracture' was not learnt"):
+        network.patients([1], Condition(findings={"Fracture": POSITIVE}))
+
+
 def test_pairs_are_refused_where_no_lateral_was_learnt(network: Network, taught: Network) -> None:
     for model in (network, load("nih-64")):
         with pytest.raises(ValueError, match=r"^--pairs: view 'lateral' was not learnt by this network; it knows: AP, PA$"):

@@ -11,7 +11,6 @@ from safetensors import safe_open
 
 from thiscxr import cli
 from thiscxr.data.pixels import read_png_text
-from thiscxr.model.conditions import Condition
 from thiscxr.score import direction as maths
 from thiscxr.score import slider
 from thiscxr.score.direction import Gradients, choose_axis, fit_gradients, held_still, movements, place_steps
@@ -174,12 +173,3 @@ def test_what_the_reader_reads_badly_is_refused_with_its_auc(tmp_path: Path) -> 
 @pytest.mark.parametrize("flags", [[], ["--sex", "--age"], ["--view", "PA", "--asked-view", "AP"]])
 def test_one_thing_at_a_time(flags: list[str]) -> None:
     assert CliRunner().invoke(cli.group, ["direction", *flags]).exit_code == 2
-
-
-def test_a_finding_that_is_asked_for_takes_no_finding_along() -> None:
-    healthy = Condition("PA", findings={"No Finding": 1, "Effusion": 0, "Mass": 0})
-    ill = slider._with(healthy, "Effusion", 1)
-    assert ill == Condition("PA", findings={"No Finding": 0, "Effusion": 1, "Mass": 0})
-    assert slider._with(ill, "Effusion", 0) == healthy
-    assert slider._with(slider._with(ill, "Mass", 1), "Effusion", 0).findings["No Finding"] == 0, "the mass is left"
-    assert slider._with(Condition(), "Effusion", 1) == Condition(findings={"Effusion": 1}), "what is unknown stays so"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_ANNOTATED, POSITIVE
+from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_ANNOTATED, POSITIVE, SUPPORT_DEVICES
 from thiscxr.files import nearest_name
 
 AGE_CENTRE, AGE_SCALE = 50.0, 25.0  # years; adults land in about [-1.3, 1.6]
@@ -56,6 +56,18 @@ class Condition:
     def absent(self) -> list[str]:
         """The findings asked to be absent."""
         return [name for name in FINDINGS if self.findings.get(name) == NEGATIVE]
+
+    def over(self, drawn: "Condition") -> "Condition":
+        """Return this, with all that it leaves unknown as in `drawn`, and "No Finding" in agreement with the findings."""
+        states = dict(drawn.findings)
+        if self.findings.get(NO_FINDING) == POSITIVE:
+            states = {name: state for name, state in states.items() if state != POSITIVE or name in (NO_FINDING, SUPPORT_DEVICES)}
+        states |= self.findings
+        if NO_FINDING in states and NO_FINDING not in self.findings:
+            ill = any(state == POSITIVE and name not in (NO_FINDING, SUPPORT_DEVICES) for name, state in states.items())
+            states[NO_FINDING] = NEGATIVE if ill else POSITIVE
+        known = {name: value for name in ("view", "sex", "age_years", "source") if (value := getattr(self, name)) is not None}
+        return replace(drawn, **known, findings=states)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def uniforms(seeds: int | Sequence[int], stream: int, count: int) -> np.ndarray:
     counter = np.zeros((len(number), -(-count // 4), 4), dtype=np.uint32)
     counter[..., 0] = np.arange(counter.shape[1])
     counter[..., 2] = number >> _SHIFT
-    words = philox4x32(counter, (number & _LOW, stream)).reshape(len(number), -1)[:, :count]
+    words = philox4x32(counter, (number & _LOW, stream)).reshape(len(number), 4 * counter.shape[1])[:, :count]
     values = words + 0.5
     values /= 2**32
     return values[0] if isinstance(seeds, int) else values

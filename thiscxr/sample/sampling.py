@@ -55,6 +55,14 @@ class Network:
             return [asked] * len(seeds)
         return draw_conditions(self.info.joint_table, condition_uniforms(seeds))
 
+    def patients(self, seeds: Sequence[int], asked: Condition) -> list[Condition]:
+        """Return the condition of each seed: what was asked, and for the rest its own draw, for several films of one invented patient.
+
+        What is left unknown goes with whatever changes from film to film: in a network's training films, sites and findings go together.
+        """
+        self.info.vocabulary.encode([asked])
+        return [asked.over(drawn) for drawn in self.conditions(seeds, Condition())]
+
 
 def load(model: str | Path, device: str = "cpu") -> Network:
     """Return the network that FILE, NAME or RUN means, e.g. `thiscxr.load("nih-64").sample(seeds=range(64))`."""

@@ -29,8 +29,9 @@ SHOWN = 12  # patients on the sheet
 
 
 def in_pairs(network: Network, seeds: Sequence[int], asked: Condition) -> tuple[list[int], list[Condition]]:
-    """Return each seed twice, and the conditions: as asked, frontal (PA unless another view is asked for) and lateral.
+    """Return each seed twice, and the conditions: frontal (PA unless another view is asked for) and lateral, the rest as asked.
 
+    What is not asked, each seed draws for both films: left unknown, each film would have a sex, a site and findings of its own.
     Raises ValueError when the network never learnt one of the two views, and when the view asked for is the lateral one.
     """
     if asked.view == "lateral":
@@ -40,7 +41,7 @@ def in_pairs(network: Network, seeds: Sequence[int], asked: Condition) -> tuple[
         network.info.vocabulary.encode([Condition(view) for view in views])
     except ValueError as error:
         raise ValueError(f"--pairs: {error}") from None
-    conditions = [replace(one, view=view) for one in network.conditions(seeds, asked) for view in views]
+    conditions = [replace(one, view=view) for one in network.patients(seeds, asked) for view in views]
     return [seed for seed in seeds for _ in views], conditions
 
 
@@ -65,14 +66,14 @@ def draw_series(
     """Draw follow-up films, one patient a seed: equal steps on the straight line in w from "asked to be absent" to "asked for".
 
     In w, because both ends are then films as the network was taught to draw them; half a finding in the condition vector stands for nothing
-    that it was taught. asked: the rest, without findings; where it is nothing, each seed draws view, sex, age and source from the joint
-    table. Raises ValueError for a finding that was not learnt or cannot grow, fewer than two steps, and more than MOST_FILMS films.
+    that it was taught. asked: the rest, without findings; of view, sex, age and source, what is not asked is drawn from the joint table.
+    Raises ValueError for a finding that was not learnt or cannot grow, fewer than two steps, and more than MOST_FILMS films.
     """
     if finding == NO_FINDING:
         raise ValueError(f"'{NO_FINDING}' cannot grow; a series needs a finding")
     if steps < 2 or steps * len(seeds) > MOST_FILMS:
         raise ValueError(f"{steps} steps of {len(seeds)} seeds: a series has 2 or more, and at most {MOST_FILMS} films are drawn at once")
-    rest = [replace(one, findings={}) for one in network.conditions(seeds, asked)]
+    rest = [replace(one, findings={}) for one in network.patients(seeds, asked)]
     first, last = ([replace(one, findings=states) for one in rest] for states in _ends(finding, network.info.vocabulary))
     start, end = (styles_of(network, seeds, some, truncation) for some in (first, last))
     shares = torch.linspace(0, 1, steps)

@@ -6,7 +6,7 @@ What is printed is what the reader sees, not what a patient would have. The math
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from scipy.special import expit
 from tqdm import tqdm
 
 import thiscxr
-from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, POSITIVE, SUPPORT_DEVICES
+from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.data.pixels import Pixels, save_png
 from thiscxr.data.pixels.drawing import draw_text, enlarge
 from thiscxr.files import atomic_path
@@ -143,20 +143,9 @@ def latents(network: Network, seeds: Sequence[int], view: str | None, finding: s
 
     states: of the finding, one film after the other in turn; None: as it is drawn.
     """
-    conditions = network.conditions(seeds, Condition())
-    if view is not None:
-        conditions = [replace(condition, view=view) for condition in conditions]
-    if states is not None:
-        conditions = [_with(condition, finding, states[i % len(states)]) for i, condition in enumerate(conditions)]
+    asked = [Condition(view, findings={finding: state}) for state in states] if states else [Condition(view)]
+    conditions = [asked[i % len(asked)].over(drawn) for i, drawn in enumerate(network.conditions(seeds, Condition()))]
     return styles_of(network, seeds, conditions)[:, 0].double().cpu().numpy()
-
-
-def _with(condition: Condition, finding: str, state: int) -> Condition:
-    states = {**condition.findings, finding: state}
-    if finding != NO_FINDING and NO_FINDING in states:
-        ill = any(states[name] == POSITIVE for name in states if name not in (NO_FINDING, SUPPORT_DEVICES))
-        states[NO_FINDING] = NEGATIVE if ill else POSITIVE
-    return replace(condition, findings=states)
 
 
 def draw_films(network: Network, w: Array, seeds: Sequence[int], told: str = "") -> Iterator[Pixels]:
