@@ -1,10 +1,11 @@
-"""Are the frontal and the lateral film of one seed one person? How far a reader's answers agree between the two, beside films of two seeds.
+"""Are two films of one seed one person? How far a reader's answers agree between the two, beside films of two seeds.
 
     python benchmarks/pair_agreement.py RUN READER
 
-RUN is a network that has learnt laterals, READER a reader of its films. Twice: with only the view asked, so that nothing but the latent
-ties the two films together, and as `thiscxr sample --pairs` does, where both are asked for what the seed draws. One JSON line a question:
-the correlation of the answers (for the source, the share of equal ones), of one seed's films and of two seeds'. About a minute.
+RUN is a network that has learnt laterals, READER a reader of its films. A frontal and a lateral film: with only the view asked, so that
+nothing but the latent ties the two together, and as `thiscxr sample --pairs` does, where both are asked for what the seed draws. And the
+first and the last visit of `thiscxr series`, asked as PA. One JSON line a question: the correlation of the answers (for the source and the
+sex, the share of equal ones), of one seed's films and of two seeds'. Some minutes.
 """
 
 import argparse
@@ -16,7 +17,8 @@ import torch
 from thiscxr.data.pixels import pixels_to_images
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.sampling import load, sample_films
-from thiscxr.sample.series import in_pairs
+from thiscxr.sample.series import draw_series, in_pairs
+from thiscxr.sample.truncation import Truncation
 from thiscxr.score.extractors import load_extractor
 from thiscxr.score.fidelity import read_answers
 
@@ -27,12 +29,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("reader")
+    parser.add_argument(
+        "--finding", nargs="+", default=["Cardiomegaly", "Edema", "Pneumothorax", "Effusion"], help="that grows in a series"
+    )
     args = parser.parse_args()
     network, reader = load(args.model), load_extractor(args.reader).reader
     _compare(reader, "the view", [network.sample(range(FILMS), view=view) for view in ("PA", "lateral")])
     seeds, conditions = in_pairs(network, range(FILMS), Condition())
     films = np.concatenate(list(sample_films(network, seeds, conditions)))
     _compare(reader, "what the seed draws", [films[0::2], films[1::2]])
+    for finding in args.finding:
+        films = draw_series(network, range(FILMS), finding, 2, Condition("PA"), Truncation()).pixels
+        _compare(reader, f"a series of {finding}", [films[0::2], films[1::2]])
 
 
 def _compare(reader: torch.nn.Module, asked: str, films: list[np.ndarray]) -> None:
@@ -42,9 +50,11 @@ def _compare(reader: torch.nn.Module, asked: str, films: list[np.ndarray]) -> No
             told = [np.corrcoef(frontal[question], np.roll(lateral[question], shift))[0, 1] for shift in (0, 1)]
             facts = {"asked": asked, "question": question, "r_one_seed": round(float(told[0]), 3), "r_two_seeds": round(float(told[1]), 3)}
             print(json.dumps(facts))
-    one, other = (_sources(reader, some) for some in films)
-    equal = [float((one == np.roll(other, shift)).mean()) for shift in (0, 1)]
-    print(json.dumps({"asked": asked, "question": "source", "equal_one_seed": round(equal[0], 3), "equal_two_seeds": round(equal[1], 3)}))
+    sexes = [frontal["sex"] > 0, lateral["sex"] > 0]
+    for question, (one, other) in {"sex": sexes, "source": [_sources(reader, some) for some in films]}.items():
+        equal = [float((one == np.roll(other, shift)).mean()) for shift in (0, 1)]
+        facts = {"asked": asked, "question": question, "equal_one_seed": round(equal[0], 3), "equal_two_seeds": round(equal[1], 3)}
+        print(json.dumps(facts))
 
 
 def _sources(reader: torch.nn.Module, films: np.ndarray) -> np.ndarray:
