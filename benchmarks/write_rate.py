@@ -4,9 +4,9 @@
 
 --res: a network of another side with weights drawn at random, otherwise built as the model is.
 
-The network alone draws the same films from latents that lie ready; the writer makes the latents, draws, encodes and writes them. Both
-take turns in one process, and the ratio is that of the best rounds, since the machine may have other work. The processor time of each
-(median of the rounds) says what the writing costs where every core is busy: `cpu_ratio`.
+The network alone draws the same films, a batch a thread as the sampler does, from latents that lie ready; the writer makes the latents,
+draws, encodes and writes them. Both take turns in one process, and the ratio is that of the best rounds, since the machine may have other
+work. The processor time of each (median of the rounds) says what the writing costs where every core is busy: `cpu_ratio`.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import torch
 from thiscxr.config import RESOLUTIONS
 from thiscxr.model.conditions import Condition
 from thiscxr.model.generator import Generator
+from thiscxr.model.parallel import in_threads
 from thiscxr.sample.dicom import DicomOptions, dicom_format
 from thiscxr.sample.formats import BATCH, FORMATS
 from thiscxr.sample.latents import normals
@@ -39,10 +40,13 @@ def network_alone(network: Network, n: int) -> Callable[[], None]:
     c = torch.from_numpy(network.info.vocabulary.encode(network.conditions(seeds, Condition())))
     noises = [torch.from_numpy(normals(seeds, 2 + i, res * res)).view(-1, 1, res, res) for i, res in enumerate(config.noise_resolutions)]
 
-    def draw() -> None:
+    def step(_: int) -> torch.Tensor:
         with torch.inference_mode():
-            for _ in range(n // BATCH):
-                network.generator(z, c, noises)
+            return network.generator(z, c, noises)
+
+    def draw() -> None:
+        for _ in in_threads(step, range(n // BATCH), torch.device("cpu")):
+            pass
 
     return draw
 

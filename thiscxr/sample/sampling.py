@@ -5,7 +5,6 @@ A seed gives the same latent anywhere and the same film within one grey level, w
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from thiscxr.data.labels import NEGATIVE, NO_FINDING, POSITIVE, SUPPORT_DEVICES
 from thiscxr.files import sha256_file
 from thiscxr.model.conditions import Condition, draw_conditions
 from thiscxr.model.generator import Generator
+from thiscxr.model.parallel import AT_ONCE, in_threads
 from thiscxr.sample.latents import LATENT_STREAM, NOISE_STREAM, condition_uniforms, normals
 from thiscxr.sample.truncation import Truncation
 from thiscxr.train.runs import NetworkInfo, find_network, load_network
@@ -107,21 +107,14 @@ def sample_images(
     device = network.generator.w_mean.device
     psi = _psi(network, truncation)
 
-    def inputs(start: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    def draw(start: int) -> torch.Tensor:
         some = seeds[start : start + batch]
-        return *_latents_of(network, some, conditions[start : start + batch]), noises_of(network, some)
+        z, c = _latents_of(network, some, conditions[start : start + batch])
+        with torch.inference_mode():
+            return network.generator(z.to(device), c.to(device), [noise.to(device) for noise in noises_of(network, some)], psi)
 
-    # The latents of the next batch are made beside the network.
-    with ThreadPoolExecutor(1) as ahead:
-        starts = range(0, len(seeds), batch)
-        ready = ahead.submit(inputs, 0) if starts else None
-        for start in starts:
-            assert ready is not None
-            z, c, noises = ready.result()
-            ready = ahead.submit(inputs, start + batch) if start + batch < len(seeds) else None
-            with torch.inference_mode():
-                images = network.generator(z.to(device), c.to(device), [noise.to(device) for noise in noises], psi)
-            yield images
+    at_once = AT_ONCE if network.generator.config.res <= 256 else 1  # several batches of large films would fill the memory
+    yield from in_threads(draw, range(0, len(seeds), batch), device, at_once)
 
 
 def _latents_of(network: Network, seeds: Sequence[int], conditions: Sequence[Condition]) -> tuple[torch.Tensor, torch.Tensor]:

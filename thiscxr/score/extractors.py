@@ -24,6 +24,7 @@ from thiscxr.data.pixels import Pixels, pixels_to_images
 from thiscxr.data.pool import Pool
 from thiscxr.files import cache_folder, nearest_name, sha256_file
 from thiscxr.model.classifier import Reader
+from thiscxr.model.parallel import in_threads
 from thiscxr.score.networks import NETWORKS, FeatureNetwork
 from thiscxr.score.weights import list_public, load_public
 from thiscxr.train.reader import Fold, load_folds, load_reader
@@ -68,10 +69,14 @@ class Extractor:
         """Return float32 [n, dim] for images float32 [n, 1, h, w] in [-1, 1]. Raises ValueError for features that are not finite."""
         assert isinstance(self.network, Reader | FeatureNetwork)
         device = next(self.network.parameters()).device
-        # TF32 would make features of a GPU differ from those of a CPU in the third digit, under one key in the cache.
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            parts = [self.network.features(some.to(device)).float().cpu() for some in images.split(self.batch)]
-        features = torch.cat(parts).numpy()
+        network = self.network
+
+        def features_of(some: torch.Tensor) -> torch.Tensor:
+            # TF32 would make features of a GPU differ from those of a CPU in the third digit, under one key in the cache.
+            with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                return network.features(some.to(device)).float().cpu()
+
+        features = torch.cat([*in_threads(features_of, images.split(self.batch), device)]).numpy()
         if not np.isfinite(features).all():
             raise ValueError(f"{self.name} gives features that are not finite; its weights may be damaged")
         return features
