@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from thiscxr.model.conditions import Condition
 from thiscxr.sample import dicom
 from thiscxr.sample.dicom import COMPRESSIONS, DicomOptions, dicom_bytes, dicom_dataset
 from thiscxr.sample.mark import marked, word_mask
-from thiscxr.sample.provenance import Film, Origin
+from thiscxr.sample.provenance import Film, Origin, Visit
 from thiscxr.sample.truncation import Truncation
 
 SHA = "ab" * 32
@@ -236,3 +237,21 @@ def test_a_server_takes_every_kind(server: tuple[int, Path]) -> None:
     for file in files:
         assert kept[file.SOPInstanceUID].PatientName == "SYNTHETIC^SEED 5"
         np.testing.assert_array_equal(kept[file.SOPInstanceUID].pixel_array, file.pixel_array)
+
+
+def test_films_that_differ_by_less_than_words_tell_have_uids_of_their_own() -> None:
+    visits = [replace(film(), visit=Visit(2, 9, "Effusion", strength)) for strength in (1 / 49, 1 / 50)]
+    ages = [film(condition=Condition("PA", "F", age)) for age in (65.1234567, 65.12346)]
+    for pair in (visits, ages):
+        files = [read(written(DicomOptions(), one)) for one in pair]
+        assert len({file.SOPInstanceUID for file in files}) == 2
+        assert len({file.StudyInstanceUID for file in files}) == 2
+
+
+@pytest.mark.parametrize(("age", "told"), [(0.0, "000M"), (0.5, "006M"), (1.0, "012M"), (1.9, "022M"), (2.0, "002Y"), (44.0, "044Y")])
+def test_the_age_of_infants_is_in_months(age: float, told: str) -> None:
+    for seed in range(40):
+        file = read(written(DicomOptions(), film(seed, Condition("PA", "F", age))))
+        assert file.PatientAge == told
+        born, filmed = (pydicom.valuerep.DA(value) for value in (file.PatientBirthDate, file.StudyDate))
+        assert abs((filmed - born).days / 365.25 - age) < (1 if age >= 2 else 0.11)

@@ -57,6 +57,17 @@ def test_every_file_is_broken_and_the_whole_one_is_not(network: Network, tmp_pat
     assert parse(whole) == parse(parse(whole).to_bytes()), "the parts are put together as they were"
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_the_inverse_is_one_of_either_kind(network: Network, tmp_path: Path, photometric: str) -> None:
+    rows = write(network, tmp_path / "out", DicomOptions(photometric=photometric))
+    files = {row["defect"]: (tmp_path / "out" / row["file"]).read_bytes() for row in rows}
+    assert len(set(files.values())) == len(files), "no two are the same"
+    said = pydicom.dcmread(io.BytesIO(files["photometric-inverse"])).PhotometricInterpretation
+    assert {said, photometric} == {"MONOCHROME1", "MONOCHROME2"}
+    assert b"SYNTHETIC^" in files["truncated-header"]
+    assert b"SYN-" in files["truncated-header"]
+
+
 def test_twins_share_their_uids_and_nothing_else(network: Network, tmp_path: Path) -> None:
     write(network, tmp_path / "out")
     a, b = (pydicom.dcmread(path) for path in sorted((tmp_path / "out").glob("*shared-uids*")))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from thiscxr.data.labels import FilmRecord, Terms
 from thiscxr.data.pixels import images_to_pixels, load_film, pixels_to_images, read_png_text, save_png
@@ -87,7 +88,9 @@ def bodies(taught: Network, tmp_path: Path) -> Pool:
     return Pool.open(tmp_path / "bodies")
 
 
-def test_the_report_and_its_files(taught: Network, extractor: Extractor, bodies: Pool, taught_file: Path, tmp_path: Path) -> None:
+def test_the_report_and_its_files(
+    taught: Network, extractor: Extractor, bodies: Pool, taught_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, ours = tmp_path / "patient.png", tmp_path / "samples"
     save_png(real, bodies.read(np.array([6]))[0])
     write_samples(taught, [9], [Condition("PA")], 1.0, ours)
@@ -116,6 +119,12 @@ def test_the_report_and_its_files(taught: Network, extractor: Extractor, bodies:
         load_projection(out / "patient.safetensors", load("nih-64"))
     with pytest.raises(ValueError, match="is not a thiscxr projection"):
         load_projection(taught_file, taught)
+    monkeypatch.setitem(taught.info.sources, "mimic-cxr", {"title": "MIMIC-CXR"})
+    write_projections(tmp_path / "restricted", found, taught, extractor)
+    assert "MIMIC-CXR" in json.loads((tmp_path / "restricted" / "projections.json").read_text())["restriction"]
+    assert "MIMIC-CXR" in read_png_text(tmp_path / "restricted" / "patient.png")["Restriction"]
+    with safe_open(tmp_path / "restricted" / "patient.safetensors", framework="pt") as file:
+        assert "MIMIC-CXR" in json.loads(file.metadata()["thiscxr"])["restriction"]
 
 
 def test_what_says_that_it_is_synthetic_is_believed_and_nothing_else(taught: Network, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 import thiscxr
 from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.data.pixels import load_film, read_png_text
+from thiscxr.files import sha256_file
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.sample import writing
 from thiscxr.sample.provenance import Film, Origin
@@ -212,6 +215,13 @@ def test_another_format_version_is_refused_with_what_to_do(network_file: Path, t
     with safe_open(network_file, framework="pt") as file:
         metadata = json.loads(file.metadata()["thiscxr"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    damaged = {**tensors, "w_mean": tensors["w_mean"] + 1}
+    save_file(damaged, tmp_path / "damaged.safetensors", metadata={"thiscxr": json.dumps(metadata)})
+    save_file(tensors, tmp_path / "told.safetensors", metadata={"thiscxr": json.dumps({**metadata, "name": "another"})})
+    for name in ("damaged", "told"):
+        with pytest.raises(ValueError, match="was changed after it was written"):
+            load(tmp_path / f"{name}.safetensors")
+    del metadata["content_sha256"]  # as in files of old
     save_file(tensors, tmp_path / "next.safetensors", metadata={"thiscxr": json.dumps({**metadata, "format_version": 2})})
     with pytest.raises(ValueError, match=r"has another format than 1, which thiscxr .* reads; export it again or upgrade"):
         load(tmp_path / "next.safetensors")
@@ -219,6 +229,48 @@ def test_another_format_version_is_refused_with_what_to_do(network_file: Path, t
     save_file(tensors, tmp_path / "wrong.safetensors", metadata={"thiscxr": json.dumps({**metadata, "architecture": architecture})})
     with pytest.raises(ValueError, match="description and its tensors do not fit"):
         load(tmp_path / "wrong.safetensors")
+    broken = {"sources": ["nih"], "vocabulary": [], "joint_table": [{"films": 3}]}
+    for i, (key, value) in enumerate(broken.items()):
+        save_file(tensors, tmp_path / f"{i}.safetensors", metadata={"thiscxr": json.dumps({**metadata, key: value})})
+        with pytest.raises(ValueError, match="description and its tensors do not fit"):
+            load(tmp_path / f"{i}.safetensors")
+    save_file(tensors, tmp_path / "list.safetensors", metadata={"thiscxr": "[]"})
+    with pytest.raises(ValueError, match="its metadata is no table"):
+        load(tmp_path / "list.safetensors")
+    save_file(
+        {**tensors, "w_mean": tensors["w_mean"] * torch.nan}, tmp_path / "nan.safetensors", metadata={"thiscxr": json.dumps(metadata)}
+    )
+    with pytest.raises(ValueError, match="the tensor w_mean holds values that are not finite"):
+        load(tmp_path / "nan.safetensors")
+
+
+def test_a_network_that_is_replaced_meanwhile_keeps_its_own_hash(
+    network_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from thiscxr.sample import sampling
+
+    path = tmp_path / "network-latest.safetensors"
+    path.write_bytes(network_file.read_bytes())
+    generator, info = load_network(network_file)
+
+    def slow(path: Path) -> tuple[Any, Any]:
+        found = load_network(path)
+        if info.images_seen == found[1].images_seen:  # replaced by a later one once, while the first is being read
+            save_network(path, generator, replace(info, images_seen=2000))
+        return found
+
+    monkeypatch.setattr(sampling, "load_network", slow)
+    network = load(tmp_path)
+    assert network.info.images_seen == 2000
+    assert network.sha256 == sha256_file(path)
+
+
+def test_case_and_underscores_do_not_matter() -> None:
+    asked = ask(view="pa", sex="f", findings=["pleural thickening", "CARDIOMEGALY"], no_findings=["lung_lesion"])
+    assert asked == ask(view="PA", sex="F", findings=["Pleural_Thickening", "Cardiomegaly"], no_findings=["Lung_Lesion"])
+    assert ask(findings=["no_finding"]).present == ["No Finding"]
+    with pytest.raises(ValueError, match="is asked for and asked to be absent"):
+        ask(findings=["mass"], no_findings=["Mass"])
 
 
 def test_the_bundled_networks_are_whole_and_a_changed_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

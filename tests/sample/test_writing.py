@@ -259,3 +259,49 @@ def test_dicom_films_go_through_the_same_writer(network: Network, tmp_path: Path
     files = write(network, 3, tmp_path / "out", dicom_format(DicomOptions()))
     assert sorted(files) == ["grid.png", "network.json", "samples.csv", *(f"seed-{i:08d}.dcm" for i in range(3))]
     assert write(network, 3, tmp_path / "again", dicom_format(DicomOptions())) == files, "the same films are the same bytes"
+
+
+def test_a_disk_that_is_full_at_the_very_end_costs_nothing(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = write(network, 70, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "_bring_to_disk", lambda folder: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        with pytest.raises(OSError, match="No space"):
+            write(network, 70, tmp_path / "out")
+    drawn: list[int] = []
+
+    def counted(network: Network, seeds: list[int], *rest: object) -> object:
+        drawn.extend(seeds)
+        return sample_images(network, seeds, *rest)
+
+    monkeypatch.setattr(writing, "sample_images", counted)
+    assert write(network, 70, tmp_path / "out") == whole
+    assert drawn == []
+
+
+def test_a_labelled_set_does_not_go_on_with_a_plain_one(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "_write_tables", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write(network, 3, tmp_path / "out")
+    (tmp_path / ".out.part" / "folder").mkdir()
+    assert "grid.png" not in write(network, 3, tmp_path / "out", labels=True)
+    assert "folder" not in contents(tmp_path / "out")
+
+
+def test_more_columns_are_in_the_table_from_the_first(network: Network, tmp_path: Path) -> None:
+    write(network, 3, tmp_path / "out", columns={"nearest": ["a", "b", "c"]})
+    with open(tmp_path / "out" / "samples.csv", newline="") as file:
+        assert [(row["seed"], row["nearest"]) for row in csv.DictReader(file)] == [("0", "a"), ("1", "b"), ("2", "c")]
+
+
+def test_what_would_lose_a_film_or_a_file_is_refused(network: Network, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no seeds"):
+        writing.write_samples(network, [], [], 1.0, tmp_path / "none")
+    with pytest.raises(ValueError, match="a seed is there twice for one view"):
+        writing.write_samples(network, [1, 1], [Condition(sex="F"), Condition(sex="M")], 1.0, tmp_path / "twice")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "labels.csv").write_text("my own labels")
+    with pytest.raises(ValueError, match=r"holds 'labels\.csv', which is not a sample"):
+        writing.write_samples(network, [1], [Condition()], 1.0, tmp_path / "mine")
+    assert (tmp_path / "mine" / "labels.csv").read_text() == "my own labels"

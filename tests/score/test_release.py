@@ -3,17 +3,20 @@
 import csv
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from thiscxr import cli
 from thiscxr.data.pool import Pool
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.sampling import Network, load
 from thiscxr.sample.truncation import Truncation
 from thiscxr.score import release as gates
-from thiscxr.score.release import release
+from thiscxr.score.release import check_release, release
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def released(tmp_path_factory: pytest.TempPathFactory, network: Network) -> Pool
 
 def test_copies_are_left_out_and_counted(released: Pool, network: Network) -> None:
     seeds = list(range(8))
-    found = release(released, network, seeds, network.conditions(seeds, Condition()), Truncation(1.0), False)
+    found = release(released, network, seeds, network.conditions(seeds, Condition()), Truncation(1.0))
     assert not {0, 3} & set(found.seeds)
     assert found.num_left_out == 8 - len(found.seeds)
     assert len(found.seeds) >= 5
@@ -46,24 +49,37 @@ def test_copies_are_left_out_and_counted(released: Pool, network: Network) -> No
 
 def test_from_the_command_line(released: Pool, tmp_path: Path) -> None:
     out = tmp_path / "films"
-    command = [sys.executable, "-m", "thiscxr", "sample", "-n", "6", "--release", "--against", str(released.path), "--out", str(out)]
+    command = [sys.executable, "-m", "thiscxr", "sample", "-n", "6", "--release", "--against", str(released.path), "--superset"]
+    command += ["--out", str(out)]
     assert "of 6 films are left out" in subprocess.run(command, check=True, capture_output=True, text=True).stderr
     with open(out / "samples.csv") as file:
         rows = list(csv.DictReader(file))
     assert not {"0", "3"} & {row["seed"] for row in rows}
     assert sorted(path.name for path in out.glob("seed-*.png")) == [row["file"] for row in rows]
     assert all(row["memorised"] == "false" and 0 < float(row["nearest"]) < 1 for row in rows)
+    assert {row["against"] for row in rows} == {released.meta["fingerprint"]}
+
+
+@pytest.mark.parametrize("flags", [["--release"], ["--against", "POOL"], ["--superset"], ["--release", "--malformed", "--format", "dicom"]])
+def test_half_a_gate_is_refused(flags: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli.group, ["sample", "-n", "4", *flags, "--out", str(tmp_path / "films")])
+    assert result.exit_code == 2, result.output
+    assert not (tmp_path / "films").exists()
 
 
 def test_what_the_gate_refuses(released: Pool, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="none is left; train on more patients"):
-        release(released, network, [0, 3], network.conditions([0, 3], Condition()), Truncation(1.0), False)
+        release(released, network, [0, 3], network.conditions([0, 3], Condition()), Truncation(1.0))
     with monkeypatch.context() as patch:
         patch.setitem(network.info.sources, "mimic-cxr", {"title": "MIMIC-CXR"})
         with pytest.raises(ValueError, match=r"--release is refused: .*MIMIC-CXR"):
-            release(released, network, [1], [Condition()], Truncation(1.0), False)
+            check_release(released, network, False)
         with pytest.raises(ValueError, match="holds no films of mimic-cxr, which the network has learnt from"):
-            release(released, network, [1], [Condition()], Truncation(1.0), True)
+            check_release(released, network, True, superset=True)
+    with pytest.raises(ValueError, match=r"is not the pool that nih-64 was trained on \(da934d3447bae682\).*or --superset where"):
+        check_release(released, network, False)
+    check_release(released, network, False, superset=True)
+    check_release(released, replace(network, info=replace(network.info, pool_fingerprint=released.meta["fingerprint"])), False)
     monkeypatch.setattr(gates, "audit", lambda pool, films: (_ for _ in ()).throw(ValueError(f"{np.asarray(films).shape}")))
     with pytest.raises(ValueError, match=r"\(1, 64, 64\)"):
-        release(released, network, [1], [Condition()], Truncation(1.0), False)
+        release(released, network, [1], [Condition()], Truncation(1.0))

@@ -45,13 +45,15 @@ def direction(
 
     Only for what the reader reads well on held-out patients. Example: thiscxr direction --view PA --out towards-pa
     """
-    from thiscxr.data.labels import FINDINGS
+    from thiscxr.data.labels import FINDINGS, VIEWS, spelled
     from thiscxr.files import nearest_name
     from thiscxr.sample.sampling import load
     from thiscxr.sample.writing import parse_seeds
-    from thiscxr.score.slider import direction_table, find_direction, write_direction
+    from thiscxr.score.slider import check_direction_folder, direction_table, find_direction, write_direction
     from thiscxr.score.trust import trusted_reader
 
+    finding, severity = (name and spelled(name, FINDINGS) for name in (finding, severity))
+    view, asked_view = (name and spelled(name, VIEWS) for name in (view, asked_view))
     wishes = [finding, severity, view and f"view {view}", sex and "sex", age and "age"]
     questions = [question for question in wishes if question]
     if len(questions) != 1:
@@ -63,8 +65,7 @@ def direction(
     device = resolve_device(device)
     judge, network, seeds = trusted_reader(reader, device), load(model, device), parse_seeds(seed_list)
     judge.check_films_of(network.info.sources)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; give a folder")
+    check_direction_folder(out)
     found = find_direction(network, judge, questions[0], count, steps, severity is not None, asked_view, entirely)
     write_direction(out, found, network, judge, seeds)
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else direction_table(found))

@@ -17,7 +17,7 @@ def conditions(function: Callable) -> Callable:
         click.option("--finding", "findings", multiple=True, help="Ask for a finding; repeatable."),
         click.option("--no-finding", "no_findings", multiple=True, help="Ask for its absence; repeatable."),
         click.option("--view", help="PA, AP, … as the network learnt them."),
-        click.option("--sex", type=click.Choice(["F", "M"])),
+        click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False)),
         click.option("--age", "age_years", type=float, help="Years."),
         click.option("--source", help="The look of one collection."),
         click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer."),
@@ -132,7 +132,7 @@ def mix(
     "--reader", default="thiscxr64", show_default=True, metavar="NAME|FILE", help="Says whether the finding can be told, and is seen."
 )
 @click.option("--view", help="PA, AP, … as the network learnt them.")
-@click.option("--sex", type=click.Choice(["F", "M"]))
+@click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False))
 @click.option("--age", "age_years", type=float, help="Years.")
 @click.option("--source", help="The look of one collection.")
 @click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer.")
@@ -169,7 +169,8 @@ def series(
 
     seeds, condition, psi = parse_seeds(seed_list), ask(**asked), parse_truncation(truncation)
     network, judge = load(model, resolve_device(device)), trusted_reader(reader, resolve_device(device))
-    network.info.vocabulary.encode([ask(findings=[finding])])
+    (finding,) = (grows := ask(findings=[finding])).findings
+    network.info.vocabulary.encode([grows])
     judge.check_films_of(network.info.sources)
     ceiling = judge.check(finding)
     found = draw_series(network, seeds, finding, steps, condition, psi, permission)

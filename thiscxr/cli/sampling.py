@@ -30,12 +30,12 @@ def models(as_json: bool) -> None:
 
 @group.command()
 @MODEL
-@click.option("-n", "count", type=click.IntRange(1), help="Films.  [default: one a seed, or 64]")
+@click.option("-n", "count", type=click.IntRange(1, 10_000_000), help="Films.  [default: one a seed, or 64]")
 @click.option("--seeds", "seed_list", help="Such as 0-63,100; ranges are inclusive.  [default: 0 to n-1]")
 @click.option("--finding", "findings", multiple=True, help="Ask for a finding; repeatable.")
 @click.option("--no-finding", "no_findings", multiple=True, help="Ask for its absence; repeatable.")
 @click.option("--view", help="PA, AP, … as the network learnt them.")
-@click.option("--sex", type=click.Choice(["F", "M"]))
+@click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False))
 @click.option("--age", "age_years", type=float, help="Years.")
 @click.option("--source", help="The look of one collection.")
 @click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer: 0.5:0-3,1.0:4-.")
@@ -54,6 +54,7 @@ def models(as_json: bool) -> None:
 @click.option("--malformed", is_flag=True, help="DICOM files that are broken on purpose, with malformed.csv, instead of films.")
 @click.option("--release", is_flag=True, help="Leave out films that are too close to a real one; needs --against.")
 @click.option("--against", type=FOLDER, metavar="POOL", help="With --release: the pool that the network was trained on.")
+@click.option("--superset", is_flag=True, help="With --against: another pool, which holds all films of the training; your word for it.")
 @PERMISSION
 @click.option("--out", type=FOLDER, default=Path("samples"), show_default=True)
 @common(seed=False)
@@ -71,6 +72,7 @@ def sample(
     permission: bool,
     release: bool,
     against: Path | None,
+    superset: bool,
     out: Path,
     device: str,
     **rest: Any,
@@ -79,6 +81,7 @@ def sample(
 
     Example: thiscxr sample -n 64 --view PA
     """
+    from thiscxr.data.pool import Pool
     from thiscxr.sample.dicom import DicomOptions, dicom_format
     from thiscxr.sample.formats import FORMATS
     from thiscxr.sample.malformed import write_malformed
@@ -87,17 +90,22 @@ def sample(
     from thiscxr.sample.series import in_pairs
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import check_ours, parse_seeds, write_samples
+    from thiscxr.score.release import check_release
 
     names = ("sop_class", "bits", "photometric", "compress", "mark")
     given = {name: value for name in names if (value := rest.pop(name)) is not None}
     if form != "dicom" and (given or malformed):
         raise click.UsageError("--dicom-class, --bits, --photometric, --compress, --no-mark and --malformed need --format dicom")
     dicom, psi, condition = DicomOptions(**given), parse_truncation(truncation), ask(**rest)
-    if plan is not None and (malformed or pairs or count is not None or any(rest.values())):
+    if plan is not None and (malformed or pairs or count is not None or condition != ask()):
         raise click.UsageError("--plan says what is asked for and how often; leave -n, --pairs, --malformed and the conditions out")
+    if malformed and release:
+        raise click.UsageError("--malformed files are broken, which no gate can judge; leave --release out")
+    if release != (against is not None) or (superset and not release):
+        raise click.UsageError("--release compares films with real ones: give both --release and --against POOL")
     if pairs and (malformed or release or form not in ("png", "png16", "dicom")):
         raise click.UsageError("--pairs are single films, png, png16 or dicom; leave --malformed and --release out")
-    seeds = parse_seeds(seed_list) if seed_list else list(range(count or (1 if malformed else 64)))
+    seeds = parse_seeds(seed_list) if seed_list is not None else list(range(count or (1 if malformed else 64)))
     if where and (plan is not None or pairs or malformed):
         raise click.UsageError("--where leaves films out, and --plan, --pairs and --malformed say how many there are; drop one of the two")
     if reader is not None and not where:
@@ -105,6 +113,11 @@ def sample(
     if count is not None and count != len(seeds) and not where:
         raise click.UsageError(f"-n {count} does not agree with --seeds {seed_list}, which are {len(seeds)}; drop one of the two")
     network = load(model, resolve_device(device))
+    check_ours(out)
+    pool = None
+    if against is not None:
+        pool = Pool.open(against)
+        check_release(pool, network, permission, superset)
     if plan is not None:
         conditions = read_plan(plan, network.info.vocabulary)
         seeds = plan_seeds(seeds if seed_list else None, len(conditions))
@@ -115,7 +128,6 @@ def sample(
         from thiscxr.score.trust import trusted_reader
         from thiscxr.score.where import parse_where
 
-        check_ours(out)
         judge = trusted_reader(reader or "thiscxr64", resolve_device(device))
         judge.check_films_of(network.info.sources)
         wanted = count if seed_list else len(seeds)  # of seeds that are named, all that pass are kept
@@ -123,29 +135,23 @@ def sample(
         seeds, conditions = selection.seeds, selection.conditions
     else:
         conditions = network.conditions(seeds, condition)
-    gate = None
-    if release:
-        from thiscxr.data.pool import Pool
+    columns: dict[str, list[str]] = {}
+    if pool is not None:
         from thiscxr.score.release import release as through_the_gate
 
-        if against is None or malformed:
-            raise click.UsageError("--release compares films with real ones: give --against POOL, the one the network was trained on")
-        gate = through_the_gate(Pool.open(against), network, seeds, conditions, psi, permission)
+        gate = through_the_gate(pool, network, seeds, conditions, psi)
         told = "%d of %d films are left out: too close to a real film"
         logging.getLogger("thiscxr").info(told, gate.num_left_out, len(seeds))
-        seeds, conditions = gate.seeds, gate.conditions
+        seeds, conditions, columns = gate.seeds, gate.conditions, gate.columns
+    if where:
+        columns = {**columns, **selection.columns_of(seeds)}
     if malformed:
         write_malformed(network, seeds, conditions, psi, out, dicom, permission)
     else:
         chosen = dicom_format(dicom) if form == "dicom" else FORMATS[form]
-        write_samples(network, seeds, conditions, psi, out, chosen, permission, labels=plan is not None)
-    if gate is not None or where:
-        from thiscxr.score.memorisation import annotate
-    if gate is not None:
-        annotate(out, [str(seed) for seed in seeds], gate.columns, key="seed")
+        write_samples(network, seeds, conditions, psi, out, chosen, permission, plan is not None, columns)
     if where:
-        annotate(out, [str(seed) for seed in seeds], selection.columns_of(seeds), key="seed")
-        notes_path(out).unlink()
+        notes_path(out).unlink(missing_ok=True)
     click.echo(out)
 
 

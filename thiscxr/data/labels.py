@@ -3,7 +3,7 @@
 Collections translate into these names; they never add to them, and the states are never collapsed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 FINDINGS = (
@@ -117,3 +117,12 @@ def derive(findings: Mapping[str, int]) -> dict[str, int]:
 def with_derived(film: FilmRecord) -> FilmRecord:
     """Return the film with its findings completed by `derive`."""
     return film if film.findings is None else replace(film, findings=derive(film.findings))
+
+
+def spelled(word: str, names: Iterable[str]) -> str:
+    """Return the one of `names` that a word means, whatever its case and with spaces or underscores; the word itself where none is."""
+    return {_plain(name): name for name in names}.get(_plain(word), word)
+
+
+def _plain(word: str) -> str:
+    return word.strip().replace(" ", "_").lower()

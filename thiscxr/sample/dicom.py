@@ -88,13 +88,16 @@ def dicom_dataset(pixels: Pixels, film: Film, options: DicomOptions) -> Dataset:
     """Return the data set of one film: pixels [h, w] of `options.bits` bits, 0 black. Written by `dicom_bytes`."""
     asked = film.asked
     # One seed is one invented patient, whatever is asked of the film; of another sex or age it would be another patient.
+    age = film.condition.age_years
+    asked |= {} if age is None else {"age_years": asked["age_years"] if float(asked["age_years"]) == age else repr(age)}  # in full, too
     person = (film.origin.sha256, film.seed, asked.get("sex", ""), asked.get("age_years", ""))
     # What is asked of one patient in two views is one study of two series; each visit of a series of his is a study of its own.
     wished = sorted(item for item in asked.items() if item[0] != "view")
-    study = (*person, *wished, film.truncation, *((film.visit,) if film.visit else ()))
+    visit = (film.visit, repr(film.visit.strength)) if film.visit else ()  # in full: in words it is rounded
+    study = (*person, *wished, film.truncation, *visit)
     exposure = (*study, *((asked["view"],) if "view" in asked else ()))
     # Compressed or not, it is the same instance only with the same attributes; so everything that changes the file is in its UID.
-    instance = uid("instance", *exposure, options, film.origin.restriction)
+    instance = uid("instance", *exposure, options, film.origin.restriction, thiscxr.__version__)
     dataset = Dataset()
     dataset.file_meta = _meta(CLASSES[options.sop_class], instance)
     _set(dataset, {
@@ -159,13 +162,14 @@ def _patient(film: Film, person: Sequence[object]) -> dict[str, object]:
     born = None
     if age is not None:  # on the first visit
         first = today - timedelta(days=film.visit.day if film.visit else 0)
-        born = first - timedelta(days=round(int(age) * 365.25) + 1 + _uuid("birthday", *person).int % 363)
+        grown, within = (round(int(age) * 365.25), 363) if age >= 2 else (round(int(age * 12) * 30.4375) + 2, 24)  # of infants in months
+        born = first - timedelta(days=grown + 1 + _uuid("birthday", *person).int % within)
     return {
         "PatientName": f"SYNTHETIC^SEED {film.seed}",
         "PatientID": f"SYN-{_uuid('patient', *person).hex[:16].upper()}",
         "PatientBirthDate": f"{born:%Y%m%d}" if born else "",
         "PatientSex": film.condition.sex or "",
-        "PatientAge": f"{_years(born, today):03d}Y" if born else "",
+        "PatientAge": _age(born, today) if born else "",
         "PatientComments": NOTICE,
     }
 
@@ -175,8 +179,10 @@ def _study_day(film: Film) -> date:
     return first + timedelta(days=film.visit.day if film.visit else 0)
 
 
-def _years(born: date, today: date) -> int:
-    return today.year - born.year - ((today.month, today.day) < (born.month, born.day))
+def _age(born: date, today: date) -> str:
+    """Return an age as DICOM has it: in years, of infants below 2 in months."""
+    months = 12 * (today.year - born.year) + today.month - born.month - (today.day < born.day)
+    return f"{months // 12:03d}Y" if months >= 24 else f"{months:03d}M"
 
 
 def _visit(film: Film, study: Sequence[object]) -> dict[str, object]:

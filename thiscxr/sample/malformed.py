@@ -20,7 +20,7 @@ from thiscxr.sample.latents import MAX_SEED
 from thiscxr.sample.provenance import Film, origin_of
 from thiscxr.sample.sampling import Network, sample_images, to_pixels
 from thiscxr.sample.truncation import Truncation
-from thiscxr.sample.writing import check_ours
+from thiscxr.sample.writing import check_ours, throw_away
 
 READ, REFUSE, EITHER = "read it", "refuse it", "read it or refuse it, and say so"
 _PREAMBLE = b"SYNTHETIC, AND BROKEN ON PURPOSE: not a patient, not for diagnosis. Made by thiscxr to test readers.".ljust(128)
@@ -97,7 +97,8 @@ ROWS, COLUMNS, FRAMES, PIXELS = 0x00280010, 0x00280011, 0x00280008, 0x7FE00010
 SAMPLES, PHOTOMETRIC, PLANAR = 0x00280002, 0x00280004, 0x00280006
 ALLOCATED, STORED, HIGH_BIT, SIGNED = 0x00280100, 0x00280101, 0x00280102, 0x00280103
 CENTER, WIDTH, INTERCEPT, SLOPE = 0x00281050, 0x00281051, 0x00281052, 0x00281053
-CHARSET, INSTANCE, PATIENT_NAME, STUDY_DATE, SYNTAX = 0x00080005, 0x00080018, 0x00100010, 0x00080020, 0x00020010
+CHARSET, INSTANCE, STUDY_DATE, SYNTAX = 0x00080005, 0x00080018, 0x00080020, 0x00020010
+PATIENT_NAME, PATIENT_ID = 0x00100010, 0x00100020
 COMMENTS, VOI_LUT, ANY_SEQUENCE = 0x00204000, 0x00283010, 0x00400555
 STUDY, SERIES, META_INSTANCE = 0x0020000D, 0x0020000E, 0x00020003
 
@@ -184,9 +185,20 @@ def _planar_rgb(file: File) -> bytes:
     return file.put(SAMPLES, _u16(3)).put(PHOTOMETRIC, b"RGB ").put(PLANAR, _u16(7), b"US").to_bytes()
 
 
+def _cut_header(file: File) -> bytes:
+    """Cut after the patient's name and ID, so that even this file says that it is synthetic."""
+    whole = file.without(PIXELS).to_bytes()
+    return whole[: whole.index(file.get(PATIENT_ID)) + len(file.get(PATIENT_ID)) + 5]
+
+
+def _inverse(file: File) -> bytes:
+    other = {b"MONOCHROME1": b"MONOCHROME2 ", b"MONOCHROME2": b"MONOCHROME1 "}[file.get(PHOTOMETRIC).strip()]
+    return file.put(PHOTOMETRIC, other).to_bytes()
+
+
 DEFECTS = (
     Defect("truncated-pixels", "the file ends in the middle of the pixels", REFUSE, _cut_pixels),
-    Defect("truncated-header", "the file ends in the middle of the header", REFUSE, lambda f: f.without(PIXELS).to_bytes()[:700]),
+    Defect("truncated-header", "the file ends in the middle of the header", REFUSE, _cut_header),
     Defect("short-pixels", "PixelData is whole but holds fewer pixels than Rows × Columns", REFUSE, _short_pixels),
     Defect("padded-pixels", "PixelData holds 4,096 bytes more than Rows × Columns", EITHER,
            lambda f: f.put(PIXELS, f.get(PIXELS) + bytes(4096)).to_bytes()),
@@ -204,7 +216,7 @@ DEFECTS = (
     Defect("bits-allocated", "BitsAllocated is 32, but the pixels have 16", REFUSE, _change(ALLOCATED, _u16(32))),
     Defect("bits-allocated-odd", "BitsAllocated is 13", REFUSE, _change(ALLOCATED, _u16(13))),
     Defect("bits-stored", "BitsStored is 20 of 16 bits allocated", REFUSE, _change(STORED, _u16(20))),
-    Defect("bits-stored-lies", "BitsStored is 8, but the pixels use 12 bits", EITHER,
+    Defect("bits-stored-lies", "BitsStored is 8, but the pixels use more bits", EITHER,
            lambda f: f.put(STORED, _u16(8)).put(HIGH_BIT, _u16(7)).to_bytes()),
     Defect("high-bit", "HighBit is 3, below BitsStored", EITHER, _change(HIGH_BIT, _u16(3))),
     Defect("signed", "PixelRepresentation says signed, but the pixels are unsigned", EITHER,
@@ -213,8 +225,7 @@ DEFECTS = (
     Defect("planar", "three planes of colour are announced, in a PlanarConfiguration of 7; there is one of grey", REFUSE, _planar_rgb),
     Defect("photometric-rgb", "PhotometricInterpretation is RGB, with one sample a pixel", REFUSE, _change(PHOTOMETRIC, b"RGB ")),
     Defect("photometric-unknown", "PhotometricInterpretation is MONOCHROME9", REFUSE, _change(PHOTOMETRIC, b"MONOCHROME9 ")),
-    Defect("photometric-inverse", "PhotometricInterpretation is MONOCHROME1, but bone is stored bright", EITHER,
-           _change(PHOTOMETRIC, b"MONOCHROME1 ")),
+    Defect("photometric-inverse", "PhotometricInterpretation is the inverse of how the pixels are stored", EITHER, _inverse),
     Defect("frames", "NumberOfFrames is 1,000, but there is one", REFUSE, _change(FRAMES, b"1000", b"IS")),
     Defect("frames-in-words", "NumberOfFrames is the text MANY", REFUSE, _change(FRAMES, b"MANY", b"IS")),
     Defect("window-zero", "WindowWidth is 0", REFUSE, _change(WIDTH, b"0 ")),
@@ -306,7 +317,7 @@ def write_malformed(
     with resumable_folder(out, replace=True) as part:
         for path in part.iterdir():
             if path.name != "lock":
-                path.unlink()
+                throw_away(path)
         with open(part / "malformed.csv", "w", newline="", encoding="utf-8") as table:
             rows = csv.writer(table)
             rows.writerow(("file", "seed", "defect", "wrong", "reader"))

@@ -7,9 +7,9 @@ from pathlib import Path
 from thiscxr.files import nearest_name
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.sample.sampling import ask
+from thiscxr.sample.writing import MAX_FILMS
 
 COLUMNS = ("view", "sex", "age_years", "source", "findings", "no_findings", "n")  # as in samples.csv; findings are joined by |
-MAX_FILMS = 10_000_000
 
 
 def read_plan(path: Path, vocabulary: Vocabulary) -> list[Condition]:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import thiscxr
 from thiscxr.model.conditions import Condition
+from thiscxr.sample.provenance import Origin
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of
 from thiscxr.train.runs import read_safetensors, write_safetensors
 
@@ -138,9 +139,17 @@ def _terms(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     return torch.stack([pixels, torch.stack(blocks).mean(dim=0)])
 
 
-def save_projection(path: Path, found: Projection, network_sha256: str, name: str, space: str, steps: int, real: bool) -> None:
+def save_projection(path: Path, found: Projection, origin: Origin, name: str, space: str, steps: int, real: bool) -> None:
     """Write what was found as safetensors: `ws` [num_ws, w_dim], and what it stands for. real: it is the likeness of a real film."""
-    facts = {"name": name, "network_sha256": network_sha256, "space": space, "steps": steps, "start": found.start, "real": real}
+    facts = {
+        "name": name,
+        "network_sha256": origin.sha256,
+        "restriction": origin.restriction,
+        "space": space,
+        "steps": steps,
+        "start": found.start,
+        "real": real,
+    }
     facts |= {"distance": found.distance, "code_version": thiscxr.__version__}
     write_safetensors(path, {"ws": found.ws.contiguous()}, {"format_version": PROJECTION_FORMAT, "kind": "projection", **facts})
 

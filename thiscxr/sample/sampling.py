@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from thiscxr.data.labels import NEGATIVE, NO_FINDING, POSITIVE, SUPPORT_DEVICES
+from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, POSITIVE, SEXES, SUPPORT_DEVICES, VIEWS, spelled
 from thiscxr.files import sha256_file
 from thiscxr.model.conditions import Condition, draw_conditions
 from thiscxr.model.generator import Generator
@@ -67,8 +67,10 @@ class Network:
 def load(model: str | Path, device: str = "cpu") -> Network:
     """Return the network that FILE, NAME or RUN means, e.g. `thiscxr.load("nih-64").sample(seeds=range(64))`."""
     path = find_network(str(model))
-    generator, info = load_network(path)
-    return Network(generator.to(device), info, sha256_file(path))
+    sha256 = ""
+    while sha256 != (now := sha256_file(path)):  # the newest network of a run is replaced while it is still being trained
+        sha256, (generator, info) = now, load_network(path)
+    return Network(generator.to(device), info, sha256)
 
 
 def ask(
@@ -80,11 +82,13 @@ def ask(
     findings: Sequence[str] = (),
     no_findings: Sequence[str] = (),
 ) -> Condition:
-    """Return the condition that these words mean.
+    """Return the condition that these words mean; case and underscores do not matter in findings, views and sexes.
 
     Raises ValueError for conditions that contradict each other: a finding present and absent, or No Finding with one. Support devices may
     be in a film without findings, as CheXpert's labels have it.
     """
+    findings, no_findings = ([spelled(name, FINDINGS) for name in names] for names in (findings, no_findings))
+    view, sex = view and spelled(view, VIEWS), sex and spelled(sex, SEXES)
     for name in findings:
         if name in no_findings:
             raise ValueError(f"finding '{name}' is asked for and asked to be absent; drop one of the two")

@@ -22,7 +22,7 @@ from thiscxr.sample.formats import Format
 from thiscxr.sample.provenance import Film, Visit, grid_text, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
 from thiscxr.sample.truncation import Truncation
-from thiscxr.sample.writing import COLUMNS, check_ours, sample_row, write_csv, write_facts
+from thiscxr.sample.writing import COLUMNS, check_ours, sample_row, throw_away, write_csv, write_facts
 
 MOST_FILMS = 4096  # of all series together
 SHOWN = 12  # patients on the sheet
@@ -112,7 +112,7 @@ def write_series(series: Series, network: Network, out: Path, form: Format, seen
     with resumable_folder(out, replace=True) as part:
         for path in part.iterdir():
             if path.name != "lock":
-                path.unlink()
+                throw_away(path)
         rows = []
         for film, pixels, probability in zip(series.films, to_pixels(series.images, form.bits), seen, strict=True):
             name = form.file_name(film, 0)

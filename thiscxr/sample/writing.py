@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE, SEXES, VIEWS
 from thiscxr.data.pixels import make_grid, save_png
 from thiscxr.files import atomic_path, nearest_name, resumable_folder
 from thiscxr.model.conditions import Condition
-from thiscxr.sample.formats import BATCH, PNG, Format, label_row
+from thiscxr.sample.formats import BATCH, PNG, Format, film_key, label_row
 from thiscxr.sample.latents import MAX_SEED
 from thiscxr.sample.provenance import Film, Origin, grid_text, origin_of
 from thiscxr.sample.sampling import Network, sample_images, to_pixels
@@ -36,6 +37,7 @@ from thiscxr.sample.truncation import Truncation
 COLUMNS = (
     "file", "seed", "view", "sex", "age_years", "source", "findings", "no_findings", "truncation", "truncation_layers", "network_sha256",
 )  # fmt: skip
+MAX_FILMS = 10_000_000  # in one call
 GRID = 256  # films in grid.png at most
 WRITERS = 4  # threads: compressing and the disk do not hold up the network, but what Python does in them can
 _OURS = re.compile(
@@ -61,15 +63,19 @@ def write_samples(
     form: Format = PNG,
     permission: bool = False,
     labels: bool = False,
+    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Write the films of some seeds into the folder `out`; an older sample folder there is replaced at the end.
 
     permission: stated by whoever runs this, where the terms of a source ask for one; every file then says so. labels: the films are a
     labelled set, so `labels.csv` and, for PNG, `metadata.csv` are written and no grid, which a reader of image folders would take for a
-    film. Raises ValueError when `out` holds anything that sampling does not write, and OSError on a full disk; the same call then goes on.
+    film. columns: more of samples.csv, a value a film. Raises ValueError for no seeds, for two films of one name, and when `out` holds
+    anything that sampling does not write, and OSError on a full disk; the same call then goes on.
     """
     out = Path(out)
     check_ours(out)
+    if not seeds:
+        raise ValueError("there are no seeds, so there is no film to write")
     asked = truncation if isinstance(truncation, Truncation) else Truncation(truncation)
     asked.per_layer(network.info.architecture.num_ws)  # refused before anything is made
     origin = origin_of(network, permission)
@@ -77,17 +83,19 @@ def write_samples(
     films = [
         Film(seed, condition, asked, origin, (several and condition.view) or "") for seed, condition in zip(seeds, conditions, strict=True)
     ]
+    if len({film_key(film) for film in films}) < len(films):
+        raise ValueError("a seed is there twice for one view, and both films would have one name; give each a seed of its own")
     files = _files(films, form, network.info.architecture.res)
     with resumable_folder(out, replace=True) as part:
-        _take_up(part, films, form)
+        _take_up(part, films, form, labels)
         _write_films(part, network, films, files, form, grid=not labels)
-        _write_tables(part, network, films, files, form, labels)
+        _write_tables(part, network, films, files, form, labels, columns or {})
         try:
             check_ours(out)  # once more: a file may have arrived in the meantime
         except ValueError as error:
             raise FileExistsError(str(error)) from None  # which keeps what was written, for the next call
-        (part / "job").unlink()
         _bring_to_disk(part)
+        (part / "job").unlink()
 
 
 def _bring_to_disk(folder: Path) -> None:
@@ -114,7 +122,10 @@ def check_ours(out: Path) -> None:
     """Raise ValueError when `out` is a file, or a folder that holds anything that sampling does not write."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder")
-    foreign = [path.name for path in out.iterdir() if not _OURS.fullmatch(path.name)] if out.is_dir() else []
+    there = [path.name for path in out.iterdir()] if out.is_dir() else []
+    foreign = [name for name in there if not _OURS.fullmatch(name)]
+    if not foreign and not {"network.json", "malformed.csv", "job"} & {*there}:
+        foreign = there  # a table of someone else's may be called as one of ours
     if foreign:
         raise ValueError(f"--out {out} holds {foreign[0]!r}, which is not a sample; choose another folder, so that nothing is lost")
 
@@ -125,19 +136,27 @@ def _files(films: Sequence[Film], form: Format, res: int) -> list[_File]:
     return [_File(form.file_name(films[start], i), start, min(start + size, len(films))) for i, start in enumerate(starts)]
 
 
-def _take_up(part: Path, films: Sequence[Film], form: Format) -> None:
+def _take_up(part: Path, films: Sequence[Film], form: Format, labels: bool) -> None:
     """Keep what an earlier call for the same films left in `part`, and throw away anything else."""
-    digest = hashlib.sha256(f"{thiscxr.__version__} {form.name} {form.options}\n".encode())
+    digest = hashlib.sha256(f"{thiscxr.__version__} {form.name} {form.options} {labels}\n".encode())
     for film in films:
-        digest.update(f"{film.seed} {film.asked} {film.truncation} {film.origin}\n".encode())
+        digest.update(f"{film.seed} {film.condition} {film.truncation} {film.origin}\n".encode())
     job = part / "job"
     known = job.is_file() and job.read_text() == digest.hexdigest()
     for path in part.iterdir():
-        if path.name != "lock" and not (known and not path.name.startswith(".")):  # .NAME.part: cut off in the middle
-            path.unlink()
+        if path.name != "lock" and not (known and path.is_file() and not path.name.startswith(".")):  # .NAME.part: cut off in the middle
+            throw_away(path)
     if not known:
         with atomic_path(job) as fresh:
             fresh.write_text(digest.hexdigest())
+
+
+def throw_away(path: Path) -> None:
+    """Remove a file or a folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _write_films(part: Path, network: Network, films: Sequence[Film], files: Sequence[_File], form: Format, grid: bool) -> None:
@@ -219,9 +238,19 @@ class _Writers:
             self.pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _write_tables(part: Path, network: Network, films: Sequence[Film], files: Sequence[_File], form: Format, labels: bool) -> None:
+def _write_tables(
+    part: Path,
+    network: Network,
+    films: Sequence[Film],
+    files: Sequence[_File],
+    form: Format,
+    labels: bool,
+    more: Mapping[str, Sequence[str]],
+) -> None:
     named = [(file.name, film) for file in files for film in films[file.start : file.end]]
-    write_csv(part / "samples.csv", COLUMNS, (sample_row(name, film) for name, film in named))
+    added = ({name: values[i] for name, values in more.items()} for i in range(len(named)))
+    lines = ({**sample_row(name, film), **extra} for (name, film), extra in zip(named, added, strict=True))
+    write_csv(part / "samples.csv", (*COLUMNS, *more), lines)
     if labels:
         names = [name for name in FINDINGS if any(name in film.condition.findings for film in films)]
         columns = ("seed", "view", "sex", "age_years", "source", *names)
@@ -268,15 +297,19 @@ def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
     """Return the seeds of a list such as "0-63,100": ranges are inclusive. Raises ValueError naming the `option` and what is wrong."""
     seeds: list[int] = []
     for part in text.split(","):
+        if len(seeds) > MAX_FILMS:
+            break
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if not match:
             raise ValueError(f"{option} {text}: '{part.strip()}' is not a seed or a range such as 0-63")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last - first >= 10_000_000:
+        if last < first or last - first >= MAX_FILMS:
             raise ValueError(f"{option} {text}: the range '{part.strip()}' must go upwards and hold at most 10 million seeds")
         if last > MAX_SEED:
             raise ValueError(f"{option} {text}: seed {last} is out of range; use 0 to {MAX_SEED} (2^53 - 1)")
         seeds.extend(range(first, last + 1))
+    if len(seeds) > MAX_FILMS:
+        raise ValueError(f"{option} {text}: more than {MAX_FILMS:,} seeds; draw them in several calls")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{option} {text}: a seed is there twice; each seed makes one file")
     return seeds

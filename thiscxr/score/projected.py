@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from thiscxr.data.marks import NOTICE, SOFTWARE
+from thiscxr.data.marks import NOTICE, SOFTWARE, origin_text
 from thiscxr.data.pixels import Pixels, images_to_pixels, pixels_to_images, read_dicom_header, read_png_text, save_png, to_bits
 from thiscxr.data.pool import Pool
 from thiscxr.data.prepare import frame_film
 from thiscxr.files import atomic_folder
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.projection import Projection, draw_candidates, project, save_projection
+from thiscxr.sample.provenance import origin_of
 from thiscxr.sample.sampling import Network
 from thiscxr.score.extractors import Extractor
 from thiscxr.score.lost import MEASURES, Lost, distances, lost, nearest_and_median, projection_picture
@@ -127,15 +128,18 @@ class _Others:
 
 def write_projections(out: Path, found: Sequence[Projected], network: Network, extractor: Extractor) -> None:
     """Write a new folder: a picture and the latent of each film, and projections.json. Raises ValueError when it is not empty."""
+    origin = origin_of(network)
     with atomic_folder(out) as part:
         for each in found:
             text = {"Title": "A film and its projection", "Disclaimer": KEEP if each.real else NOTICE, "Software": SOFTWARE}
             picture = projection_picture(each.film, each.drawn, each.lost, each.real, tuple(_lines(each)))
-            save_png(part / f"{each.name}.png", picture, text | {"Network": network.sha256})
+            save_png(
+                part / f"{each.name}.png", picture, text | {"Network": network.sha256, **origin_text(origin.sources, origin.restriction)}
+            )
             path = part / f"{each.name}.safetensors"
-            save_projection(path, each.projection, network.sha256, each.name, each.space, each.steps, each.real)
+            save_projection(path, each.projection, origin, each.name, each.space, each.steps, each.real)
         facts = {"network_sha256": network.sha256, "reader": extractor.name, "reader_sha256": extractor.sha256, "software": SOFTWARE}
-        facts |= {"notice": KEEP if any(each.real for each in found) else NOTICE}
+        facts |= {"notice": KEEP if any(each.real for each in found) else NOTICE, "restriction": origin.restriction}
         whole = {**facts, "films": [each.report() for each in found]}
         (part / "projections.json").write_text(json.dumps(whole, indent=2) + "\n")
 

@@ -21,7 +21,7 @@ import thiscxr
 from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.data.pixels import Pixels, save_png
 from thiscxr.data.pixels.drawing import draw_text, enlarge
-from thiscxr.files import atomic_path
+from thiscxr.files import resumable_folder
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
@@ -174,18 +174,32 @@ def walk_films(
 
 
 def write_direction(out: Path, found: Direction, network: Network, reader: TrustedReader, seeds: Sequence[int]) -> None:
-    """Write direction.safetensors, direction.json and direction.png, the sheet of some seeds, into a folder; older ones are replaced."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; give a folder")
+    """Write direction.safetensors, direction.json and direction.png, the sheet of some seeds, into a folder; an older one is replaced.
+
+    Raises ValueError as `check_direction_folder`.
+    """
+    check_direction_folder(out)
+    origin = origin_of(network)
     facts = {"format_version": DIRECTION_FORMAT, "kind": "direction", "network_sha256": network.sha256, "reader": reader.name}
-    facts |= {"reader_sha256": reader.sha256, "code_version": thiscxr.__version__, **found.to_json()}
+    facts |= {"reader_sha256": reader.sha256, "code_version": thiscxr.__version__, "restriction": origin.restriction, **found.to_json()}
     films = walk_films(network, found.axis, found.places, seeds, found.view, found.severity)
     tensors = {"step": found.axis.step, "gauge": found.axis.gauge, "mean": found.axis.mean, "places": found.places}
-    write_safetensors(out / "direction.safetensors", {name: torch.tensor(value).float() for name, value in tensors.items()}, facts)
-    with atomic_path(out / "direction.json") as part:
-        part.write_text(json.dumps(facts, indent=2) + "\n")
     title = {"Title": f"Synthetic chest x-rays along {_title(found, reader.name)}", "Seeds": ", ".join(map(str, seeds))}
-    save_png(out / "direction.png", slider_sheet(found, reader, films, seeds), title | grid_text(origin_of(network)))
+    with resumable_folder(out, replace=True) as part:
+        write_safetensors(part / "direction.safetensors", {name: torch.tensor(value).float() for name, value in tensors.items()}, facts)
+        (part / "direction.json").write_text(json.dumps(facts, indent=2) + "\n")
+        save_png(part / "direction.png", slider_sheet(found, reader, films, seeds), title | grid_text(origin))
+
+
+def check_direction_folder(out: Path) -> None:
+    """Raise ValueError when `out` is a file, or a folder that holds anything but a direction."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; give a folder")
+    foreign = [path.name for path in out.iterdir() if path.stem != "direction"] if out.is_dir() else []
+    if foreign:
+        raise ValueError(
+            f"--out {out} holds {foreign[0]!r}, which is no part of a direction; choose another folder, so that nothing is lost"
+        )
 
 
 def slider_sheet(found: Direction, reader: TrustedReader, films: NDArray[np.uint8], seeds: Sequence[int]) -> NDArray[np.uint8]:

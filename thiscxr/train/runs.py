@@ -3,6 +3,7 @@
 Nothing here runs code from a file: networks are safetensors with JSON metadata, states are loaded with `weights_only=True`.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ from thiscxr.model.generator import Generator, GeneratorConfig
 NETWORK_FORMAT = 1
 STATE_FORMAT = 2
 WEIGHTS = Path(thiscxr.__file__).parent / "weights"
+_ROW_KINDS = {"view": str, "sex": str, "source": str, "age_bin": int}
 log = logging.getLogger("thiscxr")
 
 
@@ -58,22 +60,36 @@ def save_network(path: Path, generator: Generator, info: NetworkInfo, dtype: tor
 
 
 def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and JSON metadata as one of our safetensors files. Raises OSError when that fails, as on a full disk."""
+    """Write tensors and JSON metadata as one of our safetensors files, with a hash of both in it.
+
+    Raises OSError when that fails, as on a full disk.
+    """
+    metadata = json.loads(json.dumps(metadata))  # as it will be read
+    whole = json.dumps({**metadata, "content_sha256": _content_sha256(tensors, metadata)}, sort_keys=True)
     with atomic_path(path) as part:
         try:
-            save_file(tensors, part, metadata={"thiscxr": json.dumps(metadata, sort_keys=True)})
+            save_file(tensors, part, metadata={"thiscxr": whole})
         except SafetensorError as error:
             raise OSError(f"{path} could not be written: {error}") from None
         part.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
+def _content_sha256(tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def load_network(path: Path) -> tuple[Generator, NetworkInfo]:
     """Return the generator (float32, CPU, evaluation) of a network file and what the file says of itself.
 
-    Raises ValueError for a file that is not a network of ours, or of another format version.
+    Raises ValueError for a file that is not a network of ours, or of another format version, or damaged.
     """
     metadata, tensors = read_safetensors(path, "generator", NETWORK_FORMAT)
     try:
+        _check_told(metadata)
         architecture = GeneratorConfig(**metadata.pop("architecture"))
         vocabulary = Vocabulary.from_json(metadata.pop("vocabulary"))
         names = {f.name for f in fields(NetworkInfo)}
@@ -82,10 +98,28 @@ def load_network(path: Path) -> tuple[Generator, NetworkInfo]:
         )
         generator = Generator(architecture)
         generator.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (KeyError, TypeError, RuntimeError, AttributeError, ValueError, AssertionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path}: the network's description and its tensors do not fit ({reason}); get the file again") from None
+    damaged = next((name for name, tensor in generator.state_dict().items() if not tensor.isfinite().all()), None)
+    if damaged:
+        raise ValueError(f"{path}: the tensor {damaged} holds values that are not finite; get the file again, or train again")
     return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last), info
+
+
+def _check_told(metadata: dict[str, Any]) -> None:
+    """Raise TypeError or KeyError where the description is not built as sampling will read it."""
+    sources, table = metadata["sources"], metadata["joint_table"]
+    if not isinstance(sources, dict) or not all(isinstance(source, dict) for source in sources.values()):
+        raise TypeError("sources is not a table of collections")
+    if not isinstance(table, list):
+        raise TypeError("joint_table is not a list")
+    for row in table:
+        lists = [row["present"], row["absent"]]
+        if not all(isinstance(part, list) for part in lists) or not isinstance(row["films"], int) or row["films"] < 0:
+            raise TypeError("a row of joint_table has no lists of findings, or no number of films")
+        if not all(row[name] is None or isinstance(row[name], kind) for name, kind in _ROW_KINDS.items()):
+            raise TypeError("a row of joint_table has a view, sex, source or age_bin that is none")
 
 
 def read_safetensors(path: Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -98,13 +132,19 @@ def read_safetensors(path: Path, kind: str, version: int) -> tuple[dict[str, Any
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get("thiscxr", "{}"))
+            if not isinstance(metadata, dict):
+                raise ValueError("its metadata is no table")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is not a safetensors file ({error}); pickled weights are never loaded") from None
+    content = metadata.pop("content_sha256", None)  # files of old have none
+    whole = content in (None, _content_sha256(tensors, metadata))
     if metadata.get("kind") != kind:
         raise ValueError(f"{path} is not a thiscxr {kind} (its metadata says {metadata.get('kind', 'nothing')!r})")
     if metadata.pop("format_version", None) != version:
         raise ValueError(f"{path} has another format than {version}, which thiscxr {thiscxr.__version__} reads; export it again or upgrade")
+    if not whole:
+        raise ValueError(f"{path} was changed after it was written (its content has another SHA-256 than it says); get the file again")
     metadata.pop("kind")
     return metadata, tensors
 
