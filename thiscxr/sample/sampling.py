@@ -176,5 +176,6 @@ def sample_films(
 def to_pixels(images: torch.Tensor, bits: int = 8) -> np.ndarray:
     """Return uint8 (bits 8) or uint16 (bits 9 to 16) [N, H, W], 0 to 2^bits − 1, of images float32 [N, 1, H, W]; the rest is clipped."""
     half = (2**bits - 1) / 2
-    values = (images[:, 0].float() * half + half).round().clamp(0, 2 * half)
-    return values.to(torch.uint8).cpu().numpy() if bits == 8 else values.cpu().numpy().astype(np.uint16)
+    values = images[:, 0].float().cpu().numpy() * half  # by NumPy: torch's threads would wait for cores that draw
+    values += half
+    return np.clip(np.rint(values, out=values), 0, 2 * half, out=values).astype(np.uint8 if bits == 8 else np.uint16)
