@@ -53,7 +53,7 @@ def resumable_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     Only a ValueError, which the next call would meet again, removes it. Raises ValueError when another process works in it.
     replace: an older folder at `path`, of which the caller knows that it may go, is kept until the new one takes its place.
     """
-    path = Path(path) if replace else _free_folder(path)
+    path = _named(path) if replace else _free_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.mkdir(exist_ok=True)
@@ -67,8 +67,15 @@ def resumable_folder(path: Path, replace: bool = False) -> Iterator[Path]:
             raise
 
 
-def _free_folder(path: Path) -> Path:
+def _named(path: Path) -> Path:
     path = Path(path)
+    if path.name in ("", ".."):
+        raise ValueError(f"the folder '{path}' is put in place by its name, and that is none; give the name of a folder")
+    return path
+
+
+def _free_folder(path: Path) -> Path:
+    path = _named(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path} already exists and is not an empty folder; choose another path or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -305,3 +305,11 @@ def test_what_would_lose_a_film_or_a_file_is_refused(network: Network, tmp_path:
     with pytest.raises(ValueError, match=r"holds 'labels\.csv', which is not a sample"):
         writing.write_samples(network, [1], [Condition()], 1.0, tmp_path / "mine")
     assert (tmp_path / "mine" / "labels.csv").read_text() == "my own labels"
+
+
+def test_a_folder_without_a_name_is_refused(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for out in (Path(), Path("..")):
+        with pytest.raises(ValueError, match=r"give the name of a folder|which is not a sample"):
+            writing.write_samples(network, [1], [Condition()], 1.0, out)
+    assert list(tmp_path.iterdir()) == []

@@ -161,9 +161,11 @@ def test_the_films_that_pass_and_what_the_pilot_says(
     assert int(told[3]) < found.seeds[-1] < int(told[4])
 
 
-def test_all_that_pass_of_some_seeds(network: Network, reader: TrustedReader, tmp_path: Path) -> None:
+def test_all_that_pass_of_some_seeds(network: Network, reader: TrustedReader, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "thiscxr")
     found = choose(network, reader, tmp_path / "a", "sex=M", seeds=list(range(10, 40)))
     assert set(found.seeds) == {10 + int(i) for i in np.flatnonzero(reader.read(network.sample(range(10, 40)))["sex"] <= 0)}
+    assert f"{len(found.seeds)} of 30 films drawn are sex=M: {len(found.seeds) / 30:.1%} [" in caplog.text
     with pytest.raises(ValueError, match=r"\d+ of 30 films are sex=M, and -n asks for 30; give more --seeds, or ask for less"):
         choose(network, reader, tmp_path / "b", "sex=M", seeds=list(range(10, 40)), count=30)
     assert not notes_path(tmp_path / "b").exists()

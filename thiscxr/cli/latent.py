@@ -113,6 +113,8 @@ def mix(
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import parse_seeds
 
+    if out.suffix.lower() != ".png" or out.is_dir():
+        raise click.UsageError(f"--out {out}: the sheet is a PNG file; give a name that ends in .png")
     rows, columns = parse_seeds(row_list, "--rows"), parse_seeds(column_list, "--columns")
     condition, psi = ask(**asked), parse_truncation(truncation)
     network = load(model, resolve_device(device))

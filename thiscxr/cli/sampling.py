@@ -81,7 +81,6 @@ def sample(
 
     Example: thiscxr sample -n 64 --view PA
     """
-    from thiscxr.data.pool import Pool
     from thiscxr.sample.dicom import DicomOptions, dicom_format
     from thiscxr.sample.formats import FORMATS
     from thiscxr.sample.malformed import write_malformed
@@ -90,7 +89,6 @@ def sample(
     from thiscxr.sample.series import in_pairs
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import check_ours, parse_seeds, write_samples
-    from thiscxr.score.release import check_release
 
     names = ("sop_class", "bits", "photometric", "compress", "mark")
     given = {name: value for name in names if (value := rest.pop(name)) is not None}
@@ -116,6 +114,9 @@ def sample(
     check_ours(out)
     pool = None
     if against is not None:
+        from thiscxr.data.pool import Pool
+        from thiscxr.score.release import check_release
+
         pool = Pool.open(against)
         check_release(pool, network, permission, superset)
     if plan is not None:

@@ -124,7 +124,7 @@ def check_ours(out: Path) -> None:
         raise ValueError(f"--out {out} is a file; give a folder")
     there = [path.name for path in out.iterdir()] if out.is_dir() else []
     foreign = [name for name in there if not _OURS.fullmatch(name)]
-    if not foreign and not {"network.json", "malformed.csv", "job"} & {*there}:
+    if not foreign and not {"network.json", "malformed.csv"} & {*there}:
         foreign = there  # a table of someone else's may be called as one of ours
     if foreign:
         raise ValueError(f"--out {out} holds {foreign[0]!r}, which is not a sample; choose another folder, so that nothing is lost")

@@ -72,11 +72,12 @@ class Extractor:
         network = self.network
 
         def features_of(some: torch.Tensor) -> torch.Tensor:
-            # TF32 would make features of a GPU differ from those of a CPU in the third digit, under one key in the cache.
-            with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            with torch.inference_mode():
                 return network.features(some.to(device)).float().cpu()
 
-        features = torch.cat([*in_threads(features_of, images.split(self.batch), device)]).numpy()
+        # TF32 would make features of a GPU differ from those of a CPU in the third digit, under one key in the cache.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            features = torch.cat([*in_threads(features_of, images.split(self.batch), device)]).numpy()
         if not np.isfinite(features).all():
             raise ValueError(f"{self.name} gives features that are not finite; its weights may be damaged")
         return features

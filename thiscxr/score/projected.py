@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from thiscxr.data.marks import NOTICE, SOFTWARE, origin_text
+from thiscxr.data.marks import NOTICE, SOFTWARE, XMP_KEY, origin_text
 from thiscxr.data.pixels import Pixels, images_to_pixels, pixels_to_images, read_dicom_header, read_png_text, save_png, to_bits
 from thiscxr.data.pool import Pool
 from thiscxr.data.prepare import frame_film
@@ -133,9 +133,10 @@ def write_projections(out: Path, found: Sequence[Projected], network: Network, e
         for each in found:
             text = {"Title": "A film and its projection", "Disclaimer": KEEP if each.real else NOTICE, "Software": SOFTWARE}
             picture = projection_picture(each.film, each.drawn, each.lost, each.real, tuple(_lines(each)))
-            save_png(
-                part / f"{each.name}.png", picture, text | {"Network": network.sha256, **origin_text(origin.sources, origin.restriction)}
-            )
+            marks = origin_text(origin.sources, origin.restriction)
+            if each.real:
+                marks.pop(XMP_KEY)  # says that all of a picture is synthetic
+            save_png(part / f"{each.name}.png", picture, {**text, "Network": network.sha256, **marks})
             path = part / f"{each.name}.safetensors"
             save_projection(path, each.projection, origin, each.name, each.space, each.steps, each.real)
         facts = {"network_sha256": network.sha256, "reader": extractor.name, "reader_sha256": extractor.sha256, "software": SOFTWARE}
