@@ -1,5 +1,8 @@
 """Batches in threads: in order, no more than asked at a time, and the caller's threads as they were."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -59,3 +62,10 @@ def test_what_goes_wrong_reaches_the_caller() -> None:
     with pytest.raises(OSError, match="no space"):
         list(in_threads(work, range(9), CPU))
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(("given", "left"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")])
+def test_threads_that_wait_soon_sleep_unless_told_otherwise(given: dict[str, str], left: str) -> None:
+    rest = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    code = "import os, thiscxr; print(os.environ.get('GOMP_SPINCOUNT'))"
+    assert subprocess.run([sys.executable, "-c", code], env=rest | given, capture_output=True, text=True, check=True).stdout.strip() == left

@@ -68,6 +68,7 @@ def read_browser_model(path: Path) -> BrowserModel:
     for name, half in halves.items():
         if not np.isfinite(half).all():
             raise ValueError(f"{path}: {name} has a value of {np.abs(tensors[name]).max():.3g}, which half precision cannot hold (65504)")
+    info.pop("content_sha256", None)  # of the tensors before
     return BrowserModel(info, sha256, save(halves, metadata={"thiscxr": json.dumps(info, sort_keys=True)}))
 
 
