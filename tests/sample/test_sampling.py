@@ -202,6 +202,14 @@ def test_the_newest_network_of_a_run_is_found(network_file: Path, tmp_path: Path
     assert find_network(str(tmp_path)) == tmp_path / "network-latest.safetensors"
 
 
+def test_a_pool_does_not_hide_the_bundled_network_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nih-64").mkdir()
+    assert find_network("nih-64") == runs.WEIGHTS / "nih-64.safetensors"
+    with pytest.raises(ValueError, match="is a folder without network-latest"):
+        find_network("./nih-64")
+
+
 def test_the_package_offers_load_without_importing_torch_first(network_file: Path) -> None:
     assert thiscxr.load(network_file).info.name == "discs"
     with pytest.raises(AttributeError):

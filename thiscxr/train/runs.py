@@ -157,6 +157,8 @@ def find_network(model: str) -> Path:
     path = Path(model)
     if path.is_dir():
         latest = path / "network-latest.safetensors"
+        if not latest.is_file() and model in bundled_weights("generator"):
+            return find_weights(model, "generator")  # the folder is another thing of that name, such as its pool
         if not latest.is_file():
             raise ValueError(f"{path} is a folder without network-latest.safetensors; give a run folder, a .safetensors file or a name")
         return latest
