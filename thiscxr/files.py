@@ -31,17 +31,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, and rename it to `path` when the block ends well.
 
-    Raises ValueError when `path` exists and is not an empty folder: nothing is ever overwritten.
+    Raises ValueError when `path` exists and is not an empty folder: nothing is ever overwritten. replace: an older folder there, of which
+    the caller knows that it may go, is kept until the new one takes its place.
     """
-    path = _free_folder(path)
+    path = _named(path) if replace else _free_folder(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.mkdir()
     try:
         yield part
-        _take_place(part, path)
+        _take_place(part, path, replace)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -78,7 +80,6 @@ def _free_folder(path: Path) -> Path:
     path = _named(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path} already exists and is not an empty folder; choose another path or remove it first")
-    path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 

@@ -30,7 +30,7 @@ def models(as_json: bool) -> None:
 
 @group.command()
 @MODEL
-@click.option("-n", "count", type=click.IntRange(1, 10_000_000), help="Films.  [default: one a seed, or 64]")
+@click.option("-n", "count", type=click.IntRange(1), help="Films.  [default: one a seed, or 64]")
 @click.option("--seeds", "seed_list", help="Such as 0-63,100; ranges are inclusive.  [default: 0 to n-1]")
 @click.option("--finding", "findings", multiple=True, help="Ask for a finding; repeatable.")
 @click.option("--no-finding", "no_findings", multiple=True, help="Ask for its absence; repeatable.")
@@ -88,7 +88,7 @@ def sample(
     from thiscxr.sample.sampling import ask, load
     from thiscxr.sample.series import in_pairs
     from thiscxr.sample.truncation import parse_truncation
-    from thiscxr.sample.writing import check_ours, parse_seeds, write_samples
+    from thiscxr.sample.writing import MAX_FILMS, check_ours, parse_seeds, write_samples
 
     names = ("sop_class", "bits", "photometric", "compress", "mark")
     given = {name: value for name in names if (value := rest.pop(name)) is not None}
@@ -103,6 +103,8 @@ def sample(
         raise click.UsageError("--release compares films with real ones: give both --release and --against POOL")
     if pairs and (malformed or release or form not in ("png", "png16", "dicom")):
         raise click.UsageError("--pairs are single films, png, png16 or dicom; leave --malformed and --release out")
+    if count is not None and count > MAX_FILMS:
+        raise click.UsageError(f"-n {count:,}: one call draws at most {MAX_FILMS:,} films; draw them in several")
     seeds = parse_seeds(seed_list) if seed_list is not None else list(range(count or (1 if malformed else 64)))
     if where and (plan is not None or pairs or malformed):
         raise click.UsageError("--where leaves films out, and --plan, --pairs and --malformed say how many there are; drop one of the two")

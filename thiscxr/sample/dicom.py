@@ -88,12 +88,12 @@ def dicom_dataset(pixels: Pixels, film: Film, options: DicomOptions) -> Dataset:
     """Return the data set of one film: pixels [h, w] of `options.bits` bits, 0 black. Written by `dicom_bytes`."""
     asked = film.asked
     # One seed is one invented patient, whatever is asked of the film; of another sex or age it would be another patient.
-    age = film.condition.age_years
-    asked |= {} if age is None else {"age_years": asked["age_years"] if float(asked["age_years"]) == age else repr(age)}  # in full, too
+    if film.condition.age_years is not None:
+        asked["age_years"] = repr(float(film.condition.age_years))  # in full: in words it is rounded
     person = (film.origin.sha256, film.seed, asked.get("sex", ""), asked.get("age_years", ""))
     # What is asked of one patient in two views is one study of two series; each visit of a series of his is a study of its own.
     wished = sorted(item for item in asked.items() if item[0] != "view")
-    visit = (film.visit, repr(film.visit.strength)) if film.visit else ()  # in full: in words it is rounded
+    visit = (film.visit, repr(film.visit.strength)) if film.visit else ()  # in full, too
     study = (*person, *wished, film.truncation, *visit)
     exposure = (*study, *((asked["view"],) if "view" in asked else ()))
     # Compressed or not, it is the same instance only with the same attributes; so everything that changes the file is in its UID.

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thiscxr.data.pixels import Pixels
-from thiscxr.files import resumable_folder
+from thiscxr.files import atomic_folder
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.dicom import DicomOptions, dicom_bytes, dicom_dataset, uid
 from thiscxr.sample.latents import MAX_SEED
 from thiscxr.sample.provenance import Film, origin_of
 from thiscxr.sample.sampling import Network, sample_images, to_pixels
 from thiscxr.sample.truncation import Truncation
-from thiscxr.sample.writing import check_ours, throw_away
+from thiscxr.sample.writing import check_ours
 
 READ, REFUSE, EITHER = "read it", "refuse it", "read it or refuse it, and say so"
 _PREAMBLE = b"SYNTHETIC, AND BROKEN ON PURPOSE: not a patient, not for diagnosis. Made by thiscxr to test readers.".ljust(128)
@@ -314,17 +314,13 @@ def write_malformed(
         raise ValueError("--malformed breaks uncompressed files of 12 bits or more; leave --compress out and --bits at 12 to 16")
     check_ours(out)
     origin = origin_of(network, permission)
-    with resumable_folder(out, replace=True) as part:
-        for path in part.iterdir():
-            if path.name != "lock":
-                throw_away(path)
-        with open(part / "malformed.csv", "w", newline="", encoding="utf-8") as table:
-            rows = csv.writer(table)
-            rows.writerow(("file", "seed", "defect", "wrong", "reader"))
-            for seed, condition in zip(seeds, conditions, strict=True):
-                pair = (seed, seed + 1 if seed < MAX_SEED else 0)
-                images = next(sample_images(network, pair, [condition] * 2, truncation))
-                films = [Film(one, condition, truncation, origin) for one in pair]
-                for name, data, defect in broken_files(films, to_pixels(images, options.bits), options):
-                    (part / name).write_bytes(data)
-                    rows.writerow((name, seed, defect.name, defect.wrong, defect.reader))
+    with atomic_folder(out, replace=True) as part, open(part / "malformed.csv", "w", newline="", encoding="utf-8") as table:
+        rows = csv.writer(table)
+        rows.writerow(("file", "seed", "defect", "wrong", "reader"))
+        for seed, condition in zip(seeds, conditions, strict=True):
+            pair = (seed, seed + 1 if seed < MAX_SEED else 0)
+            images = next(sample_images(network, pair, [condition] * 2, truncation))
+            films = [Film(one, condition, truncation, origin) for one in pair]
+            for name, data, defect in broken_files(films, to_pixels(images, options.bits), options):
+                (part / name).write_bytes(data)
+                rows.writerow((name, seed, defect.name, defect.wrong, defect.reader))

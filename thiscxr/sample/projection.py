@@ -141,16 +141,8 @@ def _terms(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 
 def save_projection(path: Path, found: Projection, origin: Origin, name: str, space: str, steps: int, real: bool) -> None:
     """Write what was found as safetensors: `ws` [num_ws, w_dim], and what it stands for. real: it is the likeness of a real film."""
-    facts = {
-        "name": name,
-        "network_sha256": origin.sha256,
-        "restriction": origin.restriction,
-        "space": space,
-        "steps": steps,
-        "start": found.start,
-        "real": real,
-    }
-    facts |= {"distance": found.distance, "code_version": thiscxr.__version__}
+    facts = {"name": name, "space": space, "steps": steps, "start": found.start, "real": real, "distance": found.distance}
+    facts |= {"network_sha256": origin.sha256, "restriction": origin.restriction, "code_version": thiscxr.__version__}
     write_safetensors(path, {"ws": found.ws.contiguous()}, {"format_version": PROJECTION_FORMAT, "kind": "projection", **facts})
 
 

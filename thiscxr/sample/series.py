@@ -16,13 +16,13 @@ from thiscxr.data.labels import NEGATIVE, NO_FINDING, POSITIVE
 from thiscxr.data.marks import NOTICE
 from thiscxr.data.pixels import save_png
 from thiscxr.data.pixels.drawing import LEAST_SIDE, draw_sheet, enlarge
-from thiscxr.files import resumable_folder
+from thiscxr.files import atomic_folder
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.sample.formats import Format
 from thiscxr.sample.provenance import Film, Visit, grid_text, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
 from thiscxr.sample.truncation import Truncation
-from thiscxr.sample.writing import COLUMNS, check_ours, sample_row, throw_away, write_csv, write_facts
+from thiscxr.sample.writing import COLUMNS, check_ours, sample_row, write_csv, write_facts
 
 MOST_FILMS = 4096  # of all series together
 SHOWN = 12  # patients on the sheet
@@ -109,10 +109,7 @@ def write_series(series: Series, network: Network, out: Path, form: Format, seen
     `write_samples`.
     """
     check_ours(out)
-    with resumable_folder(out, replace=True) as part:
-        for path in part.iterdir():
-            if path.name != "lock":
-                throw_away(path)
+    with atomic_folder(out, replace=True) as part:
         rows = []
         for film, pixels, probability in zip(series.films, to_pixels(series.images, form.bits), seen, strict=True):
             name = form.file_name(film, 0)

@@ -145,18 +145,13 @@ def _take_up(part: Path, films: Sequence[Film], form: Format, labels: bool) -> N
     known = job.is_file() and job.read_text() == digest.hexdigest()
     for path in part.iterdir():
         if path.name != "lock" and not (known and path.is_file() and not path.name.startswith(".")):  # .NAME.part: cut off in the middle
-            throw_away(path)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     if not known:
         with atomic_path(job) as fresh:
             fresh.write_text(digest.hexdigest())
-
-
-def throw_away(path: Path) -> None:
-    """Remove a file or a folder."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def _write_films(part: Path, network: Network, films: Sequence[Film], files: Sequence[_File], form: Format, grid: bool) -> None:

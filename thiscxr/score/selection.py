@@ -39,7 +39,6 @@ class Selection:
     seeds: list[int]
     conditions: list[Condition]
     columns: dict[str, list[str]]
-    num_drawn: int
 
     def columns_of(self, seeds: Sequence[int]) -> dict[str, list[str]]:
         """Return the columns of some of the seeds, in their order."""
@@ -120,12 +119,13 @@ def select(
         notes.path.unlink()
         raise ValueError(f"{told}{'' if count is None else f', and -n asks for {count}'}; give more --seeds, or ask for less")
     kept = notes.found[:most]
-    share, (low, high) = len(notes.found) / notes.drawn, wilson(len(notes.found) / notes.drawn, notes.drawn)
+    share = len(notes.found) / notes.drawn
+    low, high = wilson(share, notes.drawn)
     told = f"{len(notes.found):,} of {notes.drawn:,} films drawn are {where}: {share:.1%} [{low:.1%}, {high:.1%}]"
     log.info("%s%s", told, f"; the first {most:,} are kept" if len(notes.found) > most else "")
     chosen = [seed for seed, _ in kept]
     columns = {f"read_{name}": [values[i] for _, values in kept] for i, name in enumerate(where.names)}
-    return Selection(chosen, network.conditions(chosen, asked), {**columns, "reader_sha256": [reader.sha256] * len(chosen)}, notes.drawn)
+    return Selection(chosen, network.conditions(chosen, asked), {**columns, "reader_sha256": [reader.sha256] * len(chosen)})
 
 
 def _passing(

@@ -21,7 +21,7 @@ import thiscxr
 from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.data.pixels import Pixels, save_png
 from thiscxr.data.pixels.drawing import draw_text, enlarge
-from thiscxr.files import resumable_folder
+from thiscxr.files import atomic_folder
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
@@ -185,7 +185,7 @@ def write_direction(out: Path, found: Direction, network: Network, reader: Trust
     films = walk_films(network, found.axis, found.places, seeds, found.view, found.severity)
     tensors = {"step": found.axis.step, "gauge": found.axis.gauge, "mean": found.axis.mean, "places": found.places}
     title = {"Title": f"Synthetic chest x-rays along {_title(found, reader.name)}", "Seeds": ", ".join(map(str, seeds))}
-    with resumable_folder(out, replace=True) as part:
+    with atomic_folder(out, replace=True) as part:
         write_safetensors(part / "direction.safetensors", {name: torch.tensor(value).float() for name, value in tensors.items()}, facts)
         (part / "direction.json").write_text(json.dumps(facts, indent=2) + "\n")
         save_png(part / "direction.png", slider_sheet(found, reader, films, seeds), title | grid_text(origin))
