@@ -37,7 +37,7 @@ def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     Raises ValueError when `path` exists and is not an empty folder: nothing is ever overwritten. replace: an older folder there, of which
     the caller knows that it may go, is kept until the new one takes its place.
     """
-    path = _named(path) if replace else _free_folder(path)
+    path = _named(path) if replace else free_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.mkdir()
@@ -55,7 +55,7 @@ def resumable_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     Only a ValueError, which the next call would meet again, removes it. Raises ValueError when another process works in it.
     replace: an older folder at `path`, of which the caller knows that it may go, is kept until the new one takes its place.
     """
-    path = _named(path) if replace else _free_folder(path)
+    path = _named(path) if replace else free_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.mkdir(exist_ok=True)
@@ -76,7 +76,8 @@ def _named(path: Path) -> Path:
     return path
 
 
-def _free_folder(path: Path) -> Path:
+def free_folder(path: Path) -> Path:
+    """Return the path of a new folder. Raises ValueError when something is there that is not an empty folder."""
     path = _named(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path} already exists and is not an empty folder; choose another path or remove it first")

@@ -210,10 +210,12 @@ def project(
     Example: thiscxr project film.png --steps 300 --real pool --out projections
     """
     from thiscxr.data.pool import Pool
+    from thiscxr.files import free_folder
     from thiscxr.sample.sampling import load
     from thiscxr.score.extractors import load_extractor
     from thiscxr.score.projected import project_films, projection_table, write_projections
 
+    free_folder(out)  # before the work, not after it
     network, extractor = load(model, resolve_device(device)), load_extractor(reader, resolve_device(device))
     found = project_films(films, network, extractor, Pool.open(real) if real else None, steps, space, candidates)
     write_projections(out, found, network, extractor)
