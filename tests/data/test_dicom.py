@@ -224,6 +224,14 @@ def test_dicom_voi_table_is_applied():
     assert off(part, expected) <= 1
 
 
+def test_a_film_says_how_its_greys_were_made():
+    window, table = {"WindowCenter": 2048, "WindowWidth": 1024}, [lut_item(0, 16 * np.arange(4096))]
+    assert load(dicom(DEEP)).greys == "percentiles"
+    assert load(dicom(DEEP, **window)).greys == load(dicom(DEEP, VOILUTFunction="LINEAR_EXACT", **window)).greys == "window"
+    assert load(dicom(DEEP, VOILUTFunction="SIGMOID", **window)).greys == "sigmoid"
+    assert load(dicom(DEEP, VOILUTSequence=table, **window)).greys == "lut"
+
+
 def test_eight_and_sixteen_bit_dicom():
     assert load(dicom(RAMP, bits=8)).native_bits == 8
     assert load(dicom(DEEP * 16, bits=16)).pixels.max() == 65535

@@ -275,6 +275,12 @@ def test_sixteen_bit_is_stretched_by_percentiles_and_not_clipped_at_255():
     assert np.array_equal(load(png(deep), stretch=False).pixels, deep)
 
 
+def test_a_film_says_how_its_greys_were_made():
+    deep = smooth(40, 50, 12)
+    assert load(png(RAMP)).greys == load(png(deep), stretch=False).greys == "as stored"
+    assert load(png(deep)).greys == load(raw_tiff(deep.astype(np.float32), sample_format=3)).greys == "percentiles"
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_a_file_cut_anywhere_is_refused(kind):
     buffer = io.BytesIO()

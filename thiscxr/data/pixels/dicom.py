@@ -114,9 +114,9 @@ def load_dicom(data: bytes, min_side: int) -> LoadedFilm:
     with _parsing("broken DICOM file (its coded picture)"):
         words = _words(dataset, frame, min_side)
     with _parsing("broken DICOM file (its look-up tables or window)"):
-        values, windowed = _displayed(dataset, words)
+        values, greys = _displayed(dataset, words)
         inverted = frame.photometric == "MONOCHROME1"
-        pixels: Pixels = through_table(words.values, values, by_percentiles=not windowed, inverted=inverted)
+        pixels: Pixels = through_table(words.values, values, by_percentiles=greys == "percentiles", inverted=inverted)
     if words.halvings:
         pixels = recentred(pixels, words.halvings)
     width, height = frame.columns, frame.rows
@@ -124,7 +124,7 @@ def load_dicom(data: bytes, min_side: int) -> LoadedFilm:
         pixels, turned = _upright(pixels, *orientation)
         if turned:
             width, height, aspect = height, width, 1 / aspect
-    return LoadedFilm(pixels, width, height, words.bits, inverted, aspect)
+    return LoadedFilm(pixels, width, height, words.bits, inverted, aspect, greys)
 
 
 def _whole(dataset: pydicom.Dataset, name: str, default: int | None = None) -> int:
@@ -181,8 +181,8 @@ def _grey_of_three(words: Words) -> Words:
     return Words(grey, words.bits)
 
 
-def _displayed(dataset: pydicom.Dataset, words: Words) -> tuple[NDArray[np.float64], bool]:
-    """Return what each stored word is displayed as, and whether by a window or VOI LUT; PS3.3 C.7.6.3.1, C.11.1, C.11.2."""
+def _displayed(dataset: pydicom.Dataset, words: Words) -> tuple[NDArray[np.float64], str]:
+    """Return what each stored word is displayed as, and how (`LoadedFilm.greys`); PS3.3 C.7.6.3.1, C.11.1, C.11.2."""
     stored = np.arange(np.iinfo(words.values.dtype).max + 1) & (2**words.bits - 1)
     if _whole(dataset, "PixelRepresentation", 0) == 1:
         stored -= (stored >> (words.bits - 1)) << words.bits
@@ -190,11 +190,12 @@ def _displayed(dataset: pydicom.Dataset, words: Words) -> tuple[NDArray[np.float
     if not np.isfinite(values).all():
         raise Refused("pixels that are not finite (NaN or infinity)")
     if dataset.get("VOILUTSequence"):
-        return np.asarray(apply_voi(np.rint(values).astype(np.int64), dataset), np.float64), True
+        return np.asarray(apply_voi(np.rint(values).astype(np.int64), dataset), np.float64), "lut"
     center, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if center is None or width is None:
-        return values, False
-    return _window(values, center, width, str(dataset.get("VOILUTFunction") or "LINEAR")), True
+        return values, "percentiles"
+    function = str(dataset.get("VOILUTFunction") or "LINEAR")
+    return _window(values, center, width, function), "sigmoid" if function == "SIGMOID" else "window"
 
 
 def _numbers(value: Any) -> list[float]:

@@ -50,6 +50,8 @@ class LoadedFilm:
     """The file stored bone dark (MONOCHROME1, WhiteIsZero)."""
     pixel_aspect: float = 1.0
     """Width / height of one pixel."""
+    greys: str = "as stored"
+    """How the greys were made: "window", "lut" and "sigmoid" as the file says, "as stored", or "percentiles" where it says nothing."""
 
     @property
     def aspect(self) -> float | None:

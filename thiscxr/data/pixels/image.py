@@ -84,13 +84,13 @@ def _film(image: Image.Image, data: bytes, stretch: bool, min_side: int) -> Load
         return LoadedFilm(values, width, height, 8, inverted)  # Pillow has turned WhiteIsZero round
     pixels: Pixels
     if values.dtype != np.uint16:
-        return LoadedFilm(stretch_values(values, inverted), width, height, 32, inverted)
+        return LoadedFilm(stretch_values(values, inverted), width, height, 32, inverted, greys="percentiles")
     if stretch:
         pixels = through_table(values, np.arange(65536.0), by_percentiles=True, inverted=inverted)
     else:
         check_contrast(np.arange(65536) / 65535, histogram(values))
         pixels = np.uint16(65535) - values if inverted else values
-    return LoadedFilm(pixels, width, height, 16, inverted)
+    return LoadedFilm(pixels, width, height, 16, inverted, greys="percentiles" if stretch else "as stored")
 
 
 def check_whole(data: bytes, file_format: str) -> None:
