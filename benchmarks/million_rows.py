@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thiscxr.data.labels import FINDINGS, VIEWS
-from thiscxr.data.pool import FORMAT_VERSION, MAX_SHARD_BYTES, SCHEMA, shard_name
+from thiscxr.data.pool import FORMAT_VERSION, SCHEMA
+from thiscxr.data.shards import MAX_SHARD_BYTES, shard_name
 
 _GROUP_ROWS = 65_536
 
@@ -45,6 +46,7 @@ def make_pool(path: Path, rows: int, res: int) -> None:
                 "sex": np.array(["M", "F"])[patient % 2],
                 "split": np.where(patient % 5 == 0, "holdout", "train"),
                 "labeler": ["drawn"] * len(index),
+                **dict.fromkeys(("greys", "orientation"), ["as stored"] * len(index)),
                 "sha256": [sha256] * len(index),
             }
             numbers = {
@@ -52,6 +54,7 @@ def make_pool(path: Path, rows: int, res: int) -> None:
                 **{name: rng.choice([1, 0, -1, -2, -3], len(index), p=[0.08, 0.5, 0.02, 0.3, 0.1]).astype(np.int8) for name in FINDINGS},
                 **dict.fromkeys(("native_width", "native_height"), np.full(len(index), 1024, np.int32)),
                 "native_bits": np.full(len(index), 8, np.int32),
+                "resolution": np.full(len(index), res, np.int32),
                 **dict.fromkeys(("equalised", "inverted"), np.zeros(len(index), bool)),
                 "shard": (index // shard_films).astype(np.int32),
                 "row": (index % shard_films).astype(np.int32),

@@ -6,12 +6,14 @@ import logging
 import os
 import pickle
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from films import dicom
 
 from thiscxr.data import describe, ids, prepare
 from thiscxr.data.labels import FINDINGS, FilmRecord, Terms
@@ -306,7 +308,7 @@ def test_a_torn_journal_costs_its_last_line_only(tmp_path, release, pool, key, m
 
 
 def test_shards_are_cut_at_their_size(tmp_path, monkeypatch):
-    monkeypatch.setattr("thiscxr.data.pool_writer.MAX_SHARD_BYTES", 3 * 32 * 32)
+    monkeypatch.setattr("thiscxr.data.shards.MAX_SHARD_BYTES", 3 * 32 * 32)
     films = [film(number) for number in range(8)]
     with PoolWriter(tmp_path / "pool", 32, 8, {"x": TERMS}, b"k" * 16) as writer:
         for number, pixels in enumerate(films):
@@ -318,6 +320,55 @@ def test_shards_are_cut_at_their_size(tmp_path, monkeypatch):
     assert np.array_equal(pool.read(order), np.stack([films[number] for number in order]))
     assert np.isnan(pool.column("age_years")).all()
     assert verify_pool(tmp_path / "pool") == []
+
+
+SIDES = (64, 32, 32, 128, 64, 32, 64, 32, 32)  # of films in the order of a pool
+
+
+def add_of_many_sides(writer: PoolWriter, number: int) -> None:
+    record = FilmRecord(str(number), "", str(number), "s")
+    if not writer.knows("x", record):
+        writer.add("x", record, film(number, SIDES[number]), (9, 9, 8), greys="window", orientation="mirrored, turned 90", inverted=True)
+
+
+@pytest.mark.parametrize("interrupted_at", [0, 1, 4, 5, 8, 9])
+def test_films_of_each_resolution_have_shards_of_their_own(tmp_path, monkeypatch, interrupted_at):
+    monkeypatch.setattr("thiscxr.data.shards.MAX_SHARD_BYTES", 3 * 32 * 32)  # three of 32, one of the others
+    path = tmp_path / "pool"
+    with suppress(KeyboardInterrupt), PoolWriter(path, 128, 8, {"x": TERMS}, b"k" * 16, plan="same") as writer:
+        for number in range(interrupted_at):
+            add_of_many_sides(writer, number)
+        raise KeyboardInterrupt
+    with PoolWriter(path, 128, 8, {"x": TERMS}, b"k" * 16, plan="same") as writer:
+        assert writer.num_done == interrupted_at
+        for number in range(len(SIDES)):
+            add_of_many_sides(writer, number)
+    pool = Pool.open(path)
+    assert verify_pool(path) == []
+    assert [np.load(shard).shape for shard in sorted(path.glob("*.npy"))] == [
+        (1, 64, 64), (3, 32, 32), (1, 128, 128), (1, 64, 64), (1, 64, 64), (2, 32, 32)
+    ]  # fmt: skip
+    assert pool.column("resolution").tolist() == list(SIDES)
+    assert pool.column("shard").tolist() == [0, 1, 1, 2, 3, 1, 4, 5, 5]
+    assert pool.column("row").tolist() == [0, 0, 1, 0, 0, 2, 0, 0, 1]
+    assert pool.meta["counts"]["resolutions"] == {"32": 5, "64": 3, "128": 1}
+    for number, side in enumerate(SIDES):
+        assert np.array_equal(pool.read([number])[0], film(number, side))
+    assert np.array_equal(pool.read([6, 0]), np.stack([film(6, 64), film(0, 64)]))
+    with pytest.raises(ValueError, match="films of 32, 64 px do not fit one array"):
+        pool.read([0, 1])
+    assert pool.read(np.array([], int)).shape == (0, 128, 128)
+    for name, value in (("greys", "window"), ("orientation", "mirrored, turned 90"), ("inverted", True)):
+        assert pool.column(name).tolist() == [value] * len(SIDES)  # the journal of the interrupted call too
+
+
+def test_how_a_film_was_made_is_not_in_the_fingerprint(tmp_path):
+    def fingerprint(name: str, **made) -> str:
+        with PoolWriter(tmp_path / name, 32, 8, {"x": TERMS}, b"k" * 16) as writer:
+            writer.add("x", FilmRecord("1", "", "1", "s"), film(0), (200, 200, 8), **made)
+        return writer.fingerprint
+
+    assert fingerprint("a") == fingerprint("b", greys="sigmoid", orientation="turned 180", inverted=True, equalised=True)
 
 
 def test_sixteen_bit_pools(tmp_path, release, key):
@@ -334,15 +385,25 @@ def test_sixteen_bit_pools(tmp_path, release, key):
         (lambda pool: shutil.rmtree(pool), "does not exist; make one with: thiscxr prepare"),
         (lambda pool: (pool / "pool.json").unlink(), "is not a pool"),
         (lambda pool: (pool / "pool.json").write_text("{"), "pool.json is damaged"),
-        (lambda pool: (pool / "pool.json").write_text('{"format_version": 2}'), "lacks what a pool needs"),
-        (lambda pool: (pool / "pool.json").write_text('{"format_version": 3}'), "format 3, this version reads 2; upgrade"),
-        (lambda pool: (pool / "pool.json").write_text('{"format_version": 1}'), "format 1, this version reads 2; prepare it again"),
-        (lambda pool: (pool / "pool.json").write_text("[]"), "format None"),
+        (lambda pool: (pool / "pool.json").write_text('{"format_version": 3}'), "lacks what a pool needs"),
+        (lambda pool: (pool / "pool.json").write_text('{"format_version": 4}'), "format 4, this version reads 3; upgrade"),
+        (
+            lambda pool: (pool / "pool.json").write_text("[]"),
+            "format None, .* make it again with: thiscxr prepare .*pool --nih DIR --res 64",
+        ),
         (lambda pool: (pool / "films.parquet").unlink(), "films.parquet is missing"),
         (lambda pool: (pool / "films.parquet").write_bytes(b"PAR1"), "films.parquet is damaged"),
         (lambda pool: (pool / "pixels-00000.npy").unlink(), "pixels-00000.npy is missing"),
         (lambda pool: (pool / "pixels-00000.npy").write_bytes((pool / "pixels-00000.npy").read_bytes()[:-5]), "cut off or damaged"),
-        (lambda pool: np.save(pool / "pixels-00000.npy", np.zeros((11, 16, 16), np.uint8)), "expected films of 32x32"),
+        (
+            lambda pool: np.save(pool / "pixels-00000.npy", np.zeros((11, 64, 64), np.uint8)),
+            "expected square films of at most 32 px, 8 bits",
+        ),
+        (lambda pool: np.save(pool / "pixels-00000.npy", np.zeros((11, 32, 16), np.uint8)), "expected square films"),
+        (
+            lambda pool: np.save(pool / "pixels-00000.npy", np.zeros((11, 16, 16), np.uint8)),
+            "pixels-00000.npy holds 11 films of 16 px, films.parquet lists 0",
+        ),
         (lambda pool: np.save(pool / "pixels-00000.npy", np.zeros((9, 32, 32), np.uint8)), "shards hold 9 films, pool.json says 11"),
     ],
 )
@@ -351,6 +412,31 @@ def test_what_is_no_pool_is_refused_in_one_line(pool, damage, message):
     with pytest.raises(ValueError, match=message) as caught:
         Pool.open(pool)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [
+        ({}, "--nih DIR --res 32"),
+        (
+            {"views": ["PA", "lateral"], "aspect": "restore", "derive": True},
+            "--nih DIR --res 32 --views PA,lateral --aspect restore --derive",
+        ),
+    ],
+)
+def test_an_older_pool_is_refused_with_the_command_that_makes_a_new_one(pool, options, command):
+    meta = json.loads((pool / "pool.json").read_text())
+    (pool / "pool.json").write_text(json.dumps({**meta, "format_version": 2, "options": {**meta["options"], **options}}))
+    with pytest.raises(ValueError, match=f"format 2, this version reads 3; .*: thiscxr prepare {pool} {command}$"):
+        Pool.open(pool)
+
+
+def test_an_older_phantom_pool_is_refused_with_its_command(tmp_path):
+    (tmp_path / "pool.json").write_text(
+        '{"format_version": 2, "resolution": 128, "counts": {"films": 9}, "options": {"layout": "phantom"}}'
+    )
+    with pytest.raises(ValueError, match=f"thiscxr phantom {tmp_path} -n 9 --res 128$"):
+        Pool.open(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["pixels-00000.npy", "rejected.csv", "films.parquet"])
@@ -391,6 +477,8 @@ def test_verify_checks_every_invariant(pool):
         ({"Mass": [7] * 11}, "Mass holds 7"),
         ({"view": ["front"] * 11}, "view holds 'front'"),
         ({"row": [0] * 11}, "do not count up"),
+        ({"greys": ["guessed"] * 11}, "greys holds 'guessed'"),
+        ({"orientation": ["upside down"] * 11}, "orientation holds 'upside down'"),
         ({"film_id": ["a"] * 11}, "two films have one film_id"),
         ({"sha256": films["sha256"][::-1]}, "its pixels do not have the SHA-256"),
         ({"source": ["elsewhere"] * 11}, "source holds 'elsewhere', expected"),
@@ -399,6 +487,12 @@ def test_verify_checks_every_invariant(pool):
         problems = rewrite(pool, **columns)
         assert any(message in problem for problem in problems), (message, problems)
         rewrite(pool, **{name: films[name] for name in columns})
+
+
+@pytest.mark.parametrize("columns", [{"resolution": [64] * 11}, {"shard": [1] * 11}, {"shard": [-1] + [0] * 10}])
+def test_films_that_are_not_where_the_table_says_are_refused(pool, columns):
+    with pytest.raises(ValueError, match=r"pixels-00000.npy holds 11 films of 32 px, films.parquet lists (0|10);"):
+        rewrite(pool, **columns)
 
 
 def test_folder_and_nih_in_one_pool(tmp_path, release, key, caplog):
@@ -412,6 +506,19 @@ def test_folder_and_nih_in_one_pool(tmp_path, release, key, caplog):
     pool = Pool.open(tmp_path / "pool")
     assert pool.column("source").tolist() == ["nih"] * 11 + ["folder"] * 3
     assert (pool.findings[11:] == -3).all()
+
+
+def test_a_pool_says_how_the_greys_were_made(tmp_path, release, key):
+    deep = film(50, 64).astype(np.uint16) * 16
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.dcm").write_bytes(dicom(deep, bits=12, WindowCenter=2000, WindowWidth=3000))
+    (tmp_path / "mine" / "b.dcm").write_bytes(dicom(deep, bits=12))
+    save_png(tmp_path / "mine" / "c.png", film(51, 64))
+    prepare.prepare(tmp_path / "pool", [("folder", tmp_path / "mine")], 32, key_file=key)
+    assert Pool.open(tmp_path / "pool").column("greys").tolist() == ["window", "percentiles", "as stored"]
+    assert describe.describe_pool(tmp_path / "pool")["sources"]["folder"]["native"]["greys"] == {
+        "window": 1, "percentiles": 1, "as stored": 1
+    }  # fmt: skip
 
 
 def test_derive_and_views(tmp_path, release, key):

@@ -6,6 +6,7 @@ The format is the contract in docs/formats.md. A pool is written once, whole or 
 import csv
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +20,14 @@ from tqdm import tqdm
 
 from thiscxr.data.labels import FINDINGS, SEXES, STATES, VIEWS
 from thiscxr.data.pixels import Pixels
+from thiscxr.data.shards import shard_name
 from thiscxr.files import sha256_file
 
-FORMAT_VERSION = 2
-MAX_SHARD_BYTES = 512 * 2**20
+FORMAT_VERSION = 3
 SPLITS = ("train", "holdout")
 RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
+# How the greys were made: by the file's window, VOI LUT or sigmoid (PS3.3 C.11.2), not at all, or by a stretch of percentiles.
+GREYS = ("window", "lut", "sigmoid", "as stored", "percentiles")
 _VERIFY_ROWS = 16_384
 
 SCHEMA = pa.schema(
@@ -32,11 +35,18 @@ SCHEMA = pa.schema(
     + [("age_years", pa.float64()), ("split", pa.string())]
     + [(name, pa.int8()) for name in FINDINGS]
     + [("labeler", pa.string())]
-    + [("native_width", pa.int32()), ("native_height", pa.int32()), ("native_bits", pa.int32())]
-    + [("equalised", pa.bool_()), ("inverted", pa.bool_()), ("sha256", pa.string()), ("shard", pa.int32()), ("row", pa.int32())]
+    + [(name, pa.int32()) for name in ("native_width", "native_height", "native_bits", "resolution")]
+    + [("greys", pa.string()), ("orientation", pa.string()), ("inverted", pa.bool_()), ("equalised", pa.bool_())]
+    + [("sha256", pa.string()), ("shard", pa.int32()), ("row", pa.int32())]
 )
 
 
+def orientation(mirrored: bool, degrees: int) -> str:
+    """Return what put the stored film right: left and right were swapped, then it was turned clockwise by 0, 90, 180 or 270 degrees."""
+    return ", ".join([*["mirrored"] * mirrored, *[f"turned {degrees}"] * (degrees > 0)]) or "as stored"
+
+
+ORIENTATIONS = tuple(orientation(mirrored, degrees) for mirrored in (False, True) for degrees in (0, 90, 180, 270))
 _CONTENT = ("sha256", "source", "view", "sex", "age_years", "split")
 
 
@@ -51,10 +61,6 @@ def film_digest(content: Sequence[str | float | None], states: Sequence[int]) ->
 def content_fingerprint(resolution: int, bits: int, digests: Iterable[str]) -> str:
     """Return the SHA-256 over size, depth and the sorted digests of all films: the same for every key, order and machine."""
     return hashlib.sha256("\n".join([f"{resolution} {bits}", *sorted(digests)]).encode()).hexdigest()
-
-
-def shard_name(shard: int) -> str:
-    return f"pixels-{shard:05d}.npy"
 
 
 def table_digests(table: pa.Table) -> list[str]:
@@ -89,7 +95,9 @@ class Pool:
             shards = [_open_shard(path, name, meta) for name in sorted(meta["files"]) if name.startswith("pixels-")]
             if sum(map(len, shards)) != num_rows:
                 raise ValueError(f"{path}: the shards hold {sum(map(len, shards))} films, pool.json says {num_rows}; prepare it again")
-            return cls(path, meta, shards)
+            pool = cls(path, meta, shards)
+            pool._check_shards()
+            return pool
         except FileNotFoundError as error:
             raise ValueError(f"{path / 'films.parquet'} is missing; copy the pool again or prepare it again") from error
         except (pa.ArrowException, OSError) as error:
@@ -102,6 +110,17 @@ class Pool:
 
     def __len__(self) -> int:
         return self.num_films
+
+    def _check_shards(self) -> None:
+        """Raise ValueError when films.parquet does not put as many films as a shard has, each of the shard's resolution, into it."""
+        lengths, sides = (np.array([shard.shape[axis] for shard in self._shards]) for axis in (0, 1))
+        shards = self.column("shard")
+        there = (shards >= 0) & (shards < len(sides))
+        right = shards[there][sides[shards[there]] == self.column("resolution")[there]]
+        found = np.bincount(right, minlength=len(sides))
+        for number in np.flatnonzero(found != lengths)[:1]:
+            what = f"holds {lengths[number]} films of {sides[number]} px, films.parquet lists {found[number]}"
+            raise ValueError(f"{self.path / shard_name(number)} {what}; copy the pool again or prepare it again")
 
     def column(self, name: str) -> NDArray[Any]:
         """Return one column over all films: findings int8, age_years float64 (nan: unknown), strings as an object array."""
@@ -149,19 +168,23 @@ class Pool:
         return np.flatnonzero(codes == values.index(split).as_py())
 
     def read(self, indices: Any) -> Pixels:
-        """Return the films at `indices` (any order, repeats allowed) as uint8 or uint16 [k, resolution, resolution].
+        """Return the films at `indices` (any order, repeats allowed) as uint8 or uint16 [k, side, side]: they must have one resolution.
 
-        Raises ValueError when a film that is touched for the first time does not have the SHA-256 it was stored with.
+        Raises ValueError when they have several, or a film that is touched for the first time does not have the SHA-256 it was
+        stored with.
         """
         indices = np.asarray(indices)
         assert indices.size == 0 or indices.dtype.kind in "ui", f"indices of type {indices.dtype}; a mask goes through np.flatnonzero"
         if indices.size and not (indices.min() >= 0 and indices.max() < self.num_films):
             raise IndexError(f"films {indices.min()} to {indices.max()} of a pool of {self.num_films}")
         indices = indices.astype(np.int64)
-        shard_films = len(self._shards[0])  # all shards but the last are full
-        pixels = np.empty((len(indices), self.resolution, self.resolution), self._shards[0].dtype)
-        shards, rows = np.divmod(indices, shard_films)
-        for shard in np.unique(shards):
+        shards, rows = self.column("shard")[indices], self.column("row")[indices]
+        different = np.unique(shards)
+        sides = {self._shards[shard].shape[1] for shard in different} or {self.resolution}
+        if len(sides) > 1:
+            raise ValueError(f"{self.path}: films of {', '.join(map(str, sorted(sides)))} px do not fit one array; read them apart")
+        pixels = np.empty((len(indices), *2 * tuple(sides)), self._shards[0].dtype)
+        for shard in different:
             here = shards == shard
             pixels[here] = self._shards[shard][rows[here]]
         for place in np.flatnonzero(~self._checked[indices]):
@@ -196,20 +219,37 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise _damaged(path / "pool.json", error) from error
     version = meta.get("format_version") if isinstance(meta, dict) else None
     if version != FORMAT_VERSION:
-        advice = "upgrade thiscxr" if isinstance(version, int) and version > FORMAT_VERSION else "prepare it again"
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        advice = "upgrade thiscxr" if newer else f"move it away and make it again with: {_command(path, meta)}"
         raise ValueError(f"{path} is a pool of format {version}, this version reads {FORMAT_VERSION}; {advice}")
     return meta
 
 
+def _command(path: Path, meta: Any) -> str:
+    """Return the command that makes a pool of any format again, as far as its pool.json tells."""
+    said = meta if isinstance(meta, dict) else {}
+    sources, options, counts = (part if isinstance(part := said.get(name), dict) else {} for name in ("sources", "options", "counts"))
+    res = f"--res {said.get('resolution', 64)}"
+    if options.get("layout") == "phantom":
+        return f"thiscxr phantom {path} -n {counts.get('films', 2000)} {res}"
+    words = ["thiscxr prepare", str(path), *(f"--{key} DIR" for key in sources or ("nih",)), res]
+    if isinstance(options.get("views"), list):
+        words.append(f"--views {','.join(map(str, options['views']))}")
+    if options.get("aspect") == "restore":
+        words.append("--aspect restore")
+    return " ".join([*words, *["--derive"] * bool(options.get("derive"))])
+
+
 def _open_shard(path: Path, name: str, meta: Mapping[str, Any]) -> NDArray[Any]:
-    expected = f"films of {meta['resolution']}x{meta['resolution']}, {meta['bits']} bits"
+    expected = f"square films of at most {meta['resolution']} px, {meta['bits']} bits"
     try:
         shard = np.load(path / name, mmap_mode="r")
     except FileNotFoundError as error:
         raise ValueError(f"{path / name} is missing; copy the pool again or prepare it again") from error
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path / name} is cut off or damaged; copy the pool again or prepare it again") from error
-    if shard.shape[1:] != (meta["resolution"],) * 2 or shard.dtype.itemsize * 8 != meta["bits"]:
+    side = shard.shape[-1] if shard.ndim == 3 else 0
+    if shard.shape[1:] != (side, side) or not 0 < side <= meta["resolution"] or shard.dtype.itemsize * 8 != meta["bits"]:
         raise ValueError(f"{path / name} holds {shard.dtype} of shape {shard.shape}, expected {expected}; prepare it again")
     return shard
 
@@ -235,6 +275,8 @@ def verify_pool(path: Path) -> list[str]:
         "view": VIEWS,
         "sex": SEXES,
         "split": SPLITS,
+        "greys": GREYS,
+        "orientation": ORIENTATIONS,
         "source": tuple(pool.meta["sources"]),
     }
     strange: dict[str, set[Any]] = {name: set() for name in allowed}
@@ -245,12 +287,14 @@ def verify_pool(path: Path) -> list[str]:
     copies = duplicate_groups(pool.path)
     groups: dict[str, set[str]] = {}
     index = 0
+    filled = Counter[int]()  # films so far, by shard
     for batch in tqdm(table.iter_batches(_VERIFY_ROWS), "verify", -(-len(pool) // _VERIFY_ROWS), unit="batch", delay=1):
         rows = batch.to_pydict()
         for film in range(len(batch)):
-            shard, row = divmod(index, len(pool._shards[0]))
-            if (rows["shard"][film], rows["row"][film]) != (shard, row):
+            shard, row = rows["shard"][film], rows["row"][film]
+            if shard > len(filled) or row != filled[shard]:
                 return [*problems, "films.parquet: shard and row do not count up through the shards"]
+            filled[shard] += 1
             if hashlib.sha256(pool._shards[shard][row].tobytes()).hexdigest() != rows["sha256"][film]:
                 problems.append(f"film {rows['film_id'][film]} (row {index}): its pixels do not have the SHA-256 in films.parquet")
             patient = (rows["source"][film], rows["patient"][film])

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import json
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +28,17 @@ from numpy.typing import NDArray
 from thiscxr.data.ids import private_id
 from thiscxr.data.labels import FilmRecord, Terms
 from thiscxr.data.pixels import Pixels
-from thiscxr.data.pool import FORMAT_VERSION, MAX_SHARD_BYTES, RESOLUTIONS, SCHEMA, SPLITS, content_fingerprint, shard_name, table_digests
+from thiscxr.data.pool import (
+    FORMAT_VERSION,
+    GREYS,
+    ORIENTATIONS,
+    RESOLUTIONS,
+    SCHEMA,
+    SPLITS,
+    content_fingerprint,
+    table_digests,
+)
+from thiscxr.data.shards import ShardWriter
 from thiscxr.data.splits import Splits
 from thiscxr.files import atomic_folder, atomic_path, resumable_folder, sha256_file
 
@@ -42,8 +53,11 @@ class _Done:
 
     reason: str  # why it was refused, or ""
     native: tuple[int, int, int] = (0, 0, 0)  # width, height, bits
-    equalised: bool = False
+    resolution: int = 0
+    greys: str = ""
+    orientation: str = ""
     inverted: bool = False
+    equalised: bool = False
     sha256: bytes = b""
     source: str = ""
     film: FilmRecord | None = None
@@ -82,15 +96,12 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         assert bits in (8, 16), bits
         self.path, self.resolution, self.bits, self.sources, self.options = Path(path), resolution, bits, dict(sources), dict(options or {})
         self.fingerprint = ""
-        self.num_films = 0
         self._key, self._plan, self._descriptor_bytes = key, plan, descriptor_bytes
         self._dtype = np.dtype("u1" if bits == 8 else "<u2")
-        self._film_bytes = resolution * resolution * self._dtype.itemsize
-        self._shard_films = max(1, MAX_SHARD_BYTES // self._film_bytes)
         self._done: dict[str, _Done] = {}  # by film id, in the order of the pool
         self._stack = ExitStack()
         self._part: Path
-        self._shard: BinaryIO | None = None
+        self._shards: ShardWriter
         self._journal: BinaryIO | None = None
         self._descriptors: BinaryIO | None = None
         self._pending: list[tuple[str, _Done]] = []  # not in the journal yet
@@ -99,6 +110,7 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
     def __enter__(self) -> "PoolWriter":
         folder = resumable_folder if self._plan else atomic_folder
         self._part = self._stack.enter_context(folder(self.path))
+        self._shards = ShardWriter(self._part, self._dtype)
         try:
             if self._plan:
                 self._resume()
@@ -130,6 +142,11 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         """How many films were added or rejected, by an interrupted call too."""
         return len(self._done)
 
+    @property
+    def num_films(self) -> int:
+        """How many films are in the pool so far."""
+        return len(self._shards)
+
     def knows(self, source: str, film: FilmRecord) -> bool:
         """Return whether an interrupted call dealt with the film already; it then counts as added, or rejected, by this one."""
         done = self._done.get(self._film_id(source, film))
@@ -145,32 +162,34 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         pixels: Pixels,
         native: tuple[int, int, int],
         *,
-        equalised: bool = False,
+        greys: str = "as stored",
+        orientation: str = "as stored",
         inverted: bool = False,
+        equalised: bool = False,
         descriptor: NDArray[np.int8] | None = None,
     ) -> str:
-        """Append one film and return its hashed id. pixels: [resolution, resolution] of the pool's depth; native: width, height, bits.
+        """Append one film and return its hashed id.
 
-        descriptor: int8, of all films or none, kept until the end for `descriptors`.
+        pixels: square, of the pool's depth and at most its resolution; native: width, height, bits. descriptor: int8, of all films or none,
+        kept until the end for `descriptors`.
         """
+        resolution = len(pixels)
         assert source in self.sources, source
-        assert pixels.shape == (self.resolution, self.resolution), pixels.shape
+        assert pixels.shape == (resolution, resolution), pixels.shape
+        assert resolution in RESOLUTIONS, resolution
+        assert resolution <= self.resolution, resolution
         assert pixels.dtype == self._dtype, pixels.dtype
-        shard, row = divmod(self.num_films, self._shard_films)
-        if row == 0:
-            self._close_shard()
-            self._shard = open(self._part / shard_name(shard), "wb")  # noqa: SIM115 it stays open over many films
-            self._write_header(self._shard_films)
-        assert self._shard is not None
+        assert greys in GREYS, greys
+        assert orientation in ORIENTATIONS, orientation
         data = np.ascontiguousarray(pixels, self._dtype).tobytes()
-        self._shard.write(data)
+        self._shards.add(data, resolution)
         if descriptor is not None:
             assert descriptor.nbytes == self._descriptor_bytes, descriptor.nbytes
             if self._descriptors is None:
                 self._descriptors = open(self._part / "descriptors", "ab")  # noqa: SIM115
             self._descriptors.write(descriptor.tobytes())
-        self.num_films += 1
-        return self._note(_Done("", native, equalised, inverted, hashlib.sha256(data).digest(), source, film))
+        sha256 = hashlib.sha256(data).digest()
+        return self._note(_Done("", native, resolution, greys, orientation, inverted, equalised, sha256, source, film))
 
     def reject(self, source: str, film: FilmRecord, reason: str) -> str:
         """Note a refused film and return its hashed id. The reason must not hold a path: the pool may be shared."""
@@ -189,17 +208,8 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         return np.memmap(self._part / "descriptors", np.int8, "r").reshape(self.num_films, -1)
 
     def read(self, rows: NDArray[np.int64]) -> Pixels:
-        """Return films that were added, [k, resolution, resolution]."""
-        if self._shard is not None:
-            self._shard.flush()
-        films = np.empty((len(rows), self.resolution, self.resolution), self._dtype)
-        for place, film in enumerate(rows.tolist()):
-            shard, row = divmod(film, self._shard_films)
-            with open(self._part / shard_name(shard), "rb") as file:
-                header = _header_bytes(file)
-                file.seek(header + row * self._film_bytes)
-                films[place] = np.frombuffer(file.read(self._film_bytes), self._dtype).reshape(films.shape[1:])
-        return films
+        """Return films that were added and have the pool's resolution, [k, resolution, resolution]."""
+        return self._shards.read(rows, self.resolution)
 
     def hashes(self) -> list[bytes]:
         """Return the SHA-256 of the stored pixels of the films added."""
@@ -220,13 +230,14 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
 
     def _sync(self) -> None:
         """Bring what was added to the disk, the journal last: what it names is there."""
-        for file in (self._shard, self._descriptors):
-            if file is not None:
-                file.flush()
-                os.fsync(file.fileno())
+        self._shards.sync()
+        if self._descriptors is not None:
+            self._descriptors.flush()
+            os.fsync(self._descriptors.fileno())
         if self._journal is not None and not self._journal.closed:
-            lines = [json.dumps([name, d.reason, d.native, d.equalised, d.inverted, d.sha256.hex()]) + "\n" for name, d in self._pending]
-            self._journal.write("".join(lines).encode())
+            for name, d in self._pending:
+                line = [name, d.reason, d.native, d.resolution, d.greys, d.orientation, d.inverted, d.equalised, d.sha256.hex()]
+                self._journal.write(json.dumps(line).encode() + b"\n")
             self._journal.flush()
             os.fsync(self._journal.fileno())
             self._pending.clear()
@@ -237,10 +248,11 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []  # what follows the last newline is half a line
         if lines and lines[0].decode() == self._plan:
             for line in lines[1:]:
-                film_id, reason, native, equalised, inverted, sha256 = json.loads(line)
-                self._done[film_id] = _Done(reason, tuple(native), equalised, inverted, bytes.fromhex(sha256))
-            self.num_films = sum(not done.reason for done in self._done.values())
-            self._cut_back()
+                film_id, reason, native, resolution, greys, orientation, inverted, equalised, sha256 = json.loads(line)
+                made = sys.intern(greys), sys.intern(orientation), inverted, equalised
+                self._done[film_id] = _Done(reason, tuple(native), resolution, *made, bytes.fromhex(sha256))
+            self._shards.resume(done.resolution for done in self._done.values() if not done.reason)
+            self._cut_descriptors()
             keep = {*_SCRATCH, "lock", *(path.name for path in self._part.glob("pixels-*.npy"))}  # tables are written anew, at the end
         else:
             keep = {"lock"}
@@ -255,16 +267,8 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         self._journal = open(path, "ab")  # noqa: SIM115
         self._synced = time.monotonic()
 
-    def _cut_back(self) -> None:
+    def _cut_descriptors(self) -> None:
         """Cut off what was written after the journal's last line."""
-        shard, row = divmod(self.num_films, self._shard_films)
-        for path in self._part.glob("pixels-*.npy"):
-            if path.name > shard_name(shard) or (path.name == shard_name(shard) and row == 0):
-                path.unlink()
-        if row:
-            self._shard = open(self._part / shard_name(shard), "r+b")  # noqa: SIM115
-            self._shard.truncate(_header_bytes(self._shard) + row * self._film_bytes)
-            self._shard.seek(0, os.SEEK_END)
         descriptors = self._part / "descriptors"
         if descriptors.is_file() and self.num_films:
             self._descriptors = open(descriptors, "r+b")  # noqa: SIM115
@@ -273,25 +277,13 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         else:
             descriptors.unlink(missing_ok=True)
 
-    def _write_header(self, num_films: int) -> None:
-        assert self._shard is not None
-        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (num_films, self.resolution, self.resolution)}
-        np.lib.format.write_array_header_1_0(self._shard, header)
-
-    def _close_shard(self) -> None:
-        if self._shard is None:
-            return
-        self._shard.seek(0)
-        self._write_header((self.num_films - 1) % self._shard_films + 1)  # numpy leaves room for any count: the length stays
-        self._shard.close()
-        self._shard = None
-
     def _close(self) -> None:
-        for file in (self._shard, self._journal, self._descriptors):
+        self._shards.abandon()
+        for file in (self._journal, self._descriptors):
             if file is not None:
                 with suppress(OSError):  # on a full disk closing flushes and fails again
                     file.close()
-        self._shard = self._journal = self._descriptors = None
+        self._journal = self._descriptors = None
 
     def finish(self, duplicates: Sequence[Duplicate] | None = None, ties: Iterable[tuple[int, int]] = ()) -> str:
         """Write the tables and return the fingerprint; the end of the block does it if nobody did.
@@ -304,7 +296,7 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
             raise ValueError(f"no film for the pool {self.path}")
         if self._plan:
             self._sync()
-        self._close_shard()
+        self._shards.finish()
         self._close()
         kept = [(film_id, source, film) for film_id, source, film, reason in self.outcomes() if not reason]
         splits = Splits()
@@ -340,17 +332,21 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
             *film.states(),
             film.labeler,
             *done.native,
-            done.equalised,
+            done.resolution,
+            done.greys,
+            done.orientation,
             done.inverted,
+            done.equalised,
             done.sha256.hex(),
-            *divmod(index, self._shard_films),
+            self._shards.shards[index],
+            self._shards.rows[index],
         )
 
     def _write_meta(self, num_rejected: int, num_duplicate_groups: int | None) -> None:
         table = pq.ParquetFile(self._part / "films.parquet")
         digests = [digest for batch in table.iter_batches(_GROUP_ROWS) for digest in table_digests(pa.Table.from_batches([batch]))]
         self.fingerprint = content_fingerprint(self.resolution, self.bits, digests)
-        splits, sources = (Counter(table.read([name])[name].to_pylist()) for name in ("split", "source"))
+        splits, sources, sides = (Counter(table.read([name])[name].to_pylist()) for name in ("split", "source", "resolution"))
         meta = {
             "format_version": FORMAT_VERSION,
             "resolution": self.resolution,
@@ -362,6 +358,7 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
                 **{split: splits[split] for split in SPLITS},
                 "rejected": num_rejected,
                 "duplicate_groups": num_duplicate_groups,
+                "resolutions": {str(side): count for side, count in sorted(sides.items())},
             },
             "fingerprint": self.fingerprint,
             "sources": {key: {"films": sources[key], **asdict(terms)} for key, terms in sorted(self.sources.items())},
@@ -370,13 +367,6 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         }
         with atomic_path(self._part / "pool.json") as part:
             part.write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _header_bytes(file: BinaryIO) -> int:
-    file.seek(0)
-    np.lib.format.read_magic(file)
-    np.lib.format.read_array_header_1_0(file)
-    return file.tell()
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -32,7 +32,7 @@ from thiscxr.data.sources import COLLECTIONS, FRONTAL_VIEWS
 from thiscxr.files import atomic_path, nearest_name
 
 ASPECTS = ("released", "restore")
-_PLAN_VERSION = 1  # of what a film becomes: raise it when the same file gives other pixels, so that no half-made pool is gone on with
+_PLAN_VERSION = 2  # of what a film becomes: raise it when the same file gives other pixels, so that no half-made pool is gone on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class _Task:
 class _Decoded:
     pixels: Pixels | None
     native: tuple[int, int, int] = (0, 0, 0)
+    greys: str = ""
     inverted: bool = False
     descriptor: NDArray[np.int8] | None = None
     reason: str = ""  # why it was refused, or ""
@@ -145,8 +146,9 @@ def prepare(
                         film.record,
                         decoded.pixels,
                         decoded.native,
-                        equalised=film.file.name.lower().endswith(COLLECTIONS[film.source].equalised or ("\0",)),
+                        greys=decoded.greys,
                         inverted=decoded.inverted,
+                        equalised=film.file.name.lower().endswith(COLLECTIONS[film.source].equalised or ("\0",)),
                         descriptor=decoded.descriptor,
                     )
                 num_odd += decoded.odd
@@ -230,6 +232,7 @@ class FramedFilm:
 
     pixels: Pixels
     native: tuple[int, int, int]  # width, height and bits of the file
+    greys: str  # how they were made, one of GREYS
     inverted: bool
     odd: bool  # it looks inverted or turned, and was left so
 
@@ -252,7 +255,7 @@ def frame_film(data: ReleaseFile | Path | bytes, res: int, bits: int = 8, aspect
     if inverted:  # the file says otherwise, or says nothing
         pixels = np.iinfo(pixels.dtype).max - pixels
     native = (film.native_width, film.native_height, film.native_bits)
-    return FramedFilm(pixels, native, film.inverted != inverted, as_it_is and sight != Sight())
+    return FramedFilm(pixels, native, film.greys, film.inverted != inverted, as_it_is and sight != Sight())
 
 
 def _decode(task: _Task) -> _Decoded:
@@ -262,7 +265,7 @@ def _decode(task: _Task) -> _Decoded:
         film = frame_film(task.file, task.res, task.bits, task.aspect, task.frontal)
     except ValueError as error:
         return _Decoded(None, reason=str(error))
-    return _Decoded(film.pixels, film.native, film.inverted, descriptor(film.pixels), odd=film.odd)
+    return _Decoded(film.pixels, film.native, film.greys, film.inverted, descriptor(film.pixels), odd=film.odd)
 
 
 def _dropped(plan: Sequence[Wanted]) -> Counter[str]:

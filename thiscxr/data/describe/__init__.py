@@ -162,6 +162,7 @@ def _pool_source(pool: Pool, key: str, table: pa.Table) -> dict[str, Any]:
         "native": {
             **size_facts(*(films[name].to_numpy() for name in ("native_width", "native_height", "native_bits"))),
             **{name: pc.sum(films[name], min_count=0).as_py() for name in ("inverted", "equalised")},
+            **{name: dict(Counter(films[name].to_pylist()).most_common()) for name in ("greys", "orientation")},
         },
         "intensity": _pool_intensity(pool, rows),
         "terms": {name: text for name, text in pool.meta["sources"][key].items() if name != "films"},
@@ -170,7 +171,7 @@ def _pool_source(pool: Pool, key: str, table: pa.Table) -> dict[str, Any]:
 
 def _read_films(pool: Path) -> pa.Table:
     """Return the films as `film_table` does; ids are numbered column by column, since as texts a million films take a gigabyte."""
-    texts = ["source", "view", "sex", "split", "labeler"]
+    texts = ["source", "view", "sex", "split", "labeler", "greys", "orientation"]
     numbers = ["age_years", *FINDINGS, "native_width", "native_height", "native_bits", "equalised", "inverted"]
     table = _read(pool, [*texts, *numbers], texts).unify_dictionaries()
     for name in ("patient", "study"):
