@@ -12,6 +12,8 @@ function thiscxrGenerator() {
   const GAIN = Math.SQRT2; // of the leaky ReLU
   const SLOPE = 0.2;
   const AGE_CENTRE = 50, AGE_SCALE = 25, AGE_BIN_YEARS = 10;
+  const NO_FINDING = "No Finding", NO_ILLNESS = [NO_FINDING, "Support_Devices"];
+  const NOTHING = { view: null, sex: null, age_years: null, source: null, findings: [], no_findings: [] };
 
   // --- Random numbers: Philox4x32-10 (Salmon et al. 2011) and Box–Muller in float64. ---
 
@@ -84,17 +86,45 @@ function thiscxrGenerator() {
 
   function drawCondition(table, seed) { // what a seed asks for by itself, from the joint table of the training films
     const [position, within] = uniforms(seed, CONDITION_STREAM, 2);
-    const nothing = { view: null, sex: null, age_years: null, source: null, findings: [], no_findings: [] };
     let left = position * table.reduce((sum, row) => sum + row.films, 0);
     const row = table.find(({ films }) => (left -= films) < 0);
-    if (!row) return nothing; // an empty table
+    if (!row) return NOTHING; // an empty table
     const age = row.age_bin === null ? null : Math.trunc(row.age_bin + within * AGE_BIN_YEARS);
     return { view: row.view, sex: row.sex, age_years: age, source: row.source, findings: row.present, no_findings: row.absent };
   }
 
+  function over(asked, drawn, vocabulary) { // what is asked, and for the rest what is drawn, with "No Finding" in agreement with the findings
+    const healthy = asked.findings.includes(NO_FINDING);
+    const states = new Map([
+      ...drawn.no_findings.map((name) => [name, false]),
+      ...drawn.findings.filter((name) => !healthy || NO_ILLNESS.includes(name)).map((name) => [name, true]),
+      ...asked.no_findings.map((name) => [name, false]),
+      ...asked.findings.map((name) => [name, true]),
+    ]);
+    if (states.has(NO_FINDING) && !healthy && !asked.no_findings.includes(NO_FINDING)) {
+      states.set(NO_FINDING, ![...states].some(([name, present]) => present && !NO_ILLNESS.includes(name)));
+    }
+    const known = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== null));
+    const named = (state) => vocabulary.findings.filter((name) => states.get(name) === state);
+    return { ...drawn, ...known, findings: named(true), no_findings: named(false) };
+  }
+
+  // What a film of a seed is asked for: with nothing asked (null), what the seed draws by itself. Both films of a pair are asked for the
+  // same but the view, and what is not asked is what the seed draws; part: which of the two it is, "frontal" or "lateral".
+  function conditionOf({ joint_table, vocabulary }, seed, asked, part) {
+    const ill = asked?.findings.includes(NO_FINDING) && asked.findings.find((name) => !NO_ILLNESS.includes(name));
+    if (ill) throw new Error(`'${NO_FINDING}' and finding '${ill}' are asked for in one film; drop one of the two`);
+    const drawn = drawCondition(joint_table, seed);
+    if (!part) return asked || drawn;
+    if (asked?.view === "lateral") throw new Error("A pair is a frontal and a lateral film; leave the view open, or ask for the frontal one");
+    return { ...over(asked || NOTHING, drawn, vocabulary), view: part === "lateral" ? "lateral" : asked?.view || "PA" };
+  }
+
   function encode(condition, vocabulary) { // -> the condition vector
     const known = (factor, value, names) => {
-      if (value !== null && !names.includes(value)) throw new Error(`${factor} '${value}' was not learnt by this network`);
+      if (value !== null && !names.includes(value)) {
+        throw new Error(`${factor} '${value}' was not learnt by this network; it knows: ${names.join(", ")}`);
+      }
       return names.map((name) => Number(name === value));
     };
     for (const name of [...condition.findings, ...condition.no_findings]) known("finding", name, vocabulary.findings);
@@ -298,10 +328,10 @@ function thiscxrGenerator() {
 
   // --- A film. ---
 
-  // asked: a condition, or null, and then each seed draws its own. `to` and `t`: the part of the way, in w, to another seed; the noise
-  // stays that of `seed`. `render` takes the place of `synthesise`. Returns {pixels: Uint8Array [res²], condition}.
-  async function draw(network, { seed, asked, truncation, to, t }, render = synthesise) {
-    const styleOf = (other) => mapToW(network, other, asked || drawCondition(network.joint_table, other));
+  // asked, part: see conditionOf. `to` and `t`: the part of the way, in w, to another seed, which is asked for the same; the noise stays
+  // that of `seed`. `render` takes the place of `synthesise`. Returns {pixels: Uint8Array [res²], condition}.
+  async function draw(network, { seed, asked, part, truncation, to, t }, render = synthesise) {
+    const styleOf = (other) => mapToW(network, other, conditionOf(network, other, asked, part));
     const mean = network.tensors.w_mean, first = styleOf(seed), second = t ? styleOf(to) : first;
     const w = first.map((value, i) => mean[i] + truncation * (value + (t || 0) * (second[i] - value) - mean[i]));
     const noises = [];
@@ -310,10 +340,10 @@ function thiscxrGenerator() {
     }
     const film = await render(network, w, noises);
     const pixels = Uint8Array.from(film, (value) => Math.min(255, Math.max(0, Math.round(value * 127.5 + 127.5))));
-    return { pixels, condition: asked || drawCondition(network.joint_table, seed) };
+    return { pixels, condition: conditionOf(network, seed, asked, part) };
   }
 
-  return { philox, uniforms, normals, readNetwork, drawCondition, encode, draw };
+  return { philox, uniforms, normals, readNetwork, drawCondition, conditionOf, encode, draw };
 }
 
 // What the Worker does. The first message brings the network and, for the other backend, the address of onnxruntime-web; each one after

@@ -8,7 +8,6 @@
   const form = byId("ask"), status = byId("status");
   const MAX_SEED = Number.MAX_SAFE_INTEGER;
   const NEIGHBOURS = 6, NEIGHBOUR_T = 0.35; // how many films are "like this", and how far they lie towards other seeds
-  const FRONTAL = ["PA", "AP", "AP_supine"];
   const SEXES = { F: "female", M: "male" };
   const fromFile = location.protocol === "file:";
 
@@ -129,9 +128,9 @@
     };
     for (const [name, wanted] of parts) {
       if (name === "finding" || name === "no-finding") {
-        const field = findingFields.find((candidate) => candidate.dataset.finding === wanted);
-        if (field) field.value = name === "finding" ? "1" : "-1";
-        else refused.push(`${name} ${wanted}`);
+        const field = findingFields.find((candidate) => candidate.dataset.finding === wanted), state = name === "finding" ? "1" : "-1";
+        if (["", state].includes(field?.value)) field.value = state;
+        else refused.push(`${name} ${wanted}`); // not learnt, or asked for both ways
       } else if (name === "pair" && byId("pair")) {
         byId("pair").checked = wanted === "1";
       } else if (["seed", "view", "sex", "age", "source", "truncation", "to", "t"].includes(name)) {
@@ -192,20 +191,13 @@
     }
   }
 
-  function partnerView(view) { // of the other film of a pair
-    const views = Array.from(byId("view").options, (option) => option.value);
-    return view === "lateral" ? FRONTAL.find((name) => views.includes(name)) || null : "lateral";
-  }
-
   async function drawFilm(wish) {
     status.textContent = opened ? "Drawing…" : "Loading the network…";
-    const drawn = await film(wish);
-    const films = [show(byId("film"), wish, drawn)];
+    const wishes = wish.pair ? ["frontal", "lateral"].map((part) => ({ ...wish, part })) : [wish];
+    const drawn = [];
+    for (const one of wishes) drawn.push(await film(one));
+    const films = drawn.map((one, i) => show(byId(i ? "film-partner" : "film"), wishes[i], one));
     if (byId("pair")) byId("partner-figure").hidden = !wish.pair;
-    if (wish.pair) {
-      const other = { ...wish, asked: { ...drawn.condition, view: partnerView(drawn.condition.view) } };
-      films.push(show(byId("film-partner"), other, await film(other)));
-    }
     shown = films;
     byId("film-caption").querySelector(".seed").textContent = films[0].title;
     byId("film-caption").querySelector(".asked").textContent = films[0].asked + (wish.pair ? `; beside it, ${inWords(films[1].condition)}` : "");
@@ -214,7 +206,7 @@
     byId("film-link").hidden = false;
     byId("film-link").href = permalink(wish);
     setAddress(permalink(wish));
-    status.textContent = `Drawn in ${drawn.seconds.toFixed(2)} s.`;
+    status.textContent = `Drawn in ${drawn[0].seconds.toFixed(2)} s.`;
     byId("film").dataset.seed = wish.seed;
   }
 
@@ -250,7 +242,7 @@
     try {
       for (let i = 1; i <= NEIGHBOURS; i++) {
         const to = wish.seed <= MAX_SEED - NEIGHBOURS ? wish.seed + i : wish.seed - i;
-        const neighbour = { ...wish, asked: condition, to, t: NEIGHBOUR_T, pair: false };
+        const neighbour = { ...wish, asked: condition, part: null, to, t: NEIGHBOUR_T, pair: false };
         const canvas = document.createElement("canvas");
         canvas.width = canvas.height = facts.res;
         canvas.setAttribute("role", "img");
@@ -307,7 +299,7 @@
 
   function followAddress() {
     const refused = fill(new URLSearchParams(location.hash.slice(1)));
-    if (refused.length) status.textContent = `The address asks for what this network never learnt: ${refused.join(", ")}.`;
+    if (refused.length) status.textContent = `The address asks for what cannot be drawn here: ${refused.join(", ")}.`;
     else if (opened) generate();
   }
 
