@@ -16,7 +16,8 @@ ALLOWED = {
     "thiscxr.config": ("thiscxr.files",),
     "thiscxr.data.labels": (),
     "thiscxr.data.pixels.gdcm_frame": (),  # a program of its own
-    "thiscxr.data.pixels": ("thiscxr.files", "thiscxr.data.labels", "thiscxr.data.pixels"),
+    "thiscxr.data.words": ("thiscxr.data.labels",),
+    "thiscxr.data.pixels": ("thiscxr.files", "thiscxr.data.labels", "thiscxr.data.words", "thiscxr.data.pixels"),
     "thiscxr.data.sentinel": (),
     "thiscxr.data.marks": ("thiscxr.__version__",),
     "thiscxr.data.terms": (),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, NOT_MENTIONED, POSITIVE, derive
 from thiscxr.data.sources import find_files, nih
-from thiscxr.data.sources.collection import read_table
+from thiscxr.data.sources.tables import read_table
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -53,7 +53,7 @@ def test_the_older_table_has_a_trailing_comma_and_impossible_ages(tmp_path, capl
     assert films[1].states()[0] == POSITIVE
     assert films[2].findings is not None
     assert films[2].findings["Lung_Lesion"] == POSITIVE
-    assert "1 ages above 100" in caplog.text
+    assert "Patient Age: words that are not understood count as unknown: '155' (1)" in caplog.text
 
 
 def test_patient_sex_is_the_other_name_of_patient_gender(tmp_path):
@@ -80,13 +80,13 @@ def test_a_missing_column_is_named_with_what_was_found(tmp_path, column):
 def test_other_bad_tables(tmp_path):
     with pytest.raises(ValueError, match="no NIH label table"):
         nih.read_labels(tmp_path)
-    with pytest.raises(ValueError, match=r"line 2: unknown finding 'Infiltrate' .did you mean 'Infiltration'"):
-        nih.read_labels(write(tmp_path, ROW.replace("Infiltration", "Infiltrate")))
+    with pytest.raises(ValueError, match=r"line 2 has no Patient ID; the table is damaged"):
+        nih.read_labels(write(tmp_path, ROW.replace("5,13,60", "5,NaN,60")))
     with pytest.raises(ValueError, match="line 3 has 3 cells"):
         nih.read_labels(write(tmp_path, ROW, "00000014_000.png,No Finding,0"))
     with pytest.raises(ValueError, match="the file is empty"):
         nih.read_labels(write(tmp_path, header=""))
-    (tmp_path / nih.TABLES[0]).write_bytes(HEADER.encode("utf-16"))
+    (tmp_path / nih.TABLES[0]).write_bytes(HEADER.encode("utf-16")[:-1])
     with pytest.raises(ValueError, match="UTF-8"):
         nih.read_labels(tmp_path)
 
@@ -101,11 +101,64 @@ def test_files_are_found_in_every_layout(tmp_path, folders):
     assert sorted(find_files(nih.NIH, tmp_path, dict.fromkeys([*names, "spam.png"]))) == names
 
 
+def test_a_word_that_is_no_finding_stops_nobody_and_denies_nothing(tmp_path, caplog):
+    rows = [ROW.replace("Infiltration", "Infiltrate"), ROW.replace("Emphysema|Infiltration", "pleural thickening|emphysema")]
+    odd, spelt = nih.read_labels(write(tmp_path, *rows))  # it was an error: one word in 112,120 rows
+    assert "Finding Labels: words that are not understood count as unknown: 'Infiltrate' (1)" in caplog.text
+    assert (odd.findings["Emphysema"], odd.findings["Infiltration"], odd.findings["Mass"]) == (POSITIVE, NOT_MENTIONED, NOT_MENTIONED)
+    assert {name for name, state in spelt.findings.items() if state == POSITIVE} == {"Emphysema", "Pleural_Thickening"}
+    assert spelt.findings["Mass"] == NEGATIVE
+
+
 def test_the_official_split_is_kept_together_by_patient(tmp_path):
     rows = [f"0000000{patient}_00{film}.png,No Finding,0,{patient},50,M,PA,1,1,1,1" for patient in (1, 2) for film in (0, 1)]
     write(tmp_path, *rows)
+    assert [film.split for film in nih.read_labels(tmp_path)] == [None] * 4
     (tmp_path / "test_list.txt").write_text("00000002_001.png\n")
     assert [film.split for film in nih.read_labels(tmp_path)] == ["train", "train", "holdout", "holdout"]
+
+
+TWO = ["00000001_000.png,No Finding,0,1,50,M,PA,1,1,1,1", "00000002_000.png,No Finding,0,2,50,M,PA,1,1,1,1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("test_list_NIH.txt", "00000002_000.png\n"),  # it was not found, and official test patients were trained on
+        ("lists/test_list.txt", "00000002_000.png\r\n"),
+        ("test_list.txt", "00000002_000.jpg\n"),
+        ("test_list.txt", "images_001/images/00000002_000.png\n"),
+        ("test_list.txt", "D:\\nih\\images\\00000002_000.png\n"),
+        ("train_val_list.txt", "00000001_000.png\n"),
+        ("train_val_list_NIH.txt", "00000001_000.png\n"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])  # as a pipe of PowerShell 5 writes it
+def test_the_official_lists_under_every_name(tmp_path, caplog, name, text, encoding):
+    write(tmp_path, *TWO)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert [film.split for film in nih.read_labels(tmp_path)] == ["train", "holdout"]
+    assert caplog.text == ""
+
+
+def test_lists_that_are_not_there_or_hold_out_nobody_are_said(tmp_path, caplog):
+    nih.read_labels(write(tmp_path, *TWO))
+    assert "has no test_list.txt or test_list_NIH.txt: a fifth of the patients is held out" in caplog.text
+    (tmp_path / "test_list.txt").write_text("00000009_000.png\n")
+    assert [film.split for film in nih.read_labels(tmp_path)] == ["train", "train"]
+    assert "hold out none of the table's films" in caplog.text
+
+
+@pytest.mark.parametrize("image", ["00000002_000.jpg", "images_001/images/00000002_000.png", "C:\\nih\\images\\00000002_000.jpg"])
+def test_a_table_may_name_copies_and_folders(tmp_path, image):
+    write(tmp_path, TWO[0], TWO[1].replace("00000002_000.png", image))
+    (tmp_path / "images-224").mkdir()
+    (tmp_path / "images-224" / "00000002_000.jpg").touch()
+    (tmp_path / "test_list.txt").write_text("00000002_000.png\n")
+    films = nih.read_labels(tmp_path)
+    assert [(film.film, film.split) for film in films] == [("00000001_000.png", "train"), ("00000002_000.png", "holdout")]
+    assert list(find_files(nih.NIH, tmp_path, {film.file: film for film in films})) == ["00000002_000.png"]
 
 
 def test_derive_adds_positives_only_and_touches_nothing_annotated(tmp_path):

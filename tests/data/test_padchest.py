@@ -108,7 +108,7 @@ def test_rows_that_are_ruled_out_say_why(tmp_path, labels, reason):
 def test_unknown_words_are_named_once(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         padchest.read_labels(write(tmp_path, row(1, Labels="['nodul', 'unchanged', 'scoliosis']"), row(2, Labels="['nodul']")))
-    assert caplog.text.count("labels that are not PadChest's are ignored: nodul\n") == 1
+    assert caplog.text.count("Labels: words that are not understood count as unknown: 'nodul' (2)\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,38 @@ def test_other_bad_tables(tmp_path):
         with pytest.raises(ValueError, match=rf"01\.02\.19\.csv line 3 has no {column}; the table is damaged"):
             padchest.read_labels(write(tmp_path, row(1), row(2, **{column: "nan"})))
     path = write(tmp_path, row(1)) / padchest.TABLES[0]
-    path.write_bytes(path.read_bytes().replace(b"hallazg", b"hallazg\xf3"))  # Latin-1
-    with pytest.raises(ValueError, match=r"after line \d is not a comma-separated table in UTF-8"):
-        padchest.read_labels(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"hallazg", b"hallazg\xf3"))  # Latin-1, which was an error
+    assert len(padchest.read_labels(tmp_path)) == 1
+
+
+ROUNDED = [
+    "1.83E+38",
+    "1,83E+38",
+    "1.82658174744118E+38",
+    "182658174744117000000000000000000000000",
+    "182658174744117740002113468194822815744",
+]
+
+
+@pytest.mark.parametrize("column", ["PatientID", "StudyID", "ReportID"])
+@pytest.mark.parametrize("rounded", ROUNDED)
+def test_ids_that_a_spreadsheet_has_rounded_are_refused(tmp_path, column, rounded):
+    """They tied strangers together: the first two are what Excel shows, the last is a float written out as an integer."""
+    with pytest.raises(ValueError, match=rf"{column} .* is an id that a spreadsheet has rounded") as caught:
+        padchest.read_labels(write(tmp_path, row(1), row(2, **{column: rounded})))
+    assert padchest.TABLES[0] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_a_spreadsheet_has_saved_with_semicolons(tmp_path):
+    path = write(tmp_path, ROW) / padchest.TABLES[0]
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    with open(path, "w", encoding="utf-16", newline="") as file:
+        file.write("sep=;\r\n")
+        csv.writer(file, delimiter=";").writerows(rows)
+    (film,) = padchest.read_labels(tmp_path)
+    assert (film.patient, film.view, film.sex, film.age_years) == (PATIENT, "PA", "F", 84.0)
 
 
 @given(words=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\\"), max_size=12), max_size=5))

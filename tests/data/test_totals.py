@@ -14,7 +14,7 @@ from thiscxr.data.archives import ReleaseFile
 from thiscxr.data.describe import describe_sources
 from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord
 from thiscxr.data.sources import chexpert, nih, openi, padchest, rsna, vindr
-from thiscxr.data.sources.collection import read_table
+from thiscxr.data.sources.tables import read_table
 
 _SPEC = find_spec("torchxrayvision")
 TABLES = Path(str(_SPEC and _SPEC.origin)).parent / "data"

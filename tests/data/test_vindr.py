@@ -92,8 +92,7 @@ def test_bad_tables(tmp_path):
     with pytest.raises(ValueError, match=r"no VinDr-CXR label table; expected image_labels_train\.csv or train\.csv"):
         vindr.read_labels(tmp_path)
     write(tmp_path / "train.csv", BOX_HEADER, box("R1", "Cardiomegally"))
-    with pytest.raises(ValueError, match=r"line 2: class_name 'Cardiomegally' \(did you mean 'Cardiomegaly'\?\) is not VinDr's"):
-        vindr.read_labels(tmp_path)
+    assert [film.refused for film in vindr.read_labels(tmp_path)] == ["class that is not VinDr's"]  # it was an error
     write(tmp_path / "train.csv", BOX_HEADER, box("R1", "ILD", film=""))
     with pytest.raises(ValueError, match="line 2 has no image_id"):
         vindr.read_labels(tmp_path)

@@ -6,11 +6,18 @@ the key, so that two people who prepare the same collection hold out the same pa
 
 import hashlib
 import hmac
+import math
 import os
+import re
 import secrets
 from pathlib import Path
 
 HOLDOUT_SHARE = 0.2
+LONG_ID = 16  # digits: more than a spreadsheet keeps of a number
+SURELY_ROUNDED = 20.0  # bits: by chance in one of a million
+_DIGITS_KEPT = range(15, 18)  # of a number: 15 by spreadsheets, up to 17 where a 64-bit float is written out
+_FLOAT_BITS = 53
+_FLOAT = re.compile(r"[0-9]([.,][0-9]+)?[eE]\+[0-9]+|[0-9][.,][0-9]+[eE][0-9]+")  # 1e5 without a sign may be a hexadecimal id
 _KEY_BYTES = 32
 _MIN_KEY_BYTES = 16
 
@@ -56,3 +63,20 @@ def patient_split(source: str, patient: str) -> str:
     """Return "train" or "holdout": a function of collection and patient id alone, about a fifth held out."""
     digest = hashlib.sha256(f"{source}\0{patient}".encode()).digest()
     return "holdout" if int.from_bytes(digest[:8], "big") < HOLDOUT_SHARE * 2**64 else "train"
+
+
+def rounding(own_id: str) -> float | None:
+    """Return how surely an id was rounded as a number on its way, in bits; inf when it is written as one (1.83E+38).
+
+    A long one has digits to spare: zeros after the 15 that a spreadsheet keeps, or exactly the value of a 64-bit float, do not come by
+    chance. 0: it has others there, so it is whole. None: it is short, no number, or cannot be told.
+    """
+    if _FLOAT.fullmatch(own_id):
+        return math.inf
+    if not (own_id.isascii() and own_id.isdecimal() and LONG_ID <= len(own_id) <= 300):
+        return None
+    number, zeros = int(own_id), len(own_id) - len(own_id.rstrip("0"))
+    spare = number.bit_length() - _FLOAT_BITS
+    in_binary = float(spare) if spare > 0 and zeros < 2 and int(float(number)) == number else 0.0
+    in_decimal = zeros * math.log2(10) if len(own_id) - zeros in _DIGITS_KEPT else 0.0
+    return max(in_binary, in_decimal) or (None if zeros else 0.0)

@@ -4,7 +4,6 @@ It must not guess: what is not surely one whole grey film is refused with a reas
 """
 
 import io
-import re
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from thiscxr.data.pixels.frame import CODED, Frame, Words, coded_words, native_words, recentred
 from thiscxr.data.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, check_size, through_table
+from thiscxr.data.words import DAYS_PER_YEAR, MAX_AGE, is_missing, read_age, read_sex, read_view
 
 _TAGS = [
     "BitsAllocated", "BitsStored", "Columns", "HighBit", "ImagerPixelSpacing", "ModalityLUTSequence", "NominalScannedPixelSpacing",
@@ -35,15 +35,6 @@ _HEADER_TAGS = [
     "PatientAge", "PatientBirthDate", "PatientID", "PatientOrientation", "PatientSex", "StudyDate", "StudyInstanceUID",
     "SyntheticData", "ViewCodeSequence", "ViewPosition",
 ]  # fmt: skip
-_VIEW_POSITIONS = {
-    "PA": ("PA",),
-    "AP": ("AP",),
-    "lateral": ("LL", "RL", "LAT", "LATERAL", "LARGE LATERAL", "XTABLE LATERAL"),
-    "other": (
-        "LLD", "RLD", "PA LLD", "PA RLD", "AP LLD", "AP RLD",  # decubitus: lying on the side, and no lateral
-        "LAO", "RAO", "LPO", "RPO", "LLO", "RLO", "AP AXIAL", "LORDOTIC", "SWIMMERS",
-    ),
-}  # fmt: skip
 # SNOMED RT (as the retired SRT and SNM3 schemes spell them) and SNOMED CT codes of PS3.16 CID 4010.
 _VIEW_CODES = {
     "PA": ("R-10214", "R-40888", "272479007"),
@@ -55,8 +46,6 @@ _VIEW_CODES = {
         "399182000", "399184004", "399236003", "399312000", "399356000",
     ),
 }  # fmt: skip
-_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1}
-_MAX_AGE = 120  # years; the oldest release of NIH's headers says 148 and more of some
 _THREE_CHANNELS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _GREY_TOLERANCE = 2 / 255  # mean difference of the channels of a grey film; lossy coding leaves some
 _SQUARE_TOLERANCE = 0.01
@@ -304,30 +293,30 @@ def _text(dataset: pydicom.Dataset, name: str) -> str:
 
 
 def _sex(dataset: pydicom.Dataset) -> str:
-    sex = _text(dataset, "PatientSex").upper()
-    return sex if sex in ("M", "F") else "unknown"
+    return read_sex(_text(dataset, "PatientSex")) or "unknown"
 
 
 def _view(dataset: pydicom.Dataset) -> str:
     """Return the view that View Position and View Code agree on; unknown where they differ."""
-    position = " ".join(_text(dataset, "ViewPosition").upper().split())
-    said = {view for view, names in _VIEW_POSITIONS.items() if position in names}
+    said = {read_view(_text(dataset, "ViewPosition"))} - {None, "unknown"}
     for item in dataset.get("ViewCodeSequence") or []:
         code = _text(item, "CodeValue").upper()
         said |= {view for view, codes in _VIEW_CODES.items() if code in codes}
     if not said and (orientation := _orientation(dataset)) and set(orientation) & {"A", "P"}:
         return "lateral"
-    return said.pop() if len(said) == 1 else "unknown"
+    if said == {"AP", "AP_supine"}:  # codes do not tell how the patient lay
+        return "AP_supine"
+    return said.pop() or "unknown" if len(said) == 1 else "unknown"
 
 
 def _age_years(dataset: pydicom.Dataset) -> float | None:
-    age: float | None = None
-    if match := re.fullmatch(r"(\d{1,3})([DWMY])", _text(dataset, "PatientAge").upper()):
-        age = int(match[1]) / _PER_YEAR[match[2]]
-    elif not _text(dataset, "PatientAge"):
-        born, filmed = (_date(_text(dataset, name)) for name in ("PatientBirthDate", "StudyDate"))
-        age = (filmed - born).days / _PER_YEAR["D"] if born and filmed else None
-    return age if age is not None and 0 <= age <= _MAX_AGE else None
+    """Return Patient's Age, or else what the dates say; a number without the unit that PS3.5 asks for is in years, as in RSNA's release."""
+    text = _text(dataset, "PatientAge")
+    born, filmed = (_date(_text(dataset, name)) for name in ("PatientBirthDate", "StudyDate"))
+    if born and filmed and (is_missing(text) or text.isdecimal()):
+        age = (filmed - born).days / DAYS_PER_YEAR
+        return age if 0 <= age <= MAX_AGE else None
+    return read_age(text)
 
 
 def _date(text: str) -> date | None:

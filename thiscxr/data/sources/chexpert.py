@@ -10,8 +10,10 @@ from pathlib import Path
 from sys import intern
 
 from thiscxr.data.archives import ReleaseFile, find_table
-from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord, Terms
-from thiscxr.data.sources.collection import Collection, missing_table, read_age, read_mapping, read_table
+from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, NOT_MENTIONED, POSITIVE, FilmRecord, Terms
+from thiscxr.data.sources.collection import Collection, missing_table, read_mapping
+from thiscxr.data.sources.tables import Cells, read_table
+from thiscxr.data.words import read_state
 
 TRAIN_TABLES = {  # the release's own labels before later ones for the same films
     "train.csv": "CheXpert labeler",
@@ -26,7 +28,6 @@ COLUMNS: dict[str, list[str]] = _MAPPING["findings"]
 _FINDINGS = tuple(name for name in FINDINGS if name in COLUMNS)
 # Under No Finding = 1 these are absent; devices are not findings in this sense, and the labeler did mention them there.
 _ABSENT_WHEN_NORMAL = tuple(name for name in _FINDINGS if name not in ("No Finding", "Support_Devices"))
-_STATES = {"1.0": POSITIVE, "0.0": NEGATIVE, "-1.0": UNCERTAIN, "1": POSITIVE, "0": NEGATIVE, "-1": UNCERTAIN, "": NOT_MENTIONED}
 SILENCE = dict.fromkeys(_FINDINGS, NOT_MENTIONED)
 ODD_LABEL = "label that is not 1, 0, -1 or empty"
 _FILM = re.compile(r"(?:^|/)((patient\d+)/(study\d+)/view\d+_(frontal|lateral))\.\w+$")
@@ -75,7 +76,12 @@ def label_rows(table: ReleaseFile, required: list[str | tuple[str, ...]]) -> Ite
     columns: list[str] = []
     for line, row in read_table(table, [*required, *(tuple(COLUMNS[name]) for name in _FINDINGS)]):
         columns = columns or [next(column for column in COLUMNS[name] if column in row) for name in _FINDINGS]
-        yield line, row, tuple(_STATES.get(row[column]) for column in columns)
+        yield line, row, tuple(_state(row[column]) for column in columns)
+
+
+def _state(text: str) -> int | None:
+    state = read_state(text)
+    return None if state == NOT_ANNOTATED else state  # the labeler looks for all of them
 
 
 def read_labels(root: Path) -> list[FilmRecord]:
@@ -104,32 +110,37 @@ def _tables(root: Path) -> Iterator[tuple[ReleaseFile, str, str | None]]:
 
 def _records(table: ReleaseFile, labeler: str, split: str | None) -> Iterator[FilmRecord]:
     described: list[str | tuple[str, ...]] = ["Sex", "Age", "Frontal/Lateral", "AP/PA"]
-    for line, row, states in label_rows(table, ["Path", *(described if split is None else [])]):
-        match = _FILM.search(row["Path"])
-        if match is None:
-            raise ValueError(f"{table} line {line}: Path {row['Path']!r} does not end like patient00001/study1/view1_frontal.jpg")
-        film, patient, study, side = match.groups()
-        lateral = "lateral" in (side, row.get("Frontal/Lateral", "").lower())
-        findings = labeler_findings(states)
-        yield FilmRecord(
-            film=film,
-            file=film,
-            patient=intern(patient),
-            study=intern(f"{patient}/{study}"),  # study numbers start again for each patient
-            view="lateral" if lateral else _MAPPING["views"].get(row.get("AP/PA", ""), "unknown"),
-            sex=_MAPPING["sexes"].get(row.get("Sex", ""), "unknown"),
-            age_years=read_age(row.get("Age", "")) or None,  # 0 stands for unknown: three adults have it
-            findings=SILENCE if findings is None else findings,
-            as_released=released_findings(states),
-            split=split,
-            labeler=labeler,
-            refused=ODD_LABEL if findings is None else "",
-        )
+    with Cells(table) as cells:
+        for line, row, states in label_rows(table, ["Path", *(described if split is None else [])]):
+            match = _search(row["Path"])
+            if match is None:
+                raise ValueError(f"{table} line {line}: Path {row['Path']!r} does not end like patient00001/study1/view1_frontal.jpg")
+            film, patient, study, side = match.groups()
+            view, lateral = cells.view(row, "AP/PA"), "lateral" in (side, cells.view(row, "Frontal/Lateral"))
+            findings = labeler_findings(states)
+            yield FilmRecord(
+                film=film,
+                file=film,
+                patient=intern(patient),
+                study=intern(f"{patient}/{study}"),  # study numbers start again for each patient
+                view="lateral" if lateral else view,
+                sex=cells.sex(row, "Sex"),
+                age_years=cells.age(row, "Age") or None,  # 0 stands for unknown: three adults have it
+                findings=SILENCE if findings is None else findings,
+                as_released=released_findings(states),
+                split=split,
+                labeler=labeler,
+                refused=ODD_LABEL if findings is None else "",
+            )
+
+
+def _search(path: str) -> re.Match[str] | None:
+    return _FILM.search(path.replace("\\", "/"))
 
 
 def image_key(path: str) -> str:
     """Return patient, study and view of an image: patient numbers are never used twice, so the folders above do not matter."""
-    match = _FILM.search(path)
+    match = _search(path)
     return match[1] if match else path
 
 

@@ -4,24 +4,16 @@ A collection is one module of this folder that makes one `Collection`; the rest 
 its tables mean which finding is data, in mappings/.
 """
 
-import csv
-import gzip
-import io
 import json
-import re
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
-from textwrap import shorten
 from typing import Any
 
 from thiscxr.data.archives import ReleaseFile, find_table, release_files
 from thiscxr.data.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord, Terms
-from thiscxr.files import nearest_name
 
 FRONTAL_VIEWS = ("PA", "AP", "AP_supine")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".dcm.gz")
@@ -63,10 +55,6 @@ def read_mapping(name: str) -> dict[str, Any]:
     return json.loads((files("thiscxr.data.sources") / "mappings" / name).read_text(encoding="utf-8"))
 
 
-_UNREADABLE = (UnicodeDecodeError, csv.Error, gzip.BadGzipFile, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)
-_MAX_AGE = 120
-_AGE = re.compile(r"[0-9]{1,3}(\.[0-9]+)?")
-_YEAR = re.compile(r"[0-9]{4}")
 _SIGNS = {
     "Data_Entry_2017_v2020.csv": "nih",
     "Data_Entry_2017.csv": "nih",
@@ -119,46 +107,3 @@ def share(findings: Mapping[str, int]) -> Mapping[str, int]:
 @lru_cache(maxsize=2**16)
 def _shared(names: tuple[str, ...], states: tuple[int, ...]) -> Mapping[str, int]:
     return dict(zip(names, states, strict=True))
-
-
-@lru_cache(maxsize=256)
-def read_age(text: str) -> float | None:
-    """Return an age in years, or None for what is no age from 0 to 120."""
-    return float(text) if _AGE.fullmatch(text) and float(text) <= _MAX_AGE else None
-
-
-def read_year(text: str) -> int | None:
-    """Return the year that a date as DICOM writes it (20140915) or a year (1930, 1930.0) begins with, or None."""
-    return int(text[:4]) if _YEAR.match(text) else None
-
-
-def read_table(table: Path | ReleaseFile, required: Sequence[str | tuple[str, ...]]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, row by column name) of a comma-separated file, gzipped or not; all values are stripped strings.
-
-    required: column names, or tuples of names of which one must be there.
-    Raises ValueError when a required column is missing, a row ends before it, or the file is not UTF-8 text.
-    """
-    file = ReleaseFile(str(table)) if isinstance(table, Path) else table
-    line = 0
-    try:
-        with file.open() as stream:
-            reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
-            header = [" ".join(name.split()) for name in next(reader, [])]
-            needed = []
-            for names in required:
-                names = (names,) if isinstance(names, str) else names
-                present = [name for name in names if name in header]
-                if not present:
-                    found = ", ".join(name or '""' for name in header) if header else "nothing (the file is empty)"
-                    hint = nearest_name(names[0], [name for name in header if name])
-                    raise ValueError(f"{file} has no column '{' or '.join(names)}'{hint}; found: {shorten(found, 400)}")
-                needed.append(header.index(present[0]))
-            for row in reader:
-                line = reader.line_num
-                if not any(row):
-                    continue
-                if len(row) <= max(needed):
-                    raise ValueError(f"{file} line {line} has {len(row)} cells, expected {len(header)}; the file may be cut off")
-                yield line, dict(zip(header, map(str.strip, row), strict=False))
-    except _UNREADABLE as error:
-        raise ValueError(f"{file} after line {line} is not a comma-separated table in UTF-8 ({error})") from error

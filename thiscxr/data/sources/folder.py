@@ -19,7 +19,8 @@ from thiscxr.data.archives import walk
 from thiscxr.data.labels import FINDINGS, NOT_MENTIONED, SEXES, STATES, VIEWS, FilmRecord, Terms
 from thiscxr.data.parallel import ordered_map
 from thiscxr.data.pixels import DicomHeader, read_dicom_header
-from thiscxr.data.sources.collection import FRONTAL_VIEWS, IMAGE_SUFFIXES, Collection, read_table
+from thiscxr.data.sources.collection import FRONTAL_VIEWS, IMAGE_SUFFIXES, Collection
+from thiscxr.data.sources.tables import read_table
 from thiscxr.files import nearest_name
 
 _FIELDS = ("file_name", "patient", "study", "view", "sex", "age_years")

@@ -8,22 +8,15 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from sys import intern
 
 from thiscxr.data.archives import ReleaseFile, find_table
 from thiscxr.data.labels import FilmRecord, Terms
 from thiscxr.data.sources.chexpert import ODD_LABEL, SILENCE, label_rows, labeler_findings, released_findings
-from thiscxr.data.sources.collection import (
-    Collection,
-    first_table,
-    missing_table,
-    read_age,
-    read_mapping,
-    read_table,
-    read_year,
-    table_name,
-)
+from thiscxr.data.sources.collection import Collection, first_table, missing_table, read_mapping, table_name
+from thiscxr.data.sources.tables import Cells, base_name, read_table
+from thiscxr.data.words import is_missing, read_split, read_year
 
 # Release 2.1.0 keeps the names of 2.0.0 for all but the new table.
 FILM_TABLES = ("mimic-cxr-2.0.0-metadata.csv", "mimic-cxr-2.1.0-metadata.csv", "cxr-record-list.csv")
@@ -35,7 +28,6 @@ LABEL_TABLES = {
     "mimic-cxr-2.1.0-negbio.csv": "NegBio",
 }
 READ_TABLE = "mimic-cxr-2.1.0-test-set-labeled.csv"
-_SPLITS = {"train": "train", "validate": "holdout", "test": "holdout"}
 _OLDEST = 91.0  # MIMIC-IV's word for everybody above 89
 
 # Where MIMIC-IV's table may be: in the folder, beside it, or where PhysioNet's tree has it.
@@ -90,8 +82,9 @@ def _labels(root: Path) -> dict[str, _Labels]:
 
 
 def _study_labels(table: ReleaseFile, labeler: str) -> Iterator[tuple[str, _Labels]]:
-    for _, row, states in label_rows(table, ["study_id"]):
-        yield intern(row["study_id"]), _shared_labels(states, labeler)
+    with Cells(table) as cells:
+        for _, row, states in label_rows(table, ["study_id"]):
+            yield intern(cells.id(row, "study_id")), _shared_labels(states, labeler)
 
 
 @lru_cache(maxsize=2**16)
@@ -104,11 +97,16 @@ def _splits(root: Path) -> dict[str, str]:
     """Return patient -> split. By patient: the release crosses none, and an edited table must not."""
     table = first_table(root, SPLIT_TABLES)
     splits: dict[str, str] = {}
-    for line, row in read_table(table, ["subject_id", "split"]) if table is not None else ():
-        if row["split"] not in _SPLITS:
-            raise ValueError(f"{table} line {line}: split {row['split']!r} is not one of {', '.join(_SPLITS)}")
-        if splits.get(row["subject_id"]) != "holdout":
-            splits[intern(row["subject_id"])] = _SPLITS[row["split"]]
+    if table is None:
+        return splits
+    with Cells(table) as cells:
+        for line, row in read_table(table, ["subject_id", "split"]):
+            split = read_split(row["split"])
+            if split is None:
+                raise ValueError(f"{table} line {line}: split {row['split']!r} is not one of train, validate, test")
+            subject = cells.id(row, "subject_id")
+            if splits.get(subject) != "holdout":
+                splits[intern(subject)] = split
     return splits
 
 
@@ -120,13 +118,13 @@ def _patients(root: Path) -> dict[str, _Patient]:
     )
     for path in paths:
         try:
-            rows = read_table(path, ["subject_id", "gender", "anchor_age", "anchor_year"])
-            return {
-                row["subject_id"]: _Patient(
-                    _MAPPING["sexes"].get(row["gender"], "unknown"), read_age(row["anchor_age"]), read_year(row["anchor_year"])
-                )
-                for _, row in rows
-            }
+            with Cells(path) as cells:
+                return {
+                    cells.id(row, "subject_id"): _Patient(
+                        cells.sex(row, "gender"), cells.age(row, "anchor_age"), read_year(row["anchor_year"])
+                    )
+                    for _, row in read_table(path, ["subject_id", "gender", "anchor_age", "anchor_year"])
+                }
         except ValueError as error:  # somebody else's patients, perhaps: the films can do without
             logging.getLogger(__name__).warning("no sex and age of MIMIC-CXR's patients: %s", error)
     return {}
@@ -145,11 +143,10 @@ def _age_years(patient: _Patient, study_date: str) -> float | None:
     return min(age, _OLDEST) if age >= 0 else None
 
 
-def _view(row: dict[str, str]) -> str:
+def _view(cells: Cells, row: dict[str, str]) -> str:
     """Return the view that ViewPosition names; where it is blank, the view code or a procedure of a single view may settle it."""
-    position = row.get("ViewPosition", "")
-    if position:
-        view = _MAPPING["views"].get(position, "unknown")
+    if not is_missing(row.get("ViewPosition", "")):
+        view = cells.view(row, "ViewPosition", _MAPPING["views"])
     else:
         view = _MAPPING["view_codes"].get(row.get("ViewCodeSequence_CodeMeaning", "").lower())
         view = view or _MAPPING["procedures"].get(row.get("PerformedProcedureStepDescription", ""), "unknown")
@@ -170,33 +167,33 @@ def read_labels(root: Path) -> list[FilmRecord]:
     unlabeled = _Labels(SILENCE if labels else None)
     records = []
     described = [] if table_name(table) == FILM_TABLES[-1] else ["ViewPosition"]
-    for line, row in read_table(table, ["dicom_id", "subject_id", "study_id", *described]):
-        film, subject, study = row["dicom_id"], intern(row["subject_id"]), intern(row["study_id"])
-        if not (film and subject and study):
-            raise ValueError(f"{table} line {line} has no dicom_id, subject_id or study_id; the table is damaged")
-        known, patient = labels.get(study, unlabeled), patients.get(subject, _Patient())
-        records.append(
-            FilmRecord(
-                film=film,
-                file=film,
-                patient=subject,
-                study=study,
-                view=_view(row),
-                sex=patient.sex,
-                age_years=_age_years(patient, row.get("StudyDate", "")),
-                findings=known.findings,
-                as_released=known.as_released,
-                split=splits.get(subject),
-                labeler=known.labeler,
-                refused=known.refused,
+    with Cells(table) as cells:
+        for line, row in read_table(table, ["dicom_id", "subject_id", "study_id", *described]):
+            film, subject, study = (cells.needed_id(line, row, name) for name in ("dicom_id", "subject_id", "study_id"))
+            film, subject, study = image_key(film), intern(subject), intern(study)
+            known, patient = labels.get(study, unlabeled), patients.get(subject, _Patient())
+            records.append(
+                FilmRecord(
+                    film=film,
+                    file=film,
+                    patient=subject,
+                    study=study,
+                    view=_view(cells, row),
+                    sex=patient.sex,
+                    age_years=_age_years(patient, row.get("StudyDate", "")),
+                    findings=known.findings,
+                    as_released=known.as_released,
+                    split=splits.get(subject),
+                    labeler=known.labeler,
+                    refused=known.refused,
+                )
             )
-        )
     return records
 
 
 def image_key(path: str) -> str:
     """Return the DICOM id that an image is named after, whatever its suffix: ids are unique, so the folders above do not matter."""
-    return PurePosixPath(path).name.partition(".")[0]
+    return base_name(path).partition(".")[0]
 
 
 MIMIC = Collection(

@@ -4,25 +4,25 @@ Facts about the release (columns, defects, counts) are in the datasets reference
 """
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from thiscxr.data.archives import find_table
-from thiscxr.data.labels import FINDINGS, FilmRecord, Terms
-from thiscxr.data.sources.collection import Collection, first_table, match_terms, missing_table, read_mapping, read_table, share
-from thiscxr.files import nearest_name
+from thiscxr.data.labels import FINDINGS, FilmRecord, Terms, spelled
+from thiscxr.data.sources.collection import Collection, first_table, match_terms, missing_table, read_mapping, share
+from thiscxr.data.sources.tables import Cells, open_text, read_table, stem
+from thiscxr.data.words import is_missing
 
 NIH_FINDINGS = FINDINGS[1:15]  # the closed list of 14 that was mined from every report
+TEST_LISTS = ("test_list.txt", "test_list_NIH.txt")  # the second name is Kaggle's, beside its copy for 224 px
+TRAIN_LISTS = ("train_val_list.txt", "train_val_list_NIH.txt")
 TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", "sample_labels.csv")
 
 _MAPPING = read_mapping("nih.json")
 _TOKENS = frozenset(token for words in _MAPPING["findings"].values() for token in words["tokens"])
 _MAX_AGE = 100  # older tables hold ages up to 414
-_AGE = re.compile(r"(\d+)([YMWD]?)")  # 58, or 058Y as in DICOM (PS3.5 section 6.2, AS)
-_YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _WIDTH, _HEIGHT = "OriginalImage[Width", "Height]"  # the unquoted comma of the header makes two columns of one
 
 TERMS = Terms(
@@ -38,21 +38,17 @@ TERMS = Terms(
 
 
 @lru_cache(maxsize=4096)  # 836 different label strings serve 112,120 rows, which share their findings
+def _tokens(labels: str) -> frozenset[str]:
+    words = () if is_missing(labels) else labels.split("|")
+    return frozenset(spelled(word.strip(), _TOKENS) for word in words if word.strip())
+
+
+@lru_cache(maxsize=4096)
 def _findings(labels: str) -> Mapping[str, int]:
-    tokens = {token.strip() for token in labels.split("|")} if labels else set()
-    for token in sorted(tokens):
-        if token not in _TOKENS:
-            raise ValueError(f"unknown finding {token!r}{nearest_name(token, NIH_FINDINGS)}; expected the 14 of NIH or 'No Finding'")
     # Both kinds of lesion are annotated in every film, so their union is annotated too: 11,207 positives in the whole release.
-    return share(match_terms(tokens, _MAPPING["findings"], silent=not labels))
-
-
-def _age_years(text: str) -> float | None:
-    match = _AGE.fullmatch(text)
-    if match is None:
-        return None
-    age = int(match[1]) * _YEARS[match[2]]
-    return age if age <= _MAX_AGE else None
+    # What a word that is not NIH's stands for is not known, and so no other finding is absent.
+    tokens = _tokens(labels)
+    return share(match_terms(tokens & _TOKENS, _MAPPING["findings"], silent=not tokens or not tokens <= _TOKENS))
 
 
 def _aspect(row: dict[str, str]) -> float | None:
@@ -69,7 +65,7 @@ def _patient(text: str) -> str:
 def read_labels(root: Path) -> list[FilmRecord]:
     """Return every row of the label table; findings outside the 14, their union Lung_Lesion and No Finding stay not annotated.
 
-    Raises ValueError when the table, one of its columns or a finding's name is not as released.
+    Raises ValueError when the table or one of its columns is missing, or a row lacks one of its ids.
     """
     table = first_table(root, TABLES)
     if table is None:
@@ -78,48 +74,55 @@ def read_labels(root: Path) -> list[FilmRecord]:
         table, ["Image Index", "Finding Labels", "Patient ID", "Patient Age", ("Patient Sex", "Patient Gender"), "View Position"]
     )
     records = []
-    num_strange_ages = 0
-    for line, row in rows:
-        try:
-            findings = _findings(row["Finding Labels"])
-        except ValueError as error:
-            raise ValueError(f"{table} line {line}: {error}") from error
-        age, film, patient = _age_years(row["Patient Age"]), row["Image Index"], _patient(row["Patient ID"])
-        num_strange_ages += age is None and row["Patient Age"] != ""
-        sex = row.get("Patient Sex", row.get("Patient Gender", ""))
-        records.append(
-            FilmRecord(
-                film=film,
-                file=film,
-                patient=patient,
-                study=film,  # the release has no study ids and no dates
-                view=_MAPPING["views"].get(row["View Position"], "unknown"),
-                sex=_MAPPING["sexes"].get(sex, "unknown"),
-                age_years=age,
-                findings=findings,
-                original_aspect=_aspect(row),
-                labeler="NIH text mining",
+    with Cells(table) as cells:
+        for line, row in rows:
+            film = image_key(cells.needed_id(line, row, "Image Index"))
+            for token in _tokens(row["Finding Labels"]) - _TOKENS:
+                cells.known("Finding Labels", token, None)
+            records.append(
+                FilmRecord(
+                    film=film,
+                    file=film,
+                    patient=_patient(cells.needed_id(line, row, "Patient ID")),
+                    study=film,  # the release has no study ids and no dates
+                    view=cells.view(row, "View Position"),
+                    sex=cells.sex(row, "Patient Sex" if "Patient Sex" in row else "Patient Gender"),
+                    age_years=cells.age(row, "Patient Age", _MAX_AGE),
+                    findings=_findings(row["Finding Labels"]),
+                    original_aspect=_aspect(row),
+                    labeler="NIH text mining",
+                )
             )
-        )
-    if num_strange_ages:
-        logging.getLogger(__name__).warning("%s: %d ages above 100 or not a number are taken as unknown", table, num_strange_ages)
     return _with_official_split(root, records)
 
 
 def _with_official_split(root: Path, records: list[FilmRecord]) -> list[FilmRecord]:
-    table = find_table(root, "test_list.txt")
-    if table is None:
+    """Hold out the patients of the test list, or, where only the other list is there, those that it does not name."""
+    test, train = _listed(root, TEST_LISTS), _listed(root, TRAIN_LISTS)
+    if test is None and train is None:
+        logging.getLogger(__name__).warning(
+            "%s has no %s: a fifth of the patients is held out, and not the official test patients", root, " or ".join(TEST_LISTS)
+        )
         return records
-    with table.open() as file:
-        test_films = set(file.read().decode("utf-8", "replace").split())
+    test_films = test if test is not None else {record.film for record in records} - (train or set())
     # By patient, not by film: the official lists are patient-disjoint, and an edited one must not break that.
     test_patients = {record.patient for record in records if record.film in test_films}
+    if not test_patients:
+        logging.getLogger(__name__).warning("%s: the official split lists hold out none of the table's films", root)
     return [replace(record, split="holdout" if record.patient in test_patients else "train") for record in records]
+
+
+def _listed(root: Path, names: tuple[str, ...]) -> set[str] | None:
+    table = find_table(root, *names)
+    if table is None:
+        return None
+    with open_text(table) as file:
+        return {image_key(name) for name in file.read().split()}
 
 
 def image_key(path: str) -> str:
     """Return the table's name for an image: base names are unique in this collection, and copies as DICOM or JPEG serve too."""
-    return PurePosixPath(path).stem + ".png"
+    return stem(path) + ".png"
 
 
 NIH = Collection("nih", TERMS, read_labels, image_key, suffixes=(".png", ".dcm", ".dicom", ".jpg", ".jpeg", ".tif", ".tiff"), squashed=True)

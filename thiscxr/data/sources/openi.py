@@ -8,21 +8,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
 from thiscxr.data.archives import compressed_tars, find_table, release_files, stream
 from thiscxr.data.labels import FilmRecord, Terms
-from thiscxr.data.sources.collection import (
-    FRONTAL_VIEWS,
-    Collection,
-    match_terms,
-    missing_table,
-    read_mapping,
-    read_table,
-    share,
-)
+from thiscxr.data.sources.collection import FRONTAL_VIEWS, Collection, match_terms, missing_table, read_mapping, share
+from thiscxr.data.sources.tables import Cells, base_name, read_table
 
 KAGGLE_REPORTS, KAGGLE_PROJECTIONS = "indiana_reports.csv", "indiana_projections.csv"
 
@@ -123,11 +116,14 @@ def _kaggle_reports(root: Path) -> Iterator[Report]:
     if table is None or projections is None:
         raise missing_table(root, "Open-I", "NLMCXR_reports.tgz", "ecgen-radiology/*.xml", f"{KAGGLE_REPORTS} with {KAGGLE_PROJECTIONS}")
     films: dict[str, list[str]] = {}
-    for _, row in read_table(projections, ["uid", "filename"]):
-        films.setdefault(row["uid"], []).append(image_key(row["filename"]))
-    for _, row in read_table(table, ["uid", "MeSH"]):
-        headings = frozenset(heading for word in row["MeSH"].split(";") if (heading := word.strip().lower()))
-        yield Report(f"CXR{row['uid']}", headings, tuple(films.get(row["uid"], ())))
+    with Cells(projections) as cells:
+        for line, row in read_table(projections, ["uid", "filename"]):
+            films.setdefault(cells.needed_id(line, row, "uid"), []).append(image_key(row["filename"]))
+    with Cells(table) as cells:
+        for line, row in read_table(table, ["uid", "MeSH"]):
+            uid = cells.needed_id(line, row, "uid")
+            headings = frozenset(heading for word in row["MeSH"].split(";") if (heading := word.strip().lower()))
+            yield Report(f"CXR{uid}", headings, tuple(films.get(uid, ())))
 
 
 def heading_terms(headings: frozenset[str]) -> set[str]:
@@ -152,8 +148,10 @@ def _findings(headings: frozenset[str]) -> Mapping[str, int]:
 
 def _views(root: Path) -> dict[str, str]:
     table = find_table(root, KAGGLE_PROJECTIONS)
-    rows = read_table(table, ["filename", "projection"]) if table is not None else ()
-    return {image_key(row["filename"]): _MAPPING["views"].get(row["projection"].capitalize(), "unknown") for _, row in rows}
+    if table is None:
+        return {}
+    with Cells(table) as cells:
+        return {image_key(row["filename"]): cells.view(row, "projection") for _, row in read_table(table, ["filename", "projection"])}
 
 
 def read_labels(root: Path) -> list[FilmRecord]:
@@ -179,7 +177,7 @@ def read_labels(root: Path) -> list[FilmRecord]:
 
 def image_key(path: str) -> str:
     """Return CXR1_IM-0001-3001 for a film of report 1, whichever of the releases' names for it the path has."""
-    name = PurePosixPath(path).name
+    name = base_name(path)
     match = _FILM.fullmatch(name)
     return f"CXR{match[1]}_{match[2].upper()}" if match else name
 

@@ -4,27 +4,18 @@ Facts about the release (columns, tokens, counts) are in the datasets reference,
 film, and poor films, say nothing about what they do not name.
 """
 
-import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from sys import intern
 
 from thiscxr.data.labels import NOT_MENTIONED, FilmRecord, Terms
-from thiscxr.data.sources.collection import (
-    Collection,
-    first_table,
-    match_terms,
-    missing_table,
-    read_age,
-    read_mapping,
-    read_table,
-    read_year,
-    share,
-)
+from thiscxr.data.sources.collection import Collection, first_table, match_terms, missing_table, read_mapping, share
+from thiscxr.data.sources.tables import Cells, read_table, stem
+from thiscxr.data.words import MAX_AGE, is_missing, read_year
 
 TABLES = ("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", "PADCHEST_chest_x_ray_images_labels_160K.csv")
 
@@ -36,7 +27,6 @@ LABELS_ODD = "labels are not a list of words"
 _MAPPING = read_mapping("padchest.json")
 _EXCLUDE, _SILENT = frozenset(_MAPPING["exclude"]), frozenset(_MAPPING["silent"])
 WORDS = frozenset(chain(_EXCLUDE, _SILENT, _MAPPING["others"], *chain(*(words.values() for words in _MAPPING["findings"].values()))))
-_MISSING = ("", "nan", "None")
 _SILENCE = dict.fromkeys(_MAPPING["findings"], NOT_MENTIONED)
 # A Python list of strings; an expression would do more than it has to, on a cell that anybody may have written.
 _LIST = re.compile(r"""\[\s*(?:(?:'[^'\\]*'|"[^"\\]*")\s*(?:,\s*|(?=\])))*\]""")
@@ -67,12 +57,12 @@ def label_tokens(text: str) -> frozenset[str] | None:
 
 @lru_cache(maxsize=2**16)
 def _findings(tokens: frozenset[str]) -> Mapping[str, int]:
-    return share(match_terms(tokens, _MAPPING["findings"], silent=not tokens.isdisjoint(_SILENT)))
+    return share(match_terms(tokens, _MAPPING["findings"], silent=not tokens.isdisjoint(_SILENT) or not tokens <= WORDS))
 
 
 def _read(text: str) -> tuple[frozenset[str], str]:
     """Return the words of a row's labels, and why the row is refused, or an empty string."""
-    if text in _MISSING:
+    if is_missing(text):
         return frozenset(), LABELS_MISSING
     tokens = label_tokens(text)
     if tokens is None:
@@ -84,7 +74,7 @@ def _read(text: str) -> tuple[frozenset[str], str]:
 
 def _age_years(study_date: str, birth: str) -> float | None:
     year, born = read_year(study_date), read_year(birth)
-    return None if year is None or born is None or year < born else read_age(str(year - born))
+    return None if year is None or born is None or not 0 <= year - born <= MAX_AGE else float(year - born)
 
 
 def read_labels(root: Path) -> list[FilmRecord]:
@@ -97,35 +87,32 @@ def read_labels(root: Path) -> list[FilmRecord]:
         raise missing_table(root, "PadChest", TABLES[0])
     columns = ["ImageID", "StudyDate_DICOM", "StudyID", "PatientID", "PatientBirth", "PatientSex_DICOM", "Projection", "ReportID"]
     records = []
-    unknown: set[str] = set()
     first_patients: dict[tuple[str, str], str] = {}
     links = []
-    for line, row in read_table(table, [*columns, "MethodLabel", "Labels"]):
-        film, patient, study = row["ImageID"], intern(row["PatientID"]), intern(row["StudyID"])
-        for column in ("ImageID", "PatientID", "StudyID"):
-            if row[column] in _MISSING:
-                raise ValueError(f"{table} line {line} has no {column}; the table is damaged")
-        for link in (("study", study), ("report", row["ReportID"])):
-            if link[1] not in _MISSING and first_patients.setdefault(link, patient) != patient:
-                links.append((first_patients[link], patient))
-        tokens, refused = _read(row["Labels"])
-        unknown |= tokens - WORDS
-        records.append(
-            FilmRecord(
-                film=film,
-                file=film,
-                patient=patient,
-                study=study,
-                view=_MAPPING["views"].get(row["Projection"], "unknown"),
-                sex=_MAPPING["sexes"].get(row["PatientSex_DICOM"], "unknown"),
-                age_years=_age_years(row["StudyDate_DICOM"], row["PatientBirth"]),
-                findings=_SILENCE if refused else _findings(tokens),
-                labeler=_MAPPING["labelers"].get(row["MethodLabel"], ""),
-                refused=refused,
+    with Cells(table) as cells:
+        for line, row in read_table(table, [*columns, "MethodLabel", "Labels"]):
+            film, patient, study = (cells.needed_id(line, row, name) for name in ("ImageID", "PatientID", "StudyID"))
+            film, patient, study = image_key(film), intern(patient), intern(study)
+            for link in (("study", study), ("report", cells.id(row, "ReportID"))):
+                if link[1] and first_patients.setdefault(link, patient) != patient:
+                    links.append((first_patients[link], patient))
+            tokens, refused = _read(row["Labels"])
+            for token in tokens - WORDS:
+                cells.known("Labels", token, None)
+            records.append(
+                FilmRecord(
+                    film=film,
+                    file=film,
+                    patient=patient,
+                    study=study,
+                    view=cells.view(row, "Projection", _MAPPING["views"]),
+                    sex=cells.sex(row, "PatientSex_DICOM"),
+                    age_years=_age_years(row["StudyDate_DICOM"], row["PatientBirth"]),
+                    findings=_SILENCE if refused else _findings(tokens),
+                    labeler=_MAPPING["labelers"].get(row["MethodLabel"], ""),
+                    refused=refused,
+                )
             )
-        )
-    if unknown:
-        logging.getLogger(__name__).warning("%s: labels that are not PadChest's are ignored: %s", table, ", ".join(sorted(unknown)))
     ties = tie_patients(links)
     return [replace(film, split_as=("padchest", ties[film.patient])) if film.patient in ties else film for film in records]
 
@@ -149,7 +136,7 @@ def tie_patients(links: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def image_key(path: str) -> str:
     """Return the table's name for an image: base names are unique in this collection, and resized copies serve."""
-    return PurePosixPath(path).stem + ".png"
+    return stem(path) + ".png"
 
 
 PADCHEST = Collection("padchest", TERMS, read_labels, image_key)

@@ -7,12 +7,13 @@ patient is, only RSNA's map to the NIH's file names tells, and with it a patient
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from thiscxr.data.archives import ReleaseFile, find_table
-from thiscxr.data.labels import NOT_MENTIONED, FilmRecord, Terms
-from thiscxr.data.sources.collection import FRONTAL_VIEWS, Collection, missing_table, read_age, read_mapping, read_table
+from thiscxr.data.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord, Terms
+from thiscxr.data.sources.collection import FRONTAL_VIEWS, Collection, missing_table, read_mapping
+from thiscxr.data.sources.tables import Cells, base_name, read_table, stem
+from thiscxr.data.words import read_state
 
 LABEL_TABLE = "stage_2_train_labels.csv"
 CLASS_TABLE = "stage_2_detailed_class_info.csv"
@@ -53,25 +54,25 @@ def _patients(root: Path) -> dict[str, str]:
         rows = json.loads(file.read())
         if not isinstance(rows, list):
             raise TypeError
-        return {row["subset_img_id"]: str(int(row["img_id"].partition("_")[0])) for row in rows}
+        return {row["subset_img_id"]: str(int(base_name(row["img_id"]).partition("_")[0])) for row in rows}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} is not RSNA's map, a list of objects with subset_img_id and img_id ({type(error).__name__})") from error
 
 
 def _by_film(root: Path, name: str, film: str, *columns: str) -> dict[str, dict[str, str]] | None:
     table = find_table(root, name)
-    return None if table is None else {row[film]: row for _, row in read_table(table, [film, *columns])}
+    return None if table is None else {image_key(row[film]): row for _, row in read_table(table, [film, *columns])}
 
 
 def _targets(table: ReleaseFile) -> dict[str, int | None]:
     """Return film -> Target; there is a row a box, and None for a film with an odd one."""
     targets: dict[str, int | None] = {}
-    for line, row in read_table(table, ["patientId", "Target"]):
-        if not row["patientId"]:
-            raise ValueError(f"{table} line {line} has no patientId; the table is damaged")
-        target = _MAPPING["targets"].get(row["Target"])
-        before = targets.setdefault(row["patientId"], target)
-        targets[row["patientId"]] = None if target is None or before is None else max(target, before)
+    with Cells(table) as cells:
+        for line, row in read_table(table, ["patientId", "Target"]):
+            film, target = image_key(cells.needed_id(line, row, "patientId")), read_state(row["Target"])
+            target = target if target in (POSITIVE, NEGATIVE) else None
+            before = targets.setdefault(film, target)
+            targets[film] = None if target is None or before is None else max(target, before)
     return targets
 
 
@@ -86,24 +87,26 @@ def read_labels(root: Path) -> list[FilmRecord]:
     classes = _by_film(root, CLASS_TABLE, "patientId", "class")
     headers = _by_film(root, HEADER_TABLE, "PatientID", "ViewPosition", "PatientSex", "PatientAge") or {}
     patients = _patients(root)
-    return [
-        _record(film, target, _normal(classes, film), patients.get(film), headers.get(film, {})) for film, target in _targets(table).items()
-    ]
+    with Cells(HEADER_TABLE) as cells:
+        return [
+            _record(cells, film, target, _normal(classes, film), patients.get(film), headers.get(film, {}))
+            for film, target in _targets(table).items()
+        ]
 
 
 def _normal(classes: dict[str, dict[str, str]] | None, film: str) -> int | None:
     return None if classes is None else _MAPPING["classes"].get(classes.get(film, {}).get("class"), NOT_MENTIONED)
 
 
-def _record(film: str, target: int | None, normal: int | None, patient: str | None, header: dict[str, Any]) -> FilmRecord:
+def _record(cells: Cells, film: str, target: int | None, normal: int | None, patient: str | None, header: dict[str, str]) -> FilmRecord:
     return FilmRecord(
         film=film,
         file=film,
         patient=film if patient is None else patient,
         study=film,
-        view=_MAPPING["views"].get(header.get("ViewPosition"), "unknown"),
-        sex=_MAPPING["sexes"].get(header.get("PatientSex"), "unknown"),
-        age_years=read_age(header.get("PatientAge", "")),
+        view=cells.view(header, "ViewPosition"),
+        sex=cells.sex(header, "PatientSex"),
+        age_years=cells.age(header, "PatientAge"),
         findings=_findings(target, normal),
         split_as=None if patient is None else ("nih", patient),
         labeler="radiologists",
@@ -113,7 +116,7 @@ def _record(film: str, target: int | None, normal: int | None, patient: str | No
 
 def image_key(path: str) -> str:
     """Return the id that an image is named after; copies as PNG or JPEG serve too."""
-    return PurePosixPath(path).stem
+    return stem(path)
 
 
 RSNA = Collection("rsna", TERMS, read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"), squashed=True)

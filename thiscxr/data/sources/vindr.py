@@ -6,13 +6,14 @@ own and that no patient crosses a split cannot be proven.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from sys import intern
 
 from thiscxr.data.archives import ReleaseFile, find_table
-from thiscxr.data.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord, Terms
-from thiscxr.data.sources.collection import Collection, missing_table, read_mapping, read_table, share, table_name
-from thiscxr.files import nearest_name
+from thiscxr.data.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord, Terms, spelled
+from thiscxr.data.sources.collection import Collection, missing_table, read_mapping, share, table_name
+from thiscxr.data.sources.tables import Cells, read_table, stem
+from thiscxr.data.words import read_state
 
 VOTES_TABLE = "image_labels_train.csv"  # PhysioNet: a row a film and reader, a column a class
 BOX_TABLES = ("train.csv", "vinbigdata-train.csv")  # Kaggle: a row a box; the second name is torchxrayvision's
@@ -20,8 +21,8 @@ CONSENSUS_TABLE = "image_labels_test.csv"
 _NEEDED = 2  # readers who must agree; one alone leaves a finding uncertain
 
 _MAPPING = read_mapping("vindr.json")
-_CELLS = {"1": True, "1.0": True, "0": False, "0.0": False}
 ODD_LABEL = "label that is not 0 or 1"
+ODD_CLASS = "class that is not VinDr's"
 
 TERMS = Terms(
     title="VinDr-CXR",
@@ -43,7 +44,7 @@ class _Marks:
     """Who marked what in a film."""
 
     marks: set[tuple[str, str]] = field(default_factory=set)  # class, reader
-    odd: bool = False
+    odd: str = ""  # why nothing can be said of the film, or ""
 
     def findings(self, classes: frozenset[str], needed: int) -> Mapping[str, int]:
         """Return the states of the findings that `classes`, the table's, can tell."""
@@ -55,37 +56,35 @@ class _Marks:
         return share(states)
 
 
-def _film(films: dict[str, _Marks], table: ReleaseFile, line: int, name: str) -> _Marks:
-    if not name:
-        raise ValueError(f"{table} line {line} has no image_id; the table is damaged")
-    return films.setdefault(name, _Marks())
-
-
 def _wide(table: ReleaseFile, required: list[str]) -> tuple[dict[str, _Marks], frozenset[str]]:
     words = [word for words in _MAPPING["findings"].values() for word in words]
     films: dict[str, _Marks] = {}
-    for line, row in read_table(table, ["image_id", *required, *words]):
-        film = _film(films, table, line, row["image_id"])
-        reader = intern(row.get("rad_id", ""))
-        for word in words:
-            marked = _CELLS.get(row[word])
-            film.odd |= marked is None
-            if marked:
-                film.marks.add((word, reader))
+    with Cells(table) as cells:
+        for line, row in read_table(table, ["image_id", *required, *words]):
+            film = films.setdefault(image_key(cells.needed_id(line, row, "image_id")), _Marks())
+            reader = intern(row.get("rad_id", ""))
+            for word in words:
+                marked = read_state(row[word])
+                if marked not in (POSITIVE, NEGATIVE):
+                    film.odd = ODD_LABEL
+                if marked == POSITIVE:
+                    film.marks.add((word, reader))
     return films, frozenset(words)
 
 
 def _boxes(table: ReleaseFile) -> tuple[dict[str, _Marks], frozenset[str]]:
-    classes = {word: word for word in _MAPPING["kaggle_classes"]}
+    classes = frozenset(_MAPPING["kaggle_classes"])
     films: dict[str, _Marks] = {}
-    for line, row in read_table(table, ["image_id", "class_name", "rad_id"]):
-        word = classes.get(row["class_name"])
-        if word is None:
-            raise ValueError(
-                f"{table} line {line}: class_name {row['class_name']!r}{nearest_name(row['class_name'], classes)} is not VinDr's"
-            )
-        _film(films, table, line, row["image_id"]).marks.add((word, intern(row["rad_id"])))
-    return films, frozenset(classes)
+    with Cells(table) as cells:
+        for line, row in read_table(table, ["image_id", "class_name", "rad_id"]):
+            film = films.setdefault(image_key(cells.needed_id(line, row, "image_id")), _Marks())
+            word = spelled(row["class_name"], classes)
+            if word in classes:
+                film.marks.add((word, intern(row["rad_id"])))
+            else:
+                film.odd = ODD_CLASS
+                cells.known("class_name", word, None)
+    return films, classes
 
 
 def read_labels(root: Path) -> list[FilmRecord]:
@@ -116,13 +115,13 @@ def _record(name: str, film: _Marks, classes: frozenset[str], needed: int, split
         findings=film.findings(classes, needed),
         split=split,
         labeler="radiologists",
-        refused=ODD_LABEL if film.odd else "",
+        refused=film.odd,
     )
 
 
 def image_key(path: str) -> str:
     """Return the id that an image is named after; copies as PNG or JPEG serve too."""
-    return PurePosixPath(path).stem
+    return stem(path)
 
 
 VINDR = Collection("vindr", TERMS, read_labels, image_key, suffixes=(".dicom", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff"))
