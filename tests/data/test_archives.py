@@ -46,7 +46,7 @@ def test_members_are_read_in_place(tmp_path, kind):
 def test_a_compressed_tar_is_streamed_in_order(tmp_path, suffix):
     path = tmp_path / f"films.{suffix}"
     write_tar(path, FILMS, {"tgz": "w:gz"}.get(suffix, f"w:{suffix[4:]}"))
-    assert compressed_tars(tmp_path) == [path]
+    assert compressed_tars(tmp_path) == [("", path)]
     asked = []
     assert list(stream(path, lambda name: asked.append(name) or name.endswith("b.png"))) == [("images/b.png", FILMS["images/b.png"])]
     assert asked == list(FILMS)

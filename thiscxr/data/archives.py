@@ -11,6 +11,7 @@ import os
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,12 @@ _MAX_WRAPPINGS = 5
 _MAX_TABLE_FOLDERS = 200  # PadChest has 54 beside its table; a folder for each of thousands of patients holds none
 
 _TARS = (".tar",)
-_OPENERS: dict[str, Callable[..., Any]] = {".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open, ".tar.xz": lzma.open}
+_OPENERS: dict[str, Callable[..., Any]] = {
+    ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open, ".tbz2": bz2.open, ".tar.xz": lzma.open, ".txz": lzma.open,
+}  # fmt: skip
+_SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+HIDDEN, NO_FILE = "hidden or system file", "link to nowhere, pipe or device"  # why something is passed over
+_ENCRYPTED = 1  # bit 0 of the flags, APPNOTE 4.4.4
 _DAMAGE = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
 
 
@@ -43,8 +49,8 @@ class ReleaseFile:
 
     @property
     def name(self) -> str:
-        """Path on disk, or in the archive."""
-        return self.member or self.path
+        """Path on disk, or in the archive with forward slashes: Windows' own zips have others."""
+        return self.member.replace("\\", "/") or self.path
 
     @property
     def num_bytes(self) -> int:
@@ -56,24 +62,47 @@ class ReleaseFile:
 
     def read(self) -> bytes:
         """Return all bytes. Raises ValueError, without a path in it, when they are not to be had or more than MAX_FILE_BYTES."""
+        with self._bytes() as (file, size):
+            return _bounded(file, size, follows=self.offset >= 0)
+
+    def head(self, num_bytes: int) -> bytes:
+        """Return the first bytes, fewer when there are no more. Raises ValueError as `read`."""
+        with self._bytes() as (file, size):
+            return file.read(min(num_bytes, size))
+
+    @contextmanager
+    def _bytes(self) -> Iterator[tuple[IO[bytes], int]]:
         try:
-            if not self.member:
+            if self.member and self.offset < 0:
+                with self._zipped() as file:
+                    yield file, self.size
+            else:
                 with open(self.path, "rb") as file:
-                    return _bounded(file, os.fstat(file.fileno()).st_size)
-            if self.offset >= 0:
-                with open(self.path, "rb") as file:
-                    file.seek(self.offset)
-                    return _bounded(file, self.size, follows=True)
-            with _zip(self.path).open(self.member) as member:
-                return _bounded(member, self.size)
+                    file.seek(max(self.offset, 0))
+                    yield file, self.size if self.member else os.fstat(file.fileno()).st_size
         except _DAMAGE as error:
             what = "damaged archive" if self.member and not isinstance(error, OSError) else "cannot be read"
             raise ValueError(f"{what} ({getattr(error, 'strerror', None) or type(error).__name__})") from error
 
+    def _zipped(self) -> IO[bytes]:
+        archive = _zip(self.path)
+        info = archive.getinfo(self.member)
+        if info.flag_bits & _ENCRYPTED:
+            raise ValueError("in a zip with a password; unpack it first")
+        try:
+            return archive.open(info)
+        except NotImplementedError as error:
+            method = zipfile.compressor_names.get(info.compress_type, str(info.compress_type))  # type: ignore[attr-defined]
+            raise ValueError(f"in a zip that is packed by the method {method}, which is not read here; unpack it first") from error
+
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """Yield a stream of the bytes, gunzipped where they are gzipped: for tables, which may be larger than films."""
-        with open(self.path, "rb") if not self.member else _zip(self.path).open(self.member) as file:
+        try:
+            opened = self._zipped() if self.member else open(self.path, "rb")  # noqa: SIM115
+        except ValueError as error:
+            raise ValueError(f"{self} is {error}") from error
+        with opened as file:
             head = file.read(2)
             file.seek(0)
             yield gzip.GzipFile(fileobj=file) if head == b"\x1f\x8b" else file  # type: ignore[misc]
@@ -94,75 +123,119 @@ def _zip(path: str) -> zipfile.ZipFile:
 
 
 def _hidden(name: str) -> bool:
-    return any(part == "__MACOSX" or (part.startswith(".") and part not in (".", "..")) for part in name.split("/"))
+    return any(part.lower() in _SYSTEM or (part.startswith(".") and part not in (".", "..")) for part in name.split("/"))
 
 
-def walk(root: Path) -> Iterator[tuple[str, Path]]:
+def walk(root: Path, passed: Counter[str] | None = None) -> Iterator[tuple[str, Path]]:
     """Yield (path inside `root` with forward slashes, path) of every file, sorted in each folder; hidden ones are passed over.
 
-    Links to folders are followed, each folder once.
+    Links to folders are followed, each folder once. passed: counts what is passed over, by reason; a hidden folder counts once.
     """
+    passed = Counter() if passed is None else passed
     seen = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    waiting = [("", str(root))]
+    while waiting:
+        inside, folder = waiting.pop()
         identity = os.path.realpath(folder)
         if identity in seen:
-            subfolders.clear()
             continue
         seen.add(identity)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        inside = "" if folder == str(root) else Path(os.path.relpath(folder, root)).as_posix() + "/"
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield inside + name, Path(folder, name)
+        try:
+            with os.scandir(folder) as listed:
+                entries = sorted(listed, key=lambda entry: entry.name)
+        except OSError as error:
+            passed[f"folder that cannot be read ({error.strerror})"] += 1
+            continue
+        subfolders = []
+        for entry in entries:
+            if _hidden(entry.name):
+                passed[HIDDEN] += 1
+            elif _is(entry.is_dir):
+                subfolders.append((f"{inside}{entry.name}/", entry.path))
+            elif _is(entry.is_file):
+                yield inside + entry.name, Path(entry.path)
+            else:
+                passed[NO_FILE] += 1
+        waiting += reversed(subfolders)
 
 
-def release_files(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, ReleaseFile]]:
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # a link to itself
+        return False
+
+
+def release_files(root: Path, suffixes: tuple[str, ...] = ("",), passed: Counter[str] | None = None) -> Iterator[tuple[str, ReleaseFile]]:
     """Yield (path inside the release, file) of all files with one of `suffixes`: on disk first, then in zips and uncompressed tars.
 
+    A member has the path that it would have if its archive were unpacked where it lies, with forward slashes. passed: as of `walk`.
     An archive that cannot be read to its end is named in a warning; what it held is missing, like any other missing file.
     """
+    passed = Counter() if passed is None else passed
     archives = []
-    for name, path in walk(root):
+    for name, path in walk(root, passed):
         lower = name.lower()
-        if lower.endswith(suffixes):
+        if lower.endswith((".zip", *_TARS)):
+            archives.append((name, path))
+        elif lower.endswith(suffixes) and not lower.endswith(tuple(_OPENERS)):
             yield name, ReleaseFile(str(path))
-        elif lower.endswith((".zip", *_TARS)):
-            archives.append(path)
-    for path in archives:
-        members = _zip_members if path.name.lower().endswith(".zip") else _tar_members
+    for name, path in archives:
+        members = _zip_members if name.lower().endswith(".zip") else _tar_members
+        folder = name[: name.rfind("/") + 1]
         try:
-            for file in members(str(path)):
-                if file.member.lower().endswith(suffixes) and not _hidden(file.member):
-                    yield file.member, file
+            for file in members(str(path), passed):
+                if file.name.lower().endswith(suffixes):
+                    yield folder + file.name, file
         except _DAMAGE as error:
+            passed[f"archive that cannot be read to its end ({_reason(error)})"] += 1
             _warn_of_damage(path, error)
 
 
-def _zip_members(path: str) -> Iterator[ReleaseFile]:
+def apart(name: str, member: ReleaseFile) -> str:
+    """Return the path inside the release of a member, `name`, with its archive as a folder: no two members share it."""
+    return f"{name.removesuffix(member.name)}{os.path.basename(member.path)}/{member.name}" if member.member else name
+
+
+def _zip_members(path: str, passed: Counter[str]) -> Iterator[ReleaseFile]:
     for info in _zip(path).infolist():
-        if not info.is_dir():
-            yield ReleaseFile(path, info.filename, size=info.file_size)
+        file = ReleaseFile(path, info.filename, size=info.file_size)
+        if _hidden(file.name):
+            passed[HIDDEN] += 1
+        elif not file.name.endswith("/"):
+            yield file
 
 
-def _tar_members(path: str) -> Iterator[ReleaseFile]:
+def _tar_members(path: str, passed: Counter[str]) -> Iterator[ReleaseFile]:
     with tarfile.open(path, "r:") as tar:
         for member in tar:
-            if member.isreg() and not member.issparse():
+            if _offered(member, passed):
                 yield ReleaseFile(path, member.name, member.offset_data, member.size)
             tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep an object a member
 
 
-def compressed_tars(root: Path) -> list[Path]:
-    """Return the archives under `root` that can only be read from front to back, sorted."""
-    return [path for name, path in walk(root) if name.lower().endswith(tuple(_OPENERS))]
+def _offered(member: tarfile.TarInfo, passed: Counter[str]) -> bool:
+    if member.isdir():
+        return False
+    reason = HIDDEN if _hidden(member.name) else "" if member.isreg() and not member.issparse() else NO_FILE
+    passed[reason] += reason != ""
+    return not reason
 
 
-def stream(path: Path, wanted: Callable[[str], bool], strict: bool = False) -> Iterator[tuple[str, bytes | None]]:
+def compressed_tars(root: Path) -> list[tuple[str, Path]]:
+    """Return (folder inside `root`, path) of the archives that can only be read from front to back, sorted; folders end in a slash."""
+    return [(name[: name.rfind("/") + 1], path) for name, path in walk(root) if name.lower().endswith(tuple(_OPENERS))]
+
+
+def stream(
+    path: Path, wanted: Callable[[str], bool], strict: bool = False, passed: Counter[str] | None = None
+) -> Iterator[tuple[str, bytes | None]]:
     """Yield (name, bytes) of the wanted members of a compressed tar, in its order, in one pass and bounded memory.
 
     None instead of bytes: more than MAX_FILE_BYTES. An archive that is cut off or expands absurdly ends the stream with a warning;
-    with a ValueError if `strict`.
+    with a ValueError if `strict`. passed: as of `walk`, of what `wanted` was not asked.
     """
+    passed = Counter() if passed is None else passed
     bound = _FREE_EXPANSION_BYTES + _MAX_EXPANSION * path.stat().st_size
     opener = next(opener for suffix, opener in _OPENERS.items() if path.name.lower().endswith(suffix))
     try:
@@ -171,7 +244,7 @@ def stream(path: Path, wanted: Callable[[str], bool], strict: bool = False) -> I
             for member in tar:
                 if member.offset_data + member.size > bound:
                     raise tarfile.ReadError(f"it expands to more than {_MAX_EXPANSION} times its size")
-                if member.isreg() and not member.issparse() and not _hidden(member.name) and wanted(member.name):
+                if _offered(member, passed) and wanted(member.name):
                     file = tar.extractfile(member)
                     assert file is not None
                     yield member.name, file.read() if member.size <= MAX_FILE_BYTES else None
@@ -179,11 +252,17 @@ def stream(path: Path, wanted: Callable[[str], bool], strict: bool = False) -> I
     except _DAMAGE as error:
         if strict:
             raise ValueError(f"{path} cannot be read to its end ({_reason(error)}); fetch it again") from error
+        passed[f"archive that cannot be read to its end ({_reason(error)})"] += 1
         _warn_of_damage(path, error)
 
 
 def _warn_of_damage(path: Path, error: Exception) -> None:
-    logging.getLogger(__name__).warning("%s cannot be read to its end (%s); films after that point count as missing", path, _reason(error))
+    _warn(path, _reason(error))
+
+
+@lru_cache(maxsize=256)  # a folder may be gone through several times; once is enough to say it
+def _warn(path: Path, reason: str) -> None:
+    logging.getLogger(__name__).warning("%s cannot be read to its end (%s); films after that point count as missing", path, reason)
 
 
 def _reason(error: Exception) -> str:
@@ -211,9 +290,9 @@ def _plain_table(folders: Sequence[Path], names: Sequence[str]) -> ReleaseFile |
 
 
 def _zipped_table(folders: Sequence[Path], names: Sequence[str]) -> ReleaseFile | None:
-    for path in (path for folder in folders for path in sorted(folder.glob("*.zip"))):
+    for path in (path for folder in folders for path in sorted(folder.iterdir()) if path.suffix.lower() == ".zip"):
         try:
-            members = {member.member.rpartition("/")[2]: member for member in _zip_members(str(path))}
+            members = {member.name.rpartition("/")[2]: member for member in _zip_members(str(path), Counter())}
         except _DAMAGE as error:
             _warn_of_damage(path, error)
             continue

@@ -48,12 +48,14 @@ class PrepareSummary:
     dropped: dict[str, int]  # by reason
     rejected: dict[str, int]  # by reason
     num_duplicates: int  # films that show the same exposure as another one; they are kept, on one side of the split
+    beside: dict[str, int]  # by kind; what lies beside the films
 
     def __str__(self) -> str:
         """The summary for a terminal, one line a fact."""
         lines = [f"{self.path}: {self.num_kept} films ({', '.join(f'{key} {count}' for key, count in self.kept.items())})"]
         lines += [f"  not taken: {count} ({reason})" for reason, count in self.dropped.items()]
         lines += [f"  refused:   {count} ({reason})" for reason, count in self.rejected.items()]
+        lines += [f"  beside:    {count} ({what})" for what, count in self.beside.items()]
         lines += [f"  duplicates: {self.num_duplicates} films, listed in duplicates.csv"] if self.num_duplicates else []
         return "\n".join([*lines, f"  fingerprint {self.fingerprint[:16]}"])
 
@@ -123,7 +125,7 @@ def prepare(
     for part in plan:
         part.released.clear()  # a million rows are worth freeing
     if not any(part.films for part in plan):
-        raise ValueError(f"no film left for {pool_path}: {_reasons(_dropped(plan))}")
+        raise ValueError(f"no film left for {pool_path}: {_not_taken(plan)}")
     _warn_of_mixed_aspects(plan, aspect)
     key = load_key(key_file)
     terms = {part.collection.key: part.collection.terms for part in plan if part.films}
@@ -161,7 +163,7 @@ def prepare(
         for _, source, _, reason in writer.outcomes():
             (rejected if reason else kept)[reason or source] += 1
         if not kept:
-            why = f"all {writer.num_done} were refused, {_reasons(rejected)}" if writer.num_done else _reasons(_dropped(plan))
+            why = f"all {writer.num_done} were refused, {_reasons(rejected)}" if writer.num_done else _not_taken(plan)
             raise ValueError(f"no film left for {pool_path}: {why}")
         if rejected.total() > max_rejected * writer.num_done:
             raise ValueError(
@@ -176,9 +178,17 @@ def prepare(
             (film_id, source, film.film, str(files[source][film.film]), reason) for film_id, source, film, reason in writer.outcomes()
         )
         write_private_map(key_file, fingerprint, places)
-    dropped = dict(sorted(_dropped(plan).items()))
     return PrepareSummary(
-        pool_path, key_file, fingerprint, kept.total(), rejected.total(), dict(kept), dropped, dict(rejected.most_common()), len(found)
+        pool_path,
+        key_file,
+        fingerprint,
+        kept.total(),
+        rejected.total(),
+        dict(kept),
+        dict(sorted(_dropped(plan).items())),
+        dict(rejected.most_common()),
+        len(found),
+        dict(sorted(_beside(plan).items())),
     )
 
 
@@ -272,13 +282,21 @@ def _dropped(plan: Sequence[Wanted]) -> Counter[str]:
     return sum((part.dropped for part in plan), Counter())
 
 
+def _beside(plan: Sequence[Wanted]) -> Counter[str]:
+    return sum((part.beside for part in plan), Counter())
+
+
+def _not_taken(plan: Sequence[Wanted]) -> str:
+    return _reasons(_dropped(plan) + _beside(plan))
+
+
 def _digest(plan: Sequence[Wanted], key: bytes, *options: int | str) -> str:
     """Return what names this very job: an interrupted one is only gone on with by the same."""
     digest = hashlib.sha256(json.dumps([_PLAN_VERSION, *options]).encode() + key)
     for part in plan:
         for name in part.films:
             digest.update(f"{part.collection.key}\0{name}\0{part.files.get(name)}\n".encode())
-        digest.update("\0".join(map(str, part.tars)).encode())
+        digest.update("\0".join(str(path) for path, _ in part.tars).encode())
     return digest.hexdigest()
 
 

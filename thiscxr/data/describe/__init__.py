@@ -68,6 +68,7 @@ def describe_sources(
             "released": part_facts(film_table(key, part.released, as_released=True)),
             **_kept_facts(film_table(key, films)),
             "dropped": dict(sorted((+part.dropped).items())),
+            **({} if labels_only else {"beside": dict(sorted((+part.beside).items()))}),
             "release": _release_facts(part.collection),
             "terms": asdict(part.collection.terms),
             **pixels,

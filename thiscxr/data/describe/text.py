@@ -30,6 +30,7 @@ def describe_text(facts: Mapping[str, Any]) -> str:
     rows = [[_short(label, _NAME if len(sources) <= 4 else _SHORT_NAME), *cells] for label, *cells in overview(sources)]
     lines = [*_head(facts), "", *_tables(["", *_names(sources)], rows), *_findings(sources), *_pairs(sources)]
     lines += _reasons("refused", facts.get("rejected", {}))
+    lines += _reasons("beside", sum((Counter(source.get("beside", {})) for source in sources.values()), Counter()))
     for warning in facts.get("warnings", ()):
         lines += textwrap.wrap(_plain(warning), WIDTH, initial_indent="! ", subsequent_indent="  ")
     return "\n".join(lines).lstrip("\n")

@@ -25,6 +25,7 @@ __all__ = [
     "DicomHeader",
     "LoadedFilm",
     "Pixels",
+    "begins_like",
     "content_box",
     "encode_png",
     "fit",
@@ -42,6 +43,7 @@ __all__ = [
 
 CROP_ASPECT = 1.35  # up to this ratio of sides a film loses its margins, beyond it is padded: 3:4 cassettes are cropped
 
+_PICTURE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
 _MAX_FILE_BYTES = 3 * MAX_PIXELS  # the largest film in 16 bits, and half as much again for what else a file may hold
 # Boxes of pixels are averaged first while the rest is reduced at least twofold: from 1,024 to 256 px 0.3 grey levels from plain Lanczos in
 # the mean, 6 at most at a marker's edge, and twice as fast.
@@ -76,6 +78,18 @@ def load_film(source: Path | BinaryIO | bytes, stretch: bool = True, min_side: i
     if len(data) > _MAX_FILE_BYTES:
         raise Refused("absurd size")
     return load_dicom(data, min_side) if is_dicom(data) else load_image(data, stretch, min_side)
+
+
+def begins_like(start: bytes) -> str:
+    """Return what a file is by its first 512 bytes, gzipped or not: "DICOM", "bare DICOM" (no preamble: likely), "picture", or ""."""
+    if start[:2] == b"\x1f\x8b":
+        try:
+            start = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, len(start))
+        except zlib.error:
+            return ""
+    if is_dicom(start):
+        return "DICOM" if start[128:132] == b"DICM" else "bare DICOM"
+    return "picture" if start.startswith(_PICTURE_STARTS) else ""
 
 
 def content_box(pixels: Pixels) -> tuple[int, int, int, int]:

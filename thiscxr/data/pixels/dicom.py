@@ -8,7 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,11 +18,13 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.pixels import apply_modality_lut, apply_voi
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from thiscxr.data.pixels.frame import CODED, Frame, Words, coded_words, native_words, recentred
 from thiscxr.data.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, check_size, through_table
+from thiscxr.data.pixels.objects import no_film
 from thiscxr.data.words import DAYS_PER_YEAR, MAX_AGE, is_missing, read_age, read_sex, read_view
 
 _TAGS = [
@@ -32,8 +34,8 @@ _TAGS = [
     "VOILUTSequence", "WindowCenter", "WindowWidth",
 ]  # fmt: skip
 _HEADER_TAGS = [
-    "PatientAge", "PatientBirthDate", "PatientID", "PatientOrientation", "PatientSex", "StudyDate", "StudyInstanceUID",
-    "SyntheticData", "ViewCodeSequence", "ViewPosition",
+    "ImageType", "Modality", "PatientAge", "PatientBirthDate", "PatientID", "PatientOrientation", "PatientSex", "SOPClassUID", "StudyDate",
+    "StudyInstanceUID", "SyntheticData", "ViewCodeSequence", "ViewPosition",
 ]  # fmt: skip
 # SNOMED RT (as the retired SRT and SNM3 schemes spell them) and SNOMED CT codes of PS3.16 CID 4010.
 _VIEW_CODES = {
@@ -259,14 +261,17 @@ class DicomHeader:
     patient: str = ""
     study: str = ""
     synthetic: bool = False  # it says so: Synthetic Data (PS3.3 C.7.6.1) is YES
+    sop_class: str = field(default="", compare=False)  # a UID
+    no_film: str = ""  # "no film: DICOM …" of what is surely none
 
 
 def read_dicom_header(source: Path | BinaryIO | bytes) -> DicomHeader:
     """Return the facts of a DICOM header; all unknown for what is no DICOM file or cannot be read.
 
     These tags and no others leave the reader: View Position, View Code Sequence, Patient Orientation (for the view), Patient's Sex,
-    Patient's Age, or else Patient's Birth Date with Study Date (for the age), Patient ID and Study Instance UID (for hashing only), and
-    Synthetic Data. The film itself is refused, with its reason, when it is decoded.
+    Patient's Age, or else Patient's Birth Date with Study Date (for the age), Patient ID and Study Instance UID (for hashing only),
+    Synthetic Data, and SOP Class UID, Modality and Image Type (for what the object is). The film itself is refused, with its reason, when
+    it is decoded.
     """
     try:
         if isinstance(source, bytes):
@@ -283,7 +288,10 @@ def read_dicom_header(source: Path | BinaryIO | bytes) -> DicomHeader:
                 return DicomHeader()
             dataset = _read(head, _HEADER_TAGS, stop_before_pixels=True)
             patient, study, synthetic = (_text(dataset, name) for name in ("PatientID", "StudyInstanceUID", "SyntheticData"))
-            return DicomHeader(_view(dataset), _sex(dataset), _age_years(dataset), patient, study, synthetic == "YES")
+            sop_class = _text(dataset, "SOPClassUID") or _text(dataset.file_meta, "MediaStorageSOPClassUID")
+            image_type = dataset.get("ImageType") or ()
+            what = no_film(sop_class, _text(dataset, "Modality").upper(), image_type if isinstance(image_type, MultiValue) else ())
+            return DicomHeader(_view(dataset), _sex(dataset), _age_years(dataset), patient, study, synthetic == "YES", sop_class, what)
     except (OSError, Refused):
         return DicomHeader()
 

@@ -5,18 +5,23 @@ its tables mean which finding is data, in mappings/.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from thiscxr.data.archives import ReleaseFile, find_table, release_files
+from thiscxr.data.archives import ReleaseFile, apart, find_table, release_files
+from thiscxr.data.beside import kind
 from thiscxr.data.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord, Terms
 
 FRONTAL_VIEWS = ("PA", "AP", "AP_supine")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".dcm.gz")
+COPY = "another copy of a film"
+PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".tif", ".tiff")
+DICOM = (".dcm", ".dicom", ".dcm.gz")
+IMAGE_SUFFIXES = (*PICTURES, *DICOM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +30,46 @@ class Collection:
 
     key: str
     terms: Terms
-    read_labels: Callable[[Path], list[FilmRecord]]  # the label files alone, every row; ValueError when they are not as released
+    read_labels: Callable[
+        ..., list[FilmRecord]
+    ]  # (root: Path), and name: str where `by_path`; the label files alone, every row; ValueError when they are not as released
     image_key: Callable[[str], str]  # path of an image inside the release -> FilmRecord.file
     default_views: tuple[str, ...] = FRONTAL_VIEWS
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES  # of its images; when a film is there in two formats, the earlier one is read
+    by_path: bool = False  # its ids are paths: another folder may have the same ones, and a film is one whatever its suffix
     equalised: tuple[str, ...] = ()  # suffixes of those that the release histogram-equalised
     squashed: bool = False  # the release made squares of oblong films
 
+    def key_of(self, path: str) -> str | None:
+        """Return the FilmRecord.file of an image by its path inside the release; None when it is no image by its suffix."""
+        return self.image_key(path) if self.by_path or path.lower().endswith(self.suffixes) else None
 
-def find_files(collection: Collection, root: Path, wanted: Mapping[str, Any]) -> dict[str, ReleaseFile]:
+
+def find_files(
+    collection: Collection,
+    root: Path,
+    wanted: Container[str],
+    listed: Container[str] = frozenset(),
+    passed: Counter[str] | None = None,
+) -> dict[str, ReleaseFile]:
     """Return FilmRecord.file -> file for the images under `root` that are `wanted`; compressed tars are not looked into.
 
     Of several copies the one whose suffix comes first in `collection.suffixes` is taken, and of those the largest, then the first by path.
+    listed: what is counted elsewhere when it is not wanted. passed: counts everything else that lies there, by kind.
     """
+    passed = Counter() if passed is None else passed
     found: dict[str, ReleaseFile] = {}
     ranks: dict[str, int] = {}
-    for name, file in release_files(root, collection.suffixes):
-        key = collection.image_key(name)
-        if key not in wanted:
+    for name, file in release_files(root, passed=passed):
+        key = collection.key_of(name)
+        if file.member and (key in found or key not in wanted) and (other := collection.key_of(apart(name, file))) in wanted:
+            key = other
+        if key is None or key not in wanted:
+            if key not in listed:
+                passed[kind(name, collection.suffixes)] += 1
             continue
-        rank = next(rank for rank, suffix in enumerate(collection.suffixes) if name.lower().endswith(suffix))
+        rank = next((rank for rank, suffix in enumerate(collection.suffixes) if name.lower().endswith(suffix)), len(collection.suffixes))
+        passed[COPY] += key in found
         if key not in found or rank < ranks[key] or (rank == ranks[key] and file.num_bytes > found[key].num_bytes):
             found[key], ranks[key] = file, rank
     return found

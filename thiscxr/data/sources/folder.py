@@ -8,24 +8,20 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from statistics import median
 
-from tqdm import tqdm
-
-from thiscxr.data.archives import walk
+from thiscxr.data.archives import ReleaseFile
 from thiscxr.data.labels import FINDINGS, NOT_MENTIONED, SEXES, STATES, VIEWS, FilmRecord, Terms
-from thiscxr.data.parallel import ordered_map
-from thiscxr.data.pixels import DicomHeader, read_dicom_header
-from thiscxr.data.sources.collection import FRONTAL_VIEWS, IMAGE_SUFFIXES, Collection
+from thiscxr.data.pixels import DicomHeader
+from thiscxr.data.sources.collection import FRONTAL_VIEWS, Collection
 from thiscxr.data.sources.tables import read_table
+from thiscxr.data.sources.unlisted import films_in, headers
 from thiscxr.files import nearest_name
 
 _FIELDS = ("file_name", "patient", "study", "view", "sex", "age_years")
 _MAX_AGE = 120
-_DICOM = (".dcm", ".dicom", ".dcm.gz")
 _NO_HEADER = DicomHeader()
 _MANY_FOLDERS = 10
 _FEW_FILMS = 20
@@ -92,10 +88,10 @@ def _state(name: str, text: str) -> int:
     return int(state)
 
 
-def _record(root: Path, row: dict[str, str], header: DicomHeader, folder_patient: str = "") -> FilmRecord:
+def _record(name: str, row: dict[str, str], header: DicomHeader, folder_patient: str = "") -> FilmRecord:
     """Return a film: what the table says goes before what the header says, and that before the folder's name."""
     file = PurePosixPath(row["file_name"].replace("\\", "/")).as_posix()
-    film = f"{root.resolve().name}/{file}"  # two folders may both hold an a.png
+    film = f"{name}/{file}"  # two folders may both hold an a.png
     patient = row.get("patient") or header.patient or folder_patient or film
     # study numbers often start again for each patient
     study = f"{patient}/{row['study']}" if row.get("study") else header.study or film
@@ -108,22 +104,19 @@ def _record(root: Path, row: dict[str, str], header: DicomHeader, folder_patient
         view=_one_of("view", row.get("view", ""), VIEWS) if row.get("view") else header.view,
         sex=_one_of("sex", row.get("sex", ""), SEXES) if row.get("sex") else header.sex,
         age_years=header.age_years if age is None else age,
-        findings={name: _state(name, row[name]) for name in FINDINGS if name in row},
+        findings={finding: _state(finding, row[finding]) for finding in FINDINGS if finding in row},
+        refused=header.no_film,
     )
 
 
-def _headers(root: Path, names: Sequence[str]) -> dict[str, DicomHeader]:
-    """Return the header facts of the DICOM files among `names`."""
-    dicom = [name for name in names if name.lower().endswith(_DICOM)]
-    with closing(ordered_map(read_dicom_header, [root / name for name in dicom], len(dicom))) as headers:
-        found = dict(zip(dicom, tqdm(headers, "headers", len(dicom), unit="film", delay=1), strict=True))
-    patients = Counter(header.patient for header in found.values() if header.patient)
-    if patients and (most := max(patients.values())) > max(_FEW_FILMS, len(found) / 2):
+def _warn_of_placeholder(root: Path, headers: Iterable[DicomHeader]) -> None:
+    told = [header.patient for header in headers if header != _NO_HEADER]
+    patients = Counter(patient for patient in told if patient)
+    if patients and (most := max(patients.values())) > max(_FEW_FILMS, len(told) / 2):
         logging.getLogger(__name__).warning(
             "%s: %d of %d DICOM files have one and the same Patient ID and count as one patient; if it is a placeholder, "
-            "give a metadata.csv with the columns file_name and patient", root, most, len(found),
+            "give a metadata.csv with the columns file_name and patient", root, most, len(told),
         )  # fmt: skip
-    return found
 
 
 def _folder_patients(names: Sequence[str]) -> dict[str, str]:
@@ -140,16 +133,20 @@ def _folder_patients(names: Sequence[str]) -> dict[str, str]:
     return {}
 
 
-def read_labels(root: Path) -> list[FilmRecord]:
-    """Return the films that the table lists (others are not taken), or without a table every image under `root`, sorted.
+def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
+    """Return the films that the table lists (others are not taken), or without a table every film under `root`, sorted.
 
+    name: what ids begin with; by default the folder's own name. DICOM objects that are no films come with the reason in `refused`.
     Raises ValueError when the table has no `file_name`, or a value that is not in the vocabulary (naming line and value).
     """
+    name = name or root.resolve().name
     table = _metadata(root)
     if table is None:
-        names = sorted(name for name, _ in walk(root) if name.lower().endswith(IMAGE_SUFFIXES))
-        headers, patients = _headers(root, names), _folder_patients(names)
-        return [_record(root, {"file_name": name}, headers.get(name, _NO_HEADER), patients.get(name, "")) for name in names]
+        found = films_in(root)
+        films = sorted(file for file, header in found.items() if not header.no_film)
+        _warn_of_placeholder(root, (found[file] for file in films))
+        patients = _folder_patients(films)
+        return [_record(name, {"file_name": file}, found[file], patients.get(file, "")) for file in sorted(found)]
     rows = []
     unknown: dict[str, None] = {}  # in the order of the table, each once
     try:
@@ -162,11 +159,13 @@ def read_labels(root: Path) -> list[FilmRecord]:
         known = (*_FIELDS, *FINDINGS)
         named = ", ".join(name + nearest_name(name, known) for name in unknown)
         logging.getLogger(__name__).warning("%s: unknown columns are ignored: %s", table, named)
-    headers = _headers(root, [row["file_name"] for _, row in rows if not all(row.get(name) for name in _FIELDS)])
+    untold = [row["file_name"] for _, row in rows if not all(row.get(name) for name in _FIELDS)]
+    told = headers({file: ReleaseFile(str(root / file)) for file in untold})
+    _warn_of_placeholder(root, filter(None, told.values()))
     records = []
     for line, row in rows:
         try:
-            records.append(_record(root, row, headers.get(row["file_name"], _NO_HEADER)))
+            records.append(_record(name, row, told.get(row["file_name"]) or _NO_HEADER))
         except ValueError as error:
             raise ValueError(f"{table} line {line}: {error}") from error
     return records
@@ -177,4 +176,4 @@ def image_key(path: str) -> str:
     return path
 
 
-FOLDER = Collection("folder", TERMS, read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"))
+FOLDER = Collection("folder", TERMS, read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"), by_path=True)

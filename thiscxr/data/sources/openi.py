@@ -86,7 +86,7 @@ def _documents(root: Path) -> Iterator[tuple[str, bytes]]:
             except ValueError as error:
                 raise ValueError(f"{file}: {error}") from error
             yield str(file), data
-    for path in compressed_tars(root):
+    for _, path in compressed_tars(root):
         if not found and _REPORTS_TAR.search(path.name):
             yield from (
                 (f"{path}!{name}", data or b"") for name, data in stream(path, lambda name: _REPORT.search(name) is not None, strict=True)
