@@ -101,7 +101,7 @@ def pixels(seed: int, n: int, spread: float = 60) -> np.ndarray:
 
 def test_scores_stand_at_their_floor_for_other_films_and_leave_it_for_worse_ones():
     real, patients = cloud(0, 400), np.arange(400).astype(str)
-    fakes = {"same": cloud(1, 190), "moved": cloud(1, 190, shift=1), "collapsed": np.repeat(cloud(1, 3), 64, axis=0)[:190]}
+    fakes = {"same": cloud(1, 190), "moved": cloud(1, 190, shift=1.3), "collapsed": np.repeat(cloud(1, 3), 64, axis=0)[:190]}
     found = {
         name: {
             m.key.split("_")[0]: m
@@ -122,6 +122,16 @@ def test_scores_stand_at_their_floor_for_other_films_and_leave_it_for_worse_ones
             assert score.ci95[0] > score.floor if key == "kid" else score.ci95[1] < score.floor, (name, key)
 
 
+def test_shares_of_none_and_all_have_intervals() -> None:
+    # A jackknife of no film within any radius is of width 0: the expected share, small as it is, was outside of it.
+    far = {m.key.split("_")[0]: m for m in manifold_scores(cloud(0, 60), np.arange(60), cloud(1, 24, shift=50), "x", n=24)}
+    assert {name: far[name].value for name in far} == dict.fromkeys(manifolds.NAMES, 0.0)
+    for name in ("precision", "recall", "coverage"):
+        assert far[name].ci95 == (0, pytest.approx(0.138, abs=0.001)), "Wilson: z² / (n + z²)"
+    same = {m.key.split("_")[0]: m for m in manifold_scores(np.repeat(cloud(0, 60), 2, 0), np.arange(120), cloud(0, 60), "x", n=59)}
+    assert all(each.ci95[0] <= each.value <= each.ci95[1] <= 1 for name, each in same.items() if name != "density")
+
+
 def test_ms_ssim_sees_films_that_are_alike():
     real, patients = pixels(0, 80), np.arange(80).astype(str)
     (same,) = ms_ssim_scores(real.__getitem__, patients, pixels(1, 80), n=60)
@@ -131,11 +141,28 @@ def test_ms_ssim_sees_films_that_are_alike():
     assert alike.ci95[0] > same.ci95[1]
 
 
+def test_the_interval_of_few_pairs_holds_the_mean_of_many() -> None:
+    # Of three pairs two degrees of freedom: with the normal's 1.96 it held the mean in 4 trials of 5.
+    films = ((2 * pixels(1, 1).astype(int) + pixels(0, 600)) // 3).astype(np.uint8)[:, 16:48, 16:48]  # alike, by about as much
+    (truth,) = ms_ssim_scores(films.__getitem__, np.arange(8), films, n=600)
+    few = [ms_ssim_scores(films.__getitem__, np.arange(4), films[6 * i : 6 * i + 6], n=6)[0] for i in range(100)]
+    assert np.mean([each.ci95[0] <= truth.value <= each.ci95[1] for each in few]) >= 0.92
+
+
 def test_pairs_are_of_different_patients():
     films = pixels(0, 40).repeat(10, axis=0)  # ten equal films a patient: a pair of one patient would be 1
     (score,) = ms_ssim_scores(films.__getitem__, np.repeat(np.arange(40), 10), films[::10], n=40)
     assert score.floor < 0.5
     assert (score.num_real, score.num_fake) == (40, 40)
+
+
+@pytest.mark.parametrize(("patients", "fakes", "n", "counts"), [(315, 320, 320, (314, 320)), (41, 39, 39, (38, 38)), (5, 9, 60, (4, 8))])
+def test_of_an_odd_number_of_films_or_patients_one_is_in_no_pair(patients: int, fakes: int, n: int, counts: tuple[int, int]) -> None:
+    # 315 patients below n gave "cannot reshape array of size 315 into shape (2)".
+    films = pixels(0, max(patients, fakes))
+    (score,) = ms_ssim_scores(films.__getitem__, np.arange(patients), films[:fakes], n=n)
+    assert (score.num_real, score.num_fake) == counts
+    assert score.key.endswith(f"_{counts[1]}")
 
 
 @pytest.mark.parametrize("scores", [kernel_scores, manifold_scores, vendi_scores])

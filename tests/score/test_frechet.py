@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from thiscxr.score.floor import against_floor
 from thiscxr.score.frechet import Moments, both_distances, frechet_distance, frechet_scores, moments
+from thiscxr.score.kernel import kernel_distance
 from thiscxr.score.measured import Measured
 
 
@@ -133,18 +134,22 @@ def test_too_few_films_or_patients_are_refused() -> None:
         frechet_score(real, np.arange(100) % 5, real, n=20)
 
 
+def every_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.append(both_distances(a, b), kernel_distance(a, b))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("each", "shift", "scale"), [(1, 0.3, 1.2), (3, 0.0, 1.0)])
 def test_the_interval_covers_the_distance_of_known_gaussians(each: int, shift: float, scale: float) -> None:
     """Two Gaussians in 6 dimensions, 300 films a side. The interval is for the expectation of the score at that n, taken as the mean over
-    the repetitions; FD∞ has a closed form: 6 (shift² + (scale − 1)²)."""
+    the repetitions; FD∞ has a closed form: 6 (shift² + (scale − 1)²). With the normal's 1.96 KID held it in 91 % only."""
     found = []
     for seed in range(200):
         rng = np.random.default_rng(seed)
         real, patients = films(rng, 640 // each, each, 6)
         fake = films(rng, 300, 1, 6)[0] * scale + shift
-        found.append(against_floor(both_distances, real, patients, fake, n=300, splits=2))
+        found.append(against_floor(every_distance, real, patients, fake, n=300, splits=2))
     low, high, value = (np.array([getattr(score, name) for score in found]) for name in ("low", "high", "value"))
-    for i, truth in enumerate((value[:, 0].mean(), 6 * (shift**2 + (scale - 1) ** 2))):
+    for i, truth in enumerate((value[:, 0].mean(), 6 * (shift**2 + (scale - 1) ** 2), value[:, 2].mean())):
         covered = np.mean((low[:, i] <= truth) & (truth <= high[:, i]))
-        assert 0.9 <= covered <= 1.0, (i, covered)
+        assert 0.94 <= covered <= 1.0, (i, covered)

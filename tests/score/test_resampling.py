@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu, pearsonr
+from scipy.stats import mannwhitneyu, pearsonr, t
 
 from thiscxr.score.resampling import (
+    JACKKNIFE_95,
     bootstrapped_means,
     effective_size,
     halves,
@@ -13,6 +14,7 @@ from thiscxr.score.resampling import (
     number_patients,
     patient_weights,
     share_interval,
+    student_95,
     weighted_auc,
     weighted_correlation,
     wilson,
@@ -89,8 +91,19 @@ def test_halves_share_no_patient_and_too_few_are_refused() -> None:
 
 def test_the_jackknife_error_of_a_mean_is_its_standard_error() -> None:
     values = np.random.default_rng(0).normal(size=4000)
-    error = jackknife_error(lambda rows: float(rows.mean()), [(values, np.arange(4000))])
+    error = jackknife_error(lambda rows: float(rows.mean()), (values, np.arange(4000)))
     assert error == pytest.approx(1 / np.sqrt(4000), rel=0.5)
+    both = jackknife_error(lambda rows: np.array([rows.mean(), 3 * rows.mean()]), (values, np.arange(4000)))
+    np.testing.assert_allclose(both, [error, 3 * error])
+
+
+def test_the_interval_of_a_jackknife_holds_the_truth_as_often_as_it_says() -> None:
+    """Of a mean it is Student's of ten values; with the normal's 1.96 it held the truth in 91.8 of 100 trials."""
+    assert pytest.approx(t.ppf(0.975, 9)) == JACKKNIFE_95
+    assert student_95(1) == pytest.approx(12.7062, abs=1e-4)
+    trials = np.random.default_rng(0).normal(size=(20, 4000))  # one measure a trial
+    errors = jackknife_error(lambda rows: rows.mean(axis=0), (trials, np.arange(20)))
+    assert np.mean(np.abs(trials.mean(axis=0)) <= JACKKNIFE_95 * errors) == pytest.approx(0.95, abs=0.01)
 
 
 def test_shares_of_none_and_all_have_intervals() -> None:

@@ -19,6 +19,7 @@ from thiscxr.files import sha256_file
 from thiscxr.model.segmenter import CLASSES, Segmenter
 from thiscxr.score.measured import Measured
 from thiscxr.score.resampling import (
+    JACKKNIFE_95,
     Z_95,
     effective_size,
     generator,
@@ -188,8 +189,8 @@ def plausibility(real: Measures, patients: ArrayLike, fake: Measures, seeds: Arr
             norm = real_rows[a, column]
             distances.append(_distance(norm, drawn))
             floors.append(_distance(norm, real_rows[b, column]))
-            errors.append(jackknife_error(_distance, [(norm, number_patients(whose[a])), (drawn, some_latents)]))
-        value, error = float(np.mean(distances)), Z_95 * float(np.mean(errors))
+            errors.append(jackknife_error(_distance, (norm, number_patients(whose[a])), (drawn, some_latents)))
+        value, error = float(np.mean(distances)), JACKKNIFE_95 * float(np.mean(errors))
         key = f"anatomy_{DEFAULT}_{name}_w1"
         results.append(Measured(key, value, (max(0.0, value - error), value + error), float(np.mean(floors)), n, n))
     shares, floors, spreads = [], [], []

@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, POSITIVE
 from thiscxr.model.conditions import FilmConditions
 from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import GROUPS, Z_95, effective_size, generator, number_patients, wilson
+from thiscxr.score.resampling import JACKKNIFE_95, Z_95, effective_size, generator, jackknife_error, number_patients, student_95, wilson
 
 ALPHA = 0.01  # of a flag
 ROUNDS = 999  # of permutation
@@ -157,9 +157,8 @@ def ties(films: FilmConditions, patients: ArrayLike, factor: str = "source", see
     rng = generator(seed, 5)
     null = np.stack([_explained(both, rng.permutation(places)) for _ in range(ROUNDS)])
     expected, largest = null.mean(axis=0), (null * counts).max(axis=1)
-    groups = np.arange(len(places)) % GROUPS
-    left = np.stack([_strength(_explained(both[groups != g], places[groups != g]), expected) for g in range(GROUPS)])
-    errors = Z_95 * np.sqrt((GROUPS - 1) * left.var(axis=0))
+    alone = np.arange(len(places))
+    errors = JACKKNIFE_95 * jackknife_error(lambda a, b: _strength(_explained(a, b), expected), (both, alone), (places, alone))
     strengths, limits = _strength(explained, expected), np.quantile(_strength(null, expected), 0.95, axis=0)
     found = [
         Tie(
@@ -242,7 +241,7 @@ def shortcut(finding: str, scores: Mapping[str, NDArray[np.floating]], spread: f
     rng = generator(seed, 6)
     null = np.array([np.ptp(rng.permuted(table, axis=0).mean(axis=1)) for _ in range(ROUNDS)])
     pull = float(means[top] - means[bottom])
-    error = Z_95 * float((table[top] - table[bottom]).std(ddof=1)) / np.sqrt(n)
+    error = student_95(n - 1) * float((table[top] - table[bottom]).std(ddof=1)) / np.sqrt(n)
     p = float((1 + (null >= pull - 1e-12).sum()) / (ROUNDS + 1))
     ci95 = (float(max(0.0, pull - error) / spread), float((pull + error) / spread))
     return Shortcut(finding, pull / spread, ci95, p, sites[bottom], sites[top], n)

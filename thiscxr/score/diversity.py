@@ -11,11 +11,10 @@ from torch import Tensor
 from thiscxr.data.pixels import Pixels, to_bits
 from thiscxr.score.floor import Array, check_features, size_label
 from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import Z_95
+from thiscxr.score.resampling import JACKKNIFE_95, jackknife_error, student_95
 
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales: Wang et al. 2003, section 3.2
 _WINDOW, _SIGMA = 11, 1.5
-_GROUPS = 10
 
 
 def vendi(features: Array) -> float:
@@ -44,9 +43,8 @@ def vendi_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: i
     names = np.unique(patients, return_inverse=True)[1]
     order = rng.permutation(names.max() + 1)[names]
     value, floor = vendi(some), vendi(real[np.argsort(order, kind="stable")[:n]] - centre)
-    left_out = np.array([vendi(some[np.arange(n) % _GROUPS != g]) for g in range(_GROUPS)])
-    error = Z_95 * np.sqrt((_GROUPS - 1) / _GROUPS * ((left_out - left_out.mean()) ** 2).sum())
-    return [Measured(f"vendi_{name}_{size_label(n)}", value, (float(value - error), float(value + error)), floor, n, n)]
+    error = JACKKNIFE_95 * float(jackknife_error(vendi, (some, np.arange(n))))
+    return [Measured(f"vendi_{name}_{size_label(n)}", value, (value - error, value + error), floor, n, n)]
 
 
 def num_scales(side: int) -> int:
@@ -91,24 +89,25 @@ def ms_ssim_scores(
 ) -> list[Measured]:
     """Return the mean MS-SSIM of pairs of synthetic films (pixels [m, res, res]), and as its floor that of pairs of different patients.
 
-    read: real films by number, of `patients` [k]. Each film is in one pair, so that pairs are independent. Lower is more diverse; far below
-    the floor is noise. n: films a side.
+    read: real films by number, of `patients` [k]. Each film is in one pair, so that pairs are independent; of an odd number one
+    film is in none. Lower is more diverse; far below the floor is noise. n: films a side at most. Raises ValueError for fewer than 4.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, 3]))
     first = np.unique(patients, return_index=True)[1]  # one film a patient
     means, errors, counts = [], [], []
     for films, rows in ((fake.__getitem__, np.arange(len(fake))), (read, np.sort(first))):
-        pairs = rng.permutation(rows)[: n // 2 * 2].reshape(-1, 2)
+        pairs = rng.permutation(rows)[: min(n, len(rows)) // 2 * 2].reshape(-1, 2)
+        if len(pairs) < 2:
+            raise ValueError(f"{len(rows)} films are too few for pairs; at least 4 are needed")
         parts = []
         for some in np.array_split(pairs, max(1, len(pairs) // 64)):
             a, b = (torch.from_numpy(to_bits(films(side), 8).astype(np.float32))[:, None] for side in some.T)
             parts.append(ms_ssim(a, b).numpy())
         values = np.concatenate(parts)
-        if len(values) < 2:
-            raise ValueError(f"{len(rows)} films are too few for pairs; at least 4 are needed")
         counts.append(len(values) * 2)
         means.append(float(values.mean()))
         errors.append(float(values.std(ddof=1) / np.sqrt(len(values))))
-    interval = (max(0.0, means[0] - Z_95 * errors[0]), min(1.0, means[0] + Z_95 * errors[0]))
+    reach = student_95(counts[0] // 2 - 1) * errors[0]
+    interval = (max(0.0, means[0] - reach), min(1.0, means[0] + reach))
     scales = num_scales(fake.shape[-1])
     return [Measured(f"msssim_{scales}scales_{size_label(counts[0])}", means[0], interval, means[1], counts[1], counts[0])]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from thiscxr.score.floor import Array, against_floor, check_features, size_label
 from thiscxr.score.measured import Measured
+from thiscxr.score.resampling import wilson
 
 K = 5  # neighbours that make the radius of a film
 NAMES = ("precision", "recall", "density", "coverage")
@@ -57,16 +58,19 @@ def manifold(real: Array, fake: Array, k: int = K) -> NDArray[np.float64]:
 def manifold_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, k: int = K, seed: int = 0) -> list[Measured]:
     """Return precision, recall, density and coverage of synthetic features [m, d] against real ones [k, d] of `patients` [k].
 
-    Their floor is what other real patients reach. Raises ValueError as `against_floor` and for fewer than k + 1 films.
+    Their floor is what other real patients reach. An interval of a share is never narrower than Wilson's of n films: where no film, or
+    every film, lies within, leaving films out changes nothing. Raises ValueError as `against_floor` and for fewer than k + 1 films.
     """
     check_features(real, fake)
     found = against_floor(lambda a, b: manifold(a, b, k), real, patients, fake, n=n, splits=4, seed=seed)
-    most = (1.0, 1.0, np.inf, 1.0)
+    least, most = (np.where(np.array(NAMES) == "density", found.value, edges) for edges in wilson(np.minimum(found.value, 1), n))
+    lows, highs = np.maximum(0, np.minimum(found.low, least)), np.maximum(found.high, most)
+    highs = np.where(np.array(NAMES) == "density", highs, np.minimum(highs, 1))
     return [
         Measured(
             f"{what}_{name}_{size_label(n)}_k{k}",
             float(found.value[i]),
-            (max(0.0, float(found.low[i])), min(most[i], float(found.high[i]))),
+            (float(lows[i]), float(highs[i])),
             float(found.floor[i]),
             n,
             n,
