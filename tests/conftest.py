@@ -1,6 +1,8 @@
 """What several rooms' tests stand on: a small pool with known truth."""
 
+import csv
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,20 @@ import pytest
 import torch
 
 from thiscxr.data.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
+from thiscxr.data.pixels import save_png
 from thiscxr.data.pool import Pool
 from thiscxr.data.pool_writer import PoolWriter
+from thiscxr.model.classifier import Reader, ReaderConfig
 from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.score import panel
+from thiscxr.score.extractors import Extractor
+from thiscxr.score.fakes import open_fakes
+from thiscxr.score.label_noise import label_noise
+from thiscxr.score.panel import Panel
+from thiscxr.score.utility import LabelledFilms
+from thiscxr.train.conditions import learnable_vocabulary, read_conditions
+from thiscxr.train.fitting import condition_targets, fit
+from thiscxr.train.reader import reader_loss
 
 NIH_64 = Path(__file__).parents[2] / "shared" / "data" / "nih-64"
 
@@ -58,3 +71,34 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
             record = FilmRecord(str(i), str(i), patient, patient, view, sex, 30.0 + i % 40, findings)
             writer.add("discs", record, blob(i, 32, effusion), (32, 32, 8))
     return Pool.open(path)
+
+
+@pytest.fixture(scope="session")
+def scored(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Panel]:
+    """A folder of 150 films with what was asked, and their whole panel by a cross-fitted reader; what trains in it is tiny."""
+    path = tmp_path_factory.mktemp("scored")
+    with open(path / "samples.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "seed", "view", "sex", "age_years", "findings", "no_findings", "truncation", "network_sha256"])
+        for i in range(150):
+            name = f"seed-{i:08d}.png" if i else "<script>.png"
+            save_png(path / name, blob(10_000 + i, 32, i % 2 == 0))
+            asked = ("Effusion", "") if i % 2 == 0 else ("", "Effusion")
+            table.writerow([name, i, "PA" if i % 3 else "AP", "F" if i % 5 else "M", 30 + i % 40, *asked, "0.7", "ab" * 32])
+    known = read_conditions(pool, pool.indices("train"))
+    vocabulary = learnable_vocabulary(known, pool.codes("patient")[0][pool.indices("train")])
+    torch.manual_seed(0)
+    reader = Reader(ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources, res=32, widths=(8, 8)))
+    fit(reader, pool.read(pool.indices("train")), condition_targets(known, vocabulary), reader_loss, 20, 0)
+    prefixes, patients = np.array([digest[:16] for digest in pool.column("sha256")]), pool.codes("patient")[0]
+    halves = (frozenset(prefixes[patients >= 51].tolist()), frozenset(prefixes[patients < 51].tolist()))
+    folds = tuple(Extractor(f"my_nb-fold{i}", str(i) * 64, reader, trained_on=half) for i, half in enumerate(halves))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(panel, "LEAST_GROUP", 25)
+        patch.setattr(panel, "pool_utility", partial(panel.pool_utility, steps=3, seeds=2))
+        patch.setattr(panel, "pool_poses", partial(panel.pool_poses, films=20, phantoms=0))
+        train, test = (LabelledFilms(pool.read(rows), read_conditions(pool, rows), rows) for rows in np.split(np.arange(240), [120]))
+        patch.setattr(panel, "phantom_label_noise", partial(label_noise, train, test, shares=(0.0, 0.5), steps=3, widths=(8, 8)))
+        with open_fakes(str(path), 32, 64, 1.0, "cpu") as fakes:
+            extractor = Extractor("my_nb", "f" * 64, reader, trained_on=frozenset(prefixes.tolist()), folds=folds)
+            return path, panel.score(pool, fakes, [extractor], utility=True, poses=True, label_noise=True)

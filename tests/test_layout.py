@@ -39,7 +39,7 @@ ALLOWED = {
     "thiscxr.gallery.study": ("thiscxr.data", "thiscxr.gallery"),  # real films of a pool, and phantoms
     "thiscxr.gallery": (
         "thiscxr.files", "thiscxr.data.labels", "thiscxr.data.marks", "thiscxr.data.pixels", "thiscxr.data.terms", "thiscxr.sample.mark",
-        "thiscxr.gallery",
+        "thiscxr.score.verdict", "thiscxr.gallery",
     ),
     "thiscxr.cli": ("thiscxr",),
     "thiscxr.__main__": ("thiscxr.cli",),

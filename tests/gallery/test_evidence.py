@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 
 from thiscxr.gallery.card import card_html
-from thiscxr.gallery.evidence import asked_table, drawing, evidence, nearest_films, score_groups, verdict
+from thiscxr.gallery.evidence import asked_table, drawing, evidence, nearest_films, score_groups
 from thiscxr.gallery.samples import Film
 from thiscxr.gallery.site import build_site
+from thiscxr.score import panel
+from thiscxr.score.fidelity import Fidelity
+from thiscxr.score.measured import Measured
+from thiscxr.score.panel import Panel
+from thiscxr.score.probes import Probed
 from thiscxr.train.runs import find_network
 
 SHA = "ab" * 32
@@ -22,81 +27,109 @@ def record(key: str, value: float | None, ci95: list[float] | None = None, floor
     return {"key": key, "value": value, "ci95": ci95, "floor": floor, "num_real": 600, "num_fake": 600, "network_sha256": SHA, **more}
 
 
-PANEL = [
-    record("fd_thiscxr64_454", 6.0, [5.0, 7.0], 2.0, extractor="thiscxr64", extractor_sha256="cd" * 32),
-    record("kid_thiscxr64_454", -0.01, [-0.04, 0.02], 0.005),
-    record("recall_thiscxr64_454_k5", 0.5, [0.4, 0.6], 0.9),
-    record("memorised_rate", 0.02, [0.01, 0.03], 0.006),
-    record("probe_thiscxr64_real_or_synthetic_auc", 0.7, [0.65, 0.75], 0.52),
-    record("probe_thiscxr64_age_r", 0.5, None, 0.7),
-    record("fidelity_thiscxr64_view_AP_auc", 0.98, [0.97, 0.99], 0.99),
-    record("tie_asked_finding_view_v", 0.3, [0.2, 0.4], 0.07),
-    record("anatomy_lungs64_ctr_w1", 0.02, [0.01, 0.03], 0.01),
-    record("utility_thiscxr64_Effusion_auc", 0.01, [-0.01, 0.03], 0.0),
-    record("odd_score", 3.0),
-    record("precision_thiscxr64_454_k5", None),
-]
+PLANTED = {  # figures of scores that are in every panel: value, interval, floor
+    r"fd_my_nb_\d+": (6.0, [5.0, 7.0], 2.0),
+    r"kid_.*": (-0.01, [-0.04, 0.02], 0.005),
+    r"recall_.*": (0.5, [0.4, 0.6], 0.9),
+    r"memorised_rate": (0.02, [0.01, 0.03], 0.006),
+    r"probe_.*_real_or_synthetic_auc": (0.7, [0.65, 0.75], 0.52),
+    r"probe_.*_age_r": (0.5, None, 0.7),
+    r"vendi_.*": (3.0, None, None),
+    r"precision_.*": (None, None, None),
+}
 
 
-def test_scores_are_sorted_by_what_they_ask() -> None:
-    groups = {group["slug"]: [row["key"] for row in group["rows"]] for group in score_groups(PANEL, [1.0])}
-    assert sum(map(len, groups.values())) == len(PANEL)
-    assert groups["distances"] == ["fd_thiscxr64_454", "kid_thiscxr64_454"]
-    assert groups["copies"] == ["memorised_rate"]
-    assert groups["confounders"] == ["probe_thiscxr64_real_or_synthetic_auc", "probe_thiscxr64_age_r", "tie_asked_finding_view_v"]
-    assert groups["asked"] == ["fidelity_thiscxr64_view_AP_auc"]
-    assert groups["other"] == ["odd_score"]
+@pytest.fixture(scope="module")
+def records(scored: tuple[Path, Panel]) -> list[dict[str, Any]]:
+    """What the panel emits of a small pool, every part of it, with some figures that are known."""
+    emitted = [{**each, "network_sha256": SHA} for each in scored[1].records]
+    for pattern, (value, ci95, floor) in PLANTED.items():
+        (one,) = (each for each in emitted if re.fullmatch(pattern, each["key"]))
+        one |= {"value": value, "ci95": ci95, "floor": floor}
+    return emitted
+
+
+def planted(records: list[dict[str, Any]], start: str) -> dict[str, Any]:
+    return next(each for each in records if each["key"].startswith(start))
+
+
+def test_scores_are_sorted_by_what_they_ask(records: list[dict[str, Any]]) -> None:
+    groups = {group["slug"]: [row["key"] for row in group["rows"]] for group in score_groups([*records, record("odd_score", 3.0)], [1.0])}
+    assert sum(map(len, groups.values())) == len(records) + 1
+    kinds = {slug: {key.split("_")[0] for key in keys} for slug, keys in groups.items()}
+    assert kinds == {
+        "distances": {"fd", "fdinf", "kid"},
+        "spread": {"precision", "recall", "density", "coverage", "vendi", "msssim"},
+        "copies": {"reid", "near", "memorised", "nearest"},
+        "asked": {"fidelity"},
+        "confounders": {"probe", "tie"},
+        "anatomy": {"anatomy"},
+        "requested": {"utility", "poses", "label"},
+        "other": {"odd"},
+    }
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
+    ("start", "words"),
     [
-        (0, "these are 3 times as far"),
-        (1, "their interval includes that, which shows no difference and rules none out"),
-        (2, "higher is better. Real films of other patients reach 0.9."),
-        (5, "The nearer to the floor, the better."),
-        (10, "No floor was measured, so the number says little by itself."),
-        (11, "It was not measured."),
+        ("fd_", "these are 3 times as far"),
+        ("kid_", "their interval includes that, which shows no difference and rules none out"),
+        ("recall_", "higher is better. Real films of other patients reach 0.9."),
+        ("probe_my_nb_age_r", "The nearer to the floor, the better."),
+        ("vendi_", "No floor was measured, so the number says little by itself."),
+        ("precision_", "It was not measured."),
     ],
 )
-def test_what_is_said_of_a_score(number: int, words: str) -> None:
-    assert words in evidence(PANEL[number], [1.0])["said"]
+def test_what_is_said_of_a_score(records: list[dict[str, Any]], start: str, words: str) -> None:
+    assert words in evidence(planted(records, start), [1.0])["said"]
 
 
-def test_names_of_scores_say_what_was_asked() -> None:
-    names = {each["key"]: evidence(each, [])["name"] for each in PANEL}
-    assert names["fidelity_thiscxr64_view_AP_auc"] == "Seen as asked: view AP"
-    assert names["probe_thiscxr64_age_r"] == "Probe: age"
-    assert names["tie_asked_finding_view_v"] == "A finding tied to the view, as asked"
-    assert names["anatomy_lungs64_ctr_w1"] == "Ctr"
+def test_names_of_scores_say_what_was_asked(records: list[dict[str, Any]]) -> None:
+    # The extractor's name was taken to end at its first underscore: "Probe: nb view". The distances of findings had no name of their own.
+    said = [evidence(each, []) for each in records]
+    names = {each["key"]: each["name"] for each in said}
+    assert not [name for key, name in names.items() if re.search(r"\bmy\b|\bnb\b|_", name) and not key.startswith(("utility", "poses"))]
+    assert all("seen through my_nb" in each["basis"] for each in said if "my_nb" in each["key"])
+    assert (
+        names.items()
+        >= {
+            "fd_my_nb_25_view_PA": "Fréchet distance, PA view",
+            "fd_my_nb_25_Effusion": "Fréchet distance, Effusion",
+            "fdinf_my_nb": "Fréchet distance, endless films",
+            "reid_rank1_my_nb": "Re-identification: its judge, nearest film",
+            "probe_my_nb_view_auc": "Probe: view",
+            "probe_my_nb_age_over_median_auc": "Probe: age over median",
+            "probe_my_nb_age_mae": "Probe: age, error",
+            "fidelity_my_nb_Effusion_auc": "Seen as asked: Effusion",
+            "fidelity_my_nb_view_AP_auc": "Seen as asked: view AP",
+            "fidelity_my_nb_age_mae": "Seen as asked: age, error",
+            "tie_asked_finding_view_v": "A finding tied to the view, as asked",
+            "anatomy_lungs64_leans_left": "Leans left",
+        }.items()
+    )
 
 
-def test_where_a_score_is_drawn() -> None:
-    assert drawing(PANEL[0]) == {"ends": ("0", "10"), "value": 0.6, "interval": [0.5, 0.7], "floor": 0.2}
-    assert drawing(PANEL[2]) == {"ends": ("0", "1"), "value": 0.5, "interval": [0.4, 0.6], "floor": 0.9}  # a share: always 0 to 1
-    below = drawing(PANEL[1])
+@pytest.mark.parametrize("judge", ["view", "2k", "auc", "thiscxr64", "a_view_PA_b", "x_auc", "fd_44", "(", "Ä"])
+def test_an_extractor_may_be_called_anything(judge: str) -> None:
+    for measured in (
+        Measured(f"fd_{judge}_44_small_view_PA", 1.0, None, 1.0, 9, 9),
+        Fidelity("view PA", "auc", 1.0, (1.0, 1.0), (0.4, 0.6), 1.0, (1.0, 1.0), "", 9, 9).measured(judge),
+        Probed("source", "auc", 1.0, (1.0, 1.0), 1.0, (1.0, 1.0), 9, 9).measured(judge),
+    ):
+        name = evidence({**panel.record(measured), "extractor": judge}, [])["name"]
+        assert name in ("Fréchet distance, PA view", "Seen as asked: view PA", "Probe: source")
+
+
+def test_where_a_score_is_drawn(records: list[dict[str, Any]]) -> None:
+    assert drawing(planted(records, "fd_")) == {"ends": ("0", "10"), "value": 0.6, "interval": [0.5, 0.7], "floor": 0.2}
+    share = drawing(planted(records, "recall_"))
+    assert share == {"ends": ("0", "1"), "value": 0.5, "interval": [0.4, 0.6], "floor": 0.9}, "always 0 to 1"
+    below = drawing(planted(records, "kid_"))
     assert below is not None
     assert below["ends"] == ("−0.05", "0.02")
     assert below["value"] == pytest.approx(0.04 / 0.07, abs=1e-4)
-    assert drawing(PANEL[11]) is None
+    assert drawing(planted(records, "precision_")) is None
     assert drawing(record("odd", 0.0)) == {"ends": ("0", "1"), "value": 0.0, "interval": None, "floor": None}
-
-
-def test_the_verdict_says_no_more_than_the_scores() -> None:
-    lines = " ".join(verdict(PANEL))
-    assert "3.0 times as far from real patients as other real patients do (fd" not in lines
-    assert "3.0 times as far from real patients as other real patients do" in lines
-    assert "2.0% of the films are flagged as copies; of real strangers 0.6% would be." in lines
-    assert "AUC of 0.70, 0.65 to 0.75; 0.5 is guessing" in lines
-    assert verdict([]) == []
-    assert verdict([record("fd_x", 2.0)]) == []  # without a floor a distance says nothing
-    for value, interval, words in (
-        (2.0, None, "about as far"),
-        (1.5, [0.1, 3.0], "about as far"),
-        (1.5, [1.2, 1.8], "nearer"),
-        (9.0, [1.0, 17.0], "about"),
-    ):
-        assert words in verdict([record("fd_x", value, interval, 2.0)])[0]
 
 
 def test_the_nearest_films_come_first_and_the_ranks_are_counted() -> None:
@@ -120,15 +153,15 @@ def test_what_was_asked_shows_a_tie() -> None:
     assert table["rows"][1] == {"finding": "Edema", "films": 5, "views": ["100%", "0%"], "women": "100%", "age": "50"}
 
 
-def test_the_page(make_samples: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_page(make_samples: Callable[..., Path], records: list[dict[str, Any]], tmp_path: Path) -> None:
     ranked = [{"nearest": f"{0.1 + i / 100}", "stranger_rank": f"{i / 12}", "memorised": "false" if i else "true"} for i in range(12)]
     samples = make_samples(*ranked)
     scores = tmp_path / "scores.json"
-    scores.write_text(json.dumps(PANEL))
+    scores.write_text(json.dumps(records))
     (tmp_path / "card.md").write_text(f"# My network\n\n- **Data**: {HOSTILE}\n")
     build_site(samples, tmp_path / "out", scores, card=tmp_path / "card.md")
     html = (tmp_path / "out" / "evidence.html").read_text()
-    assert html.count('<svg class="forest"') == 11  # one a score that has a value
+    assert html.count('<svg class="forest"') == sum(each["value"] is not None for each in records)
     assert "default-src 'none'" in html
     assert not re.search(r"<style|style=|<script|\son\w+=", html)  # nothing inline, and no script at all
     assert "<h3>My network</h3>" in html
@@ -188,9 +221,11 @@ def test_a_card_beside_the_network_is_found(make_nih_samples: Callable[..., Path
 
 
 @pytest.mark.parametrize("width", [360, 1280, 3840])
-def test_browser_pages_fit_every_screen(visit: Any, make_samples: Callable[..., Path], tmp_path: Path, width: int) -> None:
+def test_browser_pages_fit_every_screen(
+    visit: Any, make_samples: Callable[..., Path], records: list[dict[str, Any]], tmp_path: Path, width: int
+) -> None:
     scores = tmp_path / "scores.json"
-    scores.write_text(json.dumps(PANEL))
+    scores.write_text(json.dumps(records))
     build_site(make_samples(*[{}] * 4), tmp_path / "out", scores)
     page = visit((tmp_path / "out" / "evidence.html").as_uri(), reduced_motion="reduce")
     page.page.set_viewport_size({"width": width, "height": 800})

@@ -1,7 +1,11 @@
 """Scores of folders and networks: protocol in the key, floors, and what is refused."""
 
 import csv
+import errno
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from thiscxr.model.classifier import Reader, ReaderConfig
 from thiscxr.score import panel
 from thiscxr.score.extractors import Extractor, load_extractor
 from thiscxr.score.fakes import FakeFilms, open_fakes
+from thiscxr.score.report import panel_verdict
 from thiscxr.train.reader import save_reader
 
 
@@ -37,9 +42,29 @@ def folder(path: Path, films: np.ndarray, rows: list[dict[str, str]] | None = No
     return path
 
 
-def score(pool: Pool, path: Path, extractor: Extractor, **options: object) -> dict:
+PARTS = ("distances", "by_group", "confounders", "ms_ssim_scores", "audit", "condition_fidelity", "plausibility")
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Leave the other parts of the panel out, each of which takes seconds."""
+
+    def left_out(*some: object, **options: object) -> None:
+        raise ValueError("left out by the test")
+
+    def keep(*kept: str) -> None:
+        for name in PARTS:
+            if name not in kept:
+                monkeypatch.setattr(panel, name, left_out)
+
+    return keep
+
+
+@pytest.fixture
+def score(only: Callable[..., None]) -> Callable[..., dict]:
     """The record of the Fréchet distance."""
-    return whole(pool, path, extractor, **options).records[0]
+    only("distances")
+    return lambda *some, **options: whole(*some, **options).records[0]
 
 
 def whole(pool: Pool, path: Path, extractor: Extractor, **options: object) -> panel.Panel:
@@ -47,7 +72,7 @@ def whole(pool: Pool, path: Path, extractor: Extractor, **options: object) -> pa
         return panel.score(pool, fakes, [extractor], **options)
 
 
-def test_a_record_carries_its_protocol(pool: Pool, extractor: Extractor, tmp_path: Path) -> None:
+def test_a_record_carries_its_protocol(pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., dict]) -> None:
     films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)])
     rows = [{"file": f"seed-{i:08d}.png", "seed": str(i), "truncation": "0.7", "network_sha256": "a" * 64} for i in range(len(films))]
     record = score(pool, folder(tmp_path / "fakes", films, rows), extractor)
@@ -63,7 +88,9 @@ def test_a_record_carries_its_protocol(pool: Pool, extractor: Extractor, tmp_pat
     assert record["key"] in panel.score_table(panel.Panel([record]))
 
 
-def test_real_films_score_at_the_floor_and_spoilt_ones_above(pool: Pool, extractor: Extractor, tmp_path: Path) -> None:
+def test_real_films_score_at_the_floor_and_spoilt_ones_above(
+    pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., dict]
+) -> None:
     films = pool.read(pool.indices("all"))[::2]
     rng = np.random.default_rng(0)
     noisy = np.clip(films + 40 * rng.standard_normal(films.shape), 0, 255).astype(np.uint8)
@@ -77,7 +104,9 @@ def test_real_films_score_at_the_floor_and_spoilt_ones_above(pool: Pool, extract
         assert score(pool, folder(tmp_path / name, spoilt), extractor)["value"] > 3 * real["value"], name
 
 
-def test_too_few_films_are_refused_unless_allowed_and_then_the_key_says_so(pool: Pool, extractor: Extractor, tmp_path: Path) -> None:
+def test_too_few_films_are_refused_unless_allowed_and_then_the_key_says_so(
+    pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., dict]
+) -> None:
     path = folder(tmp_path / "few", pool.read(pool.indices("all")[:6]))
     with pytest.raises(ValueError, match=r"give 6 a side, not more than the 8 dimensions of random8.*--allow-small"):
         score(pool, path, extractor)
@@ -88,7 +117,7 @@ def test_too_few_films_are_refused_unless_allowed_and_then_the_key_says_so(pool:
 
 
 @pytest.mark.parametrize("split", ["train", "holdout"])
-def test_the_split_is_kept(pool: Pool, extractor: Extractor, tmp_path: Path, split: str) -> None:
+def test_the_split_is_kept(pool: Pool, extractor: Extractor, tmp_path: Path, split: str, score: Callable[..., dict]) -> None:
     record = score(pool, folder(tmp_path / "fakes", pool.read(pool.indices(split))), extractor, split=split)
     assert record["split"] == split
     assert record["num_real"] <= len(pool.indices(split)) // 2
@@ -154,7 +183,10 @@ def test_colour_is_refused(tmp_path: Path) -> None:
         opened(tmp_path / "colour")
 
 
-def test_the_same_films_on_both_sides_are_told(pool: Pool, extractor: Extractor, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_films_on_both_sides_are_told(
+    pool: Pool, extractor: Extractor, tmp_path: Path, caplog: pytest.LogCaptureFixture, only: Callable[..., None]
+) -> None:
+    only("audit")
     found = whole(pool, folder(tmp_path / "same", pool.read(pool.indices("all"))), extractor)
     assert "240 of 240 synthetic films are films of" in caplog.text
     assert {each["key"]: each["value"] for each in found.records}["memorised_rate"] > 0.9
@@ -174,7 +206,10 @@ def test_the_panel_is_whole_and_says_what_it_could_not_measure(pool: Pool, extra
     assert all(each["key"] in text for each in found.records)
 
 
-def test_a_holdout_claim_that_nobody_can_check_is_refused(pool: Pool, extractor: Extractor, tmp_path: Path) -> None:
+def test_a_holdout_claim_that_nobody_can_check_is_refused(
+    pool: Pool, extractor: Extractor, tmp_path: Path, only: Callable[..., None]
+) -> None:
+    only()
     path = folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)]))
     learnt = {"sources": {"folder": {}}, "pool_fingerprint": "another"}
     (path / "network.json").write_text(json.dumps(learnt))
@@ -200,3 +235,106 @@ def test_extractors_by_file(pool: Pool, extractor: Extractor, tmp_path: Path) ->
     np.testing.assert_allclose(loaded.features([batch[:4], batch[4:]]), extractor.features([batch]), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="no reader file or extractor 'thiscxr65'"):
         load_extractor("thiscxr65")
+
+
+def folds_of(pool: Pool, extractor: Extractor, patients: int) -> Extractor:
+    """The extractor with two folds of its own, of which the first has learnt from all but so many patients, and the other from these."""
+    codes, prefixes = pool.codes("patient")[0], [digest[:16] for digest in pool.column("sha256")]
+    sides = [
+        frozenset(prefix for prefix, code in zip(prefixes, codes, strict=True) if (code < patients) == first) for first in (False, True)
+    ]
+    folds = tuple(Extractor(f"{extractor.name}-fold{i}", str(i) * 64, extractor.reader, trained_on=side) for i, side in enumerate(sides))
+    return replace(extractor, trained_on=frozenset(prefixes), folds=folds)
+
+
+def test_views_and_findings_are_judged_by_folds_of_different_sizes(
+    pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
+    only("by_group")
+    # The folds had 25 and 34 films of a view a side: two keys, so that the view was left out without a word.
+    monkeypatch.setattr(panel, "LEAST_GROUP", 25)
+    films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(80)])
+    rows = [{"file": f"seed-{i:08d}.png", "view": "PA" if i % 4 else "AP", "findings": "Effusion"} for i in range(80)]
+    found = whole(pool, folder(tmp_path / "fakes", films, rows), folds_of(pool, extractor, 51))
+    records = {each["key"]: each for each in found.records}
+    view = records["fd_random8_25_view_PA"]
+    assert view["num_fake"] == 25
+    assert view["num_real"] == 50, "25 of each fold"
+    assert view["ci95"][0] <= view["value"] <= view["ci95"][1]
+    assert "fd_random8_25_Effusion" in records
+    (note,) = (note for note in found.notes if "25 films a side" in note)
+    assert "view AP (25 real, 20 synthetic)" in note
+    assert "PA" not in note
+    assert f"not measured: {note}" in panel.score_table(found)
+
+
+def test_ties_need_no_judge_and_are_of_all_films(pool: Pool, extractor: Extractor, tmp_path: Path, only: Callable[..., None]) -> None:
+    # They were of the 102 films of the first fold, without a word.
+    only("confounders")
+    path = folder(tmp_path / "fakes", np.stack([blob(9000 + i, 32, i % 2 == 0) for i in range(44)]))
+    found = whole(pool, path, folds_of(pool, extractor, 51))
+    records = {each["key"]: each for each in found.records}
+    assert records["tie_real_finding_view_v"]["num_real"] == 240
+    assert records["probe_random8_real_or_synthetic_auc"]["num_real"] == 44
+    assert "probes and re-identification: 138 of 240 real films are for other folds to judge" in found.notes
+
+
+def test_a_group_of_few_patients_does_not_take_the_others_with_it(
+    pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
+    only("by_group")
+    monkeypatch.setattr(panel, "LEAST_GROUP", 25)
+    whole_distance = panel.group_distance
+    refused = ValueError("7 real patients and 30 films a side are too few for an interval")
+    turn = iter([refused, None, None])
+
+    def first_refused(*some: object, **options: object) -> object:
+        if error := next(turn):
+            raise error
+        return whole_distance(*some, **options)
+
+    monkeypatch.setattr(panel, "group_distance", first_refused)
+    films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(80)])
+    rows = [{"file": f"seed-{i:08d}.png", "view": "PA" if i % 2 else "AP", "findings": "Effusion"} for i in range(80)]
+    found = whole(pool, folder(tmp_path / "fakes", films, rows), extractor)
+    assert [each["key"].split("_", 3)[3] for each in found.records if each["key"].count("_") > 2 and each["key"].startswith("fd_")] == [
+        "view_PA", "Effusion",
+    ]  # fmt: skip
+    assert "Fréchet distance by random8, view AP: 7 real patients and 30 films a side are too few for an interval" in found.notes
+
+
+def test_of_a_part_that_fails_nothing_stays(
+    pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
+    only("confounders")
+
+    # The verdict told of a linear judge whose record had been dropped with its part.
+    def broken(*some: object) -> None:
+        raise ValueError("ties cannot be told")
+
+    monkeypatch.setattr(panel, "ties", broken)
+    found = whole(pool, folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)])), extractor)
+    assert not [each for each in found.records if each["key"].startswith("probe")]
+    assert "ties cannot be told" in found.notes
+    assert (found.probed, found.ties, found.shifts, found.clouds) == ([], {}, [], {})
+    assert not [note for note in found.notes if note.startswith("probe for")], "nor do its other notes"
+    assert not [line for line in panel_verdict(found) if "linear judge" in line]
+
+
+def test_a_table_that_cannot_be_written_costs_no_score(
+    pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
+    only("audit")
+    path = folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)]))
+
+    @contextmanager
+    def full(path: Path) -> Iterator[Path]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield path
+
+    monkeypatch.setattr("thiscxr.score.memorisation.atomic_path", full)
+    found = whole(pool, path, extractor)
+    assert "memorised_rate" in {each["key"] for each in found.records}
+    assert found.audit is not None
+    (note,) = (note for note in found.notes if "samples.csv cannot be written" in note)
+    assert "No space left on device" in note

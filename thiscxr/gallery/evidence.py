@@ -11,15 +11,17 @@ from typing import Any
 
 from thiscxr.gallery.samples import Film
 from thiscxr.gallery.words import number
+from thiscxr.score.verdict import verdict
 
 Record = Mapping[str, Any]
 
-# Pattern of a score key -> group, name, what it says, which way is better ("floor": the nearer to the floor); the first match counts, and
-# an unknown key is shown as it is.
+# Pattern of a score key without its extractor -> group, name, what it says, which way is better ("floor": the nearer to the floor); the
+# first match counts, and an unknown key is shown as it is.
 SCORE_WORDS = (
-    (r"fdinf_.*", "distances", "Fréchet distance, endless films", "the same, extrapolated to endless films", "lower"),
-    (r"fd_.*_view_(.+?)(?:_small)?", "distances", "Fréchet distance, {} view", "the same, of the films asked for this view", "lower"),
-    (r"fd_.*|kd_.*", "distances", "Fréchet distance", "how far the synthetic films, as a crowd, lie from real ones", "lower"),
+    (r"fdinf(?:_small)?", "distances", "Fréchet distance, endless films", "the same, extrapolated to endless films", "lower"),
+    (r"fd_\d+k?(?:_small)?_view_(.+)", "distances", "Fréchet distance, {} view", "the same, of the films asked for this view", "lower"),
+    (r"fd_\d+k?(?:_small)?_([A-Z].+)", "distances", "Fréchet distance, {}", "the same, of the films asked for this finding", "lower"),
+    (r"fd_.*", "distances", "Fréchet distance", "how far the synthetic films, as a crowd, lie from real ones", "lower"),
     (r"kid_.*", "distances", "Kernel distance", "unbiased, so it may fall below 0 where the crowds are alike", "lower"),
     (r"precision_.*", "spread", "Precision", "share of the synthetic films that look like some real film", "higher"),
     (r"recall_.*", "spread", "Recall", "share of the real films that some synthetic film looks like", "higher"),
@@ -30,17 +32,20 @@ SCORE_WORDS = (
     (r"memorised_rate", "copies", "Flagged as copies", "share of the films that are copies of a real film, or nearly so", "lower"),
     (r"near_rate_.*", "copies", "Near somebody", "share of the films nearer to a patient than 99 % of strangers", "lower"),
     (r"nearest_ratio_.*", "copies", "Nearest to second patient", "near 1: no nearer to one patient than to a second", "higher"),
-    (r"reid_auc_.*", "copies", "Re-identification: its judge", "how well it tells one patient from two (AUC, 0.5: guessing)", ""),
-    (r"reid_match_rate_.*", "copies", "Re-identified", "share of the films that are taken for some patient's", "lower"),
-    (r"fidelity_[^_]+_(.+)_auc", "asked", "Seen as asked: {}", "how well what is seen follows what was asked (AUC, 0.5: chance)", "higher"),
-    (r"fidelity_[^_]+_(.+)_r", "asked", "Seen as asked: {}", "correlation of what is seen with what was asked", "higher"),
-    (r"fidelity_[^_]+_(.+)_mae", "asked", "Seen as asked: {}, error", "what is seen from what was asked, years in the mean", "lower"),
-    (r"probe_.*_real_or_synthetic_auc", "confounders", "Real or synthetic", "as a linear judge tells (AUC, 0.5: guessing)", "lower"),
-    (r"probe_[^_]+_(.+)_(?:auc|r|mae)", "confounders", "Probe: {}", "what a linear judge reads from the features", "floor"),
+    (r"reid_auc", "copies", "Re-identification: its judge", "how well it tells one patient from two (AUC, 0.5: guessing)", ""),
+    (r"reid_rank1", "copies", "Re-identification: its judge, nearest film", "share of real films whose nearest is of the patient", ""),
+    (r"reid_match_rate", "copies", "Re-identified", "share of the films that are taken for some patient's", "lower"),
+    (r"fidelity_(.+)_auc", "asked", "Seen as asked: {}", "how well what is seen follows what was asked (AUC, 0.5: chance)", "higher"),
+    (r"fidelity_(.+)_r", "asked", "Seen as asked: {}", "correlation of what is seen with what was asked", "higher"),
+    (r"fidelity_(.+)_mae", "asked", "Seen as asked: {}, error", "what is seen from what was asked, years in the mean", "lower"),
+    (r"probe_real_or_synthetic_auc", "confounders", "Real or synthetic", "as a linear judge tells (AUC, 0.5: guessing)", "lower"),
+    (r"probe_(.+)_mae", "confounders", "Probe: {}, error", "what a linear judge reads from the features, years in the mean", "floor"),
+    (r"probe_(.+)_(?:auc|r)", "confounders", "Probe: {}", "what a linear judge reads from the features", "floor"),
     (r"tie_real_finding_(.+)_v", "confounders", "A finding tied to the {}, real films", "the strongest tie, Cramér's V", "lower"),
     (r"tie_asked_finding_(.+)_v", "confounders", "A finding tied to the {}, as asked", "the strongest tie, Cramér's V", "lower"),
     (r"anatomy_.*_auc", "anatomy", "Trust in the measures", "cardiothoracic ratio against the label Cardiomegaly (AUC)", "higher"),
     (r"anatomy_[^_]+_implausible", "anatomy", "Implausible", "share of the films whose lungs or heart no chest has", "lower"),
+    (r"anatomy_[^_]+_ctr_w1", "anatomy", "Cardiothoracic ratio", "distance of its spread from that of real films", "lower"),
     (r"anatomy_[^_]+_(.+)_w1", "anatomy", "{}", "distance of its spread from that of real films", "lower"),
     (r"anatomy_[^_]+_(.+)", "anatomy", "{}", "share of the films", "floor"),
     (r"(utility|poses|label_noise)_(.+)", "requested", "{}: {}", "", ""),
@@ -59,10 +64,12 @@ NEAREST = 12  # films in the table of the nearest ones
 BINS = 10
 
 
-def _score_words(key: str) -> tuple[str, str, str, str]:
-    """Return group, name, meaning and better direction of a key."""
+def _score_words(record: Record) -> tuple[str, str, str, str]:
+    """Return group, name, meaning and better direction of a score."""
+    key, judge = record["key"], record.get("extractor")
+    bare = f"{key}_".replace(f"_{judge}_", "_", 1)[:-1]  # the name of an extractor may hold anything, and is said beside
     for pattern, group, name, meaning, better in SCORE_WORDS:
-        if match := re.fullmatch(pattern, key):
+        if match := re.fullmatch(pattern, bare):
             text = name.format(*(part.replace("_", " ") for part in match.groups()))
             return group, text[0].upper() + text[1:], meaning, better
     return "other", key, "", ""
@@ -74,7 +81,7 @@ def evidence(record: Record, truncations: Iterable[float]) -> dict[str, str]:
     truncations: those of the films shown; the words say so when the score was measured at another one.
     """
     key, value, floor = record["key"], record.get("value"), record.get("floor")
-    group, name, meaning, better = _score_words(key)
+    group, name, meaning, better = _score_words(record)
     said = [f"{meaning[0].upper()}{meaning[1:]}{f'; {better} is better' if better in ('lower', 'higher') else ''}."] if meaning else []
     if better == "floor":
         said.append("The nearer to the floor, the better.")
@@ -148,35 +155,11 @@ def score_groups(records: Sequence[Record], truncations: Iterable[float]) -> lis
     truncations = list(truncations)
     groups = []
     for slug, (title, intro) in GROUPS.items():
-        found = [record for record in records if _score_words(record["key"])[0] == slug]
+        found = [record for record in records if _score_words(record)[0] == slug]
         rows = [{**evidence(record, truncations), "drawing": drawing(record)} for record in found]
         if rows:
             groups.append({"slug": slug, "title": title, "intro": intro, "rows": rows})
     return groups
-
-
-def verdict(records: Sequence[Record]) -> list[str]:
-    """Return what the scores say in sentences that claim no more than they do; empty without scores."""
-    first: dict[str, Record] = {}
-    for record in records:
-        if record.get("value") is not None:
-            first.setdefault("told" if "_real_or_synthetic_" in record["key"] else record["key"].split("_")[0], record)
-    lines = []
-    if (fd := first.get("fd")) and fd.get("floor"):
-        times, (low, high) = fd["value"] / fd["floor"], fd.get("ci95") or (fd["value"], fd["value"])
-        how = f"{times:.1f} times as far from real patients as" if times > 1.05 else "nearer to real patients than"
-        if 0.95 <= times <= 1.05 or low <= fd["floor"] <= high:  # what the interval cannot tell is not said
-            how = "about as far from real patients as"
-        lines.append(f"As a crowd, and by one extractor ({fd['key']}), the films lie {how} other real patients do.")
-    if recall := first.get("recall"):
-        floor = f"; of other real films {recall['floor']:.0%}" if recall.get("floor") is not None else ""
-        lines.append(f"{recall['value']:.0%} of the real films have a synthetic film in their neighbourhood{floor}.")
-    if (copies := first.get("memorised")) and copies.get("floor") is not None:
-        lines.append(f"{copies['value']:.1%} of the films are flagged as copies; of real strangers {copies['floor']:.1%} would be.")
-    if told := first.get("told"):
-        interval = f", {told['ci95'][0]:.2f} to {told['ci95'][1]:.2f}" if told.get("ci95") else ""
-        lines.append(f"A linear judge tells synthetic from real films with an AUC of {told['value']:.2f}{interval}; 0.5 is guessing.")
-    return lines
 
 
 def nearest_films(films: Sequence[Film]) -> dict[str, Any] | None:

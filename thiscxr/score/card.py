@@ -19,9 +19,9 @@ from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, load
 from thiscxr.score.card_words import ANATOMY, ASKED, COPIES, FLOORS, KINDS, kind_of, question_of, reading, words_of
 from thiscxr.score.fidelity import LEAST_AUC
-from thiscxr.score.panel import Panel
 from thiscxr.score.reidentification import LEAST_PATIENTS
-from thiscxr.score.report import number, verdict
+from thiscxr.score.report import NOTHING_MORE, number
+from thiscxr.score.verdict import verdict
 from thiscxr.train.runs import find_network
 
 SEEDS = 64  # in the picture
@@ -110,7 +110,7 @@ def card(network: Network, model: str, records: Sequence[Record], picture: str, 
         vocabulary=known_conditions(network),
         sample=sample_commands(network, model),
         protocol=protocol(network, records),
-        verdict=verdict(Panel(records=[dict(each) for each in records])),
+        verdict=[*verdict(records), NOTHING_MORE],
         sections=sections(records),
         limits=limits(network, records),
         notes=notes.strip(),

@@ -288,7 +288,8 @@ def worst_pairs(pool: Pool, pixels: Pixels, names: Sequence[str], audit: Audit, 
 def annotate(folder: Path, names: Sequence[str], columns: Mapping[str, Sequence[str]], key: str = "file") -> None:
     """Add columns to the samples.csv of a folder, or make one where there is none; names: the films in the order of the values, by `key`.
 
-    Raises ValueError when the table does not list one of the films: a verdict that is lost would pass for a clean one.
+    Raises ValueError when the table does not list one of the films, or cannot be written: a verdict that is lost would pass for a clean
+    one.
     """
     table = folder / "samples.csv"
     rows: list[dict[str, str]] = [{key: name} for name in names]
@@ -300,10 +301,13 @@ def annotate(folder: Path, names: Sequence[str], columns: Mapping[str, Sequence[
         if name not in listed:
             raise ValueError(f"{table} does not list {name!r}; remove the table to make another, or sample again")
         listed[name].update({column: values[place] for column, values in columns.items()})
-    with atomic_path(table) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    try:
+        with atomic_path(table) as part, open(part, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+    except OSError as error:
+        raise ValueError(f"{table} cannot be written ({error.strerror}), so it does not say which films are copies; free it") from error
 
 
 def audit_columns(audit: Audit) -> dict[str, list[str]]:

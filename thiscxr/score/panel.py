@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from thiscxr.score.poses import Poses, pool_poses
 from thiscxr.score.probes import Probed, probe_conditions, probe_real_or_synthetic
 from thiscxr.score.reidentification import LEAST_PATIENTS, reidentification
 from thiscxr.score.utility import Utility, pool_utility
+from thiscxr.score.verdict import copies
 from thiscxr.train.conditions import read_conditions
 
 FRONTAL = ("PA", "AP", "AP_supine")
@@ -54,6 +56,7 @@ class Panel:
     notes: list[str] = field(default_factory=list)  # what could not be measured, and why
     audit: Audit | None = None
     fidelity: list[Fidelity] = field(default_factory=list)
+    seen: list[tuple[str, ...]] = field(default_factory=list)  # of each synthetic film, the findings that the reader sees
     probed: list[Probed] = field(default_factory=list)
     ties: dict[str, list[Tie]] = field(default_factory=dict)
     shifts: list[Shift] = field(default_factory=list)
@@ -97,20 +100,27 @@ def score(
 
     @contextmanager
     def part(extractor: Extractor | None = None, sha256: str | None = None) -> Iterator[Callable[[Sequence[Measured]], None]]:
-        """Yield what takes in the numbers of one part of the panel; a ValueError in it becomes a note, so that the rest goes on."""
+        """Yield what takes in the numbers of one part of the panel.
+
+        A ValueError in it becomes a note, so that the rest goes on, and of the part nothing stays: no sentence may speak of what the
+        records lack.
+        """
         started = time.monotonic()
         found: list[Measured] = []
+        before = {name: copy(value) for name, value in vars(panel).items()}
         try:
             yield found.extend
         except ValueError as error:
+            vars(panel).update(before)
             panel.notes.append(str(error))
             log.warning("not measured: %s", error)
+            return
         name = extractor.name if extractor else None
         whose = {"extractor": name, "extractor_sha256": extractor.sha256 if extractor else sha256}
         panel.records += [record(each) | whose | common | {"seconds": round(time.monotonic() - started, 2)} for each in found]
 
     all_sides = read_sides(real, rows, fakes, extractors)
-    steps = 2 * len(extractors) + 4 + utility + poses + label_noise
+    steps = 2 * len(extractors) + 5 + utility + poses + label_noise
     with tqdm(total=steps, unit="part", file=sys.stderr, desc="panel", delay=1) as bar:
         for place, extractor in enumerate(extractors):
             sides = all_sides[place]
@@ -124,11 +134,11 @@ def score(
                 take(mean_of([distances(side, extractor.name, n, seed) for side in sides]))
             bar.update()
             with part(extractor) as take:
-                take(by_group(sides, real, fakes, extractor.name, seed))
+                take(by_group(panel, sides, real, fakes, extractor.name, seed))
             bar.update()
             if place == 0:
                 with part(extractor) as take:
-                    take(confounders(panel, sides[0], real, fakes, extractor, seed))
+                    take(confounders(panel, sides[0], real, rows, fakes, extractor, seed))
         with part() as take:
             patients = real.codes("patient")[0][rows]
             take(ms_ssim_scores(lambda some: real.read(rows[some]), patients, fakes.pixels, n=min(len(fakes), 1000), seed=seed))
@@ -136,11 +146,12 @@ def score(
         with part() as take:
             panel.audit = audit(real, fakes.pixels, seed)
             take(panel.audit.measures())
-            if fakes.folder is not None:
-                annotate(fakes.folder, fakes.names, audit_columns(panel.audit))
         bar.update()
         with part(extractors[0]) as take:
             take(condition_fidelity(panel, real, fakes, extractors[0], seed))
+        bar.update()
+        with part():
+            complete_table(panel, fakes)
         bar.update()
         segmenter, sha256 = anatomy.find_segmenter(device=device)
         with part(sha256=sha256) as take:
@@ -235,22 +246,33 @@ def mean_of(found: Sequence[Sequence[Measured]]) -> list[Measured]:
     return means
 
 
-def by_group(sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, seed: int) -> list[Measured]:
-    """Return the Fréchet distance of the films asked for one view, or for one finding, from the real films of it."""
-    asked = FilmConditions.of(fakes.asked)
-    found = []
-    for group, here, there in groups(real, asked):
-        parts = []
-        for side in sides:
-            rows = np.flatnonzero(here[side.rows])
-            n = min(films_a_side(side.patients[rows]), int(there.sum()))
-            if n < LEAST_GROUP:
-                break
-            some = side.real[rows], side.patients[rows], side.fake[there]
-            fd = group_distance(*some, name, n=n, seed=seed)
-            parts.append([Measured(f"{fd.key}_{group}", fd.value, fd.ci95, fd.floor, n, n)])
-        if len(parts) == len(sides) and len({part[0].key for part in parts}) == 1:
-            found += mean_of(parts)
+def by_group(panel: Panel, sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, seed: int) -> list[Measured]:
+    """Return the Fréchet distance of the films asked for one view, or for one finding, from the real films of it; note what is too small.
+
+    All networks judge it at one number of films, since the bias of the distance depends on it.
+    """
+    found, few = [], []
+    for group, here, there in groups(real, FilmConditions.of(fakes.asked)):
+        rows = [np.flatnonzero(here[side.rows]) for side in sides]
+        real_films = min(films_a_side(side.patients[some]) for side, some in zip(sides, rows, strict=True))
+        n = min(real_films, int(there.sum()))
+        if n < LEAST_GROUP:
+            if fakes.conditional and (here.any() or there.any()):
+                few.append(f"{group.replace('_', ' ')} ({real_films} real, {there.sum()} synthetic)")
+            continue
+        try:
+            parts = [
+                group_distance(side.real[some], side.patients[some], side.fake[there], name, n=n, seed=seed)
+                for side, some in zip(sides, rows, strict=True)
+            ]
+        except ValueError as error:
+            panel.notes.append(f"Fréchet distance by {name}, {group.replace('_', ' ')}: {error}")
+            continue
+        found += mean_of([[replace(fd, key=f"{fd.key}_{group}")] for fd in parts])
+    if few:
+        panel.notes.append(f"Fréchet distances by {name} need {LEAST_GROUP} films a side; too few of {', '.join(few)}")
+    if not fakes.conditional:
+        panel.notes.append("Fréchet distances of views and findings: nothing is known of what was asked of these films (samples.csv)")
     return found
 
 
@@ -264,9 +286,12 @@ def groups(real: Pool, asked: FilmConditions) -> Iterator[tuple[str, NDArray[np.
         yield finding.replace(" ", "_"), real.findings[:, column] == 1, asked.findings[:, column] == 1
 
 
-def confounders(panel: Panel, side: Side, real: Pool, fakes: FakeFilms, extractor: Extractor, seed: int) -> list[Measured]:
-    """Probe the features, and tie findings to sources and views; fills the panel's tables."""
+def confounders(
+    panel: Panel, side: Side, real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractor: Extractor, seed: int
+) -> list[Measured]:
+    """Probe the features of the films that one network may judge; tie the findings of all films to sources and views; fills the tables."""
     asked, truth = FilmConditions.of(fakes.asked), read_conditions(real, side.rows)
+    everything, patients = read_conditions(real, rows), real.codes("patient")[0][rows]
     seeds = np.arange(len(fakes))
     centre = side.real.mean(axis=0)
     axes = np.linalg.eigh(np.cov(side.real, rowvar=False))[1][:, -2:][:, ::-1]
@@ -280,9 +305,12 @@ def confounders(panel: Panel, side: Side, real: Pool, fakes: FakeFilms, extracto
     probes = probe_conditions(side.real, truth, side.patients, side.fake, asked, seeds, seed)
     panel.probed += probes.probed
     panel.notes += [f"probe for {factor}: {why}" for factor, why in probes.left_out.items()]
-    panel.shifts = shift_table(truth, side.patients, asked, seeds)
+    if len(side.rows) < len(rows):
+        others = f"{len(rows) - len(side.rows)} of {len(rows)} real films are for other folds to judge"
+        panel.notes.append(f"probes and re-identification: {others}")
+    panel.shifts = shift_table(everything, patients, asked, seeds)
     for factor in ("source", "view"):
-        for what, films, whose in (("real", truth, side.patients), ("asked", asked, seeds)):
+        for what, films, whose in (("real", everything, patients), ("asked", asked, seeds)):
             if tied := ties(films, whose, factor, seed):
                 panel.ties[f"{what} {factor}"] = tied
                 found.append(strongest_tie(tied, factor, what == "real", len(films)))
@@ -307,10 +335,16 @@ def condition_fidelity(panel: Panel, real: Pool, fakes: FakeFilms, extractor: Ex
         sides.append(name_answers(answers, extractor.reader))
     truth, asked = read_conditions(real, held), FilmConditions.of(fakes.asked)
     panel.fidelity = fidelity(truth, sides[0], real.codes("patient")[0][held], asked, sides[1], np.arange(len(fakes)), seed)
-    if fakes.folder is not None:
-        seen = findings_seen(panel.fidelity, truth, *sides)
-        annotate(fakes.folder, fakes.names, {"seen": ["|".join(names) for names in seen]})
+    panel.seen = findings_seen(panel.fidelity, truth, *sides)
     return [each.measured(extractor.name) for each in panel.fidelity]
+
+
+def complete_table(panel: Panel, fakes: FakeFilms) -> None:
+    """Add to the samples.csv of a folder how near each film is to a real one, and what the reader sees. Raises ValueError as `annotate`."""
+    columns = audit_columns(panel.audit) if panel.audit else {}
+    columns |= {"seen": ["|".join(names) for names in panel.seen]} if panel.seen else {}
+    if fakes.folder is not None and columns:
+        annotate(fakes.folder, fakes.names, columns)
 
 
 def plausibility(panel: Panel, segmenter: Any, real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, seed: int) -> list[Measured]:
@@ -361,4 +395,4 @@ def score_table(panel: Panel) -> str:
     lines.append("floor: the same number between real patients and other real patients; films: real and synthetic")
     judged = [str(each) for each in panel.fidelity if not each.judged]
     slow = [str(part) for part in (panel.utility, panel.poses, panel.label_noise) if part is not None]
-    return "\n".join([*lines, *judged, *slow, *(f"not measured: {note}" for note in panel.notes)])
+    return "\n".join([*lines, *copies(panel.records), *judged, *slow, *(f"not measured: {note}" for note in panel.notes)])

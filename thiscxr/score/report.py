@@ -24,8 +24,9 @@ from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.memorisation import NEAR, worst_pairs
 from thiscxr.score.panel import Panel
 from thiscxr.score.poses import UNITS, Poses
+from thiscxr.score.verdict import verdict
 
-_LEAST_SHARE = 0.02  # of films that are flagged, from which on the verdict warns
+NOTHING_MORE = "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use."
 _SHIFTS = 12  # rows of the shift table on the page
 _ONE_ROW = "Each interval is of its own row: of twenty rows without an effect one is expected to show one."
 
@@ -58,7 +59,7 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
         subtitle=f"{len(fakes)} synthetic films of {network} against a pool of {len(pool)} real films, fingerprint {pool.fingerprint[:16]}",
         style=Markup(style),
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        verdict=verdict(panel),
+        verdict=panel_verdict(panel),
         sections=[section for section in (*parts, *_slow(panel)) if section.figures],
         notes=panel.notes + [str(each) for each in panel.fidelity if not each.judged],
         sources=pool.meta["sources"],
@@ -70,32 +71,9 @@ def _of(panel: Panel, *kinds: str) -> list[Record]:
     return [each for each in panel.records if each["key"].split("_")[0] in kinds and each["value"] is not None]
 
 
-def verdict(panel: Panel) -> list[str]:
-    """Return what the numbers say, in sentences that claim no more than they do."""
-    lines = []
-    for each in _of(panel, "fd")[:1]:
-        value, floor = each["value"], each["floor"]
-        lines.append(
-            f"As a crowd the films lie {value / floor:.1f} times as far from real patients as other real patients do ({each['key']})."
-            if floor and value > floor
-            else f"As a crowd the films lie no farther from real patients than other real patients do, by this extractor ({each['key']})."
-        )
-    for each in _of(panel, "recall")[:1]:
-        lines.append(
-            f"{each['value']:.0%} of the real films have a synthetic film in their neighbourhood, of other real films {each['floor']:.0%}."
-        )
-    for each in _of(panel, "memorised"):
-        count = round(each["value"] * each["num_fake"])
-        if each["value"] > max(_LEAST_SHARE, 2 * each["floor"]):
-            lines.append(f"{count} films ({each['value']:.1%}) are copies of real films, or nearly so. Do not share this set as it is.")
-        else:
-            lines.append(f"{count} films ({each['value']:.1%}) are flagged as copies; of real strangers {each['floor']:.1%} would be.")
-    told = [each for each in panel.probed if each.factor == "real_or_synthetic"]
-    for probe in told:
-        lines.append(
-            f"A linear judge tells synthetic from real films with an AUC of {probe.value:.2f} ({probe.ci95[0]:.2f} to {probe.ci95[1]:.2f}; "
-            "0.5 is guessing)."
-        )
+def panel_verdict(panel: Panel) -> list[str]:
+    """Return what the scores say (`verdict`), and what else was seen on the way."""
+    lines = verdict(panel.records)
     judged = [each for each in panel.fidelity if each.judged and each.measure != "mae"]
     if judged:
         followed = [each.question for each in judged if each.followed]
@@ -116,7 +94,7 @@ def verdict(panel: Panel) -> list[str]:
         )
     if panel.trust and not panel.trust.trusted:
         lines.append("The measures of anatomy cannot be trusted on these real films, so they say nothing of the synthetic ones.")
-    return [*lines, "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use."]
+    return [*lines, NOTHING_MORE]
 
 
 def number(value: float | None) -> str:
