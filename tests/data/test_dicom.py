@@ -491,6 +491,8 @@ def test_gdcm_is_never_called_in_this_process():
     [
         ("PA", "PA"),
         (" ap ", "AP"),
+        ("AP SUPINE", "AP_supine"),
+        ("PA VIEW", "PA"),
         ("LL", "lateral"),
         ("RL", "lateral"),
         ("LATERAL", "lateral"),
@@ -546,6 +548,14 @@ def test_the_view_of_codes_and_orientation(tags, view):
         ({"PatientAge": "026W"}, "unknown", 26 * 7 / 365.25),
         ({"PatientAge": "155Y", "PatientBirthDate": "19500101", "StudyDate": "20000101"}, "unknown", None),
         ({"PatientAge": "XX"}, "unknown", None),
+        ({"PatientAge": "51", "PatientSex": "Female"}, "F", 51.0),  # RSNA's headers have no unit: it was unknown
+        ({"PatientAge": "051"}, "unknown", 51.0),
+        (
+            {"PatientAge": "6", "PatientBirthDate": "19991201", "StudyDate": "20000601"},
+            "unknown",
+            183 / 365.25,
+        ),  # months
+        ({"PatientAge": "155"}, "unknown", None),
         ({"PatientBirthDate": "19500101", "StudyDate": "20000101"}, "unknown", 18262 / 365.25),
         ({"PatientBirthDate": "20000101", "StudyDate": "19500101"}, "unknown", None),
         ({"PatientBirthDate": "19500101"}, "unknown", None),

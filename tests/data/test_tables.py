@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from thiscxr.data.ids import SURELY_ROUNDED, rounding
-from thiscxr.data.sources.tables import Cells, base_name, plain_name, read_table, stem
+from thiscxr.data.sources.tables import Cells, read_table
 
 ROWS = [{"file_name": "Röntgen, links.png", "age": "51"}, {"file_name": "b.png", "age": "1,5"}]
 
@@ -141,22 +141,3 @@ def test_every_way_to_round_a_long_id_is_seen(head, tail):
     assert rounding(whole) in (0.0, None)
     for text in (f"{number:.2E}", f"{number:.2E}".replace(".", ","), repr(float(number)), str(as_float), head.ljust(len(whole), "0")):
         assert (rounding(text) or 0) >= SURELY_ROUNDED, text
-
-
-# --- names of files
-
-
-@pytest.mark.parametrize(
-    ("path", "base", "name"),
-    [
-        ("a.png", "a.png", "a"), ("x/y/a.dcm.gz", "a.dcm.gz", "a.dcm"), ("C:\\x\\a.png", "a.png", "a"), ("x\\y/a", "a", "a"),
-        ("\\\\server\\a.b.png", "a.b.png", "a.b"), ("", "", ""),
-    ],
-)  # fmt: skip
-def test_names_of_paths(path, base, name):
-    assert (base_name(path), stem(path)) == (base, name)
-
-
-def test_a_name_is_the_same_in_either_form_and_in_bytes_that_are_no_utf_8():
-    forms = ["R\u00f6ntgen.png", "Ro\u0308ntgen.png", b"R\xf6ntgen.png".decode("utf-8", "surrogateescape")]
-    assert {plain_name(form) for form in forms} == {"Röntgen.png"}

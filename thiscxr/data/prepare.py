@@ -295,8 +295,8 @@ def _digest(plan: Sequence[Wanted], key: bytes, *options: int | str) -> str:
     digest = hashlib.sha256(json.dumps([_PLAN_VERSION, *options]).encode() + key)
     for part in plan:
         for name in part.films:
-            digest.update(f"{part.collection.key}\0{name}\0{part.files.get(name)}\n".encode())
-        digest.update("\0".join(str(path) for path, _ in part.tars).encode())
+            digest.update(os.fsencode(f"{part.collection.key}\0{name}\0{part.files.get(name)}\n"))
+        digest.update(os.fsencode("\0".join(str(path) for path, _ in part.tars)))
     return digest.hexdigest()
 
 
@@ -322,7 +322,11 @@ def write_private_map(key_file: Path, fingerprint: str, rows: Iterable[tuple[str
     rows: film id of the pool, source, the collection's own id, path, and why it was refused ("" if it was not).
     """
     path = key_file.with_name(f"{key_file.name}.map-{fingerprint[:12]}.csv")
-    with atomic_path(path) as part, open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8", newline="") as file:
+    with (
+        atomic_path(path) as part,
+        # names of files come out in the bytes that they have on the disk, be they UTF-8 or not
+        open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("film_id", "source", "film", "path", "refused"))
         table.writerows(rows)

@@ -1,29 +1,39 @@
-"""A plain folder of films: images wherever they lie, and an optional table `metadata.csv` or `metadata.jsonl`.
+"""A plain folder of films: images wherever they lie, and tables `metadata.csv`, `.tsv`, `.jsonl` or `.parquet` beside or above them.
 
-View, sex and age come from the table or a DICOM header, never from names. Where neither names the patient, many small folders are taken
-for patients, or else every film for its own.
+View, sex and age come from a table or a DICOM header, never from names. Where neither names the patient, folders may stand for patients,
+or else every film has its own.
 """
 
+import io
 import json
 import logging
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from statistics import median
 
-from thiscxr.data.archives import ReleaseFile
-from thiscxr.data.labels import FINDINGS, NOT_MENTIONED, SEXES, STATES, VIEWS, FilmRecord, Terms
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from thiscxr.data.archives import ReleaseFile, release_files
+from thiscxr.data.labels import FINDINGS, FilmRecord, Terms, spelled
 from thiscxr.data.pixels import DicomHeader
 from thiscxr.data.sources.collection import FRONTAL_VIEWS, Collection
-from thiscxr.data.sources.tables import read_table
+from thiscxr.data.sources.names import locate, plain_name
+from thiscxr.data.sources.subfolders import folder_patients, folder_splits
+from thiscxr.data.sources.tables import Cells, open_text, read_table
 from thiscxr.data.sources.unlisted import films_in, headers
+from thiscxr.data.words import is_missing, read_split
 from thiscxr.files import nearest_name
 
-_FIELDS = ("file_name", "patient", "study", "view", "sex", "age_years")
-_MAX_AGE = 120
+TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
+NO_NAME = "row without a file_name"
+_FIELDS = ("file_name", "patient", "study", "view", "sex", "age_years", "split")
+_OTHER_NAMES = {
+    **dict.fromkeys(("filename", "file", "path", "image_path"), "file_name"),
+    **dict.fromkeys(("patient_id", "patientid", "subject", "subject_id"), "patient"),
+    **{"study_id": "study", "gender": "sex", "age": "age_years", "projection": "view"},
+}
 _NO_HEADER = DicomHeader()
-_MANY_FOLDERS = 10
 _FEW_FILMS = 20
 
 TERMS = Terms(
@@ -35,145 +45,146 @@ TERMS = Terms(
 )
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    with open(path, encoding="utf-8-sig") as file:
+def _our_columns(header: list[str]) -> list[str]:
+    """Return the names that the columns have here: in any case, with spaces or underscores, and some that others use."""
+    ours = [spelled(name, (*_FIELDS, *FINDINGS)) for name in header]
+    others = [_OTHER_NAMES.get(name.lower().replace(" ", "_"), name) for name in ours]
+    return [name if other in ours else other for name, other in zip(ours, others, strict=True)]
+
+
+def _objects(table: ReleaseFile) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Yield (line number, object) of JSON lines or Parquet."""
+    if table.name.lower().endswith(".parquet"):
+        try:
+            yield from enumerate(pq.read_table(io.BytesIO(table.read())).to_pylist(), start=1)
+        except pa.ArrowException as error:
+            raise ValueError(f"{table} is no Parquet file ({' '.join(str(error).split())})") from error
+        return
+    with open_text(table) as file:
         for line, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path} line {line} is not JSON ({error})") from error
-            if not isinstance(row, dict) or "file_name" not in row:
-                raise ValueError(f'{path} line {line} has no \'file_name\'; expected an object such as {{"file_name": "a.png"}}')
-            yield line, {name: "" if value is None else str(value).strip() for name, value in row.items()}
+            if text.strip():
+                try:
+                    yield line, json.loads(text)
+                except (json.JSONDecodeError, RecursionError) as error:
+                    raise ValueError(f"{table} line {line} is not JSON ({error})") from error
 
 
-def _metadata(root: Path) -> Path | None:
-    found = [path for path in (root / "metadata.csv", root / "metadata.jsonl") if path.is_file()]
-    if len(found) == 2:
-        raise ValueError(f"{root} has both metadata.csv and metadata.jsonl; keep the one that is meant")
-    return found[0] if found else None
+def _table_rows(table: ReleaseFile) -> Iterator[dict[str, str]]:
+    if table.name.lower().endswith((".csv", ".tsv")):
+        yield from (row for _, row in read_table(table, ["file_name"], _our_columns))
+        return
+    for line, row in _objects(table):
+        columns = _our_columns(list(row)) if isinstance(row, Mapping) else []
+        if "file_name" not in columns:
+            raise ValueError(f'{table} line {line} has no \'file_name\'; expected an object such as {{"file_name": "a.png"}}')
+        yield {name: "" if value is None else _text(value) for name, value in zip(columns, row.values(), strict=True)}
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value == "":
-        return "unknown"
-    if value not in allowed:
-        raise ValueError(f"{name} {value!r}{nearest_name(value, allowed)} is not one of {', '.join(allowed)}")
-    return value
+def _text(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode().strip()  # JSON may hold half a character
 
 
-def _age_years(text: str) -> float | None:
-    if text == "":
-        return None
-    try:
-        age = float(text)
-    except ValueError:
-        age = math.nan
-    if not 0 <= age <= _MAX_AGE:
-        raise ValueError(f"age_years {text!r} is not a number from 0 to {_MAX_AGE} (empty: unknown)")
-    return age
+def _find_tables(files: Mapping[str, ReleaseFile]) -> dict[str, ReleaseFile]:
+    """Return folder inside the root (with a slash at its end) -> its table, the deepest first: the nearest table tells of a film."""
+    tables: dict[str, ReleaseFile] = {}
+    for name, file in files.items():
+        folder, slash, last = name.rpartition("/")
+        if last.lower() in TABLES:
+            if folder + slash in tables:
+                raise ValueError(f"{tables[folder + slash]} and {file} both tell of the films of one folder; keep the one that is meant")
+            tables[folder + slash] = file
+    return dict(sorted(tables.items(), key=lambda item: -item[0].count("/")))
 
 
-def _state(name: str, text: str) -> int:
-    if text == "":
-        return NOT_MENTIONED
-    try:
-        state = float(text)
-    except ValueError:
-        state = math.nan
-    if state not in STATES:
-        raise ValueError(f"{name} {text!r} is not one of 1, 0, -1, -2, -3 (empty: not mentioned)")
-    return int(state)
+def _rows(table: ReleaseFile, folder: str, files: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
+    """Return (path inside the root of the film that is meant, row) for the table of a folder.
+
+    Its paths are inside that folder, or, where that holds no other files, anywhere.
+    """
+    rows = list(_table_rows(table))
+    if unknown := {name: None for row in rows for name in row if name and name not in _FIELDS and name not in FINDINGS}:
+        named = ", ".join(name + nearest_name(name, (*_FIELDS, *FINDINGS)) for name in unknown)
+        logging.getLogger(__name__).warning("%s: unknown columns are ignored: %s", table, named)
+    inside = [file.removeprefix(folder) for file in files if file.startswith(folder) and not file.lower().endswith(TABLES)]
+    folder, inside = (folder, inside) if inside else ("", list(files))
+    found = locate((row["file_name"] for row in rows), inside)
+    return [(folder + (found.get(path := row["file_name"]) or PurePosixPath(path.replace("\\", "/")).as_posix()), row) for row in rows]
 
 
-def _record(name: str, row: dict[str, str], header: DicomHeader, folder_patient: str = "") -> FilmRecord:
-    """Return a film: what the table says goes before what the header says, and that before the folder's name."""
-    file = PurePosixPath(row["file_name"].replace("\\", "/")).as_posix()
+def _record(
+    name: str, file: str, row: Mapping[str, str], cells: Cells, header: DicomHeader, folder_patient: str, folder_split: str | None
+) -> FilmRecord:
+    """Return a film: what the table says goes before what the header says, and that before the folders' names."""
+    if row and is_missing(row["file_name"]):
+        return FilmRecord(f"{name}/", file, name, name, refused=NO_NAME)
     film = f"{name}/{file}"  # two folders may both hold an a.png
-    patient = row.get("patient") or header.patient or folder_patient or film
+    patient = cells.id(row, "patient") or ("" if is_missing(header.patient) else header.patient) or folder_patient or film
     # study numbers often start again for each patient
-    study = f"{patient}/{row['study']}" if row.get("study") else header.study or film
-    age = _age_years(row.get("age_years", ""))
+    study = f"{patient}/{number}" if (number := cells.id(row, "study")) else header.study or film
+    view, sex, age, split = cells.view(row, "view"), cells.sex(row, "sex"), cells.age(row, "age_years"), row.get("split", "")
     return FilmRecord(
         film=film,
         file=file,
         patient=patient,
         study=study,
-        view=_one_of("view", row.get("view", ""), VIEWS) if row.get("view") else header.view,
-        sex=_one_of("sex", row.get("sex", ""), SEXES) if row.get("sex") else header.sex,
+        view=header.view if view == "unknown" else view,
+        sex=header.sex if sex == "unknown" else sex,
         age_years=header.age_years if age is None else age,
-        findings={finding: _state(finding, row[finding]) for finding in FINDINGS if finding in row},
+        findings={finding: cells.state(row, finding) for finding in FINDINGS if finding in row},
+        split=folder_split if is_missing(split) else cells.known("split", split, read_split(split)),
         refused=header.no_film,
     )
 
 
-def _warn_of_placeholder(root: Path, headers: Iterable[DicomHeader]) -> None:
-    told = [header.patient for header in headers if header != _NO_HEADER]
-    patients = Counter(patient for patient in told if patient)
-    if patients and (most := max(patients.values())) > max(_FEW_FILMS, len(told) / 2):
-        logging.getLogger(__name__).warning(
-            "%s: %d of %d DICOM files have one and the same Patient ID and count as one patient; if it is a placeholder, "
-            "give a metadata.csv with the columns file_name and patient", root, most, len(told),
-        )  # fmt: skip
-
-
-def _folder_patients(names: Sequence[str]) -> dict[str, str]:
-    """Return the folder that stands for a patient, for each film that lies in one.
-
-    The outermost folders that are many and hold few films each are taken for patients; a few large ones are classes or splits.
-    """
-    for depth in range(1, max((name.count("/") for name in names), default=0) + 1):
-        folders = {name: "/".join(name.split("/")[:depth]) for name in names if name.count("/") >= depth}
-        sizes = Counter(folders.values())
-        if len(sizes) >= _MANY_FOLDERS and median(sizes.values()) <= _FEW_FILMS:
-            logging.getLogger(__name__).info("%d folders at depth %d are taken for patients", len(sizes), depth)
-            return folders
-    return {}
-
-
 def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
-    """Return the films that the table lists (others are not taken), or without a table every film under `root`, sorted.
+    """Return the films that the tables list (others are not taken), or without a table every film under `root`, sorted.
 
     name: what ids begin with; by default the folder's own name. DICOM objects that are no films come with the reason in `refused`.
-    Raises ValueError when the table has no `file_name`, or a value that is not in the vocabulary (naming line and value).
+    Raises ValueError when a table has no `file_name`, or an id that a spreadsheet has rounded.
     """
-    name = name or root.resolve().name
-    table = _metadata(root)
-    if table is None:
-        found = films_in(root)
-        films = sorted(file for file, header in found.items() if not header.no_film)
-        _warn_of_placeholder(root, (found[file] for file in films))
-        patients = _folder_patients(films)
-        return [_record(name, {"file_name": file}, found[file], patients.get(file, "")) for file in sorted(found)]
-    rows = []
-    unknown: dict[str, None] = {}  # in the order of the table, each once
-    try:
-        for line, row in _jsonl_rows(table) if table.suffix == ".jsonl" else read_table(table, ["file_name"]):
-            unknown.update(dict.fromkeys(name for name in row if name and name not in _FIELDS and name not in FINDINGS))
-            rows.append((line, row))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{table} is not UTF-8 text ({error})") from error
-    if unknown:
-        known = (*_FIELDS, *FINDINGS)
-        named = ", ".join(name + nearest_name(name, known) for name in unknown)
-        logging.getLogger(__name__).warning("%s: unknown columns are ignored: %s", table, named)
-    untold = [row["file_name"] for _, row in rows if not all(row.get(name) for name in _FIELDS)]
-    told = headers({file: ReleaseFile(str(root / file)) for file in untold})
-    _warn_of_placeholder(root, filter(None, told.values()))
+    name = plain_name(name or root.resolve().name)
+    files: dict[str, ReleaseFile] = {}
+    for path, found in release_files(root):
+        files.setdefault(path, found)
+    tables = _find_tables(files)
+    rows = {table: _rows(table, folder, files) for folder, table in tables.items()}
+    told: Mapping[str, DicomHeader | None]
+    if tables:
+        listed = {file for some in rows.values() for file, _ in some}
+        told = headers({file: files[file] for file in sorted(listed & files.keys())})
+    else:
+        told = films_in(root)
+        listed = {file for file, header in told.items() if not header.no_film}
+        rows[ReleaseFile(str(root))] = [(file, {}) for file in sorted(told)]
+    patients, splits = folder_patients(sorted(listed)), folder_splits(listed)
     records = []
-    for line, row in rows:
-        try:
-            records.append(_record(name, row, told.get(row["file_name"]) or _NO_HEADER))
-        except ValueError as error:
-            raise ValueError(f"{table} line {line}: {error}") from error
+    for table, some in rows.items():
+        with Cells(table) as cells:
+            for file, row in some:
+                header, patient = told.get(file) or _NO_HEADER, plain_name(patients.get(file, ""))
+                records.append(_record(name, plain_name(file), row, cells, header, patient, splits.get(file)))
+    _warn_of_patients(root, [film for film in records if not film.refused])
     return records
 
 
+def _warn_of_patients(root: Path, films: list[FilmRecord]) -> None:
+    own = sum(film.patient == film.film for film in films)
+    if own and len(films) > 1:
+        logging.getLogger(__name__).warning(
+            "%s: nothing says who the patient of %d of %d films is: each counts as one of its own, and films of one patient may be on both "
+            "sides of the split; give a metadata.csv with the columns file_name and patient", root, own, len(films),
+        )  # fmt: skip
+    patients = Counter(film.patient for film in films)
+    if patients and (most := max(patients.values())) > max(_FEW_FILMS, len(films) / 2):
+        logging.getLogger(__name__).warning(
+            "%s: %d of %d films have one and the same patient id and count as one patient; if it is a placeholder, give a metadata.csv "
+            "with the columns file_name and patient", root, most, len(films),
+        )  # fmt: skip
+
+
 def image_key(path: str) -> str:
-    """Return the path itself: what a table names, and unique."""
-    return path
+    """Return the path itself, as text in one Unicode form: what a table names."""
+    return plain_name(path)
 
 
 FOLDER = Collection("folder", TERMS, read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"), by_path=True)

@@ -15,7 +15,8 @@ from thiscxr.data.archives import ReleaseFile, find_table
 from thiscxr.data.labels import FilmRecord, Terms
 from thiscxr.data.sources.chexpert import ODD_LABEL, SILENCE, label_rows, labeler_findings, released_findings
 from thiscxr.data.sources.collection import Collection, first_table, missing_table, read_mapping, table_name
-from thiscxr.data.sources.tables import Cells, base_name, read_table
+from thiscxr.data.sources.names import base_name
+from thiscxr.data.sources.tables import Cells, read_table
 from thiscxr.data.words import is_missing, read_split, read_year
 
 # Release 2.1.0 keeps the names of 2.0.0 for all but the new table.

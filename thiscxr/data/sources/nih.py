@@ -12,7 +12,8 @@ from pathlib import Path
 from thiscxr.data.archives import find_table
 from thiscxr.data.labels import FINDINGS, FilmRecord, Terms, spelled
 from thiscxr.data.sources.collection import Collection, first_table, match_terms, missing_table, read_mapping, share
-from thiscxr.data.sources.tables import Cells, open_text, read_table, stem
+from thiscxr.data.sources.names import stem
+from thiscxr.data.sources.tables import Cells, open_text, read_table
 from thiscxr.data.words import is_missing
 
 NIH_FINDINGS = FINDINGS[1:15]  # the closed list of 14 that was mined from every report

@@ -15,7 +15,8 @@ from xml.parsers import expat
 from thiscxr.data.archives import compressed_tars, find_table, release_files, stream
 from thiscxr.data.labels import FilmRecord, Terms
 from thiscxr.data.sources.collection import FRONTAL_VIEWS, Collection, match_terms, missing_table, read_mapping, share
-from thiscxr.data.sources.tables import Cells, base_name, read_table
+from thiscxr.data.sources.names import base_name
+from thiscxr.data.sources.tables import Cells, read_table
 
 KAGGLE_REPORTS, KAGGLE_PROJECTIONS = "indiana_reports.csv", "indiana_projections.csv"
 

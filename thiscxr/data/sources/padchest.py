@@ -14,7 +14,8 @@ from sys import intern
 
 from thiscxr.data.labels import NOT_MENTIONED, FilmRecord, Terms
 from thiscxr.data.sources.collection import Collection, first_table, match_terms, missing_table, read_mapping, share
-from thiscxr.data.sources.tables import Cells, read_table, stem
+from thiscxr.data.sources.names import stem
+from thiscxr.data.sources.tables import Cells, read_table
 from thiscxr.data.words import MAX_AGE, is_missing, read_year
 
 TABLES = ("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", "PADCHEST_chest_x_ray_images_labels_160K.csv")

@@ -12,7 +12,8 @@ from pathlib import Path
 from thiscxr.data.archives import ReleaseFile, find_table
 from thiscxr.data.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord, Terms
 from thiscxr.data.sources.collection import FRONTAL_VIEWS, Collection, missing_table, read_mapping
-from thiscxr.data.sources.tables import Cells, base_name, read_table, stem
+from thiscxr.data.sources.names import base_name, stem
+from thiscxr.data.sources.tables import Cells, read_table
 from thiscxr.data.words import read_state
 
 LABEL_TABLE = "stage_2_train_labels.csv"

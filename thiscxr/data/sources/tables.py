@@ -8,13 +8,11 @@ import csv
 import gzip
 import io
 import logging
-import os
 import re
-import unicodedata
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import TextIO, TypeVar
 from thiscxr.data.archives import ReleaseFile
 from thiscxr.data.ids import LONG_ID, SURELY_ROUNDED, rounding
 from thiscxr.data.labels import NOT_MENTIONED
+from thiscxr.data.sources.names import AS_LATIN_1
 from thiscxr.data.words import MAX_AGE, is_missing, read_age, read_sex, read_state, read_view
 from thiscxr.files import nearest_name
 
@@ -38,36 +37,6 @@ _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .xls
 _FORMULA = re.compile(r'="(.*)"')  # how people keep Excel from reading a number
 _WHOLE = re.compile(r"([0-9]+)\.0+")
 _MOST_WORDS = 5
-
-
-def _as_latin_1(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return error.object[error.start : error.end].decode("latin-1"), error.end
-
-
-codecs.register_error("thiscxr.latin-1", _as_latin_1)
-
-
-def decode(data: bytes) -> str:
-    """Return UTF-8 text; bytes that are none are taken for Latin-1, in tables and in file names alike, so that these still meet."""
-    return data.decode("utf-8", "thiscxr.latin-1")
-
-
-def plain_name(name: str) -> str:
-    """Return a file's name as text in the composed Unicode form (NFC), whichever form and whichever bytes the disk has."""
-    return unicodedata.normalize("NFC", decode(os.fsencode(name)) if not name.isascii() else name)
-
-
-def base_name(path: str) -> str:
-    """Return the name of a file without its folders, whichever way the slashes go."""
-    return path.replace("\\", "/").rpartition("/")[2]
-
-
-def stem(path: str) -> str:
-    """Return the name of a file without folders and without its last suffix."""
-    name = base_name(path)
-    return name.rpartition(".")[0] or name
 
 
 @contextmanager
@@ -85,11 +54,11 @@ def open_text(table: Path | ReleaseFile) -> Iterator[TextIO]:
         encoding = next((name for bom, name in _BOMS.items() if head.startswith(bom)), "utf-8")
         if encoding == "utf-8" and head[:2].count(0) == 1:
             encoding = "utf-16-be" if head[0] == 0 else "utf-16-le"
-        yield io.TextIOWrapper(stream, encoding, "thiscxr.latin-1" if encoding.startswith("utf-8") else "strict", newline="")
+        yield io.TextIOWrapper(stream, encoding, AS_LATIN_1 if encoding.startswith("utf-8") else "strict", newline="")
 
 
-def _header(line: str, delimiter: str) -> list[str]:
-    return [" ".join(name.split()) for name in next(csv.reader([line], delimiter=delimiter), [])]
+def _header(rows: Iterator[list[str]], rename: Callable[[list[str]], list[str]]) -> list[str]:
+    return rename([" ".join(name.split()) for name in next(rows, [])])
 
 
 def _columns(header: list[str], groups: Sequence[Sequence[str]]) -> tuple[int, int]:
@@ -97,10 +66,12 @@ def _columns(header: list[str], groups: Sequence[Sequence[str]]) -> tuple[int, i
     return sum(not set(names).isdisjoint(header) for names in groups), len(header)
 
 
-def read_table(table: Path | ReleaseFile, required: Sequence[str | tuple[str, ...]]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_table(
+    table: Path | ReleaseFile, required: Sequence[str | tuple[str, ...]], rename: Callable[[list[str]], list[str]] = list
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, row by column name) of a table separated by commas, semicolons or tabs; all values are stripped strings.
 
-    required: column names, or tuples of names of which one must be there.
+    required: column names, or tuples of names of which one must be there. rename: what the columns are called from here on.
     Raises ValueError when a required column is missing, a row ends before it, or the file is no table.
     """
     file = ReleaseFile(str(table)) if isinstance(table, Path) else table
@@ -111,9 +82,11 @@ def read_table(table: Path | ReleaseFile, required: Sequence[str | tuple[str, ..
             first, above = stream.readline(), 0
             if said := _SEP.fullmatch(first.strip("\r\n")):
                 first, above = stream.readline(), 1
-            delimiter = max(said[1] if said else _DELIMITERS, key=lambda mark: _columns(_header(first, mark), groups))
+            delimiter = max(
+                said[1] if said else _DELIMITERS, key=lambda mark: _columns(_header(csv.reader([first], delimiter=mark), rename), groups)
+            )
             reader = csv.reader(chain([first], stream), delimiter=delimiter)
-            header = [" ".join(name.split()) for name in next(reader, [])]
+            header = _header(reader, rename)
             needed = [_place(file, header, names) for names in groups]
             for row in reader:
                 line = reader.line_num + above

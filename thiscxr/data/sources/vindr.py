@@ -12,7 +12,8 @@ from sys import intern
 from thiscxr.data.archives import ReleaseFile, find_table
 from thiscxr.data.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord, Terms, spelled
 from thiscxr.data.sources.collection import Collection, missing_table, read_mapping, share, table_name
-from thiscxr.data.sources.tables import Cells, read_table, stem
+from thiscxr.data.sources.names import stem
+from thiscxr.data.sources.tables import Cells, read_table
 from thiscxr.data.words import read_state
 
 VOTES_TABLE = "image_labels_train.csv"  # PhysioNet: a row a film and reader, a column a class
