@@ -149,6 +149,25 @@ def _exchange(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(one), None, str(other))
 
 
+def check_place(path: Path, folder: bool = False) -> None:
+    """Raise ValueError when no file (or folder) can be written at `path`: asked before the work, not after it.
+
+    What is missing of the folders above is made when it is written, so the nearest one that is there is tried, and left as it was.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and path.is_dir() != folder:
+            raise ValueError(f"{path} is {'a file; give a folder' if folder else 'a folder; give the name of a file'}")
+        parent = next(above for above in path.absolute().parents if above.exists())
+        if not parent.is_dir():
+            raise ValueError(f"{path} cannot be written, for {parent} is a file; choose another place")
+        probe = parent / f".{path.name}.{os.getpid()}.part"
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror}); choose another place") from error
+
+
 @contextmanager
 def folder_lock(folder: Path, busy: str) -> Iterator[None]:
     """Hold `folder` for this process. Raises ValueError with the text `busy` when another process holds it."""

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -126,6 +127,31 @@ def test_the_split_is_kept(pool: Pool, extractor: Extractor, tmp_path: Path, spl
 def opened(path: Path, res: int = 32) -> FakeFilms:
     with open_fakes(str(path), res, 64, 1.0, "cpu") as fakes:
         return fakes
+
+
+def test_films_in_sub_folders_are_scored_and_what_is_not_is_told(pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    films = pool.read(pool.indices("all")[:12])
+    path = folder(tmp_path / "fakes", films[:4])
+    for number, film in enumerate(films[4:]):
+        save_png(path / f"0000{number % 2}" / f"img{number}.png", film)
+    save_png(path / "grid.png", films[0])
+    (path / "00000" / "notes.txt").write_text("x")
+    (path / "film.jp2").write_bytes(b"x")
+    with caplog.at_level(logging.INFO):
+        fakes = opened(path)
+    assert len(fakes) == 12
+    assert fakes.names[:2] == ["00000/img0.png", "00000/img2.png"]
+    assert "not scored: 1 x .jp2 picture, not read: convert it to PNG, 1 x .txt file" in caplog.text
+    (path / "samples.csv").write_text("file\nseed-00000000.png\nseed-00000001.png\n")
+    caplog.clear()
+    assert len(opened(path)) == 2
+    assert "10 films that samples.csv does not list are not scored, such as 00000/img0.png" in caplog.text
+    with pytest.raises(ValueError, match=r"holds sample folders \(fakes\); score one at a time"):
+        opened(tmp_path)
+    (tmp_path / "others" / "deep").mkdir(parents=True)
+    (tmp_path / "others" / "deep" / "films.npz").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"holds no films; expected .*; there are 1 x .npz picture"):
+        opened(tmp_path / "others")
 
 
 def test_what_cannot_be_scored_is_named(pool: Pool, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from thiscxr.cli.options import FOLDER, common, group
+from thiscxr.cli.options import FOLDER, NEW_FILE, NEW_FOLDER, common, group
 
 # Titles of the collections by flag; thiscxr.data.sources knows the rest, and more than --help should import.
 SOURCES = {
@@ -23,7 +23,7 @@ SOURCES = {
 
 
 @group.command()
-@click.argument("out", type=FOLDER)
+@click.argument("out", type=NEW_FOLDER)
 @click.option("-n", "count", type=click.IntRange(1), default=2000, show_default=True, help="Films.")
 @click.option("--res", type=int, default=256, show_default=True, help="Side in pixels.")
 @click.option(
@@ -69,7 +69,7 @@ def chosen_views(views: str | None) -> tuple[str, ...] | None:
 
 
 @group.command()
-@click.argument("pool", type=FOLDER)
+@click.argument("pool", type=NEW_FOLDER)
 @source_options
 @click.option("--res", type=int, required=True, help="Side in pixels, a power of two from 32 to 1024.")
 @VIEWS
@@ -116,7 +116,7 @@ def verify(pool: Path) -> None:
 @click.option("--labels-only", is_flag=True, help="Read only the label files, not the films.")
 @VIEWS
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
-@click.option("--html", type=FOLDER, metavar="FILE", help="The same as one page with plots.")
+@click.option("--html", type=NEW_FILE, metavar="FILE", help="The same as one page with plots.")
 @common(seed=False, device=False)
 def describe(pool: Path | None, labels_only: bool, views: str | None, as_json: bool, html: Path | None, **flags: Any) -> None:
     """Show what is inside a pool, or a release before preparing it.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from thiscxr.cli.options import FOLDER, MODEL, common, group, resolve_device
+from thiscxr.cli.options import MODEL, NEW_FOLDER, common, group, resolve_device
 
 
 @group.command()
@@ -22,7 +22,7 @@ from thiscxr.cli.options import FOLDER, MODEL, common, group, resolve_device
 @click.option("--steps", type=click.IntRange(2, 25), default=7, show_default=True, help="From one end to the other.")
 @click.option("--seeds", "seed_list", default="0-5", show_default=True, help="Of the films on the sheet.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--out", type=FOLDER, default=Path("direction"), show_default=True, help="Folder of the axis, its facts and a sheet.")
+@click.option("--out", type=NEW_FOLDER, default=Path("direction"), show_default=True, help="Folder of the axis, its facts and a sheet.")
 @common(seed=False)
 def direction(
     model: str,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from thiscxr.cli.options import FOLDER, MODEL, common, group, resolve_device
+from thiscxr.cli.options import FOLDER, MODEL, NEW_FILE, common, group, resolve_device
 
 
 @group.group(invoke_without_command=True)
@@ -74,8 +74,8 @@ def extractors_import(file: Path | None, name: str | None, allow_download: bool)
 @click.option("--poses", is_flag=True, help="Where is the reader fooled as films are moved? Some minutes.")
 @click.option("--label-noise", is_flag=True, help="What flipped labels do, on phantoms. Some minutes.")
 @click.option("--allow-download", is_flag=True, help="Fetch the weights of a public extractor that are not here.")
-@click.option("--out", type=FOLDER, metavar="FILE", help="Write scores.json there.")
-@click.option("--html", type=FOLDER, metavar="FILE", help="The same as one page with plots. It shows films of the pool: keep it private.")
+@click.option("--out", type=NEW_FILE, metavar="FILE", help="Write scores.json there.")
+@click.option("--html", type=NEW_FILE, metavar="FILE", help="The same as one page with plots. It shows films of the pool: keep it private.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @common()
 def score(
@@ -117,7 +117,7 @@ def score(
 @MODEL
 @click.option("--scores", type=FOLDER, required=True, metavar="FILE", help="What `score --out` wrote of this network.")
 @click.option("--notes", type=FOLDER, metavar="FILE", help="Markdown that is put in as it is: what neither file can say.")
-@click.option("--out", type=FOLDER, required=True, metavar="FILE", help="CARD.md; the films of seeds 0 to 63 go beside it as PNG.")
+@click.option("--out", type=NEW_FILE, required=True, metavar="FILE", help="CARD.md; the films of seeds 0 to 63 go beside it as PNG.")
 @common(seed=False, device=False)
 def card(model: str, scores: Path, notes: Path | None, out: Path) -> None:
     """Write the model card of a network from its file and its scores.

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from thiscxr.cli.options import FOLDER, MODEL, PERMISSION, common, group, resolve_device
+from thiscxr.cli.options import FOLDER, MODEL, NEW_FILE, NEW_FOLDER, PERMISSION, common, group, resolve_device
 
 
 def conditions(function: Callable) -> Callable:
@@ -58,6 +58,7 @@ def walk(
     Example: thiscxr walk --seeds 1,2,5 --view PA --loop --out walk.webp
     """
     from thiscxr.data.pixels.animation import ANIMATIONS
+    from thiscxr.files import check_place, free_folder
     from thiscxr.sample.provenance import origin_of
     from thiscxr.sample.sampling import ask, load
     from thiscxr.sample.truncation import parse_truncation
@@ -71,6 +72,9 @@ def walk(
         raise click.UsageError(f"--out {out} ends in none of {', '.join(f'.{known}' for known in ANIMATIONS)}; name one, or give --format")
     kind = kind or named or "webp"
     out = out or Path("walk" if kind == "frames" else f"walk.{kind}")
+    check_place(out, folder=kind == "frames")
+    if kind == "frames":
+        free_folder(out)
     condition, psi = ask(**asked), parse_truncation(truncation)
     seeds = parse_seeds(seed_list) if seed_list else []
     network = load(model, resolve_device(device))
@@ -89,7 +93,7 @@ def walk(
 @click.option("--layers", "layer_list", default="0-3", show_default=True, help="Of the rows; early ones are coarse.")
 @conditions
 @PERMISSION
-@click.option("--out", type=FOLDER, default=Path("mix.png"), show_default=True, metavar="FILE")
+@click.option("--out", type=NEW_FILE, default=Path("mix.png"), show_default=True, metavar="FILE")
 @common(seed=False)
 def mix(
     model: str,
@@ -140,7 +144,7 @@ def mix(
 @click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer.")
 @click.option("--format", "kind", type=click.Choice(["png", "png16", "dicom"]), default="png", show_default=True)
 @PERMISSION
-@click.option("--out", type=FOLDER, default=Path("series"), show_default=True, metavar="DIR")
+@click.option("--out", type=NEW_FOLDER, default=Path("series"), show_default=True, metavar="DIR")
 @common(seed=False)
 def series(
     model: str,
@@ -166,7 +170,7 @@ def series(
     from thiscxr.sample.sampling import ask, load
     from thiscxr.sample.series import draw_series, growth_table, write_series
     from thiscxr.sample.truncation import parse_truncation
-    from thiscxr.sample.writing import parse_seeds
+    from thiscxr.sample.writing import check_ours, parse_seeds
     from thiscxr.score.trust import trusted_reader
 
     seeds, condition, psi = parse_seeds(seed_list), ask(**asked), parse_truncation(truncation)
@@ -175,6 +179,7 @@ def series(
     network.info.vocabulary.encode([grows])
     judge.check_films_of(network.info.sources)
     ceiling = judge.check(finding)
+    check_ours(out)
     found = draw_series(network, seeds, finding, steps, condition, psi, permission)
     seen = 1 / (1 + np.exp(-judge.read(found.pixels)[finding]))
     write_series(found, network, out, dicom_format(DicomOptions()) if kind == "dicom" else FORMATS[kind], seen)
@@ -191,7 +196,7 @@ def series(
 @click.option("--reader", default="thiscxr64", show_default=True, metavar="NAME|FILE", help="Whose maps and features are compared.")
 @click.option("--real", type=FOLDER, metavar="POOL", help="Compare with its films of other patients.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
-@click.option("--out", type=FOLDER, default=Path("projections"), show_default=True, metavar="DIR")
+@click.option("--out", type=NEW_FOLDER, default=Path("projections"), show_default=True, metavar="DIR")
 @common(seed=False)
 def project(
     films: tuple[Path, ...],

@@ -1,11 +1,14 @@
 """The group of all commands, and the options and values that several of them share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 import thiscxr
+from thiscxr.files import check_place
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -30,6 +33,22 @@ def group() -> None:
 
 
 FOLDER = click.Path(path_type=Path)
+
+
+class _Place(click.Path):
+    """A path that a command writes: asked for before anything else is done."""
+
+    def __init__(self, folder: bool) -> None:
+        super().__init__(path_type=Path)
+        self.folder = folder
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, parameter, context)))
+        check_place(path, self.folder)
+        return path
+
+
+NEW_FILE, NEW_FOLDER = _Place(folder=False), _Place(folder=True)
 MODEL = click.option("--model", default="nih-64", show_default=True, help="FILE, NAME (see `thiscxr models`) or RUN folder.")
 PERMISSION = click.option(
     "--i-have-permission", "permission", is_flag=True, help="To share what a network of restricted films made; every file then says so."

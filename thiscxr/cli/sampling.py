@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from thiscxr.cli.options import FOLDER, MODEL, PERMISSION, common, group, resolve_device
+from thiscxr.cli.options import FOLDER, MODEL, NEW_FILE, NEW_FOLDER, PERMISSION, common, group, resolve_device
 
 
 @group.command()
@@ -56,7 +56,7 @@ def models(as_json: bool) -> None:
 @click.option("--against", type=FOLDER, metavar="POOL", help="With --release: the pool that the network was trained on.")
 @click.option("--superset", is_flag=True, help="With --against: another pool, which holds all films of the training; your word for it.")
 @PERMISSION
-@click.option("--out", type=FOLDER, default=Path("samples"), show_default=True)
+@click.option("--out", type=NEW_FOLDER, default=Path("samples"), show_default=True)
 @common(seed=False)
 def sample(
     model: str,
@@ -160,7 +160,7 @@ def sample(
 
 @group.command()
 @MODEL
-@click.option("--onnx", type=FOLDER, required=True, metavar="FILE", help="Write the generator there as ONNX.")
+@click.option("--onnx", type=NEW_FILE, required=True, metavar="FILE", help="Write the generator there as ONNX.")
 @PERMISSION
 @common(seed=False, device=False)
 def export(model: str, onnx: Path, permission: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from thiscxr.cli.options import FOLDER, PERMISSION, common, group
+from thiscxr.cli.options import FOLDER, NEW_FOLDER, PERMISSION, common, group
 from thiscxr.files import cache_folder
 
 
@@ -23,7 +23,7 @@ from thiscxr.files import cache_folder
 @click.option("--real", type=FOLDER, metavar="POOL", help="Held-out real films for the reader study; only of collections that allow it.")
 @click.option("--card", type=FOLDER, metavar="FILE", help="Model card (Markdown) for the evidence page; else one beside the network.")
 @PERMISSION
-@click.option("--out", type=FOLDER, default=Path("site/_build"), show_default=True)
+@click.option("--out", type=NEW_FOLDER, default=Path("site/_build"), show_default=True)
 @common(seed=False, device=False)
 def site(
     samples: Path | None, scores: Path | None, model: str | None, backend: str, node_modules: Path | None, out: Path, **options: Any
@@ -45,10 +45,12 @@ def site(
         if path is None or node_modules is None:
             raise click.UsageError("--backend onnxruntime-web needs --model and --node-modules")
         from thiscxr.gallery.browser_model import read_runtime
+        from thiscxr.gallery.folder import check_ours
         from thiscxr.sample.onnx_export import onnx_bytes
         from thiscxr.sample.sampling import load
 
-        files = read_runtime(node_modules)  # before the minute that the export takes
+        check_ours(out)  # before the minute that the export takes
+        files = read_runtime(node_modules)
         network = load(str(path))
         runtime = {**files, "synthesis.onnx": onnx_bytes(network.generator, network.info, network.sha256, synthesis=True)[0]}
     click.echo(build_site(samples, out, scores, model=path, runtime=runtime, **options).index)

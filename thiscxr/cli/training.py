@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import thiscxr
-from thiscxr.cli.options import DEVICES, FOLDER, common, group, resolve_device
-from thiscxr.files import cache_folder
+from thiscxr.cli.options import DEVICES, FOLDER, NEW_FILE, common, group, resolve_device
+from thiscxr.files import cache_folder, check_place
 
 if TYPE_CHECKING:
     from thiscxr.config import Config
@@ -54,6 +54,8 @@ def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool
     if pool is not None:
         config = replace(config, pool_fingerprint=pool.fingerprint)
     config = resolve_init(config, new, fit=given.channel_base == "auto")
+    if not dry_run:
+        check_place(Path(config.out) / "run", folder=True)  # before the phantom pool is made
     if pool is None and (path := phantom_pool(config, make=not dry_run)):
         pool = Pool.open(path)
         config = replace(config, pool_fingerprint=pool.fingerprint)
@@ -117,7 +119,7 @@ def recipe_options(function: Callable) -> Callable:
 @click.option("--data", type=FOLDER, required=True, metavar="POOL")
 @recipe_options
 @click.option("--cross-fit", is_flag=True, help="Two more networks on halves of all patients, so that every film has a fair judge.")
-@click.option("--out", type=FOLDER, required=True, metavar="FILE", help="A .safetensors file.")
+@click.option("--out", type=NEW_FILE, required=True, metavar="FILE", help="A .safetensors file.")
 @common()
 def classify_train(data: Path, epochs: int, cross_fit: bool, out: Path, seed: int, device: str, **options: Any) -> None:
     """Train a reader on a pool's training patients and print how it does on the held-out ones.
@@ -146,9 +148,9 @@ def classify_train(data: Path, epochs: int, cross_fit: bool, out: Path, seed: in
 @click.option("--cross-fit", is_flag=True, help="Also all films, each by the fold that has not seen the patient.")
 @click.option("--reliability", is_flag=True, help="Also the reliability tables of the findings.")
 @click.option(
-    "--gradcam", type=FOLDER, metavar="FILE", help="Picture of where findings are seen. It shows films of the pool: keep it private."
+    "--gradcam", type=NEW_FILE, metavar="FILE", help="Picture of where findings are seen. It shows films of the pool: keep it private."
 )
-@click.option("--filters", type=FOLDER, metavar="FILE", help="Picture of the filters of the first layer.")
+@click.option("--filters", type=NEW_FILE, metavar="FILE", help="Picture of the filters of the first layer.")
 @click.option("--keep", is_flag=True, help="Keep how well it reads in a card beside the reader's file, for direction and sample --where.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @common()
@@ -175,13 +177,18 @@ def classify_eval(
     from thiscxr.score.fairness import fair_groups, seen_films
     from thiscxr.score.judge import judge, judgement_table, read_films
     from thiscxr.score.saliency import saliency_sheet
-    from thiscxr.score.trust import write_card
+    from thiscxr.score.trust import card_path, write_card
     from thiscxr.train.board import filter_grid
 
     pool, extractor = Pool.open(data), load_extractor(model, resolve_device(device))
     if cross_fit and not extractor.folds:
         raise ValueError(f"{model} has no folds; train one that has: thiscxr classify train --cross-fit")
     rows = pool.indices(split)
+    seen = int(seen_films(pool, extractor)[rows].sum())
+    if keep:
+        if seen:
+            raise ValueError("--keep is of patients whom the reader does not know; leave --split out, or take another pool")
+        check_place(card_path(model))
     reading = read_films(extractor.reader, pool, rows)
     found = {split: judge([reading], seed)}
     sources = list(dict.fromkeys(reading.sources))
@@ -190,11 +197,9 @@ def classify_eval(
     if cross_fit:
         fair = fair_groups(pool, pool.indices("all"), extractor)
         found["cross-fitted"] = judge([read_films(each.reader, pool, some) for each, some in fair], seed)
-    if seen := int(seen_films(pool, extractor)[rows].sum()):
+    if seen:
         click.echo(f"{seen} of these {len(rows)} films are of patients whom the reader knows", err=True)
     if keep:
-        if seen:
-            raise ValueError("--keep is of patients whom the reader does not know; leave --split out, or take another pool")
         click.echo(f"{write_card(model, found[split], pool.fingerprint)} keeps how well {model} reads", err=True)
     if filters is not None:
         save_png(filters, filter_grid(extractor.reader.first_filters))

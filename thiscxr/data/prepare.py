@@ -29,7 +29,7 @@ from thiscxr.data.pool import RESOLUTIONS
 from thiscxr.data.pool_writer import Duplicate, PoolWriter
 from thiscxr.data.sentinel import Sight, look
 from thiscxr.data.sources import COLLECTIONS, FRONTAL_VIEWS
-from thiscxr.files import atomic_path, nearest_name
+from thiscxr.files import atomic_path, check_place, nearest_name
 
 ASPECTS = ("released", "restore")
 _PLAN_VERSION = 2  # of what a film becomes: raise it when the same file gives other pixels, so that no half-made pool is gone on with
@@ -121,6 +121,7 @@ def prepare(
     key_file = Path(key_file) if key_file is not None else default_key_file()
     if pool_path.resolve() in key_file.resolve().parents:
         raise ValueError(f"--key-file {key_file} lies in the pool {pool_path}, which may be shared; keep the key elsewhere")
+    check_place(key_file.with_name(f"{key_file.name}.map"))  # the private map is written at the end
     plan = wanted_films(sources, views)
     for part in plan:
         part.released.clear()  # a million rows are worth freeing

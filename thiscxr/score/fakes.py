@@ -9,22 +9,25 @@ import json
 import logging
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from thiscxr.data.archives import walk
+from thiscxr.data.beside import kind
 from thiscxr.data.pixels import load_film, to_bits, to_square
+from thiscxr.data.sources.collection import IMAGE_SUFFIXES
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.sampling import load, sample_films
 from thiscxr.sample.writing import asked_condition
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
 _BATCH = 64
 log = logging.getLogger("thiscxr")
 
@@ -112,16 +115,25 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
-    """Return the rows of samples.csv, or one row {"file"} a picture where there is no table.
+    """Return the rows of samples.csv, or one row {"file"} a film, in sub-folders too, where there is no table.
 
-    Raises ValueError for a folder without films and for a table that lists something else than files of its folder.
+    What lies there and is not scored is told. Raises ValueError for a folder without films, one of several sample folders, and a table
+    that lists something else than files of its folder.
     """
     table = folder / "samples.csv"
+    there = sorted(name for name, _ in walk(folder))
+    films = [name for name in there if name.lower().endswith(IMAGE_SUFFIXES) and PurePosixPath(name).name != "grid.png"]
     if not table.is_file():
-        files = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.name != "grid.png")
-        if not files:
-            raise ValueError(f"{folder} holds no films; expected {', '.join(PICTURES)} files")
-        return [{"file": name} for name in files]
+        inner = [name.removesuffix("/samples.csv") for name in there if name.endswith("/samples.csv")]
+        if inner:
+            raise ValueError(f"{folder} holds sample folders ({', '.join(inner[:3])}{' …' * (len(inner) > 3)}); score one at a time")
+        others = Counter(kind(name, IMAGE_SUFFIXES) for name in there if not name.lower().endswith(IMAGE_SUFFIXES))
+        if not films:
+            found = f"; there are {_counts(others)}" if others else ""
+            raise ValueError(f"{folder} holds no films; expected {', '.join(IMAGE_SUFFIXES)} files{found}")
+        if others:
+            log.info("%s: not scored: %s", folder, _counts(others))
+        return [{"file": name} for name in films]
     with open(table, newline="", encoding="utf-8") as file:
         rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(file)]
     if not rows or "file" not in rows[0]:
@@ -133,7 +145,13 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
         if name in seen:
             raise ValueError(f"{table} lists {name!r} twice; each film counts once")
         seen.add(name)
+    if unlisted := {*films} - seen:
+        log.warning("%s: %d films that samples.csv does not list are not scored, such as %s", folder, len(unlisted), min(unlisted))
     return rows
+
+
+def _counts(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} x {what}" for what, count in sorted(kinds.items()))
 
 
 def _lay_down(films: Iterator[NDArray[np.uint8]], count: int, res: int, room: Path, what: str) -> NDArray[np.uint8]:

@@ -115,6 +115,11 @@ def trusted_reader(name: str, device: str = "cpu") -> TrustedReader:
     return TrustedReader(path.stem, sha256, reader.to(device), ceilings, frozenset(metadata.get("sources", ())))
 
 
+def card_path(name: str) -> Path:
+    """Return the place of the card of a bundled reader or a reader file."""
+    return _card(_find(name))
+
+
 def write_card(name: str, found: Judgement, pool_fingerprint: str) -> Path:
     """Keep how well a reader reads held-out patients in a card beside its file, and return the path of the card."""
     path = _find(name)
