@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,15 +56,36 @@ def tiff(array: np.ndarray, **save) -> bytes:
     return encoded(Image.fromarray(array), "TIFF", **save)
 
 
-def raw_tiff(values: np.ndarray, photometric: int = 1, order: str = "<", sample_format: int = 1) -> bytes:
-    """An uncompressed TIFF of one strip (TIFF 6.0), byte by byte: Pillow's writer cannot make all that is read."""
-    words = values.astype(values.dtype.newbyteorder(order)).tobytes()
-    height, width = values.shape
-    tags = {256: width, 257: height, 258: values.itemsize * 8, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height, 279: len(words)}
-    tags[339] = sample_format
-    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
-    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(words))
-    return head + words + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+def raw_tiff(
+    values: np.ndarray,
+    photometric: int = 1,
+    order: str = "<",
+    sample_format: int = 1,
+    planar: bool = False,
+    packed: bool = False,
+    **tags: int,
+) -> bytes:
+    """A TIFF of one strip, or one a plane (TIFF 6.0), byte by byte: Pillow's writer cannot make all that is read.
+
+    values: [h,w] or [h,w,c]; packed: deflated; tags: further ones, as t274=6.
+    """
+    height, width, channels = (*values.shape, 1)[:3]
+    parts = [values[..., band] for band in range(channels)] if planar and channels > 1 else [values]
+    strips = [np.ascontiguousarray(part).astype(values.dtype.newbyteorder(order)).tobytes() for part in parts]
+    strips = [zlib.compress(strip) for strip in strips] if packed else strips
+    starts = [8 + sum(map(len, strips[:index])) for index in range(len(strips))]
+    entries = {256: [width], 257: [height], 258: [values.itemsize * 8] * channels, 259: [8 if packed else 1], 262: [photometric]}
+    entries |= {273: starts, 277: [channels], 278: [height], 279: [len(strip) for strip in strips], 284: [2 if planar else 1]}
+    entries |= {339: [sample_format] * channels, **{int(tag[1:]): [value] for tag, value in tags.items()}}
+    end = 8 + sum(map(len, strips))
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, end)
+    after, table, outside = end + 2 + 12 * len(entries) + 4, b"", b""
+    for tag, numbers in sorted(entries.items()):
+        long = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        table += struct.pack(f"{order}HHI", tag, 4, len(numbers))
+        table += long if len(numbers) == 1 else struct.pack(f"{order}I", after + len(outside))
+        outside += long if len(numbers) > 1 else b""
+    return head + b"".join(strips) + struct.pack(f"{order}H", len(entries)) + table + bytes(4) + outside
 
 
 # In a process of its own, which ends without cleaning up: gdcm's objects do not survive Python's order of taking them down.

@@ -255,6 +255,8 @@ def frame_film(data: ReleaseFile | Path | bytes, res: int, bits: int = 8, aspect
     film that `prepare` would refuse.
     """
     film = load_film(data.read() if isinstance(data, ReleaseFile) else data, min_side=res)
+    if aspect is not None:  # of what is left once the border is cut
+        aspect *= film.pixels.shape[1] / film.native_width * film.native_height / film.pixels.shape[0]
     pixels = to_bits(to_square(film.pixels, res, aspect or film.aspect), bits)
     if pixels.min() == pixels.max():
         raise ValueError("constant image once cropped and reduced")

@@ -165,12 +165,12 @@ def _lay_down(films: Iterator[NDArray[np.uint8]], count: int, res: int, room: Pa
 
 def _read_film(path: Path, res: int, sizes: dict[tuple[int, ...], str], stretch: bool) -> NDArray[np.uint8]:
     try:
-        film = load_film(path, stretch).pixels
-        sizes.setdefault(film.shape, path.name)
+        film = load_film(path, stretch)
+        sizes.setdefault((film.native_height, film.native_width), path.name)
         if len(sizes) > 1:
             (a, first), (b, _) = sizes.items()
             raise ValueError(f"it has {b[1]} × {b[0]} px where {first} has {a[1]} × {a[0]}; score films of one size at a time")
-        return to_bits(to_square(film, res), 8).astype(np.uint8, copy=False)
+        return to_bits(to_square(film.pixels, res), 8).astype(np.uint8, copy=False)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; remove it or make it again") from None
 

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from thiscxr.data.pixels.dicom import DicomHeader, gunzip, is_dicom, load_dicom, read_dicom_header
-from thiscxr.data.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused
+from thiscxr.data.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, content_box
 from thiscxr.data.pixels.image import load_image
 from thiscxr.files import atomic_path
 
@@ -53,12 +53,14 @@ _REDUCING_GAP = 2.0
 def load_film(source: Path | BinaryIO | bytes, stretch: bool = True, min_side: int = 0) -> LoadedFilm:
     """Read a PNG, JPEG, TIFF or DICOM file, gzipped or not, as one grey channel, upright; alpha is dropped, never composited.
 
-    Films of more than 8 bits are stretched from their 0.5 to 99.5 percentiles to full scale, since files of 10 and 12 bits in 16 are
-    common and do not say so; stretch=False keeps 16-bit values as they are (for our own files). DICOM goes through the modality LUT
-    and the VOI LUT or window (PS3.3 C.11.1, C.11.2) instead where it has them, and is turned as its Patient Orientation says; image
-    files as EXIF says.
+    Where a DICOM file says how it is to be shown (VOI LUT, else window), its grey is that of PS3.3 C.11.2, over the window's own output
+    range. Other files of 8 bits are taken as they are. Deeper ones, which seldom fill their range and do not say so, are stretched from
+    their 0.5 to 99.5 percentiles to full scale, without padding and after constant borders are cut, which are left out of the film too;
+    stretch=False keeps 16-bit values of image files as they are (for our own files). DICOM is turned as its Patient Orientation says,
+    image files as EXIF says.
     min_side: the film is wanted with this short side, so JPEG and JPEG 2000 may be decoded to a half, a quarter ... of their size
-    while the short side stays at least twice that; 0: full size. The native size and bits are always those of the file.
+    while the short side stays at least twice that, and borders stay where less would be left; 0: full size. The native size and bits
+    are always those of the file.
     Raises ValueError when the file is not one whole readable film, with a reason that is equal for equal defects.
     """
     try:
@@ -90,17 +92,6 @@ def begins_like(start: bytes) -> str:
     if is_dicom(start):
         return "DICOM" if start[128:132] == b"DICM" else "bare DICOM"
     return "picture" if start.startswith(_PICTURE_STARTS) else ""
-
-
-def content_box(pixels: Pixels) -> tuple[int, int, int, int]:
-    """Return (left, top, right, bottom) without the rows and columns at the edges that hold one value only."""
-    if all(edge.min() != edge.max() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])):
-        return 0, 0, pixels.shape[1], pixels.shape[0]  # as of most films: nothing to look for
-    rows = np.flatnonzero(pixels.min(axis=1) != pixels.max(axis=1))
-    columns = np.flatnonzero(pixels.min(axis=0) != pixels.max(axis=0))
-    if not (len(rows) and len(columns)):
-        return 0, 0, pixels.shape[1], pixels.shape[0]
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def to_square(pixels: Pixels, res: int, aspect: float | None = None) -> Pixels:

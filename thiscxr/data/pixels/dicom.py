@@ -18,20 +18,20 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels import apply_modality_lut, apply_voi
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
+from thiscxr.data.pixels.display import DISPLAY_TAGS, is_negative, numbers, padding, palette, shown
 from thiscxr.data.pixels.frame import CODED, Frame, Words, coded_words, native_words, recentred
-from thiscxr.data.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, check_size, through_table
+from thiscxr.data.pixels.grey import DECODE_ERRORS, MAX_PIXELS, Greys, LoadedFilm, Pixels, Refused, check_size, histogram, through_table
 from thiscxr.data.pixels.objects import no_film
 from thiscxr.data.words import DAYS_PER_YEAR, MAX_AGE, is_missing, read_age, read_sex, read_view
 
 _TAGS = [
-    "BitsAllocated", "BitsStored", "Columns", "HighBit", "ImagerPixelSpacing", "ModalityLUTSequence", "NominalScannedPixelSpacing",
-    "NumberOfFrames", "PatientOrientation", "PhotometricInterpretation", "PixelAspectRatio", "PixelData", "PixelRepresentation",
-    "PixelSpacing", "PlanarConfiguration", "RescaleIntercept", "RescaleSlope", "Rows", "SamplesPerPixel", "VOILUTFunction",
-    "VOILUTSequence", "WindowCenter", "WindowWidth",
+    *DISPLAY_TAGS, "BitsAllocated", "BitsStored", "Columns", "DoubleFloatPixelData", "FloatPixelData", "HighBit", "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing", "NumberOfFrames", "PatientOrientation", "PhotometricInterpretation", "PixelAspectRatio", "PixelData",
+    "PixelRepresentation", "PixelSpacing", "PlanarConfiguration", "Rows", "SamplesPerPixel",
 ]  # fmt: skip
 _HEADER_TAGS = [
     "ImageType", "Modality", "PatientAge", "PatientBirthDate", "PatientID", "PatientOrientation", "PatientSex", "SOPClassUID", "StudyDate",
@@ -48,7 +48,9 @@ _VIEW_CODES = {
         "399182000", "399184004", "399236003", "399312000", "399356000",
     ),
 }  # fmt: skip
+_ONE_CHANNEL = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _THREE_CHANNELS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_PICTURES = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # how JPEG, JPEG-LS and JPEG 2000 begin
 _GREY_TOLERANCE = 2 / 255  # mean difference of the channels of a grey film; lossy coding leaves some
 _SQUARE_TOLERANCE = 0.01
 _HEAD_BYTES = 2**18
@@ -77,26 +79,33 @@ def _parsing(reason: str) -> Iterator[None]:
 
 
 def _read(data: bytes, tags: list[str], **options: Any) -> pydicom.Dataset:
-    if DeflatedExplicitVRLittleEndian.encode() in data:  # anywhere: where pydicom will find it is its affair
-        data = _inflated(data)
-    return pydicom.dcmread(io.BytesIO(data), force=True, specific_tags=list(tags), **options)
+    return pydicom.dcmread(io.BytesIO(_inflated(data)), force=True, specific_tags=list(tags), **options)
 
 
 def _inflated(data: bytes) -> bytes:
-    """Return a deflated data set as a plain one: pydicom inflates without a bound."""
-    start = 144 + int.from_bytes(data[140:144], "little") if data[128:136] == b"DICM\x02\0\0\0" else len(data)
+    """Return a data set that says it is deflated as a plain one, others as they are: pydicom inflates without a bound."""
+    name = DeflatedExplicitVRLittleEndian.encode()
+    if name not in data:
+        return data
+    file = io.BytesIO(data)
+    file.seek(132 if data[128:132] == b"DICM" else 0)
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    if str(meta.get("TransferSyntaxUID") or "") != DeflatedExplicitVRLittleEndian:
+        return data
+    start = file.tell()
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     plain = inflater.decompress(data[start:], _MAX_BYTES)
     if inflater.unconsumed_tail:
         raise Refused("absurd size")
-    name = DeflatedExplicitVRLittleEndian.encode()
-    return (data[:start] + plain).replace(name, name.removesuffix(b".99") + bytes(3))
+    return data[:start].replace(name, name.removesuffix(b".99") + bytes(3)) + plain
 
 
 def load_dicom(data: bytes, min_side: int) -> LoadedFilm:
     """Read a DICOM file; see `thiscxr.data.pixels.load_film`."""
     with _parsing("broken DICOM file (its tags)"):
         dataset = _read(data, _TAGS)
+        if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+            raise Refused("DICOM file of pixels that are no whole numbers, as no film has them")
         if "PixelData" not in dataset:
             raise Refused("DICOM file without pixels, or cut off before them")
         frame = _frame(dataset)
@@ -105,9 +114,8 @@ def load_dicom(data: bytes, min_side: int) -> LoadedFilm:
     with _parsing("broken DICOM file (its coded picture)"):
         words = _words(dataset, frame, min_side)
     with _parsing("broken DICOM file (its look-up tables or window)"):
-        values, greys = _displayed(dataset, words)
-        inverted = frame.photometric == "MONOCHROME1"
-        pixels: Pixels = through_table(words.values, values, by_percentiles=greys == "percentiles", inverted=inverted)
+        inverted = frame.samples == 1 and frame.photometric != "PALETTE COLOR" and is_negative(dataset)
+        pixels, greys = _shown(dataset, frame, words, inverted, min_side)
     if words.halvings:
         pixels = recentred(pixels, words.halvings)
     width, height = frame.columns, frame.rows
@@ -119,21 +127,19 @@ def load_dicom(data: bytes, min_side: int) -> LoadedFilm:
 
 
 def _whole(dataset: pydicom.Dataset, name: str, default: int | None = None) -> int:
-    value = dataset.get(name)
-    if value is None or value == "":
-        if default is None:
-            raise Refused(f"DICOM file without {name}")
-        return default
+    value = next(iter(numbers(dataset, name)), default)
+    if value is None:
+        raise Refused(f"DICOM file without {name}")
     return int(value)
 
 
 def _frame(dataset: pydicom.Dataset) -> Frame:
     """Return what the header says of the pixels, checked before anything of that size is made."""
-    photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
+    photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2").strip(" \0")
     samples = _whole(dataset, "SamplesPerPixel", 1)
-    if (samples, photometric) not in ((1, "MONOCHROME1"), (1, "MONOCHROME2"), *((3, name) for name in _THREE_CHANNELS)):
+    if (samples, photometric) not in (*((1, name) for name in _ONE_CHANNEL), *((3, name) for name in _THREE_CHANNELS)):
         raise Refused("DICOM file in colour, not a plain film")
-    if _whole(dataset, "NumberOfFrames", 1) != 1:
+    if _whole(dataset, "NumberOfFrames", 1) not in (0, 1):
         raise Refused("DICOM file of more than one frame")
     rows, columns, allocated = (_whole(dataset, name) for name in ("Rows", "Columns", "BitsAllocated"))
     check_size(columns, rows)
@@ -143,20 +149,24 @@ def _frame(dataset: pydicom.Dataset) -> Frame:
     if not 1 <= stored <= allocated:
         raise Refused("broken DICOM file (BitsStored)")
     high_bit = _whole(dataset, "HighBit", stored - 1)
-    return Frame(rows, columns, samples, allocated, stored, high_bit, photometric, _whole(dataset, "PlanarConfiguration", 0) == 1)
+    signed, planar = (_whole(dataset, name, 0) == 1 for name in ("PixelRepresentation", "PlanarConfiguration"))
+    return Frame(rows, columns, samples, allocated, stored, high_bit, photometric, signed, planar)
 
 
 def _words(dataset: pydicom.Dataset, frame: Frame, min_side: int) -> Words:
     """Return the stored words [h,w] in the low `bits` bits; three channels must be grey."""
     data, syntax = dataset.PixelData, UID(str(dataset.file_meta.get("TransferSyntaxUID") or ""))
     if not syntax or (syntax.is_transfer_syntax and not syntax.is_encapsulated):
+        if dataset["PixelData"].is_undefined_length:
+            raise Refused("DICOM file whose pixels are coded, though it says that they are not")
         big_endian = syntax == ExplicitVRBigEndian if syntax else not dataset.original_encoding[1]
         swapped = big_endian and frame.allocated == 8 and dataset["PixelData"].VR == "OW"
         words = native_words(data, frame, big_endian, swapped)
     elif syntax not in CODED:
         raise Refused(f"DICOM file of a transfer syntax that is not read{f' ({syntax.name})' if syntax.is_transfer_syntax else ''}")
     else:
-        words = coded_words(get_frame(data, 0, number_of_frames=1), syntax, frame, min_side)
+        bare = data.startswith(_PICTURES)  # as no standard has it: the coded picture without items round it
+        words = coded_words(data if bare else get_frame(data, 0, number_of_frames=1), syntax, frame, min_side)
     return words if frame.samples == 1 else _grey_of_three(words)
 
 
@@ -172,54 +182,38 @@ def _grey_of_three(words: Words) -> Words:
     return Words(grey, words.bits)
 
 
-def _displayed(dataset: pydicom.Dataset, words: Words) -> tuple[NDArray[np.float64], str]:
-    """Return what each stored word is displayed as, and how (`LoadedFilm.greys`); PS3.3 C.7.6.3.1, C.11.1, C.11.2."""
+def _shown(dataset: pydicom.Dataset, frame: Frame, words: Words, inverted: bool, min_side: int) -> tuple[Pixels, str]:
+    """Return the film and how its greys were made: by the first of the ways that the file says which shows something of it."""
     stored = np.arange(np.iinfo(words.values.dtype).max + 1) & (2**words.bits - 1)
-    if _whole(dataset, "PixelRepresentation", 0) == 1:
+    if frame.signed:
         stored -= (stored >> (words.bits - 1)) << words.bits
-    values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
-    if not np.isfinite(values).all():
-        raise Refused("pixels that are not finite (NaN or infinity)")
-    if dataset.get("VOILUTSequence"):
-        return np.asarray(apply_voi(np.rint(values).astype(np.int64), dataset), np.float64), "lut"
-    center, width = (_first(dataset.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    if center is None or width is None:
-        return values, "percentiles"
-    function = str(dataset.get("VOILUTFunction") or "LINEAR")
-    return _window(values, center, width, function), "sigmoid" if function == "SIGMOID" else "window"
+    if frame.photometric == "PALETTE COLOR":
+        levels = _grey_palette(dataset, words, stored)
+        return through_table(words.values, Greys("lut", levels)), "lut"
+    refused: Refused | None = None
+    padded = padding(dataset, stored)
+    for greys in shown(dataset, stored, words.bits):
+        try:
+            return through_table(words.values, greys, inverted, padded, min_side), greys.how
+        except Refused as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
 
 
-def _numbers(value: Any) -> list[float]:
-    """Return the numbers of a tag that may be absent, empty, single or multiple."""
-    if value is None or value == "":
-        return []
-    return [float(item) for item in (value if isinstance(value, (list, pydicom.multival.MultiValue)) else [value])]
-
-
-def _first(value: Any) -> float | None:
-    """Return a window's first value: several centres and widths are alternatives (PS3.3 C.11.2.1.2)."""
-    return next(iter(_numbers(value)), None)
-
-
-def _window(values: NDArray[np.float64], center: float, width: float, function: str) -> NDArray[np.float64]:
-    """Return the windowed values in [0, 1]. Source: DICOM PS3.3 C.11.2.1.2.1 (LINEAR) and C.11.2.1.3 (the others)."""
-    if not (0 < width < np.inf and np.isfinite(center)):
-        raise Refused("window without a width in the DICOM file")
-    if function == "SIGMOID":
-        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
-    if function != "LINEAR_EXACT":
-        if width <= 1:
-            return (values > center - 0.5).astype(np.float64)
-        center, width = center - 0.5, width - 1
-    return np.clip((values - center) / width + 0.5, 0, 1)
+def _grey_palette(dataset: pydicom.Dataset, words: Words, stored: NDArray[np.int64]) -> NDArray[np.float64]:
+    colours = palette(dataset, stored)
+    if colours is None or np.average(np.ptp(colours, axis=0), weights=histogram(words.values)) > _GREY_TOLERANCE:
+        raise Refused("DICOM file in colour, not a plain film")
+    return colours[0]
 
 
 def _pixel_aspect(dataset: pydicom.Dataset) -> float:
     """Return width / height of a pixel: spacings are row, column (PS3.3 10.7.1.1); the ratio is vertical, horizontal (C.7.6.3.1.7)."""
     for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
-        numbers = _numbers(dataset.get(name))
-        if len(numbers) == 2 and all(0 < number < np.inf for number in numbers):
-            aspect = numbers[1] / numbers[0]
+        sides = numbers(dataset, name)
+        if len(sides) == 2 and all(0 < side < np.inf for side in sides):
+            aspect = sides[1] / sides[0]
             if not 1 / 4 <= aspect <= 4:
                 raise Refused("absurd shape (pixels more than 1:4)")
             return 1.0 if abs(aspect - 1) < _SQUARE_TOLERANCE else aspect

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class Frame:
     stored: int
     high_bit: int
     photometric: str
+    signed: bool  # PixelRepresentation 1
     planar: bool  # PlanarConfiguration 1
 
 
@@ -118,19 +120,33 @@ def _shaped(flat: NDArray[Any], frame: Frame, planar: bool) -> NDArray[Any]:
 
 
 def _in_use(words: NDArray[Any], frame: Frame, coded: int) -> Words:
-    """Settle which of the `coded` bits of each word are the value: high ones may hold rubbish, or BitsStored may be wrong.
+    """Settle which of the `coded` bits of each word are the value: high ones may hold rubbish, or BitsStored may be too small.
 
-    They are taken as part of the film only when it is smoother with them: rubbish makes it rougher, and so does cutting off real bits.
+    Cutting off real bits tears a film: it is rougher than with them. So is one with rubbish in its high bits.
     """
     if coded <= frame.stored:
         return Words(words, coded)
-    if frame.high_bit == frame.allocated - 1 == coded - 1 and int(words.max()) >> frame.stored:
-        return Words(words >> np.asarray(coded - frame.stored, words.dtype), frame.stored)  # in the high bits (retired, PS3.5 8.1.1)
-    sample = words[:: max(1, len(words) // 256)].astype(np.int64)
-    kept = sample & (2**frame.stored - 1)
-    if (kept != sample).any() and np.abs(np.diff(sample, axis=1)).sum() < np.abs(np.diff(kept, axis=1)).sum():
-        return Words(words, coded)
-    return Words(words, frame.stored)
+    shift = min(frame.high_bit, coded - 1) + 1 - frame.stored
+    if shift > 0 and int(words.max()) >> frame.stored:
+        return Words(words >> np.asarray(shift, words.dtype), frame.stored)  # in the high bits (retired, PS3.5 8.1.1)
+    sample = words[:: max(1, len(words) // 256)]
+
+    @cache
+    def roughness(bits: int) -> int:
+        return int(np.abs(np.diff(_low(sample, bits, frame.signed), axis=1)).sum())
+
+    bits = coded if int(words.max()) >> frame.stored else frame.stored
+    while bits > frame.stored and roughness(bits) >= max(map(roughness, range(frame.stored, bits))):
+        bits -= 1
+    if bits > frame.stored:  # of them, those that are in use
+        values = _low(words, bits, frame.signed)
+        bits = max(frame.stored, max(int(values.max()), ~int(values.min())).bit_length() + frame.signed)
+    return Words(words, bits)
+
+
+def _low(words: NDArray[Any], bits: int, signed: bool) -> NDArray[np.int64]:
+    values = words.astype(np.int64) & (2**bits - 1)
+    return values - ((values >> (bits - 1)) << bits) if signed else values
 
 
 def _rle(data: bytes, frame: Frame) -> NDArray[Any]:
@@ -188,6 +204,9 @@ def _jpeg2000(data: bytes, frame: Frame, min_side: int) -> Words:
         raise Refused("JPEG 2000 needs a Pillow with OpenJPEG: pip install --force-reinstall --only-binary :all: pillow")
     start = data.find(b"\xff\x4f\xff\x51")  # SOC, SIZ (ITU T.800 A.5.1); before it may be a JP2 header
     siz = data[start + 4 : start + 43]
+    end = data.rfind(_END) + len(_END)
+    if start == 0 or not data[end:].strip(b"\0"):
+        data = data[:end]  # a tile-part of length 0 goes to EOC (ITU T.800 A.4.2), and PS3.5 A.4 pads: OpenJPEG would read the pad, too
     if start < 0 or len(siz) < 39 or int.from_bytes(siz[36:38], "big") != frame.samples:
         raise Refused(_OTHER_SIZE)
     precision, signed = (siz[38] & 0x7F) + 1, bool(siz[38] & 0x80)

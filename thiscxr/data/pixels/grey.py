@@ -7,11 +7,14 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_PIXELS = 89_000_000  # about 9,400 x 9,400; the largest plain films are 20 million pixels
+# Mean distance of the largest from the smallest channel, of 255: blue-base film and JPEG's chroma noise stay below, photographs do not.
+MAX_COLOUR = 24
 
 _MIN_SIDE = 16
 _MAX_ASPECT = 4
@@ -20,6 +23,7 @@ _STRETCH = (0.5, 99.5)
 _BULK = (5.0, 95.0)
 _BLANK_SPREAD = 8 / 255
 _BLANK_STEPS = 8
+_BORDERS = 4  # within one another, such as a black border round a white frame
 _BLANK = "blank image (almost all of it is one grey)"
 _PASS = 2**18  # pixels at a time: their temporary copies stay in the cache
 
@@ -39,7 +43,7 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 @dataclass(frozen=True, slots=True)
 class LoadedFilm:
-    """A decoded film: pixels [h,w], uint8 for image files of up to 8 bits, else uint16; both full scale, air dark and bone bright."""
+    """A decoded film: pixels [h,w], uint8 where the file has no more, else uint16; both full scale, air dark and bone bright."""
 
     pixels: Pixels
     native_width: int
@@ -47,7 +51,7 @@ class LoadedFilm:
     native_height: int
     native_bits: int
     inverted: bool
-    """The file stored bone dark (MONOCHROME1, WhiteIsZero)."""
+    """The file stored bone dark (MONOCHROME1, Presentation LUT Shape INVERSE, WhiteIsZero)."""
     pixel_aspect: float = 1.0
     """Width / height of one pixel."""
     greys: str = "as stored"
@@ -55,8 +59,8 @@ class LoadedFilm:
 
     @property
     def aspect(self) -> float | None:
-        """True width / height of the film where its pixels are not square, else None: what `to_square` asks for."""
-        return None if self.pixel_aspect == 1 else self.pixel_aspect * self.native_width / self.native_height
+        """True width / height of `pixels` where the film's own are not square, else None: what `to_square` asks for."""
+        return None if self.pixel_aspect == 1 else self.pixel_aspect * self.pixels.shape[1] / self.pixels.shape[0]
 
 
 def check_size(width: int, height: int) -> None:
@@ -97,38 +101,87 @@ def check_contrast(levels: NDArray[np.floating], counts: NDArray[np.int64]) -> N
         raise Refused(_BLANK)
 
 
-def through_table(words: Pixels, values: NDArray[np.float64], by_percentiles: bool, inverted: bool) -> NDArray[np.uint16]:
-    """Return the film [h,w] of stored `words`: values[word] stretched to full scale, from the 0.5 to 99.5 percentiles or the extremes.
+@dataclass(frozen=True, slots=True)
+class Greys:
+    """What each of the 256 or 65,536 words of a film is shown as."""
 
-    values: float64 [256 or 65536], what each word stands for. inverted: then min + max - x.
-    Raises Refused for a constant or blank film and for values that are not finite.
+    how: str
+    """As `LoadedFilm.greys` has it."""
+    levels: NDArray[np.float64]
+    """[n], in [0, 1]; for "percentiles" values of any range, of which the film's own 0.5 and 99.5 percentiles become 0 and 1."""
+
+
+def content_box(pixels: NDArray[Any]) -> tuple[int, int, int, int]:
+    """Return (left, top, right, bottom) without the rows and columns at the edges that hold one value only: a border, or a frame in one."""
+    left, top, bottom, right = 0, 0, *pixels.shape
+    for _ in range(_BORDERS):
+        inner = pixels[top:bottom, left:right]
+        if all(edge.min() != edge.max() for edge in (inner[0], inner[-1], inner[:, 0], inner[:, -1])):
+            break  # as of most films at once: nothing to look for
+        rows = np.flatnonzero(inner.min(axis=1) != inner.max(axis=1))
+        columns = np.flatnonzero(inner.min(axis=0) != inner.max(axis=0))
+        if not (len(rows) and len(columns)):
+            return 0, 0, pixels.shape[1], pixels.shape[0]
+        right, bottom = left + int(columns[-1]) + 1, top + int(rows[-1]) + 1
+        left, top = left + int(columns[0]), top + int(rows[0])
+    return left, top, right, bottom
+
+
+def _cut(values: NDArray[Any], min_side: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the film within its border, whose percentiles count, and what is kept: the same, unless too little for `min_side` is left."""
+    left, top, right, bottom = content_box(values)
+    inside = values[top:bottom, left:right]
+    short, long = sorted(inside.shape)
+    return inside, inside if short >= max(min_side, _MIN_SIDE) and long <= _MAX_ASPECT * short else values
+
+
+def through_table(
+    words: Pixels, greys: Greys, inverted: bool = False, padding: NDArray[np.bool_] | None = None, min_side: int = 0
+) -> Pixels:
+    """Return the film [h,w] of stored `words`, uint8 where that loses nothing, else uint16; by percentiles without its constant border.
+
+    inverted: then 1 - level. padding: bool [n], which words are no part of the film: they are black, and no percentile counts them.
+    min_side: a border is kept where the film within has no such short side. Raises Refused for a constant or blank film.
     """
-    counts = histogram(words)
+    inside, cut = _cut(words, min_side) if greys.how == "percentiles" else (words, words)
+    if padding is None:
+        words = cut
+    counts = histogram(inside)
+    if padding is not None:
+        counts[padding] = 0
     occurring = np.flatnonzero(counts)
-    values, counts = values[occurring], counts[occurring]
-    low, high = percentiles(values, counts, _BULK)
-    if values.min() < values.max() and np.count_nonzero((values >= low) & (values <= high)) < _BLANK_STEPS:
-        raise Refused(_BLANK)  # here, since a stretch makes anything of nothing
-    low, high = percentiles(values, counts, _STRETCH) if by_percentiles else (values.min(), values.max())
-    levels = _levels(values, low, high)
+    values, counts = greys.levels[occurring], counts[occurring]
+    if len(occurring) < 2:
+        raise Refused("constant image")
+    if greys.how != "as stored":
+        if values.min() == values.max():
+            raise Refused("constant image: its window or look-up table shows nothing of it")
+        low, high = percentiles(values, counts, _BULK)
+        if np.count_nonzero((values >= low) & (values <= high)) < _BLANK_STEPS:
+            raise Refused(_BLANK)  # here, since a stretch or a narrow window makes anything of nothing
+    low, high = percentiles(values, counts, _STRETCH) if greys.how == "percentiles" else (0.0, 1.0)
+    levels = _levels(greys.levels, low, high)
     if inverted:
         levels = 1 - levels
-    check_contrast(levels, counts)
-    table = np.zeros(np.iinfo(words.dtype).max + 1, np.uint16)
-    table[occurring] = np.rint(levels * 65535)
-    film = np.empty(words.shape, np.uint16)
+    check_contrast(levels[occurring], counts)
+    table = np.rint(levels * 65535).astype(np.uint16)
+    if padding is not None:
+        table[padding] = 0
+    if greys.how != "percentiles" and not (table[occurring] % 257).any():  # 65535 / 255
+        table = (table // 257).astype(np.uint8)
+    film = np.empty(words.shape, table.dtype)
     rows = max(1, _PASS // words.shape[1])
     for start in range(0, len(words), rows):
         np.take(table, words[start : start + rows], out=film[start : start + rows], mode="clip")  # other modes copy
     return film
 
 
-def stretch_values(values: NDArray[np.floating] | NDArray[np.integer], inverted: bool) -> NDArray[np.uint16]:
-    """Return the film of values that no table can hold (32 bits, floats), stretched from their 0.5 to 99.5 percentiles."""
+def stretch_values(values: NDArray[np.floating] | NDArray[np.integer], inverted: bool, min_side: int) -> NDArray[np.uint16]:
+    """Return the film of values that no table can hold (32 bits, floats), stretched from the 0.5 to 99.5 percentiles within its border."""
     if not np.isfinite(values).all():
         raise Refused("pixels that are not finite (NaN or infinity)")
-    low, high = np.percentile(values.astype(np.float64), _STRETCH)
-    levels = _levels(values.astype(np.float64), low, high)
+    inside, values = _cut(values, min_side)
+    levels = _levels(values.astype(np.float64), *np.percentile(inside.astype(np.float64), _STRETCH))
     film = np.rint((1 - levels if inverted else levels) * 65535).astype(np.uint16)
     check_contrast(np.arange(65536) / 65535, histogram(film))
     return film

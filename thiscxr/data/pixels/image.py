@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
+from thiscxr.data.pixels.deep import deep_grey
 from thiscxr.data.pixels.grey import (
     DECODE_ERRORS,
+    MAX_COLOUR,
+    Greys,
     LoadedFilm,
     Pixels,
     Refused,
@@ -27,8 +30,6 @@ from thiscxr.data.pixels.grey import (
 _JPEG_END = b"\xff\xd9"  # within the coded picture every ff is followed by a small byte, so it is found at the end only
 _ORIENTATION = 0x0112  # EXIF and TIFF
 _PHOTOMETRIC = 262  # TIFF; 0 is WhiteIsZero
-# Mean distance of the largest from the smallest channel, of 255: blue-base film and JPEG's chroma noise stay below, photographs do not.
-_MAX_COLOUR = 24
 _COLOUR_SIDE = 64
 
 
@@ -63,30 +64,34 @@ def _looks_like(data: bytes) -> str:
     return " (it is text)" if all(byte >= 32 or byte in b"\t\r\n" for byte in data[:512]) else ""
 
 
-def _film(image: Image.Image, data: bytes, stretch: bool, min_side: int) -> LoadedFilm:
+def _film(opened: ImageFile.ImageFile, data: bytes, stretch: bool, min_side: int) -> LoadedFilm:
+    image: Image.Image = opened
     width, height = image.size
     check_size(width, height)
     if getattr(image, "n_frames", 1) != 1:
         raise Refused("more than one picture in the file")
-    check_whole(data, image.format or "")
+    check_whole(data, opened.format or "")
     if min_side:
-        image.draft(None, (2 * min_side, 2 * min_side))  # of these formats only JPEG follows
+        opened.draft(None, (2 * min_side, 2 * min_side))  # of these formats only JPEG follows
+    inverted = getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+    if (deep := deep_grey(opened, data)) is not None:
+        deep.getexif()[_ORIENTATION] = _orientation(opened)
+        image, (width, height) = deep, deep.size
     image.load()
     orientation = _orientation(image)
     if orientation in range(2, 9):
         image = ImageOps.exif_transpose(image)
     if orientation in range(5, 9):
         width, height = height, width
-    inverted = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
     values = _one_channel(image)
     if values.dtype == np.uint8:
         check_contrast(np.arange(256) / 255, np.array(Image.fromarray(values).histogram()))
         return LoadedFilm(values, width, height, 8, inverted)  # Pillow has turned WhiteIsZero round
     pixels: Pixels
     if values.dtype != np.uint16:
-        return LoadedFilm(stretch_values(values, inverted), width, height, 32, inverted, greys="percentiles")
+        return LoadedFilm(stretch_values(values, inverted, min_side), width, height, 32, inverted, greys="percentiles")
     if stretch:
-        pixels = through_table(values, np.arange(65536.0), by_percentiles=True, inverted=inverted)
+        pixels = through_table(values, Greys("percentiles", np.arange(65536.0)), inverted, min_side=min_side)
     else:
         check_contrast(np.arange(65536) / 65535, histogram(values))
         pixels = np.uint16(65535) - values if inverted else values
@@ -130,6 +135,6 @@ def _one_channel(image: Image.Image) -> NDArray[Any]:
         image = image.convert("RGBA")
     image = image.convert("RGB")  # drops alpha, and does not composite it
     small = np.asarray(image.reduce(max(1, min(image.size) // _COLOUR_SIDE)))
-    if np.ptp(small, axis=2).mean() > _MAX_COLOUR:
+    if np.ptp(small, axis=2).mean() > MAX_COLOUR:
         raise Refused("picture in colour, not a film")
     return np.asarray(image.convert("L"))  # the weights of luma sum to one, so equal channels come out as they were
