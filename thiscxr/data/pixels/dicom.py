@@ -130,7 +130,7 @@ def _whole(dataset: pydicom.Dataset, name: str, default: int | None = None) -> i
     value = next(iter(numbers(dataset, name)), default)
     if value is None:
         raise Refused(f"DICOM file without {name}")
-    return int(value)
+    return int(value)  # of what is no number there is no whole one
 
 
 def _frame(dataset: pydicom.Dataset) -> Frame:

@@ -1,6 +1,6 @@
 """How a DICOM file says that its stored values are to be shown: modality LUT, VOI LUT, windows, palettes, padding (PS3.3 C.7, C.11).
 
-What is there but says nothing (an empty item, a window of width 0, a slope that is no number) counts as not there, as in dcmtk.
+What is there but says nothing (an empty item, a window of width 0, a slope of 0 or without an intercept) counts as not there, as in dcmtk.
 """
 
 from collections.abc import Iterator
@@ -34,10 +34,10 @@ def numbers(dataset: pydicom.Dataset, name: str) -> list[float]:
     if isinstance(element, RawDataElement):
         vr = element.VR if element.VR not in (None, "UN") else dictionary_VR(element.tag)
         value = value.decode("latin-1").split("\\") if vr in ("DS", "IS", "CS", "LO", "SH") else dataset[name].value
-    found = [_number(item) for item in (value if isinstance(value, (list, pydicom.multival.MultiValue)) else [value])]
-    while found and not isfinite(found[-1]):
-        found.pop()
-    return found
+    items = list(value) if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
+    while items and str(items[-1]).strip(" \0") == "":  # a backslash at the end
+        items.pop()
+    return [_number(item) for item in items]
 
 
 def _number(value: Any) -> float:
@@ -99,9 +99,9 @@ def _modality(dataset: pydicom.Dataset, stored: NDArray[np.int64], bits: int) ->
     for item in dataset.get("ModalityLUTSequence") or []:
         if table := _table(item, "LUTDescriptor", "LUTData", stored.min() < 0):
             return table.of(stored), 0, 2**table.bits - 1, table.bits if bits <= _AS_IT_IS_BITS else bits
-    slope, intercept = (next(iter(numbers(dataset, name)), nan) for name in ("RescaleSlope", "RescaleIntercept"))
+    slope, intercept = (next(iter(numbers(dataset, name)), None) for name in ("RescaleSlope", "RescaleIntercept"))
     values = stored.astype(np.float64)
-    if isfinite(slope) and isfinite(intercept) and slope:
+    if slope and intercept is not None:
         values = values * slope + intercept
         if not np.isfinite(values).all():
             raise Refused("pixels that are not finite (NaN or infinity)")
