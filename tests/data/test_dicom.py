@@ -649,11 +649,14 @@ PYDICOM_FILES = {
         JPEG2000-embedded-sequence-delimiter.dcm
     """,
     "a side of fewer than 16 pixels": """
-        badVR.dcm JPEGLSNearLossless_08.dcm JPEGLSNearLossless_16.dcm SC_rgb_small_odd.dcm SC_rgb_small_odd_big_endian.dcm
+        JPEGLSNearLossless_08.dcm JPEGLSNearLossless_16.dcm SC_rgb_small_odd.dcm SC_rgb_small_odd_big_endian.dcm
         SC_rgb_small_odd_jpeg.dcm rtdose_1frame.dcm rtdose_expb_1frame.dcm rtdose_rle_1frame.dcm
     """,
     "truncated file": """
         MR_truncated.dcm
+    """,
+    "broken DICOM file (its tags)": """
+        badVR.dcm
     """,
     "not a PNG, JPEG, TIFF or DICOM file (it is text)": """
         README.txt dicomdirtests/README.txt dicomdirtests/TINY_ALPHA/README rtplan.dump rtstruct.dump test1.json test_PN.json
