@@ -133,6 +133,13 @@ def test_valid_and_test_are_held_out_and_read_by_radiologists(tmp_path):
     assert films[1].findings["Lung_Opacity"] == films[2].findings["Lung_Opacity"] == POSITIVE
 
 
+@pytest.mark.parametrize("folder", ["valid/", "val\\", "D:\\CheXpert-v1.0\\test\\"])
+def test_valid_films_in_somebody_s_one_table_of_all_are_held_out(tmp_path, folder):
+    """They were trained on."""
+    films = chexpert.read_labels(write(tmp_path / "train.csv", ROW, folder + OTHER[OTHER.index("patient") :]).parent)
+    assert [film.split for film in films] == [None, "holdout"]
+
+
 def zipped(path: Path, members: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:

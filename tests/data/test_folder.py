@@ -309,3 +309,17 @@ def test_any_json_gives_a_film_or_one_line(tmp_path_factory, row):
         assert len(outcome) == 1
         assert set(outcome[0].states()) <= set(STATES)
         assert len(outcome[0].states()) == len(FINDINGS)
+
+
+BYTES = st.binary(max_size=80) | st.binary(max_size=9).map(b"\xff\xfe".__add__) | st.text("file_name,;view\n\tap.0").map(str.encode)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=BYTES, name=st.sampled_from(folder.TABLES))
+def test_any_bytes_as_a_table_give_films_or_one_line(tmp_path_factory, data, name):
+    root = tmp_path_factory.mktemp("folder")
+    (root / name).write_bytes(data)
+    outcome = films_or_message(root)
+    if isinstance(outcome, str):
+        assert str(root / name) in outcome
+        assert "\n" not in outcome

@@ -48,7 +48,12 @@ def test_a_name_is_the_same_in_either_form_and_in_bytes_that_are_no_utf_8():
         ("a.png", ["x/a.png", "y/a.png"], None),  # which?
         ("z/a.png", ["x/a.png", "y/a.png"], None),
         ("ba.png", ["a.png"], None),
-        ("a.png", ["a.jpg"], None),
+        ("a.png", ["x/a.jpg"], "x/a.jpg"),
+        ("a", ["a.dcm", "b.dcm"], "a.dcm"),
+        ("1.2.840.1", ["1.2.840.1.dcm", "1.2.840.2.dcm"], "1.2.840.1.dcm"),
+        ("a.png", ["x/a.png", "a.jpg"], "x/a.png"),
+        ("a", ["a.png", "a.jpg"], None),
+        ("a.txt", ["a.png"], None),
         ("", ["a.png"], None),
     ],
 )
@@ -60,6 +65,8 @@ def test_no_file_is_meant_twice():
     assert locate(["train/a.png", "test/a.png"], ["train/a.png"]) == {"train/a.png": "train/a.png"}
     assert locate(["/1/a.png", "/2/a.png"], ["a.png"]) == {}  # one of the two is a stranger
     assert locate(["/1/x/a.png", "/2/a.png"], ["x/a.png"]) == {"/1/x/a.png": "x/a.png"}
+    assert locate(["a.png", "a.jpg"], ["a.png"]) == {"a.png": "a.png"}
+    assert locate(["a.png", "a.jpg"], ["a.tif"]) == {}
     assert locate(["a.png", "A.PNG"], ["a.png"]) == {"a.png": "a.png", "A.PNG": "a.png"}  # one film, listed twice
 
 
@@ -73,7 +80,7 @@ def test_what_is_there_is_found_and_nothing_is_taken_twice(there, written):
     assert set(found) <= written
     assert set(found.values()) <= there
     assert {path: found[path] for path in written & there} == {path: path for path in written & there}
-    spelled = {path: unicodedata.normalize("NFC", path).casefold() for path in found}
+    spelled = {path: unicodedata.normalize("NFC", path).casefold() for path in found}  # no name has a suffix of films
     for file in set(found.values()):
         assert len({spelled[path] for path in found if found[path] == file}) == 1
 

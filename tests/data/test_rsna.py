@@ -50,10 +50,12 @@ def test_one_box_is_enough(release, targets):
     assert [film.findings["Lung_Opacity"] for film in rsna.read_labels(release)] == [POSITIVE]
 
 
-def test_the_map_puts_patients_on_the_side_of_the_nih(release):
+def test_the_map_puts_patients_on_the_side_of_the_nih(release, caplog):
     assert [(film.patient, film.split_as) for film in rsna.read_labels(release)] == [(name, ("nih", name)) for name in ("13", "14", "15")]
+    assert caplog.text == ""
     (release / rsna.MAP).unlink()
     assert [(film.patient, film.split_as) for film in rsna.read_labels(release)] == [(name, None) for name in FILMS]
+    assert "each film counts as one of its own" in caplog.text
 
 
 def test_without_classes_no_finding_is_not_annotated(release):

@@ -32,6 +32,8 @@ SILENCE = dict.fromkeys(_FINDINGS, NOT_MENTIONED)
 ODD_LABEL = "label that is not 1, 0, -1 or empty"
 _FILM = re.compile(r"(?:^|/)((patient\d+)/(study\d+)/view\d+_(frontal|lateral))\.\w+$")
 
+_HELD_OUT = re.compile(r"(?:^|/)(?:valid|val|test)/patient\d+/")  # where somebody made one table of all
+
 TERMS = Terms(
     title="CheXpert",
     terms=(
@@ -128,7 +130,7 @@ def _records(table: ReleaseFile, labeler: str, split: str | None) -> Iterator[Fi
                 age_years=cells.age(row, "Age") or None,  # 0 stands for unknown: three adults have it
                 findings=SILENCE if findings is None else findings,
                 as_released=released_findings(states),
-                split=split,
+                split=split or ("holdout" if _HELD_OUT.search(match.string) else None),
                 labeler=labeler,
                 refused=ODD_LABEL if findings is None else "",
             )

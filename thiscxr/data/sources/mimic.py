@@ -99,6 +99,9 @@ def _splits(root: Path) -> dict[str, str]:
     table = first_table(root, SPLIT_TABLES)
     splits: dict[str, str] = {}
     if table is None:
+        logging.getLogger(__name__).warning(
+            "%s has no %s: a fifth of the patients is held out, and not the official validation and test patients", root, SPLIT_TABLES[0]
+        )
         return splits
     with Cells(table) as cells:
         for line, row in read_table(table, ["subject_id", "split"]):

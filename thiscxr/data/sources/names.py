@@ -2,10 +2,12 @@
 
 import codecs
 import os
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 AS_LATIN_1 = "thiscxr.latin-1"  # error handler: bytes that are no UTF-8 are taken for Latin-1
+_SUFFIX = re.compile(r"\.(?:png|jpe?g|jfif|jpe|tiff?|bmp|webp|jp2|dicom|dcm(?:\.gz)?)$")
 
 
 def _as_latin_1(error: UnicodeError) -> tuple[str, int]:
@@ -40,35 +42,47 @@ def locate(written: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     """Return path as a table writes it -> path of the file that it means, for those that mean one of the files `there`.
 
     The same path goes first; then the same in another case or Unicode form, or with other slashes; then the file that shares the longest
-    end with it: `C:\\films\\a.png` is `images/a.png` where no other can be meant. Where several could be, or several paths would mean one
-    file, nothing is.
+    end with it: `C:\\films\\a.png` is `images/a.png` where no other can be meant; at last a copy in another format, `a.jpg`. Where several
+    could be meant, or several paths would mean one file, nothing is.
     """
-    there, written = dict.fromkeys(there), dict.fromkeys(written)
-    found = {path: path for path in written if path in there}
-    if len(found) == len(written):
-        return found
-    ends: dict[str, str | None] = {}  # the end of a path, in one spelling -> the file; None: there are several
-    for file in there:
-        ends |= {end: None if end in ends else file for end in _ends(file)}
-    nearest: dict[str, dict[int, list[str]]] = {}  # file -> how many parts are shared -> paths
-    for path in written.keys() - found.keys():
-        mine = _ends(path)
-        end = next((end for end in mine if end in ends), "")
-        meant = ends.get(end)
-        if meant is None:
-            continue
-        if _ends(meant)[0] == mine[0]:
-            found[path] = meant
-        else:
-            nearest.setdefault(meant, {}).setdefault(end.count("/"), []).append(path)
-    taken = set(found.values())
-    for file, paths in nearest.items():
-        if file not in taken and len(longest := paths[max(paths)]) == 1:
-            found[longest[0]] = file
+    files, paths = dict.fromkeys(there), dict.fromkeys(written)
+    found = {path: path for path in paths if path in files}
+    for spelled in (_in_one_spelling, _without_suffix):
+        if len(found) < len(paths):
+            found |= _by_ends([path for path in paths if path not in found], files, set(found.values()), spelled)
     return found
 
 
+def _by_ends(paths: Iterable[str], files: Iterable[str], taken: set[str], spelled: Callable[[str], str]) -> dict[str, str]:
+    ends: dict[str, str | None] = {}  # the end of a file's path -> the file; None: there are several
+    for file in files:
+        ends |= {end: None if end in ends else file for end in _ends(spelled(file))}
+    claims: dict[str, dict[tuple[bool, int], list[str]]] = {}  # file -> is it the whole path, how many folders are shared -> paths
+    for path in paths:
+        mine = _ends(spelled(path))
+        end = next((end for end in mine if end in ends), "")
+        meant = ends.get(end)
+        if meant is not None:
+            nearness = end == mine[0] == _ends(spelled(meant))[0], end.count("/")
+            claims.setdefault(meant, {}).setdefault(nearness, []).append(path)
+    found: dict[str, str] = {}
+    for file, claimed in claims.items():
+        nearest = claimed[max(claimed)]
+        spellings = {_in_one_spelling(path) for path in nearest}
+        if len(spellings) == 1 and (file not in taken or spellings == {_in_one_spelling(file)}):
+            found |= dict.fromkeys(nearest, file)
+    return found
+
+
+def _in_one_spelling(path: str) -> str:
+    return plain_name(path).replace("\\", "/").casefold()
+
+
+def _without_suffix(path: str) -> str:
+    return _SUFFIX.sub("", _in_one_spelling(path))
+
+
 def _ends(path: str) -> list[str]:
-    """Return the path in one spelling, whole and then without its first folder, its first two, and so on."""
-    parts = [part for part in plain_name(path).replace("\\", "/").casefold().split("/") if part not in ("", ".")]
+    """Return the path whole and then without its first folder, its first two, and so on."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
     return ["/".join(parts[first:]) for first in range(len(parts))] or [""]

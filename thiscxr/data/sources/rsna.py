@@ -5,6 +5,7 @@ patient is, only RSNA's map to the NIH's file names tells, and with it a patient
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +51,10 @@ def _patients(root: Path) -> dict[str, str]:
     """Return film -> NIH patient, as NIH writes it in its table; empty without the map."""
     file = find_table(root, MAP)
     if file is None:
+        logging.getLogger(__name__).warning(
+            "%s has no %s, which says who the patients are: each film counts as one of its own, and films of one patient may be on both "
+            "sides of the split", root, MAP,
+        )  # fmt: skip
         return {}
     try:
         rows = json.loads(file.read())

@@ -43,18 +43,21 @@ _MOST_WORDS = 5
 def open_text(table: Path | ReleaseFile) -> Iterator[TextIO]:
     """Yield a table's text, gzipped or not: UTF-8 or UTF-16 with or without a byte order mark, else bytes that are no UTF-8 as Latin-1.
 
-    Raises ValueError for a workbook of Excel, or when the bytes cannot be had.
+    Raises ValueError for a workbook of a spreadsheet program, or when what is read in the block turns out to be no text.
     """
     file = ReleaseFile(str(table)) if isinstance(table, Path) else table
-    with file.open() as stream:
-        head = stream.read(4)
-        stream.seek(0)
-        if head in _WORKBOOKS:
-            raise ValueError(f"{file} is a workbook of a spreadsheet program; save it as CSV in UTF-8")
-        encoding = next((name for bom, name in _BOMS.items() if head.startswith(bom)), "utf-8")
-        if encoding == "utf-8" and head[:2].count(0) == 1:
-            encoding = "utf-16-be" if head[0] == 0 else "utf-16-le"
-        yield io.TextIOWrapper(stream, encoding, AS_LATIN_1 if encoding.startswith("utf-8") else "strict", newline="")
+    try:
+        with file.open() as stream:
+            head = stream.read(4)
+            stream.seek(0)
+            if head in _WORKBOOKS:
+                raise ValueError(f"{file} is a workbook of a spreadsheet program; save it as CSV in UTF-8")
+            encoding = next((name for bom, name in _BOMS.items() if head.startswith(bom)), "utf-8")
+            if encoding == "utf-8" and head[:2].count(0) == 1:
+                encoding = "utf-16-be" if head[0] == 0 else "utf-16-le"
+            yield io.TextIOWrapper(stream, encoding, AS_LATIN_1 if encoding.startswith("utf-8") else "strict", newline="")
+    except _UNREADABLE as error:
+        raise ValueError(f"{file} is no text in UTF-8 ({error})") from error
 
 
 def _header(rows: Iterator[list[str]], rename: Callable[[list[str]], list[str]]) -> list[str]:
@@ -77,14 +80,13 @@ def read_table(
     file = ReleaseFile(str(table)) if isinstance(table, Path) else table
     groups = [(names,) if isinstance(names, str) else names for names in required]
     line = 0
-    try:
-        with open_text(file) as stream:
+    with open_text(file) as stream:
+        try:
             first, above = stream.readline(), 0
             if said := _SEP.fullmatch(first.strip("\r\n")):
                 first, above = stream.readline(), 1
-            delimiter = max(
-                said[1] if said else _DELIMITERS, key=lambda mark: _columns(_header(csv.reader([first], delimiter=mark), rename), groups)
-            )
+            headers = {mark: _header(csv.reader([first], delimiter=mark), rename) for mark in (said[1] if said else _DELIMITERS)}
+            delimiter = max(headers, key=lambda mark: _columns(headers[mark], groups))
             reader = csv.reader(chain([first], stream), delimiter=delimiter)
             header = _header(reader, rename)
             needed = [_place(file, header, names) for names in groups]
@@ -95,8 +97,8 @@ def read_table(
                 if len(row) <= max(needed, default=0):
                     raise ValueError(f"{file} line {line} has {len(row)} cells, expected {len(header)}; the file may be cut off")
                 yield line, dict(zip(header, map(str.strip, row), strict=False))
-    except _UNREADABLE as error:
-        raise ValueError(f"{file} after line {line} is not a comma-separated table in UTF-8 ({error})") from error
+        except _UNREADABLE as error:
+            raise ValueError(f"{file} after line {line} is not a comma-separated table in UTF-8 ({error})") from error
 
 
 def _place(file: ReleaseFile, header: list[str], names: Sequence[str]) -> int:
