@@ -5,8 +5,8 @@
 
 A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value; all are compared with the first.
 Prints one JSON line: images a second at every side of the growth (one step of R1 in `r1_interval` counted), over the first `--kimg`
-thousand films of the schedule, and of the generator in batches of 64 and 1 (median of rounds); and the share of a training's time that the
-watch for a collapse takes at each side. Half a minute at 64 px.
+thousand films of the schedule, and of the generator in batches of 64 and 1 (median of rounds); and the shares of a training's time that the
+random numbers and the watch for a collapse take at each side. Half a minute at 64 px.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ import torch
 from thiscxr.config import Config, load_config
 from thiscxr.data.pool import Pool
 from thiscxr.model.resample import use_triton
+from thiscxr.train.draws import Draws
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
 from thiscxr.train.training import Training
@@ -31,6 +33,24 @@ def seconds(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
+
+
+def draws_timed() -> list[float]:
+    """Return a list of one number, to which the seconds of all random numbers from now on are added."""
+    total = [0.0]
+
+    def timed(plain: Callable) -> Callable:
+        def call(*args: Any, **options: Any) -> Any:
+            start = time.perf_counter()
+            result = plain(*args, **options)
+            total[0] += time.perf_counter() - start
+            return result
+
+        return call
+
+    for name in ("__init__", "normal", "uniform", "whole", "grain"):
+        setattr(Draws, name, timed(getattr(Draws, name)))
+    return total
 
 
 def sides(config: Config) -> list[int]:
@@ -72,15 +92,19 @@ def main() -> None:
     first = next(iter(trainings))
     times: dict[tuple[str, int, bool], list[float]] = {}
     looks: dict[tuple[str, int], list[float]] = {}
+    drawing: dict[tuple[str, int], list[float]] = {}
+    of_draws = draws_timed()
     for _ in range(arguments.rounds + 1):  # the first warms up
         for name, training in trainings.items():
             for side in sides(training.config):
                 for lazy in (False, True):
                     at(training, side, lazy)
+                    of_draws[0] = 0.0
                     times.setdefault((name, side, lazy), []).append(seconds(training.step))
+                    drawing.setdefault((name, side), []).append(of_draws[0] / times[name, side, lazy][-1])
                 looks.setdefault((name, side), []).append(seconds(lambda t=training, n=name: watches[n].look(t, scheduled=True)))  # type: ignore[misc]
     rates: dict[str, dict[str, float]] = {}
-    watching: dict[str, dict[str, float]] = {}
+    shares: dict[str, dict[str, dict[str, float]]] = {"draws_share": {}, "watch_share": {}}
     for name, training in trainings.items():
         config, batch = training.config, int(training.config.batch)
         step = {}
@@ -90,7 +114,8 @@ def main() -> None:
         schedule = [stage(config, i).side for i in range(0, int(arguments.kimg * 1000), batch)]
         rates[name] = {f"{side} px": batch / step[side] for side in step}
         between = {side: config.watch_kimg * 1000 * step[side] / batch for side in step}
-        watching[name] = {f"{side} px": round(float(np.median(looks[name, side][1:])) / between[side], 4) for side in step}
+        shares["draws_share"][name] = {f"{side} px": round(float(np.median(drawing[name, side][2:])), 4) for side in step}
+        shares["watch_share"][name] = {f"{side} px": round(float(np.median(looks[name, side][1:])) / between[side], 4) for side in step}
         rates[name]["schedule"] = len(schedule) * batch / sum(step[side] for side in schedule)
     for n in (64, 1):
         drawn: dict[str, list[float]] = {}
@@ -118,7 +143,7 @@ def main() -> None:
                 "kimg": arguments.kimg,
                 "images_per_sec": told,
                 f"over {first}": ratios,
-                "watch_share": watching,
+                **shares,
             }
         )
     )

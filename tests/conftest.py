@@ -1,5 +1,7 @@
 """What several rooms' tests stand on: a small pool with known truth."""
 
+import thiscxr  # noqa: F401, I001 — before torch: it lets threads that wait sleep soon, since two test processes share two cores
+
 import csv
 from collections.abc import Callable
 from functools import partial

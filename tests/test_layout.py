@@ -33,8 +33,8 @@ ALLOWED = {
     "thiscxr.sample": ("thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.train.runs", "thiscxr.sample"),
     "thiscxr.score.unpickle": (),  # a program of its own
     "thiscxr.score": (
-        "thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.sample", "thiscxr.train.runs",
-        "thiscxr.train.conditions", "thiscxr.train.fitting", "thiscxr.train.reader", "thiscxr.train.segmenter", "thiscxr.score",
+        "thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.sample", "thiscxr.train.runs", "thiscxr.train.conditions",
+        "thiscxr.train.draws", "thiscxr.train.fitting", "thiscxr.train.reader", "thiscxr.train.segmenter", "thiscxr.score",
     ),
     "thiscxr.gallery.study": ("thiscxr.data", "thiscxr.gallery"),  # real films of a pool, and phantoms
     "thiscxr.gallery": (

@@ -49,7 +49,7 @@ class Config:
     fade_kimg: float = 5.0  # thousand films over which a new side is blended in
     fresh_fakes: bool = False  # draw other synthetic films for the generator's half of a step
     batch: int | str = AUTO  # films a step; auto: 16 up to 256 px, 8 above
-    lr: float = 0.003  # Adam step of both networks, before the correction for lazy R1
+    lr: float = 0.003  # Adam step of both networks; R1 is in the loss of every r1_interval-th step and takes none of its own
     anneal_kimg: float = 80.0  # thousand films after which the step falls, as 1 / films seen; 0: it stays
     relativistic: bool = True  # judge real and synthetic films in pairs, with R1 and R2; false: the non-saturating loss, with R1
     contrast: float = 1.0  # weight at first of telling real films under their condition from themselves under a wrong one; 0: none

@@ -11,6 +11,7 @@ import thiscxr
 from thiscxr.files import check_place
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+SEED = click.IntRange(0, 2**63 - 1)  # the keys of random numbers are of 64 bits: beyond them two seeds would be one
 
 
 def common(seed: bool = True, device: bool = True) -> Callable[[Callable], Callable]:
@@ -18,7 +19,7 @@ def common(seed: bool = True, device: bool = True) -> Callable[[Callable], Calla
 
     def decorate(function: Callable) -> Callable:
         if seed:
-            function = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything random.")(function)
+            function = click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")(function)
         if device:
             function = click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)(function)
         return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")(function)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import thiscxr
-from thiscxr.cli.options import DEVICES, FOLDER, NEW_FILE, common, group, resolve_device
+from thiscxr.cli.options import DEVICES, FOLDER, NEW_FILE, SEED, common, group, resolve_device
 from thiscxr.files import cache_folder, check_place
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--save-kimg", type=float, help="Thousand films between saved states; default: about every five minutes.")
 @click.option("--new", is_flag=True, help="Start another run instead of resuming.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and what it takes, and stop.")
-@click.option("--seed", type=click.IntRange(0), help="Of everything random.")
+@click.option("--seed", type=SEED, help="Of everything random.")
 @click.option("--device", type=click.Choice(DEVICES))
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")
 def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool, **flags: Any) -> None:

@@ -25,6 +25,7 @@ from thiscxr.score.measured import Measured
 from thiscxr.score.resampling import generator
 from thiscxr.score.utility import BATCH, WIDTHS, LabelledFilms
 from thiscxr.train.conditions import learnable_vocabulary
+from thiscxr.train.draws import begin_weights
 from thiscxr.train.fitting import condition_targets, fit
 from thiscxr.train.reader import reader_loss
 
@@ -198,7 +199,7 @@ def label_noise(
             told = []
             for k in range(seeds):
                 bar.set_description(f"label noise: {share:.0%} flipped, seed {k}")
-                torch.manual_seed(seed + k)
+                begin_weights(seed + k)
                 reader = Reader(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 targets = condition_targets(flip(train.conditions, share, seed + k, 50), vocabulary)
                 fit(reader, train.pixels, targets, reader_loss, steps, seed + k, what="label noise", bar=bar)

@@ -26,6 +26,7 @@ from thiscxr.score.gains import Gain, areas, gains, too_few
 from thiscxr.score.measured import Measured
 from thiscxr.score.resampling import generator, number_patients
 from thiscxr.train.conditions import learnable_vocabulary, read_conditions
+from thiscxr.train.draws import begin_weights
 from thiscxr.train.fitting import condition_targets, fit
 from thiscxr.train.reader import reader_loss
 
@@ -157,7 +158,7 @@ def utility(
             told = []
             for k in range(seeds):
                 bar.set_description(f"utility: {arm}, seed {k}")
-                torch.manual_seed(seed + k)
+                begin_weights(seed + k)
                 reader = Reader(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 some = {name: values[rows] for name, values in targets.items()}
                 fit(reader, pixels[rows], some, reader_loss, steps, seed + k, what=arm, bar=bar)

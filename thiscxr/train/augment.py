@@ -37,41 +37,36 @@ def augment(images: Tensor, strength: float, draws: Draws, ranges: AugmentRanges
     """
     if strength <= 0:
         return images
-    device = images.device
-
-    def normal(spread: float) -> Tensor:
-        """N values from a normal of that spread, zero for the films on which the transform is not applied."""
-        return draws.normal() * spread * (draws.uniform() < strength)
+    # Values from a normal of each spread, zero for the films on which the transform is not applied.
+    turned, shifted = math.radians(ranges.turn_degrees), 2 * ranges.shift
+    spreads = [ranges.scale, ranges.stretch, turned, shifted, shifted, ranges.contrast, ranges.brightness, ranges.noise]
+    values = draws.normal(len(spreads)).to(images.dtype) * torch.tensor(spreads) * (draws.uniform(len(spreads)) < strength)
+    zoom, stretch, turn, shift_x, shift_y, contrast, brightness, grain = values.unbind(dim=1)
+    blank, centre = draws.uniform() < strength, draws.uniform(2)
 
     # The inverse map, from output to input coordinates in [-1, 1], as grid_sample wants it.
-    zoom, stretch = torch.exp2(normal(ranges.scale)), torch.exp2(normal(ranges.stretch))
-    turn = normal(math.radians(ranges.turn_degrees))
-    shift_x, shift_y = normal(2 * ranges.shift), normal(2 * ranges.shift)
+    zoom, stretch, contrast, grain = torch.exp2(zoom), torch.exp2(stretch), torch.exp2(contrast), grain.abs()
     cos, sin = torch.cos(turn), torch.sin(turn)
     row_x = torch.stack([cos * zoom * stretch, -sin * zoom, shift_x], dim=1)
     row_y = torch.stack([sin * zoom, cos * zoom / stretch, shift_y], dim=1)
-    contrast, brightness = torch.exp2(normal(ranges.contrast)), normal(ranges.brightness)
-    grain = normal(ranges.noise).abs()
-    blank, centre = draws.uniform() < strength, draws.uniform(2)
-
-    theta = torch.stack([row_x, row_y], dim=1).to(device)  # [N, 2, 3]
+    theta = torch.stack([row_x, row_y], dim=1).to(images)  # [N, 2, 3]
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    images = images * _per_film(contrast, device) + _per_film(brightness, device)
-    images = images + draws.grain(*images.shape[1:]).to(device) * _per_film(grain, device)
-    return images * _patch_mask(images.shape[2], blank, centre, ranges.patch).to(device)
+    images = images * _per_film(contrast, images) + _per_film(brightness, images)
+    images = images + draws.grain(*images.shape[1:], needed=grain > 0).to(images) * _per_film(grain, images)
+    return images * _patch_mask(images.shape[2], blank, centre, ranges.patch).to(images)
 
 
-def _per_film(values: Tensor, device: torch.device) -> Tensor:
-    return values.to(device)[:, None, None, None]  # [N] -> [N, 1, 1, 1]
+def _per_film(values: Tensor, images: Tensor) -> Tensor:
+    return values.to(images)[:, None, None, None]  # [N] -> [N, 1, 1, 1]
 
 
 def _patch_mask(side: int, blank: Tensor, centre: Tensor, size: float) -> Tensor:
-    """[N] flags and [N, 2] centres in [0, 1] -> mask [N, 1, side, side], zero inside the blanked square of flagged films."""
+    """[N] flags and [N, 2] centres in [0, 1] -> mask bool [N, 1, side, side], false inside the blanked square of flagged films."""
     at = (torch.arange(side) + 0.5) / side
     inside = (at[None, None, :] - centre[:, :, None]).abs() < size / 2  # [N, 2, side]
     square = inside[:, 0, :, None] & inside[:, 1, None, :]  # [N, side, side]
-    return (~(square & blank[:, None, None]))[:, None].to(torch.float32)
+    return (~(square & blank[:, None, None]))[:, None]
 
 
 def next_strength(strength: float, sign_mean: float, images: int, target: float, ada_kimg: float) -> float:

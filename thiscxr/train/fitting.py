@@ -69,11 +69,11 @@ def fit(
 
 def _batches(count: int, batch: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """Yield rows without end: each order of all films is used up before the next; what is left of one begins the next batch."""
-    rng = torch.Generator().manual_seed(seed)
+    rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     left = np.empty(0, np.int64)
     while True:
         while len(left) < batch:
-            left = np.concatenate([left, torch.randperm(count, generator=rng).numpy()])
+            left = np.concatenate([left, rng.permutation(count)])
         yield left[:batch]
         left = left[batch:]
 

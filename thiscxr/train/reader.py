@@ -25,7 +25,7 @@ from thiscxr.model.classifier import SIDES, Reader, ReaderConfig, start_from_ima
 from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, Vocabulary
 from thiscxr.train.augment import AugmentRanges, augment
 from thiscxr.train.conditions import learnable_vocabulary, read_conditions
-from thiscxr.train.draws import Draws
+from thiscxr.train.draws import Draws, begin_weights
 from thiscxr.train.runs import read_safetensors, write_safetensors
 
 READER_FORMAT = 1
@@ -84,7 +84,7 @@ def train_reader(
     if len(indices) < batch:
         raise ValueError(f"{pool.path} has {len(indices)} training films for the {name}; at least one step of {batch} is needed")
     vocabulary = learnable_vocabulary(read_conditions(pool, indices), pool.codes("patient")[0][indices])
-    torch.manual_seed(seed)
+    begin_weights(seed)
     reader = _new_reader(vocabulary, recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     targets = read_targets(pool, indices, vocabulary, recipe.uncertain)
     weights = positive_weights(targets["findings"], recipe.max_weight).to(device)
@@ -92,12 +92,12 @@ def train_reader(
     rate = 2e-3 if recipe.backbone == "small" else 1e-3  # the latter is CheXNet's
     optimizer = torch.optim.AdamW(reader.parameters(), lr=rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
-    rng = torch.Generator().manual_seed(seed)
+    rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     reader.train()
     seen = 0
     with tqdm(total=steps * batch, unit="film", file=sys.stderr, desc=name) as bar:
         for _ in range(epochs):
-            order = torch.randperm(len(indices), generator=rng)
+            order = torch.from_numpy(rng.permutation(len(indices)))
             for places in order.split(batch)[: len(indices) // batch]:
                 films = reader.resize(torch.from_numpy(pixels_to_images(pool.read(indices[places.numpy()])))[:, None])
                 answers = reader(augment(films, 0.7, Draws(seed, seen, batch), RANGES).to(device))

@@ -19,7 +19,7 @@ from tqdm import tqdm
 import thiscxr
 from thiscxr.data.phantom import SITES, draw_patient, render
 from thiscxr.model.segmenter import Segmenter, SegmenterConfig
-from thiscxr.train.draws import Draws
+from thiscxr.train.draws import Draws, begin_weights
 from thiscxr.train.runs import read_safetensors, write_safetensors
 
 SEGMENTER_FORMAT = 1
@@ -60,13 +60,13 @@ def train_segmenter(films: MaskedFilms, steps: int, seed: int = 0, batch: int = 
     """
     if len(films.images) < batch:
         raise ValueError(f"{len(films.images)} phantoms are fewer than one batch of {batch}; draw more")
-    torch.manual_seed(seed)
+    begin_weights(seed)
     segmenter = Segmenter(SegmenterConfig(films.images.shape[-1])).train()
     optimizer = torch.optim.AdamW(segmenter.parameters(), lr=3e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
-    rng = torch.Generator().manual_seed(seed)
+    rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     for step in tqdm(range(steps), "segmenter", unit="step", file=sys.stderr):
-        rows = torch.randint(len(films.images), (batch,), generator=rng)
+        rows = torch.from_numpy(rng.integers(len(films.images), size=batch))
         images, masks = vary(films.images[rows], films.masks[rows], Draws(seed, step * batch, batch))
         logits = segmenter(2 * images - 1)
         loss = F.cross_entropy(logits, masks) + 1 - dice(logits.softmax(1), masks)[:, 1:].mean()

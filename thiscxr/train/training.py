@@ -16,7 +16,7 @@ from thiscxr.config import Config
 from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.train.augment import augment, next_strength
-from thiscxr.train.draws import Draws
+from thiscxr.train.draws import Draws, begin_weights
 from thiscxr.train.fast import Fast
 from thiscxr.train.films import Films
 from thiscxr.train.growth import Stage, resting_kimg, stage
@@ -51,7 +51,7 @@ class Training:
         self.rows = self.team.rows(int(config.batch))
         c_dim = films.vocabulary.dim
         base, most = int(config.channel_base), config.channel_max
-        torch.manual_seed(config.seed)  # initial weights only
+        begin_weights(config.seed)
         generator = GeneratorConfig(config.res, c_dim, config.z_dim, config.w_dim, config.mapping_layers, base, most, config.patch)
         discriminator = DiscriminatorConfig(config.res, c_dim, base, most, config.patch, config.grow_from or None, not config.relativistic)
         layout: Any = {"device": torch.device(config.device), "memory_format": torch.channels_last}
@@ -94,16 +94,17 @@ class Training:
         now = stage(config, self.images_seen)
         for optimizer in (self.opt_G, self.opt_D):
             optimizer.param_groups[0]["lr"] = learning_rate(config, self.images_seen, self.noise_stream)
-        draws = Draws(config.seed, self.images_seen + (self.noise_stream << 24), n, self.rows, config.device)  # a place far off in the row
+        draws = Draws(config.seed, self.images_seen, n, self.rows, config.device, self.noise_stream)
+        like = self.G.w_mean  # in device and dtype
         images, rows = self.films.batch(self.images_seen + self.rows)
-        images = F.avg_pool2d(images, config.res // now.side).to(config.device)
+        images = F.avg_pool2d(images.to(like), config.res // now.side)
         c_real = self.films.told(rows, draws)
         # With the contrast, a real and a synthetic film of one place have one condition, so that a pair differs in being real alone.
-        c_fake = (c_real if config.contrast else self.films.asked(self.images_seen, draws)).to(config.device)
+        c_fake = (c_real if config.contrast else self.films.asked(self.images_seen, draws)).to(like)
         contrast = contrast_weight(config, self.images_seen)
         contrasts = self.films.contrasts(rows, draws) if contrast else c_real[:, None][:, :0]
         differ = (contrasts != 0).any(dim=2).to(config.device)
-        c_real = torch.cat([c_real[:, None], c_real[:, None] - contrasts], dim=1).to(config.device)  # [n, 1 + factors, c_dim]
+        c_real = torch.cat([c_real[:, None], c_real[:, None] - contrasts], dim=1).to(like)  # [n, 1 + factors, c_dim]
         fakes, w = self._fakes(c_fake, now, draws)
 
         # Discriminator
@@ -141,7 +142,7 @@ class Training:
         # Generator
         self.D.requires_grad_(False)
         if config.fresh_fakes:
-            c_fake = c_fake if config.contrast else self.films.asked(self.images_seen, draws).to(config.device)
+            c_fake = c_fake if config.contrast else self.films.asked(self.images_seen, draws).to(like)
             fakes, w = self._fakes(c_fake, now, draws)
         logits = self.fast.judge(augment(fakes, self.strength, draws), c_fake, now.blend)
         loss = relativistic_loss(logits, real_logits) if config.relativistic else generator_loss(logits)
@@ -166,10 +167,10 @@ class Training:
 
     def _fakes(self, c: Tensor, now: Stage, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return images of these conditions and their w."""
-        device, config = self.config.device, self.G.config
+        config = self.G.config
         sides = [side for side in config.noise_resolutions if side * config.patch <= now.side]
-        noises = draws.grain(sum(side**2 for side in sides)).to(device).split([side**2 for side in sides], dim=1)
-        w = self.G.mapping(draws.normal(self.config.z_dim).to(device), c)
+        noises = draws.grain(sum(side**2 for side in sides)).to(c).split([side**2 for side in sides], dim=1)
+        w = self.G.mapping(draws.normal(self.config.z_dim).to(c), c)
         fields = [noise.view(-1, 1, side, side) for noise, side in zip(noises, sides, strict=True)]
         return self.fast.draw(w[:, None].expand(-1, config.num_ws, -1), fields, now.grown), w
 
