@@ -169,8 +169,11 @@ def check_place(path: Path, folder: bool = False) -> None:
 
 
 @contextmanager
-def folder_lock(folder: Path, busy: str) -> Iterator[None]:
-    """Hold `folder` for this process. Raises ValueError with the text `busy` when another process holds it."""
+def folder_lock(folder: Path, busy: str = "") -> Iterator[None]:
+    """Hold `folder` for this process. Raises ValueError with the text `busy` when another process holds it.
+
+    Without a text it waits until the other lets go, or has ended in whatever way.
+    """
     try:
         import fcntl  # absent on Windows, where two writers of one folder are then not noticed
     except ImportError:
@@ -178,8 +181,8 @@ def folder_lock(folder: Path, busy: str) -> Iterator[None]:
         return
     with open(folder / "lock", "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
             raise ValueError(busy) from None
         yield
 

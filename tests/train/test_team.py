@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import torch
 import torch.distributed as dist
 from test_loop import ROOT, assert_same, command, images_logged, small, wait_for
 
+from thiscxr.cli.training import phantom_pool
+from thiscxr.config import Config
 from thiscxr.data.pool import Pool
 from thiscxr.train import runs, team
 from thiscxr.train.films import Films
@@ -328,6 +331,33 @@ def test_without_data_one_process_makes_the_phantoms_and_one_tells_the_run(tmp_p
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == [str(tmp_path / "runs" / "00000-phantom-32")]
     assert result.stderr.count("making 80 phantom films") == 1
+
+
+def test_who_waits_for_phantoms_makes_them_when_their_maker_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waited without end for the first process of the machine, which need not be a child of torchrun."""
+    monkeypatch.setenv("THISCXR_CACHE", str(tmp_path))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    made: list[Path] = []
+
+    def write(path: Path, *_: object) -> None:
+        made.append(path)
+        path.mkdir()
+        (path / "pool.json").touch()
+
+    monkeypatch.setattr("thiscxr.data.layouts.write_layout", write)
+    holding = "import sys, time; from pathlib import Path; from thiscxr.files import folder_lock\n"
+    holding += "with folder_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    maker = subprocess.Popen([sys.executable, "-c", holding, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    assert maker.stdout.readline() == b"held\n"
+    config = Config(res=32).resolve("cpu", 1)
+    with ThreadPoolExecutor(1) as threads:
+        waits = threads.submit(phantom_pool, config, make=True)
+        with pytest.raises(TimeoutError):
+            waits.result(timeout=0.5)
+        maker.kill()
+        maker.wait()
+        assert waits.result(timeout=60) == phantom_pool(config, make=True) == made[0]
+    assert len(made) == 1
 
 
 @pytest.mark.slow

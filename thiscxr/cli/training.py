@@ -4,7 +4,6 @@ import functools
 import json
 import logging
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import click
 
 import thiscxr
 from thiscxr.cli.options import DEVICES, FOLDER, NEW_FILE, SEED, common, group, resolve_device
-from thiscxr.files import cache_folder, check_place
+from thiscxr.files import cache_folder, check_place, folder_lock
 
 if TYPE_CHECKING:
     from thiscxr.config import Config
@@ -75,17 +74,16 @@ def phantom_pool(config: "Config", make: bool) -> Path | None:
     """Return the phantom pool of a config, in the cache; where it is not there yet, it is made or there is none."""
     from thiscxr.data.layouts import write_layout
 
-    films = int(config.phantom_films)
-    path = cache_folder() / f"phantom-{config.res}-{films}-{config.phantom_seed}-{thiscxr.__version__}"
+    films, cache = int(config.phantom_films), cache_folder()
+    path = cache / f"phantom-{config.res}-{films}-{config.phantom_seed}-{thiscxr.__version__}"
     if not (path / "pool.json").is_file():
         if not make:
             return None
-        while os.environ.get("LOCAL_RANK", "0") != "0":  # under torchrun the first process of a machine makes it
-            time.sleep(0.5)
-            if (path / "pool.json").is_file():
-                return path
-        logging.getLogger("thiscxr").info("making %d phantom films of %d px in %s", films, config.res, path)
-        write_layout(path, "pool", films, config.res, config.phantom_seed)
+        cache.mkdir(parents=True, exist_ok=True)
+        with folder_lock(cache):  # the processes of torchrun come together: one makes it, and the next one does if that one dies
+            if not (path / "pool.json").is_file():
+                logging.getLogger("thiscxr").info("making %d phantom films of %d px in %s", films, config.res, path)
+                write_layout(path, "pool", films, config.res, config.phantom_seed)
     return path
 
 
