@@ -4,6 +4,7 @@ import csv
 import io
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import pydicom
@@ -79,18 +80,20 @@ def test_twins_share_their_uids_and_nothing_else(network: Network, tmp_path: Pat
 
 def test_pydicom_never_does_worse_than_raise(network: Network, tmp_path: Path) -> None:
     rows = write(network, tmp_path / "out")
+    told = {"PatientName": 0, "PatientID": 0}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for row in rows:
-            started = time.perf_counter()
-            try:
+            started, read = time.perf_counter(), {}
+            with suppress(Exception):  # whatever it raises: here it is pydicom that is tested with our files, not the other way round
                 file = pydicom.dcmread(io.BytesIO((tmp_path / "out" / row["file"]).read_bytes()), force=True)
-                assert "PatientName" not in file or str(file.PatientName).startswith("SYNTHETIC"), row
-                assert "PatientID" not in file or str(file.PatientID).startswith("SYN-"), row
+                read = {name: str(file[name].value) for name in told if name in file}
                 file.pixel_array  # noqa: B018
-            except Exception:  # whatever it raises: here it is pydicom that is tested with our files, not the other way round
-                pass
             assert time.perf_counter() - started < 10, row["defect"]
+            for name, begins in (("PatientName", "SYNTHETIC"), ("PatientID", "SYN-")):
+                assert read.get(name, begins).startswith(begins), row
+                told[name] += name in read
+    assert min(told.values()) > 0.8 * len(rows), told
 
 
 def test_the_same_seed_breaks_the_same_way(network: Network, tmp_path: Path) -> None:
