@@ -128,7 +128,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "pairs in shards": ("sample --pairs --format npz --out {tmp}/s", 2, r"--pairs are single films"),
     "series that nobody can check": ("series --finding Effusion --out {tmp}/s", 1, r"thiscxr64 reads Effusion with AUC 0.698"),
     "series of a typo": ("series --finding Efusion --out {tmp}/s", 1, r"did you mean 'Effusion'"),
-    "project no film": ("project {tmp}/plan.csv --out {tmp}/p", 1, r"plan.csv: not a PNG, JPEG, TIFF or DICOM file"),
+    "project no film": ("project {tmp}/plan.csv --out {tmp}/p", 1, r"plan.csv: not a PNG, JPEG, TIFF, BMP, WebP or DICOM file"),
     "project nothing": ("project --out {tmp}/p", 2, r"Missing argument"),
     "site without samples": ("site --samples {tmp}/films --out {tmp}/site", 1, r"samples.csv"),
     "site of nothing": ("site --out {tmp}/site", 2, r"give --samples, --model, or both"),

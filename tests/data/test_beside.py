@@ -121,8 +121,8 @@ def test_a_disc_gives_its_films_and_its_directory_is_none(tmp_path):
 
 
 def test_a_picture_without_a_suffix_is_a_film_and_with_a_strange_one_is_not(tmp_path):
-    put(tmp_path, {"scan": picture(1), "scan.cr2": b"II*\0" + bytes(600), "text": b"II am text, and no TIFF file" * 40, "a.jfif": b"x"})
-    assert taken(tmp_path) == (["a.jfif", "scan"], {}, {".cr2 file": 1, "file without a suffix": 1})
+    put(tmp_path, {"scan": picture(1), "scan.cr2": b"II*\0" + bytes(600), "text": b"II am text" * 90, "a.jfif": b"x", "b.Bmp": b"x"})
+    assert taken(tmp_path) == (["a.jfif", "b.Bmp", "scan"], {}, {".cr2 file": 1, "file without a suffix": 1})
 
 
 def test_only_what_may_be_dicom_is_opened(tmp_path, monkeypatch):

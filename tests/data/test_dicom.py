@@ -658,7 +658,7 @@ PYDICOM_FILES = {
     "broken DICOM file (its tags)": """
         badVR.dcm
     """,
-    "not a PNG, JPEG, TIFF or DICOM file (it is text)": """
+    "not a PNG, JPEG, TIFF, BMP, WebP or DICOM file (it is text)": """
         README.txt dicomdirtests/README.txt dicomdirtests/TINY_ALPHA/README rtplan.dump rtstruct.dump test1.json test_PN.json
     """,
     "blank image (almost all of it is one grey)": """
@@ -672,7 +672,7 @@ PYDICOM_FILES = {
     "DICOM file of neither 8 nor 16 bits a pixel": """
         SC_rgb_rle_32bit.dcm liver_1frame.dcm liver_expb_1frame.dcm
     """,
-    "not a PNG, JPEG, TIFF or DICOM file": """
+    "not a PNG, JPEG, TIFF, BMP, WebP or DICOM file": """
         crayons.icc no_meta.dcm
     """,
     "constant image: its window or look-up table shows nothing of it": """

@@ -65,6 +65,8 @@ def corpus() -> list[tuple[str, bytes]]:
         "tiff16": raw_tiff(deep),
         "tiff-lzw": tiff(shallow, compression="tiff_lzw"),
         "tiff-deflate": tiff(deep, compression="tiff_adobe_deflate"),
+        "bmp": encoded(Image.fromarray(shallow), "BMP"),
+        "webp": encoded(Image.fromarray(shallow), "WEBP", lossless=True),
         "dicom-raw": dicom(deep, **window),
         "dicom-signed": dicom(deep.astype(np.int16) - 2048, PatientOrientation=["R", "F"], PixelSpacing=[0.1, 0.2]),
         "dicom-rgb": dicom(np.dstack([shallow] * 3), 8, "RGB"),

@@ -277,7 +277,18 @@ def test_a_film_says_how_its_greys_were_made():
     assert load(png(deep)).greys == load(raw_tiff(deep.astype(np.float32), sample_format=3)).greys == "percentiles"
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", ["BMP", "WEBP"])
+def test_plain_pictures_of_other_kinds_are_films(kind):
+    film = smooth(50, 64, 8)
+    for mode in ("L", "RGB", "RGBA"):
+        read = load(encoded(Image.fromarray(film).convert(mode), kind, **({"lossless": True} if kind == "WEBP" else {})))
+        assert np.array_equal(read.pixels, film)
+        assert (read.native_width, read.native_height, read.native_bits, read.greys) == (64, 50, 8, "as stored")
+    with pytest.raises(ValueError, match="picture in colour, not a film"):
+        load(encoded(Image.fromarray(np.stack([film, 255 - film, film // 2], 2)), kind))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP"])
 def test_a_file_cut_anywhere_is_refused(kind):
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48), np.uint8)).save(buffer, kind)
@@ -315,7 +326,7 @@ def bomb(width: int, height: int) -> bytes:
         (b"", "empty file"),
         (b"not a film at all, just words\n" * 20, "it is text"),
         (b"<!DOCTYPE html><html>login</html>", "web page"),
-        (bytes(range(256)) * 8, "not a PNG, JPEG, TIFF or DICOM file"),
+        (bytes(range(256)) * 8, "not a PNG, JPEG, TIFF, BMP, WebP or DICOM file"),
         (png(np.full((64, 64), 7, np.uint8)), "constant image"),
         (png(np.full((64, 64), 700, np.uint16)), "constant image"),
         (png(RAMP[:8]), "a side of fewer than 16 pixels"),

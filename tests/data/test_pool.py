@@ -186,7 +186,8 @@ def test_refused_films_are_listed_and_counted(tmp_path, release, key):
     assert leftovers(tmp_path) == []
     summary = prepare.prepare(tmp_path / "pool", [("nih", release)], 32, key_file=key, max_rejected=0.2)
     assert (summary.num_kept, summary.num_rejected) == (9, 2)
-    assert sorted(summary.rejected) == ["not a PNG, JPEG, TIFF or DICOM file (it is text)", "short side 20 px is below the resolution 32"]
+    text = "not a PNG, JPEG, TIFF, BMP, WebP or DICOM file (it is text)"
+    assert sorted(summary.rejected) == [text, "short side 20 px is below the resolution 32"]
     rejected = (tmp_path / "pool" / "rejected.csv").read_text().splitlines()
     assert rejected[0] == "film_id,reason"
     assert len(rejected) == 3

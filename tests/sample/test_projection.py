@@ -143,7 +143,7 @@ def test_films_that_cannot_be_projected_are_named(taught: Network, extractor: Ex
     save_png(tmp_path / "small.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
     save_png(tmp_path / "x.png", cable(taught.sample([0], view="PA")[0])[0])
     for paths, message in (
-        (["text.png"], "text.png: not a PNG, JPEG, TIFF or DICOM file"),
+        (["text.png"], "text.png: not a PNG, JPEG, TIFF, BMP, WebP or DICOM file"),
         (["small.png"], "small.png: short side 16 px is below the resolution 32"),
         (["x.png", "x.png"], "two films have one name"),
     ):

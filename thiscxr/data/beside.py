@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 _PACKED = {".7z", ".rar", ".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".lz4", ".lzma", ".z", ".cab", ".iso"}
 _VOLUME = re.compile(r"\.(?:zip|7z|rar|tar|gz)\.\d{2,3}$|\.part\d+\.rar$|\.[rz]\d\d$", re.IGNORECASE)
 _PICTURES = {
-    ".avif", ".bmp", ".dng", ".exr", ".gif", ".heic", ".heif", ".img", ".j2c", ".j2k", ".jls", ".jp2", ".jpc", ".jpf", ".jph", ".jpx",
-    ".jxl", ".mha", ".mhd", ".nii", ".npy", ".npz", ".nrrd", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".raw", ".svg", ".tga", ".webp",
+    ".avif", ".dng", ".exr", ".gif", ".heic", ".heif", ".img", ".j2c", ".j2k", ".jls", ".jp2", ".jpc", ".jpf", ".jph", ".jpx",
+    ".jxl", ".mha", ".mhd", ".nii", ".npy", ".npz", ".nrrd", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".raw", ".svg", ".tga",
 }  # fmt: skip
 _SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,9}")
 

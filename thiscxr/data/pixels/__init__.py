@@ -51,7 +51,7 @@ _REDUCING_GAP = 2.0
 
 
 def load_film(source: Path | BinaryIO | bytes, stretch: bool = True, min_side: int = 0) -> LoadedFilm:
-    """Read a PNG, JPEG, TIFF or DICOM file, gzipped or not, as one grey channel, upright; alpha is dropped, never composited.
+    """Read a PNG, JPEG, TIFF, BMP, WebP or DICOM file, gzipped or not, as one grey channel, upright; alpha is dropped, never composited.
 
     Where a DICOM file says how it is to be shown (VOI LUT, else window), its grey is that of PS3.3 C.11.2, over the window's own output
     range. Other files of 8 bits are taken as they are. Deeper ones, which seldom fill their range and do not say so, are stretched from

@@ -1,4 +1,4 @@
-"""PNG, JPEG and TIFF files to films.
+"""PNG, JPEG, TIFF, BMP and WebP files to films.
 
 It must not guess: what is not surely one whole grey film is refused with a reason, which never says more than the kind of the defect.
 """
@@ -31,6 +31,7 @@ _JPEG_END = b"\xff\xd9"  # within the coded picture every ff is followed by a sm
 _ORIENTATION = 0x0112  # EXIF and TIFF
 _PHOTOMETRIC = 262  # TIFF; 0 is WhiteIsZero
 _COLOUR_SIDE = 64
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 
 
 def load_image(data: bytes, stretch: bool, min_side: int) -> LoadedFilm:
@@ -41,7 +42,7 @@ def load_image(data: bytes, stretch: bool, min_side: int) -> LoadedFilm:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of size and of odd metadata; what matters is checked here
-            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "TIFF")) as image:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 kind = image.format or kind
                 return _film(image, data, stretch, min_side)
     except Refused:
@@ -51,7 +52,7 @@ def load_image(data: bytes, stretch: bool, min_side: int) -> LoadedFilm:
     except Image.UnidentifiedImageError as error:
         if data[:4] in (b"II*\0", b"MM\0*"):
             raise Refused("TIFF file of a kind that Pillow does not read") from error
-        raise Refused(f"not a PNG, JPEG, TIFF or DICOM file{_looks_like(data)}") from error
+        raise Refused(f"not a PNG, JPEG, TIFF, BMP, WebP or DICOM file{_looks_like(data)}") from error
     except DECODE_ERRORS as error:
         raise Refused("truncated file" if "truncated" in str(error) else f"broken {kind} file") from error
 

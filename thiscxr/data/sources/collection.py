@@ -19,7 +19,7 @@ from thiscxr.data.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord, T
 
 FRONTAL_VIEWS = ("PA", "AP", "AP_supine")
 COPY = "another copy of a film"
-PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".tif", ".tiff")
+PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".tif", ".tiff", ".bmp", ".webp")
 DICOM = (".dcm", ".dicom", ".dcm.gz")
 IMAGE_SUFFIXES = (*PICTURES, *DICOM)
 
