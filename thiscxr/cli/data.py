@@ -133,3 +133,21 @@ def describe(pool: Path | None, labels_only: bool, views: str | None, as_json: b
     if html is not None:
         write_page(html, facts)
     click.echo(json.dumps(facts, indent=2) if as_json else describing.describe_text(facts))
+
+
+@group.command()
+@click.argument("table", type=FOLDER, metavar="IN.csv")
+@click.option("--out", type=NEW_FILE, required=True, metavar="OUT.csv", help="Labels; the words that decided go to OUT.spans.jsonl.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@common(seed=False, device=False)
+def label(table: Path, out: Path, as_json: bool) -> None:
+    """Label free-text reports in English: IN.csv has the columns id and report, OUT.csv id and 1, 0, -1 or -2 for each finding.
+
+    Example: thiscxr label reports.csv --out labels.csv
+    """
+    from dataclasses import asdict
+
+    from thiscxr.data.report_table import label_table, summary_text
+
+    summary = label_table(table, out)
+    click.echo(json.dumps(asdict(summary), indent=2) if as_json else summary_text(summary))
