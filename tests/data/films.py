@@ -88,6 +88,27 @@ def raw_tiff(
     return head + b"".join(strips) + struct.pack(f"{order}H", len(entries)) + table + bytes(4) + outside
 
 
+def deep_png(values: np.ndarray, interlaced: bool = False) -> bytes:
+    """A PNG of uint16 [h,w,c]: Pillow writes none of several channels in sixteen bits."""
+    height, width, channels = values.shape
+
+    def scanlines(part: np.ndarray) -> bytes:
+        """Sub-filtered (PNG 9.2), so that bytes depend on the pixel's size."""
+        rows = part.astype(">u2").view(np.uint8).reshape(part.shape[0], -1).astype(int)
+        rows[:, 2 * channels :] -= rows[:, : -2 * channels].copy()
+        return b"".join(b"\1" + row.tobytes() for row in (rows % 256).astype(np.uint8))
+
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]  # PNG 8.2: y, x and steps
+    parts = [values[y::down, x::right] for y, x, down, right in passes] if interlaced else [values]
+    body = zlib.compress(b"".join(scanlines(part) for part in parts if part.size))
+    head = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, int(interlaced))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
 # In a process of its own, which ends without cleaning up: gdcm's objects do not survive Python's order of taking them down.
 _GDCM = """
 import os, sys, gdcm
@@ -184,3 +205,14 @@ def dicom(
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
+
+
+def lut_item(
+    first: int, table: np.ndarray, bits: int = 16, form: str = "OW", entries: int | None = None, order: str = "<"
+) -> pydicom.Dataset:
+    """Return a look-up table; form: OW, US, or packed: two entries of 8 bits in a word. A first value below zero is written as US, too."""
+    made = pydicom.Dataset()
+    made.add_new("LUTDescriptor", "US", [(entries or len(table)) % 65536, first % 65536, bits])
+    words = table if form != "packed" else np.frombuffer(table.astype(np.uint8).tobytes() + bytes(len(table) % 2), "<u2")
+    made.add_new("LUTData", "US" if form == "US" else "OW", words.tolist() if form == "US" else words.astype(f"{order}u2").tobytes())
+    return made

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pydicom.data
 import pytest
-from films import DEEP, RAMP, coded_frame, dicom, smooth
+from films import DEEP, RAMP, coded_frame, dicom, lut_item, smooth
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -203,13 +203,6 @@ def test_dicom_monochrome1_is_the_negative():
 def test_dicom_rescale_comes_before_the_window():
     moved = load(dicom(DEEP, RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=2 * 2048 - 1000, WindowWidth=2048))
     assert off(moved, np.clip((2.0 * DEEP - 1000 - (3096 - 0.5)) / 2047 + 0.5, 0, 1) * 65535) <= 1
-
-
-def lut_item(first: int, table: np.ndarray) -> pydicom.Dataset:
-    item = pydicom.Dataset()
-    item.add_new("LUTDescriptor", "US", [len(table) % 65536, first, 16])
-    item.add_new("LUTData", "OW", table.astype("<u2").tobytes())
-    return item
 
 
 def test_dicom_modality_table_comes_before_the_window():

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pydicom.data
 import pytest
-from films import dicom, encoded, jpeg, png, raw_tiff, smooth, tiff
+from films import deep_png, dicom, encoded, jpeg, lut_item, png, raw_tiff, smooth, tiff
 from PIL import Image
 from pydicom.uid import (
     JPEG2000,
@@ -52,7 +52,7 @@ MEMORY_BYTES = 3 * 2**30
 def corpus() -> list[tuple[str, bytes]]:
     """Whole files of every kind, by name."""
     shallow, deep = smooth(72, 64, 8), smooth(72, 64, 12)
-    window = {"WindowCenter": 2048, "WindowWidth": 4000}
+    window, table = {"WindowCenter": 2048, "WindowWidth": 4000}, lut_item(0, np.arange(4096), 12)
     files = {
         "png8": png(shallow),
         "png16": png(deep),
@@ -63,6 +63,9 @@ def corpus() -> list[tuple[str, bytes]]:
         "jpeg-progressive": jpeg(np.dstack([shallow] * 3), progressive=True),
         "jpeg-cmyk": encoded(Image.fromarray(shallow).convert("RGB").convert("CMYK"), "JPEG"),
         "tiff16": raw_tiff(deep),
+        "png16-rgb": deep_png(np.dstack([deep] * 3)),
+        "tiff16-rgb": raw_tiff(np.dstack([deep] * 3), 2, packed=True),
+        "tiff16-planes": raw_tiff(np.dstack([deep] * 2), 1, planar=True),
         "tiff-lzw": tiff(shallow, compression="tiff_lzw"),
         "tiff-deflate": tiff(deep, compression="tiff_adobe_deflate"),
         "bmp": encoded(Image.fromarray(shallow), "BMP"),
@@ -70,6 +73,7 @@ def corpus() -> list[tuple[str, bytes]]:
         "dicom-raw": dicom(deep, **window),
         "dicom-signed": dicom(deep.astype(np.int16) - 2048, PatientOrientation=["R", "F"], PixelSpacing=[0.1, 0.2]),
         "dicom-rgb": dicom(np.dstack([shallow] * 3), 8, "RGB"),
+        "dicom-tables": dicom(deep, VOILUTSequence=[table], ModalityLUTSequence=[table], PixelPaddingValue=0),
         "dicom.gz": gzip.compress(dicom(deep, **window), mtime=0),
     }
     eight, twelve = [RLELossless, JPEGBaseline8Bit, JPEG2000Lossless, JPEGLSLossless], [
@@ -200,6 +204,7 @@ def hostile_elements() -> list[bytes]:
         b"1\\2\\3 ",
         b"1e9 ",
         b"0.0001",
+        b"2,5 ",
         b"9" * 60,
         b"\xff\xfe",
         b"1E-300",
@@ -213,6 +218,12 @@ def hostile_elements() -> list[bytes]:
             for size in (0, 1, 3, 7, 12, 32, 64, 255, 65535)
         ],
         *[item(tag, "DS", text) for tag in reals for text in texts],
+        *[
+            item(tag, vr, value)
+            for tag in ("0028,0120", "0028,0121")
+            for vr in ("US", "SS", "OB", "LO")
+            for value in (b"", us(0), us(65535), b"abcd")
+        ],
         *[item(tag, "IS", text) for tag in ("0028,0008", "0028,0034") for text in texts],
         *[
             item("0028,0004", "CS", text)

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pydicom
 import pytest
-from films import DEEP, RAMP, coded_frame, dicom, png, raw_tiff, smooth
+from films import DEEP, RAMP, coded_frame, deep_png, dicom, lut_item, png, raw_tiff, smooth
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -43,15 +43,6 @@ def stretched(values: np.ndarray, counted: np.ndarray | None = None) -> np.ndarr
     """Return values between the 0.5 and 99.5 percentiles of those that count."""
     low, high = np.percentile(values if counted is None else values[counted], (0.5, 99.5))
     return np.clip((values - low) / (high - low), 0, 1)
-
-
-def item(first: int, table: np.ndarray, bits: int, form: str = "OW", entries: int | None = None, order: str = "<") -> pydicom.Dataset:
-    """Return a look-up table; form: OW, US, or packed: two entries of 8 bits in a word. A first value below zero is written as US, too."""
-    made = pydicom.Dataset()
-    made.add_new("LUTDescriptor", "US", [(entries or len(table)) % 65536, first % 65536, bits])
-    words = table if form != "packed" else np.frombuffer(table.astype(np.uint8).tobytes() + bytes(len(table) % 2), "<u2")
-    made.add_new("LUTData", "US" if form == "US" else "OW", words.tolist() if form == "US" else words.astype(f"{order}u2").tobytes())
-    return made
 
 
 def test_a_bright_marker_does_not_change_the_chest():
@@ -156,11 +147,11 @@ TABLES = [(bits, form) for bits in (8, 9, 10, 12, 14, 16) for form in ("OW", "US
 def test_look_up_tables_of_any_depth(bits, form, syntax):
     order = ">" if syntax == ExplicitVRBigEndian else "<"
     table = np.rint((np.arange(4096) / 4095) ** 0.5 * (2**bits - 1)).astype(int)
-    voi = dicom(DEEP, syntax=syntax, VOILUTSequence=[item(0, table, bits, form, order=order)], **WINDOW)
+    voi = dicom(DEEP, syntax=syntax, VOILUTSequence=[lut_item(0, table, bits, form, order=order)], **WINDOW)
     assert off(voi, table[DEEP] / (2**bits - 1)) <= 1
     assert px.load_film(voi).greys == "lut"
     if bits > 1:
-        modality = dicom(DEEP, syntax=syntax, ModalityLUTSequence=[item(0, table, bits, form, order=order)])
+        modality = dicom(DEEP, syntax=syntax, ModalityLUTSequence=[lut_item(0, table, bits, form, order=order)])
         assert off(modality, stretched(table[DEEP])) <= 1
         assert px.load_film(modality).greys == "percentiles"
 
@@ -170,24 +161,24 @@ def test_look_up_tables_of_any_depth(bits, form, syntax):
 def test_the_first_value_of_a_table_may_be_negative(signed, syntax):
     table = np.arange(4096) * 16
     if signed == "stored":
-        data = dicom(DEEP.astype(np.int16) - 2048, syntax=syntax, VOILUTSequence=[item(-2048, table, 16)])
+        data = dicom(DEEP.astype(np.int16) - 2048, syntax=syntax, VOILUTSequence=[lut_item(-2048, table, 16)])
     else:
-        data = dicom(DEEP, syntax=syntax, RescaleSlope=1, RescaleIntercept=-2048, VOILUTSequence=[item(-2048, table, 16)])
+        data = dicom(DEEP, syntax=syntax, RescaleSlope=1, RescaleIntercept=-2048, VOILUTSequence=[lut_item(-2048, table, 16)])
     assert off(data, DEEP * 16 / 65535) <= 1
-    stored = dicom(DEEP.astype(np.int16) - 2048, syntax=syntax, ModalityLUTSequence=[item(-2048, table[::-1], 16)])
+    stored = dicom(DEEP.astype(np.int16) - 2048, syntax=syntax, ModalityLUTSequence=[lut_item(-2048, table[::-1], 16)])
     assert off(stored, stretched(-DEEP.astype(float))) <= 1
 
 
 def test_tables_are_believed_before_their_descriptors():
     table = np.arange(4096)
-    short = dicom(DEEP, VOILUTSequence=[item(0, table[:4000], 12, entries=4096)])
+    short = dicom(DEEP, VOILUTSequence=[lut_item(0, table[:4000], 12, entries=4096)])
     assert off(short, np.minimum(DEEP, 3999) / 4095) <= 1
     for said in (0, 8, 11, 12, 17):  # twelve bits there are
-        assert off(dicom(DEEP, VOILUTSequence=[item(0, table, said)]), FULL) <= 1, said
+        assert off(dicom(DEEP, VOILUTSequence=[lut_item(0, table, said)]), FULL) <= 1, said
     whole = np.arange(65536)
-    assert off(dicom(DEEP * 16, 16, VOILUTSequence=[item(0, whole, 16)]), DEEP * 16 / 65535) <= 1  # 65,536 entries are written as 0
+    assert off(dicom(DEEP * 16, 16, VOILUTSequence=[lut_item(0, whole, 16)]), DEEP * 16 / 65535) <= 1  # 65,536 entries are written as 0
     odd = (np.arange(255) // 1)[::-1]
-    assert off(dicom(RAMP, 8, VOILUTSequence=[item(0, odd, 8, "packed")]), odd[np.minimum(RAMP, 254)] / 255) <= 1
+    assert off(dicom(RAMP, 8, VOILUTSequence=[lut_item(0, odd, 8, "packed")]), odd[np.minimum(RAMP, 254)] / 255) <= 1
 
 
 def empty(**tags) -> pydicom.Dataset:
@@ -202,7 +193,7 @@ def test_what_is_there_but_empty_says_nothing():
         for name in ("VOILUTSequence", "ModalityLUTSequence"):
             assert off(dicom(DEEP, **{name: [hollow]}), stretched(DEEP)) <= 1
             assert off(dicom(DEEP, **{name: [hollow]}, **WINDOW), FULL) <= 1
-        second = [hollow, item(0, np.arange(4096) * 8, 15)]
+        second = [hollow, lut_item(0, np.arange(4096) * 8, 15)]
         assert off(dicom(DEEP, VOILUTSequence=second), DEEP * 8 / 32767) <= 1
     for slope, intercept in ((None, None), ("1", None), (None, "0"), ("", ""), ("0", "5"), ("0", "0")):
         tags = {"RescaleSlope": slope, "RescaleIntercept": intercept}
@@ -260,8 +251,8 @@ def test_one_exposure_of_eight_bits_is_one_film_as_png_and_as_dicom(res):
 
 def test_a_modality_table_of_a_film_of_eight_bits():
     curve = np.rint((np.arange(256) / 255) ** 2 * 4095).astype(int)
-    assert off(dicom(RAMP, 8, ModalityLUTSequence=[item(0, curve // 16, 8)]), (curve // 16)[RAMP] / 255) <= 1
-    assert off(dicom(RAMP, 8, ModalityLUTSequence=[item(0, curve, 12)]), stretched(curve[RAMP])) <= 1  # now it has twelve
+    assert off(dicom(RAMP, 8, ModalityLUTSequence=[lut_item(0, curve // 16, 8)]), (curve // 16)[RAMP] / 255) <= 1
+    assert off(dicom(RAMP, 8, ModalityLUTSequence=[lut_item(0, curve, 12)]), stretched(curve[RAMP])) <= 1  # now it has twelve
 
 
 def collimated(fill: int, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -351,30 +342,6 @@ def test_rings_within_rings_do_not_take_for_ever():
 # Channels of sixteen bits.
 
 
-def chunked_png(values: np.ndarray, interlaced: bool = False) -> bytes:
-    """A PNG of uint16 [h,w,c]: Pillow writes none of several channels in sixteen bits."""
-    import struct
-    import zlib
-
-    height, width, channels = values.shape
-
-    def scanlines(part: np.ndarray) -> bytes:
-        """Sub-filtered (PNG 9.2), so that bytes depend on the pixel's size."""
-        rows = part.astype(">u2").view(np.uint8).reshape(part.shape[0], -1).astype(int)
-        rows[:, 2 * channels :] -= rows[:, : -2 * channels].copy()
-        return b"".join(b"\1" + row.tobytes() for row in (rows % 256).astype(np.uint8))
-
-    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]  # PNG 8.2: y, x and steps
-    parts = [values[y::down, x::right] for y, x, down, right in passes] if interlaced else [values]
-    body = zlib.compress(b"".join(scanlines(part) for part in parts if part.size))
-    head = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, int(interlaced))
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-
-
 def channels_of(film: np.ndarray, number: int) -> np.ndarray:
     other = np.random.default_rng(0).integers(0, 65536, film.shape).astype(np.uint16)  # alpha that would ruin it
     return np.dstack([film] * (3 if number > 2 else 1) + [other] * (number % 2 == 0))
@@ -383,7 +350,7 @@ def channels_of(film: np.ndarray, number: int) -> np.ndarray:
 @pytest.mark.parametrize("number", [2, 3, 4])
 def test_png_of_several_channels_keeps_its_sixteen_bits(number):
     for film, interlaced in product((smooth(50, 70, 12), smooth(50, 70, 16)), (False, True)):
-        data = chunked_png(channels_of(film, number), interlaced)
+        data = deep_png(channels_of(film, number), interlaced)
         assert np.array_equal(px.load_film(data).pixels, px.load_film(png(film)).pixels)
         assert px.load_film(data).native_bits == 16
         assert np.array_equal(px.load_film(data, stretch=False).pixels, film)
@@ -414,11 +381,11 @@ def test_channels_of_sixteen_bits_are_turned_and_told_from_colours():
     film = smooth(50, 70, 12)
     hue = np.roll(film, 25, axis=1)
     photograph = np.dstack([film, hue, 4095 - film])
-    for data in (chunked_png(photograph), raw_tiff(photograph, 2), raw_tiff(photograph, 2, planar=True)):
+    for data in (deep_png(photograph), raw_tiff(photograph, 2), raw_tiff(photograph, 2, planar=True)):
         with pytest.raises(ValueError, match="in colour, not a film"):
             px.load_film(data)
     tint = np.dstack([film * 0.9, film * 0.95, film]).round().astype(np.uint16)
-    assert np.corrcoef(px.load_film(chunked_png(tint)).pixels.ravel(), film.ravel())[0, 1] > 0.999
+    assert np.corrcoef(px.load_film(deep_png(tint)).pixels.ravel(), film.ravel())[0, 1] > 0.999
     for planar, orientation in product((False, True), range(1, 9)):
         exif = Image.Exif()
         exif[274] = orientation
