@@ -202,11 +202,8 @@ def _pillow_jpeg(data: bytes, frame: Frame, min_side: int) -> NDArray[Any]:
 def _jpeg2000(data: bytes, frame: Frame, min_side: int) -> Words:
     if not features.check_codec("jpg_2000"):
         raise Refused("JPEG 2000 needs a Pillow with OpenJPEG: pip install --force-reinstall --only-binary :all: pillow")
-    start = data.find(b"\xff\x4f\xff\x51")  # SOC, SIZ (ITU T.800 A.5.1); before it may be a JP2 header
+    start = data.find(b"\xff\x4f\xff\x51")  # SOC, SIZ (ITU T.800 A.5.1); a JP2 header before it shall be ignored (PS3.5 8.2.4)
     siz = data[start + 4 : start + 43]
-    end = data.rfind(_END) + len(_END)
-    if start == 0 or not data[end:].strip(b"\0"):
-        data = data[:end]  # a tile-part of length 0 goes to EOC (ITU T.800 A.4.2), and PS3.5 A.4 pads: OpenJPEG would read the pad, too
     if start < 0 or len(siz) < 39 or int.from_bytes(siz[36:38], "big") != frame.samples:
         raise Refused(_OTHER_SIZE)
     precision, signed = (siz[38] & 0x7F) + 1, bool(siz[38] & 0x80)
@@ -217,7 +214,8 @@ def _jpeg2000(data: bytes, frame: Frame, min_side: int) -> Words:
         levels, short = _wavelet_levels(data, start + 4 + int.from_bytes(siz[:2], "big")), min(frame.rows, frame.columns)
         while reduce < levels and short >> (reduce + 1) >= max(2 * min_side, _STATISTICS_SIDE):
             reduce += 1
-    with _opened(data, "JPEG2000", frame) as image:
+    # To its end and no further: a tile-part of length 0 goes to there (A.4.2), and OpenJPEG would take in the pad byte of PS3.5 A.4.
+    with _opened(data[start : data.rfind(_END) + 2], "JPEG2000", frame) as image:
         image.reduce = reduce  # type: ignore[method-assign, assignment]
         image.load()
         values = np.asarray(image)
