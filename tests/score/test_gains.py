@@ -83,11 +83,29 @@ def test_means_over_questions_are_paired_by_patient() -> None:
     assert mean.smallest < max(mass.smallest, nodule.smallest)
 
 
+def test_a_mean_is_of_the_same_questions_in_every_sample() -> None:
+    """A question that half of the samples cannot answer: the mean was then of the other one, and that it came and went passed for
+    variance, with an interval of [0.00, 0.20] around a difference that no sample changes."""
+    there = np.arange(201) % 2 == 0
+    levels = {"more": (0.9, 0.7), "less": (0.7, 0.7)}
+    found = {arm: {"Mass": np.full((2, 201), a), "Hernia": np.tile(np.where(there, b, np.nan), (2, 1))} for arm, (a, b) in levels.items()}
+    truth = {name: np.repeat([1.0, 0.0], 20) for name in ("Mass", "Hernia")}
+    (mean,) = (each for each in gains(truth, found, np.arange(40), [("more", "less")], {"mean": list(truth)}) if each.question == "mean")
+    assert mean.value == pytest.approx(0.1)
+    assert mean.ci95 == pytest.approx((0.1, 0.1))
+    found["more"]["Hernia"][:, 1:] = np.nan
+    (mean,) = (each for each in gains(truth, found, np.arange(40), [("more", "less")], {"mean": list(truth)}) if each.question == "mean")
+    assert mean.value == pytest.approx(0.1)
+    assert np.isnan(mean.ci95).all()
+    assert mean.verdict == "no gain"
+
+
 def test_what_cannot_be_tested_is_refused() -> None:
     truth = np.array([1.0] * 4 + [0.0] * 50 + [np.nan] * 10)
-    assert too_few(truth) == "4 positive and 50 negative held-out films; at least 5 of either are needed"
-    assert too_few(np.array([1.0, 0.0] * 5)) == ""
-    with pytest.raises(ValueError, match="Mass: 4 positive and 50 negative held-out films"):
+    assert too_few(truth, np.arange(64)) == "4 held-out patients with and 50 without it; at least 5 of either are needed"
+    assert too_few(np.array([1.0, 0.0] * 5), np.arange(10) // 2) == ""
+    assert too_few(np.array([1.0, 0.0] * 5), np.arange(10) // 5).startswith("2 held-out patients with"), "ten films of two patients"
+    with pytest.raises(ValueError, match="Mass: 4 held-out patients with and 50 without it"):
         areas({"Mass": truth}, {"Mass": np.zeros((2, 64))}, np.arange(64))
     with pytest.raises(ValueError, match="1 seed of training; at least 2"):
         difference(np.zeros((1, 3)), np.zeros((1, 3)), 5)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.conftest import blob
 from thiscxr.data.labels import FINDINGS
 from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.score.gains import difference
 from thiscxr.score.label_noise import (
     SHOWN,
     clean_auc,
@@ -20,7 +21,7 @@ from thiscxr.score.label_noise import (
     phantom_label_noise,
     predictive_values,
 )
-from thiscxr.score.resampling import weighted_auc
+from thiscxr.score.resampling import patient_weights, weighted_auc
 from thiscxr.score.utility import LabelledFilms
 
 
@@ -98,6 +99,31 @@ def test_readers_of_flipped_labels_and_what_one_measures() -> None:
     assert "a PPV of 80% is" in str(found)
 
 
+def test_the_mean_of_the_findings_is_of_the_same_ones_in_every_sample() -> None:
+    # Hernia, of five patients, is missing in one sample of 150: the mean of that sample was the Effusion's alone.
+    def both(count: int, seed: int, shown: np.ndarray) -> LabelledFilms:
+        films = discs(count, seed)
+        findings = films.conditions.findings.copy()
+        findings[:, FINDINGS.index("Hernia")] = shown
+        return replace(films, conditions=replace(films.conditions, findings=findings))
+
+    train, test = both(100, 1, np.arange(100) % 2), both(200, 2, np.arange(200) < 5)
+    lost = []
+
+    def watched(one: np.ndarray, *rest: object) -> object:
+        lost.append(int(np.isnan(one[:, 1:]).all(axis=0).sum()))
+        return difference(one, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("thiscxr.score.label_noise.difference", watched)
+        patch.setattr("thiscxr.score.label_noise.PHANTOM_FINDINGS", ("Effusion", "Hernia"))
+        (point,) = label_noise(train, test, shares=(0.0,), steps=3, widths=(8, 12)).points
+    without = int((patient_weights(np.arange(200), 0)[:, :5].sum(axis=1) == 0).sum())
+    assert without > 0
+    assert set(lost) == {without}
+    assert np.isfinite([point.truth, *point.truth95]).all()
+
+
 def test_mistakes_are_refused() -> None:
     train, test = discs(100, 1), discs(60, 2)
     for shares in ((0.1, 0.2), (0.0, 0.6), (0.0, 0.3, 0.2), ()):
@@ -106,7 +132,7 @@ def test_mistakes_are_refused() -> None:
     with pytest.raises(ValueError, match="60 patients are among the training and the test films"):
         label_noise(train, replace(test, patients=train.patients[:60]))
     none = replace(test, conditions=FilmConditions.of([Condition(findings={"Effusion": 0})] * 60))
-    with pytest.raises(ValueError, match="no finding can be tested; Effusion: 0 positive and 60 negative"):
+    with pytest.raises(ValueError, match="no finding can be tested; Effusion: 0 held-out patients with and 60 without it"):
         label_noise(train, none)
 
 

@@ -17,7 +17,7 @@ from tests.conftest import blob
 from thiscxr.data.pixels import save_png
 from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader, ReaderConfig
-from thiscxr.score import panel
+from thiscxr.score import crowds, panel
 from thiscxr.score.extractors import Extractor, load_extractor
 from thiscxr.score.fakes import FakeFilms, open_fakes
 from thiscxr.score.report import panel_verdict
@@ -224,6 +224,7 @@ def test_the_panel_is_whole_and_says_what_it_could_not_measure(pool: Pool, extra
     kinds = {each["key"].split("_")[0] for each in found.records}
     assert {"fd", "fdinf", "kid", "precision", "recall", "density", "coverage", "vendi", "msssim", "near", "memorised", "probe"} <= kinds
     assert any("nothing is known of what was asked" in note for note in found.notes)
+    assert any(note.startswith("no distance of the ctr, viewer left lung") for note in found.notes), "discs are no chests"
     assert all(each["seconds"] >= 0 and each["num_fake"] >= 0 for each in found.records)
     with open(path / "samples.csv") as file:
         rows = list(csv.DictReader(file))  # there was no table: it is made
@@ -278,7 +279,7 @@ def test_views_and_findings_are_judged_by_folds_of_different_sizes(
 ) -> None:
     only("by_group")
     # The folds had 25 and 34 films of a view a side: two keys, so that the view was left out without a word.
-    monkeypatch.setattr(panel, "LEAST_GROUP", 25)
+    monkeypatch.setattr(crowds, "LEAST_GROUP", 25)
     films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(80)])
     rows = [{"file": f"seed-{i:08d}.png", "view": "PA" if i % 4 else "AP", "findings": "Effusion"} for i in range(80)]
     found = whole(pool, folder(tmp_path / "fakes", films, rows), folds_of(pool, extractor, 51))
@@ -309,8 +310,8 @@ def test_a_group_of_few_patients_does_not_take_the_others_with_it(
     pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
 ) -> None:
     only("by_group")
-    monkeypatch.setattr(panel, "LEAST_GROUP", 25)
-    whole_distance = panel.group_distance
+    monkeypatch.setattr(crowds, "LEAST_GROUP", 25)
+    whole_distance = crowds.group_distance
     refused = ValueError("7 real patients and 30 films a side are too few for an interval")
     turn = iter([refused, None, None])
 
@@ -319,7 +320,7 @@ def test_a_group_of_few_patients_does_not_take_the_others_with_it(
             raise error
         return whole_distance(*some, **options)
 
-    monkeypatch.setattr(panel, "group_distance", first_refused)
+    monkeypatch.setattr(crowds, "group_distance", first_refused)
     films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(80)])
     rows = [{"file": f"seed-{i:08d}.png", "view": "PA" if i % 2 else "AP", "findings": "Effusion"} for i in range(80)]
     found = whole(pool, folder(tmp_path / "fakes", films, rows), extractor)

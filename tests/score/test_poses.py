@@ -103,6 +103,11 @@ def test_a_pool_its_synthetic_films_and_phantoms(pool: Pool, monkeypatch: pytest
     assert {curve.group for curve in found.curves} == {"real", "synthetic", "phantom"}
     assert {curve.question for curve in found.curves} == {"Effusion", "view PA", "sex", "age"}, "two views flip together"
     assert {curve.num_films for curve in found.curves} == {20, 6}
+    assert found.left_out == {}
+    unread = FilmConditions.of([Condition("PA", "FM"[i % 2]) for i in range(40)])
+    told = poses(Side().eval(), {"real": replace(bars(40, 0), conditions=unread)})
+    assert told.left_out == {"Mass": "0 held-out patients with and 0 without it; at least 5 of either are needed"}
+    assert "poses, Mass: left out: 0 held-out patients" in str(told)
     monkeypatch.setattr(pool, "indices", lambda split: np.arange(0))
     with pytest.raises(ValueError, match="has no held-out patients, whose films the reader has not seen"):
         pool_poses(reader, pool, fakes)
@@ -115,7 +120,7 @@ def test_mistakes_are_refused() -> None:
         poses(reader, {"real": real, "synthetic": replace(real, pixels=real.pixels[:0])})
     with pytest.raises(ValueError, match="the limit is 1; expected a share"):
         poses(reader, {"real": real}, limit=1)
-    with pytest.raises(ValueError, match="no question with 5 films of either answer"):
+    with pytest.raises(ValueError, match="no question with 5 patients of either answer"):
         poses(reader, {"real": replace(real, conditions=FilmConditions.of([Condition()] * 40))})
 
 

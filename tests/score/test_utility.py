@@ -106,7 +106,7 @@ def test_mistakes_are_refused() -> None:
         ((train.take(np.arange(20)), test, fake), "20 real training films; at least 64"),
         ((train, test, replace(fake, pixels=fake.pixels[:, :16, :16])), "synthetic films of 16 × 16 px and real training films of 32 px"),
         ((train, test, replace(fake, pixels=fake.pixels.astype(np.uint16))), "synthetic films are uint16, real training films uint8"),
-        ((train, few, fake), r"no question can be tested; Effusion: 0 positive and \d+ negative held-out films"),
+        ((train, few, fake), r"no question can be tested; Effusion: 0 held-out patients with and \d+ without it"),
     ):
         with pytest.raises(ValueError, match=message):
             utility(*arms, steps=2, seeds=2, widths=SMALL)

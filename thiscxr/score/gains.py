@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t
 
 from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import ROUNDS, number_patients, patient_weights, weighted_auc
+from thiscxr.score.resampling import ROUNDS, mean_over, number_patients, patient_weights, weighted_auc
 
-MIN_POSITIVES = 5  # and negatives, of the test films
+LEAST_PATIENTS = 5  # among the test films with the answer yes, and as many with no
 POWER = 0.8
 
 Array = NDArray[np.float64]
@@ -63,12 +63,15 @@ class Gain:
         )
 
 
-def too_few(truth: Array) -> str:
-    """Return why a question cannot be tested on films of this truth [n] (1, 0, nan: unknown), or nothing when it can."""
-    positives, negatives = int((truth == 1).sum()), int((truth == 0).sum())
-    if min(positives, negatives) >= MIN_POSITIVES:
+def too_few(truth: Array, patients: ArrayLike) -> str:
+    """Return why a question cannot be tested on films of this truth [n] (1, 0, nan: unknown) and patients [n], or nothing when it can.
+
+    Patients count, not films: they are what is resampled, and of fewer every other sample would have none.
+    """
+    positives, negatives = (len(np.unique(np.asarray(patients)[truth == side])) for side in (1, 0))
+    if min(positives, negatives) >= LEAST_PATIENTS:
         return ""
-    return f"{positives} positive and {negatives} negative held-out films; at least {MIN_POSITIVES} of either are needed"
+    return f"{positives} held-out patients with and {negatives} without it; at least {LEAST_PATIENTS} of either are needed"
 
 
 def areas(truth: Mapping[str, Array], answers: Answers, patients: ArrayLike, seed: int = 0, rounds: int = ROUNDS) -> dict[str, Array]:
@@ -81,7 +84,7 @@ def areas(truth: Mapping[str, Array], answers: Answers, patients: ArrayLike, see
     weights = np.concatenate([np.ones((1, len(patients)), np.float32), patient_weights(patients, seed, rounds)])
     found = {}
     for question, scores in answers.items():
-        if reason := too_few(truth[question]):
+        if reason := too_few(truth[question], patients):
             raise ValueError(f"{question}: {reason}")
         known = np.isfinite(truth[question])
         positive, some = truth[question][known] > 0.5, weights[:, known]
@@ -106,7 +109,7 @@ def gains(
     results = []
     for arm, control in pairs:
         for name, questions in groups.items():
-            one, other = (np.nanmean([found[which][question] for question in questions], axis=0) for which in (arm, control))
+            one, other = (mean_over([found[which][question] for question in questions]) for which in (arm, control))
             value, ci95, smallest = difference(one, other, count)
             positives = min(int((truth[question] == 1).sum()) for question in questions)
             tested = max(int(np.isfinite(truth[question]).sum()) for question in questions)
@@ -117,16 +120,19 @@ def gains(
 
 def difference(one: Array, other: Array, patients: int) -> tuple[float, tuple[float, float], float]:
     """Return the mean difference over seeds of `areas` [seeds, 1 + rounds], its 95 % interval, and the smallest gain that it could
-    show: nan where neither seeds nor patients change anything.
+    show: nan where neither seeds nor patients change anything, and all but the mean nan where hardly any sample of patients has an answer.
 
-    Raises ValueError for fewer than two seeds.
+    Samples of patients in which it is no number are left out. Raises ValueError for fewer than two seeds.
     """
     seeds = len(one)
     if seeds < 2:
         raise ValueError(f"{seeds} seed of training; at least 2 are needed to know what a seed changes")
     apart = one - other
     value = float(apart[:, 0].mean())
-    of_patients = float(np.nanvar(apart[:, 1:].mean(axis=0), ddof=1))
+    rounds = apart[:, 1:].mean(axis=0)
+    if np.isfinite(rounds).sum() < 2:
+        return value, (float("nan"), float("nan")), float("nan")
+    of_patients = float(np.nanvar(rounds, ddof=1))
     of_seeds = float(apart[:, 0].var(ddof=1)) / seeds
     total = of_patients + of_seeds
     if total == 0:

@@ -18,7 +18,7 @@ from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader
 from thiscxr.model.conditions import MIN_PATIENTS
 from thiscxr.score.fidelity import MEASURES, Columns, questions_of, read_answers
-from thiscxr.score.resampling import generator, interval, number_patients, patient_weights
+from thiscxr.score.resampling import generator, interval, mean_over, number_patients, patient_weights
 from thiscxr.train.conditions import read_conditions
 
 BINS = 10  # of a reliability table, with as many films each
@@ -166,15 +166,6 @@ class Bootstrap:
             if known.any():
                 parts.append(np.concatenate([of(truth, answers, some[:, known]) for some in np.array_split(weights, CHUNKS)]))
         return mean_over(parts)
-
-
-def mean_over(values: Sequence[Array]) -> Array:
-    """Return the mean of arrays [1 + rounds] whose first place is a number; nan in the rounds in which one of them is none.
-
-    A mean over what happens to be there would be of other things from round to round.
-    """
-    known = [each for each in values if np.isfinite(each[0])]
-    return np.mean(known, axis=0) if known else np.full(1, np.nan)
 
 
 def _answered(question: str, measure: str, values: Array, readings: Sequence[Reading], seed: int) -> Answered:

@@ -22,7 +22,7 @@ from thiscxr.score.extractors import in_batches
 from thiscxr.score.fidelity import questions_of, read_answers
 from thiscxr.score.gains import areas, difference, too_few
 from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import generator
+from thiscxr.score.resampling import generator, mean_over
 from thiscxr.score.utility import BATCH, WIDTHS, LabelledFilms
 from thiscxr.train.conditions import learnable_vocabulary
 from thiscxr.train.draws import begin_weights
@@ -186,9 +186,9 @@ def label_noise(
     vocabulary = learnable_vocabulary(train.conditions, train.patients)
     vocabulary = replace(vocabulary, findings=tuple(name for name in vocabulary.findings if name in PHANTOM_FINDINGS))
     truth = questions_of(test.conditions, vocabulary.findings)
-    names = [name for name in vocabulary.findings if not too_few(truth[name])]
+    names = [name for name in vocabulary.findings if not too_few(truth[name], test.patients)]
     if not names:
-        reasons = [f"{name}: {too_few(truth[name])}" for name in vocabulary.findings] or ["the training films teach none"]
+        reasons = [f"{name}: {too_few(truth[name], test.patients)}" for name in vocabulary.findings] or ["the training films teach none"]
         raise ValueError(f"label noise: no finding can be tested; {reasons[0]}")
     truth = {name: truth[name] for name in names}
     config = ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources, train.pixels.shape[-1], widths)
@@ -210,7 +210,8 @@ def label_noise(
             sides = (areas(truth, answers, test.patients, seed), areas(labels, answers, test.patients, seed))
             found.append((*sides, areas(labels, clean, test.patients, seed), labels))
     prevalence = {name: float(np.nanmean(values)) for name, values in truth.items()}
-    points = [_point(share, found[0][0], each, truth, prevalence, len(test)) for share, each in zip(shares, found, strict=True)]
+    patients = len(np.unique(test.patients))
+    points = [_point(share, found[0][0], each, truth, prevalence, patients) for share, each in zip(shares, found, strict=True)]
     mean = float(np.mean(list(prevalence.values())))
     marks = {ppv: flipped_share(ppv, mean) for ppv in PPVS}
     return LabelNoise(points, prevalence, marks, f"phantom{train.pixels.shape[-1]}_{steps}steps", len(test))
@@ -236,15 +237,13 @@ def _point(
     of_truth, of_labels, of_clean, labels = found
     values = {name: _predictive(truth[name], labels[name]) for name in truth}
 
-    def over(each: dict[str, Array]) -> Array:
-        return np.asarray(np.nanmean(list(each.values()), axis=0))
-
     def expected(each: dict[str, Array]) -> float:
         return float(np.mean([noisy_auc(each[name][:, 0].mean(), *values[name]) for name in truth]))
 
-    level = np.zeros_like(over(of_truth))
-    (a, a95, _), (b, b95, _), (c, c95, _) = (difference(over(each), level, patients) for each in (of_truth, of_labels, of_clean))
-    loss, loss95, _ = difference(over(of_truth), over(best), patients)
+    means = [mean_over(list(each.values())) for each in (of_truth, of_labels, of_clean, best)]
+    level = np.zeros_like(means[0])
+    (a, a95, _), (b, b95, _), (c, c95, _) = (difference(mean, level, patients) for mean in means[:3])
+    loss, loss95, _ = difference(means[0], means[3], patients)
     ppv = float(np.mean([predictive_values(each, share)[0] for each in prevalence.values()]))
     return NoisePoint(share, ppv, a, a95, b, b95, expected(of_truth), c, c95, expected(best), loss, loss95)
 

@@ -6,7 +6,7 @@ themselves are turned, shifted and scaled: being fooled outside of that range is
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -97,6 +97,7 @@ class Poses:
     spans: list[Span]
     thresholds: dict[str, float]  # question -> answer from which the decision is yes
     fill: str
+    left_out: dict[str, str] = field(default_factory=dict)  # question or group -> why
 
     def measured(self, reader: str) -> list[Measured]:
         """Return as numbers of the panel the share flipped at the ends of the range that real films span, the larger of the two."""
@@ -125,7 +126,7 @@ class Poses:
                     words += [f"{curve.question} (from {' and '.join(edges)})"] if edges else []
                 said = ", ".join(words) or "nothing"
                 lines.append(f"poses, {group} films, {real.motion}: {within} more than {told[0].limit:.0%} of decisions flip on: {said}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"poses, {name}: left out: {why}" for name, why in self.left_out.items())])
 
 
 @dataclass(frozen=True)
@@ -192,9 +193,10 @@ def poses(
     real = groups["real"]
     some = {name: np.sort(generator(seed, 42).permutation(len(group.pixels))[:films]) for name, group in groups.items()}
     still = {name: _read(reader, group.pixels[some[name]], None, fill) for name, group in groups.items()}
-    thresholds = _thresholds(still["real"], questions_of(real.conditions.take(some["real"]), list(still["real"])))
+    truth = questions_of(real.conditions.take(some["real"]), list(still["real"]))
+    thresholds = _thresholds(still["real"], truth, real.patients[some["real"]])
     if not thresholds:
-        raise ValueError("poses: the real films have no question with 5 films of either answer, so no decision can be told to flip")
+        raise ValueError("poses: the real films have no question with 5 patients of either answer, so no decision can be told to flip")
     spreads = {name: 1.0 if name == "age" else max(float(still["real"][name].std()), 1e-6) for name in still["real"]}
     asked = [*thresholds, "age"]
     curves = []
@@ -218,7 +220,11 @@ def poses(
                     flips = ((moved >= cut) != (before >= cut)).astype(np.float64) if question != "age" else np.full(moved.shape, np.nan)
                     floor = float(np.mean((resampled[question] >= cut) != (before >= cut))) if question != "age" else float("nan")
                     curves.append(curve(name, question, motion, amounts, change, flips, weights, floor, limit))
-    return Poses(curves, spans(groups, seed), thresholds, fill)
+    found = spans(groups, seed)
+    left_out = {name: why for name in still["real"] if name != "age" and (why := too_few(truth[name], real.patients[some["real"]]))}
+    placed = {span.group for span in found}
+    left_out |= {f"range of the {name} films": "none matches the mean film of its view" for name in groups if name not in placed}
+    return Poses(curves, found, thresholds, fill, left_out)
 
 
 def curve(
@@ -276,11 +282,11 @@ def _read(reader: Reader, pixels: Pixels, motion: Motion | str | None, fill: str
     return {name: values.astype(np.float64) for name, values in answers.items()}
 
 
-def _thresholds(seen: Mapping[str, Array], truth: Mapping[str, Array]) -> dict[str, float]:
+def _thresholds(seen: Mapping[str, Array], truth: Mapping[str, Array], patients: NDArray[np.int64]) -> dict[str, float]:
     """Return where the decision lies, of the views, the sex and the findings that are read best."""
     cuts, read_well = {}, {}
     for name, answers in seen.items():
-        if name == "age" or too_few(truth[name]):
+        if name == "age" or too_few(truth[name], patients):
             continue
         known = np.isfinite(truth[name])
         positive, scores = truth[name][known] > 0.5, answers[known]

@@ -1,11 +1,13 @@
 """Probes: what can be read off features by a linear judge, on synthetic films and, as the baseline, on real patients it has not seen.
 
 A probe is a regularised logistic regression (ridge regression for the age) on standardised features, cross-fitted by patient: five
-models, each judging the fifth of the patients that it was not trained on, and a fifth of the synthetic films. Give it the films of
-held-out patients, or the extractor has seen the patients even if the probe has not. Idea: Alain and Bengio 2016, arXiv:1610.01644.
+models, each judging the fifth of the patients that it was not trained on, and a fifth of the synthetic films. The scores of two models are
+not on one scale, so that figures are means over the five (LeDell et al. 2015, doi:10.1214/15-EJS1035); pooled, the AUC of nothing is below
+one half. Give it the films of held-out patients, or the extractor has seen the patients even if the probe has not. Idea: Alain and Bengio
+2016, arXiv:1610.01644.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +17,16 @@ from scipy.special import logsumexp
 
 from thiscxr.model.conditions import FilmConditions
 from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import generator, halves, interval, number_patients, patient_weights, weighted_auc, weighted_correlation
+from thiscxr.score.resampling import (
+    generator,
+    halves,
+    interval,
+    mean_over,
+    number_patients,
+    patient_weights,
+    weighted_auc,
+    weighted_correlation,
+)
 
 FOLDS = 5
 SPLITS = 3
@@ -33,7 +44,7 @@ class Probed:
 
     factor: str
     measure: str
-    """auc (for more than two classes the mean of one against the rest), r (correlation) or mae (years)."""
+    """auc (for more than two classes the mean of one against the rest), r (correlation) or mae (years), means over the models."""
     value: float
     ci95: tuple[float, float]
     baseline: float
@@ -139,8 +150,12 @@ def probe_conditions(
             known, told = truth >= 0, wanted >= 0
             folds, other_folds = draw_folds(patients[known], seed), draw_folds(seeds[told], seed)
             answers = cross_fit(features[known], truth[known], folds, fake_features[told], other_folds)
-            sides = ((truth[known], answers[0], patients[known]), (wanted[told], answers[1], seeds[told]))
-            probed.append(_probed(factor, "auc", sides, _mean_auc, seed))
+            sides = (
+                Judged(truth[known], answers[0], patients[known], folds),
+                Judged(wanted[told], answers[1], seeds[told], other_folds),
+            )
+            both = np.intersect1d(truth[known], wanted[told])  # or the floor would be of other classes than the value
+            probed.append(_probed(factor, "auc", sides, [_against_rest(k) for k in both], seed))
     return Probes(probed + _probe_age(features, real, patients, fake_features, asked, seeds, seed, left_out), left_out)
 
 
@@ -158,10 +173,9 @@ def _classes(factor: str, real: FilmConditions, patients: NDArray, asked: FilmCo
     return into(list(real.names[factor]), codes), into(list(asked.names[factor]), wanted), names
 
 
-def _mean_auc(truth: NDArray, answers: Array, weights: NDArray) -> Array:
-    """Return [rounds]: the mean over the classes, each against the rest."""
-    areas = [weighted_auc(truth == k, answers[:, k] - logsumexp(np.delete(answers, k, 1), axis=1), weights) for k in np.unique(truth)]
-    return np.mean(areas, axis=0)
+def _against_rest(k: int) -> Measure:
+    """Return the measure of one class against the rest."""
+    return lambda truth, answers, weights: weighted_auc(truth == k, answers[:, k] - logsumexp(np.delete(answers, k, 1), axis=1), weights)
 
 
 def _probe_age(
@@ -182,23 +196,42 @@ def _probe_age(
     median = np.median(years)
     folds, other_folds = draw_folds(patients[known], seed), draw_folds(seeds[told], seed)
     read, fake_read = cross_fit(features[known], years, folds, fake_features[told], other_folds)
-    sides = ((years, read[:, 0], patients[known]), (wanted, fake_read[:, 0], seeds[told]))
-    measures = {
+    sides = Judged(years, read[:, 0], patients[known], folds), Judged(wanted, fake_read[:, 0], seeds[told], other_folds)
+    measures: dict[str, Measure] = {
         "over_median_auc": lambda truth, answers, weights: weighted_auc(truth > median, answers, weights),
         "r": weighted_correlation,
         "mae": lambda truth, answers, weights: weights @ np.abs(truth - answers) / weights.sum(axis=1),
     }
-    return [_probed("age", name, sides, measure, seed) for name, measure in measures.items()]
+    return [_probed("age", name, sides, [measure], seed) for name, measure in measures.items()]
 
 
-def _probed(factor: str, measure: str, sides: tuple[tuple[NDArray, Array, NDArray], ...], how: Measure, seed: int) -> Probed:
-    """Return what `how` makes of (truth, answers, whose films) of the real and of the synthetic films."""
+@dataclass(frozen=True)
+class Judged:
+    """Films with what is true of them, what their models answer, whose they are, and which model answered. Arrays [n, …]."""
+
+    truth: NDArray
+    answers: Array
+    whose: NDArray
+    folds: NDArray[np.int64]
+
+    def measure(self, how: Measure, weights: NDArray[np.floating]) -> Array:
+        """Return float64 [1 + rounds]: the mean over the models of a measure on the films that each has answered for, then the same of
+        every round of weights [rounds, n]. A model whose films tell nothing, such as of one class alone, has no part in it."""
+        weights = np.concatenate([np.ones((1, len(self.folds)), weights.dtype), weights])
+        here = [self.folds == fold for fold in np.unique(self.folds)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return mean_over([how(self.truth[some], self.answers[some], weights[:, some]) for some in here])
+
+
+def _probed(factor: str, measure: str, sides: tuple[Judged, Judged], hows: Sequence[Measure], seed: int) -> Probed:
+    """Return the mean of some measures of the real and of the synthetic films."""
     results = []
-    for truth, answers, whose in sides:
-        value = float(how(truth, answers, np.ones((1, len(truth))))[0])
-        results.append((value, interval(how(truth, answers, patient_weights(whose, seed)))))
+    for side in sides:
+        weights = patient_weights(side.whose, seed)
+        values = mean_over([side.measure(how, weights) for how in hows])
+        results.append((float(values[0]), interval(values[1:])))
     (baseline, baseline95), (value, ci95) = results
-    return Probed(factor, measure, value, ci95, baseline, baseline95, len(sides[0][0]), len(sides[1][0]))
+    return Probed(factor, measure, value, ci95, baseline, baseline95, len(sides[0].truth), len(sides[1].truth))
 
 
 def probe_real_or_synthetic(
@@ -222,13 +255,12 @@ def probe_real_or_synthetic(
         against = {"fake": (fake_features[some], seeds[some]), "real": (features[b], patients[b])}
         for name, (others, whose) in against.items():
             both, truth = np.concatenate([features[a], others]), np.repeat([0, 1], n)
-            # Each fold holds a fifth of either side: where it does not, the models' intercepts pull the AUC of nothing below one half.
             folds = np.concatenate([draw_folds(patients[a], seed), draw_folds(whose, seed)])
             answers, _ = cross_fit(both, truth, folds, both[:0], folds[:0])
             weights = np.hstack([patient_weights(patients[a], seed), patient_weights(whose, seed + 1)])
-            scores = answers[:, 1] - answers[:, 0]
-            value = float(weighted_auc(truth == 1, scores, np.ones((1, 2 * n)))[0])
-            rows[name].append((value, interval(weighted_auc(truth == 1, scores, weights))))
+            judged = Judged(truth, answers, np.concatenate([patients[a], whose]), folds)
+            values = judged.measure(_against_rest(1), weights)
+            rows[name].append((float(values[0]), interval(values[1:])))
 
     def mean(name: str) -> tuple[float, tuple[float, float]]:
         values, edges = zip(*rows[name], strict=True)

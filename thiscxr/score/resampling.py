@@ -4,7 +4,7 @@ The weights of all rounds are drawn once and the measures are weighted, so that 
 and Tibshirani 1993, chapters 6, 11 and 13.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,16 @@ def interval(values: NDArray[np.floating]) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(known, (0.025, 0.975))
     return float(low), float(high)
+
+
+def mean_over(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the mean of arrays [..., 1 + rounds] that are numbers in the first place of the last axis, the value itself; nan in the rounds
+    in which one of them is none, and everywhere when there is no such array.
+
+    A mean over what happens to be there would be of other things from round to round.
+    """
+    known = [each for each in values if np.isfinite(each[..., 0]).all()]
+    return np.mean(known, axis=0) if known else np.full(1, np.nan)
 
 
 def weighted_auc(positive: NDArray[np.bool_], scores: NDArray[np.floating], weights: NDArray[np.floating]) -> NDArray[np.float64]:

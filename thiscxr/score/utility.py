@@ -205,7 +205,7 @@ def _questions(
     found, kept = Utility(), {}
     for name in names:
         shown = int((asked[name] == 1).sum())
-        if reason := too_few(truth[name]):
+        if reason := too_few(truth[name], test.patients):
             found.left_out[name] = reason
         elif shown < MIN_ASKED:
             found.left_out[name] = f"asked of {shown} synthetic films; at least {MIN_ASKED} are needed"

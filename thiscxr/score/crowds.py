@@ -1,0 +1,119 @@
+"""What networks say of the films as a crowd: features of both sides, and every distance between them, the means over fair judges."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thiscxr.data.labels import FINDINGS
+from thiscxr.data.pool import Pool
+from thiscxr.model.conditions import FilmConditions
+from thiscxr.score.diversity import vendi_scores
+from thiscxr.score.extractors import Extractor, extract, films_key, in_batches, pool_key
+from thiscxr.score.fairness import fair_groups
+from thiscxr.score.fakes import FakeFilms
+from thiscxr.score.floor import films_a_side
+from thiscxr.score.frechet import frechet_scores, group_distance
+from thiscxr.score.kernel import kernel_scores
+from thiscxr.score.manifold import manifold_scores
+from thiscxr.score.measured import Measured
+
+LEAST_GROUP = 150  # films a side for a distance of one view or finding: with fewer it is mostly bias
+
+
+@dataclass(frozen=True)
+class Side:
+    """Features of the real films that one network may judge, and of the synthetic films by the same network."""
+
+    rows: NDArray[np.int64]
+    patients: NDArray[np.int32]
+    real: NDArray[np.float32]
+    fake: NDArray[np.float32]
+
+
+def read_sides(real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractors: Sequence[Extractor]) -> list[list[Side]]:
+    """Return the features of both sides by each extractor, by several networks where no single one may judge all real films.
+
+    Every film is read once, whatever the number of networks; what was read before comes from the cache.
+    """
+    judges = [fair_groups(real, rows, extractor) for extractor in extractors]
+    for extractor, found in zip(extractors, judges, strict=True):
+        if not found:
+            raise ValueError(
+                f"{extractor.name} was trained on the patients of all these films, so that none of them can be a floor; score against "
+                "other films, or train its folds too (thiscxr classify train --cross-fit)"
+            )
+    networks = [judge for found in judges for judge, _ in found]
+    films = (fakes.pixels[some] for some in in_batches(np.arange(len(fakes))))
+    fake = iter(extract(films, networks, count=len(fakes), key=films_key(fakes.pixels)))
+    together: dict[bytes, list[Extractor]] = {}
+    for found in judges:
+        for judge, some in found:
+            together.setdefault(some.tobytes(), []).append(judge)
+    features: dict[str, NDArray[np.float32]] = {}
+    for packed, many in together.items():
+        some = np.frombuffer(packed, np.int64)
+        read = extract((real.read(part) for part in in_batches(some)), many, count=len(some), key=pool_key(real, some))
+        features |= {judge.sha256: each for judge, each in zip(many, read, strict=True)}
+    patients = real.codes("patient")[0]
+    return [[Side(some, patients[some], features[judge.sha256], next(fake)) for judge, some in found] for found in judges]
+
+
+def distances(side: Side, name: str, n: int, seed: int) -> list[Measured]:
+    """Return the distances and what is measured on the manifold, of one network's features."""
+    some = side.real, side.patients, side.fake, name
+    kinds = (frechet_scores, kernel_scores, manifold_scores, vendi_scores)
+    return [each for kind in kinds for each in kind(*some, n=n, seed=seed)]
+
+
+def mean_of(found: Sequence[Sequence[Measured]]) -> list[Measured]:
+    """Return the means over networks that judge different patients. The interval is not narrowed: the synthetic films are the same."""
+    means = []
+    for many in zip(*found, strict=True):
+        values = np.array([[each.value, *(each.ci95 or (np.nan, np.nan)), each.floor] for each in many], float).mean(axis=0)
+        first = many[0]
+        means.append(Measured(first.key, values[0], (values[1], values[2]), values[3], sum(e.num_real for e in many), first.num_fake))
+    return means
+
+
+def by_group(sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, seed: int) -> tuple[list[Measured], list[str]]:
+    """Return the Fréchet distance of the films asked for one view, or for one finding, from the real films of it, and what was too small.
+
+    All networks judge it at one number of films, since the bias of the distance depends on it.
+    """
+    found: list[Measured] = []
+    few: list[str] = []
+    notes: list[str] = []
+    for group, here, there in groups(real, FilmConditions.of(fakes.asked)):
+        rows = [np.flatnonzero(here[side.rows]) for side in sides]
+        real_films = min(films_a_side(side.patients[some]) for side, some in zip(sides, rows, strict=True))
+        n = min(real_films, int(there.sum()))
+        if n < LEAST_GROUP:
+            if fakes.conditional and (here.any() or there.any()):
+                few.append(f"{group.replace('_', ' ')} ({real_films} real, {there.sum()} synthetic)")
+            continue
+        try:
+            parts = [
+                group_distance(side.real[some], side.patients[some], side.fake[there], name, n=n, seed=seed)
+                for side, some in zip(sides, rows, strict=True)
+            ]
+        except ValueError as error:
+            notes.append(f"Fréchet distance by {name}, {group.replace('_', ' ')}: {error}")
+            continue
+        found += mean_of([[replace(fd, key=f"{fd.key}_{group}")] for fd in parts])
+    if few:
+        notes.append(f"Fréchet distances by {name} need {LEAST_GROUP} films a side; too few of {', '.join(few)}")
+    if not fakes.conditional:
+        notes.append("Fréchet distances of views and findings: nothing is known of what was asked of these films (samples.csv)")
+    return found, notes
+
+
+def groups(real: Pool, asked: FilmConditions) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Yield a name, the real films [n] and the synthetic films [m] of each view and finding."""
+    views = real.column("view")
+    for view in sorted(set(views) - {"unknown"}):
+        names = list(asked.names["view"])
+        yield f"view_{view}", views == view, asked.view == (names.index(view) if view in names else -2)
+    for column, finding in enumerate(FINDINGS):
+        yield finding.replace(" ", "_"), real.findings[:, column] == 1, asked.findings[:, column] == 1
