@@ -1,0 +1,72 @@
+"""What the eye sees and features at 64 px do not: a grid at the Nyquist frequencies, a blur, a sharpening, from the films' power spectra.
+
+Everything is kept film by film, so that an interval can come from drawing films anew.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from scipy.signal.windows import hann
+
+Array = NDArray[np.float64]
+
+GRID_POINTS = ("columns", "rows", "both")  # what alternates: the Nyquist points (u, v) = (½, 0), (0, ½) and (½, ½) cycles a pixel
+NUM_BANDS = 8  # rings of equal width from 0 to the Nyquist frequency
+_PEAK, _INNER, _OUTER = 1, 3, 6  # half widths in bins: 3 × 3 at the point, the ring of 13 × 13 around it without its inner 7 × 7
+_AT_ONCE = 2**24  # pixels transformed at a time
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """The power of n films where it tells, one row a film."""
+
+    peaks: Array  # [n, 3], mean power at each of GRID_POINTS
+    rings: Array  # [n, 3], mean power in the ring around it
+    bands_db: Array  # [n, 8], 10 log10 of the mean power of each band
+
+
+def film_spectra(films: NDArray) -> Spectra:
+    """Return the spectra of films [n, res, res] of any scale, under a Hann window and without their mean.
+
+    Raises ValueError for films that are not square or too small for the ring (32 px), and for a film of one grey, whose power is zero.
+    """
+    if films.ndim != 3 or films.shape[1] != films.shape[2] or films.shape[1] < 32 or films.shape[1] % 2:
+        raise ValueError(f"films of shape {films.shape} have no such spectrum; expected [n, res, res] with an even res of 32 or more")
+    res = films.shape[1]
+    along = hann(res, sym=False)
+    window = np.outer(along, along)
+    frequency = np.abs(scipy.fft.fftfreq(res))
+    radius = np.hypot(frequency[:, None], frequency) * 2 * NUM_BANDS
+    band = np.where(radius < NUM_BANDS, np.ceil(radius), 0).astype(int) - 1  # band k: radii in (k, k + 1]; not the mean, nor the corners
+    members = [np.flatnonzero(band == k) for k in range(NUM_BANDS)]
+    points = ((0, res // 2), (res // 2, 0), (res // 2, res // 2))  # rows and columns of the transform
+    around = np.arange(-_OUTER, _OUTER + 1)
+    far = np.maximum(abs(around)[:, None], abs(around))
+    parts = []
+    step = max(1, _AT_ONCE // res**2)
+    for start in range(0, len(films), step):
+        some = films[start : start + step].astype(np.float64)
+        some -= some.mean(axis=(1, 2), keepdims=True)
+        power = np.abs(scipy.fft.fft2(some * window)) ** 2
+        if not (power.reshape(len(some), -1).max(axis=1) > 0).all():
+            raise ValueError("a film has one grey all over, which has no spectrum; leave it out")
+        near = [power[:, (row + around[:, None]) % res, (column + around) % res] for row, column in points]
+        peaks, rings = (np.stack([one[:, cells].mean(axis=1) for one in near], axis=1) for cells in (far <= _PEAK, far > _INNER))
+        flat = power.reshape(len(some), -1)
+        parts.append((peaks, rings, np.stack([10 * np.log10(flat[:, cells].mean(axis=1)) for cells in members], axis=1)))
+    return Spectra(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def grid_db(spectra: Spectra) -> Array:
+    """Return by how much the mean power at each of GRID_POINTS stands above the ring around it, [3] in dB; 0: no grid."""
+    return 10 * np.log10(spectra.peaks.mean(axis=0) / spectra.rings.mean(axis=0))
+
+
+def excess_db(fake: Spectra, real: Spectra) -> Array:
+    """Return how much more power each band has in fake films than in real ones, mean over films, [8] in dB.
+
+    A blur takes from the upper bands, a sharpening adds to them.
+    """
+    return fake.bands_db.mean(axis=0) - real.bands_db.mean(axis=0)
