@@ -56,7 +56,7 @@ def fresh_network(folder: Path, res: int) -> Path:
     options = Config(res=res).resolve("cpu", 1)
     vocabulary = Vocabulary(("Effusion",), ("AP", "PA"), ("nih",))
     names = ("res", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "patch")
-    config = GeneratorConfig(c_dim=vocabulary.dim, **{name: getattr(options, name) for name in names})
+    config = GeneratorConfig(c_dim=vocabulary.dim, haar=options.bands, **{name: getattr(options, name) for name in names})
     generator = Generator(config)
     with torch.no_grad():
         for layer in generator.synthesis.to_grey:

@@ -11,6 +11,7 @@ function thiscxrGenerator() {
   const LATENT_STREAM = 0, CONDITION_STREAM = 1, NOISE_STREAM = 2;
   const GAIN = Math.SQRT2; // of the leaky ReLU
   const SLOPE = 0.2;
+  const DETAIL = 0.25, GRAIN = 0.1; // what the stored weights of details and of the grain are scaled by
   const AGE_CENTRE = 50, AGE_SCALE = 25, AGE_BIN_YEARS = 10;
   const NO_FINDING = "No Finding", NO_ILLNESS = [NO_FINDING, "Support_Devices"];
   const NOTHING = { view: null, sex: null, age_years: null, source: null, findings: [], no_findings: [] };
@@ -67,7 +68,7 @@ function thiscxrGenerator() {
     const length = Number(new DataView(buffer).getBigUint64(0, true));
     const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
     const network = JSON.parse(header.__metadata__.thiscxr);
-    network.architecture = { patch: 1, ...network.architecture }; // what the first files do not say
+    network.architecture = { patch: 1, haar: false, ...network.architecture }; // what the first files do not say
     network.joint_table ??= [];
     network.vocabulary = { sexes: ["F", "M"], ages: true, ...network.vocabulary };
     const values = Float32Array.from({ length: 65536 }, (_, bits) => half(bits));
@@ -168,6 +169,7 @@ function thiscxrGenerator() {
   // --- Synthesis, one film: maps with a border of zeros, see above. ---
 
   const plane = (side) => (side + 2) ** 2;
+  const inner = (place, side) => (Math.floor(place / side) + 1) * (side + 2) + (place % side) + 1; // of a place, row by row, in its plane
 
   function modulate(x, channels, style) { // scale each input channel by its style
     const size = x.length / channels, y = new Float32Array(x.length);
@@ -198,6 +200,15 @@ function thiscxrGenerator() {
     const size = plane(side), y = new Float32Array(size);
     for (let i = 0; i < channels; i++) for (let p = 0; p < size; p++) y[p] += weight[i] * x[i * size + p];
     return y;
+  }
+
+  function convolveBands(x, weight, channels, side) { // the first band as it is, kernels of the others without their mean; edges go on
+    const kernels = weight.slice();
+    for (let k = 9 * channels; k < kernels.length; k += 9) {
+      const mean = weight.subarray(k, k + 9).reduce((sum, value) => sum + value, 0) / 9;
+      for (let tap = k; tap < k + 9; tap++) kernels[tap] -= mean;
+    }
+    return convolve(extend(x, side), kernels, channels, side);
   }
 
   // The transposed 3×3 convolution of stride 2, then the filter [1, 3, 3, 1] / 4 along each side (gain 4): a map of twice the side.
@@ -260,27 +271,40 @@ function thiscxrGenerator() {
     return x;
   }
 
-  function upsample(film, side) { // [side²] -> [4 side²], [1, 3, 3, 1], black beyond the edges
+  function upsample(film, side, edge) { // [side²] -> [4 side²], [1, 3, 3, 1]; beyond the edges the values at them, or zeros
     const outSide = 2 * side, rows = new Float32Array(outSide * side), y = new Float32Array(outSide * outSide);
-    const read = (values, at, inside) => (inside ? values[at] : 0);
+    const read = (values, at, step, inside) => (inside ? values[at + step] : edge ? values[at] : 0);
     for (let row = 0; row < side; row++) {
       for (let column = 0, at = row * side; column < side; column++, at++) {
-        rows[row * outSide + 2 * column] = 0.25 * read(film, at - 1, column > 0) + 0.75 * film[at];
-        rows[row * outSide + 2 * column + 1] = 0.75 * film[at] + 0.25 * read(film, at + 1, column < side - 1);
+        rows[row * outSide + 2 * column] = 0.25 * read(film, at, -1, column > 0) + 0.75 * film[at];
+        rows[row * outSide + 2 * column + 1] = 0.75 * film[at] + 0.25 * read(film, at, 1, column < side - 1);
       }
     }
     for (let row = 0; row < side; row++) {
       for (let column = 0, at = row * outSide; column < outSide; column++, at++) {
-        y[2 * row * outSide + column] = 0.25 * read(rows, at - outSide, row > 0) + 0.75 * rows[at];
-        y[(2 * row + 1) * outSide + column] = 0.75 * rows[at] + 0.25 * read(rows, at + outSide, row < side - 1);
+        y[2 * row * outSide + column] = 0.25 * read(rows, at, -outSide, row > 0) + 0.75 * rows[at];
+        y[(2 * row + 1) * outSide + column] = 0.75 * rows[at] + 0.25 * read(rows, at, outSide, row < side - 1);
       }
+    }
+    return y;
+  }
+
+  function extend(x, side) { // the same maps, their borders not zero but the values beside them
+    const stride = side + 2, y = x.slice();
+    for (let o = 0; o < y.length; o += plane(side)) {
+      for (let row = 1; row <= side; row++) {
+        y[o + row * stride] = y[o + row * stride + 1];
+        y[o + row * stride + side + 1] = y[o + row * stride + side];
+      }
+      y.copyWithin(o, o + stride, o + 2 * stride);
+      y.copyWithin(o + (side + 1) * stride, o + side * stride, o + (side + 1) * stride);
     }
     return y;
   }
 
   function synthesise(network, w, noises) { // -> Float32Array [res²], about [-1, 1] and not clipped
     const { architecture, tensors } = network;
-    const { res, patch } = architecture;
+    const { res, patch, haar } = architecture;
     const tensor = (name) => tensors[`synthesis.${name}`];
 
     function modulated(x, name, kernel, convolution, side) { // -> the convolved map and the demodulation
@@ -313,17 +337,55 @@ function thiscxrGenerator() {
       return film;
     }
 
+    // The same as Haar bands: one smooth value, then three details a square of 2 × 2 pixels, first of the places, then of their quarters.
+    function toGreySmooth(x, i, side) { // -> [(side · patch)²]
+      const y = modulated(x, `to_grey.${i}.conv`, 3, convolveBands, side)[0];
+      const bias = tensor(`to_grey.${i}.bias`)[0];
+      let film = Float32Array.from({ length: side * side }, (_, p) => y[inner(p, side)] + bias);
+      for (let scale = 2, first = 1; scale <= patch; first += (3 * scale * scale) / 4, scale *= 2) {
+        film = upsample(film, (side * scale) / 2, true);
+        const quarters = (scale * scale) / 4;
+        for (let row = 0, at = 0; row < side * scale; row++) {
+          for (let column = 0; column < side * scale; column++, at++) {
+            const quarter = ((row % scale) >> 1) * (scale >> 1) + ((column % scale) >> 1);
+            const p = inner(Math.floor(row / scale) * side + Math.floor(column / scale), side);
+            const detail = (pattern) => y[(first + pattern * quarters + quarter) * plane(side) + p] * DETAIL;
+            const right = column % 2 ? -1 : 1, below = row % 2 ? -1 : 1;
+            film[at] += right * detail(0) + below * detail(1) + right * below * detail(2);
+          }
+        }
+      }
+      return film;
+    }
+
+    function grain(x, side) { // -> [res²]: the last noise under its kernel, as strong as the features say
+      const y = modulated(x, "grain.conv", 1, convolve1, side)[0], bias = tensor("grain.bias")[0];
+      let strength = Float32Array.from({ length: side * side }, (_, p) => y[inner(p, side)] + bias);
+      for (let small = side; small < res; small *= 2) strength = upsample(strength, small, true);
+      const kernel = tensor("grain.kernel"), noise = noises[noises.length - 1];
+      const gain = (tensor("grain.gain")[0] * GRAIN) / Math.sqrt(kernel.reduce((sum, value) => sum + value * value, 0));
+      return strength.map((value, at) => {
+        const row = Math.floor(at / res) + res - 2, column = (at % res) + res - 2;
+        let sum = 0;
+        for (let k = 0; k < 25; k++) sum += kernel[k] * noise[((row + Math.floor(k / 5)) % res) * res + ((column + (k % 5)) % res)];
+        return sum * value * gain;
+      });
+    }
+
     const constant = tensor("constant"), channels = constant.length / 16;
     let x = new Float32Array(channels * plane(4));
     for (let p = 0; p < constant.length; p++) x[(p >> 4) * 36 + (((p >> 2) & 3) + 1) * 6 + (p & 3) + 1] = constant[p];
     x = styled(x, 0, 4, false);
-    let film = toGrey(x, 0, 4);
+    const draw = haar ? toGreySmooth : toGrey;
+    let film = draw(x, 0, 4);
     for (let i = 1, side = 8; side * patch <= res; i++, side *= 2) {
       x = styled(styled(x, 2 * i - 1, side, true), 2 * i, side, false);
-      const grey = toGrey(x, i, side);
-      film = upsample(film, (side * patch) / 2).map((value, p) => value + grey[p]);
+      const grey = draw(x, i, side);
+      film = upsample(film, (side * patch) / 2, haar).map((value, p) => value + grey[p]);
     }
-    return film;
+    if (!haar) return film;
+    const fine = grain(x, res / patch);
+    return film.map((value, p) => value + fine[p]);
   }
 
   // --- A film. ---
@@ -335,9 +397,10 @@ function thiscxrGenerator() {
     const mean = network.tensors.w_mean, first = styleOf(seed), second = t ? styleOf(to) : first;
     const w = first.map((value, i) => mean[i] + truncation * (value + (t || 0) * (second[i] - value) - mean[i]));
     const noises = [];
-    for (let side = 4; side * network.architecture.patch <= network.architecture.res; side *= 2) {
-      for (let n = side === 4 ? 1 : 2; n > 0; n--) noises.push(normals(seed, NOISE_STREAM + noises.length, side * side));
-    }
+    const { res, patch, haar } = network.architecture;
+    const addNoise = (side) => noises.push(normals(seed, NOISE_STREAM + noises.length, side * side));
+    for (let side = 4; side * patch <= res; side *= 2) for (let n = side === 4 ? 1 : 2; n > 0; n--) addNoise(side);
+    if (haar) addNoise(res);
     const film = await render(network, w, noises);
     const pixels = Uint8Array.from(film, (value) => Math.min(255, Math.max(0, Math.round(value * 127.5 + 127.5))));
     return { pixels, condition: conditionOf(network, seed, asked, part) };

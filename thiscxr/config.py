@@ -37,6 +37,7 @@ class Config:
     channel_base: int | str = AUTO  # channels at the full side = channel_base / res; auto: 1024 up to 128 px, then 8 channels at res
     channel_max: int = 128  # channels of the small blocks
     patch: int = 2  # the networks work at res / patch and draw and read patch × patch pixels a place; 1: pixel by pixel
+    haar: bool = True  # larger patches are drawn as a smooth value, Haar details and grain, and read as Haar bands; false: free pixels
     conditional: bool = True  # learn findings, view, sex, age and source where the pool knows them
     condition_dropout: float = 0.5  # share of the films of which some conditions are hidden; in a further tenth all are
     balance: float = 0.0  # films with a finding, view or source rarer than this share are shown more often (repeat factors); 0: off
@@ -118,6 +119,11 @@ class Config:
             "phantom_films": {128: 1000, 256: 500, 512: 200, 1024: 100}.get(res, 2000),
         }
         return replace(self, **{name: value for name, value in auto.items() if getattr(self, name) == AUTO})
+
+    @property
+    def bands(self) -> bool:
+        """Whether the networks draw and read Haar bands: there are none of single pixels."""
+        return self.haar and self.patch > 1
 
     @property
     def fingerprint(self) -> str:

@@ -66,7 +66,7 @@ def test_what_is_no_generator_is_refused_in_one_line(network: Path, tmp_path: Pa
     refused("no such network file")
     refused("not a safetensors file", b"\x80\x04K\x01.")  # a pickle
     refused("not a safetensors file", network.read_bytes()[:-1])
-    refused("not a thiscxr generator of format 1", find_weights("thiscxr64", "reader").read_bytes())
+    refused("not a thiscxr generator of format 1 or 2", find_weights("thiscxr64", "reader").read_bytes())
     one = {"w": torch.ones(2)}
 
     def described(**facts: object) -> None:

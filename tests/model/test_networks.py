@@ -4,9 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig, minibatch_std
+from thiscxr.model.discriminator import DETAIL_GAIN, Discriminator, DiscriminatorConfig, minibatch_std
 from thiscxr.model.generator import Generator, GeneratorConfig, ModulatedConv
 from thiscxr.model.resample import downsample2, filter2d, upsample2
+
+HEADS = [(1, False), (2, False), (2, True), (4, True)]  # patch, haar
 
 
 def inputs(config: GeneratorConfig, n: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
@@ -15,43 +17,68 @@ def inputs(config: GeneratorConfig, n: int) -> tuple[torch.Tensor, torch.Tensor,
 
 @pytest.mark.parametrize("res", [32, 64, 128, 256, 512, 1024])
 @pytest.mark.parametrize("c_dim", [0, 5])
-@pytest.mark.parametrize("patch", [1, 2])
-def test_shapes_at_every_resolution(res: int, c_dim: int, patch: int) -> None:
-    config = GeneratorConfig(res, c_dim, channel_base=4 * res, channel_max=8, patch=patch)
+@pytest.mark.parametrize(("patch", "haar"), HEADS)
+def test_shapes_at_every_resolution(res: int, c_dim: int, patch: int, haar: bool) -> None:
+    config = GeneratorConfig(res, c_dim, channel_base=4 * res, channel_max=8, patch=patch, haar=haar)
     images = Generator(config)(*inputs(config, 2))
     assert images.shape == (2, 1, res, res)
     assert torch.isfinite(images).all()
-    discriminator = Discriminator(DiscriminatorConfig(res, c_dim, channel_base=4 * res, channel_max=8, patch=patch))
+    discriminator = Discriminator(DiscriminatorConfig(res, c_dim, channel_base=4 * res, channel_max=8, patch=patch, haar=haar))
     assert discriminator(images, torch.randn(2, c_dim)).shape == (2,)
 
 
-@pytest.mark.parametrize("patch", [1, 2])
-def test_growth_blends_from_half_the_side_to_the_full_one(patch: int) -> None:
+@pytest.mark.parametrize(("patch", "haar"), HEADS)
+def test_growth_blends_from_half_the_side_to_the_full_one(patch: int, haar: bool) -> None:
     torch.manual_seed(0)
-    config = GeneratorConfig(64, 0, channel_base=256, channel_max=8, patch=patch)
+    config = GeneratorConfig(64, 0, channel_base=256, channel_max=8, patch=patch, haar=haar)
     generator = Generator(config)
+    if haar:
+        torch.nn.init.constant_(generator.synthesis.grain.gain, 5.0)
     z, _, noises = inputs(config, 2)
     ws = generator.styles(z, torch.zeros(2, 0))
     full = len(config.resolutions)
-    small = generator.synthesis(ws, noises, full - 1)
+    assert config.noise_sides(full) == config.noise_resolutions
+    small = generator.synthesis(ws, noises[: len(config.noise_sides(full - 1))], full - 1)  # which knows nothing of the grain
     assert small.shape == (2, 1, 32, 32)
     draw = {blend: generator.synthesis(ws, noises, full - 1 + blend) for blend in (1e-6, 0.5, 1.0)}
-    torch.testing.assert_close(draw[1e-6], upsample2(small), atol=1e-4, rtol=0)
+    torch.testing.assert_close(draw[1e-6], upsample2(small, edge=haar), atol=1e-4, rtol=0)
     torch.testing.assert_close(draw[0.5], (draw[1e-6] + draw[1.0]) / 2, atol=1e-4, rtol=0)
     torch.testing.assert_close(draw[1.0], generator.synthesis(ws, noises))
     generator.synthesis.bake(full - 0.5)
     torch.testing.assert_close(generator.synthesis(ws, noises), draw[0.5])
     generator.synthesis.bake(full - 1)
-    torch.testing.assert_close(generator.synthesis(ws, noises), upsample2(small))
+    torch.testing.assert_close(generator.synthesis(ws, noises), upsample2(small, edge=haar))
 
 
-@pytest.mark.parametrize("patch", [1, 2])
-def test_a_growing_discriminator_blends_from_half_the_side(patch: int) -> None:
+@pytest.mark.parametrize(("patch", "haar"), HEADS)
+def test_a_growing_discriminator_blends_from_half_the_side(patch: int, haar: bool) -> None:
     torch.manual_seed(0)
-    discriminator = Discriminator(DiscriminatorConfig(64, 3, channel_base=256, channel_max=8, patch=patch, first_res=16))
+    discriminator = Discriminator(DiscriminatorConfig(64, 3, channel_base=256, channel_max=8, patch=patch, haar=haar, first_res=16))
     images, c = torch.randn(4, 1, 64, 64), torch.randn(4, 3)
     torch.testing.assert_close(discriminator(images, c, 1e-7), discriminator(downsample2(images), c), atol=1e-4, rtol=1e-4)
     assert (discriminator(images, c, 0.5) - discriminator(images, c)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("patch", [2, 4])
+def test_a_discriminator_of_bands_is_one_of_pixels_with_other_first_weights(patch: int) -> None:
+    configs = [DiscriminatorConfig(64, 0, channel_base=256, channel_max=8, patch=patch, haar=haar) for haar in (True, False)]
+    bands, pixels = (Discriminator(config) for config in configs)
+    pixels.load_state_dict(bands.state_dict())
+    images, c = torch.randn(4, 1, 64, 64), torch.zeros(4, 0)
+    assert (bands(images, c) - pixels(images, c)).abs().max() > 1e-3
+    with torch.no_grad():
+        for layer in pixels.from_grey.values():
+            layer.weight.copy_(torch.einsum("bp,cbhw->cphw", bands.analysis[:, :, 0, 0], layer.weight))
+    torch.testing.assert_close(bands(images, c), pixels(images, c), atol=1e-4, rtol=1e-4)
+    read = F.conv2d(F.pixel_unshuffle(images, patch), bands.analysis)
+    torch.testing.assert_close(read[:, 0], F.avg_pool2d(images, patch)[:, 0])
+    assert read[:, -1].std().item() == pytest.approx(DETAIL_GAIN / 2, rel=0.1)  # half a difference of four, scaled up
+
+
+@pytest.mark.parametrize("patch", [1, 3, 8])
+def test_bands_need_patches_of_two_or_four(patch: int) -> None:
+    with pytest.raises(ValueError, match=f"haar is for patches of 2 or 4 pixels, not of {patch}"):
+        GeneratorConfig(64, 0, patch=patch, haar=True)
 
 
 def factored(conv: ModulatedConv, x: torch.Tensor, w: torch.Tensor, demodulate: bool = True) -> torch.Tensor:
@@ -105,9 +132,12 @@ def test_truncation_zero_is_the_mean_film_and_one_changes_nothing() -> None:
     torch.testing.assert_close(generator.styles(z, c, 1.0)[:, 0], generator.mapping(z, c))
 
 
-def test_noise_reaches_every_input() -> None:
-    config = GeneratorConfig(32, 0, channel_base=64, channel_max=8)
+@pytest.mark.parametrize(("patch", "haar"), HEADS)
+def test_noise_reaches_every_input(patch: int, haar: bool) -> None:
+    config = GeneratorConfig(32, 0, channel_base=64, channel_max=8, patch=patch, haar=haar)
     generator = Generator(config)
+    if haar:
+        torch.nn.init.ones_(generator.synthesis.grain.gain)
     for conv in generator.synthesis.convs:
         torch.nn.init.ones_(conv.noise_strength)
     z, c, noises = inputs(config, 1)
@@ -115,6 +145,9 @@ def test_noise_reaches_every_input() -> None:
     for i in range(len(noises)):
         changed = [noise + 1 if i == k else noise for k, noise in enumerate(noises)]
         assert (generator(z, c, changed) - before).abs().max() > 1e-4, f"noise input {i} does nothing"
+    if haar:
+        torch.nn.init.zeros_(generator.synthesis.grain.gain)
+        torch.testing.assert_close(generator(z, c, [*noises[:-1], torch.zeros_like(noises[-1])]), generator(z, c, noises))
 
 
 def test_minibatch_std_is_zero_for_equal_films_and_one_for_unit_spread() -> None:

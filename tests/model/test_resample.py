@@ -29,6 +29,15 @@ def test_upsampling_is_zero_insertion_and_fir(shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(upsample2(torch.from_numpy(x)).numpy(), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 4, 4), (3, 1, 5, 7), (2, 3, 8, 6)])
+def test_upsampling_with_its_edge_sees_more_of_the_same_beyond_the_border(shape: tuple[int, ...]) -> None:
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal(shape))
+    wide = torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)), mode="edge"))
+    torch.testing.assert_close(upsample2(x, edge=True), upsample2(wide)[..., 4:-4, 4:-4])
+    flat = torch.full(shape, 0.7, dtype=torch.float64)
+    torch.testing.assert_close(upsample2(flat, edge=True), torch.full_like(upsample2(flat), 0.7))
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 4, 4), (2, 3, 8, 6)])
 def test_downsampling_is_fir_and_every_second_output(shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(1).standard_normal(shape)
@@ -69,6 +78,7 @@ def affine(x: Tensor, padding: int) -> list[Tensor]:
 
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "upsample2": upsample2,
+    "upsample2 edge": lambda x: upsample2(x, edge=True),
     "downsample2": downsample2,
     "filter2d": lambda x: filter2d(x, 2),
     "leaky_filter": lambda x: leaky_filter(x * 1, 2),
@@ -112,7 +122,7 @@ def test_an_export_holds_plain_operations_and_any_batch(channels: int) -> None:
         torch.testing.assert_close(program.module()(x), Both()(x))
 
 
-@pytest.mark.parametrize("name", ["upsample2", "downsample2", "filter2d", "leaky_filter"])
+@pytest.mark.parametrize("name", ["upsample2", "upsample2 edge", "downsample2", "filter2d", "leaky_filter"])
 def test_half_precision_and_a_compiled_graph_agree_with_the_plain_call(name: str) -> None:
     torch.manual_seed(0)
     x = torch.randn(2, 16, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()

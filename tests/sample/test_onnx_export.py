@@ -22,13 +22,15 @@ from thiscxr.train.runs import NetworkInfo
 def network() -> Network:
     torch.manual_seed(0)
     vocabulary = Vocabulary(("Mass", "Edema"), ("lateral", "PA"), ("here",))
-    config = GeneratorConfig(res=32, c_dim=vocabulary.dim, z_dim=16, w_dim=16, mapping_layers=2, channel_max=16, patch=2)
+    config = GeneratorConfig(res=32, c_dim=vocabulary.dim, z_dim=16, w_dim=16, mapping_layers=2, channel_max=16, patch=4, haar=True)
     generator = Generator(config).eval().requires_grad_(False)
     for name, value in generator.named_parameters():
         if name.endswith("noise_strength"):
             value.fill_(0.3)
         elif "to_grey" in name and name.endswith("conv.weight"):
             value.mul_(0.15)
+    generator.synthesis.grain.gain.fill_(1.0)
+    generator.synthesis.grain.kernel.normal_()
     return Network(generator, NetworkInfo("small", config, vocabulary, [], 0, "", {}), "ab" * 32)
 
 

@@ -230,8 +230,8 @@ def test_another_format_version_is_refused_with_what_to_do(network_file: Path, t
         with pytest.raises(ValueError, match="was changed after it was written"):
             load(tmp_path / f"{name}.safetensors")
     del metadata["content_sha256"]  # as in files of old
-    save_file(tensors, tmp_path / "next.safetensors", metadata={"thiscxr": json.dumps({**metadata, "format_version": 2})})
-    with pytest.raises(ValueError, match=r"has another format than 1, which thiscxr .* reads; export it again or upgrade"):
+    save_file(tensors, tmp_path / "next.safetensors", metadata={"thiscxr": json.dumps({**metadata, "format_version": 3})})
+    with pytest.raises(ValueError, match=r"has format 3, but thiscxr .* reads 1 and 2; export it again or upgrade"):
         load(tmp_path / "next.safetensors")
     architecture = {**metadata["architecture"], "channel_max": 8}
     save_file(tensors, tmp_path / "wrong.safetensors", metadata={"thiscxr": json.dumps({**metadata, "architecture": architecture})})

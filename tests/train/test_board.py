@@ -23,14 +23,15 @@ from thiscxr.train.runs import NetworkInfo
 KNOWN = Vocabulary(("Effusion", "Hernia"), ("AP", "PA"), ("discs",))
 
 
-@pytest.mark.parametrize("patch", [1, 2])
-def test_filters_are_what_the_first_block_computes(patch: int) -> None:
+@pytest.mark.parametrize(("patch", "haar"), [(1, False), (2, False), (2, True)])
+def test_filters_are_what_the_first_block_computes(patch: int, haar: bool) -> None:
     torch.manual_seed(0)
-    D = Discriminator(DiscriminatorConfig(32, 0, channel_base=128, channel_max=6, patch=patch))
+    D = Discriminator(DiscriminatorConfig(32, 0, channel_base=128, channel_max=6, patch=patch, haar=haar))
     side = 32 // patch
     film = torch.randn(1, 1, 32, 32)
     layer, block = D.from_grey[str(side)], D.blocks[str(side)]
-    first = F.conv2d(F.pixel_unshuffle(film, patch), layer.weight, padding=layer.padding)
+    places = F.pixel_unshuffle(film, patch)
+    first = F.conv2d(F.conv2d(places, D.analysis) if haar else places, layer.weight, padding=layer.padding)
     whole = F.conv2d(filter2d(F.conv2d(first, block.conv0.weight, padding=1), padding=2), block.conv1.weight, stride=2)
     kernels = first_filters(D, side)
     for answers, kernel, stride, margin in zip((first, whole), kernels, (1, 2), (layer.padding, layer.padding + 3), strict=True):
@@ -82,7 +83,7 @@ def test_rows_and_columns_of_the_films_by_condition(res: int) -> None:
 
 
 def test_noise_strengths_are_means_over_a_block() -> None:
-    G = Generator(GeneratorConfig(32, 0, channel_base=64, channel_max=8, patch=2))
+    G = Generator(GeneratorConfig(32, 0, channel_base=64, channel_max=8, patch=2, haar=True))
     for strength, conv in zip((1.0, 2.0, -4.0, 0.0, 0.5), G.synthesis.convs, strict=True):
         torch.nn.init.constant_(conv.noise_strength, strength)
     assert noise_strengths(G) == {4: 1.0, 8: 3.0, 16: 0.25}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tests.conftest import blob
 from tests.train.test_loop import assert_same, small
@@ -15,11 +16,12 @@ from thiscxr.data.pool import Pool
 from thiscxr.data.pool_writer import PoolWriter
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.haar import analysis, without_mean
 from thiscxr.model.resample import upsample2
 from thiscxr.train import loop, runs
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
-from thiscxr.train.start import check_widths, copy_known, drawn_side, resolve_init, start, with_inherited
+from thiscxr.train.start import check_widths, copy_head, copy_known, drawn_side, draws_alike, resolve_init, start, with_inherited
 from thiscxr.train.training import Training
 
 KNOWN = Vocabulary(("Effusion", "Mass"), ("AP", "PA"), ("discs",))
@@ -27,22 +29,25 @@ WIDER = Vocabulary(("Cardiomegaly", "Effusion"), ("PA", "lateral"), ("discs", "r
 NOBODY = Vocabulary((), (), (), (), False)
 
 
-def generator(res: int, vocabulary: Vocabulary, seed: int, patch: int = 2) -> Generator:
+def generator(res: int, vocabulary: Vocabulary, seed: int, patch: int = 2, haar: bool = True) -> Generator:
     torch.manual_seed(seed)
-    made = Generator(GeneratorConfig(res, vocabulary.dim, 16, 16, 2, channel_base=256, channel_max=16, patch=patch))
+    made = Generator(GeneratorConfig(res, vocabulary.dim, 16, 16, 2, channel_base=256, channel_max=16, patch=patch, haar=haar))
     for name, value in made.named_parameters():
         if value.dim() < 2 and "embed" not in name:
             torch.nn.init.normal_(value, std=0.3)  # biases and noise strengths are zero when new, and would hide a mistake
     if made.mapping.embed is not None:
         torch.nn.init.normal_(made.mapping.embed.bias, std=0.3)
     torch.nn.init.normal_(made.w_mean)
+    if haar:
+        torch.nn.init.ones_(made.synthesis.grain.gain)
     return made
 
 
-def draw(made: Generator, vocabulary: Vocabulary, condition: Condition, truncation: float = 0.7) -> torch.Tensor:
+def draw(made: Generator, vocabulary: Vocabulary, condition: Condition, truncation: float = 0.7, grain: float = 0.0) -> torch.Tensor:
     random = torch.Generator().manual_seed(5)
     z = torch.randn(3, 16, generator=random)
     noises = [torch.randn(3, 1, side, side, generator=random) for side in made.config.noise_resolutions]
+    noises[-1] *= grain if made.config.haar else 1.0
     with torch.no_grad():
         return made(z, torch.from_numpy(vocabulary.encode([condition] * 3)), noises, truncation)
 
@@ -54,13 +59,73 @@ SHARED = [
 ]
 
 
+@pytest.mark.parametrize("haar", [True, False])
 @pytest.mark.parametrize("condition", SHARED)
-def test_a_condition_that_both_know_gives_the_same_film_at_twice_the_side(condition: Condition) -> None:
-    old, new = generator(32, KNOWN, 0), generator(64, WIDER, 1)
+def test_a_condition_that_both_know_gives_the_same_film_at_twice_the_side(condition: Condition, haar: bool) -> None:
+    old, new = generator(32, KNOWN, 0, haar=haar), generator(64, WIDER, 1, haar=haar)
     copy_known(new, WIDER, old, KNOWN)
     film = draw(old, KNOWN, condition)
     assert film.std() > 0.1
-    torch.testing.assert_close(draw(new, WIDER, condition), upsample2(film), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(draw(new, WIDER, condition, grain=1.0), upsample2(film, edge=haar), atol=1e-4, rtol=1e-4)
+
+
+def test_grain_goes_with_a_network_of_the_same_side() -> None:
+    old, new = generator(32, KNOWN, 0), generator(32, WIDER, 1)
+    copy_known(new, WIDER, old, KNOWN)
+    film = draw(old, KNOWN, Condition(), grain=1.0)
+    torch.testing.assert_close(draw(new, WIDER, Condition(), grain=1.0), film, atol=1e-4, rtol=1e-4)
+    assert (film - draw(old, KNOWN, Condition())).abs().max() > 0.01
+
+
+def test_patches_of_four_draw_the_film_of_patches_of_two_at_twice_the_side_and_back() -> None:
+    old, new, back = generator(32, KNOWN, 0), generator(64, KNOWN, 1, patch=4), generator(32, KNOWN, 2)
+    copy_known(new, KNOWN, old, KNOWN)
+    film = draw(old, KNOWN, Condition())
+    torch.testing.assert_close(draw(new, KNOWN, Condition(), grain=1.0), upsample2(film, edge=True), atol=1e-4, rtol=1e-4)
+    copy_known(back, KNOWN, new, KNOWN)
+    torch.testing.assert_close(draw(back, KNOWN, Condition()), film, atol=1e-4, rtol=1e-4)
+    assert drawn_side(old) // 2 * 4 == drawn_side(new) == 64
+
+
+def test_single_pixels_become_the_smooth_value() -> None:
+    single, smooth = (generator(64, KNOWN, 0, patch, haar=patch > 1).synthesis.to_grey[1] for patch in (1, 2))
+    x, w = torch.randn(2, 16, 8, 8), torch.randn(2, 16)
+    with torch.no_grad():
+        copy_head(smooth, single)
+        torch.testing.assert_close(smooth(x, w), upsample2(single(x, w), edge=True), atol=1e-5, rtol=1e-5)
+
+
+def test_free_pixels_become_bands_and_lose_their_grid() -> None:
+    free, smooth = (generator(64, KNOWN, 0, haar=haar).synthesis.to_grey[1] for haar in (False, True))
+    x, w = torch.randn(2, 16, 8, 8), torch.randn(2, 16)
+    flat = torch.ones(2, 16, 8, 8)
+    with torch.no_grad():
+        copy_head(smooth, free)
+        drawn, grid = free(x, w), free(flat, w)[:, :, 2:4, 2:4]
+        grid = (grid - grid.mean(dim=(2, 3), keepdim=True)).repeat(1, 1, 8, 8)
+        assert grid.abs().max() > 0.1
+        means = F.avg_pool2d(drawn, 2)
+        inside = slice(4, 12)  # at the border the two heads see other things beyond it
+        found = smooth(x, w)[..., inside, inside]
+        # Flat x by another style gives another grid, so only what it leaves in the kernels can be told from the rest by its own test.
+        detail = smooth.synthesis[1:, 1:] @ (analysis(2)[1:] @ free.conv.weight.flatten(1))
+        detail = without_mean(detail.view_as(free.conv.weight))
+        styled = x * free.conv.style(w)[:, :, None, None] * free.conv.gain
+        details = F.pixel_shuffle(F.conv2d(styled, detail, padding=1), 2)
+        torch.testing.assert_close(found, (upsample2(means) + details)[..., inside, inside], atol=1e-4, rtol=1e-4)
+        assert smooth(flat, w).diff(dim=3).abs().max() < 1e-5, "the grid is gone"
+
+
+def test_what_cannot_draw_bands_starts_new() -> None:
+    free, bands = generator(32, KNOWN, 0, haar=False), generator(32, KNOWN, 1)
+    fresh = free.synthesis.to_grey[0].conv.weight.clone()
+    copy_known(free, KNOWN, bands, KNOWN)
+    assert torch.equal(free.synthesis.to_grey[0].conv.weight, fresh)
+    assert torch.equal(free.synthesis.constant, bands.synthesis.constant)
+    cases = {(True, 2, True, 4): True, (True, 4, False, 1): True, (False, 2, False, 2): True, (False, 2, True, 2): False}
+    cases |= {(False, 2, False, 1): False, (True, 1, True, 2): False, (True, 1, False, 1): True}
+    for (haar, patch, init_haar, init_patch), alike in cases.items():
+        assert draws_alike(Config(haar=haar, patch=patch), GeneratorConfig(64, 0, patch=init_patch, haar=init_haar)) is alike
 
 
 def test_what_is_new_maps_as_unknown_and_what_is_known_does_not() -> None:
@@ -85,7 +150,7 @@ def test_conditions_come_and_go(before: Vocabulary, after: Vocabulary) -> None:
 
 def test_a_smaller_side_and_other_patches_share_the_blocks() -> None:
     old = generator(64, KNOWN, 0)
-    smaller, singles = generator(32, KNOWN, 1), generator(64, KNOWN, 1, patch=1)
+    smaller, singles = generator(32, KNOWN, 1), generator(64, KNOWN, 1, patch=1, haar=False)
     fresh = singles.synthesis.to_grey[0].conv.weight.clone()
     copy_known(smaller, KNOWN, old, KNOWN)
     copy_known(singles, KNOWN, old, KNOWN)
@@ -171,7 +236,7 @@ def test_the_first_film_is_that_of_the_network(rings: Pool, base: Path, tmp_path
     old, info = runs.load_network(base / "network-latest.safetensors")
     condition = Condition(view="PA", age_years=40.0, findings={"Effusion": POSITIVE})
     film = draw(training.averaged(), training.films.vocabulary, condition)
-    torch.testing.assert_close(film, upsample2(draw(old, info.vocabulary, condition)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(film, upsample2(draw(old, info.vocabulary, condition), edge=True), atol=1e-4, rtol=1e-4)
     assert torch.equal(training.G.synthesis.constant, training.G_ema.synthesis.constant)
 
 

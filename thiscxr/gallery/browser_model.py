@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from thiscxr.data.marks import NOTICE, SOFTWARE, origin_text
 from thiscxr.files import sha256_file
 
-FORMAT = 1  # of network files, see docs/formats.md
+FORMATS = (1, 2)  # of network files, see docs/formats.md
 # What the page reads of a network's description.
 REQUIRED = {"architecture": ("res", "c_dim", "z_dim", "w_dim", "mapping_layers"), "vocabulary": ("findings", "views", "sources")}
 RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -50,10 +50,8 @@ def read_browser_model(path: Path) -> BrowserModel:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: a kind of number that numpy has not
         raise ValueError(f"{path} is not a safetensors file of plain numbers ({error}); expected a network file of thiscxr") from None
-    if not isinstance(info, dict) or info.get("kind") != "generator" or info.get("format_version") != FORMAT:
-        raise ValueError(
-            f"{path} is not a thiscxr generator of format {FORMAT}; give a network that `thiscxr train` wrote, or a bundled one"
-        )
+    if not isinstance(info, dict) or info.get("kind") != "generator" or info.get("format_version") not in FORMATS:
+        raise ValueError(f"{path} is not a thiscxr generator of format 1 or 2; give a network that `thiscxr train` wrote, or a bundled one")
     if others := {str(tensor.dtype) for tensor in tensors.values()} - {"float16", "float32"}:
         raise ValueError(f"{path} holds {others.pop()}; expected a network in float16 or float32")
     for part, keys in REQUIRED.items():

@@ -11,10 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from thiscxr.model.haar import analysis
 from thiscxr.model.layers import ACTIVATION_GAIN, EqualizedConv, EqualizedLinear, num_channels
 from thiscxr.model.resample import downsample2, leaky_filter
 
 GROUP = 4  # films a minibatch statistic is taken over
+# What details are scaled up by where patches are read as Haar bands: in films they spread by a twelfth to a fortieth of what the means do.
+DETAIL_GAIN = 4.0
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class DiscriminatorConfig:
     channel_max: int = 128
     patch: int = 1  # a block of side r reads films of side r · patch, each place a square of patch × patch pixels
     first_res: int | None = None  # side of the smallest films that it is shown while it grows; None: it does not grow
+    haar: bool = False  # patches are read as their Haar bands
     logit_bias: bool = True  # False where only differences of logits count: its gradient would be rounding noise, which Adam blows up
 
 
@@ -64,6 +68,8 @@ class Discriminator(nn.Module):
     Several conditions a film, [N, k, c_dim], give logits [N, k] for next to nothing.
     """
 
+    analysis: Tensor  # pixels of a patch -> its bands, [patch², patch², 1, 1]
+
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
@@ -71,6 +77,9 @@ class Discriminator(nn.Module):
         channels = {side >> i: num_channels(side >> i, config.channel_base, config.channel_max) for i in range(int(math.log2(side)) - 1)}
         entries = [side for side in channels if side * config.patch >= (config.first_res or config.res)]
         kernel = 1 if config.patch == 1 else 3  # across the edges of the patches
+        if config.haar:
+            whitening = torch.tensor([1.0] + [DETAIL_GAIN] * (config.patch**2 - 1))
+            self.register_buffer("analysis", (analysis(config.patch) * whitening[:, None])[:, :, None, None], persistent=False)
         self.from_grey = nn.ModuleDict({str(side): EqualizedConv(config.patch**2, channels[side], kernel, active=True) for side in entries})
         self.blocks = nn.ModuleDict({str(side): ResidualDown(channels[side], channels[side // 2]) for side in channels if side > 4})
         last = channels[4]
@@ -105,4 +114,6 @@ class Discriminator(nn.Module):
 
     def _read(self, images: Tensor) -> Tensor:
         images = F.pixel_unshuffle(images, self.config.patch).contiguous(memory_format=torch.channels_last)
+        if self.config.haar:
+            images = F.conv2d(images, self.analysis)
         return self.from_grey[str(images.shape[-1])](images)

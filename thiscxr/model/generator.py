@@ -15,8 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from thiscxr.model.haar import detail_synthesis, without_mean
 from thiscxr.model.layers import ACTIVATION_GAIN, EqualizedLinear, num_channels, scale_leaky
 from thiscxr.model.resample import filter_leaky, upsample2
+
+# Details and grain are small in films, a tenth and less of the spread of the smooth value; so a step of Adam is small for them too.
+DETAIL = 0.25
+GRAIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,11 @@ class GeneratorConfig:
     channel_base: int = 1024  # channels of the block of side r are channel_base / r …
     channel_max: int = 128  # … and never more than this
     patch: int = 1  # a block of side r draws films of side r · patch, each place a square of patch × patch pixels
+    haar: bool = False  # patches are drawn as one smooth value and Haar details, and grain is added at the full side
+
+    def __post_init__(self) -> None:
+        if self.haar and self.patch not in (2, 4):
+            raise ValueError(f"haar is for patches of 2 or 4 pixels, not of {self.patch}")
 
     @property
     def resolutions(self) -> list[int]:
@@ -39,8 +49,13 @@ class GeneratorConfig:
 
     @property
     def noise_resolutions(self) -> list[int]:
-        """The side of each noise input, in the order in which `synthesis` takes them: one at 4 px, two a block after it."""
-        return [4] + [res for res in self.resolutions[1:] for _ in range(2)]
+        """The side of each noise input, in the order in which `synthesis` takes them."""
+        return self.noise_sides(len(self.resolutions))
+
+    def noise_sides(self, blocks: int) -> list[int]:
+        """Return the sides of the noise inputs of the first blocks: one at 4 px, two a block after it, and with all blocks the grain's."""
+        sides = [4] + [res for res in self.resolutions[1:blocks] for _ in range(2)]
+        return [*sides, self.res] if self.haar and blocks == len(self.resolutions) else sides
 
     @property
     def num_ws(self) -> int:
@@ -124,7 +139,7 @@ class StyledConv(nn.Module):
 class ToGrey(nn.Module):
     """Modulated convolution to the pixels of each place, without demodulation (Karras et al. 2020, section 2.2 and figure 7b).
 
-    1×1, as in the paper, for single pixels; 3×3 for larger patches, so that neighbouring ones agree and no grid shows.
+    1×1, as in the paper, for single pixels; 3×3 for larger patches, so that neighbouring ones agree. The head of the first networks.
     """
 
     def __init__(self, fan_in: int, w_dim: int, patch: int) -> None:
@@ -139,6 +154,70 @@ class ToGrey(nn.Module):
         return F.pixel_shuffle(x, self.patch)
 
 
+class SmoothToGrey(nn.Module):
+    """The pixels of each place as a Haar pyramid: one smooth value, which the FIR filter enlarges, and three details a square of 2 × 2.
+
+    Pixels of a place that are free to differ do so where nothing changes too: a grid. Here kernels of details have no mean and no bias, so
+    that flat features give no detail, whatever the style; features go on beyond the border as they are at it.
+    """
+
+    synthesis: Tensor
+
+    def __init__(self, fan_in: int, w_dim: int, patch: int) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(fan_in, patch * patch, 3, w_dim)  # the smooth value, then the bands in the order of `haar`
+        self.bias = nn.Parameter(torch.zeros(1))
+        self.scales = [2**level for level in range(1, patch.bit_length())]
+        pixels = torch.block_diag(torch.ones(1, 1), *detail_synthesis(patch))  # [1 + 4 (+ 16), patch²]
+        self.register_buffer("synthesis", pixels, persistent=False)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """x [N, fan_in, H, W] -> [N, 1, H · patch, W · patch]."""
+        smooth, details = self.conv.weight[:1], without_mean(self.conv.weight[1:]) * DETAIL
+        # What makes pixels of bands is linear: it goes into the weights, which are few.
+        weight = (self.synthesis @ torch.cat([smooth, details]).flatten(1) * self.conv.gain).view(-1, *smooth.shape[1:])
+        x = F.pad(x * self.conv.style(w)[:, :, None, None], (1, 1, 1, 1), mode="replicate")
+        images, *squares = F.conv2d(x, weight).split([1, *(scale**2 for scale in self.scales)], dim=1)
+        images = images + self.bias
+        for scale, pixels in zip(self.scales, squares, strict=True):
+            images = upsample2(images, edge=True) + F.pixel_shuffle(pixels, scale)
+        return images
+
+
+class Grain(nn.Module):
+    """Noise of the full side, which a network that works at a part of it cannot draw: white noise under a short learnt kernel.
+
+    Its strength is a smooth map of the last block's features, so that it differs by film and place; it starts at zero.
+    """
+
+    taps: Tensor
+
+    def __init__(self, fan_in: int, w_dim: int, patch: int) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(fan_in, 1, 1, w_dim)
+        nn.init.zeros_(self.conv.weight)  # the same everywhere at first
+        self.bias = nn.Parameter(torch.ones(1))
+        self.gain = nn.Parameter(torch.zeros(()))
+        self.kernel = nn.Parameter(torch.zeros(5, 5).index_put((torch.tensor(2), torch.tensor(2)), torch.tensor(1.0)))
+        self.patch = patch
+        # The kernel as one between the pixels of a place and of the nine around it: several times as fast as on single pixels.
+        away = torch.arange(3 * patch) - torch.arange(patch)[:, None] - patch  # rows from a pixel of a place to one of the places, [p, 3 p]
+        tap = (away[:, None, :, None] + 2) * 5 + away[:, None] + 2  # [p, p, 3 p, 3 p]
+        tap = torch.where((away.abs()[:, None, :, None] <= 2) & (away.abs()[:, None] <= 2), tap, 25)  # 25: none
+        taps = tap.view(patch, patch, 3, patch, 3, patch).permute(0, 1, 3, 5, 2, 4).reshape(patch**2, patch**2, 3, 3)
+        self.register_buffer("taps", taps, persistent=False)
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+        """x [N, fan_in, H, W], noise [N, 1, H · patch, W · patch] -> [N, 1, H · patch, W · patch]."""
+        strength = (self.conv(x, w)[0] + self.bias) * (self.gain * GRAIN)
+        while strength.shape[-1] < noise.shape[-1]:
+            strength = upsample2(strength, edge=True)
+        kernel = self.kernel * self.kernel.square().sum().rsqrt()  # of unit energy, so that the gain alone says how strong
+        # Wrapped around: the noise at the border is as strong as within.
+        places = F.pad(F.pixel_unshuffle(noise, self.patch), (1, 1, 1, 1), mode="circular")
+        return F.pixel_shuffle(F.conv2d(places, F.pad(kernel.flatten(), (0, 1))[self.taps]), self.patch) * strength
+
+
 class SynthesisNetwork(nn.Module):
     """ws [N, num_ws, w_dim] and noises -> images [N, 1, res, res], about [-1, 1] and not clipped."""
 
@@ -147,11 +226,13 @@ class SynthesisNetwork(nn.Module):
         channels = [num_channels(side, config.channel_base, config.channel_max) for side in config.resolutions]
         self.constant = nn.Parameter(torch.randn(1, channels[0], 4, 4))
         self.convs = nn.ModuleList([StyledConv(channels[0], channels[0], config.w_dim)])
-        self.to_grey = nn.ModuleList([ToGrey(channels[0], config.w_dim, config.patch)])
+        head = SmoothToGrey if config.haar else ToGrey
+        self.to_grey = nn.ModuleList([head(channels[0], config.w_dim, config.patch)])
         for narrow, wide in zip(channels[1:], channels, strict=False):
             self.convs.append(StyledConv(wide, narrow, config.w_dim, up=True))
             self.convs.append(StyledConv(narrow, narrow, config.w_dim))
-            self.to_grey.append(ToGrey(narrow, config.w_dim, config.patch))
+            self.to_grey.append(head(narrow, config.w_dim, config.patch))
+        self.grain = Grain(channels[-1], config.w_dim, config.patch) if config.haar else None
 
     def forward(self, ws: Tensor, noises: Sequence[Tensor], grown: float | None = None) -> Tensor:
         """Draw with all blocks, or with the first `grown` ones: films of the side of the last, which a fraction blends in.
@@ -168,15 +249,21 @@ class SynthesisNetwork(nn.Module):
             x = self.convs[2 * i - 1](x, ws[:, 2 * i - 1], noises[2 * i - 1])
             x = self.convs[2 * i](x, ws[:, 2 * i], noises[2 * i])
             grey = self.to_grey[i](x, ws[:, 2 * i + 1])
-            images = upsample2(images) + (grey * blend if i == blocks - 1 and blend < 1 else grey)
+            if self.grain is not None and i == len(self.to_grey) - 1:
+                grey = grey + self.grain(x, ws[:, -1], noises[-1])
+            # Zeros beyond the border would darken it: what the first networks learnt to make good.
+            images = upsample2(images, edge=self.grain is not None) + (grey * blend if i == blocks - 1 and blend < 1 else grey)
         return images
 
     def bake(self, grown: float) -> None:
         """Write the growth into the weights: from here on all blocks draw what the first `grown` ones drew, at the full side."""
         with torch.no_grad():
             for i, grey in enumerate(self.to_grey):
+                share = min(max(grown - i, 0.0), 1.0)
                 for value in (grey.get_parameter("conv.weight"), grey.get_parameter("bias")):
-                    value.mul_(min(max(grown - i, 0.0), 1.0))
+                    value.mul_(share)
+            if self.grain is not None:
+                self.grain.gain.mul_(share)
 
 
 class Generator(nn.Module):

@@ -1,7 +1,7 @@
 """Resampling by two with the FIR filter [1, 3, 3, 1], as StyleGAN2 uses it around every change of resolution.
 
 No stretching, no learnt weights. Source: Karras et al. 2020, arXiv:1912.04958, section 4.1 and appendix B; the filter itself is the
-binomial one of Zhang 2019, arXiv:1904.11486. Borders are zero, as in `scipy.signal.upfirdn`.
+binomial one of Zhang 2019, arXiv:1904.11486. Borders are zero, as in `scipy.signal.upfirdn`, unless said otherwise.
 
 Along each side all of it is one map, y[o] = gain · Σ_k FIR[k] · z[o · down - padding + k], where z is x with up - 1 zeros after each value.
 It is computed by phases: no zero is inserted, no output dropped. FIR is symmetric, so the gradient is the same map with up and down swapped
@@ -51,9 +51,13 @@ def filter2d(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
     return _resample(x, 1, 1, padding, gain)
 
 
-def upsample2(x: Tensor) -> Tensor:
-    """Double both sides: [N, C, H, W] -> [N, C, 2H, 2W]; a constant film keeps its level away from the border."""
-    return _resample(x, 2, 1, 2, 4.0)  # gain 4: three of four inputs would be zero
+def upsample2(x: Tensor, edge: bool = False) -> Tensor:
+    """Double both sides: [N, C, H, W] -> [N, C, 2H, 2W]; a constant film keeps its level away from the border.
+
+    With `edge` it keeps it everywhere: beyond the border are not zeros but the values at it.
+    """
+    # Gain 4: three of four inputs would be zero.
+    return _resample(F.pad(x, (1, 1, 1, 1), mode="replicate"), 2, 1, 0, 4.0) if edge else _resample(x, 2, 1, 2, 4.0)
 
 
 def downsample2(x: Tensor) -> Tensor:
@@ -107,8 +111,8 @@ class _Plain(torch.autograd.Function):
 
 def _plain(x: Tensor, up: int, down: int, padding: int, gain: float) -> Tensor:
     channels = x.shape[1]
-    if up == 2 and channels == 1:
-        return _upsample_one_channel(x, gain / 4)
+    if up == 2 and channels == 1 and padding in (0, 2):
+        return _upsample_one_channel(F.pad(x, (1, 1, 1, 1)) if padding else x, gain / 4)
     # A tensor made on the device from Python numbers would make the host wait for it; a copy of 64 bytes does not.
     weight = _KERNEL.to(x.device, x.dtype, non_blocking=True)
     weight = (weight if gain == 1 else weight * gain).expand(channels, 1, 4, 4)  # one filter a channel
@@ -118,8 +122,8 @@ def _plain(x: Tensor, up: int, down: int, padding: int, gain: float) -> Tensor:
 
 
 def _upsample_one_channel(x: Tensor, gain: float) -> Tensor:
-    """Slices and adds: depthwise convolutions are made for many channels and take five times as long here."""
-    x = F.pad(x * gain, (1, 1, 1, 1))
+    """Slices and adds: depthwise convolutions are made for many channels and take five times as long here. x has a border of one value."""
+    x = x * gain if gain != 1 else x
     for dim in (3, 2):
         size = x.shape[dim] - 2
         here = x.narrow(dim, 1, size)

@@ -128,7 +128,7 @@ def facts(network: Network, model: str, noted: bool) -> list[tuple[str, str]]:
         (
             "architecture",
             f"z {shape.z_dim}, w {shape.w_dim}, mapping of {shape.mapping_layers} layers, channels {shape.channel_base} / side, at most "
-            f"{shape.channel_max}, {shape.patch} × {shape.patch} px a place",
+            f"{shape.channel_max}, {shape.patch} × {shape.patch} px a place" + (" as Haar bands, with grain" if shape.haar else ""),
         ),
         ("films seen in training", f"{info.images_seen:,}"),
     ]

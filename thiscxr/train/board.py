@@ -4,6 +4,7 @@ Nothing here touches the training, and every picture is of fixed seeds.
 """
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
@@ -76,6 +77,8 @@ def first_filters(discriminator: Discriminator, side: int) -> list[Tensor]:
         inner, outer = (block.get_parameter(f"{name}.weight").detach() for name in ("conv0", "conv1"))  # [C', C, 3, 3]
         # The map of two layers is the full convolution of their kernels, here over places: [C', patch², k + 2, k + 2].
         kernels.append(F.conv_transpose2d(outer, filter2d(F.conv_transpose2d(inner, layer), padding=3)))
+    if discriminator.config.haar:
+        kernels = [torch.einsum("bp,cbhw->cphw", discriminator.analysis[:, :, 0, 0], kernel) for kernel in kernels]
     return [F.pixel_shuffle(kernel, discriminator.config.patch)[:, 0].cpu() for kernel in kernels]
 
 
@@ -91,6 +94,6 @@ def filter_grid(kernels: Tensor) -> Pixels:
 def noise_strengths(generator: Generator) -> dict[int, float]:
     """Return how much noise each block adds, by its side: the mean of |strength| over its convolutions."""
     strengths: dict[int, list[float]] = {}
-    for side, conv in zip(generator.config.noise_resolutions, generator.synthesis.convs, strict=True):
+    for side, conv in zip(generator.config.noise_resolutions, generator.synthesis.convs, strict=False):  # without the grain
         strengths.setdefault(side, []).append(conv.get_parameter("noise_strength").abs().item())
     return {side: float(np.mean(values)) for side, values in strengths.items()}

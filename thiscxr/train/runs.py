@@ -27,7 +27,7 @@ from thiscxr.files import atomic_path, nearest_name, sha256_file
 from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
 
-NETWORK_FORMAT = 1
+NETWORK_FORMAT, FIRST_NETWORK_FORMAT = 2, 1  # written, and the oldest that is read
 STATE_FORMAT = 2
 WEIGHTS = Path(thiscxr.__file__).parent / "weights"
 _ROW_KINDS = {"view": str, "sex": str, "source": str, "age_bin": int}
@@ -87,7 +87,7 @@ def load_network(path: Path) -> tuple[Generator, NetworkInfo]:
 
     Raises ValueError for a file that is not a network of ours, or of another format version, or damaged.
     """
-    metadata, tensors = read_safetensors(path, "generator", NETWORK_FORMAT)
+    metadata, tensors = read_safetensors(path, "generator", NETWORK_FORMAT, FIRST_NETWORK_FORMAT)
     try:
         _check_told(metadata)
         architecture = GeneratorConfig(**metadata.pop("architecture"))
@@ -122,10 +122,10 @@ def _check_told(metadata: dict[str, Any]) -> None:
             raise TypeError("a row of joint_table has a view, sex, source or age_bin that is none")
 
 
-def read_safetensors(path: Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return the JSON metadata and the tensors of one of our safetensors files of that kind ("generator", "reader").
+def read_safetensors(path: Path, kind: str, version: int, oldest: int | None = None) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return the JSON metadata and the tensors of one of our safetensors files of that kind ("generator", "reader") and version.
 
-    Raises ValueError with one line when it is something else.
+    Older versions are read from `oldest` on. Raises ValueError with one line when it is something else.
     """
     if not path.is_file():
         raise ValueError(f"no such network file: {path}")
@@ -141,8 +141,10 @@ def read_safetensors(path: Path, kind: str, version: int) -> tuple[dict[str, Any
     whole = content in (None, _content_sha256(tensors, metadata))
     if metadata.get("kind") != kind:
         raise ValueError(f"{path} is not a thiscxr {kind} (its metadata says {metadata.get('kind', 'nothing')!r})")
-    if metadata.pop("format_version", None) != version:
-        raise ValueError(f"{path} has another format than {version}, which thiscxr {thiscxr.__version__} reads; export it again or upgrade")
+    found, known = metadata.pop("format_version", None), range(version if oldest is None else oldest, version + 1)
+    if type(found) is not int or found not in known:
+        reads = " and ".join(map(str, known))
+        raise ValueError(f"{path} has format {found}, but thiscxr {thiscxr.__version__} reads {reads}; export it again or upgrade")
     if not whole:
         raise ValueError(f"{path} was changed after it was written (its content has another SHA-256 than it says); get the file again")
     metadata.pop("kind")

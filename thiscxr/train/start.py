@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from thiscxr.config import AUTO, Config
 from thiscxr.files import sha256_file
 from thiscxr.model.conditions import Vocabulary
-from thiscxr.model.generator import Generator, GeneratorConfig, MappingNetwork
+from thiscxr.model.generator import DETAIL, Generator, GeneratorConfig, MappingNetwork, SmoothToGrey, ToGrey
+from thiscxr.model.haar import analysis
 from thiscxr.model.layers import num_channels
 from thiscxr.sample.sampling import load
 from thiscxr.train.runs import find_network, load_network, read_config
@@ -27,8 +30,8 @@ log = logging.getLogger("thiscxr")
 def resolve_init(config: Config, new: bool = False, fit: bool = False) -> Config:
     """Return the config with what the network of `init` decides: `init_sha256`, and `grow_from`, so that films grow on from its side.
 
-    With `fit`, for a width that nobody asked for, `channel_base` too. A generator whose layers that draw pixels are new (its patches are
-    others) does not rest. Where the network is gone, the run in `out` that this call goes on with remembers all of it; `config` must be
+    With `fit`, for a width that nobody asked for, `channel_base` too. A generator whose layers that draw pixels are new (see `draws_alike`)
+    does not rest. Where the network is gone, the run in `out` that this call goes on with remembers all of it; `config` must be
     resolved otherwise. Raises ValueError for what is not a generator of ours, and for one of other widths.
     """
     if not config.init:
@@ -44,7 +47,7 @@ def resolve_init(config: Config, new: bool = False, fit: bool = False) -> Config
     check_widths(config, generator.config)
     side = min(drawn_side(generator) // generator.config.patch * config.patch, config.res)
     config = replace(config, init_sha256=sha256_file(path), grow_from=config.grow_from and max(config.grow_from, side))
-    return config if config.patch == generator.config.patch else replace(config, rest_kimg=0.0)
+    return config if draws_alike(config, generator.config) else replace(config, rest_kimg=0.0)
 
 
 def _begun(config: Config, fit: bool) -> Config | None:
@@ -74,6 +77,11 @@ def check_widths(config: Config, init: GeneratorConfig) -> None:
         raise ValueError(f"--init {config.init}: the network has {found}; add {advice}")
 
 
+def draws_alike(config: Config, init: GeneratorConfig) -> bool:
+    """Return whether the layers of `init` that draw pixels can be taken over: all become bands, but free pixels come from free pixels."""
+    return config.bands or (config.patch == init.patch and not init.haar)
+
+
 def drawn_side(generator: Generator) -> int:
     """Return the side in pixels of the films that a network really draws: what has not grown yet has weights of zero."""
     sides = zip(generator.config.resolutions, generator.synthesis.to_grey, strict=True)
@@ -90,8 +98,10 @@ def start(training: Training) -> None:
     for generator in (training.G, training.G_ema):
         copy_known(generator, vocabulary, network.generator, known)
     training.inherited = network.info.sources
-    names, before, patch = columns(vocabulary), columns(known), network.generator.config.patch
-    pixels = "" if patch == config.patch else f"; what draws pixels starts new (patches of {config.patch} for its {patch})"
+    names, before, init = columns(vocabulary), columns(known), network.generator.config
+    pixels = f"; what draws pixels starts new (patches of {config.patch} for its {init.patch})"
+    if draws_alike(config, init):
+        pixels = "" if (config.patch, config.bands) == (init.patch, init.haar) else "; its pixels become Haar bands"
     log.info(
         "starts from %s (%d px, %d films seen): %d of %d conditions are known to it%s; with it go the terms of %s",
         config.init, drawn_side(network.generator), network.info.images_seen, sum(name in before for name in names), len(names), pixels,
@@ -102,8 +112,8 @@ def start(training: Training) -> None:
 def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, known: Vocabulary) -> None:
     """Copy into `generator` what it shares with `init`, so that both draw the same film of what both have learnt.
 
-    Blocks are shared by side, layers that draw pixels where the patches are alike too. What is new adds nothing yet: a block draws zeros,
-    a condition is as good as unknown.
+    Blocks are shared by side, layers that draw pixels as `copy_head` says. What is new adds nothing yet: a block draws zeros, the grain of
+    another side is left behind, a condition is as good as unknown.
     """
     with torch.no_grad():
         copy_mapping(generator.mapping, vocabulary, init.mapping, known)
@@ -112,10 +122,37 @@ def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, kn
         new.constant.copy_(old.constant)
         for conv, before in zip(new.convs, old.convs, strict=False):
             conv.load_state_dict(before.state_dict())
-        if generator.config.patch == init.config.patch:
-            for grey, before in zip(new.to_grey, old.to_grey, strict=False):
-                grey.load_state_dict(before.state_dict())
+        for grey, before in zip(new.to_grey, old.to_grey, strict=False):
+            copy_head(grey, before)
+        if new.grain is not None:
+            new.grain.gain.zero_()
+            if old.grain is not None and (generator.config.res, generator.config.patch) == (init.config.res, init.config.patch):
+                new.grain.load_state_dict(old.grain.state_dict())
         new.bake(len(old.to_grey))
+
+
+def copy_head(head: nn.Module, init: nn.Module) -> None:
+    """Let a layer that draws pixels start from another one, where it can.
+
+    Bands are shared by scale: those of larger patches draw the same film at twice the side, those of smaller ones its means. Free pixels
+    become their bands; what they differ by where nothing changes, the grid, is lost, and the mean is smoothed.
+    """
+    if isinstance(head, ToGrey):
+        if isinstance(init, ToGrey) and head.patch == init.patch:
+            head.load_state_dict(init.state_dict())
+        return
+    assert isinstance(head, SmoothToGrey)
+    assert isinstance(init, ToGrey | SmoothToGrey)
+    weight: Tensor = init.conv.weight
+    if isinstance(init, ToGrey):
+        weight = (analysis(init.patch) @ weight.flatten(1)).view_as(weight)
+        weight[1:] /= DETAIL
+        if init.patch == 1:
+            weight = F.pad(weight * 3, (1, 1, 1, 1))  # 3×3: its gain divides by the root of nine times as many weights
+    shared = min(len(weight), len(head.conv.weight))
+    head.conv.weight.zero_()[:shared] = weight[:shared]
+    head.conv.style.load_state_dict(init.conv.style.state_dict())
+    head.bias.fill_(init.bias.mean())
 
 
 def copy_mapping(mapping: MappingNetwork, vocabulary: Vocabulary, init: MappingNetwork, known: Vocabulary) -> None:

@@ -5,6 +5,7 @@ and arXiv:2006.06676.
 """
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,10 @@ class Training:
         c_dim = films.vocabulary.dim
         base, most = int(config.channel_base), config.channel_max
         begin_weights(config.seed)
-        generator = GeneratorConfig(config.res, c_dim, config.z_dim, config.w_dim, config.mapping_layers, base, most, config.patch)
-        discriminator = DiscriminatorConfig(config.res, c_dim, base, most, config.patch, config.grow_from or None, not config.relativistic)
+        pixels: Any = {"patch": config.patch, "haar": config.bands}
+        generator = GeneratorConfig(config.res, c_dim, config.z_dim, config.w_dim, config.mapping_layers, base, most, **pixels)
+        first = config.grow_from or None
+        discriminator = DiscriminatorConfig(config.res, c_dim, base, most, first_res=first, logit_bias=not config.relativistic, **pixels)
         layout: Any = {"device": torch.device(config.device), "memory_format": torch.channels_last}
         self.G: Generator = Generator(generator).to(**layout)
         self.D: Discriminator = Discriminator(discriminator).to(**layout)
@@ -168,7 +171,7 @@ class Training:
     def _fakes(self, c: Tensor, now: Stage, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return images of these conditions and their w."""
         config = self.G.config
-        sides = [side for side in config.noise_resolutions if side * config.patch <= now.side]
+        sides = config.noise_sides(math.ceil(now.grown))
         noises = draws.grain(sum(side**2 for side in sides)).to(c).split([side**2 for side in sides], dim=1)
         w = self.G.mapping(draws.normal(self.config.z_dim).to(c), c)
         fields = [noise.view(-1, 1, side, side) for noise, side in zip(noises, sides, strict=True)]

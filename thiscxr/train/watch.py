@@ -4,6 +4,7 @@ It looks at fixed latents in a space that costs nothing, 8 × 8 area means of th
 seen; what it saw and the state to go back to are part of the saved state, so that a resumed run takes the same turns.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -114,8 +115,8 @@ class Watch:
 
     def _draw(self, training: Training, generator: Generator, count: int) -> Tensor:
         """Return the cells of `count` films at the present stage, asked what the real ones are; no noise, so that z alone makes variety."""
-        now, device, patch = stage(self.config, training.images_seen), self.config.device, self.config.patch
-        noises = [torch.zeros(1, 1, side, side, device=device) for side in generator.config.noise_resolutions if side * patch <= now.side]
+        now, device = stage(self.config, training.images_seen), self.config.device
+        noises = [torch.zeros(1, 1, side, side, device=device) for side in generator.config.noise_sides(math.ceil(now.grown))]
         films = []
         with torch.inference_mode():
             for z, c in zip(self.z[:count].split(FEW), self.c[:count].split(FEW), strict=True):
