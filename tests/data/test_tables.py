@@ -40,6 +40,16 @@ def test_the_first_line_of_excel_names_the_separator(tmp_path, delimiter, mark):
     assert [line for line, _ in rows] == [3, 4, 5]
 
 
+@pytest.mark.parametrize("header", ["Image.Index,Patient.ID,View", "image index,PATIENT_ID,View", "Image Index ,  Patient  ID,view"])
+def test_columns_are_known_in_other_spellings(tmp_path, header):
+    (tmp_path / "t.csv").write_text(f"{header}\na.png,7,PA\n")
+    ((_, row),) = read_table(tmp_path / "t.csv", ["Image Index", ("Subject", "Patient ID"), "View"])
+    assert row == {"Image Index": "a.png", "Patient ID": "7", "View": "PA"}
+    (tmp_path / "t.csv").write_text("view,View\nx,PA\n")
+    ((_, row),) = read_table(tmp_path / "t.csv", ["View"])
+    assert row["View"] == "PA"
+
+
 def test_a_gzipped_table_and_one_of_a_spreadsheet(tmp_path):
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(as_csv(";").encode("utf-16")))
     assert len(list(read_table(tmp_path / "t.csv.gz", ["age"]))) == 2

@@ -28,6 +28,7 @@ from thiscxr.files import nearest_name
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 NO_NAME = "row without a file_name"
 _FIELDS = ("file_name", "patient", "study", "view", "sex", "age_years", "split")
+_TOLD_BY_HEADERS = ("patient", "study", "view", "sex", "age_years")
 _OTHER_NAMES = {
     **dict.fromkeys(("filename", "file", "path", "image_path"), "file_name"),
     **dict.fromkeys(("patient_id", "patientid", "subject", "subject_id"), "patient"),
@@ -151,7 +152,8 @@ def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
     told: Mapping[str, DicomHeader | None]
     if tables:
         listed = {file for some in rows.values() for file, _ in some}
-        told = headers({file: files[file] for file in sorted(listed & files.keys())})
+        untold = {file for some in rows.values() for file, row in some if any(is_missing(row.get(field, "")) for field in _TOLD_BY_HEADERS)}
+        told = headers({file: files[file] for file in sorted(untold & files.keys())})
     else:
         told = films_in(root)
         listed = {file for file, header in told.items() if not header.no_film}

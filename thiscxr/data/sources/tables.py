@@ -60,8 +60,15 @@ def open_text(table: Path | ReleaseFile) -> Iterator[TextIO]:
         raise ValueError(f"{file} is no text in UTF-8 ({error})") from error
 
 
-def _header(rows: Iterator[list[str]], rename: Callable[[list[str]], list[str]]) -> list[str]:
-    return rename([" ".join(name.split()) for name in next(rows, [])])
+def _header(rows: Iterator[list[str]], groups: Sequence[Sequence[str]], rename: Callable[[list[str]], list[str]]) -> list[str]:
+    """Return the names of the columns; a required one may be there in another case, or with dots, as R writes them, or underscores."""
+    header = rename([" ".join(name.split()) for name in next(rows, [])])
+    absent = {_plain(name): name for names in groups for name in names if name not in header}
+    return [absent.get(_plain(name), name) for name in header]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name).strip().casefold()
 
 
 def _columns(header: list[str], groups: Sequence[Sequence[str]]) -> tuple[int, int]:
@@ -85,10 +92,10 @@ def read_table(
             first, above = stream.readline(), 0
             if said := _SEP.fullmatch(first.strip("\r\n")):
                 first, above = stream.readline(), 1
-            headers = {mark: _header(csv.reader([first], delimiter=mark), rename) for mark in (said[1] if said else _DELIMITERS)}
+            headers = {mark: _header(csv.reader([first], delimiter=mark), groups, rename) for mark in (said[1] if said else _DELIMITERS)}
             delimiter = max(headers, key=lambda mark: _columns(headers[mark], groups))
             reader = csv.reader(chain([first], stream), delimiter=delimiter)
-            header = _header(reader, rename)
+            header = _header(reader, groups, rename)
             needed = [_place(file, header, names) for names in groups]
             for row in reader:
                 line = reader.line_num + above
