@@ -11,6 +11,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def main() -> None:
         some = {name: values for name, values in real_seen.items() if only in (None, name)}
         found = fidelity(real, some, patients, asked, seen, np.tile(seeds, len(conditions)))
         for each in found:
-            numbers = {"value": each.value, "ci95": each.ci95, "null95": each.null95, "ceiling": each.ceiling, "ceiling95": each.ceiling95}
+            numbers: dict[str, Any] = {name: getattr(each, name) for name in ("value", "ci95", "null95", "ceiling", "ceiling95")}
             told = {key: np.round(number, 3).tolist() for key, number in numbers.items()} if each.judged else {"not judged": each.reason}
             print(json.dumps({"question": each.question, "how": how, "measure": each.measure, **told, "films": each.num_fake}), flush=True)
 

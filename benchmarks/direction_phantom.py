@@ -13,9 +13,12 @@ the reader's doing. Prints JSON lines. Some minutes.
 
 import argparse
 import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from thiscxr.data.phantom import SITES, draw_patient, render
@@ -51,7 +54,7 @@ def true_films(finding: str, severity: float, count: int, first: int = FRESH) ->
     return np.stack([render(draw_patient(first + i, severities=ill), "PA", 64, site=SITES[i % 4]).pixels for i in range(count)])
 
 
-def learn_ruler(reader: TrustedReader, finding: str, count: int):
+def learn_ruler(reader: TrustedReader, finding: str, count: int) -> tuple[Callable[[Pixels], np.ndarray], float]:
     """Return a function from films to severities, and its correlation with the truth on films that it did not learn from."""
     severities = np.random.default_rng(0).uniform(0, 1, count) * (np.arange(count) % 4 > 0)
     films = np.stack([true_films(finding, s, 1, FRESH + 10**5 + i)[0] for i, s in enumerate(tqdm(severities, desc="ruler", unit="film"))])
@@ -102,7 +105,7 @@ def main() -> None:
     ruler, correlation = learn_ruler(reader, finding, arguments.ruler)
     for what in ("axis", "true severity 0 to 1"):
         grown = (true_films(finding, severity, 24) for severity in tqdm(np.linspace(0, 1, 7), desc="true films"))
-        walked = films if what == "axis" else np.stack(list(grown))
+        walked: NDArray[Any] = films if what == "axis" else np.stack(list(grown))
         flat = walked.reshape(-1, 64, 64)
         shape = walked.shape[:2]
         scores = {name: values.reshape(shape).T for name, values in read_films(reader, [flat]).items()}

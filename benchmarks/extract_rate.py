@@ -90,10 +90,10 @@ def main() -> None:
         print(json.dumps(measure(folder / "pool", count, folder / f"cache-{count}")))
         return
     told = []
-    with tempfile.TemporaryDirectory() as folder:
-        write_pool(Path(folder) / "pool", max(COUNTS))
+    with tempfile.TemporaryDirectory() as scratch:
+        write_pool(Path(scratch) / "pool", max(COUNTS))
         for count in COUNTS:
-            command = [sys.executable, os.path.abspath(__file__), "--threads", str(arguments.threads), "--only", folder, str(count)]
+            command = [sys.executable, os.path.abspath(__file__), "--threads", str(arguments.threads), "--only", scratch, str(count)]
             told.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
     few, many = told
     record = {

@@ -140,7 +140,7 @@ def main() -> None:
     floors = [
         frechet_scores(features, patients[rows], features, "real", n=n)[0].floor for n, (_, rows, features) in zip(sides, real, strict=True)
     ]
-    floor = float(np.mean(floors))
+    floor = float(np.mean([each for each in floors if each is not None]))
     print(json.dumps({"floor": round(floor, 3), "films_a_side": sides}), flush=True)
     curves: dict[str, list[list[dict]]] = {}
     for run in arguments.run:

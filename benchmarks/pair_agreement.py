@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from thiscxr.data.pixels import pixels_to_images
+from thiscxr.model.classifier import Reader
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.sampling import load, sample_films
 from thiscxr.sample.series import draw_series, in_pairs
@@ -43,7 +44,7 @@ def main() -> None:
         _compare(reader, f"a series of {finding}", [films[0::2], films[1::2]])
 
 
-def _compare(reader: torch.nn.Module, asked: str, films: list[np.ndarray]) -> None:
+def _compare(reader: Reader, asked: str, films: list[np.ndarray]) -> None:
     frontal, lateral = (read_answers(reader, [some]) for some in films)
     for question in frontal:
         if not question.startswith("view "):
@@ -57,7 +58,7 @@ def _compare(reader: torch.nn.Module, asked: str, films: list[np.ndarray]) -> No
         print(json.dumps(facts))
 
 
-def _sources(reader: torch.nn.Module, films: np.ndarray) -> np.ndarray:
+def _sources(reader: Reader, films: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         return reader(torch.from_numpy(pixels_to_images(films))[:, None])["source"].argmax(dim=1).numpy()
 

@@ -13,6 +13,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,7 +83,8 @@ def right(network: Network, eye: Eye, factor: str, names: tuple[str, ...], n: in
     """Ask for each value of a factor and count how often it is read."""
     shares = {}
     for i, name in enumerate(names):
-        read = eye.look(network.sample(range(n), **{factor: name}))[1][factor]
+        wish: dict[str, Any] = {factor: name}
+        read = eye.look(network.sample(range(n), **wish))[1][factor]
         shares[name] = float((read.argmax(axis=1) == i).mean())
     tell(f"{factor}: asked and read", right=float(np.mean(list(shares.values()))), null=1 / len(names), each=shares, films_each=n)
 
@@ -93,9 +95,8 @@ def moved(network: Network, eye: Eye, n: int) -> None:
         if name not in eye.reader.config.findings or name == "No Finding":
             continue
         at = eye.reader.config.findings.index(name)
-        (_, yes), (_, no) = (
-            eye.look(network.sample(range(n), view="PA", **{asked: (name,)})) for asked in ("findings", "no_findings")
-        )  # fmt: skip
+        wishes: list[dict[str, Any]] = [{"findings": (name,)}, {"no_findings": (name,)}]
+        (_, yes), (_, no) = (eye.look(network.sample(range(n), view="PA", **wish)) for wish in wishes)
         scores = np.concatenate([yes["findings"][:, at], no["findings"][:, at]])
         area = weighted_auc(np.arange(2 * n) < n, scores, np.ones((1, 2 * n)))[0]
         sites = [read["source"].argmax(axis=1) for read in (yes, no)]
@@ -113,10 +114,8 @@ def moved(network: Network, eye: Eye, n: int) -> None:
 
 def heart(network: Network, eye: Eye, fronts: list[PhantomFilm], n: int) -> None:
     """The measured heart must follow the cardiomegaly that was asked for."""
-    read = {
-        asked: eye.rulers["heart"](network.sample(range(n), view="PA", **{asked: ("Cardiomegaly",)}))
-        for asked in ("findings", "no_findings")
-    }
+    wishes: dict[str, dict[str, Any]] = {asked: {asked: ("Cardiomegaly",)} for asked in ("findings", "no_findings")}
+    read = {asked: eye.rulers["heart"](network.sample(range(n), view="PA", **wish)) for asked, wish in wishes.items()}
     truth = {
         present: np.mean([cardiothoracic_ratio(film) for film in fronts if (film.severities["Cardiomegaly"] > 0) is present])
         for present in (True, False)
@@ -133,7 +132,7 @@ def one_body(network: Network, eye: Eye, fronts: list[PhantomFilm], laterals: li
     """The same latent as PA and as lateral film: do the two agree on heart size and side?"""
     cut = len(fronts) * 3 // 4
     held = stack(fronts[cut:]), stack(laterals[cut:])
-    asked = {"findings": ("Cardiomegaly",)}, {"no_findings": ("Cardiomegaly",)}
+    asked: list[dict[str, Any]] = [{"findings": ("Cardiomegaly",)}, {"no_findings": ("Cardiomegaly",)}]
     pa, lateral = (np.concatenate([network.sample(range(n), view=view, **some) for some in asked]) for view in ("PA", "lateral"))
     for name, finding in (("heart", None), ("side", SIDES_OF)):
         if finding is not None:

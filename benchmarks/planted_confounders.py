@@ -58,11 +58,11 @@ def main() -> None:
         findings = fake.findings.copy()
         here = np.flatnonzero(fake.source == fake.names["source"].index(SITES[2]))
         findings[here[: round(share * len(here))], mass] = POSITIVE
-        first, *others = shift_table(real, patients, replace(fake, findings=findings), patients)
+        cell, *cells = shift_table(real, patients, replace(fake, findings=findings), patients)
         line = {
-            "planted": f"a mass in {share:.0%} of the synthetic films of site c", "first": [first.finding, first.source, first.view],
-            "real": round(first.real, 3), "fake": round(first.fake, 3), "ci95": [round(x, 3) for x in first.ci95], "shifted": first.shifted,
-            "other_cells_shifted": sum(each.shifted for each in others),
+            "planted": f"a mass in {share:.0%} of the synthetic films of site c", "first": [cell.finding, cell.source, cell.view],
+            "real": round(cell.real, 3), "fake": round(cell.fake, 3), "ci95": [round(x, 3) for x in cell.ci95], "shifted": cell.shifted,
+            "other_cells_shifted": sum(each.shifted for each in cells),
         }  # fmt: skip
         print(json.dumps(line), flush=True)
 

@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -103,12 +104,13 @@ def main() -> None:
     codes = pool.codes("patient")[0]
     rng = np.random.default_rng(0)
     chosen = rng.permutation(codes.max() + 1)[codes] % 2 == 0
-    half = Half(pool, np.flatnonzero(chosen))
+    some = Half(pool, np.flatnonzero(chosen))
+    half = cast(Pool, some)
     strangers = pool.read(np.flatnonzero(~chosen))
     tell("none: strangers", audit(half, strangers), codes[~chosen])
-    planted = np.sort(rng.permutation(len(half))[: arguments.n])
-    for name, copies in attacks(half.read(planted), strangers):
-        tell(name, audit(half, copies), codes[half.rows[planted]])
+    planted = np.sort(rng.permutation(len(some))[: arguments.n])
+    for name, copies in attacks(some.read(planted), strangers):
+        tell(name, audit(half, copies), codes[some.rows[planted]])
     for network in arguments.network:
         tell(f"none: 2,048 films of {network}", audit(pool, load(network).sample(range(2048))))
 

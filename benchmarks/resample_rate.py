@@ -43,7 +43,7 @@ FUNCTIONS: dict[str, tuple[Call, Call, int]] = {
     "upsample2": (lambda x: depthwise(x, 4.0, True, stride=2, padding=1), upsample2, 2),
     "downsample2": (lambda x: depthwise(x, 1.0, stride=2, padding=1), downsample2, 2),
     "leaky_filter": (lambda x: depthwise(leaky(x), 1.0, padding=2), lambda x: leaky_filter(x, 2), 3),
-    "filter_leaky": (composed, lambda *inputs: filter_leaky(*inputs, padding=1, gain=4.0), 13),
+    "filter_leaky": (composed, lambda x, scale, bias, noise: filter_leaky(x, scale, bias, noise, padding=1, gain=4.0), 13),
 }
 
 

@@ -109,8 +109,8 @@ def main() -> None:
         config, batch = training.config, int(training.config.batch)
         step = {}
         for side in sides(config):
-            usual, lazy = (float(np.median(times[name, side, lazy][1:])) for lazy in (False, True))
-            step[side] = usual + (lazy - usual) / config.r1_interval
+            usual, regularised = (float(np.median(times[name, side, lazy][1:])) for lazy in (False, True))
+            step[side] = usual + (regularised - usual) / config.r1_interval
         schedule = [stage(config, i).side for i in range(0, int(arguments.kimg * 1000), batch)]
         rates[name] = {f"{side} px": batch / step[side] for side in step}
         between = {side: config.watch_kimg * 1000 * step[side] / batch for side in step}

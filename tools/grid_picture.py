@@ -1,18 +1,25 @@
 """Write the films of seeds 0 to 63 of a network as one picture, twice their size: `python tools/grid_picture.py nih-64 OUT.png`."""
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
 
-import thiscxr
 from thiscxr.data.pixels import make_grid, save_png
 from thiscxr.model.conditions import Condition
-from thiscxr.sample.sampling import sample_films
-from thiscxr.sample.writing import NOTICE
+from thiscxr.sample.provenance import grid_text, origin_of
+from thiscxr.sample.sampling import load, sample_films
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="FILE, NAME or RUN")
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    network, seeds = load(arguments.model), list(range(64))
+    films = np.concatenate(list(sample_films(network, seeds, network.conditions(seeds, Condition()))))
+    save_png(arguments.out, make_grid(films.repeat(2, axis=1).repeat(2, axis=2), 8), grid_text(origin_of(network)))
+
 
 if __name__ == "__main__":
-    network = thiscxr.load(sys.argv[1])
-    seeds = list(range(64))
-    films = np.concatenate(list(sample_films(network, seeds, network.conditions(seeds, Condition()))))
-    save_png(Path(sys.argv[2]), make_grid(films.repeat(2, axis=1).repeat(2, axis=2), 8), {"Disclaimer": NOTICE})
+    main()

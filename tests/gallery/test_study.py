@@ -75,6 +75,7 @@ def test_nothing_in_the_page_or_its_files_tells_what_a_film_is(samples: Path, ni
         if film["truth"] == "synthetic":  # the same pixels as in the gallery
             ours, theirs = (load_film(tmp_path / "out" / name).pixels for name in (film["src"], f"films/{film['item']}"))
             assert np.array_equal(ours, theirs)
+    assert "of a real patient" in html
     assert "Wang &amp; al. 2017" in html
     assert "Thanks to NIH." in html
 

@@ -284,6 +284,7 @@ def test_a_labelled_set_does_not_go_on_with_a_plain_one(network: Network, tmp_pa
         with pytest.raises(KeyboardInterrupt):
             write(network, 3, tmp_path / "out")
     (tmp_path / ".out.part" / "folder").mkdir()
+    assert (tmp_path / ".out.part" / "grid.png").is_file()
     assert "grid.png" not in write(network, 3, tmp_path / "out", labels=True)
     assert "folder" not in contents(tmp_path / "out")
 

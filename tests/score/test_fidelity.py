@@ -87,9 +87,9 @@ def test_what_is_seen_is_of_findings_that_the_reader_can_see() -> None:
 
 def test_films_that_ignore_what_was_asked_lie_within_the_null() -> None:
     asked = conditions(300, 2)
-    for each in judge(asked, look(asked, 2, tell=0.0)).values():
-        if each.judged:
-            assert not each.followed, each
+    judged = [each for each in judge(asked, look(asked, 2, tell=0.0)).values() if each.judged]
+    assert judged
+    assert [each for each in judged if each.followed] == []
 
 
 def test_shuffled_conditions_are_the_null() -> None:
