@@ -26,8 +26,7 @@ from thiscxr.train.team import Team, open_team
 from thiscxr.train.training import Training
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-STEPS = 20
-SEED = 2  # in whose first steps no unit comes so near the kink of its activation that rounding decides its slope, as in those of 0 and 1
+STEPS = 12
 
 
 @pytest.mark.parametrize(("size", "rows"), [(1, [[0, 1, 2, 3, 4, 5, 6, 7]]), (2, [[0, 2, 4, 6], [1, 3, 5, 7]])])
@@ -84,15 +83,16 @@ WORKER = """
 import json, logging, sys
 from pathlib import Path
 sys.path.insert(0, "tests/train")
-from test_team import Films, Pool, SEED, STEPS, Team, Training, loop_with_a_collapse, small, torch
+from test_team import Films, Pool, STEPS, Team, Training, loop_with_a_collapse, small, torch
 from thiscxr.train.team import open_team
 
 logging.basicConfig(level=logging.INFO)
 torch.set_num_threads(1)
 pool, out = Pool.open(Path(sys.argv[1])), Path(sys.argv[2])
-config = small(pool, out, seed=SEED)
+config = small(pool, out)
 films = Films(pool, config)
 found = {}
+torch.set_default_dtype(torch.float64)  # in which rounding stays far from what is looked for
 
 
 def begun(team):
@@ -137,7 +137,8 @@ with open_team("cpu") as team:
     long = team.share("x" * 100000 if team.leads else None)
     found["shared"] = [shared["a"][0].tolist(), shared["a"][1], shared["b"], len(long)]
     found["most"] = [team.most(team.rank), team.most(-team.rank)]
-    found["weights"] = sum(p.double().sum().item() for p in training.G_ema.parameters())
+    found["weights"] = sum(p.sum().item() for p in training.G_ema.parameters())
+    torch.set_default_dtype(torch.float32)
     found["collapse"] = loop_with_a_collapse(pool, out / "collapse", team)
 (out / f"found-{team.rank}.json").write_text(json.dumps(found))
 """
@@ -176,10 +177,14 @@ def found(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 
 
 def one_process(pool: Pool, out: Path, steps: int) -> list[dict[str, float]]:
-    config = small(pool, out, seed=SEED)
-    training = Training(config, Films(pool, config))
-    training.strength = 0.5
-    return [training.step() for _ in range(steps)]
+    config = small(pool, out)
+    torch.set_default_dtype(torch.float64)
+    try:
+        training = Training(config, Films(pool, config))
+        training.strength = 0.5
+        return [training.step() for _ in range(steps)]
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_two_processes_have_the_losses_of_one(pool: Pool, tmp_path: Path, found: list[dict]) -> None:
@@ -187,7 +192,7 @@ def test_two_processes_have_the_losses_of_one(pool: Pool, tmp_path: Path, found:
     assert any("loss/R1" in step for step in expected)
     assert expected[-1]["augment/strength"] > 0
     for number, (one, two) in enumerate(zip(expected, found[0]["losses"], strict=True)):
-        assert two == pytest.approx(one, rel=1e-5, abs=1e-6), f"step {number}"
+        assert two == pytest.approx(one, rel=1e-11, abs=1e-12), f"step {number}"
     assert found[0]["losses"] == found[1]["losses"]
     assert found[0]["weights"] == found[1]["weights"]
 
