@@ -110,7 +110,7 @@ def test_a_loss_that_is_not_finite_stops_it(pool: Pool, monkeypatch: pytest.Monk
 
 
 def test_it_learns_a_planted_finding_and_survives_its_file(pool: Pool, tmp_path: Path) -> None:
-    reader = train_reader(pool, epochs=6, seed=0, recipe=Recipe(max_weight=10))
+    reader = train_reader(pool, epochs=6, seed=0, recipe=Recipe(max_weight=10, res=32))
     judged = judge([read_films(reader, pool, pool.indices("holdout"))]).brief()
     assert judged["auc"]["Effusion"] > 0.95
     assert abs(judged["auc"]["sex"] - 0.5) < 0.35, "nothing in a disc tells the sex"
@@ -125,7 +125,8 @@ def test_it_learns_a_planted_finding_and_survives_its_file(pool: Pool, tmp_path:
 
 
 def test_folds_are_halves_of_all_patients_whatever_their_order(pool: Pool, tmp_path: Path) -> None:
-    folds = train_folds(pool, epochs=1, seed=0)
+    recipe = Recipe(res=32)
+    folds = train_folds(pool, epochs=1, seed=0, recipe=recipe)
     marks = [digest[:16] for digest in pool.column("sha256")]
     one, other = (fold.trained_on for fold in folds)
     assert not one & other
@@ -134,7 +135,7 @@ def test_folds_are_halves_of_all_patients_whatever_their_order(pool: Pool, tmp_p
     for patient in np.unique(pool.column("patient")):
         films = {marks[row] for row in np.flatnonzero(pool.column("patient") == patient)}
         assert films <= one or films <= other, "a patient is in both halves"
-    save_reader(tmp_path / "reader.safetensors", train_reader(pool, epochs=1, seed=0), pool, {}, folds)
+    save_reader(tmp_path / "reader.safetensors", train_reader(pool, epochs=1, seed=0, recipe=recipe), pool, {}, folds)
     again = load_folds(tmp_path / "reader.safetensors")
     images = torch.randn(2, 1, 32, 32)
     for fold, same in zip(folds, again, strict=True):
