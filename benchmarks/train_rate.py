@@ -1,7 +1,7 @@
 """Training and sampling rates of the default recipe against the preset `plain`, step by step in turn, so that noise hits both.
 
     python benchmarks/train_rate.py nih-64 --threads 2
-    python benchmarks/train_rate.py nih-64 --device cuda --variant plain --variant best --variant "best fast=true grow_from=0"
+    python benchmarks/train_rate.py nih-64 --device cuda --variant plain --variant best --variant "best triton=true"
 
 A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value; all are compared with the first.
 Prints one JSON line: images a second at every side of the growth (one step of R1 in `r1_interval` counted), over the first `--kimg`

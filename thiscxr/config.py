@@ -65,7 +65,6 @@ class Config:
     max_returns: int = 3  # how often a collapsed training goes back to its last good state before it gives up
     seed: int = 0  # of everything random
     device: str = AUTO  # cpu, cuda or mps
-    fast: bool = False  # both networks in bfloat16 and compiled, for CUDA; off, as no GPU has been seen to gain by it yet
     triton: bool = False  # resampling by the Triton kernels on CUDA: right on an H100, and no faster while training waits for launches
     threads: int | str = AUTO  # CPU threads; exactness holds for one count
     # How long

@@ -18,7 +18,6 @@ from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.train.augment import augment, next_strength
 from thiscxr.train.draws import Draws, begin_weights
-from thiscxr.train.fast import Fast
 from thiscxr.train.films import Films
 from thiscxr.train.growth import Stage, resting_kimg, stage
 from thiscxr.train.losses import contrast_loss, discriminator_loss, generator_loss, gradient_penalty, relativistic_loss
@@ -63,7 +62,6 @@ class Training:
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
         self.opt_G = torch.optim.Adam(self.G.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8, fused=config.device != "mps")
         self.opt_D = torch.optim.Adam(self.D.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8, fused=config.device != "mps")
-        self.fast = Fast(self.G, self.D, bool(config.fast))
         self.inherited: dict[str, Any] = {}  # sources of the network that it began with, and their terms
         self.images_seen = 0
         self.noise_stream = 0  # counts the returns after a collapse: each try draws other random numbers
@@ -115,10 +113,12 @@ class Training:
         shown = augment(fakes.detach(), self.strength, draws)
         lazy = number % config.r1_interval == 0
         if lazy:
-            logits = self.fast.judge(reals.requires_grad_(), c_real, now.blend, exact=True)
-            fake_logits = self.fast.judge(shown.requires_grad_(config.relativistic), c_fake, now.blend, exact=config.relativistic)
+            logits = self.D(reals.requires_grad_(), c_real, now.blend)
+            fake_logits = self.D(shown.requires_grad_(config.relativistic), c_fake, now.blend)
         else:
-            logits, of_fakes = self.fast.judge_both(reals, c_real, shown, c_fake[:, None].expand_as(c_real), now.blend)
+            # Both batches in one pass, which is faster than two: what depends on the weights alone is done once.
+            conditions = torch.cat([c_real, c_fake[:, None].expand_as(c_real)])
+            logits, of_fakes = self.D(torch.cat([reals, shown]), conditions, now.blend, 2).chunk(2)
             fake_logits = of_fakes[:, 0]
         real_logits, wrong_logits = logits[:, 0], logits[:, 1:]
         of_d = relativistic_loss if config.relativistic else discriminator_loss
@@ -147,7 +147,7 @@ class Training:
         if config.fresh_fakes:
             c_fake = c_fake if config.contrast else self.films.asked(self.images_seen, draws).to(like)
             fakes, w = self._fakes(c_fake, now, draws)
-        logits = self.fast.judge(augment(fakes, self.strength, draws), c_fake, now.blend)
+        logits = self.D(augment(fakes, self.strength, draws), c_fake, now.blend)
         loss = relativistic_loss(logits, real_logits) if config.relativistic else generator_loss(logits)
         losses["loss/G"] = loss.detach()
         if self.images_seen >= resting_kimg(config) * 1000:
@@ -175,7 +175,7 @@ class Training:
         noises = draws.grain(sum(side**2 for side in sides)).to(c).split([side**2 for side in sides], dim=1)
         w = self.G.mapping(draws.normal(self.config.z_dim).to(c), c)
         fields = [noise.view(-1, 1, side, side) for noise, side in zip(noises, sides, strict=True)]
-        return self.fast.draw(w[:, None].expand(-1, config.num_ws, -1), fields, now.grown), w
+        return self.G.synthesis(w[:, None].expand(-1, config.num_ws, -1), fields, now.grown), w
 
     def _descend(self, terms: dict[str, Tensor], optimizer: torch.optim.Optimizer, network: torch.nn.Module, phase: str) -> None:
         """Step down the sum of the terms of a loss, if they and their gradient are finite in every process."""
