@@ -19,12 +19,12 @@ import torch
 from thiscxr.data.labels import NEGATIVE, POSITIVE
 from thiscxr.data.pool import Pool
 from thiscxr.model.conditions import Condition, FilmConditions, Vocabulary
+from thiscxr.model.network_file import find_weights
 from thiscxr.sample.sampling import load, sample_films
 from thiscxr.score.extractors import DEFAULT, in_batches
 from thiscxr.score.fidelity import fidelity, read_answers
 from thiscxr.train.conditions import read_conditions
 from thiscxr.train.reader import load_reader
-from thiscxr.train.runs import find_weights
 
 AGES = (25.0, 75.0)  # years that are asked for alone
 

@@ -28,9 +28,9 @@ from thiscxr.gallery.serve import make_server
 from thiscxr.gallery.site import build_site
 from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.network_file import NetworkInfo, find_network, save_network
 from thiscxr.sample.onnx_export import onnx_bytes
 from thiscxr.sample.sampling import load
-from thiscxr.train.runs import NetworkInfo, find_network, save_network
 
 TIME_A_CLICK = """seed => new Promise(done => {
     const film = document.getElementById("film"), start = performance.now();

@@ -27,13 +27,13 @@ ALLOWED = {
     "thiscxr.train.draws": (),
     "thiscxr.train.augment": ("thiscxr.train.draws",),
     "thiscxr.train.growth": ("thiscxr.config",),
-    "thiscxr.train.runs": ("thiscxr.files", "thiscxr.config", "thiscxr.model"),
+    "thiscxr.train.runs": ("thiscxr.files", "thiscxr.config"),
     "thiscxr.train.conditions": ("thiscxr.data", "thiscxr.model"),
     "thiscxr.train": ("thiscxr.files", "thiscxr.config", "thiscxr.data", "thiscxr.model", "thiscxr.sample", "thiscxr.train"),
-    "thiscxr.sample": ("thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.train.runs", "thiscxr.sample"),
+    "thiscxr.sample": ("thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.sample"),
     "thiscxr.score.unpickle": (),  # a program of its own
     "thiscxr.score": (
-        "thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.sample", "thiscxr.train.runs", "thiscxr.train.conditions",
+        "thiscxr.files", "thiscxr.data", "thiscxr.model", "thiscxr.sample", "thiscxr.train.conditions",
         "thiscxr.train.draws", "thiscxr.train.fitting", "thiscxr.train.reader", "thiscxr.train.segmenter", "thiscxr.score",
     ),
     "thiscxr.gallery.study": ("thiscxr.data", "thiscxr.gallery"),  # real films of a pool, and phantoms

@@ -18,7 +18,7 @@ from PIL import Image
 from thiscxr.files import sha256_file
 from thiscxr.gallery.serve import make_server
 from thiscxr.gallery.site import build_site
-from thiscxr.train.runs import find_network
+from thiscxr.model.network_file import find_network
 
 SHA = "ab" * 32
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

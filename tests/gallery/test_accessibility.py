@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from thiscxr.gallery.site import build_site
-from thiscxr.train.runs import find_network
+from thiscxr.model.network_file import find_network
 
 AXE = """axe.run({ resultTypes: ["violations"] }).then(
     (found) => found.violations.map((each) => [each.id, each.nodes.map((node) => node.html)]))"""

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from thiscxr.gallery.site import build_site
-from thiscxr.train.runs import find_network
+from thiscxr.model.network_file import find_network
 
 SHOWN = "Array.from(document.querySelectorAll('#grid li'), (item) => item.id)"
 

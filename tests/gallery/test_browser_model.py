@@ -15,8 +15,8 @@ from thiscxr.gallery.browser_model import RUNTIME_FILES, generator_files, read_b
 from thiscxr.gallery.site import build_site
 from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.network_file import NetworkInfo, find_network, find_weights, save_network
 from thiscxr.sample.sampling import load
-from thiscxr.train.runs import NetworkInfo, find_network, find_weights, save_network
 
 
 @pytest.fixture

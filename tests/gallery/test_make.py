@@ -18,12 +18,12 @@ from thiscxr.gallery.browser_model import read_runtime
 from thiscxr.gallery.site import build_site
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.network_file import NetworkInfo, find_network, save_network
 from thiscxr.sample.latents import MAX_SEED, normals, uniforms
 from thiscxr.sample.onnx_export import onnx_bytes
 from thiscxr.sample.provenance import Film, film_text, origin_of
 from thiscxr.sample.sampling import Network, ask, load, sample_films
 from thiscxr.sample.truncation import Truncation
-from thiscxr.train.runs import NetworkInfo, find_network, save_network
 
 NODE_MODULES = Path(os.environ.get("THISCXR_NODE_MODULES", Path(__file__).parents[2] / "node_modules"))
 GREY_LEVELS = 1  # the largest difference that is allowed, from the network that the page has, in half precision

@@ -13,7 +13,7 @@ from PIL import Image
 from thiscxr.gallery.evidence import evidence
 from thiscxr.gallery.pages import site_sources
 from thiscxr.gallery.site import build_site
-from thiscxr.train.runs import find_network
+from thiscxr.model.network_file import find_network
 
 Snapshot = Callable[[Path], dict[str, bytes]]
 

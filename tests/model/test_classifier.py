@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torchvision.models import densenet121
 
 from thiscxr.model.classifier import Reader, ReaderConfig, start_from_imagenet
+from thiscxr.model.network_file import find_weights
 from thiscxr.train.reader import load_reader
-from thiscxr.train.runs import find_weights
 
 
 def config(backbone: str, res: int) -> ReaderConfig:

@@ -12,8 +12,8 @@ from thiscxr.data.labels import NEGATIVE, POSITIVE
 from thiscxr.data.sources import COLLECTIONS
 from thiscxr.model.conditions import Condition, Vocabulary, joint_table
 from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.network_file import NetworkInfo, save_network
 from thiscxr.sample.sampling import Network, load
-from thiscxr.train.runs import NetworkInfo, save_network
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.network_file import NetworkInfo, find_network
 from thiscxr.sample.latents import NOISE_STREAM, normals
 from thiscxr.sample.sampling import Network, load, noises_of, sample_films, styles_of, to_pixels
-from thiscxr.train.runs import NetworkInfo, find_network
 
 SEEDS = range(4)
 

@@ -10,9 +10,9 @@ from safetensors import safe_open
 
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.network_file import NetworkInfo, save_network
 from thiscxr.sample.latents import NOISE_STREAM, normals
 from thiscxr.sample.sampling import Network, load, noises_of, sample_films
-from thiscxr.train.runs import NetworkInfo, save_network
 
 SEEDS = list(range(9))
 GRAIN_VECTOR = [-0.2124503, -0.7410183, 0.9424425, -1.4414285]  # the first row begins with these: seed 0, 128 px, patches of 2

@@ -11,11 +11,11 @@ import torch
 
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.network_file import NetworkInfo
 from thiscxr.sample import onnx_export
 from thiscxr.sample.latents import LATENT_STREAM, NOISE_STREAM, normals
 from thiscxr.sample.onnx_export import TOLERANCE, export_onnx, onnx_bytes
 from thiscxr.sample.sampling import Network, load, sample_films
-from thiscxr.train.runs import NetworkInfo
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ import thiscxr
 from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.data.pixels import load_film, read_png_text
 from thiscxr.files import sha256_file
+from thiscxr.model import network_file
 from thiscxr.model.conditions import Condition, Vocabulary
+from thiscxr.model.network_file import find_network, load_network, save_network
 from thiscxr.sample import writing
 from thiscxr.sample.provenance import Film, Origin
 from thiscxr.sample.sampling import Network, ask, load, sample_films
 from thiscxr.sample.truncation import Truncation, parse_truncation
-from thiscxr.train import runs
-from thiscxr.train.runs import find_network, load_network, save_network
 
 
 def test_a_seed_gives_the_same_film_whatever_the_batch(network: Network) -> None:
@@ -205,7 +205,7 @@ def test_the_newest_network_of_a_run_is_found(network_file: Path, tmp_path: Path
 def test_a_pool_does_not_hide_the_bundled_network_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nih-64").mkdir()
-    assert find_network("nih-64") == runs.WEIGHTS / "nih-64.safetensors"
+    assert find_network("nih-64") == network_file.WEIGHTS / "nih-64.safetensors"
     with pytest.raises(ValueError, match="is a folder without network-latest"):
         find_network("./nih-64")
 
@@ -286,10 +286,10 @@ def test_the_bundled_networks_are_whole_and_a_changed_one_is_refused(tmp_path: P
     assert network.sample(range(2), view="PA").shape == (2, 64, 64)
     assert network.info.sources["nih"]["citation"]
     assert all(row["films"] >= 5 for row in network.info.joint_table)
-    for path in runs.WEIGHTS.iterdir():
+    for path in network_file.WEIGHTS.iterdir():
         if path.suffix in (".safetensors", ".json"):
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(runs, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(network_file, "WEIGHTS", tmp_path)
     data = bytearray((tmp_path / "nih-64.safetensors").read_bytes())
     data[-1] ^= 1
     (tmp_path / "nih-64.safetensors").write_bytes(data)

@@ -9,10 +9,10 @@ import torch
 from thiscxr.data.phantom import SITES, PhantomFilm, cardiothoracic_ratio, draw_patient, render
 from thiscxr.data.pixels import load_film
 from thiscxr.data.sources.nih import read_labels
+from thiscxr.model.network_file import WEIGHTS
 from thiscxr.model.segmenter import Segmenter, SegmenterConfig
 from thiscxr.score.anatomy import MEASURES, find_segmenter, measure_films, measure_masks, plausibility, trust
 from thiscxr.train.draws import Draws
-from thiscxr.train.runs import WEIGHTS
 from thiscxr.train.segmenter import draw_masked_films, load_segmenter, save_segmenter, spoil, train_segmenter, vary
 
 NIH_64 = Path(__file__).parents[3] / "shared" / "data" / "nih-64"

@@ -13,10 +13,10 @@ from thiscxr.data.pixels import read_png_text
 from thiscxr.files import sha256_file
 from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.network_file import WEIGHTS, NetworkInfo, bundled_weights, save_network
 from thiscxr.sample.sampling import load
 from thiscxr.score.card import card, read_scores, write_card
 from thiscxr.score.card_words import reading, words_of
-from thiscxr.train.runs import WEIGHTS, NetworkInfo, bundled_weights, save_network
 
 MIMIC = {"title": "MIMIC-CXR", "terms": "no | sharing", "citation": "Johnson\n<b>2019", "url": "https://physionet.org"}
 DISCS = {"title": "Discs", "terms": "none at all", "citation": "Disc 2020", "url": "https://discs.example", "films": 41}

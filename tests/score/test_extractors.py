@@ -19,13 +19,13 @@ from torchvision.models import DenseNet, densenet121
 from thiscxr.data.pool import Pool
 from thiscxr.files import sha256_file
 from thiscxr.model.classifier import Reader, ReaderConfig
+from thiscxr.model.network_file import read_safetensors, write_safetensors
 from thiscxr.score import extractors, unpickle, weights
 from thiscxr.score.extractors import Extractor, extract, films_key, load_extractor, pool_key
 from thiscxr.score.fairness import fair_groups, seen_films
 from thiscxr.score.networks import NETWORKS
 from thiscxr.score.weights import import_weights, load_public, weights_path
 from thiscxr.train.reader import Fold, save_reader
-from thiscxr.train.runs import read_safetensors, write_safetensors
 
 XRV = "xrv-densenet121-nih"  # nobody published its hash, so a file of its shape may be imported
 

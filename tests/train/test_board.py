@@ -14,11 +14,11 @@ from thiscxr.data.pool import Pool
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig
 from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.network_file import NetworkInfo
 from thiscxr.model.resample import filter2d
 from thiscxr.sample.sampling import Network
 from thiscxr.train import loop
 from thiscxr.train.board import SEEDS, asked_grid, asked_rows, filter_grid, first_filters, noise_strengths
-from thiscxr.train.runs import NetworkInfo
 
 KNOWN = Vocabulary(("Effusion", "Hernia"), ("AP", "PA"), ("discs",))
 

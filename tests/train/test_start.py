@@ -14,11 +14,12 @@ from thiscxr.config import AUTO, Config
 from thiscxr.data.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
 from thiscxr.data.pool import Pool
 from thiscxr.data.pool_writer import PoolWriter
+from thiscxr.model import network_file
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.model.haar import analysis, without_mean
 from thiscxr.model.resample import upsample2
-from thiscxr.train import loop, runs
+from thiscxr.train import loop
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
 from thiscxr.train.start import check_widths, copy_head, copy_known, drawn_side, draws_alike, resolve_init, start, with_inherited
@@ -217,7 +218,7 @@ def test_a_training_grows_on_carries_the_terms_and_resumes_without_the_file(ring
     parts = loop.train(again, rings, "rings")
     assert [run.name for run in parts.parent.iterdir()] == ["00000-rings-64"], "resumed, not begun again"
     assert_same(whole, parts)
-    _, info = runs.load_network(parts / "network-latest.safetensors")
+    _, info = network_file.load_network(parts / "network-latest.safetensors")
     assert {name: terms["terms"] for name, terms in info.sources.items()} == {"rings": "ask first", "discs": "none"}
     for run, new in ((tmp_path / "parts", True), (tmp_path / "elsewhere", False)):
         with pytest.raises(ValueError, match="no file, run folder or bundled generator"):
@@ -233,7 +234,7 @@ def test_the_first_film_is_that_of_the_network(rings: Pool, base: Path, tmp_path
     assert "starts from" in caplog.text
     assert "4 of 6 conditions are known to it; with it go the terms of discs" in caplog.text  # Effusion, PA, and the two of the age
     assert torch.equal(training.D.conv.weight, fresh)
-    old, info = runs.load_network(base / "network-latest.safetensors")
+    old, info = network_file.load_network(base / "network-latest.safetensors")
     condition = Condition(view="PA", age_years=40.0, findings={"Effusion": POSITIVE})
     film = draw(training.averaged(), training.films.vocabulary, condition)
     torch.testing.assert_close(film, upsample2(draw(old, info.vocabulary, condition), edge=True), atol=1e-4, rtol=1e-4)
@@ -281,7 +282,7 @@ def test_mistakes_are_told_in_one_line(rings: Pool, base: Path, tmp_path: Path) 
     kinds = {
         str(base / "state-latest.pt"): "is not a safetensors file",
         str(tmp_path / "x.safetensors"): "is not a safetensors file",
-        str(runs.find_weights("thiscxr64", "reader")): "is not a thiscxr generator",
+        str(network_file.find_weights("thiscxr64", "reader")): "is not a thiscxr generator",
         str(tmp_path): "is a folder without network-latest.safetensors",
         "nih-46": "did you mean 'nih-64'",
     }
@@ -294,8 +295,8 @@ def test_mistakes_are_told_in_one_line(rings: Pool, base: Path, tmp_path: Path) 
 
 def test_a_network_that_changes_meanwhile_is_noticed(rings: Pool, base: Path, tmp_path: Path) -> None:
     config = resolve_init(begun(rings, base, tmp_path))
-    old, info = runs.load_network(base / "network-latest.safetensors")
-    runs.save_network(base / "network-latest.safetensors", old, replace(info, images_seen=1))
+    old, info = network_file.load_network(base / "network-latest.safetensors")
+    network_file.save_network(base / "network-latest.safetensors", old, replace(info, images_seen=1))
     with pytest.raises(ValueError, match="has changed since this call began"):
         start(Training(config, Films(rings, config)))
 

@@ -18,7 +18,7 @@ def models(as_json: bool) -> None:
 
     Example: thiscxr models
     """
-    from thiscxr.train.runs import bundled_weights
+    from thiscxr.model.network_file import bundled_weights
 
     table = bundled_weights("generator") | bundled_weights("reader") | bundled_weights("segmenter")
     if as_json:

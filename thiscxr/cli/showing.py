@@ -38,7 +38,7 @@ def site(
         raise click.UsageError("nothing to show: give --samples, --model, or both")
     path = runtime = None
     if model is not None:
-        from thiscxr.train.runs import find_network
+        from thiscxr.model.network_file import find_network
 
         path = find_network(model)
     if backend == "onnxruntime-web":
@@ -79,8 +79,9 @@ def doctor() -> None:
     """
     from importlib.metadata import version
 
+    from thiscxr.model.network_file import bundled_weights, find_weights
     from thiscxr.score.weights import list_public
-    from thiscxr.train.runs import bundled_weights, environment, find_weights
+    from thiscxr.train.runs import environment
 
     facts = environment()
     names = ("torchvision", "numpy", "scipy", "pydicom", "pillow", "pyarrow", "safetensors", "click")

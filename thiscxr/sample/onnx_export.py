@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from thiscxr.files import atomic_path
 from thiscxr.model.generator import Generator
+from thiscxr.model.network_file import NetworkInfo
 from thiscxr.sample.latents import LATENT_STREAM, NOISE_STREAM, normals
-from thiscxr.train.runs import NetworkInfo
 
 OPSET = 18
 TOLERANCE = 1e-3  # largest difference from torch, for films of [-1, 1]: an eighth of a grey level

@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 import thiscxr
 from thiscxr.model.conditions import Condition
+from thiscxr.model.network_file import read_safetensors, write_safetensors
 from thiscxr.sample.provenance import Origin
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of
-from thiscxr.train.runs import read_safetensors, write_safetensors
 
 PROJECTION_FORMAT = 1
 SPACES = ("w", "w+")

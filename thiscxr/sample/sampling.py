@@ -16,10 +16,10 @@ from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, POSITIVE, SEXES,
 from thiscxr.files import sha256_file
 from thiscxr.model.conditions import Condition, draw_conditions
 from thiscxr.model.generator import Generator
+from thiscxr.model.network_file import NetworkInfo, find_network, load_network
 from thiscxr.model.parallel import AT_ONCE, in_threads
 from thiscxr.sample.latents import LATENT_STREAM, NOISE_STREAM, condition_uniforms, normals
 from thiscxr.sample.truncation import Truncation
-from thiscxr.train.runs import NetworkInfo, find_network, load_network
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from scipy.stats import wasserstein_distance
 from thiscxr.data.labels import NEGATIVE, POSITIVE
 from thiscxr.data.pixels import Pixels, pixels_to_images
 from thiscxr.files import sha256_file
+from thiscxr.model.network_file import find_weights
 from thiscxr.model.segmenter import CLASSES, Segmenter
 from thiscxr.score.measured import Measured
 from thiscxr.score.resampling import (
@@ -31,7 +32,6 @@ from thiscxr.score.resampling import (
     weighted_auc,
     wilson,
 )
-from thiscxr.train.runs import find_weights
 from thiscxr.train.segmenter import load_segmenter
 
 DEFAULT = "lungs64"

@@ -15,6 +15,7 @@ import jinja2
 from thiscxr.data.pixels import make_grid, save_png
 from thiscxr.data.terms import restriction
 from thiscxr.files import atomic_path
+from thiscxr.model.network_file import find_network
 from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, load
 from thiscxr.score.card_words import ANATOMY, ASKED, COPIES, FLOORS, KINDS, kind_of, question_of, reading, words_of
@@ -22,7 +23,6 @@ from thiscxr.score.fidelity import LEAST_AUC
 from thiscxr.score.reidentification import LEAST_PATIENTS
 from thiscxr.score.report import NOTHING_MORE, number
 from thiscxr.score.verdict import verdict
-from thiscxr.train.runs import find_network
 
 SEEDS = 64  # in the picture
 FILM_MM = 400  # about the width of a chest film

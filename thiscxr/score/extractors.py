@@ -24,11 +24,11 @@ from thiscxr.data.pixels import Pixels, pixels_to_images
 from thiscxr.data.pool import Pool
 from thiscxr.files import cache_folder, nearest_name, sha256_file
 from thiscxr.model.classifier import Reader
+from thiscxr.model.network_file import WEIGHTS, bundled_weights, find_weights
 from thiscxr.model.parallel import in_threads
 from thiscxr.score.networks import NETWORKS, FeatureNetwork
 from thiscxr.score.weights import list_public, load_public
 from thiscxr.train.reader import Fold, load_folds, load_reader
-from thiscxr.train.runs import WEIGHTS, bundled_weights, find_weights
 
 DEFAULT = "thiscxr64"
 CONTRACT = 1  # of how films become features: a change of range, resizing or layer counts it up, and old cached features are not used

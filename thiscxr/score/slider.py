@@ -23,12 +23,12 @@ from thiscxr.data.pixels import Pixels, save_png
 from thiscxr.data.pixels.drawing import draw_text, enlarge
 from thiscxr.files import atomic_folder
 from thiscxr.model.conditions import Condition
+from thiscxr.model.network_file import write_safetensors
 from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
 from thiscxr.score.direction import FIRMNESS, TAILS, Axis, Movement, Scores, choose_axis, fit_gradients, held_still, movements, place_steps
 from thiscxr.score.resampling import interval, patient_weights
 from thiscxr.score.trust import Ceiling, TrustedReader
-from thiscxr.train.runs import write_safetensors
 
 DIRECTION_FORMAT = 1
 FIRST_SEED = 10**6  # of the films that the axis is found from; those that place its steps and those that judge it follow

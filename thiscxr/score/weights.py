@@ -21,8 +21,8 @@ from torch import Tensor
 
 import thiscxr
 from thiscxr.files import cache_folder, nearest_name
+from thiscxr.model.network_file import read_safetensors, write_safetensors
 from thiscxr.score.networks import NETWORKS, PublicNetwork
-from thiscxr.train.runs import read_safetensors, write_safetensors
 
 WEIGHTS_FORMAT = 1
 _UNPICKLE = Path(__file__).with_name("unpickle.py")

@@ -15,10 +15,10 @@ from thiscxr.data.pixels import Pixels, images_to_pixels, make_grid
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.discriminator import Discriminator
 from thiscxr.model.generator import Generator
+from thiscxr.model.network_file import NetworkInfo
 from thiscxr.model.resample import filter2d
 from thiscxr.sample.sampling import Network, sample_films
 from thiscxr.train.growth import stage
-from thiscxr.train.runs import NetworkInfo
 from thiscxr.train.training import Training
 
 SEEDS = range(8)  # columns of the films by condition

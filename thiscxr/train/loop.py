@@ -22,11 +22,12 @@ from thiscxr.data.pool import Pool
 from thiscxr.files import folder_lock
 from thiscxr.model.conditions import Condition
 from thiscxr.model.generator import Generator
+from thiscxr.model.network_file import NetworkInfo, save_network
 from thiscxr.model.resample import use_triton
 from thiscxr.sample.sampling import Network, sample_films
 from thiscxr.train.board import show
 from thiscxr.train.films import Films
-from thiscxr.train.runs import NetworkInfo, find_run, load_state, new_run, save_network, save_state, write_text
+from thiscxr.train.runs import find_run, load_state, new_run, save_state, write_text
 from thiscxr.train.start import start, with_inherited
 from thiscxr.train.team import Team, open_team, restarts
 from thiscxr.train.training import Training

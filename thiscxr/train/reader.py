@@ -23,10 +23,10 @@ from thiscxr.data.pixels import pixels_to_images
 from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import SIDES, Reader, ReaderConfig, start_from_imagenet
 from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, Vocabulary
+from thiscxr.model.network_file import read_safetensors, write_safetensors
 from thiscxr.train.augment import AugmentRanges, augment
 from thiscxr.train.conditions import learnable_vocabulary, read_conditions
 from thiscxr.train.draws import Draws, begin_weights
-from thiscxr.train.runs import read_safetensors, write_safetensors
 
 READER_FORMAT = 1
 MARK = 16  # digits of a film's hash

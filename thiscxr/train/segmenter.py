@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 import thiscxr
 from thiscxr.data.phantom import SITES, draw_patient, render
+from thiscxr.model.network_file import read_safetensors, write_safetensors
 from thiscxr.model.segmenter import Segmenter, SegmenterConfig
 from thiscxr.train.draws import Draws, begin_weights
-from thiscxr.train.runs import read_safetensors, write_safetensors
 
 SEGMENTER_FORMAT = 1
 VIEWS = ("PA", "AP", "AP_supine")

@@ -20,8 +20,9 @@ from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.generator import DETAIL, Generator, GeneratorConfig, MappingNetwork, SmoothToGrey, ToGrey
 from thiscxr.model.haar import analysis
 from thiscxr.model.layers import num_channels
+from thiscxr.model.network_file import find_network, load_network
 from thiscxr.sample.sampling import load
-from thiscxr.train.runs import find_network, load_network, read_config
+from thiscxr.train.runs import read_config
 from thiscxr.train.training import Training
 
 log = logging.getLogger("thiscxr")
