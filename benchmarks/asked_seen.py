@@ -21,8 +21,9 @@ from thiscxr.data.pool import Pool
 from thiscxr.model.conditions import Condition, FilmConditions, Vocabulary
 from thiscxr.model.network_file import find_weights
 from thiscxr.sample.sampling import load, sample_films
+from thiscxr.score.answers import read_answers
 from thiscxr.score.extractors import DEFAULT, in_batches
-from thiscxr.score.fidelity import fidelity, read_answers
+from thiscxr.score.fidelity import fidelity
 from thiscxr.train.conditions import read_conditions
 from thiscxr.train.reader import load_reader
 

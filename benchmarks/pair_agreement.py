@@ -20,8 +20,8 @@ from thiscxr.model.conditions import Condition
 from thiscxr.sample.sampling import load, sample_films
 from thiscxr.sample.series import draw_series, in_pairs
 from thiscxr.sample.truncation import Truncation
+from thiscxr.score.answers import read_answers
 from thiscxr.score.extractors import load_extractor
-from thiscxr.score.fidelity import read_answers
 
 FILMS = 256
 

@@ -13,9 +13,10 @@ from thiscxr.data.pool import Pool
 from thiscxr.data.pool_writer import PoolWriter
 from thiscxr.model.conditions import Condition, FilmConditions
 from thiscxr.sample.sampling import load
+from thiscxr.score.answers import read_answers
 from thiscxr.score.diversity import ms_ssim_scores, vendi_scores
 from thiscxr.score.extractors import load_extractor
-from thiscxr.score.fidelity import fidelity, read_answers
+from thiscxr.score.fidelity import fidelity
 from thiscxr.score.frechet import frechet_scores
 from thiscxr.score.kernel import kernel_scores
 from thiscxr.score.manifold import manifold_scores

@@ -18,8 +18,8 @@ from thiscxr.files import atomic_path
 from thiscxr.model.network_file import find_network
 from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, load
+from thiscxr.score.answers import LEAST_AUC
 from thiscxr.score.card_words import ANATOMY, ASKED, COPIES, FLOORS, KINDS, kind_of, question_of, reading, words_of
-from thiscxr.score.fidelity import LEAST_AUC
 from thiscxr.score.reidentification import LEAST_PATIENTS
 from thiscxr.score.report import NOTHING_MORE, number
 from thiscxr.score.verdict import verdict

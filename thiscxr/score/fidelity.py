@@ -5,17 +5,15 @@ over the films. A question that the reader cannot answer on real patients is not
 reader that does not see it could not be told apart.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
-from thiscxr.data.pixels import Pixels, pixels_to_images
-from thiscxr.model.classifier import Reader
-from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, FilmConditions
+from thiscxr.data.labels import FINDINGS
+from thiscxr.model.conditions import FilmConditions
+from thiscxr.score.answers import LEAST_AUC, LEAST_CORRELATION, MEASURES, Columns, questions_of
 from thiscxr.score.measured import Measured
 from thiscxr.score.resampling import (
     ROUNDS,
@@ -23,34 +21,13 @@ from thiscxr.score.resampling import (
     interval,
     number_patients,
     patient_weights,
-    weighted_auc,
-    weighted_correlation,
 )
 
-LEAST_AUC = 0.75  # of the lower end of the interval on held-out real patients, for a question to be judged
-LEAST_CORRELATION = 0.5  # the same for the age
 MIN_FILMS = 10  # of either answer, or of known age, on either side
 SPECIFICITY = 0.9  # a finding counts as seen above what this share of held-out real films without it reach
 
 Array = NDArray[np.float64]
 NONE = (float("nan"), float("nan"))
-Columns = Mapping[str, NDArray[np.floating]]  # question -> [n]
-
-
-def weighted_error(truth: Array, answers: Array, weights: NDArray[np.floating]) -> Array:
-    """Return [rounds]: mean absolute difference of truth [n] and answers [n] with weights [rounds, n]."""
-    return (weights @ np.abs(truth - answers)) / weights.sum(axis=1)
-
-
-def _area(truth: Array, answers: Array, weights: NDArray[np.floating]) -> Array:
-    return weighted_auc(truth > 0.5, answers, weights)
-
-
-MEASURES: dict[str, Callable[[Array, Array, NDArray[np.floating]], Array]] = {
-    "auc": _area,
-    "r": weighted_correlation,
-    "mae": weighted_error,  # in years
-}
 
 
 @dataclass(frozen=True)
@@ -95,58 +72,6 @@ class Fidelity:
         found = f"{self.value:.3f} [{self.ci95[0]:.3f}, {self.ci95[1]:.3f}]"
         null = f"{self.null95[0]:.3f} to {self.null95[1]:.3f}"
         return f"{self.question}: {name} {found}, real patients {ceiling}, asked at random {null}"
-
-
-def read_answers(reader: Reader, batches: Iterable[Pixels]) -> dict[str, NDArray[np.float32]]:
-    """Return what a reader answers to batches of pixels [k, res, res]: a logit, or years for the age, [n] a question.
-
-    The questions are the reader's findings, "view PA" and so on (against the other views), "sex" (F) and "age".
-    """
-    device, parts = next(reader.parameters()).device, []
-    with torch.inference_mode():
-        for pixels in batches:
-            answers = reader(torch.from_numpy(pixels_to_images(pixels))[:, None].to(device))
-            parts.append({name: values.cpu().numpy() for name, values in answers.items()})
-    if not parts:
-        raise ValueError("there are no films to read; expected at least one batch")
-    return name_answers({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, reader)
-
-
-def name_answers(answers: Mapping[str, NDArray[np.float32]], reader: Reader) -> dict[str, NDArray[np.float32]]:
-    """Return the heads' answers (findings [n, F], view [n, V], sex [n, 1], scaled age [n, 1]) as a column a question."""
-    columns = {name: answers["findings"][:, i] for i, name in enumerate(reader.config.findings)}
-    if len(reader.config.views) > 1:
-        odds = against_rest(answers["view"])
-        columns |= {f"view {name}": odds[:, i] for i, name in enumerate(reader.config.views)}
-    return columns | {"sex": answers["sex"][:, 0], "age": answers["age"][:, 0] * AGE_SCALE + AGE_CENTRE}
-
-
-def against_rest(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the log odds of each of two or more classes to all others together, float32 [n, k], of logits [n, k]."""
-    exact = logits.astype(np.float64)
-    rest = [np.logaddexp.reduce(np.delete(exact, i, 1), axis=1) for i in range(exact.shape[1])]
-    return (exact - np.stack(rest, axis=1)).astype(np.float32)
-
-
-def questions_of(films: FilmConditions, questions: Sequence[str]) -> dict[str, Array]:
-    """Return the truth, or what was asked, of each question, float64 [n]: 1, 0 or years; nan: unknown, or not asked."""
-    columns: dict[str, Array] = {}
-    for question in questions:
-        if question == "age":
-            columns[question] = films.age_years.astype(np.float64)
-        elif question == "sex":
-            columns[question] = _is(films, "sex", "F")
-        elif question.startswith("view "):
-            columns[question] = _is(films, "view", question.removeprefix("view "))
-        else:
-            states = films.findings[:, FINDINGS.index(question)]
-            columns[question] = np.where(np.isin(states, (POSITIVE, NEGATIVE)), states, np.nan)
-    return columns
-
-
-def _is(films: FilmConditions, factor: str, value: str) -> Array:
-    codes, names = getattr(films, factor), list(films.names[factor])
-    return np.where(codes < 0, np.nan, codes == (names.index(value) if value in names else -2))
 
 
 def fidelity(
@@ -239,8 +164,3 @@ def _measure(measure: str, side: Side, seed: int) -> tuple[float, tuple[float, f
     truth, answers, whose = side
     value = float(MEASURES[measure](truth, answers, np.ones((1, len(truth))))[0])
     return value, interval(MEASURES[measure](truth, answers, patient_weights(whose, seed)))
-
-
-def fidelity_table(found: Sequence[Fidelity]) -> str:
-    """Return the results as lines: what is judged first, then what the reader cannot answer."""
-    return "\n".join(str(each) for each in sorted(found, key=lambda each: not each.judged))

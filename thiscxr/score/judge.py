@@ -17,7 +17,7 @@ from thiscxr.data.pixels import Pixels
 from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader
 from thiscxr.model.conditions import MIN_PATIENTS
-from thiscxr.score.fidelity import MEASURES, Columns, questions_of, read_answers
+from thiscxr.score.answers import MEASURES, Columns, questions_of, read_answers
 from thiscxr.score.resampling import generator, interval, mean_over, number_patients, patient_weights
 from thiscxr.train.conditions import read_conditions
 

@@ -18,8 +18,8 @@ from thiscxr.data.labels import NEGATIVE, POSITIVE
 from thiscxr.data.phantom import PHANTOM_FINDINGS, SITES, draw_patient, render
 from thiscxr.model.classifier import Reader, ReaderConfig
 from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.score.answers import questions_of, read_answers
 from thiscxr.score.extractors import in_batches
-from thiscxr.score.fidelity import questions_of, read_answers
 from thiscxr.score.gains import areas, difference, too_few
 from thiscxr.score.measured import Measured
 from thiscxr.score.resampling import generator, mean_over

@@ -23,12 +23,13 @@ from thiscxr.data.pool import Pool
 from thiscxr.files import atomic_path
 from thiscxr.model.conditions import FilmConditions
 from thiscxr.score import anatomy
+from thiscxr.score.answers import name_answers
 from thiscxr.score.confounders import Shift, Tie, shift_table, strongest_tie, ties
 from thiscxr.score.crowds import Side, by_group, distances, mean_of, read_sides
 from thiscxr.score.diversity import ms_ssim_scores
 from thiscxr.score.extractors import Extractor, extract, films_key, in_batches, pool_key
 from thiscxr.score.fakes import FakeFilms
-from thiscxr.score.fidelity import Fidelity, fidelity, findings_seen, name_answers
+from thiscxr.score.fidelity import Fidelity, fidelity, findings_seen
 from thiscxr.score.floor import films_a_side
 from thiscxr.score.label_noise import LabelNoise, phantom_label_noise
 from thiscxr.score.measured import Measured

@@ -19,9 +19,9 @@ from thiscxr.data.pixels import Pixels, pixels_to_images
 from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader
 from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.score.answers import name_answers, questions_of
 from thiscxr.score.extractors import in_batches
 from thiscxr.score.fakes import FakeFilms
-from thiscxr.score.fidelity import name_answers, questions_of
 from thiscxr.score.gains import too_few
 from thiscxr.score.measured import Measured
 from thiscxr.score.registration import LEAST_MATCH, MOTIONS, Motion, find_poses, mean_film, move, span

@@ -18,7 +18,7 @@ from thiscxr.data.pixels import Pixels, pixels_to_images
 from thiscxr.files import atomic_path, nearest_name, sha256_file
 from thiscxr.model.classifier import Reader
 from thiscxr.model.network_file import find_weights
-from thiscxr.score.fidelity import LEAST_AUC, LEAST_CORRELATION, against_rest, name_answers
+from thiscxr.score.answers import LEAST_AUC, LEAST_CORRELATION, against_rest, name_answers
 from thiscxr.score.judge import Judgement
 from thiscxr.train.reader import load_reader
 

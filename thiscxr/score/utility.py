@@ -19,9 +19,9 @@ from thiscxr.data.pixels import Pixels, to_bits
 from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader, ReaderConfig
 from thiscxr.model.conditions import FilmConditions, Vocabulary
+from thiscxr.score.answers import questions_of, read_answers
 from thiscxr.score.extractors import in_batches
 from thiscxr.score.fakes import FakeFilms
-from thiscxr.score.fidelity import questions_of, read_answers
 from thiscxr.score.gains import Gain, areas, gains, too_few
 from thiscxr.score.measured import Measured
 from thiscxr.score.resampling import generator, number_patients
