@@ -18,7 +18,7 @@ ALLOWED = {
     "thiscxr.data.pixels.gdcm_frame": (),  # a program of its own
     "thiscxr.data.words": ("thiscxr.data.labels",),
     "thiscxr.data.pixels": ("thiscxr.files", "thiscxr.data.labels", "thiscxr.data.words", "thiscxr.data.pixels"),
-    "thiscxr.data.sentinel": (),
+    "thiscxr.data.sentinel": ("thiscxr.data.pixels",),
     "thiscxr.data.marks": ("thiscxr.__version__",),
     "thiscxr.data.terms": (),
     "thiscxr.data": ("thiscxr.files", "thiscxr.data"),
