@@ -17,7 +17,7 @@ ALLOWED = {
     "thiscxr.data.labels": (),
     "thiscxr.data.pixels.gdcm_frame": (),  # a program of its own
     "thiscxr.data.words": ("thiscxr.data.labels",),
-    "thiscxr.data.pixels": ("thiscxr.files", "thiscxr.data.labels", "thiscxr.data.words", "thiscxr.data.pixels"),
+    "thiscxr.data.pixels": ("thiscxr.files", "thiscxr.data.labels", "thiscxr.data.marks", "thiscxr.data.words", "thiscxr.data.pixels"),
     "thiscxr.data.sentinel": ("thiscxr.data.pixels",),
     "thiscxr.data.marks": ("thiscxr.__version__",),
     "thiscxr.data.terms": (),
@@ -38,8 +38,8 @@ ALLOWED = {
     ),
     "thiscxr.gallery.study": ("thiscxr.data", "thiscxr.gallery"),  # real films of a pool, and phantoms
     "thiscxr.gallery": (
-        "thiscxr.files", "thiscxr.data.labels", "thiscxr.data.marks", "thiscxr.data.pixels", "thiscxr.data.terms", "thiscxr.sample.mark",
-        "thiscxr.score.verdict", "thiscxr.gallery",
+        "thiscxr.files", "thiscxr.data.labels", "thiscxr.data.marks", "thiscxr.data.pixels", "thiscxr.data.terms", "thiscxr.score.verdict",
+        "thiscxr.gallery",
     ),
     "thiscxr.cli": ("thiscxr",),
     "thiscxr.__main__": ("thiscxr.cli",),

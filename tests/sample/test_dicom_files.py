@@ -21,10 +21,10 @@ import torch
 
 from thiscxr.data.labels import NEGATIVE, POSITIVE
 from thiscxr.data.pixels import encode_png, load_film, read_dicom_header, to_bits
+from thiscxr.data.pixels.mark import marked, word_mask
 from thiscxr.model.conditions import Condition
 from thiscxr.sample import dicom
 from thiscxr.sample.dicom import CLASSES, COMPRESSIONS, PHOTOMETRICS, DicomOptions, dicom_bytes, dicom_dataset
-from thiscxr.sample.mark import marked, word_mask
 from thiscxr.sample.provenance import Film, Origin, Visit
 from thiscxr.sample.sampling import to_pixels
 from thiscxr.sample.truncation import Truncation

@@ -20,7 +20,7 @@ from thiscxr.sample.walk import projected_stop
 from thiscxr.sample.writing import write_samples
 from thiscxr.score.extractors import Extractor, load_extractor
 from thiscxr.score.lost import lost
-from thiscxr.score.projected import KEEP, project_films, projection_table, says_synthetic, write_projections
+from thiscxr.score.projected import KEEP, project_films, projection_table, write_projections
 
 NIH_64 = Path(__file__).parents[3] / "shared" / "data" / "nih-64"
 
@@ -132,10 +132,9 @@ def test_what_says_that_it_is_synthetic_is_believed_and_nothing_else(taught: Net
         out = tmp_path / str(form is None)
         write_samples(taught, [0], [Condition("PA")], 1.0, out, *([form] if form else []))
         (film,) = out.glob("seed-*")
-        assert says_synthetic(film)
+        assert load_film(film).marked == "synthetic"
     save_png(tmp_path / "plain.png", load_film(tmp_path / "True" / "seed-00000000.png").pixels)
-    assert not says_synthetic(tmp_path / "plain.png")
-    assert not says_synthetic(tmp_path / "none.png")
+    assert load_film(tmp_path / "plain.png").marked == ""
 
 
 def test_films_that_cannot_be_projected_are_named(taught: Network, extractor: Extractor, pool: Pool, tmp_path: Path) -> None:

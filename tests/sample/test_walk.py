@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from thiscxr.data.pixels import load_film, read_png_text
+from thiscxr.data.pixels.mark import word_mask
 from thiscxr.model.conditions import Condition
-from thiscxr.sample.mark import word_mask
 from thiscxr.sample.provenance import origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
 from thiscxr.sample.truncation import Truncation

@@ -63,6 +63,9 @@ def chosen_sources(flags: dict[str, Any]) -> list[tuple[str, Path]]:
 VIEWS = click.option("--views", help="Comma-separated; default PA,AP,AP_supine (and unknown for folder, openi and rsna).")
 
 
+ALLOW_SYNTHETIC = click.option("--allow-synthetic", is_flag=True, help="Take films that are marked as synthetic, which are refused else.")
+
+
 def chosen_views(views: str | None) -> tuple[str, ...] | None:
     """Return the views of the flag, None when it was not given."""
     return tuple(view.strip() for view in views.split(",")) if views else None
@@ -75,6 +78,7 @@ def chosen_views(views: str | None) -> tuple[str, ...] | None:
 @VIEWS
 @click.option("--aspect", type=click.Choice(["released", "restore"]), default="released", show_default=True, help="NIH films are squashed.")
 @click.option("--derive", is_flag=True, help="Derive findings that a collection implies but does not annotate.")
+@ALLOW_SYNTHETIC
 @click.option("--max-rejected", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Share of refused films that fails it.")
 @click.option("--key-file", type=FOLDER, help="Key of the ids; default: one made once in your configuration folder.")
 @click.option("--workers", type=click.IntRange(1), help="Processes; default: one a core. The pool is the same for any number.")
@@ -90,7 +94,7 @@ def prepare(pool: Path, views: str | None, **options: Any) -> None:
     sources = chosen_sources(options)
     if not sources:
         raise click.UsageError(f"no collection given; use one or more of {', '.join(f'--{key} DIR' for key in SOURCES)}")
-    names = ("res", "aspect", "derive", "max_rejected", "key_file", "workers", "scheduler")
+    names = ("res", "aspect", "derive", "max_rejected", "key_file", "workers", "scheduler", "allow_synthetic")
     click.echo(prepare_pool(pool, sources, views=chosen_views(views), **{name: options[name] for name in names}))
 
 
@@ -115,10 +119,13 @@ def verify(pool: Path) -> None:
 @source_options
 @click.option("--labels-only", is_flag=True, help="Read only the label files, not the films.")
 @VIEWS
+@ALLOW_SYNTHETIC
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 @click.option("--html", type=NEW_FILE, metavar="FILE", help="The same as one page with plots.")
 @common(seed=False, device=False)
-def describe(pool: Path | None, labels_only: bool, views: str | None, as_json: bool, html: Path | None, **flags: Any) -> None:
+def describe(
+    pool: Path | None, labels_only: bool, views: str | None, allow_synthetic: bool, as_json: bool, html: Path | None, **flags: Any
+) -> None:
     """Show what is inside a pool, or a release before preparing it.
 
     Example: thiscxr describe --nih ChestXray-NIHCC --labels-only --json
@@ -129,7 +136,10 @@ def describe(pool: Path | None, labels_only: bool, views: str | None, as_json: b
     sources = chosen_sources(flags)
     if (pool is None) == (not sources):
         raise click.UsageError(f"give either a pool or collections ({', '.join(f'--{key} DIR' for key in SOURCES)})")
-    facts = describing.describe_pool(pool) if pool else describing.describe_sources(sources, chosen_views(views), labels_only)
+    if pool:
+        facts = describing.describe_pool(pool)
+    else:
+        facts = describing.describe_sources(sources, chosen_views(views), labels_only, allow_synthetic=allow_synthetic)
     if html is not None:
         write_page(html, facts)
     click.echo(json.dumps(facts, indent=2) if as_json else describing.describe_text(facts))

@@ -6,6 +6,7 @@ from xml.sax.saxutils import escape
 from thiscxr import __version__
 
 NOTICE = "Synthetic chest x-ray made by a neural network: not a patient, not for diagnosis."
+FILM_TITLE = "Synthetic chest x-ray"  # of every single film; sheets and other pictures have another title, or none
 SOFTWARE = f"thiscxr {__version__}"
 # IPTC NewsCodes, Digital Source Type: media made by a model that was trained on captured content.
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

@@ -237,7 +237,8 @@ def _command(path: Path, meta: Any) -> str:
         words.append(f"--views {','.join(map(str, options['views']))}")
     if options.get("aspect") == "restore":
         words.append("--aspect restore")
-    return " ".join([*words, *["--derive"] * bool(options.get("derive"))])
+    words += ["--" + name.replace("_", "-") for name in ("derive", "allow_synthetic") if options.get(name)]
+    return " ".join(words)
 
 
 def _open_shard(path: Path, name: str, meta: Mapping[str, Any]) -> NDArray[Any]:

@@ -23,9 +23,9 @@ from thiscxr.data.duplicates import DESCRIPTOR_SIZE, Pair, descriptor, find_dupl
 from thiscxr.data.ids import default_key_file, load_key
 from thiscxr.data.labels import FilmRecord, with_derived
 from thiscxr.data.parallel import Workers, open_workers
-from thiscxr.data.pixels import Pixels, load_film, to_bits, to_square
+from thiscxr.data.pixels import LoadedFilm, Pixels, load_film, to_bits, to_square
 from thiscxr.data.plan import Wanted, wanted_films
-from thiscxr.data.pool import RESOLUTIONS
+from thiscxr.data.pool import RESOLUTIONS, Pool, orientation
 from thiscxr.data.pool_writer import Duplicate, PoolWriter
 from thiscxr.data.sentinel import Sight, look
 from thiscxr.data.sources import COLLECTIONS, FRONTAL_VIEWS
@@ -49,12 +49,14 @@ class PrepareSummary:
     rejected: dict[str, int]  # by reason
     num_duplicates: int  # films that show the same exposure as another one; they are kept, on one side of the split
     beside: dict[str, int]  # by kind; what lies beside the films
+    put_right: dict[str, int]  # films of the pool by what was done to them: turned, mirrored, inverted, as tags or their look say
 
     def __str__(self) -> str:
         """The summary for a terminal, one line a fact."""
         lines = [f"{self.path}: {self.num_kept} films ({', '.join(f'{key} {count}' for key, count in self.kept.items())})"]
         lines += [f"  not taken: {count} ({reason})" for reason, count in self.dropped.items()]
         lines += [f"  refused:   {count} ({reason})" for reason, count in self.rejected.items()]
+        lines += [f"  put right: {count} ({what})" for what, count in self.put_right.items()]
         lines += [f"  beside:    {count} ({what})" for what, count in self.beside.items()]
         lines += [f"  duplicates: {self.num_duplicates} films, listed in duplicates.csv"] if self.num_duplicates else []
         return "\n".join([*lines, f"  fingerprint {self.fingerprint[:16]}"])
@@ -69,17 +71,26 @@ class _Task:
     bits: int
     aspect: float | None
     frontal: bool
+    allow_synthetic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FramedFilm:
+    """A film as it is in a pool."""
+
+    pixels: Pixels
+    native: tuple[int, int, int]  # width, height and bits of the file, upright
+    greys: str  # how they were made, one of GREYS
+    orientation: str  # what put it upright, one of ORIENTATIONS
+    inverted: bool
+    marked: str  # `LoadedFilm.marked`
 
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    pixels: Pixels | None
-    native: tuple[int, int, int] = (0, 0, 0)
-    greys: str = ""
-    inverted: bool = False
+    film: FramedFilm | None
     descriptor: NDArray[np.int8] | None = None
     reason: str = ""  # why it was refused, or ""
-    odd: bool = False  # it looks inverted or turned, and was left so
 
 
 def check_res(res: int) -> None:
@@ -101,11 +112,13 @@ def prepare(
     workers: int | None = None,
     bits: int = 8,
     scheduler: str = "",
+    allow_synthetic: bool = False,
 ) -> PrepareSummary:
     """Write the pool `pool_path` from `sources`, (collection key, folder) pairs; a collection may come in several folders.
 
     views None: each collection's default. aspect "restore" undoes the squash of collections that released squares of oblong films.
     derive: fill findings that a collection does not annotate from their children and parents. scheduler: address of a Dask cluster.
+    allow_synthetic: take films that are marked as synthetic; sheets and other pictures of ours never are films.
     A call that was interrupted goes on where it stopped when it is made again; the pool is the same for any number of workers.
     Raises ValueError, one line each, when an input is not as expected, no film is left, or more than the share `max_rejected` of the
     films that have a file is refused. No pool is left behind then.
@@ -130,35 +143,34 @@ def prepare(
     _warn_of_mixed_aspects(plan, aspect)
     key = load_key(key_file)
     terms = {part.collection.key: part.collection.terms for part in plan if part.films}
-    options = {"views": list(views) if views else "default", "aspect": aspect, "derive": derive}
+    options = {"views": list(views) if views else "default", "aspect": aspect, "derive": derive, "allow_synthetic": allow_synthetic}
     num_films = sum(len(part.films) for part in plan)
     with (
-        PoolWriter(pool_path, res, bits, terms, key, options, _digest(plan, key, res, bits, aspect), DESCRIPTOR_SIZE) as writer,
+        PoolWriter(
+            pool_path, res, bits, terms, key, options, _digest(plan, key, res, bits, aspect, allow_synthetic), DESCRIPTOR_SIZE
+        ) as writer,
         open_workers(num_films, workers, scheduler) as hands,
     ):
         if writer.num_done:
             logging.getLogger(__name__).info("going on after %d films that are done", writer.num_done)
-        num_odd = 0
         with tqdm(desc="prepare", total=num_films, initial=writer.num_done, unit="film", delay=1) as bar:
-            for film, decoded in _decode_all(plan, writer, hands, _Task(None, res, bits, None, True), aspect == "restore", derive):
-                if decoded.pixels is None:
+            blank = _Task(None, res, bits, None, True, allow_synthetic)
+            for film, decoded in _decode_all(plan, writer, hands, blank, aspect == "restore", derive):
+                if (framed := decoded.film) is None:
                     writer.reject(film.source, film.record, decoded.reason)
                 else:
                     writer.add(
                         film.source,
                         film.record,
-                        decoded.pixels,
-                        decoded.native,
-                        greys=decoded.greys,
-                        inverted=decoded.inverted,
+                        framed.pixels,
+                        framed.native,
+                        greys=framed.greys,
+                        orientation=framed.orientation,
+                        inverted=framed.inverted,
                         equalised=film.file.name.lower().endswith(COLLECTIONS[film.source].equalised or ("\0",)),
                         descriptor=decoded.descriptor,
                     )
-                num_odd += decoded.odd
                 bar.update()
-        if num_odd:
-            what = f"{num_odd} films look inverted or turned; they had the pool's resolution already, and stay as they were"
-            logging.getLogger(__name__).warning(what)
         kept: Counter[str] = Counter()
         rejected: Counter[str] = Counter()
         for _, source, _, reason in writer.outcomes():
@@ -190,7 +202,15 @@ def prepare(
         dict(rejected.most_common()),
         len(found),
         dict(sorted(_beside(plan).items())),
+        _put_right(Pool.open(pool_path)),
     )
+
+
+def _put_right(pool: Pool) -> dict[str, int]:
+    done = Counter(pool.column("orientation").tolist())
+    done["as stored"] = 0
+    done["inverted"] = int(pool.column("inverted").sum())
+    return dict(sorted((+done).items()))
 
 
 def _members(number: int, group: Sequence[Pair]) -> list[Duplicate]:
@@ -237,48 +257,62 @@ def _decode_all(
             yield under_way.popleft(), decoded
 
 
-@dataclass(frozen=True, slots=True)
-class FramedFilm:
-    """A film as it is in a pool."""
-
-    pixels: Pixels
-    native: tuple[int, int, int]  # width, height and bits of the file
-    greys: str  # how they were made, one of GREYS
-    inverted: bool
-    odd: bool  # it looks inverted or turned, and was left so
+def check_marks(marked: str, allow_synthetic: bool) -> None:
+    """Raise ValueError for a film that is marked as synthetic, unless such films are allowed, and for our pictures of several films."""
+    if marked == "picture":
+        raise ValueError("a sheet, a projection or another picture by thiscxr, no single film")
+    if marked and not allow_synthetic:
+        raise ValueError("marked as synthetic (--allow-synthetic takes it)")
 
 
-def frame_film(data: ReleaseFile | Path | bytes, res: int, bits: int = 8, aspect: float | None = None, frontal: bool = True) -> FramedFilm:
-    """Read one film and frame it as `prepare` does: square [res, res], reduced, negatives put right where that is sure.
+def righted(film: LoadedFilm, frontal: bool) -> tuple[Sight, str, bool]:
+    """Return what the look of a film says is wrong with it, and what puts the stored film right: its orientation, whether to invert it.
+
+    Both the file's tags and the look count. Raises ValueError for a film that does not look right, where what is wrong cannot be told.
+    """
+    sight = look(film.pixels, frontal)
+    if not sight.sure:
+        raise ValueError("inverted or turned, by the look of it, but it cannot be told how")
+    return sight, orientation(film.mirrored, (film.turned - sight.turned) % 360), film.inverted != sight.inverted
+
+
+def frame_film(
+    data: ReleaseFile | Path | bytes,
+    res: int,
+    bits: int = 8,
+    aspect: float | None = None,
+    frontal: bool = True,
+    allow_synthetic: bool = True,
+) -> FramedFilm:
+    """Read one film and frame it as `prepare` does: square [res, res], reduced, put right where it is surely inverted or turned.
 
     aspect: true width / height of a film that its release squashed; frontal: it is known to be. Raises ValueError with the reason for a
     film that `prepare` would refuse.
     """
     film = load_film(data.read() if isinstance(data, ReleaseFile) else data, min_side=res)
+    check_marks(film.marked, allow_synthetic)
     if aspect is not None:  # of what is left once the border is cut
         aspect *= film.pixels.shape[1] / film.native_width * film.native_height / film.pixels.shape[0]
-    pixels = to_bits(to_square(film.pixels, res, aspect or film.aspect), bits)
+    sight, turned, inverted = righted(film, frontal)  # of the film itself, so that it is the same whatever the resolution
+    pixels = np.rot90(to_bits(to_square(film.pixels, res, aspect or film.aspect), bits), sight.turned // 90)
     if pixels.min() == pixels.max():
         raise ValueError("constant image once cropped and reduced")
-    sight = look(pixels, frontal)
-    as_it_is = pixels is film.pixels  # square, 8 bits, at the resolution: kept byte for byte, whatever it looks like
-    if sight.turned and not as_it_is:
-        raise ValueError(f"turned by {sight.turned} degrees, by the look of it")
-    inverted = sight.inverted and not as_it_is
-    if inverted:  # the file says otherwise, or says nothing
+    if sight.inverted:  # the file says otherwise, or says nothing
         pixels = np.iinfo(pixels.dtype).max - pixels
-    native = (film.native_width, film.native_height, film.native_bits)
-    return FramedFilm(pixels, native, film.greys, film.inverted != inverted, as_it_is and sight != Sight())
+    width, height = film.native_width, film.native_height
+    if sight.turned % 180:
+        width, height = height, width
+    return FramedFilm(pixels, (width, height, film.native_bits), film.greys, turned, inverted, film.marked)
 
 
 def _decode(task: _Task) -> _Decoded:
     try:
         if task.file is None:
             raise ValueError(f"absurd file of more than {MAX_FILE_BYTES // 2**20} MiB")
-        film = frame_film(task.file, task.res, task.bits, task.aspect, task.frontal)
+        film = frame_film(task.file, task.res, task.bits, task.aspect, task.frontal, task.allow_synthetic)
     except ValueError as error:
         return _Decoded(None, reason=str(error))
-    return _Decoded(film.pixels, film.native, film.greys, film.inverted, descriptor(film.pixels), odd=film.odd)
+    return _Decoded(film, descriptor(film.pixels))
 
 
 def _dropped(plan: Sequence[Wanted]) -> Counter[str]:

@@ -27,8 +27,8 @@ from pydicom.uid import (
 import thiscxr
 from thiscxr.data.marks import NOTICE
 from thiscxr.data.pixels import Pixels
+from thiscxr.data.pixels.mark import marked
 from thiscxr.sample.formats import Format
-from thiscxr.sample.mark import marked
 from thiscxr.sample.provenance import Film
 
 CLASSES = {"sc": SecondaryCaptureImageStorage, "dx": DigitalXRayImageStorageForPresentation}

@@ -6,7 +6,7 @@ The words are the same in every format; how a format holds them is its own affai
 import json
 from dataclasses import dataclass
 
-from thiscxr.data.marks import NOTICE, SOFTWARE, origin_text
+from thiscxr.data.marks import FILM_TITLE, NOTICE, SOFTWARE, origin_text
 from thiscxr.data.terms import restriction
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.sampling import Network
@@ -79,7 +79,7 @@ def origin_of(network: Network, permission: bool = False) -> Origin:
 def film_text(film: Film) -> dict[str, str]:
     """Return the PNG text chunks of a film."""
     text = {
-        "Title": "Synthetic chest x-ray",
+        "Title": FILM_TITLE,
         "Disclaimer": NOTICE,
         "Software": SOFTWARE,
         "Seed": str(film.seed),

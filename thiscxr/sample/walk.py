@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thiscxr.data.marks import NOTICE, SOFTWARE, origin_text, xmp
+from thiscxr.data.marks import FILM_TITLE, NOTICE, SOFTWARE, origin_text, xmp
 from thiscxr.data.pixels import save_png
 from thiscxr.data.pixels.animation import encode_animation
 from thiscxr.data.pixels.drawing import enlarge
+from thiscxr.data.pixels.mark import marked
 from thiscxr.files import atomic_folder, atomic_path
 from thiscxr.model.conditions import Condition
-from thiscxr.sample.mark import marked
 from thiscxr.sample.projection import load_projection
 from thiscxr.sample.provenance import Film, Origin, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
@@ -76,7 +76,7 @@ class Walk:
     def text(self, number: int) -> dict[str, str]:
         """Return the PNG text chunks of a frame."""
         return {
-            "Title": f"Synthetic chest x-ray, frame {number + 1} of {len(self.frames)} of a walk: {self.route}",
+            "Title": f"{FILM_TITLE}, frame {number + 1} of {len(self.frames)} of a walk: {self.route}",
             "Disclaimer": self.notice,
             "Software": SOFTWARE,
             "Network": self.origin.sha256,

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from thiscxr.data.marks import NOTICE, SOFTWARE, XMP_KEY, origin_text
-from thiscxr.data.pixels import Pixels, images_to_pixels, pixels_to_images, read_dicom_header, read_png_text, save_png, to_bits
+from thiscxr.data.pixels import Pixels, images_to_pixels, pixels_to_images, save_png, to_bits
 from thiscxr.data.pool import Pool
-from thiscxr.data.prepare import frame_film
+from thiscxr.data.prepare import FramedFilm, frame_film
 from thiscxr.files import atomic_folder
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.projection import Projection, draw_candidates, project, save_projection
@@ -56,16 +56,6 @@ class Projected:
         return {**facts, **descent, "projected": self.near, "random": self.random, "others": self.others, "lost": asdict(self.lost)}
 
 
-def says_synthetic(path: Path) -> bool:
-    """Return whether a PNG or DICOM file says that it is synthetic; any other film is taken for one of a patient."""
-    try:
-        if read_png_text(path).get("Disclaimer", "") == NOTICE:
-            return True
-    except ValueError:
-        pass
-    return read_dicom_header(path).synthetic
-
-
 def project_films(
     paths: Sequence[Path], network: Network, extractor: Extractor, real: Pool | None, steps: int, space: str, count: int
 ) -> list[Projected]:
@@ -80,7 +70,8 @@ def project_films(
     if real is not None and real.resolution != res:
         raise ValueError(f"{real.path} holds films of {real.resolution} px, but the network draws {res} px; prepare a pool of that side")
     reader = extractor.reader
-    films = _stack([_framed(path, res) for path in paths])
+    framed = [_framed(path, res) for path in paths]
+    films = _stack([film.pixels for film in framed])
     candidates = draw_candidates(network, count, Condition())
     images = torch.from_numpy(pixels_to_images(films))[:, None]
     found = project(network, images, candidates, reader.block_maps, steps, space)
@@ -89,13 +80,13 @@ def project_films(
     of_films, of_drawn, of_random = (extractor.features([some]) for some in (films, drawn, random))
     pool = _Others(real, extractor) if real is not None else None
     results = []
-    for i, (path, each) in enumerate(zip(paths, found, strict=True)):
+    for i, each in enumerate(found):
         own = distances(films[i], of_films[i], drawn[i : i + 1], of_drawn[i : i + 1])
         near = {name: float(values[0]) for name, values in own.items()}
         far = nearest_and_median(distances(films[i], of_films[i], random, of_random))
         others = pool.compare(films[i], of_films[i]) if pool else None
         gone = lost(films[i], drawn[i])
-        results.append(Projected(names[i], not says_synthetic(path), films[i], each, space, steps, near, far, others, gone))
+        results.append(Projected(names[i], not framed[i].marked, films[i], each, space, steps, near, far, others, gone))
     return results
 
 
@@ -103,9 +94,9 @@ def _stack(films: Sequence[Pixels]) -> Pixels:
     return np.stack(films).astype(np.uint8, copy=False)
 
 
-def _framed(path: Path, res: int) -> Pixels:
+def _framed(path: Path, res: int) -> FramedFilm:
     try:
-        return frame_film(path, res).pixels
+        return frame_film(path, res)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from thiscxr.config import AUTO, Config
+from thiscxr.data.marks import NOTICE, SOFTWARE
 from thiscxr.data.pixels import images_to_pixels, make_grid, pixels_to_images, save_png
 from thiscxr.data.pool import Pool
 from thiscxr.files import folder_lock
@@ -261,7 +262,7 @@ def save(run: Path, training: Training, watch: Watch, info: NetworkInfo, board: 
     kimg = round(training.images_seen / 1000)
     generator = training.averaged()
     grid = fake_grid(generator, info)
-    save_png(run / f"fakes-{kimg:06d}.png", grid)
+    save_png(run / f"fakes-{kimg:06d}.png", grid, {"Title": "Films of seeds 0 to 63", "Disclaimer": NOTICE, "Software": SOFTWARE})
     board.add_image("fakes", grid, training.images_seen, dataformats="HW")
     show(board, training, generator, info)
     board.flush()
@@ -281,7 +282,7 @@ def show_reals(run: Path, films: Films) -> None:
     """Write reals.png: as many training films as a grid of samples has."""
     rows = np.random.Generator(np.random.Philox(key=films.seed)).permutation(len(films.indices))[:GRID]
     pixels = images_to_pixels(pixels_to_images(films.pool.read(films.indices[np.sort(rows)])))  # 16-bit pools are shown in 8 bits
-    save_png(run / "reals.png", make_grid(pixels, columns=8))
+    save_png(run / "reals.png", make_grid(pixels, columns=8), {"Title": "Training films", "Software": SOFTWARE})
 
 
 def forget_later_ticks(run: Path, training: Training) -> None:

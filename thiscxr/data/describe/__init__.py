@@ -9,7 +9,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ from thiscxr.data.parallel import ordered_map
 from thiscxr.data.pixels import load_film
 from thiscxr.data.plan import Wanted, wanted_films
 from thiscxr.data.pool import Pool
-from thiscxr.data.sources import COLLECTIONS, Collection
+from thiscxr.data.prepare import check_marks, righted
+from thiscxr.data.sources import COLLECTIONS, FRONTAL_VIEWS, Collection
 
 __all__ = ["describe_pool", "describe_sources", "describe_text"]
 
@@ -46,11 +47,24 @@ RELEASE_SAMPLE = 200  # films of a collection that are decoded: they are large
 POOL_SAMPLE = 2000  # films of a source that are read in a pool ...
 _SAMPLE_PIXELS = 2**26  # ... or as many as have so many pixels
 
-_Look = tuple[NDArray[np.int64], tuple[int, int, int], bool] | str  # histogram; width, height, bits; inverted. Or why it was refused
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What there is to see in a film of a release."""
+
+    levels: NDArray[np.int64]
+    native: tuple[int, int, int]  # width, height, bits
+    greys: str
+    orientation: str
+    inverted: bool
 
 
 def describe_sources(
-    sources: Sequence[tuple[str, Path]], views: Sequence[str] | None = None, labels_only: bool = False, derive: bool = False
+    sources: Sequence[tuple[str, Path]],
+    views: Sequence[str] | None = None,
+    labels_only: bool = False,
+    derive: bool = False,
+    allow_synthetic: bool = False,
 ) -> dict[str, Any]:
     """Return {"sources": {key: {"released", "kept", "dropped", ...}}}: every row, what `prepare` would take, and why not the others.
 
@@ -62,7 +76,7 @@ def describe_sources(
     described: dict[str, Any] = {}
     for part in plan:
         key = part.collection.key
-        pixels = {} if labels_only else _look_at(part)  # first: it finds which films are in no tar either
+        pixels = {} if labels_only else _look_at(part, allow_synthetic)  # first: it finds which films are in no tar either
         films = [with_derived(film) if derive else film for film in part.films.values()]
         described[key] = {
             "released": part_facts(film_table(key, part.released, as_released=True)),
@@ -90,45 +104,55 @@ def _with_warnings(facts: dict[str, Any]) -> dict[str, Any]:
     return {**facts, "warnings": find_warnings(facts)}
 
 
-def _look_at(part: Wanted) -> dict[str, Any]:
+def _look_at(part: Wanted, allow_synthetic: bool) -> dict[str, Any]:
     """Decode a sample of a collection's films: native sizes and intensities, with the refused ones counted."""
     names = list(part.films)
     sample = {names[place] for place in evenly(len(names), RELEASE_SAMPLE)}
-    open_films = [part.files[name] for name in names if name in sample and name in part.files]
-    looks: list[tuple[str, _Look]] = []  # with the name of the file
+    frontal = {name: film.view in FRONTAL_VIEWS for name, film in part.films.items() if name in sample}
+    open_films = [(part.files[name], frontal[name], allow_synthetic) for name in names if name in sample and name in part.files]
+    looks: list[tuple[str, _Look | str]] = []  # with the name of the file
     with (
         tqdm(desc=f"films of {part.collection.key}", total=len(sample), unit="film", delay=1) as bar,
         closing(ordered_map(_look, open_films, len(open_films))) as results,
     ):
-        for file, look in zip(open_films, results, strict=True):
+        for (file, *_), look in zip(open_films, results, strict=True):
             looks.append((file.name, look))
             bar.update()
         for film, data in part.streamed(lambda film: film.film not in sample):
-            looks.append((part.files[film.film].name, _look(data)))
+            looks.append((part.files[film.film].name, _look((data, frontal[film.film], allow_synthetic))))
             bar.update()
-    seen = [(name, *look) for name, look in looks if not isinstance(look, str)]
-    sizes = np.array([native for _, _, native, _ in seen], np.int64).reshape(-1, 3)
+    seen = [(name, look) for name, look in looks if isinstance(look, _Look)]
+    sizes = np.array([look.native for _, look in seen], np.int64).reshape(-1, 3)
     equalised = part.collection.equalised
     return {
         "native": {
             **size_facts(*sizes.T),
-            "inverted": sum(inverted for *_, inverted in seen),
-            "equalised": sum(bool(equalised) and name.lower().endswith(equalised) for name, *_ in seen),
+            "inverted": sum(look.inverted for _, look in seen),
+            "equalised": sum(bool(equalised) and name.lower().endswith(equalised) for name, _ in seen),
+            **{word: dict(Counter(getattr(look, word) for _, look in seen).most_common()) for word in ("greys", "orientation")},
         },
         "intensity": intensity_facts(
-            [levels for _, levels, *_ in seen], len(part.films), Counter(look for _, look in looks if isinstance(look, str))
+            [look.levels for _, look in seen], len(part.films), Counter(look for _, look in looks if isinstance(look, str))
         ),
     }
 
 
-def _look(file: ReleaseFile | bytes | None) -> _Look:
-    """Return what there is to see in a film; bytes: of a member of a compressed tar; None: one that is absurdly large."""
+def _look(task: tuple[ReleaseFile | bytes | None, bool, bool]) -> _Look | str:
+    """Return what there is to see in a film, or why `prepare` refuses it.
+
+    task: the file, its bytes when it is in a compressed tar, or None when it is absurdly large; whether it is known to be frontal; and
+    whether it may be synthetic.
+    """
+    file, frontal, allow_synthetic = task
     try:
         data = file.read() if isinstance(file, ReleaseFile) else file
         film = load_film(io.BytesIO(data or b""))
+        check_marks(film.marked, allow_synthetic)
+        _, orientation, inverted = righted(film, frontal)
     except ValueError as error:
         return str(error)
-    return film_levels(film.pixels), (film.native_width, film.native_height, film.native_bits), film.inverted
+    native = (film.native_width, film.native_height, film.native_bits)
+    return _Look(film_levels(film.pixels), native, film.greys, orientation, inverted)
 
 
 def describe_pool(path: Path) -> dict[str, Any]:

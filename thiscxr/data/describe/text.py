@@ -162,6 +162,8 @@ def _pixels(sources: Sequence[Mapping[str, Any]], sparks: bool) -> Rows:
         for word in ("inverted", "equalised")
         if any(facts.get(word) for facts in native)
     ]
+    turned = [sum(count for what, count in facts.get("orientation", {}).items() if what != "as stored") for facts in native]
+    rows += [_sum_row("turned or mirrored", turned)] if any(turned) else []
     if sparks:
         rows.append(_row("greys, black to white", [_greys(facts.get("histogram", [])) for facts in levels]))
     return [*rows, _row("greys, films sampled", [f"{facts['films']:,}" if facts.get("films") else _NONE for facts in levels])]

@@ -7,6 +7,7 @@ It must not guess: what is not surely a whole film of one channel is refused wit
 import io
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from thiscxr.data.pixels.dicom import DicomHeader, gunzip, is_dicom, load_dicom, read_dicom_header
 from thiscxr.data.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, content_box
 from thiscxr.data.pixels.image import load_image
+from thiscxr.data.pixels.mark import is_marked
 from thiscxr.files import atomic_path
 
 __all__ = [
@@ -79,7 +81,8 @@ def load_film(source: Path | BinaryIO | bytes, stretch: bool = True, min_side: i
         raise Refused("empty file")
     if len(data) > _MAX_FILE_BYTES:
         raise Refused("absurd size")
-    return load_dicom(data, min_side) if is_dicom(data) else load_image(data, stretch, min_side)
+    film = load_dicom(data, min_side) if is_dicom(data) else load_image(data, stretch, min_side)
+    return film if film.marked or not is_marked(film.pixels) else replace(film, marked="synthetic")
 
 
 def begins_like(start: bytes) -> str:

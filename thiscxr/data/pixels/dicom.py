@@ -25,6 +25,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from thiscxr.data.pixels.display import DISPLAY_TAGS, is_negative, numbers, padding, palette, shown
 from thiscxr.data.pixels.frame import CODED, Frame, Words, coded_words, native_words, recentred
 from thiscxr.data.pixels.grey import DECODE_ERRORS, MAX_PIXELS, Greys, LoadedFilm, Pixels, Refused, check_size, histogram, through_table
+from thiscxr.data.pixels.mark import said_of
 from thiscxr.data.pixels.objects import no_film
 from thiscxr.data.words import DAYS_PER_YEAR, MAX_AGE, is_missing, read_age, read_sex, read_view
 
@@ -33,9 +34,10 @@ _TAGS = [
     "NominalScannedPixelSpacing", "NumberOfFrames", "PatientOrientation", "PhotometricInterpretation", "PixelAspectRatio", "PixelData",
     "PixelRepresentation", "PixelSpacing", "PlanarConfiguration", "Rows", "SamplesPerPixel",
 ]  # fmt: skip
+_SAYING_TAGS = ["SyntheticData", "ImageComments", "PatientComments", "DerivationDescription"]
 _HEADER_TAGS = [
     "ImageType", "Modality", "PatientAge", "PatientBirthDate", "PatientID", "PatientOrientation", "PatientSex", "SOPClassUID", "StudyDate",
-    "StudyInstanceUID", "SyntheticData", "ViewCodeSequence", "ViewPosition",
+    "StudyInstanceUID", "ViewCodeSequence", "ViewPosition",
 ]  # fmt: skip
 # SNOMED RT (as the retired SRT and SNM3 schemes spell them) and SNOMED CT codes of PS3.16 CID 4010.
 _VIEW_CODES = {
@@ -103,7 +105,7 @@ def _inflated(data: bytes) -> bytes:
 def load_dicom(data: bytes, min_side: int) -> LoadedFilm:
     """Read a DICOM file; see `thiscxr.data.pixels.load_film`."""
     with _parsing("broken DICOM file (its tags)"):
-        dataset = _read(data, _TAGS)
+        dataset = _read(data, [*_TAGS, *_SAYING_TAGS])
         if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
             raise Refused("DICOM file of pixels that are no whole numbers, as no film has them")
         if "PixelData" not in dataset:
@@ -119,11 +121,18 @@ def load_dicom(data: bytes, min_side: int) -> LoadedFilm:
     if words.halvings:
         pixels = recentred(pixels, words.halvings)
     width, height = frame.columns, frame.rows
+    mirrored, turned = False, 0
     if orientation is not None:
-        pixels, turned = _upright(pixels, *orientation)
-        if turned:
+        pixels, mirrored, turned = _upright(pixels, *orientation)
+        if turned % 180:
             width, height, aspect = height, width, 1 / aspect
-    return LoadedFilm(pixels, width, height, words.bits, inverted, aspect, greys)
+    return LoadedFilm(pixels, width, height, words.bits, inverted, aspect, greys, mirrored, turned, _said(dataset))
+
+
+def _said(dataset: pydicom.Dataset) -> str:
+    """Return `LoadedFilm.marked`: Synthetic Data (PS3.3 C.7.6.1) is YES, or a comment says so in our words."""
+    synthetic, *comments = (_text(dataset, name) for name in _SAYING_TAGS)
+    return "synthetic" if synthetic.upper() == "YES" else said_of(comments)
 
 
 def _whole(dataset: pydicom.Dataset, name: str, default: int | None = None) -> int:
@@ -230,19 +239,21 @@ def _orientation(dataset: pydicom.Dataset) -> tuple[str, str] | None:
     return (row, column) if upright in ("H", "F") and across in ("L", "R", "A", "P") else None
 
 
-def _upright(pixels: Pixels, row: str, column: str) -> tuple[Pixels, bool]:
-    """Return the film head up, and whether its sides were swapped.
+def _upright(pixels: Pixels, row: str, column: str) -> tuple[Pixels, bool, int]:
+    """Return the film head up, and what put it so: whether it was mirrored left to right, and by how many degrees clockwise then turned.
 
     A frontal film gets the patient's right on the viewer's left, whatever mirrors that takes; a lateral one is only turned, since it may
     face either way.
     """
-    turned = row in ("H", "F")
-    if turned:
-        pixels, row, column = pixels.T, column, row
+    swapped = row in ("H", "F")
+    if swapped:
+        row, column = column, row
     upside_down = column == "H"
-    mirror = row == "R" if row in ("L", "R") else turned != upside_down
-    pixels = pixels[:: -1 if upside_down else 1, :: -1 if mirror else 1]
-    return np.ascontiguousarray(pixels), turned  # type: ignore[return-value]
+    mirror = row == "R" if row in ("L", "R") else swapped != upside_down  # of the film head up
+    mirrored = (swapped != upside_down) != mirror  # rows and columns are swapped by a mirror image and a quarter turn
+    turned = (90 if mirror else 270) if swapped else 180 * upside_down
+    pixels = np.rot90(pixels[:, ::-1] if mirrored else pixels, -turned // 90)
+    return np.ascontiguousarray(pixels), mirrored, turned  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +265,6 @@ class DicomHeader:
     age_years: float | None = None
     patient: str = ""
     study: str = ""
-    synthetic: bool = False  # it says so: Synthetic Data (PS3.3 C.7.6.1) is YES
     sop_class: str = field(default="", compare=False)  # a UID
     no_film: str = ""  # "no film: DICOM …" of what is surely none
 
@@ -263,9 +273,8 @@ def read_dicom_header(source: Path | BinaryIO | bytes) -> DicomHeader:
     """Return the facts of a DICOM header; all unknown for what is no DICOM file or cannot be read.
 
     These tags and no others leave the reader: View Position, View Code Sequence, Patient Orientation (for the view), Patient's Sex,
-    Patient's Age, or else Patient's Birth Date with Study Date (for the age), Patient ID and Study Instance UID (for hashing only),
-    Synthetic Data, and SOP Class UID, Modality and Image Type (for what the object is). The film itself is refused, with its reason, when
-    it is decoded.
+    Patient's Age, or else Patient's Birth Date with Study Date (for the age), Patient ID and Study Instance UID (for hashing only), and SOP
+    Class UID, Modality and Image Type (for what the object is). The film itself is refused, with its reason, when it is decoded.
     """
     try:
         if isinstance(source, bytes):
@@ -281,11 +290,11 @@ def read_dicom_header(source: Path | BinaryIO | bytes) -> DicomHeader:
             if not is_dicom(head):
                 return DicomHeader()
             dataset = _read(head, _HEADER_TAGS, stop_before_pixels=True)
-            patient, study, synthetic = (_text(dataset, name) for name in ("PatientID", "StudyInstanceUID", "SyntheticData"))
+            patient, study = (_text(dataset, name) for name in ("PatientID", "StudyInstanceUID"))
             sop_class = _text(dataset, "SOPClassUID") or _text(dataset.file_meta, "MediaStorageSOPClassUID")
             image_type = dataset.get("ImageType") or ()
             what = no_film(sop_class, _text(dataset, "Modality").upper(), image_type if isinstance(image_type, MultiValue) else ())
-            return DicomHeader(_view(dataset), _sex(dataset), _age_years(dataset), patient, study, synthetic == "YES", sop_class, what)
+            return DicomHeader(_view(dataset), _sex(dataset), _age_years(dataset), patient, study, sop_class, what)
     except (OSError, Refused):
         return DicomHeader()
 

@@ -56,6 +56,12 @@ class LoadedFilm:
     """Width / height of one pixel."""
     greys: str = "as stored"
     """How the greys were made: "window", "lut" and "sigmoid" as the file says, "as stored", or "percentiles" where it says nothing."""
+    mirrored: bool = False
+    """Left and right were swapped to put it upright, as its tags say,"""
+    turned: int = 0
+    """and then it was turned clockwise by 0, 90, 180 or 270 degrees."""
+    marked: str = ""
+    """"synthetic": its file says that it is, "picture": one of ours that is no single film (a sheet, a projection), or ""."""
 
     @property
     def aspect(self) -> float | None:

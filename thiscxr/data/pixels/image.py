@@ -6,6 +6,8 @@ It must not guess: what is not surely one whole grey film is refused with a reas
 import io
 import warnings
 import zlib
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +28,13 @@ from thiscxr.data.pixels.grey import (
     stretch_values,
     through_table,
 )
+from thiscxr.data.pixels.mark import said_of
 
 _JPEG_END = b"\xff\xd9"  # within the coded picture every ff is followed by a small byte, so it is found at the end only
 _ORIENTATION = 0x0112  # EXIF and TIFF
+# What puts a film of such an orientation upright: it is mirrored left to right, then turned clockwise. Source: TIFF 6.0, section 8.
+_UPRIGHT = {2: (True, 0), 3: (False, 180), 4: (True, 180), 5: (True, 270), 6: (False, 90), 7: (True, 90), 8: (False, 270)}
+_SOFTWARE = 305  # EXIF and TIFF
 _PHOTOMETRIC = 262  # TIFF; 0 is WhiteIsZero
 _COLOUR_SIDE = 64
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
@@ -44,7 +50,10 @@ def load_image(data: bytes, stretch: bool, min_side: int) -> LoadedFilm:
             warnings.simplefilter("ignore")  # Pillow warns of size and of odd metadata; what matters is checked here
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 kind = image.format or kind
-                return _film(image, data, stretch, min_side)
+                film = _film(image, data, stretch, min_side)
+                mirrored, turned = _UPRIGHT.get(_orientation(image), (False, 0))
+                marked = _said(image)
+                return replace(film, mirrored=mirrored, turned=turned, marked=marked) if mirrored or turned or marked else film
     except Refused:
         raise
     except Image.DecompressionBombError as error:
@@ -120,6 +129,24 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION, 1))
     except DECODE_ERRORS:
         return 1  # broken metadata do not make the picture broken
+
+
+def _said(image: Image.Image) -> str:
+    """Return `LoadedFilm.marked` of what the file says, in whatever place a program kept our words: text, XMP, EXIF, comments."""
+    try:
+        found = {**image.info, **(image.getexif() if "exif" in image.info else {}), **getattr(image, "tag_v2", {})}
+    except DECODE_ERRORS:
+        found = image.info  # broken metadata do not make the picture broken
+    texts = {str(key): _text(value) for key, value in found.items() if isinstance(value, str | bytes)}
+    return said_of(texts.values(), texts.get("Title", ""), texts.get("Software", "") or texts.get(str(_SOFTWARE), ""))
+
+
+def _text(value: str | bytes) -> str:
+    """Return a text of a file; profiles that ImageMagick keeps as digits (name, length, hexadecimal) as what they say."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    with suppress(ValueError):
+        return bytes.fromhex("".join(text.split()[2:])).decode("utf-8", "replace") or text
+    return text
 
 
 def _one_channel(image: Image.Image) -> NDArray[Any]:
