@@ -1,16 +1,29 @@
 """Planted copies are found, strangers are left in peace, and nothing depends on how the work is cut into blocks."""
 
 import csv
+import itertools
+import pickle
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
+from tests.conftest import blob
 from thiscxr.data.pixels import save_png
+from thiscxr.data.pixels.mark import marked
 from thiscxr.data.pool import Pool
+from thiscxr.model.conditions import Condition
+from thiscxr.sample.dicom import DicomOptions, dicom_format
+from thiscxr.sample.provenance import Film, Origin
+from thiscxr.sample.truncation import Truncation
 from thiscxr.score import memorisation
+from thiscxr.score.covered import CoveredPool, cover, rows_to_hide
+from thiscxr.score.extractors import pool_key
+from thiscxr.score.fakes import open_fakes
 from thiscxr.score.memorisation import annotate, audit, audit_columns, nearest, tied_patients, worst_pairs
 
 
@@ -175,6 +188,124 @@ def test_rates_of_films_of_patients_are_wider(crowd):
     alone, together = found.measures()[1], found.measures(np.arange(len(films)) // 4)[1]
     assert alone.value == together.value
     assert together.ci95[1] - together.ci95[0] > 1.5 * (alone.ci95[1] - alone.ci95[0])
+
+
+def as_dicom(*options, **more) -> Callable[[Path, np.ndarray], None]:
+    """Write a film as the sampler would."""
+    form = dicom_format(DicomOptions(*options, **more))
+
+    def write(path: Path, film: np.ndarray) -> None:
+        deep = np.rint(film * ((2**form.bits - 1) / 255)).astype(np.uint8 if form.bits == 8 else np.uint16)
+        drawn = Film(0, Condition(), Truncation(1.0), Origin("test", "a" * 64, (), ""))
+        path.with_suffix(".dcm").write_bytes(form.encode(deep[None], [drawn]))
+
+    return write
+
+
+def as_picture(suffix: str, scale: float = 1, bits: int = 8, mark: bool = False, **how) -> Callable[[Path, np.ndarray], None]:
+    """Write a film as somebody else's tool would who was handed it, or the DICOM file with the mark."""
+
+    def write(path: Path, film: np.ndarray) -> None:
+        image = Image.fromarray(marked(film, 255) if mark else film)
+        image = image.resize((round(len(film) * scale),) * 2, Image.Resampling.BICUBIC)
+        Image.fromarray(np.asarray(image) * np.uint16(257) if bits == 16 else np.asarray(image)).save(path.with_suffix(suffix), **how)
+
+    return write
+
+
+DICOM = itertools.product(("sc", "dx"), (8, 12, 16), ("MONOCHROME2", "MONOCHROME1"), ("none", "rle", "j2k"))
+EXACT = {
+    **{"-".join(map(str, each)): as_dicom(*each) for each in DICOM},
+    "plain": as_dicom(mark=False),
+    "png": as_picture(".png"),
+    "marked png": as_picture(".png", mark=True),
+}
+REDUCED = {  # and whatever else changes the greys
+    "16 bits": as_picture(".png", bits=16),
+    "marked, 16 bits": as_picture(".png", bits=16, mark=True),
+    "jpeg": as_picture(".jpg", quality=60),
+    "marked jpeg": as_picture(".jpg", mark=True, quality=60),
+    "2x": as_picture(".png", 2),
+    "1.5x": as_picture(".tif", 1.5),
+    "marked 2x": as_picture(".png", 2, mark=True),
+    "marked 1.5x": as_picture(".png", 1.5, mark=True),
+    "marked 4x jpeg": as_picture(".jpg", 4, mark=True, quality=80),
+}
+
+
+def laid_down(folder: Path, films: np.ndarray, write: Callable[[Path, np.ndarray], None]) -> tuple[np.ndarray, int]:
+    """Write films and return them as the scorer reads them, and how many rows it hides."""
+    folder.mkdir()
+    for i, film in enumerate(films):
+        write(folder / str(i), film)
+    with open_fakes(str(folder), films.shape[1], 1, 1.0, "cpu") as fakes:
+        return np.array(fakes.pixels), fakes.hidden
+
+
+def test_a_copy_is_a_copy_in_every_format(crowd, tmp_path):
+    """Films with the mark were found at 0.36 instead of 1.00; of 16 bits, or enlarged, they were refused or lost their borders."""
+    films = crowd.read(np.arange(0, len(crowd), 60))
+    read: dict[int, list[np.ndarray]] = {}
+    for name, write in EXACT.items():
+        pixels, hidden = laid_down(tmp_path / name, films, write)
+        assert hidden == (0 if name in ("png", "plain") else 9), name
+        assert np.abs(pixels.astype(int) - cover(films, hidden)).max() <= 1, name
+    for name, write in REDUCED.items():
+        pixels, hidden = laid_down(tmp_path / name, films, write)
+        assert (hidden > 0) is ("marked" in name), name
+        read.setdefault(hidden, []).append(pixels)
+    assert sorted(read) == [0, 9, 11]
+    for hidden, some in read.items():
+        found = audit(CoveredPool(crowd, hidden), np.concatenate([cover(films, hidden), *some])).memorised
+        assert found.reshape(-1, len(films)).all(axis=1).all(), (hidden, found)
+
+
+def test_borders_of_square_films_stay(tmp_path):
+    """Cut off, 64 px of 16 bits were refused as 59, and enlarged ones lay elsewhere than the film that they were copied from."""
+    films = np.stack([blob(i, 64, i % 2 == 0) for i in range(3)])
+    films[0, :5], films[1, -5:], films[2, :, :5] = 0, 0, 255
+    for name in ("2x", "16 bits", "marked 2x", "marked, 16 bits"):
+        pixels, hidden = laid_down(tmp_path / name, films, REDUCED[name])
+        for film, real in zip(pixels, cover(films, hidden), strict=True):
+            assert np.corrcoef(film[: 64 - hidden].ravel(), real[: 64 - hidden].ravel())[0, 1] > 0.97, name
+
+
+def test_strangers_are_no_copies_where_the_mark_is_hidden(crowd, strangers):
+    rates = [audit(CoveredPool(crowd, rows), cover(strangers, rows)).memorised.mean() for rows in (0, 9)]
+    assert rates[1] <= max(rates[0], 0.02)
+    mirrored = cover(crowd.read(np.arange(0, len(crowd), 60))[:, :, ::-1], 9)
+    assert audit(CoveredPool(crowd, 9), mirrored).memorised.all(), "as of copies without a mark"
+
+
+def test_the_place_of_the_mark():
+    for res, made, stored, rows in (
+        (64, 64, 64, 9),
+        (64, 256, 256, 5),
+        (256, 1024, 1024, 11),
+        (64, 64, 128, 11),
+        (32, 32, 48, 11),
+        (128, 128, 128, 9),
+    ):
+        film = blob(0, made, True)
+        for bears in (True, False):
+            enlarged = np.array(Image.fromarray(marked(film, 255) if bears else film).resize((stored, stored)))
+            assert rows_to_hide(enlarged, res) == (rows if bears else 0), (res, made, stored)
+
+
+def test_one_marked_film_hides_the_foot_of_all(tmp_path, caplog):
+    films = np.stack([blob(i, 64, i % 2 == 0) for i in range(3)])
+    kept = films.copy()
+    films[1] = marked(films[1], 255)
+    pixels, hidden = laid_down(tmp_path / "films", films, as_picture(".png"))
+    assert hidden == 9
+    np.testing.assert_array_equal(pixels, cover(kept, 9))
+    assert "1 of 3 films bear the mark SYNTHETIC; the last 9 of 64 rows are hidden on both sides" in caplog.text
+
+
+def test_a_covered_pool_travels(crowd):
+    pool = pickle.loads(pickle.dumps(CoveredPool(crowd, 9)))
+    np.testing.assert_array_equal(pool.read(np.arange(3)), cover(crowd.read(np.arange(3)), 9))
+    assert len({pool_key(each, np.arange(3)) for each in (crowd, pool, CoveredPool(crowd, 11))}) == 3, "features are kept by what was seen"
 
 
 @pytest.mark.skipif(not (Path(__file__).parents[2] / "../shared/data/nih-64").is_dir(), reason="../shared is not here")

@@ -15,6 +15,7 @@ import torch
 
 from tests.conftest import blob
 from thiscxr.data.pixels import save_png
+from thiscxr.data.pixels.mark import marked
 from thiscxr.data.pool import Pool
 from thiscxr.model.classifier import Reader, ReaderConfig
 from thiscxr.score import crowds, panel
@@ -103,6 +104,21 @@ def test_real_films_score_at_the_floor_and_spoilt_ones_above(
     assert real["value"] < 2 * real["floor"]
     for name, spoilt in (("noisy", noisy), ("blurred", blurred), ("collapsed", collapsed)):
         assert score(pool, folder(tmp_path / name, spoilt), extractor)["value"] > 3 * real["value"], name
+
+
+def test_numbers_of_marked_films_are_of_the_films(pool: Pool, extractor: Extractor, tmp_path: Path, only: Callable[..., None]) -> None:
+    """All is measured with the foot of both sides hidden, and said; distances of the mark were taken for those of the films."""
+    only("distances")
+    films = pool.read(np.arange(0, len(pool), 4))
+    found = {}
+    for name, some in (("plain", films), ("marked", np.stack([marked(film, 255) for film in films]))):
+        found[name] = {each["key"]: each for each in whole(pool, folder(tmp_path / name, some), extractor).records}
+    assert found["plain"].keys() == found["marked"].keys()
+    assert {each.get("hidden") for each in found["plain"].values()} == {None}
+    assert {each["hidden"] for each in found["marked"].values()} == {round(9 / 32, 4)}
+    seen = found["marked"]
+    assert seen["precision_random8_60_k5"]["value"] > 0.9, "0 where the mark is seen"
+    assert seen["fd_random8_60"]["ci95"][0] <= seen["fd_random8_60"]["floor"]
 
 
 def test_too_few_films_are_refused_unless_allowed_and_then_the_key_says_so(

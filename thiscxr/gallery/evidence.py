@@ -100,6 +100,8 @@ def evidence(record: Record, truncations: Iterable[float]) -> dict[str, str]:
     basis = []
     if record.get("num_real") is not None and record.get("num_fake") is not None:
         basis.append(f"{record['num_real']} real and {record['num_fake']} synthetic films")
+    if record.get("hidden"):
+        basis.append("the foot of each, with the mark, hidden on both sides")
     if record.get("extractor"):
         basis.append(f"seen through {record['extractor']}")
     if record.get("truncation") is not None:

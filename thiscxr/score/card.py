@@ -30,6 +30,7 @@ FIELDS = {
     *("key", "value", "ci95", "floor", "num_real", "num_fake", "extractor", "extractor_sha256"),
     *("truncation", "seeds", "split", "pool_fingerprint", "network_sha256"),
 }
+HIDDEN = ", with the foot of each film, where the mark is burned in, hidden on both sides"
 ONE = ("truncation", "seeds", "split", "pool_fingerprint")  # of which all scores of a card have one value
 
 Record = Mapping[str, Any]
@@ -197,7 +198,7 @@ def protocol(network: Network, records: Sequence[Record]) -> str:
     truncation = "not stated" if first["truncation"] is None else f"{first['truncation']:g}"
     return (
         f"Films of seeds {first['seeds'] or 'unknown'}, truncation {truncation}, against split `{first['split']}` of the pool "
-        f"`{str(first['pool_fingerprint'])[:16]}` ({same}), by {by}."
+        f"`{str(first['pool_fingerprint'])[:16]}` ({same}), by {by}{HIDDEN if first.get('hidden') else ''}."
     )
 
 

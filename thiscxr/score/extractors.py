@@ -26,6 +26,7 @@ from thiscxr.files import cache_folder, nearest_name, sha256_file
 from thiscxr.model.classifier import Reader
 from thiscxr.model.network_file import WEIGHTS, bundled_weights, find_weights
 from thiscxr.model.parallel import in_threads
+from thiscxr.score.covered import CoveredPool
 from thiscxr.score.networks import NETWORKS, FeatureNetwork
 from thiscxr.score.weights import list_public, load_public
 from thiscxr.train.reader import Fold, load_folds, load_reader
@@ -223,6 +224,8 @@ def pool_key(pool: Pool, rows: NDArray[np.integer]) -> str:
     """Return the hash of the films at `rows`, in that order: of their pixels, whatever pool they are in."""
     digest = hashlib.sha256(f"pool {pool.resolution} {pool.bits}\n".encode())
     digest.update(pool.pixel_hashes[rows].tobytes())
+    if isinstance(pool, CoveredPool):
+        digest.update(f"{pool.hidden} rows hidden".encode())
     return digest.hexdigest()
 
 

@@ -22,13 +22,15 @@ from tqdm import tqdm
 
 from thiscxr.data.archives import walk
 from thiscxr.data.beside import kind
-from thiscxr.data.pixels import load_film, to_bits, to_square
+from thiscxr.data.pixels import fit, load_film, to_bits, to_square
 from thiscxr.data.sources.collection import IMAGE_SUFFIXES
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.sampling import load, sample_films
 from thiscxr.sample.writing import asked_condition
+from thiscxr.score.covered import cover, rows_to_hide
 
 _BATCH = 64
+_AS_LONG_AS_IT_IS = 10**6  # px: a short side that no film has, so that none is cut or reduced when it is read
 log = logging.getLogger("thiscxr")
 
 
@@ -44,6 +46,7 @@ class FakeFilms:
     network_sha256: str | None
     folder: Path | None  # that they came from
     network: dict[str, Any]  # what the network's file says of it, empty when unknown
+    hidden: int = 0  # of their last rows, which are to be hidden on the real films too: the place of a burned-in mark
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -87,14 +90,20 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
     rows = read_rows(folder)
     files = [folder / row["file"] for row in rows]
     sizes: dict[tuple[int, ...], str] = {}
+    marks: list[int] = []  # rows a film
 
     ours = (folder / "network.json").is_file()
 
     def read() -> Iterator[NDArray[np.uint8]]:
         for start in range(0, len(files), _BATCH):
-            yield np.stack([_read_film(path, res, sizes, stretch=not ours) for path in files[start : start + _BATCH]])
+            yield np.stack([_read_film(path, res, sizes, marks, stretch=not ours) for path in files[start : start + _BATCH]])
 
     pixels = _lay_down(read(), len(files), res, room, "read films")
+    if hidden := max(marks):
+        bear = f"{sum(map(bool, marks))} of {len(files)} films bear the mark SYNTHETIC"
+        log.warning("%s: %s; the last %d of %d rows are hidden on both sides", folder, bear, hidden, res)
+        for start in range(0, len(pixels), _BATCH):
+            pixels[start : start + _BATCH] = cover(pixels[start : start + _BATCH], hidden)
     digests = {hashlib.sha256(film.tobytes()).digest() for film in pixels}
     if len(digests) < len(files):
         log.warning("%s: %d of %d films are byte for byte the same as another one there", folder, len(files) - len(digests), len(files))
@@ -111,6 +120,7 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
         one_hash or None,
         folder,
         facts,
+        hidden,
     )
 
 
@@ -160,17 +170,22 @@ def _lay_down(films: Iterator[NDArray[np.uint8]], count: int, res: int, room: Pa
         for batch in films:
             file.write(np.ascontiguousarray(batch).tobytes())
             bar.update(len(batch))
-    return np.memmap(room, np.uint8, "r").reshape(count, res, res)
+    return np.memmap(room, np.uint8, "r+").reshape(count, res, res)
 
 
-def _read_film(path: Path, res: int, sizes: dict[tuple[int, ...], str], stretch: bool) -> NDArray[np.uint8]:
+def _read_film(path: Path, res: int, sizes: dict[tuple[int, ...], str], marks: list[int], stretch: bool) -> NDArray[np.uint8]:
     try:
-        film = load_film(path, stretch)
+        film = load_film(path, stretch, _AS_LONG_AS_IT_IS)
         sizes.setdefault((film.native_height, film.native_width), path.name)
         if len(sizes) > 1:
             (a, first), (b, _) = sizes.items()
             raise ValueError(f"it has {b[1]} × {b[0]} px where {first} has {a[1]} × {a[0]}; score films of one size at a time")
-        return to_bits(to_square(film.pixels, res), 8).astype(np.uint8, copy=False)
+        height, width = film.pixels.shape
+        square = height == width >= res
+        marks.append(rows_to_hide(film.pixels, res) if square else 0)
+        # A square film keeps its borders, which its network drew: a copy without them would lie elsewhere than the real one.
+        pixels = fit(film.pixels, res) if square and height > res else to_square(film.pixels, res)
+        return to_bits(pixels, 8).astype(np.uint8, copy=False)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; remove it or make it again") from None
 

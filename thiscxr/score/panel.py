@@ -25,6 +25,7 @@ from thiscxr.model.conditions import FilmConditions
 from thiscxr.score import anatomy
 from thiscxr.score.answers import name_answers
 from thiscxr.score.confounders import Shift, Tie, shift_table, strongest_tie, ties
+from thiscxr.score.covered import CoveredPool
 from thiscxr.score.crowds import Side, by_group, distances, mean_of, read_sides
 from thiscxr.score.diversity import ms_ssim_scores
 from thiscxr.score.extractors import Extractor, extract, films_key, in_batches, pool_key
@@ -83,6 +84,8 @@ def score(
     hold: the network has learnt from the films that are called held out.
     """
     refuse_false_claims(real, fakes, split)
+    if fakes.hidden:
+        real = CoveredPool(real, fakes.hidden)
     panel, rows = Panel(), real.indices(split)
     if not len(rows):
         raise ValueError(f"{real.path} has no films in split '{split}'; use --split all")
@@ -94,6 +97,8 @@ def score(
         "network_sha256": fakes.network_sha256,
         "code_version": thiscxr.__version__,
     }
+    if fakes.hidden:
+        common["hidden"] = round(fakes.hidden / real.resolution, 4)
 
     @contextmanager
     def part(extractor: Extractor | None = None, sha256: str | None = None) -> Iterator[Callable[[Sequence[Measured]], None]]:

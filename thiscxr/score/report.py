@@ -56,7 +56,8 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
     network = f"network {fakes.network_sha256[:12]}" if fakes.network_sha256 else "an unknown network"
     return environment.get_template("report.html").render(
         title="What these synthetic chest films are worth",
-        subtitle=f"{len(fakes)} synthetic films of {network} against a pool of {len(pool)} real films, fingerprint {pool.fingerprint[:16]}",
+        subtitle=f"{len(fakes)} synthetic films of {network} against a pool of {len(pool)} real films, fingerprint {pool.fingerprint[:16]}"
+        + ("; the foot of each, where their mark stands, is hidden on both sides" if fakes.hidden else ""),
         style=Markup(style),
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         verdict=panel_verdict(panel),

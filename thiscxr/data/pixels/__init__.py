@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from thiscxr.data.pixels.dicom import DicomHeader, gunzip, is_dicom, load_dicom, read_dicom_header
 from thiscxr.data.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, content_box
 from thiscxr.data.pixels.image import load_image
-from thiscxr.data.pixels.mark import is_marked
+from thiscxr.data.pixels.mark import is_marked, mark_rows
 from thiscxr.files import atomic_path
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "images_to_xrv",
     "load_film",
     "make_grid",
+    "mark_rows",
     "pixels_to_images",
     "read_dicom_header",
     "read_png_text",

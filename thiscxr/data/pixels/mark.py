@@ -46,6 +46,11 @@ def marked(pixels: Pixels, white: int) -> Pixels:
     return out
 
 
+def mark_rows(side: int) -> int:
+    """Return how many of the last rows of a square film the mark takes."""
+    return word_mask(WORDS[0]).shape[0] * max(1, side // 256)
+
+
 def is_marked(pixels: Pixels) -> bool:
     """Return whether the film [h, w] has the mark in a corner, however it has been turned, inverted, reduced or re-encoded since."""
     scale = max(1, min(pixels.shape) // 256)
