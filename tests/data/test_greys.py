@@ -71,6 +71,33 @@ def test_windows_give_the_greys_of_the_standard(width, photometric):
         assert px.load_film(data).greys == ("sigmoid" if "ig" in function else "window")
 
 
+def items(**tags) -> list[pydicom.Dataset]:
+    """Return a sequence of one item."""
+    item = pydicom.Dataset()
+    item.update(tags)
+    return [item]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("own", [False, True])
+def test_the_only_frame_of_an_enhanced_object_has_its_display_in_functional_groups(own, syntax):
+    """They were not read: a film with this window was stretched, 64 levels off."""
+    shown = items(
+        PixelValueTransformationSequence=items(RescaleSlope="2", RescaleIntercept="-100"),
+        FrameVOILUTSequence=items(WindowCenter="3000", WindowWidth="1001"),
+        PixelMeasuresSequence=items(PixelSpacing=["0.2", "0.1"]),
+    )
+    groups = {"SharedFunctionalGroupsSequence": items() if own else shown, "PerFrameFunctionalGroupsSequence": shown if own else items()}
+    data = dicom(DEEP, syntax=syntax, NumberOfFrames=1, **groups)
+    assert off(data, np.clip((2.0 * DEEP - 100 - 2999.5) / 1000 + 0.5, 0, 1)) <= 1
+    film = px.load_film(data)
+    assert (film.greys, film.pixel_aspect) == ("window", 0.5)
+    assert off(dicom(DEEP, **groups, RescaleSlope=1, RescaleIntercept=0, **WINDOW), FULL) <= 1, "what the film says itself comes first"
+    curve = np.rint(4095 * FULL.ravel() ** 0.5).astype(int)
+    groups["SharedFunctionalGroupsSequence"] = items(FrameVOILUTSequence=items(VOILUTSequence=[lut_item(0, curve, 12)]))
+    assert off(dicom(DEEP, **groups | {"PerFrameFunctionalGroupsSequence": items()}), curve[DEEP] / 4095) <= 1
+
+
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT"])
 def test_windows_narrower_than_one_are_exact(function):
     """LINEAR is defined from 1 on; values that were scaled down to 0 to 0.41 have such windows."""

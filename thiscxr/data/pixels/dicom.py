@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.datadict import keyword_for_tag
 from pydicom.encaps import get_frame
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
@@ -35,6 +36,7 @@ _TAGS = [
     "PixelRepresentation", "PixelSpacing", "PlanarConfiguration", "Rows", "SamplesPerPixel",
 ]  # fmt: skip
 _SAYING_TAGS = ["SyntheticData", "ImageComments", "PatientComments", "DerivationDescription"]
+_GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 _HEADER_TAGS = [
     "ImageType", "Modality", "PatientAge", "PatientBirthDate", "PatientID", "PatientOrientation", "PatientSex", "SOPClassUID", "StudyDate",
     "StudyInstanceUID", "ViewCodeSequence", "ViewPosition",
@@ -105,12 +107,13 @@ def _inflated(data: bytes) -> bytes:
 def load_dicom(data: bytes, min_side: int) -> LoadedFilm:
     """Read a DICOM file; see `thiscxr.data.pixels.load_film`."""
     with _parsing("broken DICOM file (its tags)"):
-        dataset = _read(data, [*_TAGS, *_SAYING_TAGS])
+        dataset = _read(data, [*_TAGS, *_GROUPS, *_SAYING_TAGS])
         if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
             raise Refused("DICOM file of pixels that are no whole numbers, as no film has them")
         if "PixelData" not in dataset:
             raise Refused("DICOM file without pixels, or cut off before them")
         frame = _frame(dataset)
+        _flatten(dataset)
         aspect = _pixel_aspect(dataset)
         orientation = _orientation(dataset)
     with _parsing("broken DICOM file (its coded picture)"):
@@ -133,6 +136,16 @@ def _said(dataset: pydicom.Dataset) -> str:
     """Return `LoadedFilm.marked`: Synthetic Data (PS3.3 C.7.6.1) is YES, or a comment says so in our words."""
     synthetic, *comments = (_text(dataset, name) for name in _SAYING_TAGS)
     return "synthetic" if synthetic.upper() == "YES" else said_of(comments)
+
+
+def _flatten(dataset: pydicom.Dataset) -> None:
+    """Lay beside the rest what the functional groups say of the only frame: there enhanced objects have window and spacing (C.7.6.16)."""
+    groups = (group for name in _GROUPS for group in (dataset.get(name) or [])[:1])
+    for macro in (element for group in groups for element in group if element.VR == "SQ"):
+        for item in macro.value[:1]:
+            for tag, element in item.items():
+                if tag not in dataset and keyword_for_tag(tag) in _TAGS:
+                    dataset[tag] = element
 
 
 def _whole(dataset: pydicom.Dataset, name: str, default: int | None = None) -> int:
