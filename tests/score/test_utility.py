@@ -1,6 +1,7 @@
 """Utility: arms of the right films, a useful synthetic set that gains, and useless ones that do not."""
 
 from dataclasses import replace
+from itertools import count as count_up
 
 import numpy as np
 import pytest
@@ -114,13 +115,15 @@ def test_mistakes_are_refused() -> None:
         utility(train, test, fake, steps=2, seeds=1, widths=SMALL)
 
 
-def phantoms(count: int, seed: int, share: float) -> LabelledFilms:
-    """Phantom films of 32 px, with Effusion in a share of them."""
+def phantoms(count: int, seed: int, share: float, sides: tuple[str, ...] = ("left", "right")) -> LabelledFilms:
+    """Phantom films of 32 px, with Effusion in a share of them, on one of these sides."""
     rng = np.random.default_rng(seed)
     films, asked = [], []
     for i in range(count):
         effusion = rng.random() < share
-        patient = draw_patient(100_000 * seed + i, severities={"Effusion": float(rng.uniform(0.2, 0.6))} if effusion else {})
+        severities = {"Effusion": float(rng.uniform(0.2, 0.6))} if effusion else {}
+        patients = (draw_patient(100_000 * seed + i + 1000 * k, severities=severities) for k in count_up())
+        patient = next(one for one in patients if not effusion or one.sides["Effusion"] in sides)
         films.append(render(patient, "PA", 32, site=SITES[0]).pixels)
         asked.append(Condition("PA", patient.sex, float(patient.age_years), "phantom", {"Effusion": int(effusion)}))
     return LabelledFilms(np.stack(films), FilmConditions.of(asked), np.arange(count) + 100_000 * seed)
@@ -128,8 +131,8 @@ def phantoms(count: int, seed: int, share: float) -> LabelledFilms:
 
 @pytest.fixture(scope="module")
 def planted() -> tuple[LabelledFilms, LabelledFilms, LabelledFilms]:
-    """Real films of which 3 % show an Effusion, held-out films, and fresh phantoms of which half do."""
-    return phantoms(300, 1, 0.03), phantoms(300, 2, 0.3), phantoms(300, 3, 0.5)
+    """Real films of which 3 % show an Effusion, all on one side, held-out films, and fresh phantoms of which half do, on either side."""
+    return phantoms(300, 1, 0.03, ("left",)), phantoms(300, 2, 0.3), phantoms(300, 3, 0.5)
 
 
 def trained(train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms) -> Utility:
