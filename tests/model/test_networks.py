@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from thiscxr.model.discriminator import DETAIL_GAIN, Discriminator, DiscriminatorConfig, minibatch_std
+from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig, minibatch_std
 from thiscxr.model.generator import Generator, GeneratorConfig, ModulatedConv
 from thiscxr.model.resample import downsample2, filter2d, upsample2
 
@@ -71,8 +71,8 @@ def test_a_discriminator_of_bands_is_one_of_pixels_with_other_first_weights(patc
             layer.weight.copy_(torch.einsum("bp,cbhw->cphw", bands.analysis[:, :, 0, 0], layer.weight))
     torch.testing.assert_close(bands(images, c), pixels(images, c), atol=1e-4, rtol=1e-4)
     read = F.conv2d(F.pixel_unshuffle(images, patch), bands.analysis)
-    torch.testing.assert_close(read[:, 0], F.avg_pool2d(images, patch)[:, 0])
-    assert read[:, -1].std().item() == pytest.approx(DETAIL_GAIN / 2, rel=0.1)  # half a difference of four, scaled up
+    torch.testing.assert_close(read[:, 0], patch * F.avg_pool2d(images, patch)[:, 0])
+    assert read.std(dim=(0, 2, 3)).tolist() == pytest.approx([1.0] * patch**2, rel=0.1), "white noise stays white"
 
 
 @pytest.mark.parametrize("patch", [1, 3, 8])

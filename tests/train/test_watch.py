@@ -239,7 +239,7 @@ def test_a_plain_training_is_left_alone(tmp_path: Path) -> None:
     write_layout(tmp_path / "phantom", "pool", 300, 32, 0)
     pool = Pool.open(tmp_path / "phantom")
     config = small(pool, tmp_path / "runs", watch_kimg=0.1, kimg=30.0, grow_kimg=1.0, fade_kimg=0.5, augment_kimg=5.0, channel_base=256)
-    config = replace(config, channel_max=32, batch=16, r1_interval=16, haar=False)  # bands learn slower at so small a side
+    config = replace(config, channel_max=32, batch=16, r1_interval=16)
     run = loop.train(config, pool, "phantom")
     told = lines(run)
     assert all(line["watch/returns"] == 0 for line in told)
