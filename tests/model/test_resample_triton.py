@@ -29,8 +29,12 @@ DEVICE = "cpu" if INTERPRETED else "cuda"
 POINTERS = ("x", "before", "after", "scale", "bias", "noise", "y")
 
 
-def test_under_the_interpreter() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__, "-k", "TestKernel"]
+SOME = "(every_function and shape1) or other_layouts or left_alone"  # of the tests of the kernel: a minute of the interpreter in all
+
+
+@pytest.mark.parametrize("which", [SOME, pytest.param(f"not ({SOME})", marks=pytest.mark.slow)], ids=["some", "rest"])
+def test_under_the_interpreter(which: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"{__file__}::TestKernel", "-k", which]
     result = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "skipped" not in result.stdout
