@@ -205,6 +205,14 @@ def test_phantoms_that_stand_for_a_release_are_films(tmp_path):
     assert not summary.rejected
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (18, 18), (19, 19), (16, 47), (40, 17), (257, 700)])
+def test_a_film_of_any_shape_is_looked_at(shape):
+    """Of one narrower than three letters the reader said "cannot reshape array"."""
+    film = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    assert load_film(encode_png(film)).marked == ""
+    assert not is_marked(film)
+
+
 def test_no_real_film_looks_as_if_it_were_marked():
     paths = [path for name in ("nih-128", "nih-256") for path in sorted((REAL / name / "images").glob("*.png"))[::20]]
     if not paths:

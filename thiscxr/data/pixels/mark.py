@@ -55,7 +55,9 @@ def is_marked(pixels: Pixels) -> bool:
     """Return whether the film [h, w] has the mark in a corner, however it has been turned, inverted, reduced or re-encoded since."""
     scale = max(1, min(pixels.shape) // 256)
     views = [pixels, pixels.T[::-1], pixels[::-1, ::-1], pixels.T[:, ::-1]]
-    full, beginning = WORDS  # the one begins as the other does, which always fits: few films need a second look
+    full, beginning = WORDS  # the one begins as the other does: few films need a second look
+    if min(pixels.shape) < word_mask(beginning).shape[1]:
+        return False  # films are never marked so small
     views = [view for view, like in zip(views, _likeness(views, beginning, scale), strict=True) if like > _LIKE]
     return any(view.shape[1] < word_mask(full).shape[1] * scale or _likeness([view], full, scale)[0] > _LIKE for view in views)
 
