@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from thiscxr.data.labels import NEGATIVE, POSITIVE
-from thiscxr.data.pool import Pool
+from thiscxr.labels import NEGATIVE, POSITIVE
 from thiscxr.model.conditions import Condition, FilmConditions, Vocabulary
 from thiscxr.model.network_file import find_weights
+from thiscxr.pool import Pool
+from thiscxr.reader.answers import read_answers
+from thiscxr.reader.extractors import DEFAULT, in_batches
+from thiscxr.reader.training import load_reader
 from thiscxr.sample.sampling import load, sample_films
-from thiscxr.score.answers import read_answers
-from thiscxr.score.extractors import DEFAULT, in_batches
 from thiscxr.score.fidelity import fidelity
 from thiscxr.train.conditions import read_conditions
-from thiscxr.train.reader import load_reader
 
 AGES = (25.0, 75.0)  # years that are asked for alone
 

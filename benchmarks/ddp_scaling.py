@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from thiscxr.config import Config, load_config
-from thiscxr.data.layouts import write_layout
-from thiscxr.data.pool import Pool
+from thiscxr.phantom.releases import write_layout
+from thiscxr.pool import Pool
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
 from thiscxr.train.team import open_team

@@ -21,14 +21,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from thiscxr.data.phantom import SITES, draw_patient, render
-from thiscxr.data.pixels import Pixels, pixels_to_images
+from thiscxr.latent.direction import movements
+from thiscxr.latent.slider import FIRST_SEED, JUDGING, PLACING, find_direction, read_films, walk_films
+from thiscxr.measures.resampling import interval, patient_weights
+from thiscxr.phantom import SITES, draw_patient, render
+from thiscxr.pixels import Pixels, pixels_to_images
+from thiscxr.reader.trust import TrustedReader, trusted_reader
 from thiscxr.sample.sampling import load
 from thiscxr.score.anatomy import find_segmenter, measure_films
-from thiscxr.score.direction import movements
-from thiscxr.score.resampling import interval, patient_weights
-from thiscxr.score.slider import FIRST_SEED, JUDGING, PLACING, find_direction, read_films, walk_films
-from thiscxr.score.trust import TrustedReader, trusted_reader
 
 FRESH = 10**6  # seeds of patients that no pool of ours holds
 

@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
-from thiscxr.data import duplicates
-from thiscxr.data.parallel import ordered_map
-from thiscxr.data.phantom import draw_film, render
-from thiscxr.data.pixels import load_film, to_bits, to_square
-from thiscxr.data.sources import COLLECTIONS, find_files
+from thiscxr.collections import COLLECTIONS, find_files
+from thiscxr.parallel import ordered_map
+from thiscxr.phantom import draw_film, render
+from thiscxr.pixels import load_film, to_bits, to_square
+from thiscxr.pool import duplicates
 
 Films = np.ndarray
 PHANTOM_RES = 128

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from thiscxr.data.labels import FilmRecord, Terms
-from thiscxr.data.pool import Pool
-from thiscxr.data.pool_writer import PoolWriter
-from thiscxr.score.extractors import extract, in_batches, load_extractor, pool_key
+from thiscxr.labels import FilmRecord, Terms
+from thiscxr.pool import Pool
+from thiscxr.pool.writer import PoolWriter
+from thiscxr.reader.extractors import extract, in_batches, load_extractor, pool_key
 from thiscxr.train.probe import peak_rss
 
 RES, COUNTS = 64, (2_000, 10_000)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from pytorch_fid.fid_score import calculate_frechet_distance
 
-from thiscxr.score.frechet import frechet_distance
+from thiscxr.measures.frechet import frechet_distance
 
 
 def timed(distance: Callable[..., float], arguments: tuple) -> tuple[float, float]:

@@ -25,13 +25,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import ScalarFormatter
 
-from thiscxr.data.pool import Pool
+from thiscxr.measures.floor import films_a_side
+from thiscxr.measures.frechet import frechet_distance, frechet_scores, moments
 from thiscxr.model.network_file import load_network
-from thiscxr.score.extractors import DEFAULT, Extractor, in_batches, load_extractor
+from thiscxr.pool import Pool
+from thiscxr.reader.extractors import DEFAULT, Extractor, in_batches, load_extractor
 from thiscxr.score.fairness import fair_groups
 from thiscxr.score.fakes import open_fakes
-from thiscxr.score.floor import films_a_side
-from thiscxr.score.frechet import frechet_distance, frechet_scores, moments
 
 SAMPLES = 2048
 ROOT = Path(__file__).parents[1]

@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thiscxr.data.labels import FINDINGS, VIEWS
-from thiscxr.data.pool import FORMAT_VERSION, SCHEMA
-from thiscxr.data.shards import MAX_SHARD_BYTES, shard_name
+from thiscxr.labels import FINDINGS, VIEWS
+from thiscxr.pool import FORMAT_VERSION, SCHEMA
+from thiscxr.pool.shards import MAX_SHARD_BYTES, shard_name
 
 _GROUP_ROWS = 65_536
 
@@ -90,7 +90,7 @@ def train(path: Path) -> dict[str, float]:
     from dataclasses import replace
 
     from thiscxr.config import Config
-    from thiscxr.data.pool import Pool
+    from thiscxr.pool import Pool
     from thiscxr.train.loop import Films, Training
 
     imported = peak_mib()

@@ -14,14 +14,14 @@ import json
 import numpy as np
 import torch
 
-from thiscxr.data.pixels import pixels_to_images
-from thiscxr.model.classifier import Reader
+from thiscxr.latent.series import draw_series, in_pairs
 from thiscxr.model.conditions import Condition
+from thiscxr.pixels import pixels_to_images
+from thiscxr.reader.answers import read_answers
+from thiscxr.reader.extractors import load_extractor
+from thiscxr.reader.network import Reader
 from thiscxr.sample.sampling import load, sample_films
-from thiscxr.sample.series import draw_series, in_pairs
 from thiscxr.sample.truncation import Truncation
-from thiscxr.score.answers import read_answers
-from thiscxr.score.extractors import load_extractor
 
 FILMS = 256
 

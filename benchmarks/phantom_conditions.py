@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from thiscxr.data.phantom import SITES, PhantomFilm, cardiothoracic_ratio, draw_patient, render
-from thiscxr.data.pixels import pixels_to_images
-from thiscxr.data.pool import Pool
-from thiscxr.model.classifier import Reader
+from thiscxr.measures.resampling import weighted_auc
+from thiscxr.phantom import SITES, PhantomFilm, cardiothoracic_ratio, draw_patient, render
+from thiscxr.pixels import pixels_to_images
+from thiscxr.pool import Pool
+from thiscxr.reader.network import Reader
+from thiscxr.reader.training import load_reader, save_reader, train_reader
 from thiscxr.sample.sampling import Network, load
-from thiscxr.score.resampling import weighted_auc
-from thiscxr.train.reader import load_reader, save_reader, train_reader
 
 FRESH = 10**6  # seeds of patients that no pool of ours holds
 SIDES_OF = "Effusion"

@@ -12,7 +12,7 @@ import time
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy loads: the claim is for one core
 
-from thiscxr.data.phantom import draw_film  # noqa: E402
+from thiscxr.phantom import draw_film  # noqa: E402
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
-from thiscxr.data.phantom import PHANTOM_FINDINGS, SITES, draw_patient
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.phantom import PHANTOM_FINDINGS, SITES, draw_patient
 from thiscxr.score.confounders import shift_table, ties
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from thiscxr.data.pool import Pool
+from thiscxr.pool import Pool
 from thiscxr.sample.sampling import load
 from thiscxr.score.memorisation import Audit, audit
 

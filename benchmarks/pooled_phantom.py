@@ -9,11 +9,11 @@ import json
 import time
 from pathlib import Path
 
-from thiscxr.data.describe import describe_pool
-from thiscxr.data.describe.page import write_page
-from thiscxr.data.layouts import RELEASES, write_layout
-from thiscxr.data.pool import verify_pool
-from thiscxr.data.prepare import prepare
+from thiscxr.phantom.releases import RELEASES, write_layout
+from thiscxr.pool import verify_pool
+from thiscxr.pool.prepare import prepare
+from thiscxr.report.pool import describe_pool
+from thiscxr.report.pool.page import write_page
 
 VIEWS = ("PA", "AP", "AP_supine", "lateral", "other", "unknown")
 

@@ -41,7 +41,7 @@ def write_release(root: Path, films: int) -> None:
 
 def measure(root: Path) -> float:
     """Prepare the release in this process and return its peak in MiB."""
-    from thiscxr.data.prepare import prepare
+    from thiscxr.pool.prepare import prepare
 
     prepare(root / "pool", [("nih", root)], 32, key_file=root / "key")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -26,11 +26,11 @@ import pydicom
 from PIL import Image
 from tqdm import tqdm
 
-from thiscxr.data import prepare as preparing
-from thiscxr.data.layouts import write_layout
-from thiscxr.data.layouts.dicom import dicom
-from thiscxr.data.parallel import num_cores, ordered_map
-from thiscxr.data.pool_writer import PoolWriter
+from thiscxr.parallel import num_cores, ordered_map
+from thiscxr.phantom.releases import write_layout
+from thiscxr.phantom.releases.dicom import dicom
+from thiscxr.pool import prepare as preparing
+from thiscxr.pool.writer import PoolWriter
 
 RENDERED_PX, RELEASE_PX = 256, 1024
 SUFFIXES = {"png": ".png", "png16": ".png", "jpeg": ".jpg", "dicom": ".dcm"}

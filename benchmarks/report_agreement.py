@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE, UNCERTAIN
-from thiscxr.data.reports import label_report
-from thiscxr.data.sources.openi import parse_report, report_findings
+from thiscxr.collections.openi import parse_report, report_findings
+from thiscxr.collections.reports import label_report
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE, UNCERTAIN
 
 
 def main() -> None:

@@ -16,14 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from thiscxr.data.pool import Pool
-from thiscxr.model.classifier import Reader
 from thiscxr.model.generator import Generator
-from thiscxr.model.segmenter import Segmenter
+from thiscxr.pool import Pool
+from thiscxr.reader.extractors import load_extractor
+from thiscxr.reader.network import Reader
+from thiscxr.reader.networks import FeatureNetwork
+from thiscxr.reader.segmenter import Segmenter
 from thiscxr.score import panel
-from thiscxr.score.extractors import load_extractor
 from thiscxr.score.fakes import open_fakes
-from thiscxr.score.networks import FeatureNetwork
 
 STAGES = ["read_sides", "distances", "by_group", "confounders", "ms_ssim_scores", "audit", "condition_fidelity", "plausibility"]
 NETWORKS = {"sampling": (Generator, "forward"), "reader": (Reader, "features"), "segmenter": (Segmenter, "forward")}

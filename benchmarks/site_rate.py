@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from thiscxr.data.labels import FINDINGS
-from thiscxr.data.pixels import encode_png
 from thiscxr.gallery.serve import make_server
 from thiscxr.gallery.site import build_site
+from thiscxr.labels import FINDINGS
+from thiscxr.pixels import encode_png
 
 DRAWN = 16  # different films
 

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from thiscxr.config import Config, load_config
-from thiscxr.data.pool import Pool
 from thiscxr.model.resample import use_triton
+from thiscxr.pool import Pool
 from thiscxr.train.draws import Draws
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage

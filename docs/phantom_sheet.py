@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from thiscxr.data.phantom import draw_film
 from thiscxr.files import atomic_path
+from thiscxr.phantom import draw_film
 
 COLUMNS, SIDE = 8, 192
 

@@ -11,21 +11,22 @@ import numpy as np
 import pytest
 import torch
 
-from thiscxr.data.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
-from thiscxr.data.pixels import save_png
-from thiscxr.data.pool import Pool
-from thiscxr.data.pool_writer import PoolWriter
-from thiscxr.model.classifier import Reader, ReaderConfig
+from thiscxr.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
+from thiscxr.pixels import save_png
+from thiscxr.pool import Pool
+from thiscxr.pool.writer import PoolWriter
+from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.model.conditions import Condition, FilmConditions
 from thiscxr.score import crowds, panel
-from thiscxr.score.extractors import Extractor
+from thiscxr.reader.extractors import Extractor
 from thiscxr.score.fakes import open_fakes
 from thiscxr.score.label_noise import label_noise
 from thiscxr.score.panel import Panel
+from thiscxr.score.poses import PosedFilms
 from thiscxr.score.utility import LabelledFilms
 from thiscxr.train.conditions import learnable_vocabulary, read_conditions
-from thiscxr.train.fitting import condition_targets, fit
-from thiscxr.train.reader import reader_loss
+from thiscxr.reader.fitting import condition_targets, fit
+from thiscxr.reader.training import reader_loss
 
 NIH_64 = Path(__file__).parents[2] / "shared" / "data" / "nih-64"
 
@@ -98,9 +99,10 @@ def scored(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(crowds, "LEAST_GROUP", 25)
         patch.setattr(panel, "pool_utility", partial(panel.pool_utility, steps=3, seeds=2))
-        patch.setattr(panel, "pool_poses", partial(panel.pool_poses, films=20, phantoms=0))
+        patch.setattr(panel, "pool_poses", partial(panel.pool_poses, films=20))
         train, test = (LabelledFilms(pool.read(rows), read_conditions(pool, rows), rows) for rows in np.split(np.arange(240), [120]))
-        patch.setattr(panel, "phantom_label_noise", partial(label_noise, train, test, shares=(0.0, 0.5), steps=3, widths=(8, 8)))
+        patch.setattr(panel, "label_noise", partial(label_noise, shares=(0.0, 0.5), steps=3, widths=(8, 8)))
+        posed = PosedFilms(train.pixels[:20], train.patients[:20], train.conditions.take(np.arange(20)))
         with open_fakes(str(path), 32, 64, 1.0, "cpu") as fakes:
             extractor = Extractor("my_nb", "f" * 64, reader, trained_on=frozenset(prefixes.tolist()), folds=folds)
-            return path, panel.score(pool, fakes, [extractor], utility=True, poses=True, label_noise=True)
+            return path, panel.score(pool, fakes, [extractor], utility=True, posed=posed, labelled=(train, test))

@@ -15,9 +15,9 @@ import pytest
 
 from thiscxr import cli
 from thiscxr.cli.data import SOURCES
-from thiscxr.data.pixels import load_film, save_png
-from thiscxr.data.pool import Pool
-from thiscxr.data.sources import COLLECTIONS
+from thiscxr.collections import COLLECTIONS
+from thiscxr.pixels import load_film, save_png
+from thiscxr.pool import Pool
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(cli.group.commands)
@@ -249,7 +249,7 @@ def test_a_key_beside_which_nothing_can_be_written_is_told_before_the_films_are_
     (tmp_path / "keys" / "key").write_text("0123456789abcdef0123456789abcdef")
     real = os.open
     monkeypatch.setattr(Path, "touch", lambda path, *_, **__: real("/dev/null/x", os.O_CREAT) if "keys" in str(path) else None)
-    monkeypatch.setattr("thiscxr.data.prepare.wanted_films", lambda *_: pytest.fail("it began to work"))
+    monkeypatch.setattr("thiscxr.pool.prepare.wanted_films", lambda *_: pytest.fail("it began to work"))
     monkeypatch.setattr("thiscxr.cli.options.check_place", lambda *_: None)
     code, _, err = run(capsys, "prepare", tmp_path / "pool", "--folder", films, "--res", "32", "--key-file", tmp_path / "keys" / "key")
     assert code == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from thiscxr.data.pool import Pool
+from thiscxr.pool import Pool
 
 ROOT = Path(__file__).parents[1]
 NIH_64 = ROOT.parent / "shared" / "data" / "nih-64"
@@ -70,7 +70,7 @@ def test_from_a_release_to_a_gallery(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not NIH_64.is_dir(), reason="the NIH subset is not beside this checkout (../shared/data/nih-64)")
 def test_real_films_become_a_pool_byte_for_byte(tmp_path: Path) -> None:
-    from thiscxr.data.pixels import load_film
+    from thiscxr.pixels import load_film
 
     thiscxr("prepare", tmp_path / "pool", "--nih", NIH_64, "--res", 64)
     pool = Pool.open(tmp_path / "pool")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from thiscxr.data.pixels import load_film, read_png_text
+from thiscxr.pixels import load_film, read_png_text
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = [path for folder in ("tools", "benchmarks", "docs") for path in sorted((ROOT / folder).glob("*.py"))]

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from thiscxr.data.ids import patient_split
-from thiscxr.data.sources.nih import read_labels
+from thiscxr.collections.ids import patient_split
+from thiscxr.collections.nih import read_labels
 from thiscxr.files import atomic_path, sha256_file
 from thiscxr.model.network_file import WEIGHTS, load_network, save_network
-from thiscxr.train.reader import load_folds, load_reader, write_reader
-from thiscxr.train.segmenter import load_segmenter, save_segmenter
+from thiscxr.reader.segmenter_training import load_segmenter, save_segmenter
+from thiscxr.reader.training import load_folds, load_reader, write_reader
 
 
 def bundle(name: str, source: Path, summary: str) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from thiscxr.data.pixels import make_grid, save_png
 from thiscxr.model.conditions import Condition
+from thiscxr.pixels import make_grid, save_png
 from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import load, sample_films
 

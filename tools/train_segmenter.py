@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from thiscxr.data.labels import FINDINGS
-from thiscxr.data.pool import Pool
-from thiscxr.model.segmenter import Segmenter
+from thiscxr.labels import FINDINGS
+from thiscxr.phantom.labelled import draw_masked_films
+from thiscxr.pool import Pool
+from thiscxr.reader.segmenter import Segmenter
+from thiscxr.reader.segmenter_training import MaskedFilms, dice, save_segmenter, train_segmenter
 from thiscxr.score.anatomy import MEASURES, measure_films, measure_masks, trust
-from thiscxr.train.segmenter import MaskedFilms, dice, draw_masked_films, save_segmenter, train_segmenter
 
 HELD_OUT_SEEDS = 10_000  # phantoms from here on are judged
 

@@ -1,4 +1,4 @@
-"""Train the sentinel of thiscxr.data.sentinel on real films of training patients and on phantoms of every view and site.
+"""Train the sentinel of thiscxr.pool.sentinel on real films of training patients and on phantoms of every view and site.
 
 python tools/train_sentinel.py --nih nih-128 --nih nih-64 --kermany kermany-256 [--phantoms 40] [--out thiscxr/weights/sentinel.safetensors]
 
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from thiscxr.data import sentinel
-from thiscxr.data.ids import patient_split
-from thiscxr.data.phantom import PHANTOM_VIEWS, SITES, draw_film
-from thiscxr.data.pixels import load_film
-from thiscxr.data.sources.nih import read_labels
+from thiscxr.collections.ids import patient_split
+from thiscxr.collections.nih import read_labels
 from thiscxr.files import atomic_path
+from thiscxr.phantom import PHANTOM_VIEWS, SITES, draw_film
+from thiscxr.pixels import load_film
+from thiscxr.pool import sentinel
 
 RES = 64
 HELD_OUT_SEEDS = 10_000  # phantoms from here on are judged

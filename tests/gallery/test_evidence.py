@@ -12,10 +12,10 @@ from thiscxr.gallery.card import card_html
 from thiscxr.gallery.evidence import asked_table, drawing, evidence, nearest_films, score_groups
 from thiscxr.gallery.samples import Film
 from thiscxr.gallery.site import build_site
+from thiscxr.measures.measured import Measured
 from thiscxr.model.network_file import find_network
 from thiscxr.score import panel
 from thiscxr.score.fidelity import Fidelity
-from thiscxr.score.measured import Measured
 from thiscxr.score.panel import Panel
 from thiscxr.score.probes import Probed
 

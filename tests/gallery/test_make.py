@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from thiscxr.data.pixels import read_png_text
 from thiscxr.gallery.browser_model import read_runtime
 from thiscxr.gallery.site import build_site
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.model.network_file import NetworkInfo, find_network, save_network
+from thiscxr.pixels import read_png_text
 from thiscxr.sample.latents import MAX_SEED, normals, uniforms
 from thiscxr.sample.onnx_export import onnx_bytes
 from thiscxr.sample.provenance import Film, film_text, origin_of

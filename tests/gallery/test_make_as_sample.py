@@ -9,14 +9,14 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.gallery.test_make import difference, in_json, pixels, press, python_film, save_fresh
-from thiscxr.data.pixels import read_png_text
 from thiscxr.gallery.site import build_site
+from thiscxr.latent.series import in_pairs
 from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.generator import GeneratorConfig
+from thiscxr.pixels import read_png_text
 from thiscxr.sample.latents import MAX_SEED
 from thiscxr.sample.provenance import Film, origin_of
 from thiscxr.sample.sampling import ask, load, sample_films
-from thiscxr.sample.series import in_pairs
 from thiscxr.sample.truncation import Truncation
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from thiscxr.data.pixels.mark import word_mask
 from thiscxr.gallery.site import build_site
+from thiscxr.pixels.mark import word_mask
 
 
 def test_pictures_of_films_say_synthetic(samples: Path, make_samples: Callable[..., Path], tmp_path: Path) -> None:

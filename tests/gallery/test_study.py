@@ -13,15 +13,15 @@ import pytest
 from click.testing import CliRunner
 
 from thiscxr.cli import group
-from thiscxr.data.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
-from thiscxr.data.pixels import encode_png, load_film, read_png_text
-from thiscxr.data.pool import Pool
-from thiscxr.data.pool_writer import PoolWriter
-from thiscxr.data.terms import require_showable
 from thiscxr.gallery.readers import COLUMNS, read_answers, report
 from thiscxr.gallery.samples import read_samples
 from thiscxr.gallery.site import build_site
 from thiscxr.gallery.study import choose_films
+from thiscxr.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
+from thiscxr.pixels import encode_png, load_film, read_png_text
+from thiscxr.pool import Pool
+from thiscxr.pool.writer import PoolWriter
+from thiscxr.terms import require_showable
 
 NIH = Terms(
     "NIH ChestX-ray14", "No restriction on use.", "Wang & al. 2017", "https://nihcc.app.box.com/v/ChestXray-NIHCC", "Thanks to NIH."

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, POSITIVE
+from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING, POSITIVE
 from thiscxr.model.conditions import _LEVELS, MIN_PATIENTS, Condition, Vocabulary, draw_conditions, joint_table
 
 VOCABULARY = Vocabulary(("Effusion", "Cardiomegaly"), ("AP", "PA"), ("a", "b"))

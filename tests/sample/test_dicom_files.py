@@ -19,10 +19,10 @@ import pydicom
 import pytest
 import torch
 
-from thiscxr.data.labels import NEGATIVE, POSITIVE
-from thiscxr.data.pixels import encode_png, load_film, read_dicom_header, to_bits
-from thiscxr.data.pixels.mark import marked, word_mask
+from thiscxr.labels import NEGATIVE, POSITIVE
 from thiscxr.model.conditions import Condition
+from thiscxr.pixels import encode_png, load_film, read_dicom_header, to_bits
+from thiscxr.pixels.mark import marked, word_mask
 from thiscxr.sample import dicom
 from thiscxr.sample.dicom import CLASSES, COMPRESSIONS, PHOTOMETRICS, DicomOptions, dicom_bytes, dicom_dataset
 from thiscxr.sample.provenance import Film, Origin, Visit

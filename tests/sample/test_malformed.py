@@ -10,8 +10,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from thiscxr.data.pixels import load_film, read_dicom_header
 from thiscxr.model.conditions import Condition
+from thiscxr.pixels import load_film, read_dicom_header
 from thiscxr.sample.dicom import DicomOptions
 from thiscxr.sample.malformed import DEFECTS, EITHER, READ, REFUSE, File, parse, write_malformed
 from thiscxr.sample.sampling import Network

@@ -8,17 +8,17 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from thiscxr.data.pixels import load_film, read_png_text
-from thiscxr.data.sources import COLLECTIONS
-from thiscxr.data.terms import require_permission, restricted_sources, restriction
+from thiscxr.collections import COLLECTIONS
 from thiscxr.gallery.site import build_site
 from thiscxr.model.conditions import Condition
+from thiscxr.pixels import load_film, read_png_text
 from thiscxr.sample import writing
 from thiscxr.sample.dicom import DicomOptions, dicom_dataset
 from thiscxr.sample.formats import FORMATS
 from thiscxr.sample.provenance import Film, film_text, origin_of
 from thiscxr.sample.sampling import Network
 from thiscxr.sample.truncation import Truncation
+from thiscxr.terms import require_permission, restricted_sources, restriction
 from thiscxr.train.start import with_inherited
 
 IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thiscxr
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
-from thiscxr.data.pixels import load_film, read_png_text
 from thiscxr.files import sha256_file
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.model import network_file
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.network_file import find_network, load_network, save_network
+from thiscxr.pixels import load_film, read_png_text
 from thiscxr.sample import writing
 from thiscxr.sample.provenance import Film, Origin
 from thiscxr.sample.sampling import Network, ask, load, sample_films

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thiscxr.data.labels import POSITIVE
-from thiscxr.data.pixels import load_film, read_png_text
+from thiscxr.labels import POSITIVE
 from thiscxr.model.conditions import Condition
+from thiscxr.pixels import load_film, read_png_text
 from thiscxr.sample import formats, writing
 from thiscxr.sample.dicom import DicomOptions, dicom_format
 from thiscxr.sample.formats import FORMATS

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from thiscxr.data.phantom import SITES, PhantomFilm, cardiothoracic_ratio, draw_patient, render
-from thiscxr.data.pixels import load_film
-from thiscxr.data.sources.nih import read_labels
+from thiscxr.collections.nih import read_labels
 from thiscxr.model.network_file import WEIGHTS
-from thiscxr.model.segmenter import Segmenter, SegmenterConfig
+from thiscxr.phantom import SITES, PhantomFilm, cardiothoracic_ratio, draw_patient, render
+from thiscxr.phantom.labelled import draw_masked_films
+from thiscxr.pixels import load_film
+from thiscxr.reader.segmenter import Segmenter, SegmenterConfig
+from thiscxr.reader.segmenter_training import load_segmenter, save_segmenter, spoil, train_segmenter, vary
 from thiscxr.score.anatomy import MEASURES, find_segmenter, measure_films, measure_masks, plausibility, trust
 from thiscxr.train.draws import Draws
-from thiscxr.train.segmenter import draw_masked_films, load_segmenter, save_segmenter, spoil, train_segmenter, vary
 
 NIH_64 = Path(__file__).parents[3] / "shared" / "data" / "nih-64"
 

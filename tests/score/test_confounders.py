@@ -8,8 +8,8 @@ import pytest
 from scipy.stats.contingency import association
 
 from benchmarks.planted_confounders import pool_of
-from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE
-from thiscxr.data.phantom import PHANTOM_FINDINGS, SITES, draw_patient, render
+from thiscxr.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE
+from thiscxr.phantom import PHANTOM_FINDINGS, SITES, draw_patient, render
 from thiscxr.score.confounders import (
     matching_thresholds,
     seen_conditions,

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE, UNCERTAIN
-from thiscxr.data.pool import Pool
-from thiscxr.model.classifier import Reader, ReaderConfig
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE, UNCERTAIN
 from thiscxr.model.conditions import Condition, FilmConditions
-from thiscxr.score.answers import questions_of, read_answers
+from thiscxr.pool import Pool
+from thiscxr.reader.answers import questions_of, read_answers
+from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.score.fidelity import Fidelity, fidelity, findings_seen
 
 QUESTIONS = ("Effusion", "Mass", "view AP", "view PA", "sex", "age")

@@ -8,20 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import blob
-from thiscxr.data.labels import FINDINGS
+from thiscxr.labels import FINDINGS
+from thiscxr.measures.resampling import patient_weights, weighted_auc
 from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.phantom.labelled import SHOWN, draw_labelled_films
 from thiscxr.score.gains import difference
 from thiscxr.score.label_noise import (
-    SHOWN,
     clean_auc,
     flip,
     flipped_share,
     label_noise,
     noisy_auc,
-    phantom_label_noise,
     predictive_values,
 )
-from thiscxr.score.resampling import patient_weights, weighted_auc
 from thiscxr.score.utility import LabelledFilms
 
 
@@ -116,7 +115,6 @@ def test_the_mean_of_the_findings_is_of_the_same_ones_in_every_sample() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("thiscxr.score.label_noise.difference", watched)
-        patch.setattr("thiscxr.score.label_noise.PHANTOM_FINDINGS", ("Effusion", "Hernia"))
         (point,) = label_noise(train, test, shares=(0.0,), steps=3, widths=(8, 12)).points
     without = int((patient_weights(np.arange(200), 0)[:, :5].sum(axis=1) == 0).sum())
     assert without > 0
@@ -138,7 +136,7 @@ def test_mistakes_are_refused() -> None:
 
 @pytest.mark.slow
 def test_the_curve_on_phantoms() -> None:
-    found = phantom_label_noise(32, train_films=400, test_films=300, shares=(0.0, 0.2, 0.5), steps=120)
+    found = label_noise(*draw_labelled_films(32, (400, 300)), shares=(0.0, 0.2, 0.5), steps=120)
     clean, some, half = found.points
     assert set(found.prevalence) == set(SHOWN)
     assert clean.truth95[0] > 0.7

@@ -13,16 +13,16 @@ from PIL import Image
 from scipy import ndimage
 
 from tests.conftest import blob
-from thiscxr.data.pixels import save_png
-from thiscxr.data.pixels.mark import marked
-from thiscxr.data.pool import Pool
 from thiscxr.model.conditions import Condition
+from thiscxr.pixels import save_png
+from thiscxr.pixels.mark import marked
+from thiscxr.pool import Pool
+from thiscxr.pool.covered import CoveredPool, cover, rows_to_hide
+from thiscxr.reader.extractors import pool_key
 from thiscxr.sample.dicom import DicomOptions, dicom_format
 from thiscxr.sample.provenance import Film, Origin
 from thiscxr.sample.truncation import Truncation
 from thiscxr.score import memorisation
-from thiscxr.score.covered import CoveredPool, cover, rows_to_hide
-from thiscxr.score.extractors import pool_key
 from thiscxr.score.fakes import open_fakes
 from thiscxr.score.memorisation import annotate, audit, audit_columns, nearest, tied_patients, worst_pairs
 
@@ -30,7 +30,7 @@ from thiscxr.score.memorisation import annotate, audit, audit_columns, nearest, 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory) -> Pool:
     """A phantom pool of enough patients for limits."""
-    from thiscxr.data.layouts import write_layout
+    from thiscxr.phantom.releases import write_layout
 
     path = tmp_path_factory.mktemp("crowd") / "pool"
     write_layout(path, "pool", 240, 64, 3)
@@ -40,7 +40,7 @@ def crowd(tmp_path_factory) -> Pool:
 @pytest.fixture(scope="module")
 def strangers(tmp_path_factory) -> np.ndarray:
     """Films of phantom patients of another seed."""
-    from thiscxr.data.layouts import write_layout
+    from thiscxr.phantom.releases import write_layout
 
     path = tmp_path_factory.mktemp("strangers") / "pool"
     write_layout(path, "pool", 80, 64, 1003)
@@ -312,7 +312,7 @@ def test_a_covered_pool_travels(crowd):
 @pytest.mark.slow
 def test_on_films_of_patients(tmp_path):
     """The promise of docs/memorisation.md, on films that no phantom resembles."""
-    from thiscxr.data.prepare import prepare
+    from thiscxr.pool.prepare import prepare
 
     prepare(tmp_path / "nih", [("nih", Path(__file__).parents[2] / "../shared/data/nih-64")], 64, key_file=tmp_path / "key")
     pool = Pool.open(tmp_path / "nih")

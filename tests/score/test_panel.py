@@ -14,15 +14,16 @@ import pytest
 import torch
 
 from tests.conftest import blob
-from thiscxr.data.pixels import save_png
-from thiscxr.data.pixels.mark import marked
-from thiscxr.data.pool import Pool
-from thiscxr.model.classifier import Reader, ReaderConfig
+from thiscxr.pixels import save_png
+from thiscxr.pixels.mark import marked
+from thiscxr.pool import Pool
+from thiscxr.reader.extractors import Extractor, load_extractor
+from thiscxr.reader.network import Reader, ReaderConfig
+from thiscxr.reader.training import save_reader
+from thiscxr.report.scores import panel_verdict
+from thiscxr.report.terminal import score_table
 from thiscxr.score import crowds, panel
-from thiscxr.score.extractors import Extractor, load_extractor
 from thiscxr.score.fakes import FakeFilms, open_fakes
-from thiscxr.score.report import panel_verdict
-from thiscxr.train.reader import save_reader
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_a_record_carries_its_protocol(pool: Pool, extractor: Extractor, tmp_pat
     assert set(record) == {*design.split(), "code_version", "seconds"}
     panel.write_scores(tmp_path / "scores.json", [record])
     assert json.loads((tmp_path / "scores.json").read_text()) == [record]
-    assert record["key"] in panel.score_table(panel.Panel([record]))
+    assert record["key"] in score_table(panel.Panel([record]))
 
 
 def test_real_films_score_at_the_floor_and_spoilt_ones_above(
@@ -245,7 +246,7 @@ def test_the_panel_is_whole_and_says_what_it_could_not_measure(pool: Pool, extra
     with open(path / "samples.csv") as file:
         rows = list(csv.DictReader(file))  # there was no table: it is made
     assert [set(rows[0]), len(rows)] == [{"file", "nearest", "stranger_rank", "memorised"}, 120]
-    text = panel.score_table(found)
+    text = score_table(found)
     assert all(each["key"] in text for each in found.records)
 
 
@@ -308,7 +309,7 @@ def test_views_and_findings_are_judged_by_folds_of_different_sizes(
     (note,) = (note for note in found.notes if "25 films a side" in note)
     assert "view AP (25 real, 20 synthetic)" in note
     assert "PA" not in note
-    assert f"not measured: {note}" in panel.score_table(found)
+    assert f"not measured: {note}" in score_table(found)
 
 
 def test_ties_need_no_judge_and_are_of_all_films(pool: Pool, extractor: Extractor, tmp_path: Path, only: Callable[..., None]) -> None:

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from thiscxr.data.pool import Pool
-from thiscxr.model.classifier import Reader, ReaderConfig
 from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.phantom.labelled import draw_posed_films
+from thiscxr.pool import Pool
+from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.score.fakes import FakeFilms
-from thiscxr.score.poses import AMOUNTS, PosedFilms, Poses, crossing, draw_phantoms, pool_poses, poses
+from thiscxr.score.poses import AMOUNTS, PosedFilms, Poses, crossing, pool_poses, poses
 
 
 class Side(Reader):
@@ -99,7 +100,7 @@ def test_a_pool_its_synthetic_films_and_phantoms(pool: Pool, monkeypatch: pytest
     torch.manual_seed(0)
     reader = Reader(ReaderConfig(("Effusion",), ("AP", "PA"), ("discs",), 32, (8, 8))).eval()
     fakes = FakeFilms(pool.read(np.arange(30)), [Condition("PA")] * 30, ["f"] * 30, None, "", None, None, {})
-    found = pool_poses(reader, pool, fakes, films=20, phantoms=6)
+    found = pool_poses(reader, pool, fakes, phantoms=draw_posed_films(pool.resolution, 6), films=20)
     assert {curve.group for curve in found.curves} == {"real", "synthetic", "phantom"}
     assert {curve.question for curve in found.curves} == {"Effusion", "view PA", "sex", "age"}, "two views flip together"
     assert {curve.num_films for curve in found.curves} == {20, 6}
@@ -125,6 +126,6 @@ def test_mistakes_are_refused() -> None:
 
 
 def test_phantoms_are_labelled() -> None:
-    films = draw_phantoms(4, 32)
+    films = draw_posed_films(32, 4)
     assert films.pixels.shape == (4, 32, 32)
     assert [films.conditions.names["view"][code] for code in films.conditions.view] == ["PA", "AP_supine"] * 2

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu, norm
 
+from thiscxr.measures.resampling import interval, patient_weights, weighted_auc
 from thiscxr.model.conditions import Condition, FilmConditions
 from thiscxr.score.probes import Judged, cross_fit, draw_folds, fit_logistic, fit_ridge, probe_conditions, probe_real_or_synthetic
-from thiscxr.score.resampling import interval, patient_weights, weighted_auc
 
 SITES, VIEWS = ("a", "b", "c"), ("AP", "PA")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from thiscxr.data.phantom import SITES, draw_patient, render
-from thiscxr.data.pixels import images_to_pixels, pixels_to_images
+from thiscxr.phantom import SITES, draw_patient, render
+from thiscxr.pixels import images_to_pixels, pixels_to_images
 from thiscxr.score.registration import LEAST_MATCH, MeanFilm, Motion, find_poses, mean_film, move, span
 
 

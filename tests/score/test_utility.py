@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import blob
-from thiscxr.data.labels import FINDINGS
-from thiscxr.data.phantom import SITES, draw_patient, render
-from thiscxr.data.pool import Pool
+from thiscxr.labels import FINDINGS
 from thiscxr.model.conditions import Condition, FilmConditions
+from thiscxr.phantom import SITES, draw_patient, render
+from thiscxr.pool import Pool
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.utility import (
     BOTH,

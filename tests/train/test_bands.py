@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.train.test_loop import small
-from thiscxr.data.pool import Pool
+from thiscxr.pool import Pool
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
 from thiscxr.train.training import Training

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.train.test_loop import small
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
-from thiscxr.data.pool import Pool
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.discriminator import Discriminator, DiscriminatorConfig
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.model.network_file import NetworkInfo
 from thiscxr.model.resample import filter2d
+from thiscxr.pool import Pool
 from thiscxr.sample.sampling import Network
 from thiscxr.train import loop
 from thiscxr.train.board import SEEDS, asked_grid, asked_rows, filter_grid, first_filters, noise_strengths

@@ -10,9 +10,9 @@ import torch
 
 from tests.conftest import blob
 from thiscxr.config import Config
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE, FilmRecord, Terms
-from thiscxr.data.pool import Pool
-from thiscxr.data.pool_writer import PoolWriter
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE, FilmRecord, Terms
+from thiscxr.pool import Pool
+from thiscxr.pool.writer import PoolWriter
 from thiscxr.train.draws import Draws
 from thiscxr.train.films import Films, repeat_factors
 

@@ -18,8 +18,8 @@ import torch
 
 from thiscxr import cli
 from thiscxr.config import Config
-from thiscxr.data.pool import Pool
 from thiscxr.files import folder_lock
+from thiscxr.pool import Pool
 from thiscxr.sample.sampling import load
 from thiscxr.train import loop, runs
 from thiscxr.train import training as steps

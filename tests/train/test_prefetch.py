@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.train.test_loop import small
-from thiscxr.data.pixels import pixels_to_images
-from thiscxr.data.pool import Pool
+from thiscxr.pixels import pixels_to_images
+from thiscxr.pool import Pool
 from thiscxr.train.films import Films
 
 

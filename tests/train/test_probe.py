@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.train.test_loop import small
 from thiscxr.cli import group
 from thiscxr.config import Config
-from thiscxr.data.pool import Pool
+from thiscxr.pool import Pool
 from thiscxr.train.growth import stage
 from thiscxr.train.probe import Cost, probe, reached, spread, tell_costs, tell_time
 from thiscxr.train.training import Training

@@ -21,7 +21,7 @@ import pytest
 import torch
 from test_loop import small
 
-from thiscxr.data.pool import Pool
+from thiscxr.pool import Pool
 from thiscxr.train.films import Films
 from thiscxr.train.training import Training
 

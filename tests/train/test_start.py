@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from tests.conftest import blob
 from tests.train.test_loop import assert_same, small
 from thiscxr.config import AUTO, Config
-from thiscxr.data.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
-from thiscxr.data.pool import Pool
-from thiscxr.data.pool_writer import PoolWriter
+from thiscxr.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
 from thiscxr.model import network_file
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.model.haar import analysis, without_mean
 from thiscxr.model.resample import upsample2
+from thiscxr.pool import Pool
+from thiscxr.pool.writer import PoolWriter
 from thiscxr.train import loop
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage

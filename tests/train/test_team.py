@@ -19,7 +19,7 @@ from test_loop import ROOT, assert_same, command, images_logged, small, wait_for
 
 from thiscxr.cli.training import phantom_pool
 from thiscxr.config import Config
-from thiscxr.data.pool import Pool
+from thiscxr.pool import Pool
 from thiscxr.train import runs, team
 from thiscxr.train.films import Films
 from thiscxr.train.team import Team, open_team
@@ -349,7 +349,7 @@ def test_who_waits_for_phantoms_makes_them_when_their_maker_dies(tmp_path: Path,
         path.mkdir()
         (path / "pool.json").touch()
 
-    monkeypatch.setattr("thiscxr.data.layouts.write_layout", write)
+    monkeypatch.setattr("thiscxr.phantom.releases.write_layout", write)
     holding = "import sys, time; from pathlib import Path; from thiscxr.files import folder_lock\n"
     holding += "with folder_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     maker = subprocess.Popen([sys.executable, "-c", holding, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)

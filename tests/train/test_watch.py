@@ -15,8 +15,8 @@ import torch
 from test_loop import ROOT, assert_same, small
 
 from thiscxr.config import Config
-from thiscxr.data.layouts import write_layout
-from thiscxr.data.pool import Pool
+from thiscxr.phantom.releases import write_layout
+from thiscxr.pool import Pool
 from thiscxr.train import loop, runs
 from thiscxr.train.films import Films
 from thiscxr.train.training import Training

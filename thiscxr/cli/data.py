@@ -9,7 +9,7 @@ import click
 
 from thiscxr.cli.options import FOLDER, NEW_FILE, NEW_FOLDER, common, group
 
-# Titles of the collections by flag; thiscxr.data.sources knows the rest, and more than --help should import.
+# Titles of the collections by flag; thiscxr.collections knows the rest, and more than --help should import.
 SOURCES = {
     "nih": "NIH ChestX-ray14",
     "chexpert": "CheXpert",
@@ -42,7 +42,7 @@ def phantom(out: Path, count: int, res: int, layout: str, seed: int, **options: 
 
     Example: thiscxr phantom pool -n 2000 --res 64
     """
-    from thiscxr.data.layouts import write_layout
+    from thiscxr.phantom.releases import write_layout
 
     write_layout(out, layout, count, res, seed, **options)
     click.echo(out)
@@ -89,7 +89,7 @@ def prepare(pool: Path, views: str | None, **options: Any) -> None:
 
     Example: thiscxr prepare pool --nih ChestXray-NIHCC --res 64
     """
-    from thiscxr.data.prepare import prepare as prepare_pool
+    from thiscxr.pool.prepare import prepare as prepare_pool
 
     sources = chosen_sources(options)
     if not sources:
@@ -106,7 +106,7 @@ def verify(pool: Path) -> None:
 
     Example: thiscxr verify pool
     """
-    from thiscxr.data.pool import verify_pool
+    from thiscxr.pool import verify_pool
 
     problems = verify_pool(pool)
     if problems:
@@ -130,8 +130,8 @@ def describe(
 
     Example: thiscxr describe --nih ChestXray-NIHCC --labels-only --json
     """
-    from thiscxr.data import describe as describing
-    from thiscxr.data.describe.page import write_page
+    from thiscxr.report import pool as describing
+    from thiscxr.report.pool.page import write_page
 
     sources = chosen_sources(flags)
     if (pool is None) == (not sources):
@@ -157,7 +157,7 @@ def label(table: Path, out: Path, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from thiscxr.data.report_table import label_table, summary_text
+    from thiscxr.collections.report_table import label_table, summary_text
 
     summary = label_table(table, out)
     click.echo(json.dumps(asdict(summary), indent=2) if as_json else summary_text(summary))

@@ -45,12 +45,12 @@ def direction(
 
     Only for what the reader reads well on held-out patients. Example: thiscxr direction --view PA --out towards-pa
     """
-    from thiscxr.data.labels import FINDINGS, VIEWS, spelled
     from thiscxr.files import nearest_name
+    from thiscxr.labels import FINDINGS, VIEWS, spelled
+    from thiscxr.latent.slider import check_direction_folder, direction_table, find_direction, write_direction
+    from thiscxr.reader.trust import trusted_reader
     from thiscxr.sample.sampling import load
     from thiscxr.sample.writing import parse_seeds
-    from thiscxr.score.slider import check_direction_folder, direction_table, find_direction, write_direction
-    from thiscxr.score.trust import trusted_reader
 
     finding, severity = (name and spelled(name, FINDINGS) for name in (finding, severity))
     view, asked_view = (name and spelled(name, VIEWS) for name in (view, asked_view))

@@ -18,7 +18,7 @@ def extractors(context: click.Context, as_json: bool) -> None:
 
     Example: thiscxr extractors --json
     """
-    from thiscxr.score.extractors import list_extractors
+    from thiscxr.reader.extractors import list_extractors
 
     if context.invoked_subcommand is not None:
         return
@@ -45,7 +45,7 @@ def extractors_import(file: Path | None, name: str | None, allow_download: bool)
 
     Example: thiscxr extractors import pt_inception-2015-12-05-6726825d.pth
     """
-    from thiscxr.score.weights import download_weights, import_weights
+    from thiscxr.reader.weights import download_weights, import_weights
 
     if file is not None:
         click.echo(import_weights(file, name))
@@ -93,24 +93,30 @@ def score(
 
     Example: thiscxr score --real pool --fake samples --out scores.json --html scores.html
     """
-    from thiscxr.data.pool import Pool
+    from thiscxr.phantom.labelled import draw_labelled_films, draw_posed_films
+    from thiscxr.pool import Pool
+    from thiscxr.reader.extractors import load_extractor
+    from thiscxr.report.terminal import score_table
     from thiscxr.score import panel
-    from thiscxr.score.extractors import load_extractor
     from thiscxr.score.fakes import open_fakes
 
     device = resolve_device(device)
     pool = Pool.open(real)
     extractors = [load_extractor(name, device, options["allow_download"]) for name in dict.fromkeys(names)]
     del options["allow_download"]
+    if options.pop("poses"):
+        options["posed"] = draw_posed_films(pool.resolution)
+    if options.pop("label_noise"):
+        options["labelled"] = draw_labelled_films(seed=options["seed"])
     with open_fakes(fake, pool.resolution, count, options.pop("truncation"), device) as fakes:
         found = panel.score(pool, fakes, extractors, device=device, **options)
         if html is not None:
-            from thiscxr.score.report import write_report
+            from thiscxr.report.scores import write_report
 
             write_report(html, pool, fakes, found)
     if out is not None:
         panel.write_scores(out, found.records)
-    click.echo(json.dumps(found.records, indent=2) if as_json else panel.score_table(found))
+    click.echo(json.dumps(found.records, indent=2) if as_json else score_table(found))
 
 
 @group.command()
@@ -124,7 +130,7 @@ def card(model: str, scores: Path, notes: Path | None, out: Path) -> None:
 
     Example: thiscxr card --model nih-64 --scores scores.json --out nih-64.md
     """
-    from thiscxr.score.card import write_card
+    from thiscxr.report.card import write_card
 
     write_card(model, scores, out, notes)
     click.echo(out)

@@ -57,12 +57,12 @@ def walk(
 
     Example: thiscxr walk --seeds 1,2,5 --view PA --loop --out walk.webp
     """
-    from thiscxr.data.pixels.animation import ANIMATIONS
     from thiscxr.files import check_place, free_folder
+    from thiscxr.latent.walk import draw_walk, projected_stop, seed_stops, write_walk
+    from thiscxr.pixels.animation import ANIMATIONS
     from thiscxr.sample.provenance import origin_of
     from thiscxr.sample.sampling import ask, load
     from thiscxr.sample.truncation import parse_truncation
-    from thiscxr.sample.walk import draw_walk, projected_stop, seed_stops, write_walk
     from thiscxr.sample.writing import parse_seeds
 
     named = next((known for known in ANIMATIONS if out is not None and out.suffix == f".{known}"), None)
@@ -110,8 +110,8 @@ def mix(
 
     Example: thiscxr mix --rows 0-4 --columns 10-15 --layers 0-3 --view PA --out mix.png
     """
-    from thiscxr.data.pixels import save_png
-    from thiscxr.sample.mixing import mix_films, mixing_sheet, parse_layers
+    from thiscxr.latent.mixing import mix_films, mixing_sheet, parse_layers
+    from thiscxr.pixels import save_png
     from thiscxr.sample.provenance import grid_text, origin_of
     from thiscxr.sample.sampling import ask, load
     from thiscxr.sample.truncation import parse_truncation
@@ -165,13 +165,13 @@ def series(
     """
     import numpy as np
 
+    from thiscxr.latent.series import draw_series, growth_table, write_series
+    from thiscxr.reader.trust import trusted_reader
     from thiscxr.sample.dicom import DicomOptions, dicom_format
     from thiscxr.sample.formats import FORMATS
     from thiscxr.sample.sampling import ask, load
-    from thiscxr.sample.series import draw_series, growth_table, write_series
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import check_ours, parse_seeds
-    from thiscxr.score.trust import trusted_reader
 
     seeds, condition, psi = parse_seeds(seed_list), ask(**asked), parse_truncation(truncation)
     network, judge = load(model, resolve_device(device)), trusted_reader(reader, resolve_device(device))
@@ -214,11 +214,11 @@ def project(
 
     Example: thiscxr project film.png --steps 300 --real pool --out projections
     """
-    from thiscxr.data.pool import Pool
     from thiscxr.files import free_folder
+    from thiscxr.latent.projected import project_films, projection_table, write_projections
+    from thiscxr.pool import Pool
+    from thiscxr.reader.extractors import load_extractor
     from thiscxr.sample.sampling import load
-    from thiscxr.score.extractors import load_extractor
-    from thiscxr.score.projected import project_films, projection_table, write_projections
 
     free_folder(out)  # before the work, not after it
     network, extractor = load(model, resolve_device(device)), load_extractor(reader, resolve_device(device))

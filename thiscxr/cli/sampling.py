@@ -81,12 +81,12 @@ def sample(
 
     Example: thiscxr sample -n 64 --view PA
     """
+    from thiscxr.latent.series import in_pairs
     from thiscxr.sample.dicom import DicomOptions, dicom_format
     from thiscxr.sample.formats import FORMATS
     from thiscxr.sample.malformed import write_malformed
     from thiscxr.sample.plan import plan_seeds, read_plan
     from thiscxr.sample.sampling import ask, load
-    from thiscxr.sample.series import in_pairs
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import MAX_FILMS, check_ours, parse_seeds, write_samples
 
@@ -116,8 +116,8 @@ def sample(
     check_ours(out)
     pool = None
     if against is not None:
-        from thiscxr.data.pool import Pool
-        from thiscxr.score.release import check_release
+        from thiscxr.latent.release import check_release
+        from thiscxr.pool import Pool
 
         pool = Pool.open(against)
         check_release(pool, network, permission, superset)
@@ -127,9 +127,9 @@ def sample(
     elif pairs:
         seeds, conditions = in_pairs(network, seeds, condition)
     elif where:
-        from thiscxr.score.selection import notes_path, select
-        from thiscxr.score.trust import trusted_reader
-        from thiscxr.score.where import parse_where
+        from thiscxr.latent.selection import notes_path, select
+        from thiscxr.latent.where import parse_where
+        from thiscxr.reader.trust import trusted_reader
 
         judge = trusted_reader(reader or "thiscxr64", resolve_device(device))
         judge.check_films_of(network.info.sources)
@@ -140,7 +140,7 @@ def sample(
         conditions = network.conditions(seeds, condition)
     columns: dict[str, list[str]] = {}
     if pool is not None:
-        from thiscxr.score.release import release as through_the_gate
+        from thiscxr.latent.release import release as through_the_gate
 
         gate = through_the_gate(pool, network, seeds, conditions, psi)
         told = "%d of %d films are left out: too close to a real film"
@@ -168,9 +168,9 @@ def export(model: str, onnx: Path, permission: bool) -> None:
 
     Example: thiscxr export --model nih-64 --onnx nih-64.onnx
     """
-    from thiscxr.data.terms import require_permission
     from thiscxr.sample.onnx_export import export_onnx
     from thiscxr.sample.sampling import load
+    from thiscxr.terms import require_permission
 
     network = load(model)
     restriction = require_permission(network.info.sources, permission, f"an export of {model}")

@@ -80,7 +80,7 @@ def doctor() -> None:
     from importlib.metadata import version
 
     from thiscxr.model.network_file import bundled_weights, find_weights
-    from thiscxr.score.weights import list_public
+    from thiscxr.reader.weights import list_public
     from thiscxr.train.runs import environment
 
     facts = environment()

@@ -40,7 +40,7 @@ def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool
     Example: python train_gan.py --data pool --res 64 --minutes 60
     """
     from thiscxr.config import load_config
-    from thiscxr.data.pool import Pool
+    from thiscxr.pool import Pool
     from thiscxr.train.loop import train as run_training
     from thiscxr.train.probe import probe
     from thiscxr.train.start import resolve_init
@@ -72,7 +72,7 @@ def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool
 
 def phantom_pool(config: "Config", make: bool) -> Path | None:
     """Return the phantom pool of a config, in the cache; where it is not there yet, it is made or there is none."""
-    from thiscxr.data.layouts import write_layout
+    from thiscxr.phantom.releases import write_layout
 
     films, cache = int(config.phantom_films), cache_folder()
     path = cache / f"phantom-{config.res}-{films}-{config.phantom_seed}-{thiscxr.__version__}"
@@ -124,9 +124,9 @@ def classify_train(data: Path, epochs: int, cross_fit: bool, out: Path, seed: in
 
     Example: thiscxr classify train --data pool --cross-fit --out reader.safetensors
     """
-    from thiscxr.data.pool import Pool
-    from thiscxr.score.judge import judge, read_films
-    from thiscxr.train.reader import Recipe, save_reader, train_folds, train_reader
+    from thiscxr.pool import Pool
+    from thiscxr.reader.judge import judge, read_films
+    from thiscxr.reader.training import Recipe, save_reader, train_folds, train_reader
 
     pool, device = Pool.open(data), resolve_device(device)
     if not len(held := pool.indices("holdout")):
@@ -169,13 +169,13 @@ def classify_eval(
 
     Example: thiscxr classify eval --data pool
     """
-    from thiscxr.data.pixels import save_png
-    from thiscxr.data.pool import Pool
-    from thiscxr.score.extractors import load_extractor
+    from thiscxr.pixels import save_png
+    from thiscxr.pool import Pool
+    from thiscxr.reader.extractors import load_extractor
+    from thiscxr.reader.judge import judge, judgement_table, read_films
+    from thiscxr.reader.saliency import saliency_sheet
+    from thiscxr.reader.trust import card_path, write_card
     from thiscxr.score.fairness import fair_groups, seen_films
-    from thiscxr.score.judge import judge, judgement_table, read_films
-    from thiscxr.score.saliency import saliency_sheet
-    from thiscxr.score.trust import card_path, write_card
     from thiscxr.train.board import filter_grid
 
     pool, extractor = Pool.open(data), load_extractor(model, resolve_device(device))
@@ -223,9 +223,9 @@ def classify_matrix(data: Path, epochs: int, as_json: bool, seed: int, device: s
     """
     import numpy as np
 
-    from thiscxr.data.pool import Pool
-    from thiscxr.score.judge import generalisation, generalisation_table
-    from thiscxr.train.reader import Recipe, train_reader
+    from thiscxr.pool import Pool
+    from thiscxr.reader.judge import generalisation, generalisation_table
+    from thiscxr.reader.training import Recipe, train_reader
 
     pool, device = Pool.open(data), resolve_device(device)
     recipe = Recipe(**options)

@@ -17,8 +17,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from thiscxr.data.marks import NOTICE, SOFTWARE, origin_text
 from thiscxr.files import sha256_file
+from thiscxr.marks import NOTICE, SOFTWARE, origin_text
 
 FORMATS = (1, 2)  # of network files, see docs/formats.md
 # What the page reads of a network's description.

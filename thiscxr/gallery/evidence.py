@@ -11,7 +11,7 @@ from typing import Any
 
 from thiscxr.gallery.samples import Film
 from thiscxr.gallery.words import number
-from thiscxr.score.verdict import verdict
+from thiscxr.report.words import verdict
 
 Record = Mapping[str, Any]
 

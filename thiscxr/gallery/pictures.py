@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from thiscxr.data.marks import NOTICE, SOFTWARE, origin_text
-from thiscxr.data.pixels import Pixels, encode_png, fit, load_film, make_grid, to_bits
-from thiscxr.data.pixels.mark import WORDS, word_mask
+from thiscxr.marks import NOTICE, SOFTWARE, origin_text
+from thiscxr.pixels import Pixels, encode_png, fit, load_film, make_grid, to_bits
+from thiscxr.pixels.mark import WORDS, word_mask
 
 SHEET_COLUMNS = 12
 SHEET_SIDE_PX = 128  # of a film on the contact sheet, at most

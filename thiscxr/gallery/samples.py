@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thiscxr.data.pixels.image import check_whole
 from thiscxr.files import nearest_name
+from thiscxr.pixels.image import check_whole
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"

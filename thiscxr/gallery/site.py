@@ -10,8 +10,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from thiscxr.data.pixels import Pixels
-from thiscxr.data.terms import require_permission
 from thiscxr.gallery import pages
 from thiscxr.gallery.browser_model import BrowserModel, read_browser_model
 from thiscxr.gallery.card import find_card, read_card
@@ -21,6 +19,8 @@ from thiscxr.gallery.pages import PAGE_FILMS, Frame, Shown, site_sources
 from thiscxr.gallery.pictures import THUMB_ABOVE_PX, contact_sheet, read_grey, shared_picture, sheet_text, thumbnail
 from thiscxr.gallery.samples import SampleFolder, read_image, read_samples, read_scores
 from thiscxr.gallery.study import choose_films, study_files
+from thiscxr.pixels import Pixels
+from thiscxr.terms import require_permission
 
 TITLE = "This chest x-ray does not exist"
 ASSETS = ("style.css", "favicon.svg", "icon-192.png", "icon-512.png", "png.js")

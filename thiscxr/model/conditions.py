@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_ANNOTATED, POSITIVE, SUPPORT_DEVICES
 from thiscxr.files import nearest_name
+from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_ANNOTATED, POSITIVE, SUPPORT_DEVICES
 
 AGE_CENTRE, AGE_SCALE = 50.0, 25.0  # years; adults land in about [-1.3, 1.6]
 MIN_PATIENTS = 5

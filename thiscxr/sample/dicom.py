@@ -25,9 +25,9 @@ from pydicom.uid import (
 )
 
 import thiscxr
-from thiscxr.data.marks import NOTICE
-from thiscxr.data.pixels import Pixels
-from thiscxr.data.pixels.mark import marked
+from thiscxr.marks import NOTICE
+from thiscxr.pixels import Pixels
+from thiscxr.pixels.mark import marked
 from thiscxr.sample.formats import Format
 from thiscxr.sample.provenance import Film
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thiscxr.data.marks import NOTICE, SOFTWARE
-from thiscxr.data.pixels import Pixels, encode_png
+from thiscxr.marks import NOTICE, SOFTWARE
+from thiscxr.pixels import Pixels, encode_png
 from thiscxr.sample.provenance import Film, film_text
 
 MAX_SHARD_BYTES = 64 * 2**20  # of pixels in one archive

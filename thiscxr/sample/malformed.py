@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thiscxr.data.pixels import Pixels
 from thiscxr.files import atomic_folder
 from thiscxr.model.conditions import Condition
+from thiscxr.pixels import Pixels
 from thiscxr.sample.dicom import DicomOptions, dicom_bytes, dicom_dataset, uid
 from thiscxr.sample.latents import MAX_SEED
 from thiscxr.sample.provenance import Film, origin_of

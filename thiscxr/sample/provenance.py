@@ -6,11 +6,11 @@ The words are the same in every format; how a format holds them is its own affai
 import json
 from dataclasses import dataclass
 
-from thiscxr.data.marks import FILM_TITLE, NOTICE, SOFTWARE, origin_text
-from thiscxr.data.terms import restriction
+from thiscxr.marks import FILM_TITLE, NOTICE, SOFTWARE, origin_text
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.sampling import Network
 from thiscxr.sample.truncation import Truncation
+from thiscxr.terms import restriction
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, NO_FINDING, POSITIVE, SEXES, SUPPORT_DEVICES, VIEWS, spelled
 from thiscxr.files import sha256_file
+from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING, POSITIVE, SEXES, SUPPORT_DEVICES, VIEWS, spelled
 from thiscxr.model.conditions import Condition, draw_conditions
 from thiscxr.model.generator import Generator
 from thiscxr.model.network_file import NetworkInfo, find_network, load_network

@@ -24,10 +24,10 @@ import numpy as np
 from tqdm import tqdm
 
 import thiscxr
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE, SEXES, VIEWS
-from thiscxr.data.pixels import make_grid, save_png
 from thiscxr.files import atomic_path, nearest_name, resumable_folder
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE, SEXES, VIEWS
 from thiscxr.model.conditions import Condition
+from thiscxr.pixels import make_grid, save_png
 from thiscxr.sample.formats import BATCH, PNG, Format, film_key, label_row
 from thiscxr.sample.latents import MAX_SEED
 from thiscxr.sample.provenance import Film, Origin, grid_text, origin_of

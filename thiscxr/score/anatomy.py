@@ -13,13 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import label
 from scipy.stats import wasserstein_distance
 
-from thiscxr.data.labels import NEGATIVE, POSITIVE
-from thiscxr.data.pixels import Pixels, pixels_to_images
 from thiscxr.files import sha256_file
-from thiscxr.model.network_file import find_weights
-from thiscxr.model.segmenter import CLASSES, Segmenter
-from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import (
+from thiscxr.labels import NEGATIVE, POSITIVE
+from thiscxr.measures.measured import Measured
+from thiscxr.measures.resampling import (
     JACKKNIFE_95,
     Z_95,
     effective_size,
@@ -32,7 +29,10 @@ from thiscxr.score.resampling import (
     weighted_auc,
     wilson,
 )
-from thiscxr.train.segmenter import load_segmenter
+from thiscxr.model.network_file import find_weights
+from thiscxr.pixels import Pixels, pixels_to_images
+from thiscxr.reader.segmenter import CLASSES, Segmenter
+from thiscxr.reader.segmenter_training import load_segmenter
 
 DEFAULT = "lungs64"
 MEASURES = ("ctr", "viewer_left_lung", "viewer_right_lung", "lung_symmetry", "heart_lean")

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, POSITIVE
+from thiscxr.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, POSITIVE
+from thiscxr.measures.measured import Measured
+from thiscxr.measures.resampling import JACKKNIFE_95, Z_95, effective_size, generator, jackknife_error, number_patients, student_95, wilson
 from thiscxr.model.conditions import FilmConditions
-from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import JACKKNIFE_95, Z_95, effective_size, generator, jackknife_error, number_patients, student_95, wilson
 
 ALPHA = 0.01  # of a flag
 ROUNDS = 999  # of permutation

@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from thiscxr.data.labels import FINDINGS
-from thiscxr.data.pool import Pool
+from thiscxr.labels import FINDINGS
+from thiscxr.measures.diversity import vendi_scores
+from thiscxr.measures.floor import films_a_side
+from thiscxr.measures.frechet import frechet_scores, group_distance
+from thiscxr.measures.kernel import kernel_scores
+from thiscxr.measures.manifold import manifold_scores
+from thiscxr.measures.measured import Measured
 from thiscxr.model.conditions import FilmConditions
-from thiscxr.score.diversity import vendi_scores
-from thiscxr.score.extractors import Extractor, extract, films_key, in_batches, pool_key
+from thiscxr.pool import Pool
+from thiscxr.reader.extractors import Extractor, extract, films_key, in_batches, pool_key
 from thiscxr.score.fairness import fair_groups
 from thiscxr.score.fakes import FakeFilms
-from thiscxr.score.floor import films_a_side
-from thiscxr.score.frechet import frechet_scores, group_distance
-from thiscxr.score.kernel import kernel_scores
-from thiscxr.score.manifold import manifold_scores
-from thiscxr.score.measured import Measured
 
 LEAST_GROUP = 150  # films a side for a distance of one view or finding: with fewer it is mostly bias
 

@@ -6,9 +6,9 @@ Otherwise the floor would be measured on films that the extractor knows by heart
 import numpy as np
 from numpy.typing import NDArray
 
-from thiscxr.data.phantom import SITES
-from thiscxr.data.pool import Pool
-from thiscxr.score.extractors import Extractor
+from thiscxr.pool import Pool
+from thiscxr.reader.extractors import Extractor
+from thiscxr.terms import is_phantom
 
 Rows = NDArray[np.int64]
 
@@ -47,6 +47,6 @@ def seen_films(pool: Pool, extractor: Extractor, listed: frozenset[str] = frozen
     trained[pool.indices("train")] = True
     for number, source in enumerate(sources.to_pylist()):
         here = of_source == number
-        if source in extractor.sources and source not in SITES and not (known | alike)[here].any():
+        if source in extractor.sources and not is_phantom(source) and not (known | alike)[here].any():
             seen |= here & trained
     return seen

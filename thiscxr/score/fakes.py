@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from thiscxr.data.archives import walk
-from thiscxr.data.beside import kind
-from thiscxr.data.pixels import fit, load_film, to_bits, to_square
-from thiscxr.data.sources.collection import IMAGE_SUFFIXES
+from thiscxr.collections.archives import walk
+from thiscxr.collections.beside import kind
+from thiscxr.collections.collection import IMAGE_SUFFIXES
 from thiscxr.model.conditions import Condition
+from thiscxr.pixels import fit, load_film, to_bits, to_square
+from thiscxr.pool.covered import cover, rows_to_hide
 from thiscxr.sample.sampling import load, sample_films
 from thiscxr.sample.writing import asked_condition
-from thiscxr.score.covered import cover, rows_to_hide
 
 _BATCH = 64
 _AS_LONG_AS_IT_IS = 10**6  # px: a short side that no film has, so that none is cut or reduced when it is read

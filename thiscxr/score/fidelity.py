@@ -11,17 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thiscxr.data.labels import FINDINGS
-from thiscxr.model.conditions import FilmConditions
-from thiscxr.score.answers import LEAST_AUC, LEAST_CORRELATION, MEASURES, Columns, questions_of
-from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import (
+from thiscxr.labels import FINDINGS
+from thiscxr.measures.measured import Measured
+from thiscxr.measures.resampling import (
     ROUNDS,
     generator,
     interval,
     number_patients,
     patient_weights,
 )
+from thiscxr.model.conditions import FilmConditions
+from thiscxr.reader.answers import LEAST_AUC, LEAST_CORRELATION, MEASURES, Columns, questions_of
 
 MIN_FILMS = 10  # of either answer, or of known age, on either side
 SPECIFICITY = 0.9  # a finding counts as seen above what this share of held-out real films without it reach

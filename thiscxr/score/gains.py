@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t
 
-from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import ROUNDS, mean_over, number_patients, patient_weights, weighted_auc
+from thiscxr.measures.measured import Measured
+from thiscxr.measures.resampling import ROUNDS, mean_over, number_patients, patient_weights, weighted_auc
 
 LEAST_PATIENTS = 5  # among the test films with the answer yes, and as many with no
 POWER = 0.8

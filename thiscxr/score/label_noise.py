@@ -14,28 +14,23 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from thiscxr.data.labels import NEGATIVE, POSITIVE
-from thiscxr.data.phantom import PHANTOM_FINDINGS, SITES, draw_patient, render
-from thiscxr.model.classifier import Reader, ReaderConfig
-from thiscxr.model.conditions import Condition, FilmConditions
-from thiscxr.score.answers import questions_of, read_answers
-from thiscxr.score.extractors import in_batches
+from thiscxr.labels import NEGATIVE, POSITIVE
+from thiscxr.measures.measured import Measured
+from thiscxr.measures.resampling import generator, mean_over
+from thiscxr.model.conditions import FilmConditions
+from thiscxr.reader.answers import questions_of, read_answers
+from thiscxr.reader.extractors import in_batches
+from thiscxr.reader.fitting import condition_targets, fit
+from thiscxr.reader.network import Reader, ReaderConfig
+from thiscxr.reader.training import reader_loss
 from thiscxr.score.gains import areas, difference, too_few
-from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import generator, mean_over
 from thiscxr.score.utility import BATCH, WIDTHS, LabelledFilms
 from thiscxr.train.conditions import learnable_vocabulary
 from thiscxr.train.draws import begin_weights
-from thiscxr.train.fitting import condition_targets, fit
-from thiscxr.train.reader import reader_loss
 
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-TRAIN_FILMS, TEST_FILMS = 1000, 400
 STEPS = 150
 SEEDS = 2
-SHOWN = ("Cardiomegaly", "Effusion", "Emphysema", "Pneumothorax")  # that a small reader learns from a thousand films, so that it has a
-PREVALENCE = 0.2  # loss to show; of each, independently
-LEAST_SEVERITY = 0.3
 PPVS = (0.24, 0.8)  # whose place on the curve is marked
 
 Array = NDArray[np.float64]
@@ -136,32 +131,6 @@ class LabelNoise:
         return "\n".join([*lines, *(f"a PPV of {ppv:.0%} is {share:.0%} of labels flipped" for ppv, share in self.marks.items())])
 
 
-def phantom_label_noise(
-    res: int = 64,
-    *,
-    train_films: int = TRAIN_FILMS,
-    test_films: int = TEST_FILMS,
-    shares: Sequence[float] = SHARES,
-    steps: int = STEPS,
-    seeds: int = SEEDS,
-    seed: int = 0,
-    device: str = "cpu",
-) -> LabelNoise:
-    """Return the curve on freshly drawn phantom patients, PA films of `res` px, each of SHOWN on a share PREVALENCE of them."""
-    drawn, rng = [], generator(seed, 52)
-    with tqdm(total=train_films + test_films, unit="film", file=sys.stderr, desc="label noise: draw phantoms", delay=1) as bar:
-        for first, count in ((0, train_films), (train_films, test_films)):
-            films = []
-            for i in range(first, first + count):
-                severities = {name: float(rng.uniform(LEAST_SEVERITY, 1)) for name in SHOWN if rng.random() < PREVALENCE}
-                patient = draw_patient(10_000_000 + seed * 1_000_000 + i, severities=severities)
-                films.append(render(patient, "PA", res, site=SITES[i % len(SITES)]))
-                bar.update()
-            shown = [Condition("PA", f.patient.sex, float(f.patient.age_years), f.site, dict(f.labels)) for f in films]
-            drawn.append(LabelledFilms(np.stack([f.pixels for f in films]), FilmConditions.of(shown), first + np.arange(count)))
-    return label_noise(drawn[0], drawn[1], shares=shares, steps=steps, seeds=seeds, seed=seed, device=device)
-
-
 def label_noise(
     train: LabelledFilms,
     test: LabelledFilms,
@@ -184,7 +153,6 @@ def label_noise(
     if both := len(np.intersect1d(train.patients, test.patients)):
         raise ValueError(f"label noise: {both} patients are among the training and the test films; split by patient")
     vocabulary = learnable_vocabulary(train.conditions, train.patients)
-    vocabulary = replace(vocabulary, findings=tuple(name for name in vocabulary.findings if name in PHANTOM_FINDINGS))
     truth = questions_of(test.conditions, vocabulary.findings)
     names = [name for name in vocabulary.findings if not too_few(truth[name], test.patients)]
     if not names:

@@ -15,13 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from thiscxr.data.duplicates import MIRROR, evened, film_waves, laid_over
-from thiscxr.data.pixels import Pixels, to_bits
-from thiscxr.data.pool import Pool, duplicate_groups
-from thiscxr.data.terms import restricted_sources
 from thiscxr.files import atomic_path
-from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import Z_95, share_interval
+from thiscxr.measures.measured import Measured
+from thiscxr.measures.resampling import Z_95, share_interval
+from thiscxr.pixels import Pixels, to_bits
+from thiscxr.pool import Pool, duplicate_groups
+from thiscxr.pool.duplicates import MIRROR, evened, film_waves, laid_over
+from thiscxr.terms import restricted_sources
 
 NEAR = 0.01  # of strangers are as near as what counts as near
 STRANGERS = 4000  # real films at most that tell how near strangers are

@@ -18,28 +18,27 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import thiscxr
-from thiscxr.data.labels import FINDINGS
-from thiscxr.data.pool import Pool
 from thiscxr.files import atomic_path
+from thiscxr.labels import FINDINGS
+from thiscxr.measures.diversity import ms_ssim_scores
+from thiscxr.measures.floor import films_a_side
+from thiscxr.measures.measured import Measured
 from thiscxr.model.conditions import FilmConditions
+from thiscxr.pool import Pool
+from thiscxr.pool.covered import CoveredPool
+from thiscxr.reader.answers import name_answers
+from thiscxr.reader.extractors import Extractor, extract, films_key, in_batches, pool_key
 from thiscxr.score import anatomy
-from thiscxr.score.answers import name_answers
 from thiscxr.score.confounders import Shift, Tie, shift_table, strongest_tie, ties
-from thiscxr.score.covered import CoveredPool
 from thiscxr.score.crowds import Side, by_group, distances, mean_of, read_sides
-from thiscxr.score.diversity import ms_ssim_scores
-from thiscxr.score.extractors import Extractor, extract, films_key, in_batches, pool_key
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.fidelity import Fidelity, fidelity, findings_seen
-from thiscxr.score.floor import films_a_side
-from thiscxr.score.label_noise import LabelNoise, phantom_label_noise
-from thiscxr.score.measured import Measured
+from thiscxr.score.label_noise import LabelNoise, label_noise
 from thiscxr.score.memorisation import Audit, annotate, audit, audit_columns
-from thiscxr.score.poses import Poses, pool_poses
+from thiscxr.score.poses import PosedFilms, Poses, pool_poses
 from thiscxr.score.probes import Probed, probe_conditions, probe_real_or_synthetic
 from thiscxr.score.reidentification import LEAST_PATIENTS, reidentification
-from thiscxr.score.utility import Utility, pool_utility
-from thiscxr.score.verdict import copies
+from thiscxr.score.utility import LabelledFilms, Utility, pool_utility
 from thiscxr.train.conditions import read_conditions
 
 FRONTAL = ("PA", "AP", "AP_supine")
@@ -75,10 +74,12 @@ def score(
     allow_small: bool = False,
     device: str = "cpu",
     utility: bool = False,
-    poses: bool = False,
-    label_noise: bool = False,
+    posed: PosedFilms | None = None,
+    labelled: tuple[LabelledFilms, LabelledFilms] | None = None,
 ) -> Panel:
-    """Return the panel of synthetic films against the real films of a split; the last three parts take minutes each.
+    """Return the panel of synthetic films against the real films of a split.
+
+    utility, and phantom films of known pose or with known labels (for training and for tests): parts of minutes each.
 
     Raises ValueError when there are fewer films a side than feature dimensions and not `allow_small`, and for a holdout claim that does not
     hold: the network has learnt from the films that are called held out.
@@ -122,7 +123,7 @@ def score(
         panel.records += [record(each) | whose | common | {"seconds": round(time.monotonic() - started, 2)} for each in found]
 
     all_sides = read_sides(real, rows, fakes, extractors)
-    steps = 2 * len(extractors) + 5 + utility + poses + label_noise
+    steps = 2 * len(extractors) + 5 + utility + (posed is not None) + (labelled is not None)
     with tqdm(total=steps, unit="part", file=sys.stderr, desc="panel", delay=1) as bar:
         for place, extractor in enumerate(extractors):
             sides = all_sides[place]
@@ -166,14 +167,14 @@ def score(
                 panel.utility = pool_utility(real, fakes, seed=seed, device=device)
                 take(panel.utility.measured())
             bar.update()
-        if poses:
+        if posed is not None:
             with part(extractors[0]) as take:
-                panel.poses = pool_poses(extractors[0].reader, real, fakes, seed=seed)
+                panel.poses = pool_poses(extractors[0].reader, real, fakes, phantoms=posed, seed=seed)
                 take(panel.poses.measured(extractors[0].name))
             bar.update()
-        if label_noise:
+        if labelled is not None:
             with part() as take:
-                panel.label_noise = phantom_label_noise(seed=seed, device=device)
+                panel.label_noise = label_noise(*labelled, seed=seed, device=device)
                 take(panel.label_noise.measured())
             bar.update()
     return panel
@@ -293,19 +294,3 @@ def write_scores(path: Path, records: list[dict[str, Any]]) -> None:
     """Write scores.json atomically."""
     with atomic_path(path) as part:
         part.write_text(json.dumps(records, indent=2) + "\n")
-
-
-def score_table(panel: Panel) -> str:
-    """Return the scores for a person: one aligned line each, what was asked against what is seen, and what was not measured."""
-    wide = max((len(each["key"]) for each in panel.records), default=5)
-    lines = [f"{'score':<{wide}} {'value':>9}  {'95 % interval':>19}  {'floor':>8}  {'films':>12}"]
-    for each in panel.records:
-        if each["value"] is None and each["key"].startswith(("fidelity_", "reid_")):
-            continue  # the lines below say why
-        value, floor = (f"{number:.3f}" if number is not None else "–" for number in (each["value"], each["floor"]))
-        interval = "{:.3f} to {:.3f}".format(*each["ci95"]) if each["ci95"] else "–"
-        lines.append(f"{each['key']:<{wide}} {value:>9}  {interval:>19}  {floor:>8}  {each['num_real']:>5} {each['num_fake']:>6}")
-    lines.append("floor: the same number between real patients and other real patients; films: real and synthetic")
-    judged = [str(each) for each in panel.fidelity if not each.judged]
-    slow = [str(part) for part in (panel.utility, panel.poses, panel.label_noise) if part is not None]
-    return "\n".join([*lines, *copies(panel.records), *judged, *slow, *(f"not measured: {note}" for note in panel.notes)])

@@ -13,19 +13,18 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from thiscxr.data.labels import FINDINGS
-from thiscxr.data.phantom import SITES, draw_patient, render
-from thiscxr.data.pixels import Pixels, pixels_to_images
-from thiscxr.data.pool import Pool
-from thiscxr.model.classifier import Reader
-from thiscxr.model.conditions import Condition, FilmConditions
-from thiscxr.score.answers import name_answers, questions_of
-from thiscxr.score.extractors import in_batches
+from thiscxr.labels import FINDINGS
+from thiscxr.measures.measured import Measured
+from thiscxr.measures.resampling import generator, interval, patient_weights, weighted_auc
+from thiscxr.model.conditions import FilmConditions
+from thiscxr.pixels import Pixels, pixels_to_images
+from thiscxr.pool import Pool
+from thiscxr.reader.answers import name_answers, questions_of
+from thiscxr.reader.extractors import in_batches
+from thiscxr.reader.network import Reader
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.gains import too_few
-from thiscxr.score.measured import Measured
 from thiscxr.score.registration import LEAST_MATCH, MOTIONS, Motion, find_poses, mean_film, move, span
-from thiscxr.score.resampling import generator, interval, patient_weights, weighted_auc
 from thiscxr.train.conditions import read_conditions
 
 AMOUNTS: dict[str, NDArray[np.float64]] = {
@@ -45,7 +44,6 @@ LIMIT = 0.1  # share of flipped decisions from which a reader counts as fooled
 FILMS = 300  # of each group
 MEAN_FILMS = 600  # of a view, for its mean film; MIN_VIEW at least
 MIN_VIEW = 20
-PHANTOMS = 150
 BEST_FINDINGS = 4  # that are read best
 
 Array = NDArray[np.float64]
@@ -143,8 +141,8 @@ def pool_poses(
     real: Pool,
     fakes: FakeFilms,
     *,
+    phantoms: PosedFilms | None = None,
     films: int = FILMS,
-    phantoms: int = PHANTOMS,
     limit: float = LIMIT,
     fill: str = "reflection",
     seed: int = 0,
@@ -161,19 +159,9 @@ def pool_poses(
         "real": PosedFilms(real.read(rows), whose, read_conditions(real, rows)),
         "synthetic": PosedFilms(fakes.pixels[chosen], chosen, FilmConditions.of([fakes.asked[i] for i in chosen])),
     }
-    if phantoms:
-        groups["phantom"] = draw_phantoms(phantoms, real.resolution)
+    if phantoms is not None:
+        groups["phantom"] = phantoms
     return poses(reader, groups, films=films, limit=limit, fill=fill, seed=seed)
-
-
-def draw_phantoms(count: int, res: int, first_seed: int = 0) -> PosedFilms:
-    """Return films of drawn phantom patients, PA and supine by turns, with what they show."""
-    films = [
-        render(draw_patient(first_seed + i), ("PA", "AP_supine")[i % 2], res, site=SITES[i % len(SITES)])
-        for i in tqdm(range(count), unit="film", file=sys.stderr, desc="draw phantoms", delay=1)
-    ]
-    shown = [Condition(f.view, f.patient.sex, float(f.patient.age_years), f.site, dict(f.labels)) for f in films]
-    return PosedFilms(np.stack([film.pixels for film in films]), np.arange(count), FilmConditions.of(shown))
 
 
 def poses(

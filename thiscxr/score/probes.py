@@ -15,9 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from thiscxr.model.conditions import FilmConditions
-from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import (
+from thiscxr.measures.measured import Measured
+from thiscxr.measures.resampling import (
     generator,
     halves,
     interval,
@@ -27,6 +26,7 @@ from thiscxr.score.resampling import (
     weighted_auc,
     weighted_correlation,
 )
+from thiscxr.model.conditions import FilmConditions
 
 FOLDS = 5
 SPLITS = 3

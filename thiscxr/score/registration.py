@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from thiscxr.data.pixels import Pixels, pixels_to_images
+from thiscxr.pixels import Pixels, pixels_to_images
 
 SIDE = 32  # at which films are registered
 STEPS = 20  # of each coarseness

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import bootstrapped_means, generator, interval, number_patients, share_interval
+from thiscxr.measures.measured import Measured
+from thiscxr.measures.resampling import bootstrapped_means, generator, interval, number_patients, share_interval
 
 LEAST_PATIENTS = 20  # with several films each, or nothing is said
 MATCH = 0.01  # of real films are as near to a stranger as what counts as a match

@@ -14,21 +14,21 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
-from thiscxr.data.pixels import Pixels, to_bits
-from thiscxr.data.pool import Pool
-from thiscxr.model.classifier import Reader, ReaderConfig
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
+from thiscxr.measures.measured import Measured
+from thiscxr.measures.resampling import generator, number_patients
 from thiscxr.model.conditions import FilmConditions, Vocabulary
-from thiscxr.score.answers import questions_of, read_answers
-from thiscxr.score.extractors import in_batches
+from thiscxr.pixels import Pixels, to_bits
+from thiscxr.pool import Pool
+from thiscxr.reader.answers import questions_of, read_answers
+from thiscxr.reader.extractors import in_batches
+from thiscxr.reader.fitting import condition_targets, fit
+from thiscxr.reader.network import Reader, ReaderConfig
+from thiscxr.reader.training import reader_loss
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.gains import Gain, areas, gains, too_few
-from thiscxr.score.measured import Measured
-from thiscxr.score.resampling import generator, number_patients
 from thiscxr.train.conditions import learnable_vocabulary, read_conditions
 from thiscxr.train.draws import begin_weights
-from thiscxr.train.fitting import condition_targets, fit
-from thiscxr.train.reader import reader_loss
 
 STEPS = 500  # of 64 films: with three seeds 10 to 15 minutes on two cores
 SEEDS = 3

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from thiscxr.data.labels import FINDINGS, POSITIVE
-from thiscxr.data.pixels import Pixels, images_to_pixels, make_grid
+from thiscxr.labels import FINDINGS, POSITIVE
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.discriminator import Discriminator
 from thiscxr.model.generator import Generator
 from thiscxr.model.network_file import NetworkInfo
 from thiscxr.model.resample import filter2d
+from thiscxr.pixels import Pixels, images_to_pixels, make_grid
 from thiscxr.sample.sampling import Network, sample_films
 from thiscxr.train.growth import stage
 from thiscxr.train.training import Training

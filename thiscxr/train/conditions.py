@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from thiscxr.data.labels import FINDINGS, NEGATIVE, POSITIVE
-from thiscxr.data.pool import Pool
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.model.conditions import MIN_PATIENTS, FilmConditions, Vocabulary
+from thiscxr.pool import Pool
 
 
 def read_conditions(pool: Pool, indices: NDArray[np.int64]) -> FilmConditions:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from thiscxr.config import Config
-from thiscxr.data.labels import POSITIVE
-from thiscxr.data.pixels import pixels_to_images
-from thiscxr.data.pool import Pool
+from thiscxr.labels import POSITIVE
 from thiscxr.model.conditions import Vocabulary, joint_table
+from thiscxr.pixels import pixels_to_images
+from thiscxr.pool import Pool
 from thiscxr.train.conditions import learnable_vocabulary, read_conditions
 from thiscxr.train.draws import Draws
 

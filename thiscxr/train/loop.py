@@ -17,14 +17,14 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from thiscxr.config import AUTO, Config
-from thiscxr.data.marks import NOTICE, SOFTWARE
-from thiscxr.data.pixels import images_to_pixels, make_grid, pixels_to_images, save_png
-from thiscxr.data.pool import Pool
 from thiscxr.files import folder_lock
+from thiscxr.marks import NOTICE, SOFTWARE
 from thiscxr.model.conditions import Condition
 from thiscxr.model.generator import Generator
 from thiscxr.model.network_file import NetworkInfo, save_network
 from thiscxr.model.resample import use_triton
+from thiscxr.pixels import images_to_pixels, make_grid, pixels_to_images, save_png
+from thiscxr.pool import Pool
 from thiscxr.sample.sampling import Network, sample_films
 from thiscxr.train.board import show
 from thiscxr.train.films import Films

@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from thiscxr.config import Config
-from thiscxr.data.labels import FINDINGS
-from thiscxr.data.pool import Pool
+from thiscxr.labels import FINDINGS
 from thiscxr.model.conditions import Vocabulary
+from thiscxr.pool import Pool
 from thiscxr.train.draws import Draws
 from thiscxr.train.films import Films
 from thiscxr.train.growth import resting_kimg

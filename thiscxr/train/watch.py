@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thiscxr.config import Config
-from thiscxr.data.pixels import pixels_to_images
 from thiscxr.model.generator import Generator
+from thiscxr.pixels import pixels_to_images
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
 from thiscxr.train.training import Training

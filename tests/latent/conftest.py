@@ -1,0 +1,5 @@
+"""The networks that latents are explored of."""
+
+from tests.networks import network, network_file, restricted, taught, taught_file, vocabulary
+
+__all__ = ["network", "network_file", "restricted", "taught", "taught_file", "vocabulary"]

@@ -1,0 +1,69 @@
+"""The report: whole in itself, every value escaped, the same bytes for the same panel, and no claim beyond the numbers."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import blob
+from thiscxr.pixels import encode_png
+from thiscxr.pool import Pool
+from thiscxr.report.charts import Twin, twins
+from thiscxr.report.scores import panel_verdict, report
+from thiscxr.score import panel
+from thiscxr.score.fakes import open_fakes
+
+
+@pytest.fixture(scope="module")
+def page(pool: Pool, scored: tuple[Path, panel.Panel]) -> tuple[str, panel.Panel, str]:
+    path, found = scored
+    with open_fakes(str(path), 32, 64, 1.0, "cpu") as fakes:
+        return report(pool, fakes, found), found, report(pool, fakes, found)
+
+
+def test_it_is_whole_in_itself(page: tuple[str, panel.Panel, str]) -> None:
+    text, found, again = page
+    assert text == again
+    assert "<script" not in text
+    assert not [address for address in re.findall(r'(?:src|href)="([^"]*)"', text) if not address.startswith(("data:image/png", "#"))]
+    assert "default-src 'none'" in text
+    for each in found.records:
+        if each["value"] is not None and not each["key"].endswith(("_mae", "_auc")) and not each["key"].startswith(("utility", "poses")):
+            assert each["key"] in text, each["key"]
+
+
+def test_names_of_files_are_escaped(page: tuple[str, panel.Panel, str]) -> None:
+    # The pair sheet names the worst films: whichever they are, none may open a tag.
+    text, found, _ = page
+    assert found.audit is not None
+    worst = np.argsort(found.audit.found.ratio, kind="stable")[:16]
+    assert ("&lt;script&gt;.png" in text) is (0 in worst)
+
+
+def test_every_pair_says_which_film_is_which_and_how_near(page: tuple[str, panel.Panel, str]) -> None:
+    text, found, _ = page
+    assert found.audit is not None
+    for i in np.argsort(found.audit.found.ratio, kind="stable")[:16]:
+        assert f"distance {found.audit.found.distance[i]:.3f}" in text
+        assert f"{found.audit.stranger_rank[i]:.1%} of strangers are as near" in text
+    sheet = text[text.index('id="pairs-t"') :]
+    assert (sheet.count(">synthetic</text>"), sheet.count(">real</text>")) == (16, 16)
+
+
+def test_a_film_that_may_not_be_shown_is_not_in_the_sheet() -> None:
+    film = encode_png(blob(0, 32, True))
+    drawn = str(twins("t", "Pairs", "", [Twin(film, None, "terms of mimic-cxr", ["seed 7", "distance 0.100"])]))
+    assert drawn.count("data:image/png") == 1
+    assert "not shown:" in drawn
+    assert "terms of mimic-cxr" in drawn
+    assert "distance 0.100" in drawn
+
+
+def test_the_verdict_claims_no_more_than_the_numbers(page: tuple[str, panel.Panel, str]) -> None:
+    _, found, _ = page
+    lines = panel_verdict(found)
+    assert lines[-1].startswith("Nothing here says that a film cannot be told from a real one")
+    assert not [line for line in lines if "indistinguishable" in line or "has effusion" in line.lower()]
+    copied = [{**each, "value": 0.5} if each["key"] == "memorised_rate" else each for each in found.records]
+    assert any("Do not share this set" in line for line in panel_verdict(panel.Panel(copied)))

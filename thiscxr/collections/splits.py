@@ -1,0 +1,46 @@
+"""Which patients are held out: a function of collection and patient id, and of what ties patients together.
+
+Patients whose films are duplicates of one another, or whom a collection ties together (shared studies or reports, one film in two
+collections), are on one side; if any of them is held out, all are: a film may leave the training films, never enter them.
+"""
+
+from thiscxr.collections.ids import patient_split
+from thiscxr.labels import FilmRecord
+
+_Patient = tuple[str, str]  # collection, the collection's own id
+
+
+class Splits:
+    """The sides of all patients of a pool; tell it of every film and every tie before asking it."""
+
+    def __init__(self) -> None:
+        self._parents: dict[_Patient, _Patient] = {}  # union-find over the few that are tied
+        self._held: set[_Patient] = set()
+
+    def add(self, source: str, film: FilmRecord) -> None:
+        """Take a film's official split, or else its patient's own."""
+        patient = (source, film.patient)
+        if film.split_as is not None and film.split_as != patient:
+            self.tie(patient, film.split_as)
+        if (film.split or patient_split(*(film.split_as or patient))) == "holdout":
+            self._held.add(patient)
+
+    def tie(self, one: _Patient, other: _Patient) -> None:
+        """Put two patients on one side."""
+        first, second = sorted((self._root(one), self._root(other)))
+        if first != second:
+            self._parents[second] = first
+
+    def close(self) -> None:
+        """Take the ties into account; call it once, after all of them."""
+        self._held |= {self._root(patient) for patient in self._held}
+
+    def of(self, source: str, film: FilmRecord) -> str:
+        """Return "train" or "holdout"."""
+        patient = (source, film.patient)
+        return "holdout" if patient in self._held or self._root(patient) in self._held else "train"
+
+    def _root(self, patient: _Patient) -> _Patient:
+        while (parent := self._parents.get(patient)) is not None:
+            patient = parent
+        return patient

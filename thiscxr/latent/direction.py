@@ -1,0 +1,236 @@
+"""A direction in w: an axis along which the films change in one respect as a reader sees it, and as little as can be in any other.
+
+Many films are drawn and read. Ridge regression of every score on w gives its gradient, in units in which w is as spread in every
+direction. The axis is the target's gradient without its parts along the gradients of the other findings, view, sex, age and source: held
+still entirely, it is the coefficient of the target in the regression of w on all scores together, a partial regression (Frisch and Waugh
+1933). Where scores go together on the films, nothing of the target may be left then, so they can be held less firmly: ridge regression
+again. Axes from scores: Shen et al. 2020, arXiv:1907.10786, section 3.2, there in z or w as they are, against one other score at a time.
+
+Legend: w style latent, N films, D = w_dim, K scores.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from thiscxr.labels import FINDINGS, NO_FINDING
+from thiscxr.measures.resampling import generator, interval, patient_weights
+
+FOLDS = 5
+PENALTIES = 10.0 ** np.arange(-5, 2)  # of ridge regression, in units of the mean variance of w
+HELD_OUT = 5  # one film in so many is not regressed on
+REACH = 2.5  # standard deviations of the films along the axis, beyond which it is not followed: one film in eighty is farther out
+GRID = np.linspace(-REACH, REACH, 21)
+FIRMNESS = (None, 30.0, 10.0, 3.0, 1.0, 0.3, 0.0)  # tried in this order; None: held still entirely, 0: not at all
+COVERED = 0.75  # share of the score's range that an axis should walk through
+TAILS = (0.05, 0.95)  # quantiles of the score between which the steps lie
+
+Array = NDArray[np.float64]
+Scores = Mapping[str, Array]  # question -> [N]
+Read = Callable[[Array], Scores]  # w [N, D] of the films of some seeds -> their scores
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A straight line in w. A film's place on it is (w − mean) · gauge, in standard deviations of the films."""
+
+    question: str
+    step: Array  # [D], by one standard deviation
+    gauge: Array  # [D]; gauge · step = 1
+    mean: Array  # [D], of w
+    r2: float
+    """Share of the score's variance that w explains, on films that were not regressed on."""
+    r2_ci95: tuple[float, float]
+    kept: float
+    """Share of the target's squared gradient that is along the axis; what is missing goes together with what is held still."""
+    held_still: tuple[str, ...]
+    firmness: float | None
+    """Of holding still: the weight of the others' squared movements against the length of the axis; None: entirely."""
+
+    def places(self, w: Array) -> Array:
+        """Return where films are on the axis, [N], of w [N, D]."""
+        return (w - self.mean) @ self.gauge
+
+    def moved(self, w: Array, place: float) -> Array:
+        """Return w [N, D] of the same films at one place of the axis."""
+        return w + (place - self.places(w))[:, None] * self.step
+
+
+def held_still(question: str, questions: Sequence[str], trusted: Sequence[str]) -> list[str]:
+    """Return the scores that must not move with a question: what the reader can be trusted with, and the source.
+
+    Left out are those that say the same, or its opposite, in other words: "No Finding" goes when any finding comes, a view when another
+    comes. A score that tells nothing of its finding must not be held still either: what it does follow may be the target.
+    """
+    others = [name for name in questions if name != question and (name in trusted or name.startswith("source "))]
+    if question in FINDINGS:
+        return [name for name in others if name != NO_FINDING and (question != NO_FINDING or name not in FINDINGS)]
+    return [name for name in others if name.split()[0] != question.split()[0]]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """How scores change with w, in standard deviations of each score, where w has variance 1 in every direction."""
+
+    question: str
+    mean: Array  # [D], of w
+    turn: Array  # [D, D], columns: the directions in which w varies independently …
+    spread: Array  # [D] … and its standard deviation along each
+    target: Array  # [D]
+    others: Array  # [K, D]
+    names: tuple[str, ...]  # [K]
+    r2: float
+    r2_ci95: tuple[float, float]
+
+    def axis(self, firmness: float | None = None) -> Axis:
+        """Return the axis that holds the others still so firmly."""
+        left: Array
+        if firmness is None:
+            left = self.target - _shadow(self.target, self.others)
+        else:
+            within = np.eye(len(self.target)) + firmness * self.others.T @ self.others
+            left = np.linalg.solve(within, self.target).astype(np.float64)
+        unit = left / max(float(np.linalg.norm(left)), 1e-300)  # of nothing left: an axis that moves nothing
+        kept = float((unit @ self.target) ** 2 / (self.target @ self.target))
+        step, gauge = self.turn @ (self.spread * unit), self.turn @ (unit / self.spread)
+        return Axis(self.question, step, gauge, self.mean, self.r2, self.r2_ci95, kept, self.names, firmness)
+
+
+def fit_gradients(question: str, w: Array, scores: Scores, still: Sequence[str], seed: int = 0) -> Gradients:
+    """Return the gradients of a question and of what is to be held still, from w [N, D] and the scores of N films.
+
+    Raises ValueError for fewer films than twice D, for a score that never changes, and where w does not tell it on the fifth of the films
+    that is held out.
+    """
+    n, d = w.shape
+    if n < 2 * d:
+        raise ValueError(f"{n} films are too few for an axis among {d} dimensions of w; use -n {2 * d} or more")
+    if not np.ptp(scores[question]) > 0:
+        raise ValueError(f"all {n} films have the same score of {question}; the network does not vary it")
+    others = [name for name in still if np.ptp(scores[name]) > 0]
+    rows = generator(seed, 21).permutation(n)
+    held, taught = rows[: n // HELD_OUT], rows[n // HELD_OUT :]
+    x = w[taught] - (mean := w[taught].mean(axis=0))
+    fitted = np.stack([fit_gradient(x, scores[name][taught]) for name in (question, *others)])  # [1 + K, D]
+    r2, r2_ci95 = _explained(scores[question][held], (w[held] - mean) @ fitted[0], seed)
+    if not r2_ci95[0] > 0:
+        what = f"w explains {r2:.2f} [{r2_ci95[0]:.2f}, {r2_ci95[1]:.2f}] of the variance of {question} on films that were held out"
+        raise ValueError(f"{what}, which is nothing; use more films (-n), or a network that has learnt {question}")
+    variances, turn = np.linalg.eigh(x.T @ x / len(x))
+    spread = np.sqrt(np.maximum(variances, 1e-9 * variances.max()))
+    spreads = np.array([scores[name][taught].std() for name in (question, *others)])[:, None]
+    even = fitted @ turn * spread / spreads
+    return Gradients(question, mean, turn, spread, even[0], even[1:], tuple(others), r2, r2_ci95)
+
+
+def _shadow(vector: Array, rows: Array) -> Array:
+    """Return the part of a vector that lies in the span of rows [k, D], which may depend on each other."""
+    if not len(rows):
+        return np.zeros_like(vector)
+    _, sizes, basis = np.linalg.svd(rows / np.linalg.norm(rows, axis=1, keepdims=True), full_matrices=False)
+    basis = basis[sizes > 1e-6 * sizes.max()]
+    return basis.T @ (basis @ vector)
+
+
+def fit_gradient(x: Array, values: Array) -> Array:
+    """Return the coefficients [D] of ridge regression of values [N] on centred x [N, D], with the penalty that five folds choose."""
+    y, folds = values - values.mean(), np.arange(len(x)) % FOLDS
+    errors = np.zeros(len(PENALTIES))
+    for fold in range(FOLDS):
+        held = folds == fold
+        errors += np.square(y[held] - _ridges(x[~held], y[~held]) @ x[held].T).sum(axis=1)
+    return _ridges(x, y)[int(errors.argmin())]
+
+
+def _ridges(x: Array, y: Array) -> Array:
+    """Return coefficients [penalties, D]."""
+    variances, turn = np.linalg.eigh(x.T @ x / len(x))
+    along = turn.T @ (x.T @ y / len(x))
+    return along / (variances + PENALTIES[:, None] * variances.mean()) @ turn.T
+
+
+def _explained(truth: Array, told: Array, seed: int) -> tuple[float, tuple[float, float]]:
+    """Return the share of the variance of the truth [n] that is explained, and its interval over films."""
+    weights = np.concatenate([np.ones((1, len(truth))), patient_weights(np.arange(len(truth)), seed)])
+    middle = (weights @ truth / weights.sum(axis=1))[:, None]
+    offset = (weights @ (truth - told) / weights.sum(axis=1))[:, None]  # the middle of the taught films is not that of these
+    errors, spread = ((weights * np.square(truth - part)).sum(axis=1) for part in (told + offset, middle))
+    shares = 1 - errors / np.maximum(spread, 1e-300)
+    return float(shares[0]), interval(shares[1:])
+
+
+def choose_axis(gradients: Gradients, w: Array, read: Read, low: float, high: float, ladder: Sequence[float | None] = FIRMNESS) -> Axis:
+    """Return the axis that holds the others still most firmly of those that move some films, w [n, D], through enough of low to high.
+
+    ladder: the firmnesses that are tried, in this order; the last one is taken where none moves them enough.
+
+    Raises ValueError when the score does not even rise along that one.
+    """
+    for firmness in ladder:
+        axis = gradients.axis(firmness)
+        first, last = (read(axis.moved(w, place))[axis.question].mean() for place in (-REACH, REACH))
+        if last - first >= COVERED * (high - low):
+            return axis
+    if not last > first:
+        raise ValueError(f"the score of {axis.question} does not rise along its own axis; use more films (-n) or another reader")
+    return axis
+
+
+def place_steps(axis: Axis, w: Array, read: Read, low: float, high: float, steps: int) -> Array:
+    """Return `steps` places on the axis between which the mean score of some films, w [n, D], rises evenly from `low` to `high`.
+
+    Where the mean score stops rising before, the steps end there: the axis is followed from its middle, and no further than REACH.
+    """
+    curve = np.array([read(axis.moved(w, place))[axis.question].mean() for place in GRID])
+    middle = len(GRID) // 2
+    up, down = np.maximum.accumulate(curve[middle:]), np.minimum.accumulate(curve[middle::-1])
+    rising = np.concatenate([down[:0:-1], up])
+    risen = np.concatenate([rising[:middle] < rising[1 : middle + 1], [True], rising[middle + 1 :] > rising[middle:-1]])
+    at, places = rising[risen], GRID[risen]
+    wanted = np.linspace(np.clip(low, at[0], at[-1]), np.clip(high, at[0], at[-1]), steps)
+    return np.interp(wanted, at, places)
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How far one score moved along the axis, a step; in standard deviations of that score among films as they come."""
+
+    question: str
+    per_step: float
+    """Mean over films; 0 also where some go up and others down as far."""
+    ci95: tuple[float, float]
+    against: float
+    """Of the movement of the target."""
+    against_ci95: tuple[float, float]
+    either_way: float
+    """Mean over films of the size of the movement, whatever its sign."""
+    ends: tuple[float, float]
+    """Mean over films at the first and the last step: a probability, or years."""
+
+
+def movements(question: str, walked: Mapping[str, Array], spreads: Mapping[str, float], seed: int = 0) -> list[Movement]:
+    """Return how far each score moved, the target first; walked: question -> [n films, steps], spreads: of each score among films."""
+    steps = next(iter(walked.values())).shape[1] - 1
+    per_film = {name: (values[:, -1] - values[:, 0]) / steps / spreads[name] for name, values in walked.items() if spreads[name] > 0}
+    weights = patient_weights(np.arange(len(per_film[question])), seed)
+    resampled = {name: weights @ values / weights.sum(axis=1) for name, values in per_film.items()}
+    target = per_film[question].mean()
+    return [
+        Movement(
+            name,
+            float(per_film[name].mean()),
+            interval(resampled[name]),
+            float(per_film[name].mean() / target),
+            interval(resampled[name] / resampled[question]),
+            float(np.abs(per_film[name]).mean()),
+            (_natural(name, walked[name][:, 0]), _natural(name, walked[name][:, -1])),
+        )
+        for name in (question, *(name for name in per_film if name != question))
+    ]
+
+
+def _natural(question: str, scores: Array) -> float:
+    return float((scores if question == "age" else expit(scores)).mean())

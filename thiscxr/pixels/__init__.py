@@ -1,0 +1,226 @@
+"""Films from and to files, and the three ranges of their pixels. Only the `pixels` modules of this room touch Pillow and pydicom.
+
+`pixels` uint8 or uint16 full scale, `images` float32 [-1, 1] with -1 black, `xrv` float32 [-1024, 1024]. Air is dark, bone bright.
+It must not guess: what is not surely a whole film of one channel is refused with a reason. Reading rules: datasets reference, section 9.
+"""
+
+import io
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from thiscxr.files import atomic_path
+from thiscxr.pixels.dicom import DicomHeader, gunzip, is_dicom, load_dicom, read_dicom_header
+from thiscxr.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, content_box
+from thiscxr.pixels.image import load_image
+from thiscxr.pixels.mark import is_marked, mark_rows
+
+__all__ = [
+    "CROP_ASPECT",
+    "DicomHeader",
+    "LoadedFilm",
+    "Pixels",
+    "begins_like",
+    "content_box",
+    "encode_png",
+    "fit",
+    "images_to_pixels",
+    "images_to_xrv",
+    "load_film",
+    "make_grid",
+    "mark_rows",
+    "pixels_to_images",
+    "read_dicom_header",
+    "read_png_text",
+    "save_png",
+    "to_bits",
+    "to_square",
+]
+
+CROP_ASPECT = 1.35  # up to this ratio of sides a film loses its margins, beyond it is padded: 3:4 cassettes are cropped
+
+_PICTURE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
+_MAX_FILE_BYTES = 3 * MAX_PIXELS  # the largest film in 16 bits, and half as much again for what else a file may hold
+# Boxes of pixels are averaged first while the rest is reduced at least twofold: from 1,024 to 256 px 0.3 grey levels from plain Lanczos in
+# the mean, 6 at most at a marker's edge, and twice as fast.
+_REDUCING_GAP = 2.0
+
+
+def load_film(source: Path | BinaryIO | bytes, stretch: bool = True, min_side: int = 0) -> LoadedFilm:
+    """Read a PNG, JPEG, TIFF, BMP, WebP or DICOM file, gzipped or not, as one grey channel, upright; alpha is dropped, never composited.
+
+    Where a DICOM file says how it is to be shown (VOI LUT, else window), its grey is that of PS3.3 C.11.2, over the window's own output
+    range. Other files of 8 bits are taken as they are. Deeper ones, which seldom fill their range and do not say so, are stretched from
+    their 0.5 to 99.5 percentiles to full scale, without padding and after constant borders are cut, which are left out of the film too;
+    stretch=False keeps 16-bit values of image files as they are (for our own files). DICOM is turned as its Patient Orientation says,
+    image files as EXIF says.
+    min_side: the film is wanted with this short side, so JPEG and JPEG 2000 may be decoded to a half, a quarter ... of their size
+    while the short side stays at least twice that, and borders stay where less would be left; 0: full size. The native size and bits
+    are always those of the file.
+    Raises ValueError when the file is not one whole readable film, with a reason that is equal for equal defects.
+    """
+    try:
+        if isinstance(source, bytes):
+            data = source
+        elif isinstance(source, (str, Path)):
+            with open(source, "rb") as file:
+                data = file.read(_MAX_FILE_BYTES + 1)
+        else:
+            data = source.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise Refused(f"cannot be read ({error.strerror})") from error
+    if data[:2] == b"\x1f\x8b":
+        data = gunzip(data, _MAX_FILE_BYTES)
+    if not data:
+        raise Refused("empty file")
+    if len(data) > _MAX_FILE_BYTES:
+        raise Refused("absurd size")
+    film = load_dicom(data, min_side) if is_dicom(data) else load_image(data, stretch, min_side)
+    return film if film.marked or not is_marked(film.pixels) else replace(film, marked="synthetic")
+
+
+def begins_like(start: bytes) -> str:
+    """Return what a file is by its first 512 bytes, gzipped or not: "DICOM", "bare DICOM" (no preamble: likely), "picture", or ""."""
+    if start[:2] == b"\x1f\x8b":
+        try:
+            start = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, len(start))
+        except zlib.error:
+            return ""
+    if is_dicom(start):
+        return "DICOM" if start[128:132] == b"DICM" else "bare DICOM"
+    return "picture" if start.startswith(_PICTURE_STARTS) else ""
+
+
+def to_square(pixels: Pixels, res: int, aspect: float | None = None) -> Pixels:
+    """Return the film as [res,res]: constant borders cut off, then square by crop or pad, never stretched, never enlarged.
+
+    Sides up to CROP_ASPECT apart: the middle square is kept; further apart: black is added on the short sides. A square 8-bit film
+    that has `res` already comes back as it is, byte for byte.
+    aspect: true width / height of a film that its release squashed; the longer true side keeps its pixels, the other is shrunk.
+    Raises ValueError when the (restored) short side is below `res`.
+    """
+    height, width = pixels.shape
+    scale_x = scale_y = 1.0  # true pixels for one stored pixel
+    if aspect is not None:
+        squash = aspect * height / width
+        scale_x, scale_y = min(1.0, squash), min(1.0, 1 / squash)
+    short = min(width * scale_x, height * scale_y)
+    if round(short) < res:
+        squashed = " once its aspect is restored" if short < min(width, height) else ""
+        raise ValueError(f"short side {short:.0f} px{squashed} is below the resolution {res}")
+    if width == height == res and pixels.dtype == np.uint8 and scale_x == scale_y:
+        return pixels
+    left, top, right, bottom = content_box(pixels)
+    if min((right - left) * scale_x, (bottom - top) * scale_y) < res:
+        left, top, right, bottom = 0, 0, width, height  # the border is needed: without it the film would have to be enlarged
+    pixels = pixels[top:bottom, left:right]  # cut before resizing, or the filter would mix the border in
+    height, width = pixels.shape
+    true_width, true_height = width * scale_x, height * scale_y
+    if max(true_width, true_height) <= CROP_ASPECT * min(true_width, true_height):
+        side = min(true_width, true_height)
+        trim_x, trim_y = (true_width - side) / scale_x / 2, (true_height - side) / scale_y / 2
+        return _resize(pixels, res, res, (trim_x, trim_y, width - trim_x, height - trim_y))
+    scale = res / max(true_width, true_height)
+    inner_width, inner_height = max(1, round(true_width * scale)), max(1, round(true_height * scale))
+    square: Pixels = np.zeros((res, res), pixels.dtype)
+    x, y = (res - inner_width) // 2, (res - inner_height) // 2
+    square[y : y + inner_height, x : x + inner_width] = _resize(pixels, inner_width, inner_height, (0, 0, width, height))
+    return square
+
+
+def _resize(pixels: Pixels, width: int, height: int, box: tuple[float, float, float, float]) -> Pixels:
+    """Lanczos with the support widened by the reduction, so that fine detail is averaged away and does not alias."""
+    if pixels.dtype == np.uint8:
+        return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP))
+    deep = Image.fromarray(pixels.astype(np.float32)).resize((width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP)
+    return np.clip(np.rint(np.array(deep)), 0, 65535).astype(np.uint16)
+
+
+def fit(pixels: Pixels, side: int) -> Pixels:
+    """Return the whole film as [side, side], reduced or enlarged, never cropped or stretched; black beside it. For pictures of films."""
+    height, width = pixels.shape
+    scale = side / max(height, width)
+    inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
+    square: Pixels = np.zeros((side, side), pixels.dtype)
+    x, y = (side - inner_width) // 2, (side - inner_height) // 2
+    square[y : y + inner_height, x : x + inner_width] = _resize(pixels, inner_width, inner_height, (0, 0, width, height))
+    return square
+
+
+def to_bits(pixels: Pixels, bits: int) -> Pixels:
+    """Return full-scale pixels as uint8 (bits 8) or uint16 (bits 16)."""
+    assert bits in (8, 16)
+    if bits == 8 and pixels.dtype == np.uint16:
+        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
+    return pixels.astype(np.uint16) * np.uint16(257) if bits == 16 and pixels.dtype == np.uint8 else pixels
+
+
+def pixels_to_images(pixels: Pixels) -> NDArray[np.float32]:
+    """Return float32 in [-1, 1], of the same shape."""
+    assert pixels.dtype in (np.uint8, np.uint16), pixels.dtype
+    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max / 2) - np.float32(1)
+
+
+def images_to_pixels(images: NDArray[np.floating], bits: int = 8) -> Pixels:
+    """Return uint8 (bits 8) or uint16 (bits 16), of the same shape; values outside [-1, 1] are clipped."""
+    assert bits in (8, 16)
+    scaled = np.rint((np.asarray(images, np.float64) + 1) * ((2**bits - 1) / 2))
+    return np.clip(scaled, 0, 2**bits - 1).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def images_to_xrv(images: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return float32 in [-1024, 1024], the range of torchxrayvision's networks."""
+    return np.asarray(images, np.float32) * np.float32(1024)
+
+
+def make_grid(pixels: Pixels, columns: int) -> Pixels:
+    """Return [H,W] from [n,h,w]: a contact sheet in reading order; missing films are black."""
+    num, height, width = pixels.shape
+    rows = -(-num // columns)
+    sheet = np.zeros((rows * columns, height, width), pixels.dtype)
+    sheet[:num] = pixels
+    sheet = sheet.reshape(rows, columns, height, width).transpose(0, 2, 1, 3)  # [rows, h, columns, w]
+    return sheet.reshape(rows * height, columns * width)
+
+
+def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None, compressed: bool = True) -> bytes:
+    """Return [h,w] uint8 or uint16 (grey) or [h,w,3] uint8 (colour) as a PNG with text chunks; the same input gives the same bytes.
+
+    compressed: False stores the pixels as they are, so that files of films of one shape have one size, which tells nothing of them.
+    """
+    assert pixels.ndim == 2 or (pixels.shape[2:] == (3,) and pixels.dtype == np.uint8), (pixels.shape, pixels.dtype)
+    assert pixels.dtype in (np.uint8, np.uint16), pixels.dtype
+    info = PngInfo()
+    for key, value in (text or {}).items():
+        if key.startswith("XML:"):
+            info.add_itxt(key, value)  # XMP is UTF-8 whatever it holds
+        else:
+            info.add_text(key, value)  # tEXt for Latin-1, iTXt beyond
+    file = io.BytesIO()
+    # Grain hardly ever comes back elsewhere in a film; looking for it takes longer and saves nothing, so only runs are looked for.
+    how = {"compress_type": zlib.Z_RLE} if compressed else {"compress_level": 0}
+    Image.fromarray(pixels).save(file, format="PNG", pnginfo=info, **how)
+    return file.getvalue()
+
+
+def save_png(path: Path, pixels: Pixels, text: Mapping[str, str] | None = None) -> None:
+    """Write what `encode_png` returns, whole or not at all."""
+    with atomic_path(Path(path)) as part:
+        part.write_bytes(encode_png(pixels, text))
+
+
+def read_png_text(path: Path) -> dict[str, str]:
+    """Return the text chunks of a PNG file. Raises ValueError when it is not one."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            image.load()
+            return {key: str(value) for key, value in getattr(image, "text", {}).items()}
+    except DECODE_ERRORS as error:
+        raise ValueError(f"{path} is not a readable PNG file") from error

@@ -1,0 +1,45 @@
+"""The foot of a film, where a burned-in mark stands, hidden on both sides.
+
+Else every score would be of the mark, and a marked copy near nobody.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from thiscxr.pixels import Pixels, fit, is_marked, mark_rows
+from thiscxr.pool import Pool
+
+_SIDES = (32, 64, 128, 256, 512, 1024)  # of networks, whose films somebody may have enlarged
+
+
+def rows_to_hide(film: Pixels, res: int) -> int:
+    """Return how many of the last rows of a square film, once it has `res` px, hold the mark SYNTHETIC; 0 for one without it."""
+    for side in (len(film), *(side for side in _SIDES if res <= side < len(film))):
+        if is_marked(film if side == len(film) else fit(film, side)):
+            rim = 0 if side == len(film) == res else 2  # what a filter has mixed in
+            return -(-mark_rows(side) * res // side) + rim
+    return 0
+
+
+def cover(pixels: Pixels, rows: int) -> Pixels:
+    """Return films [n, res, res] with the last `rows` rows of each filled with the median of what is above."""
+    out: Pixels = pixels.copy()
+    for film in out if rows else ():
+        film[-rows:] = np.rint(np.median(film[:-rows]))
+    return out
+
+
+class CoveredPool(Pool):
+    """A pool whose films are read with their last rows hidden; its columns and hashes are those of the films as they are."""
+
+    def __init__(self, pool: Pool, rows: int) -> None:
+        vars(self).update(vars(pool))
+        self.pool, self.hidden = pool, rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CoveredPool, (self.pool, self.hidden)
+
+    def read(self, indices: Any) -> Pixels:
+        """Return the films at `indices` as `Pool.read`, covered."""
+        return cover(super().read(indices), self.hidden)

@@ -1,0 +1,370 @@
+"""From collections as released to one pool: read labels, choose films, decode, square, write, look for duplicates.
+
+It must not lose a film silently: whatever is not in the pool is counted, with a reason, in the summary and in rejected.csv.
+"""
+
+import csv
+import hashlib
+import json
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from thiscxr.collections import COLLECTIONS, FRONTAL_VIEWS
+from thiscxr.collections.archives import MAX_FILE_BYTES, ReleaseFile
+from thiscxr.collections.ids import default_key_file, load_key
+from thiscxr.collections.plan import Wanted, wanted_films
+from thiscxr.files import atomic_path, check_place, nearest_name
+from thiscxr.labels import FilmRecord, with_derived
+from thiscxr.parallel import Workers, open_workers
+from thiscxr.pixels import LoadedFilm, Pixels, load_film, to_bits, to_square
+from thiscxr.pool import RESOLUTIONS, Pool, orientation
+from thiscxr.pool.duplicates import DESCRIPTOR_SIZE, Pair, descriptor, find_duplicates, groups
+from thiscxr.pool.sentinel import Sight, look
+from thiscxr.pool.writer import Duplicate, PoolWriter
+
+ASPECTS = ("released", "restore")
+_PLAN_VERSION = 2  # of what a film becomes: raise it when the same file gives other pixels, so that no half-made pool is gone on with
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSummary:
+    """What `prepare` did. `dropped`: rows not asked for or without a file; `rejected`: films with a file that were refused."""
+
+    path: Path
+    key_file: Path
+    fingerprint: str
+    num_kept: int
+    num_rejected: int
+    kept: dict[str, int]  # by source
+    dropped: dict[str, int]  # by reason
+    rejected: dict[str, int]  # by reason
+    num_duplicates: int  # films that show the same exposure as another one; they are kept, on one side of the split
+    beside: dict[str, int]  # by kind; what lies beside the films
+    put_right: dict[str, int]  # films of the pool by what was done to them: turned, mirrored, inverted, as tags or their look say
+
+    def __str__(self) -> str:
+        """The summary for a terminal, one line a fact."""
+        lines = [f"{self.path}: {self.num_kept} films ({', '.join(f'{key} {count}' for key, count in self.kept.items())})"]
+        lines += [f"  not taken: {count} ({reason})" for reason, count in self.dropped.items()]
+        lines += [f"  refused:   {count} ({reason})" for reason, count in self.rejected.items()]
+        lines += [f"  put right: {count} ({what})" for what, count in self.put_right.items()]
+        lines += [f"  beside:    {count} ({what})" for what, count in self.beside.items()]
+        lines += [f"  duplicates: {self.num_duplicates} films, listed in duplicates.csv"] if self.num_duplicates else []
+        return "\n".join([*lines, f"  fingerprint {self.fingerprint[:16]}"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What a worker needs of a film: it is sent to another process, so no more than that."""
+
+    file: ReleaseFile | bytes | None  # bytes: a member of a compressed tar; None: one that is absurdly large
+    res: int
+    bits: int
+    aspect: float | None
+    frontal: bool
+    allow_synthetic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FramedFilm:
+    """A film as it is in a pool."""
+
+    pixels: Pixels
+    native: tuple[int, int, int]  # width, height and bits of the file, upright
+    greys: str  # how they were made, one of GREYS
+    orientation: str  # what put it upright, one of ORIENTATIONS
+    inverted: bool
+    marked: str  # `LoadedFilm.marked`
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    film: FramedFilm | None
+    descriptor: NDArray[np.int8] | None = None
+    reason: str = ""  # why it was refused, or ""
+
+
+def check_res(res: int) -> None:
+    """Raise ValueError when `res` is not a power of two from 32 to 1024."""
+    if res not in RESOLUTIONS:
+        nearest = min(RESOLUTIONS, key=lambda allowed: abs(allowed - res))
+        raise ValueError(f"--res {res} is not a power of two from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}; the nearest is {nearest}")
+
+
+def prepare(
+    pool_path: Path,
+    sources: Sequence[tuple[str, Path]],
+    res: int,
+    views: Sequence[str] | None = None,
+    aspect: str = "released",
+    derive: bool = False,
+    max_rejected: float = 0.1,
+    key_file: Path | None = None,
+    workers: int | None = None,
+    bits: int = 8,
+    scheduler: str = "",
+    allow_synthetic: bool = False,
+) -> PrepareSummary:
+    """Write the pool `pool_path` from `sources`, (collection key, folder) pairs; a collection may come in several folders.
+
+    views None: each collection's default. aspect "restore" undoes the squash of collections that released squares of oblong films.
+    derive: fill findings that a collection does not annotate from their children and parents. scheduler: address of a Dask cluster.
+    allow_synthetic: take films that are marked as synthetic; sheets and other pictures of ours never are films.
+    A call that was interrupted goes on where it stopped when it is made again; the pool is the same for any number of workers.
+    Raises ValueError, one line each, when an input is not as expected, no film is left, or more than the share `max_rejected` of the
+    films that have a file is refused. No pool is left behind then.
+    """
+    pool_path, sources = Path(pool_path), [(key, Path(root)) for key, root in sources]
+    check_res(res)
+    if aspect not in ASPECTS:
+        raise ValueError(f"--aspect {aspect}{nearest_name(aspect, ASPECTS)} is not one of {', '.join(ASPECTS)}")
+    if not 0 <= max_rejected <= 1:
+        raise ValueError(f"--max-rejected {max_rejected} is not a share from 0 to 1")
+    if pool_path.exists() and (not pool_path.is_dir() or any(pool_path.iterdir())):
+        raise ValueError(f"{pool_path} already exists and is not an empty folder; choose another path or remove it first")
+    key_file = Path(key_file) if key_file is not None else default_key_file()
+    if pool_path.resolve() in key_file.resolve().parents:
+        raise ValueError(f"--key-file {key_file} lies in the pool {pool_path}, which may be shared; keep the key elsewhere")
+    check_place(key_file.with_name(f"{key_file.name}.map"))  # the private map is written at the end
+    plan = wanted_films(sources, views)
+    for part in plan:
+        part.released.clear()  # a million rows are worth freeing
+    if not any(part.films for part in plan):
+        raise ValueError(f"no film left for {pool_path}: {_not_taken(plan)}")
+    _warn_of_mixed_aspects(plan, aspect)
+    key = load_key(key_file)
+    terms = {part.collection.key: part.collection.terms for part in plan if part.films}
+    options = {"views": list(views) if views else "default", "aspect": aspect, "derive": derive, "allow_synthetic": allow_synthetic}
+    num_films = sum(len(part.films) for part in plan)
+    with (
+        PoolWriter(
+            pool_path, res, bits, terms, key, options, _digest(plan, key, res, bits, aspect, allow_synthetic), DESCRIPTOR_SIZE
+        ) as writer,
+        open_workers(num_films, workers, scheduler) as hands,
+    ):
+        if writer.num_done:
+            logging.getLogger(__name__).info("going on after %d films that are done", writer.num_done)
+        with tqdm(desc="prepare", total=num_films, initial=writer.num_done, unit="film", delay=1) as bar:
+            blank = _Task(None, res, bits, None, True, allow_synthetic)
+            for film, decoded in _decode_all(plan, writer, hands, blank, aspect == "restore", derive):
+                if (framed := decoded.film) is None:
+                    writer.reject(film.source, film.record, decoded.reason)
+                else:
+                    writer.add(
+                        film.source,
+                        film.record,
+                        framed.pixels,
+                        framed.native,
+                        greys=framed.greys,
+                        orientation=framed.orientation,
+                        inverted=framed.inverted,
+                        equalised=film.file.name.lower().endswith(COLLECTIONS[film.source].equalised or ("\0",)),
+                        descriptor=decoded.descriptor,
+                    )
+                bar.update()
+        kept: Counter[str] = Counter()
+        rejected: Counter[str] = Counter()
+        for _, source, _, reason in writer.outcomes():
+            (rejected if reason else kept)[reason or source] += 1
+        if not kept:
+            why = f"all {writer.num_done} were refused, {_reasons(rejected)}" if writer.num_done else _not_taken(plan)
+            raise ValueError(f"no film left for {pool_path}: {why}")
+        if rejected.total() > max_rejected * writer.num_done:
+            raise ValueError(
+                f"{rejected.total()} of {writer.num_done} films were refused ({rejected.total() / writer.num_done:.0%}), more than "
+                f"--max-rejected {max_rejected:g}: {_reasons(rejected)}; look at the films, or allow more"
+            )
+        pairs = find_duplicates(writer.descriptors(), writer.hashes(), writer.read, partial(hands.map, chunk=1))
+        found = [duplicate for number, group in enumerate(groups(pairs)) for duplicate in _members(number, group)]
+        fingerprint = writer.finish(found, ((pair.a, pair.b) for pair in pairs))
+        files = {part.collection.key: part.files for part in plan}
+        places = (
+            (film_id, source, film.film, str(files[source][film.film]), reason) for film_id, source, film, reason in writer.outcomes()
+        )
+        write_private_map(key_file, fingerprint, places)
+    return PrepareSummary(
+        pool_path,
+        key_file,
+        fingerprint,
+        kept.total(),
+        rejected.total(),
+        dict(kept),
+        dict(sorted(_dropped(plan).items())),
+        dict(rejected.most_common()),
+        len(found),
+        dict(sorted(_beside(plan).items())),
+        _put_right(Pool.open(pool_path)),
+    )
+
+
+def _put_right(pool: Pool) -> dict[str, int]:
+    done = Counter(pool.column("orientation").tolist())
+    done["as stored"] = 0
+    done["inverted"] = int(pool.column("inverted").sum())
+    return dict(sorted((+done).items()))
+
+
+def _members(number: int, group: Sequence[Pair]) -> list[Duplicate]:
+    first = Duplicate(group[0].a, number, "first", 1.0)
+    return [first, *(Duplicate(pair.b, number, pair.kind, pair.correlation) for pair in group)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Film:
+    source: str
+    record: FilmRecord
+    file: ReleaseFile
+
+
+def _decode_all(
+    plan: Sequence[Wanted], writer: PoolWriter, hands: Workers, blank: _Task, restore: bool, derive: bool
+) -> Iterator[tuple[_Film, _Decoded]]:
+    """Yield the films that are not done yet: those that lie open in the order of the plan, then the others as streamed."""
+    under_way: deque[_Film] = deque()
+
+    def task(source: str, film: FilmRecord, file: ReleaseFile, data: ReleaseFile | bytes | None) -> _Task:
+        under_way.append(_Film(source, film, file))
+        return replace(blank, file=data, aspect=film.original_aspect if restore else None, frontal=film.view in FRONTAL_VIEWS)
+
+    def as_taught(film: FilmRecord) -> FilmRecord:
+        return with_derived(film) if derive else film
+
+    def open_tasks() -> Iterator[_Task]:
+        for part in plan:
+            source = part.collection.key
+            for film, file in ((as_taught(film), part.files[name]) for name, film in part.films.items() if name in part.files):
+                if not writer.knows(source, film):
+                    yield task(source, film, file, file)
+
+    def streamed_tasks(part: Wanted) -> Iterator[_Task]:
+        source = part.collection.key
+        for film, data in part.streamed(lambda film: writer.knows(source, as_taught(film))):
+            yield task(source, as_taught(film), part.files[film.film], data)
+
+    for decoded in hands.map(_decode, open_tasks()):
+        yield under_way.popleft(), decoded
+    for part in plan:
+        for decoded in hands.map(_decode, streamed_tasks(part), chunk=1):  # each carries its bytes
+            yield under_way.popleft(), decoded
+
+
+def check_marks(marked: str, allow_synthetic: bool) -> None:
+    """Raise ValueError for a film that is marked as synthetic, unless such films are allowed, and for our pictures of several films."""
+    if marked == "picture":
+        raise ValueError("a sheet, a projection or another picture by thiscxr, no single film")
+    if marked and not allow_synthetic:
+        raise ValueError("marked as synthetic (--allow-synthetic takes it)")
+
+
+def righted(film: LoadedFilm, frontal: bool) -> tuple[Sight, str, bool]:
+    """Return what the look of a film says is wrong with it, and what puts the stored film right: its orientation, whether to invert it.
+
+    Both the file's tags and the look count. Raises ValueError for a film that does not look right, where what is wrong cannot be told.
+    """
+    sight = look(film.pixels, frontal)
+    if not sight.sure:
+        raise ValueError("inverted or turned, by the look of it, but it cannot be told how")
+    return sight, orientation(film.mirrored, (film.turned - sight.turned) % 360), film.inverted != sight.inverted
+
+
+def frame_film(
+    data: ReleaseFile | Path | bytes,
+    res: int,
+    bits: int = 8,
+    aspect: float | None = None,
+    frontal: bool = True,
+    allow_synthetic: bool = True,
+) -> FramedFilm:
+    """Read one film and frame it as `prepare` does: square [res, res], reduced, put right where it is surely inverted or turned.
+
+    aspect: true width / height of a film that its release squashed; frontal: it is known to be. Raises ValueError with the reason for a
+    film that `prepare` would refuse.
+    """
+    film = load_film(data.read() if isinstance(data, ReleaseFile) else data, min_side=res)
+    check_marks(film.marked, allow_synthetic)
+    if aspect is not None:  # of what is left once the border is cut
+        aspect *= film.pixels.shape[1] / film.native_width * film.native_height / film.pixels.shape[0]
+    sight, turned, inverted = righted(film, frontal)  # of the film itself, so that it is the same whatever the resolution
+    pixels = np.rot90(to_bits(to_square(film.pixels, res, aspect or film.aspect), bits), sight.turned // 90)
+    if pixels.min() == pixels.max():
+        raise ValueError("constant image once cropped and reduced")
+    if sight.inverted:  # the file says otherwise, or says nothing
+        pixels = np.iinfo(pixels.dtype).max - pixels
+    width, height = film.native_width, film.native_height
+    if sight.turned % 180:
+        width, height = height, width
+    return FramedFilm(pixels, (width, height, film.native_bits), film.greys, turned, inverted, film.marked)
+
+
+def _decode(task: _Task) -> _Decoded:
+    try:
+        if task.file is None:
+            raise ValueError(f"absurd file of more than {MAX_FILE_BYTES // 2**20} MiB")
+        film = frame_film(task.file, task.res, task.bits, task.aspect, task.frontal, task.allow_synthetic)
+    except ValueError as error:
+        return _Decoded(None, reason=str(error))
+    return _Decoded(film, descriptor(film.pixels))
+
+
+def _dropped(plan: Sequence[Wanted]) -> Counter[str]:
+    return sum((part.dropped for part in plan), Counter())
+
+
+def _beside(plan: Sequence[Wanted]) -> Counter[str]:
+    return sum((part.beside for part in plan), Counter())
+
+
+def _not_taken(plan: Sequence[Wanted]) -> str:
+    return _reasons(_dropped(plan) + _beside(plan))
+
+
+def _digest(plan: Sequence[Wanted], key: bytes, *options: int | str) -> str:
+    """Return what names this very job: an interrupted one is only gone on with by the same."""
+    digest = hashlib.sha256(json.dumps([_PLAN_VERSION, *options]).encode() + key)
+    for part in plan:
+        for name in part.films:
+            digest.update(os.fsencode(f"{part.collection.key}\0{name}\0{part.files.get(name)}\n"))
+        digest.update(os.fsencode("\0".join(str(path) for path, _ in part.tars)))
+    return digest.hexdigest()
+
+
+def _warn_of_mixed_aspects(plan: Sequence[Wanted], aspect: str) -> None:
+    squashed = [part.collection.key for part in plan if part.films and part.collection.squashed]
+    if aspect == "released" and squashed and len(squashed) < sum(bool(part.films) for part in plan):
+        logging.getLogger(__name__).warning(
+            "%s released squares of oblong films, the others did not: the width of a chest will name its source; consider --aspect restore",
+            ", ".join(squashed),
+        )
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    """Return the three commonest reasons in one line."""
+    common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    more = f" and {len(common) - 3} more reasons" if len(common) > 3 else ""
+    return ", ".join(f"{count} x {reason}" for reason, count in common[:3]) + more if common else "nothing was listed"
+
+
+def write_private_map(key_file: Path, fingerprint: str, rows: Iterable[tuple[str, str, str, str, str]]) -> Path:
+    """Write which film is which, readable by its owner alone, beside the key and never in the pool; return its path.
+
+    rows: film id of the pool, source, the collection's own id, path, and why it was refused ("" if it was not).
+    """
+    path = key_file.with_name(f"{key_file.name}.map-{fingerprint[:12]}.csv")
+    with (
+        atomic_path(path) as part,
+        # names of files come out in the bytes that they have on the disk, be they UTF-8 or not
+        open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("film_id", "source", "film", "path", "refused"))
+        table.writerows(rows)
+    return path

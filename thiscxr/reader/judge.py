@@ -1,0 +1,288 @@
+"""How well a reader reads films of known answers: areas under ROC curves, calibration and age error, with patient-wise intervals.
+
+A film counts only for the questions whose answer is known. Cross-fitted figures (several networks, each for patients that it has not
+seen) are means over the networks, since the scores of two networks are not on one scale: LeDell et al. 2015, doi:10.1214/15-EJS1035.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
+from thiscxr.measures.resampling import generator, interval, mean_over, number_patients, patient_weights
+from thiscxr.model.conditions import MIN_PATIENTS
+from thiscxr.pixels import Pixels
+from thiscxr.pool import Pool
+from thiscxr.reader.answers import MEASURES, Columns, questions_of, read_answers
+from thiscxr.reader.network import Reader
+from thiscxr.train.conditions import read_conditions
+
+BINS = 10  # of a reliability table, with as many films each
+BATCH = 256  # films read at a time
+CHUNKS = 10  # in which bootstrap rounds are weighed, so that the memory stays small for a hundred thousand films
+CALIBRATION_DRAWS = 200
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one network answers to films, and the truth: a column a question (see `read_answers`), nan where the truth is unknown."""
+
+    truths: Columns
+    answers: Columns
+    patients: NDArray[np.integer]
+    sources: NDArray[np.object_]
+
+    def of_source(self, source: str) -> "Reading":
+        """Return the films of one source."""
+        here = self.sources == source
+        truths, answers = ({name: column[here] for name, column in columns.items()} for columns in (self.truths, self.answers))
+        return Reading(truths, answers, self.patients[here], self.sources[here])
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Films of about one probability: how many, the mean probability, and the share that shows the finding."""
+
+    films: int
+    told: float
+    seen: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far probabilities are from shares."""
+
+    error: float
+    """Expected calibration error: the mean over films of |probability - share| of their bin (Guo et al. 2017, arXiv:1706.04599, Eq. 3)."""
+    by_chance: float
+    """What a perfectly calibrated reader would stay below in 95 of 100 such sets of films."""
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How well one question is answered."""
+
+    question: str
+    measure: str
+    """auc; of the age mae (mean absolute error, years) and r (correlation)."""
+    value: float
+    ci95: tuple[float, float]
+    num_positive: int
+    """Films; of known age for the age."""
+    num_negative: int
+    num_patients: int
+    calibration: Calibration | None
+    """Of findings."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How well films are read."""
+
+    num_films: int
+    num_patients: int
+    questions: tuple[Answered, ...]
+    mean_finding_auc: float | None
+    """None where no finding is known both ways."""
+    mean_finding_ci95: tuple[float, float] | None
+
+    def brief(self) -> dict[str, Any]:
+        """Return what a reader's file carries: {"films", "auc" and "auc_ci95": {finding, view, sex: …}, "mean_finding_auc",
+        "age_error_years", "age_r", "age_r_ci95"}; None: not known."""
+        areas = {each.question: each for each in self.questions if each.measure == "auc"}
+        age = {each.measure: each for each in self.questions if each.question == "age"}
+        return {
+            "films": self.num_films,
+            "auc": {name: round(each.value, 4) for name, each in areas.items()},
+            "auc_ci95": {name: [round(edge, 4) for edge in each.ci95] for name, each in areas.items()},
+            "mean_finding_auc": None if self.mean_finding_auc is None else round(self.mean_finding_auc, 4),
+            "age_error_years": round(age["mae"].value, 2) if "mae" in age else None,
+            "age_r": round(age["r"].value, 4) if "r" in age else None,
+            "age_r_ci95": [round(edge, 4) for edge in age["r"].ci95] if "r" in age else None,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        return asdict(self)
+
+
+def read_films(reader: Reader, pool: Pool, rows: NDArray[np.int64]) -> Reading:
+    """Return what a reader answers to rows of a pool, and the truth. Raises ValueError when there are no rows."""
+    if not len(rows):
+        raise ValueError(f"{pool.path} has no such films; choose another --split, or a pool that has some")
+
+    def batches() -> Iterator[Pixels]:
+        for start in range(0, len(rows), BATCH):
+            yield pool.read(rows[start : start + BATCH])
+
+    answers = read_answers(reader, batches())
+    truths = questions_of(read_conditions(pool, rows), list(answers))
+    return Reading(truths, answers, pool.codes("patient")[0][rows], pool.column("source")[rows])
+
+
+def judge(readings: Sequence[Reading], seed: int = 0) -> Judgement:
+    """Return how well films are read: by one network, or by several, each judged on patients of its own.
+
+    A question that all films answer alike is left out. Intervals resample the patients of each network.
+    """
+    drawn = Bootstrap(readings, seed)
+    asked = [(name, measure) for name in drawn.questions for measure in (("mae", "r") if name == "age" else ("auc",))]
+    known = {each: values for each in asked if np.isfinite((values := drawn.measure(*each))[0])}
+    mean = mean_over([values for (name, _), values in known.items() if name in FINDINGS])
+    return Judgement(
+        sum(len(reading.patients) for reading in readings),
+        sum(len(np.unique(reading.patients)) for reading in readings),
+        tuple(_answered(*each, values, readings, seed) for each, values in known.items()),
+        float(mean[0]) if np.isfinite(mean[0]) else None,
+        interval(mean[1:]) if np.isfinite(mean[0]) else None,
+    )
+
+
+class Bootstrap:
+    """One resampling of the patients for all questions, so that differences and means of figures have intervals too."""
+
+    def __init__(self, readings: Sequence[Reading], seed: int = 0) -> None:
+        self.readings = readings
+        self.questions = [name for name in readings[0].answers if all(name in reading.answers for reading in readings)]
+        # The first line of the weights counts every film once: it gives the value itself.
+        resampled = (patient_weights(reading.patients, seed + k) for k, reading in enumerate(readings))
+        self._weights = [np.concatenate([np.ones((1, w.shape[1]), np.float32), w]) for w in resampled]
+
+    def measure(self, question: str, measure: str = "auc") -> Array:
+        """Return float64 [1 + rounds]: the AUC of a question, or of the age the error in years (mae) or the correlation (r), then the same
+        of every round."""
+        of = MEASURES[measure]
+        parts = []
+        for reading, weights in zip(self.readings, self._weights, strict=True):
+            known = np.isfinite(reading.truths[question])
+            truth, answers = (columns[question][known].astype(np.float64) for columns in (reading.truths, reading.answers))
+            if known.any():
+                parts.append(np.concatenate([of(truth, answers, some[:, known]) for some in np.array_split(weights, CHUNKS)]))
+        return mean_over(parts)
+
+
+def _answered(question: str, measure: str, values: Array, readings: Sequence[Reading], seed: int) -> Answered:
+    truth = np.concatenate([reading.truths[question] for reading in readings])
+    answers = np.concatenate([reading.answers[question] for reading in readings])
+    patients = np.concatenate([number_patients(reading.patients) + (k << 32) for k, reading in enumerate(readings)])
+    known, present = np.isfinite(truth), truth > 0.5
+    age = question == "age"
+    return Answered(
+        question,
+        measure,
+        float(values[0]),
+        interval(values[1:]),
+        int((known & (present | age)).sum()),
+        int((known & ~(present | age)).sum()),
+        len(np.unique(patients[known])),
+        calibrate(present[known], expit(answers[known].astype(np.float64)), seed) if question in FINDINGS else None,
+    )
+
+
+def calibrate(present: NDArray[np.bool_], probabilities: Array, seed: int = 0) -> Calibration:
+    """Return the calibration of probabilities [n] of a finding against its presence [n], in bins of equally many films.
+
+    Bins of equal width would put a rare finding's films into one. The error of few films is above zero also for true probabilities, hence
+    what it would be by chance: outcomes drawn from the probabilities (Bröcker and Smith 2007, doi:10.1175/WAF993.1).
+    """
+    order = np.argsort(probabilities, kind="stable")
+    told, seen = probabilities[order], present[order].astype(np.float64)
+    starts = np.unique(np.linspace(0, len(told), BINS + 1).astype(np.int64)[:-1])
+    sizes = np.diff([*starts, len(told)])
+
+    def error(outcomes: Array) -> Array:
+        return np.abs(np.add.reduceat(told - outcomes, starts, axis=-1)).sum(axis=-1) / len(told)
+
+    drawn = generator(seed, 11).random((CALIBRATION_DRAWS, len(told))) < told
+    means = (np.add.reduceat(column, starts) / sizes for column in (told, seen))
+    bins = tuple(Bin(*row) for row in zip(sizes.tolist(), *(column.tolist() for column in means), strict=True))
+    return Calibration(float(error(seen)), float(np.quantile(error(drawn.astype(np.float64)), 0.95)), bins)
+
+
+def judgement_table(title: str, found: Judgement, reliability: bool = False) -> str:
+    """Return a judgement as aligned lines; with the reliability tables of the findings on demand."""
+    lines = [
+        f"{title}: {found.num_films} films of {found.num_patients} patients",
+        f"{'':<28}{'AUC':>7}  {'95 %':<16}{'with':>7}{'without':>9}{'calibration error (by chance)':>32}",
+    ]
+    for each in found.questions:
+        span = f"[{each.ci95[0]:.3f}, {each.ci95[1]:.3f}]"
+        if each.measure == "mae":
+            span = f"[{each.ci95[0]:.1f}, {each.ci95[1]:.1f}]"
+            lines.append(f"{'age, mean error in years':<28}{each.value:>7.1f}  {span:<16}{each.num_positive:>7}")
+            continue
+        if each.measure == "r":
+            lines.append(f"{'age, correlation':<28}{each.value:>7.3f}  {span:<16}{each.num_positive:>7}")
+            continue
+        calibration = f"{each.calibration.error:.3f} ({each.calibration.by_chance:.3f})" if each.calibration else ""
+        lines.append(f"{each.question:<28}{each.value:>7.3f}  {span:<16}{each.num_positive:>7}{each.num_negative:>9}{calibration:>32}")
+    if found.mean_finding_auc is not None and found.mean_finding_ci95 is not None:
+        span = f"[{found.mean_finding_ci95[0]:.3f}, {found.mean_finding_ci95[1]:.3f}]"
+        lines.append(f"{'mean of the findings':<28}{found.mean_finding_auc:>7.3f}  {span}")
+    for each in found.questions if reliability else ():
+        if each.calibration:
+            lines += [f"{each.question}: films, probability told, share seen"]
+            lines += [f"  {bin.films:>6}{bin.told:>8.3f}{bin.seen:>8.3f}" for bin in each.calibration.bins]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Mean finding AUC of a reader trained on one source and tested on held-out patients of another."""
+
+    trained_on: str
+    tested_on: str
+    value: float
+    ci95: tuple[float, float]
+    auc: dict[str, float]
+    num_films: int
+
+
+def generalisation(pool: Pool, readers: Mapping[str, Reader], seed: int = 0) -> list[Transfer]:
+    """Return the source × source matrix, row by row; readers: one trained on each source.
+
+    Every cell is the mean over the same findings, since means over different ones cannot be compared: those that every reader has learnt,
+    and that MIN_PATIENTS of every source's held-out patients have and as many have not. Raises ValueError where there is no such finding.
+    """
+    held = pool.indices("holdout")
+    rows = {source: held[pool.column("source")[held] == source] for source in readers}
+    if empty := [source for source, films in rows.items() if not len(films)]:
+        raise ValueError(f"{pool.path} holds out no film of {empty[0]}; a matrix needs held-out patients of every source")
+    readings = {(trained, tested): read_films(readers[trained], pool, films) for trained in readers for tested, films in rows.items()}
+    shared = [name for name in FINDINGS if all(_known_both_ways(reading, name) for reading in readings.values())]
+    if not shared:
+        raise ValueError(
+            f"no finding is learnt by every source's reader and known both ways of {MIN_PATIENTS} held-out patients of every source"
+        )
+    found = []
+    for (trained, tested), reading in readings.items():
+        drawn = Bootstrap([reading], seed)
+        cell = {name: drawn.measure(name) for name in shared}
+        mean, areas = mean_over(list(cell.values())), {name: float(values[0]) for name, values in cell.items()}
+        found.append(Transfer(trained, tested, float(mean[0]), interval(mean[1:]), areas, len(rows[tested])))
+    return found
+
+
+def _known_both_ways(reading: Reading, finding: str) -> bool:
+    if finding not in reading.truths:
+        return False
+    return all(len(np.unique(reading.patients[reading.truths[finding] == state])) >= MIN_PATIENTS for state in (POSITIVE, NEGATIVE))
+
+
+def generalisation_table(found: Sequence[Transfer]) -> str:
+    """Return the matrix as aligned lines: a row a source trained on, a column a source tested on."""
+    tested = list(dict.fromkeys(each.tested_on for each in found))
+    width = max(22, *(len(name) + 2 for name in tested))
+    lines = [f"mean AUC of {', '.join(found[0].auc)}", f"{'trained on / tested on':<24}" + "".join(f"{name:>{width}}" for name in tested)]
+    for trained in tested:
+        row = [each for each in found if each.trained_on == trained]
+        cells = (f"{each.value:.3f} [{each.ci95[0]:.3f}, {each.ci95[1]:.3f}]" for each in row)
+        lines.append(f"{trained:<24}" + "".join(f"{cell:>{width}}" for cell in cells))
+    return "\n".join(lines)

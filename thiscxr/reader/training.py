@@ -1,0 +1,275 @@
+"""Training the reader, and its file.
+
+What is not mentioned or not annotated (-2, -3) is masked: it neither teaches nor counts. What is uncertain (-1) is masked too, or
+counts as absent or as present. Films of held-out patients are never trained on.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+import thiscxr
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE, UNCERTAIN
+from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, Vocabulary
+from thiscxr.model.network_file import read_safetensors, write_safetensors
+from thiscxr.pixels import pixels_to_images
+from thiscxr.pool import Pool
+from thiscxr.reader.network import SIDES, Reader, ReaderConfig, start_from_imagenet
+from thiscxr.train.augment import AugmentRanges, augment
+from thiscxr.train.conditions import learnable_vocabulary, read_conditions
+from thiscxr.train.draws import Draws, begin_weights
+
+READER_FORMAT = 1
+MARK = 16  # digits of a film's hash
+RANGES = AugmentRanges(turn_degrees=4.0, shift=0.04, patch=0.25)
+
+
+UNCERTAIN_AS = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0}  # U-Ignore, U-Zeros, U-Ones: Irvin et al. 2019, arXiv:1901.07031, section 3.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a reader is made, besides how long and from which films."""
+
+    backbone: str = "small"  # or densenet121
+    res: int | None = None  # side at which films are read; None: that of the backbone
+    uncertain: str = "ignore"  # or zeros, ones: what an uncertain finding teaches
+    max_weight: float = 1.0  # of a present finding against an absent one; 1: all films weigh the same
+    pretrained: Path | None = None  # torchvision's ImageNet weights of densenet121
+    batch: int | None = None  # films a step; None: 64 of the small one, 16 as in CheXNet
+
+    @property
+    def step(self) -> int:
+        """Films a step."""
+        return self.batch or (64 if self.backbone == "small" else 16)
+
+    def __post_init__(self) -> None:
+        if self.uncertain not in UNCERTAIN_AS:
+            raise ValueError(f"uncertain is '{self.uncertain}', expected one of {', '.join(UNCERTAIN_AS)}")
+        if not self.max_weight >= 1:
+            raise ValueError(f"the largest weight of a present finding is {self.max_weight}, expected 1 or more")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A reader and the films that it must not judge: those of the patients it was trained on."""
+
+    reader: Reader
+    trained_on: frozenset[str]
+
+
+def train_reader(
+    pool: Pool,
+    epochs: int,
+    seed: int,
+    device: str = "cpu",
+    recipe: Recipe = Recipe(),
+    rows: np.ndarray | None = None,
+    name: str = "reader",
+) -> Reader:
+    """Train on the pool's training split, or on `rows`, with AdamW and a one-cycle rate, and return the reader in evaluation mode.
+
+    Raises ValueError when there are fewer films than one batch, and FloatingPointError when the loss is not finite.
+    """
+    indices, batch = pool.indices("train") if rows is None else rows, recipe.step
+    if len(indices) < batch:
+        raise ValueError(f"{pool.path} has {len(indices)} training films for the {name}; at least one step of {batch} is needed")
+    vocabulary = learnable_vocabulary(read_conditions(pool, indices), pool.codes("patient")[0][indices])
+    begin_weights(seed)
+    reader = _new_reader(vocabulary, recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    targets = read_targets(pool, indices, vocabulary, recipe.uncertain)
+    weights = positive_weights(targets["findings"], recipe.max_weight).to(device)
+    steps = epochs * (len(indices) // batch)
+    rate = 2e-3 if recipe.backbone == "small" else 1e-3  # the latter is CheXNet's
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
+    rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    reader.train()
+    seen = 0
+    with tqdm(total=steps * batch, unit="film", file=sys.stderr, desc=name) as bar:
+        for _ in range(epochs):
+            order = torch.from_numpy(rng.permutation(len(indices)))
+            for places in order.split(batch)[: len(indices) // batch]:
+                films = reader.resize(torch.from_numpy(pixels_to_images(pool.read(indices[places.numpy()])))[:, None])
+                answers = reader(augment(films, 0.7, Draws(seed, seen, batch), RANGES).to(device))
+                loss = reader_loss(answers, {name: values[places].to(device) for name, values in targets.items()}, weights)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if not torch.isfinite(loss):
+                    raise FloatingPointError(f"the reader's loss is not finite after {seen} films; nothing was saved")
+                optimizer.step()
+                schedule.step()
+                seen += batch
+                bar.update(batch)
+    take_back(reader, weights)
+    return reader.eval().requires_grad_(False)
+
+
+def _new_reader(vocabulary: Vocabulary, recipe: Recipe) -> Reader:
+    side = recipe.res or SIDES.get(recipe.backbone, 64)
+    config = ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources, side, backbone=recipe.backbone)
+    reader = Reader(config)
+    if recipe.pretrained is not None:
+        start_from_imagenet(reader, recipe.pretrained)
+    return reader
+
+
+def positive_weights(findings: Tensor, most: float) -> Tensor:
+    """Return how much a present finding weighs for an absent one's 1, float32 [F]: absent / present films, from 1 to `most`.
+
+    findings: float32 [n, F], 1 present, 0 absent, NaN unknown. Source: Wang et al. 2017, arXiv:1705.02315, section 3.2 (W-CEL), there
+    without a limit: of a finding that one film in five hundred shows, that one film would then be most of a batch's loss.
+    """
+    present, absent = (findings == 1).sum(dim=0), (findings == 0).sum(dim=0)
+    return (absent / present.clamp(min=1)).clamp(1.0, most)
+
+
+def train_folds(pool: Pool, epochs: int, seed: int, device: str = "cpu", recipe: Recipe = Recipe()) -> tuple[Fold, ...]:
+    """Return two readers, each trained on one half of all patients: each may judge the films of the other half.
+
+    A patient's half follows from the stored pixels of the films, so that it is the same for everybody.
+    """
+    hashes, patients = pool.column("sha256"), pool.codes("patient")[0]
+    first = np.full(patients.max() + 1, "~", object)
+    for digest, patient in zip(hashes, patients, strict=True):
+        first[patient] = min(first[patient], digest)
+    half = np.array([int(digest[:8], 16) % 2 for digest in first[patients]])
+    rows = [np.flatnonzero(half == k) for k in (0, 1)]
+    return tuple(
+        Fold(train_reader(pool, epochs, seed, device, recipe, rows=mine, name=f"reader of half {k + 1}"), _marks(hashes[mine]))
+        for k, mine in enumerate(rows)
+    )
+
+
+def _marks(hashes: Iterable[str]) -> frozenset[str]:
+    """Return by what films are known again: the first half of the SHA-256 of their pixels in the pool, in hexadecimal."""
+    return frozenset(digest[:MARK] for digest in hashes)
+
+
+def take_back(reader: Reader, weights: Tensor) -> None:
+    """Lower the logits of the findings by what their weights [F] raised them, in place, so that probabilities are true ones again.
+
+    The odds that minimise the weighted loss are the true odds times the weight: Elkan 2001, IJCAI, theorem 1.
+    """
+    reader.heads["findings"].get_parameter("bias").data -= weights.log()
+
+
+def read_targets(pool: Pool, indices: np.ndarray, vocabulary: Vocabulary, uncertain: str = "ignore") -> dict[str, Tensor]:
+    """Return float32 targets with NaN where unknown: findings [n, F] and sex [n, 1] in {0, 1}, scaled age [n, 1]; view and source int64
+    [n] with -100 (which cross-entropy ignores) where unknown. uncertain: a key of UNCERTAIN_AS, for the findings that are."""
+    columns = [FINDINGS.index(name) for name in vocabulary.findings]
+    states = pool.findings[indices][:, columns].astype(np.float32)
+    doubtful = states == UNCERTAIN
+    states[~np.isin(states, (POSITIVE, NEGATIVE))] = np.nan
+    states[doubtful] = UNCERTAIN_AS[uncertain]
+    sex = np.array([{"F": 1.0, "M": 0.0}.get(value, np.nan) for value in pool.column("sex")[indices]], dtype=np.float32)
+    age = ((pool.column("age_years")[indices] - AGE_CENTRE) / AGE_SCALE).astype(np.float32)
+
+    def classes(name: str, names: tuple[str, ...]) -> Tensor:
+        return torch.tensor([names.index(value) if value in names else -100 for value in pool.column(name)[indices]])
+
+    return {
+        "findings": torch.from_numpy(states),
+        "sex": torch.from_numpy(sex)[:, None],
+        "age": torch.from_numpy(age)[:, None],
+        "view": classes("view", vocabulary.views),
+        "source": classes("source", vocabulary.sources),
+    }
+
+
+def reader_loss(answers: dict[str, Tensor], targets: dict[str, Tensor], weights: Tensor | None = None) -> Tensor:
+    """Return the sum of the masked losses: binary cross-entropy of findings and sex, cross-entropy of view and source, Huber of age.
+
+    weights: of present findings, float32 [F] (`positive_weights`).
+    """
+    loss = masked(partial(F.binary_cross_entropy_with_logits, pos_weight=weights), answers["findings"], targets["findings"])
+    loss = loss + 0.5 * masked(F.binary_cross_entropy_with_logits, answers["sex"], targets["sex"])
+    loss = loss + 0.5 * masked(F.smooth_l1_loss, answers["age"], targets["age"])
+    for name in ("view", "source"):
+        if answers[name].shape[1] > 1 and bool((targets[name] >= 0).any()):
+            loss = loss + 0.5 * F.cross_entropy(answers[name], targets[name])
+    return loss
+
+
+def masked(loss: Any, answers: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean of an element-wise loss over the known targets, 0 when none is known."""
+    known = ~torch.isnan(targets)
+    values = loss(answers, torch.nan_to_num(targets), reduction="none")  # the masked values are multiplied by zero next
+    return (values * known).sum() / known.sum().clamp(min=1)
+
+
+def save_reader(
+    path: Path, reader: Reader, pool: Pool, judged: dict[str, Any], folds: Sequence[Fold] = (), dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a reader as safetensors with its architecture, its data, what it scored on held-out patients, and its folds.
+
+    pool: what the reader was trained on, in its training split.
+    """
+    train = pool.indices("train")
+    saw = _marks(pool.column("sha256")[np.isin(pool.codes("patient")[0], pool.codes("patient")[0][train])])
+    write_reader(
+        path,
+        reader,
+        {"pool_fingerprint": pool.fingerprint, "sources": pool.meta["sources"], "trained_on": sorted(saw)},
+        judged,
+        folds,
+        dtype,
+    )
+
+
+def write_reader(
+    path: Path, reader: Reader, data: dict[str, Any], judged: dict[str, Any], folds: Sequence[Fold], dtype: torch.dtype
+) -> None:
+    """As `save_reader`, with the facts on the data as another reader's file has them."""
+    metadata = {
+        "format_version": READER_FORMAT,
+        "kind": "reader",
+        "architecture": asdict(reader.config),
+        **{name: data[name] for name in ("pool_fingerprint", "sources", "trained_on")},
+        "folds": [{"architecture": asdict(fold.reader.config), "trained_on": sorted(fold.trained_on)} for fold in folds],
+        "judged": judged,
+        "code_version": thiscxr.__version__,
+    }
+    tensors = {
+        name: (tensor.to("cpu", dtype) if tensor.is_floating_point() else tensor.cpu()).contiguous()
+        for prefix, network in (("", reader), *((f"fold{k}.", fold.reader) for k, fold in enumerate(folds)))
+        for name, tensor in network.state_dict(prefix=prefix).items()
+    }
+    write_safetensors(path, tensors, metadata)
+
+
+def load_reader(path: Path) -> tuple[Reader, dict[str, Any]]:
+    """Return a reader (float32, CPU, evaluation mode) and its metadata. Raises ValueError for anything else than a reader file."""
+    metadata, tensors = read_safetensors(path, "reader", READER_FORMAT)
+    return _rebuilt(path, metadata, {name: t for name, t in tensors.items() if not name.startswith("fold")}), metadata
+
+
+def load_folds(path: Path) -> tuple[Fold, ...]:
+    """Return the folds in a reader's file; none where it was trained without. Raises ValueError as `load_reader`."""
+    metadata, tensors = read_safetensors(path, "reader", READER_FORMAT)
+    folds = []
+    for k, facts in enumerate(metadata.get("folds", ())):
+        prefix = f"fold{k}."
+        reader = _rebuilt(path, facts, {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+        folds.append(Fold(reader, frozenset(facts["trained_on"])))
+    return tuple(folds)
+
+
+def _rebuilt(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> Reader:
+    try:
+        listed = facts["architecture"].items()
+        architecture: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in listed}
+        reader = Reader(ReaderConfig(**architecture))
+        reader.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: the reader's description and its tensors do not fit ({str(error).splitlines()[0]})") from None
+    return reader.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -1,0 +1,154 @@
+"""What a reader may be asked of single films: the questions that it answers well on held-out real patients.
+
+Films that are chosen or moved by a question that the reader cannot answer would be chosen and moved by noise. How well it answers is in
+the reader's own file (`judged`), and for a file that says no intervals in a card beside it, which belongs to it by SHA-256.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from thiscxr.files import atomic_path, nearest_name, sha256_file
+from thiscxr.model.network_file import find_weights
+from thiscxr.pixels import Pixels, pixels_to_images
+from thiscxr.reader.answers import LEAST_AUC, LEAST_CORRELATION, against_rest, name_answers
+from thiscxr.reader.judge import Judgement
+from thiscxr.reader.network import Reader
+from thiscxr.reader.training import load_reader
+
+CARD_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """How well one question is answered on held-out real patients."""
+
+    measure: str
+    """auc, or r (correlation) of the age."""
+    value: float
+    ci95: tuple[float, float]
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the interval lies above what a score asks of a question, too (`fidelity`)."""
+        return self.ci95[0] > self.least
+
+    @property
+    def least(self) -> float:
+        """Where the interval has to begin."""
+        return LEAST_CORRELATION if self.measure == "r" else LEAST_AUC
+
+    def __str__(self) -> str:
+        name = "correlation" if self.measure == "r" else "AUC"
+        return f"{name} {self.value:.3f} [{self.ci95[0]:.3f}, {self.ci95[1]:.3f}]"
+
+
+@dataclass(frozen=True)
+class TrustedReader:
+    """A reader and how well it answers each question; questions are its findings, "view PA" and so on, "sex" (of F) and "age"."""
+
+    name: str
+    sha256: str
+    network: Reader
+    ceilings: Mapping[str, Ceiling]
+    sources: frozenset[str] = frozenset()
+    """The collections that it learnt from."""
+
+    @property
+    def trusted(self) -> list[str]:
+        """The questions that may be asked."""
+        return [question for question, ceiling in self.ceilings.items() if ceiling.trusted]
+
+    def check(self, question: str) -> Ceiling:
+        """Return how well the question is answered. Raises ValueError, saying what may be asked, when that is not well enough."""
+        may = f"it may be asked for: {', '.join(self.trusted) or 'nothing'}"
+        if question not in self.ceilings:
+            known = (*self.network.config.findings, *(f"view {view}" for view in self.network.config.views), "sex", "age")
+            if question in known:
+                raise ValueError(f"nobody has measured on held-out patients how well {self.name} reads {question}; {may}")
+            raise ValueError(f"{self.name} has not learnt to read '{question}'{nearest_name(question, known)}; {may}")
+        ceiling = self.ceilings[question]
+        if not ceiling.trusted:
+            what = f"{self.name} reads {question} with {ceiling} on held-out patients"
+            raise ValueError(f"{what}, and that interval must begin above {ceiling.least}; {may}")
+        return ceiling
+
+    def check_films_of(self, sources: Collection[str]) -> None:
+        """Raise ValueError when a network that learnt from the collections `sources` draws films of a kind that this reader never saw."""
+        if self.sources and sources and not self.sources & set(sources):
+            ours, theirs = (", ".join(sorted(names)) for names in (self.sources, sources))
+            raise ValueError(f"{self.name} learnt from {ours} and the network from {theirs}; give a --reader of its films (classify train)")
+
+    def read(self, pixels: Pixels) -> dict[str, NDArray[np.float64]]:
+        """Return its answers to films uint8 or uint16 [n, res, res]: logits, years of the age, float64 [n] a question.
+
+        Beside the questions, "source NIH" and so on where it has learnt several sources: the log odds to all others.
+        """
+        with torch.inference_mode():
+            images = torch.from_numpy(pixels_to_images(pixels))[:, None].to(next(self.network.parameters()).device)
+            answers = {name: values.float().cpu().numpy() for name, values in self.network(images).items()}
+        columns = name_answers(answers, self.network)
+        if len(self.network.config.sources) > 1:
+            odds = against_rest(answers["source"])
+            columns |= {f"source {name}": odds[:, i] for i, name in enumerate(self.network.config.sources)}
+        return {name: column.astype(np.float64) for name, column in columns.items()}
+
+
+def trusted_reader(name: str, device: str = "cpu") -> TrustedReader:
+    """Return the bundled reader of that name or the one of a reader file.
+
+    Raises ValueError for anything else, and where neither the file nor a card beside it says how well it reads, with intervals.
+    """
+    path = _find(name)
+    reader, metadata = load_reader(path)
+    sha256 = sha256_file(path)
+    ceilings = _ceilings(metadata.get("judged", {})) or _ceilings(_read_card(path, sha256))
+    if not ceilings:
+        advice = f"measure it: thiscxr classify eval --data POOL --model {name} --keep"
+        raise ValueError(f"{path} does not say how well it reads held-out patients, with intervals; {advice}")
+    return TrustedReader(path.stem, sha256, reader.to(device), ceilings, frozenset(metadata.get("sources", ())))
+
+
+def card_path(name: str) -> Path:
+    """Return the place of the card of a bundled reader or a reader file."""
+    return _card(_find(name))
+
+
+def write_card(name: str, found: Judgement, pool_fingerprint: str) -> Path:
+    """Keep how well a reader reads held-out patients in a card beside its file, and return the path of the card."""
+    path = _find(name)
+    facts = {"format_version": CARD_FORMAT, "reader_sha256": sha256_file(path), "pool_fingerprint": pool_fingerprint}
+    with atomic_path(_card(path)) as part:
+        part.write_text(json.dumps({**facts, "judged": found.brief()}, indent=2) + "\n")
+    return _card(path)
+
+
+def _find(name: str) -> Path:
+    return Path(name) if Path(name).is_file() else find_weights(name, "reader")
+
+
+def _card(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _read_card(path: Path, sha256: str) -> dict[str, Any]:
+    """Return what the card beside a reader's file says of it; nothing where there is none, or one of another reader."""
+    try:
+        card = json.loads(_card(path).read_text())
+        ours = card["format_version"] == CARD_FORMAT and card["reader_sha256"] == sha256
+        return dict(card["judged"]) if ours else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _ceilings(judged: Mapping[str, Any]) -> dict[str, Ceiling]:
+    found = {question: Ceiling("auc", judged["auc"][question], (low, high)) for question, (low, high) in judged.get("auc_ci95", {}).items()}
+    if judged.get("age_r_ci95"):
+        found["age"] = Ceiling("r", judged["age_r"], tuple(judged["age_r_ci95"]))
+    return found

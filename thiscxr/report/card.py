@@ -1,0 +1,288 @@
+"""The model card of a generator, from its file and its scores alone: no figure by hand, and a score of another network is refused.
+
+Its parts are those of Mitchell et al. 2019, "Model cards for model reporting", arXiv:1810.03993, in the Markdown of the Hugging Face hub.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from thiscxr.files import atomic_path
+from thiscxr.model.network_file import find_network
+from thiscxr.pixels import make_grid, save_png
+from thiscxr.reader.answers import LEAST_AUC
+from thiscxr.report.card_words import ANATOMY, ASKED, COPIES, FLOORS, KINDS, kind_of, question_of, reading, words_of
+from thiscxr.report.scores import NOTHING_MORE, number
+from thiscxr.report.words import verdict
+from thiscxr.sample.provenance import grid_text, origin_of
+from thiscxr.sample.sampling import Network, load
+from thiscxr.score.reidentification import LEAST_PATIENTS
+from thiscxr.terms import restriction
+
+SEEDS = 64  # in the picture
+FILM_MM = 400  # about the width of a chest film
+FIELDS = {
+    *("key", "value", "ci95", "floor", "num_real", "num_fake", "extractor", "extractor_sha256"),
+    *("truncation", "seeds", "split", "pool_fingerprint", "network_sha256"),
+}
+HIDDEN = ", with the foot of each film, where the mark is burned in, hidden on both sides"
+ONE = ("truncation", "seeds", "split", "pool_fingerprint")  # of which all scores of a card have one value
+
+Record = Mapping[str, Any]
+
+
+@dataclass
+class Section:
+    """A part of the scores: sentences, and the rows of a table."""
+
+    title: str
+    lines: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+
+
+def write_card(model: str, scores: Path, out: Path, notes: Path | None = None) -> None:
+    """Write the card of the network that FILE, NAME or RUN means, and beside it, as PNG, its films of seeds 0 to 63.
+
+    notes: Markdown that is put in as it is. The same network and scores give the same bytes. Raises ValueError as `read_scores`.
+    """
+    network = load(model)
+    records = read_scores(scores, network.sha256)
+    picture = out.with_suffix(".png")
+    text = card(
+        network, model, records, picture.name, notes.read_text(encoding="utf-8") if notes else "", command(model, records, out, notes)
+    )
+    films = network.sample(range(SEEDS))
+    save_png(picture, make_grid(films, 8), grid_text(origin_of(network)))
+    with atomic_path(out) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_scores(path: Path, network_sha256: str) -> list[dict[str, Any]]:
+    """Return the records of a scores.json. Raises ValueError where it is none, is of another network, or of more than one set of films."""
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; expected the scores that `thiscxr score --out` writes") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); expected the scores that `thiscxr score --out` writes") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); expected the scores that `thiscxr score --out` writes") from None
+    if not (isinstance(records, list) and records and all(isinstance(each, dict) and each.keys() >= FIELDS for each in records)):
+        raise ValueError(f"{path} is no list of scores; expected what `thiscxr score --out` writes; score again")
+    for each in records:
+        if each["network_sha256"] != network_sha256:
+            whose = f"network {each['network_sha256'][:12]}…" if each["network_sha256"] else "no named network"
+            raise ValueError(f"{path}: {each['key']} is of {whose}, but the card is of {network_sha256[:12]}…; score this network")
+        for name in ONE:
+            if each[name] != records[0][name]:
+                raise ValueError(
+                    f"{path}: {each['key']} has {name} {each[name]!r}, {records[0]['key']} {records[0][name]!r}; "
+                    "a card tells of one set of films and one pool: score them apart"
+                )
+    return records
+
+
+def card(network: Network, model: str, records: Sequence[Record], picture: str, notes: str, made_by: str) -> str:
+    """Return the card. picture: its file name; notes: Markdown; made_by: the command line that makes it."""
+    info = network.info
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    name = _line(info.name)
+    titles = ", ".join(_line(source.get("title") or key) for key, source in info.sources.items()) or "films of unknown origin"
+    return environment.get_template("card.md").render(
+        name=name,
+        what=(
+            f"A StyleGAN2-style generator of chest films of {info.architecture.res} px, trained on films of {titles}. "
+            "It draws pictures of patients who do not exist."
+        ),
+        restriction=_line(restriction(info.sources)),
+        picture=picture,
+        facts=facts(network, model, bool(notes)),
+        sources=[_source(key, source) for key, source in info.sources.items()],
+        vocabulary=known_conditions(network),
+        sample=sample_commands(network, model),
+        protocol=protocol(network, records),
+        verdict=[*verdict(records), NOTHING_MORE],
+        sections=sections(records),
+        limits=limits(network, records),
+        notes=notes.strip(),
+        command=made_by,
+    )
+
+
+def facts(network: Network, model: str, noted: bool) -> list[tuple[str, str]]:
+    """Return what the file, and the run folder where the model is one, say of the network."""
+    path, info = find_network(model), network.info
+    shape, count = info.architecture, sum(p.numel() for p in network.generator.parameters())
+    rows = [
+        ("network, SHA-256", f"`{network.sha256}`"),
+        ("size", f"{count:,} parameters, {path.stat().st_size / 1e6:.1f} MB"),
+        (
+            "architecture",
+            f"z {shape.z_dim}, w {shape.w_dim}, mapping of {shape.mapping_layers} layers, channels {shape.channel_base} / side, at most "
+            f"{shape.channel_max}, {shape.patch} × {shape.patch} px a place" + (" as Haar bands, with grain" if shape.haar else ""),
+        ),
+        ("films seen in training", f"{info.images_seen:,}"),
+    ]
+    if Path(model).is_dir():
+        rows.append(("compute", compute(Path(model))))
+    else:
+        rows.append(("compute", "not told by the file" + ("; see the notes below" if noted else "")))
+    return [*rows, ("pool, fingerprint", f"`{info.pool_fingerprint}`"), ("made with", f"thiscxr {_line(info.code_version)}")]
+
+
+def compute(run: Path) -> str:
+    """Return how long a run took and on what, from its config.toml, env.json and stats.jsonl; what is not there is not told."""
+    said = []
+    if (run / "stats.jsonl").is_file():
+        minutes, last = 0.0, 0
+        for line in map(json.loads, (run / "stats.jsonl").read_text().splitlines()):
+            if line.get("img_per_sec"):
+                minutes += max(line["images_seen"] - last, 0) / line["img_per_sec"] / 60
+            last = line["images_seen"]
+        said.append(f"{minutes:,.0f} minutes")
+    if (run / "config.toml").is_file():
+        config = tomllib.loads((run / "config.toml").read_text())
+        device = str(config.get("device", ""))
+        if device == "cuda" and (run / "env.json").is_file():
+            device = ", ".join(json.loads((run / "env.json").read_text()).get("cuda") or ["cuda"])
+        said += [f"{name} {config[key]}" for key, name in (("threads", "threads"), ("batch", "batch"), ("seed", "seed")) if key in config]
+        said[1:1] = [device] if device else []
+    return _line(", ".join(said)) or "not told by the run folder"
+
+
+def known_conditions(network: Network) -> list[str]:
+    """Return what the network may be asked for."""
+    known, table = network.info.vocabulary, network.info.joint_table
+    lines = [
+        f"{name}: {', '.join(map(_line, values))}"
+        for name, values in (("views", known.views), ("findings", known.findings), ("sources", known.sources), ("sexes", known.sexes))
+        if values
+    ]
+    if known.ages:
+        lines.append("age in years")
+    films = sum(int(row["films"]) for row in table)
+    return [*lines, f"with nothing asked, each seed draws from {len(table)} combinations of {films:,} training films"] if table else lines
+
+
+def sample_commands(network: Network, model: str) -> str:
+    """Return command lines that sample, with conditions that the network knows."""
+    known, name = network.info.vocabulary, _shown(model)
+    asked = [f"--view {known.views[-1]}"] if known.views else []
+    asked += [f"--sex {known.sexes[0]}"] if known.sexes else []
+    asked += ["--age 70"] if known.ages else []
+    asked += [f"--finding {name}" for name in known.findings if " " not in name][:1]
+    lines = [f"thiscxr sample --model {name} -n 64", f"thiscxr sample --model {name} -n 16 {' '.join(asked)}" if asked else ""]
+    return "\n".join(filter(None, [*lines, f"""python -c 'import thiscxr; films = thiscxr.load("{name}").sample(seeds=range(64))'"""]))
+
+
+def protocol(network: Network, records: Sequence[Record]) -> str:
+    """Return of what films, against what, by whom the scores are."""
+    first = records[0]
+    judges = {each["extractor"]: each["extractor_sha256"] for each in records if each["extractor"]}
+    by = ", ".join(f"`{name}` (SHA-256 `{str(sha256)[:12]}`)" for name, sha256 in judges.items()) or "no extractor"
+    same = (
+        "the pool that it was trained on"
+        if first["pool_fingerprint"] == network.info.pool_fingerprint
+        else "not the pool it was trained on"
+    )
+    truncation = "not stated" if first["truncation"] is None else f"{first['truncation']:g}"
+    return (
+        f"Films of seeds {first['seeds'] or 'unknown'}, truncation {truncation}, against split `{first['split']}` of the pool "
+        f"`{str(first['pool_fingerprint'])[:16]}` ({same}), by {by}{HIDDEN if first.get('hidden') else ''}."
+    )
+
+
+def sections(records: Sequence[Record]) -> list[Section]:
+    """Return the scores in words, in the order of `card_words.KINDS`."""
+    found = {title: Section(title) for title in FLOORS}
+    place = {kind: i for i, kind in enumerate(KINDS)}
+    told = [(kind, each) for each in records if (kind := kind_of(each["key"]))]
+    for kind, each in sorted(told, key=lambda pair: place[pair[0]]):
+        if each["value"] is None:
+            continue
+        if each["key"].endswith("_ctr_cardiomegaly_auc"):
+            found[ANATOMY].lines.append(_trust(each))
+            continue
+        interval = " to ".join(map(number, each["ci95"])) if each["ci95"] else "–"
+        row = [words_of(each), number(each["value"]), interval, number(each["floor"]), reading(each), f"`{each['key']}`"]
+        found[kind.section].rows.append(row)
+    keys = {each["key"]: each for each in records}
+    if "memorised_rate" not in keys:
+        found[COPIES].lines.append("Not looked for. Do not take a film for private because it is synthetic.")
+    for each in records:
+        if each["key"].startswith("reid_auc_") and each["value"] is None:
+            few = f"{each['num_real']} patients have several films, and {LEAST_PATIENTS} are needed"
+            found[COPIES].lines.append(f"Whether features know a patient again is not measurable: {few}.")
+    if not found[ASKED].rows:
+        found[ASKED].lines.append("Nothing could be judged: see below.")
+    for title, section in found.items():
+        section.lines[:0] = [FLOORS[title]] if section.rows and FLOORS[title] else []
+    return [section for section in found.values() if section.rows or section.lines]
+
+
+def _trust(record: Record) -> str:
+    low, high = record["ci95"] or (0.0, 1.0)
+    area = f"AUC {number(record['value'])}, {number(low)} to {number(high)}"
+    if low > 0.5:
+        return f"By a segmenter that has seen phantoms only; on these real films its heart sizes tell Cardiomegaly ({area})."
+    return f"**Not to be trusted here**: the segmenter's heart sizes do not tell Cardiomegaly on these real films ({area})."
+
+
+def limits(network: Network, records: Sequence[Record]) -> list[str]:
+    """Return what the network cannot do, or what nobody has seen it do."""
+    known, mm = network.info.vocabulary, 2 * FILM_MM / network.info.architecture.res
+    small = "small nodules, lines and tubes, a thin pneumothorax, letters" if mm > 2 else "fine lines"
+    lines = [f"Nothing smaller than about two pixels, {mm:.2g} mm of a film of {FILM_MM // 10} cm: {small}."]
+    lines.append(f"No views but {', '.join(known.views)}." if known.views else "No view can be asked for.")
+    lines.append(f"It knows how films look at {', '.join(map(_line, network.info.sources)) or 'one place'}, and nowhere else.")
+    asked = {question_of(each)[0]: each for each in records if each["key"].startswith("fidelity_")}
+    blind = [f"{name} ({number(each['floor'])})" for name, each in asked.items() if each["value"] is None and name != "age"]
+    if blind:
+        lines.append(
+            "**No reader good enough has confirmed that a film shows what was asked** for these, with the reader's AUC on held-out "
+            f"patients (it has to be above {LEAST_AUC}, with its interval; –: too few films to tell): {', '.join(blind)}."
+        )
+    if unasked := [name for name in known.findings if name not in asked]:
+        lines.append(f"Nobody has looked whether its films show: {', '.join(map(_line, unasked))}.")
+    return [*lines, "No film is fit for diagnosis, or evidence of anything about a person."]
+
+
+def command(model: str, records: Sequence[Record], out: Path, notes: Path | None) -> str:
+    """Return the command line that makes the card anew."""
+    count, psi, name = max(each["num_fake"] for each in records), records[0]["truncation"], _shown(model)
+    options = "" if psi in (None, 1.0) else f" --truncation {psi:g}"
+    kept = f" --notes {_shown(notes)}" if notes else ""
+    return (
+        f"thiscxr score --real POOL --fake {name} -n {count}{options} --out scores.json &&\n"
+        f"thiscxr card --model {name} --scores scores.json{kept} --out {_shown(out)}"
+    )
+
+
+def _shown(path: str | Path) -> str:
+    """Return a path as it may be published: nobody's folders."""
+    return Path(path).name if Path(path).is_absolute() else str(path)
+
+
+def _source(key: str, source: Mapping[str, Any]) -> str:
+    films = f"{source['films']:,} films" if isinstance(source.get("films"), int) else ""
+    parts = (films, *(source.get(name, "") for name in ("citation", "url", "terms", "acknowledgement")))
+    return f"**{_line(source.get('title') or key)}**. " + " ".join(_sentence(_line(part)) for part in parts if part)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"<{text}>." if text.startswith("http") else f"{text}."
+
+
+def _line(text: object) -> str:
+    """Return text of a file as one line that is text in Markdown too."""
+    return " ".join(str(text).split()).replace("<", "&lt;").replace("|", "\\|")

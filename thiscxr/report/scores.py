@@ -1,0 +1,322 @@
+"""The panel as one HTML page that needs nothing else: a verdict in plain words, plots with floors, and the numbers under each.
+
+It shows films of the pool beside the synthetic films that are nearest to them, so it is for those who may see the pool.
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from thiscxr import __version__
+from thiscxr.files import atomic_path
+from thiscxr.pixels import encode_png
+from thiscxr.pool import Pool
+from thiscxr.report.charts import Curve, Twin, Whisker, cloud, curves, twins, whiskers
+from thiscxr.report.pool.charts import PALETTE, cut_label, nice_step, steps
+from thiscxr.report.pool.page import Figure, Section
+from thiscxr.report.words import verdict
+from thiscxr.score.fakes import FakeFilms
+from thiscxr.score.memorisation import NEAR, worst_pairs
+from thiscxr.score.panel import Panel
+from thiscxr.score.poses import UNITS, Poses
+
+NOTHING_MORE = "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use."
+_SHIFTS = 12  # rows of the shift table on the page
+_ONE_ROW = "Each interval is of its own row: of twenty rows without an effect one is expected to show one."
+
+Record = dict[str, Any]
+
+
+def write_report(path: Path, pool: Pool, fakes: FakeFilms, panel: Panel) -> None:
+    """Write the page, whole or not at all."""
+    text = report(pool, fakes, panel)
+    with atomic_path(Path(path)) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+
+
+def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
+    """Return the page; the same panel gives the same bytes."""
+    folder = Path(__file__).parent
+    shared = folder / "pool"
+    style = (shared / "page.css").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder, shared]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    parts = (_distances(panel), _manifold(panel), _copies(pool, fakes, panel), _conditions(panel), _confounders(panel), _anatomy(panel))
+    network = f"network {fakes.network_sha256[:12]}" if fakes.network_sha256 else "an unknown network"
+    return environment.get_template("scores.html").render(
+        title="What these synthetic chest films are worth",
+        subtitle=f"{len(fakes)} synthetic films of {network} against a pool of {len(pool)} real films, fingerprint {pool.fingerprint[:16]}"
+        + ("; the foot of each, where their mark stands, is hidden on both sides" if fakes.hidden else ""),
+        style=Markup(style),
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        verdict=panel_verdict(panel),
+        sections=[section for section in (*parts, *_slow(panel)) if section.figures],
+        notes=panel.notes + [str(each) for each in panel.fidelity if not each.judged],
+        sources=pool.meta["sources"],
+        version=__version__,
+    )
+
+
+def _of(panel: Panel, *kinds: str) -> list[Record]:
+    return [each for each in panel.records if each["key"].split("_")[0] in kinds and each["value"] is not None]
+
+
+def panel_verdict(panel: Panel) -> list[str]:
+    """Return what the scores say (`verdict`), and what else was seen on the way."""
+    lines = verdict(panel.records)
+    judged = [each for each in panel.fidelity if each.judged and each.measure != "mae"]
+    if judged:
+        followed = [each.question for each in judged if each.followed]
+        lines.append(f"What was asked shows beyond chance for: {', '.join(followed) or 'nothing'}.")
+    blind = [each.question for each in panel.fidelity if not each.judged]
+    if blind:
+        lines.append(f"The reader is not good enough to say whether the films show: {', '.join(blind)}. Nothing is claimed of these.")
+    tied = [
+        f"{tie.finding} with the {name.split()[1]}"
+        for name, found in panel.ties.items()
+        if name.startswith("asked")
+        for tie in found[:1]
+        if tie.tied
+    ]
+    if tied:
+        lines.append(
+            f"In what was asked, findings are tied: {', '.join(tied)}. A classifier that learns from these films may learn the tie."
+        )
+    if panel.trust and not panel.trust.trusted:
+        lines.append("The measures of anatomy cannot be trusted on these real films, so they say nothing of the synthetic ones.")
+    return [*lines, NOTHING_MORE]
+
+
+def number(value: float | None) -> str:
+    """Return a number of the panel for a person."""
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _table(records: Sequence[Record]) -> list[list[str]]:
+    rows = [["score", "value", "95 % interval", "floor", "real films", "synthetic films"]]
+    for each in records:
+        interval = " to ".join(number(edge) for edge in each["ci95"]) if each["ci95"] else "–"
+        counts = (str(each["num_real"]), str(each["num_fake"]))
+        rows.append([each["key"], number(each["value"]), interval, number(each["floor"]), *counts])
+    return rows
+
+
+def _whiskers(slug: str, title: str, text: str, records: Sequence[Record], span: tuple[float, float] | None = None) -> Figure:
+    rows = [
+        Whisker(
+            each["key"],
+            each["value"],
+            (each["ci95"] or [each["value"]])[0],
+            (each["ci95"] or [each["value"]])[-1],
+            each["floor"],
+            f"{each['key']}: {number(each['value'])}, real films {number(each['floor'])}",
+        )
+        for each in records
+    ]
+    keys = [("#0072b2", "", "", "synthetic films, with interval"), ("#d55e00", "", "", "real films (floor)")]
+    return Figure(title, text, whiskers(slug, title, text, rows, span), _table(records), keys)
+
+
+def _distances(panel: Panel) -> Section:
+    figures = []
+    for kind, title, text in (
+        (
+            "fd",
+            "Fréchet distance",
+            "Blue at the diamond: as near as other real patients. Each key names its extractor and the films a side.",
+        ),
+        ("fdinf", "FD∞", "The same, extrapolated to endless films; real films are at about 0."),
+        ("kid", "Kernel distance (KID)", "Unbiased; below 0 by chance where the sets are alike."),
+    ):
+        if records := _of(panel, kind):
+            figures.append(_whiskers(f"d-{kind}", title, text, records))
+    return Section("distances", "Distances", "How far the films lie from real ones, as a crowd.", figures)
+
+
+def _manifold(panel: Panel) -> Section:
+    figures = []
+    if records := _of(panel, "precision", "recall", "density", "coverage"):
+        text = "Precision: synthetic films among real ones; recall and coverage: real ones among synthetic; density: how thickly."
+        figures.append(_whiskers("manifold", "Precision, recall, density, coverage", text, records))
+    if panel.clouds:
+        names = list(panel.clouds)
+        keys = [(PALETTE[i], "", "", name) for i, name in enumerate(names)]
+        drawing = cloud(
+            "cloud", "Films as points", "First two principal components of the features of the real films.", list(panel.clouds.items())
+        )
+        figures.append(Figure("Where the films lie", "First two principal components of the real films' features", drawing, [], keys))
+    if records := _of(panel, "vendi"):
+        figures.append(_whiskers("vendi", "Vendi score", "The effective number of different films.", records))
+    if records := _of(panel, "msssim"):
+        figures.append(_whiskers("msssim", "MS-SSIM of pairs", "Lower: pairs of films are less alike.", records, (0.0, 1.0)))
+    return Section("manifold", "Manifold and diversity", "", figures)
+
+
+def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
+    if panel.audit is None:
+        return Section("copies", "Copies", "", [])
+    found, strangers = panel.audit.found, panel.audit.strangers
+    edges = np.linspace(0, max(float(strangers.distance.max()), float(found.distance.max())), 41)
+    series = [(name, (np.histogram(values, edges)[0] / len(values)).tolist()) for name, values in (
+        ("synthetic films", found.distance), ("real strangers", strangers.distance))]  # fmt: skip
+    text = f"Distance to the nearest real film of a patient; {NEAR:.0%} of strangers are left of the limit that is called near."
+    ticks = [(place, f"{edges[-1] * place:.2f}") for place in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    keys = [(PALETTE[i], "", "", name) for i, (name, _) in enumerate(series)]
+    figures = [
+        Figure(
+            "How near is the nearest real film?",
+            text,
+            steps("near", "Distances", text, series, ticks),
+            _table(_of(panel, "near", "memorised", "nearest", "reid")),
+            keys,
+        )
+    ]
+    pairs = worst_pairs(pool, fakes.pixels, fakes.names, panel.audit)
+    sheet = [
+        Twin(
+            None if pair.fake is None else encode_png(pair.fake),
+            None if pair.real is None else encode_png(pair.real),
+            f"terms of {pair.source}",
+            [
+                cut_label(pair.name, 230),
+                f"distance {pair.distance:.3f}, flagged" if pair.memorised else f"distance {pair.distance:.3f}",
+                f"{pair.stranger_rank:.1%} of strangers are as near",
+            ],
+        )
+        for pair in pairs
+    ]
+    rows = [["synthetic film", "distance", "strangers as near", "ratio to the second patient", "flagged"]]
+    rows += [[p.name, f"{p.distance:.3f}", f"{p.stranger_rank:.1%}", f"{p.ratio:.3f}", "yes" if p.memorised else "no"] for p in pairs]
+    text = f"The real films are of {', '.join(sorted({pair.source for pair in pairs}))}: films of patients, not for publication."
+    drawing = twins("pairs", "Pairs of a synthetic film and the real film nearest to it, the worst first", text, sheet)
+    figures.append(
+        Figure(f"The {len(pairs)} worst pairs: a synthetic film, and the real film nearest to it", text, drawing, rows, wide=True)
+    )
+    return Section(
+        "copies", "Copies", "Every synthetic film was compared with every real film of the pool, held-out patients too.", figures
+    )
+
+
+def _conditions(panel: Panel) -> Section:
+    judged = [each for each in panel.fidelity if each.judged and each.measure != "mae"]
+    if not judged:
+        return Section("conditions", "Asked and seen", "", [])
+    rows = [Whisker(f"{each.question} ({each.measure})", each.value, *each.ci95, each.ceiling, str(each)) for each in judged]
+    table = [["question", "measure", "value", "interval", "real patients", "asked at random"]]
+    for each in panel.fidelity:
+        if each.judged:
+            ranges = (f"{low:.3f} to {high:.3f}" for low, high in (each.ci95, each.null95))
+            interval, null = ranges
+            table.append([each.question, each.measure, f"{each.value:.3f}", interval, f"{each.ceiling:.3f}", null])
+    text = f"How well the reader's answers follow what was asked; the diamond is the same reader on held-out patients. {_ONE_ROW}"
+    keys = [("#0072b2", "", "", "synthetic films, with interval"), ("#d55e00", "", "", "held-out real patients")]
+    return Section(
+        "conditions",
+        "Asked and seen",
+        "",
+        [Figure("Condition fidelity", text, whiskers("asked", "Condition fidelity", text, rows, (0.0, 1.0)), table, keys)],
+    )
+
+
+def _confounders(panel: Panel) -> Section:
+    figures = []
+    records = [each for each in _of(panel, "probe") if not each["key"].endswith("_mae")]
+    if records:
+        text = "What a linear judge reads from the features. Real or synthetic: 0.5 is best; the others: near the diamond is best."
+        figures.append(_whiskers("probes", "Probes", text, records, (0.0, 1.0)))
+    if records := _of(panel, "tie"):
+        text = "Cramér's V of the strongest tie between a finding and source or view; the diamond: what untied findings stay below."
+        figures.append(_whiskers("ties", "Findings tied to source or view", text, records, (0.0, 1.0)))
+    if panel.shifts:
+        table = [["finding", "source", "view", "real", "asked", "difference", "95 % interval", "shifted"]]
+        for shift in panel.shifts:
+            shares = (f"{shift.real:.1%}", f"{shift.fake:.1%}", f"{shift.difference:+.1%}", f"{shift.ci95[0]:+.1%} to {shift.ci95[1]:+.1%}")
+            table.append([shift.finding, shift.source, shift.view, *shares, "yes" if shift.shifted else "no"])
+        rows = [
+            Whisker(f"{s.finding}, {s.source}, {s.view}"[:30], s.difference, *s.ci95, 0.0, f"{s.finding}: {s.difference:+.1%}")
+            for s in panel.shifts[:_SHIFTS]
+        ]
+        text = "P(finding | source, view): asked of the films less the share among real films; the largest shifts."
+        span = max(0.1, float(np.ceil(10 * max(abs(edge) for s in panel.shifts[:_SHIFTS] for edge in s.ci95)) / 10))
+        drawing = whiskers("shifts", "Shifts", text, rows, (-span, span))
+        figures.append(Figure("Shifts by finding, source and view", text, drawing, table))
+    return Section("confounders", "Confounders", "", figures)
+
+
+def _anatomy(panel: Panel) -> Section:
+    records = [each for each in _of(panel, "anatomy") if not each["key"].endswith("_auc")]
+    if not records:
+        return Section("anatomy", "Anatomy", "", [])
+    text = "Distances of lungs and heart from those of real films, and shares of implausible films, by a segmenter trained on phantoms."
+    return Section("anatomy", "Anatomy", str(panel.trust or ""), [_whiskers("anatomy", "Plausibility", text, records)])
+
+
+def _slow(panel: Panel) -> list[Section]:
+    """Return the sections of what is measured on request only."""
+    sections = []
+    if panel.utility is not None:
+        gains = [gain for gain in panel.utility.gains if "duplicates" in gain.control]
+        rows = [Whisker(gain.question, gain.value, *gain.ci95, 0.0, str(gain)) for gain in gains]
+        text = f"AUC on held-out patients of readers taught with synthetic films too, less that with as many duplicates. {_ONE_ROW}"
+        table = [["question", "arm", "control", "difference", "95 % interval", "verdict"]]
+        for gain in panel.utility.gains:
+            interval = f"{gain.ci95[0]:+.3f} to {gain.ci95[1]:+.3f}"
+            table.append([gain.question, gain.arm, gain.control, f"{gain.value:+.3f}", interval, gain.verdict])
+        span = max(0.05, float(np.ceil(20 * max(max(abs(row.low), abs(row.high)) for row in rows)) / 20))
+        figure = Figure("Gain over duplicates", text, whiskers("utility", "Utility", text, rows, (-span, span)), table)
+        sections.append(Section("utility", "Utility", "", [figure]))
+    if panel.poses is not None:
+        sections.append(_poses(panel.poses))
+    if panel.label_noise is not None:
+        points = panel.label_noise.points
+        x = [point.flipped for point in points]
+        series = [
+            Curve("against the truth", x, [p.truth for p in points], [p.truth95[0] for p in points], [p.truth95[1] for p in points]),
+            Curve("against flipped labels", x, [p.noisy for p in points], [p.noisy95[0] for p in points], [p.noisy95[1] for p in points]),
+            Curve("condition fidelity", x, [p.fidelity for p in points]),
+        ]
+        text = "AUC on phantoms as a share of labels is flipped."
+        drawing = curves("noise", "Label noise", text, series, "share of labels flipped", (0.4, 1.0))
+        table = [["flipped", "PPV", "against the truth", "against flipped labels", "expected", "fidelity"]]
+        table += [
+            [f"{p.flipped:.0%}", f"{p.ppv:.0%}", f"{p.truth:.3f}", f"{p.noisy:.3f}", f"{p.expected:.3f}", f"{p.fidelity:.3f}"]
+            for p in points
+        ]
+        keys = [(PALETTE[i], "", "", each.name) for i, each in enumerate(series)]
+        sections.append(Section("noise", "Label noise", "", [Figure("What flipped labels do", text, drawing, table, keys)]))
+    return sections
+
+
+def _poses(found: Poses) -> Section:
+    told = [curve for curve in found.curves if curve.question in found.thresholds]
+    top = min(1.0, 4 * nice_step((max(float(curve.flipped95.max()) for curve in told) or 1) / 4))  # one scale for all, to compare them
+    spans = {span.motion: (span.low, span.high) for span in found.spans if span.group == "real"}
+    figures: list[Figure] = []
+    for motion in dict.fromkeys(curve.motion for curve in told):
+        for question in found.thresholds:
+            some = [curve for curve in told if (curve.motion, curve.question) == (motion, question)]
+            series = [Curve(each.group, each.amounts.tolist(), each.flipped.tolist(), *each.flipped95.tolist()) for each in some]
+            films = ", ".join(f"{each.num_films} {each.group}" for each in some)
+            title, text = f"{question}, {motion.replace('_', ' ')}", f"Share of decisions that flip, of {films} films."
+            label = f"{motion.split('_')[0]}, {UNITS[motion]}"
+            drawing = curves(f"pose-{len(figures)}", title, text, series, label, (0.0, top), spans.get(motion))
+            table = [["films", *(f"{amount:.3g}" for amount in some[0].amounts)]]
+            table += [[each.group, *(f"{share:.1%}" for share in each.flipped)] for each in some]
+            keys = [(PALETTE[i], "", "", f"{each.name} films") for i, each in enumerate(series)]
+            figures.append(Figure(title, text, drawing, table, keys))
+    text = (
+        "Where is the reader fooled as films are moved a little at a time? Nothing but the pose changes, so a decision that flips is wrong "
+        "before or after. Green: the range that real films span. Bands hold for one curve at a time, not for all of them together."
+    )
+    return Section("poses", "Poses", text, figures)
