@@ -6,12 +6,13 @@ DEMO := demo
 PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
-.PHONY: demo test slow lint clean help
+.PHONY: demo test slow lint docs clean help
 
 help:
 	@echo "make demo   phantom pool -> two minutes of training -> samples -> score -> gallery"
 	@echo "make test   lint, types and the tests"
 	@echo "make slow   the tests that take longer"
+	@echo "make docs   the documentation as a site, build/docs/index.html"
 	@echo "make clean  remove what demo made"
 
 $(VENV)/installed: pyproject.toml
@@ -22,6 +23,10 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) -e '.[dev]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(PIP) -e '.[docs]'
 	touch $@
 
 demo: $(VENV)/installed
@@ -45,6 +50,10 @@ test: lint
 
 slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow
+
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open $(CURDIR)/build/docs/index.html"
 
 clean:
 	rm -rf $(DEMO)
