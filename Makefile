@@ -51,8 +51,9 @@ test: lint
 slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow
 
+# Not --quiet, which passes over broken links.
 docs: $(VENV)/installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "open $(CURDIR)/build/docs/index.html"
 
 clean:
