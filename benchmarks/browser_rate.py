@@ -1,12 +1,12 @@
 """How fast a visitor's browser makes a film: bytes over the wire, time to the first film, time a film after it.
 
-    python benchmarks/browser_rate.py nih-64 128 --node-modules node_modules
+    python benchmarks/browser_rate.py nih-64 128
 
 Each network is a FILE, NAME or RUN, or a side in pixels: then a freshly initialised one of the default architecture, whose arithmetic takes
 as long. The page is `make.html`, served from localhost to headless Chromium (`chromium`, and PyPI's `playwright`); a time runs from the
 click to the mark on the canvas. A first film is taken in a fresh browser, loading and compiling included; the others follow in the same
 page, other seeds, and the median is given with the range. `largest_difference` is that from the films of `thiscxr sample`, in grey levels.
-With `--node-modules`, onnxruntime-web too. One JSON line a network and backend.
+One JSON line a network.
 """
 
 import argparse
@@ -23,13 +23,11 @@ import torch
 from playwright.sync_api import Browser, sync_playwright
 
 from thiscxr.config import Config
-from thiscxr.gallery.browser_model import read_runtime
 from thiscxr.gallery.serve import make_server
 from thiscxr.gallery.site import build_site
 from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.model.network_file import NetworkInfo, find_network, save_network
-from thiscxr.sample.onnx_export import onnx_bytes
 from thiscxr.sample.sampling import load
 
 TIME_A_CLICK = """seed => new Promise(done => {
@@ -95,10 +93,9 @@ def measure(browser: Browser, address: str, expected: np.ndarray) -> dict[str, o
 
 
 def main() -> None:
-    """Print one JSON line a network and backend."""
+    """Print one JSON line a network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="+")
-    parser.add_argument("--node-modules", type=Path)
     parser.add_argument("--films", type=int, default=20)
     args = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -107,21 +104,16 @@ def main() -> None:
             path = fresh_network(Path(temporary), int(name)) if name.isdigit() else find_network(name)
             network = load(path)
             expected = network.sample(range(args.films + 1)).astype(int)
-            for backend in ("javascript", "onnxruntime-web")[: 2 if args.node_modules else 1]:
-                runtime = None
-                if backend == "onnxruntime-web":
-                    data, _ = onnx_bytes(network.generator, network.info, network.sha256, synthesis=True)
-                    runtime = {**read_runtime(args.node_modules), "synthesis.onnx": data}
-                out = Path(temporary) / f"{network.info.name}-{backend}"
-                build_site(None, out, model=path, runtime=runtime)
-                server = make_server(out, 0)
-                threading.Thread(target=server.serve_forever, daemon=True).start()
-                browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-                line = measure(browser, f"http://127.0.0.1:{server.server_port}/make.html", expected)
-                browser.close()
-                server.shutdown()
-                facts = {"network": network.info.name, "res": network.info.architecture.res, "backend": backend}
-                print(json.dumps({**facts, **line, "load": round(os.getloadavg()[0], 1), "cores": os.cpu_count()}), flush=True)
+            out = Path(temporary) / network.info.name
+            build_site(None, out, model=path)
+            server = make_server(out, 0)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+            line = measure(browser, f"http://127.0.0.1:{server.server_port}/make.html", expected)
+            browser.close()
+            server.shutdown()
+            facts = {"network": network.info.name, "res": network.info.architecture.res}
+            print(json.dumps({**facts, **line, "load": round(os.getloadavg()[0], 1), "cores": os.cpu_count()}), flush=True)
 
 
 if __name__ == "__main__":

@@ -392,7 +392,7 @@ function thiscxrGenerator() {
 
   // asked, part: see conditionOf. `to` and `t`: the part of the way, in w, to another seed, which is asked for the same; the noise stays
   // that of `seed`. `render` takes the place of `synthesise`. Returns {pixels: Uint8Array [res²], condition}.
-  async function draw(network, { seed, asked, part, truncation, to, t }, render = synthesise) {
+  function draw(network, { seed, asked, part, truncation, to, t }) {
     const styleOf = (other) => mapToW(network, other, conditionOf(network, other, asked, part));
     const mean = network.tensors.w_mean, first = styleOf(seed), second = t ? styleOf(to) : first;
     const w = first.map((value, i) => mean[i] + truncation * (value + (t || 0) * (second[i] - value) - mean[i]));
@@ -401,7 +401,7 @@ function thiscxrGenerator() {
     const addNoise = (side) => noises.push(normals(seed, NOISE_STREAM + noises.length, side * side));
     for (let side = 4; side * patch <= res; side *= 2) for (let n = side === 4 ? 1 : 2; n > 0; n--) addNoise(side);
     if (haar) addNoise(res);
-    const film = await render(network, w, noises);
+    const film = synthesise(network, w, noises);
     const pixels = Uint8Array.from(film, (value) => Math.min(255, Math.max(0, Math.round(value * 127.5 + 127.5))));
     return { pixels, condition: conditionOf(network, seed, asked, part) };
   }
@@ -409,34 +409,18 @@ function thiscxrGenerator() {
   return { philox, uniforms, normals, readNetwork, drawCondition, conditionOf, encode, draw };
 }
 
-// What the Worker does. The first message brings the network and, for the other backend, the address of onnxruntime-web; each one after
-// it asks for a film and is answered with one, or with an error in words.
+// What the Worker does. The first message brings the network; each one after it asks for a film and is answered with one, or with an error
+// in words.
 function thiscxrWorker(generator) {
-  let network, render;
+  let network;
 
-  async function openRuntime(runtime) {
-    importScripts(runtime.script);
-    ort.env.wasm.numThreads = 1; // more threads need a host that isolates the page
-    ort.env.wasm.wasmPaths = runtime.folder;
-    const session = await ort.InferenceSession.create(runtime.onnx);
-    return async (_, w, noises) => {
-      const feeds = { w: new ort.Tensor("float32", w, [1, w.length]) };
-      noises.forEach((noise, i) => {
-        const side = Math.sqrt(noise.length);
-        feeds[`noise_${i}`] = new ort.Tensor("float32", noise, [1, 1, side, side]);
-      });
-      return (await session.run(feeds)).images.data;
-    };
-  }
-
-  async function answer({ weights, runtime, film }) {
+  async function answer({ weights, film }) {
     if (weights) {
       network = generator.readNetwork(weights);
-      if (runtime) render = await openRuntime(runtime);
       return {};
     }
     const start = performance.now();
-    const drawn = await generator.draw(network, film, render);
+    const drawn = generator.draw(network, film);
     return { ...drawn, seconds: (performance.now() - start) / 1000 };
   }
 

@@ -53,12 +53,7 @@
       waiting.get(data.id)(data);
       waiting.delete(data.id);
     };
-    const address = (name) => new URL(`generator/${name}`, location.href).href;
-    const runtime = facts.runtime && !fromFile; // its WebAssembly cannot be read from file://
-    await send({
-      weights,
-      runtime: runtime && { script: address("ort.wasm.min.js"), folder: address(""), onnx: address("synthesis.onnx") },
-    });
+    await send({ weights });
   }
 
   async function film(wish) {

@@ -134,10 +134,6 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "site of nothing": ("site --out {tmp}/site", 2, r"give --samples, --model, or both"),
     "site of an unknown model": ("site --model nih-46 --out {tmp}/site", 1, r"did you mean 'nih-64'"),
     "site of no network": ("site --model {tmp}/films/00.png --out {tmp}/site", 1, r"is not a safetensors file"),
-    "backend without npm": ("site --model nih-64 --backend onnxruntime-web --out {tmp}/site", 2, r"needs --model and --node-modules"),
-    "empty npm": (
-        "site --model nih-64 --backend onnxruntime-web --node-modules {tmp}/empty --out {tmp}/site", 1, r"npm install onnxruntime-web",
-    ),
     "export to a folder": ("export --onnx {tmp}/empty", 1, r"is a folder; give the name of a file"),
     "export of an unknown model": ("export --model nih-46 --onnx {tmp}/x.onnx", 1, r"did you mean 'nih-64'"),
     "serve nothing": ("serve {tmp}/empty", 1, r"index.html"),

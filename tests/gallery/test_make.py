@@ -1,7 +1,6 @@
 """The generator in a real browser: the films of `thiscxr sample`, from localhost and from file://; skipped where there is no chromium."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from thiscxr.gallery.browser_model import read_runtime
 from thiscxr.gallery.site import build_site
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.model.network_file import NetworkInfo, find_network, save_network
 from thiscxr.pixels import read_png_text
 from thiscxr.sample.latents import MAX_SEED, normals, uniforms
-from thiscxr.sample.onnx_export import onnx_bytes
 from thiscxr.sample.provenance import Film, film_text, origin_of
 from thiscxr.sample.sampling import Network, ask, load, sample_films
 from thiscxr.sample.truncation import Truncation
 
-NODE_MODULES = Path(os.environ.get("THISCXR_NODE_MODULES", Path(__file__).parents[2] / "node_modules"))
 GREY_LEVELS = 1  # the largest difference that is allowed, from the network that the page has, in half precision
 HOSTILE = "<script>alert(1)</script>\"'&"
 
@@ -396,20 +392,3 @@ def test_browser_without_javascript_says_so(visit: Any, nih_site: Path) -> None:
     assert "which this browser does not run" in page.page.inner_text("noscript")
     assert not page.page.is_visible("#generate")
     assert not page.page.is_visible("#ask")
-
-
-@pytest.mark.slow
-def test_browser_draws_the_same_with_onnxruntime(visit: Any, nih: Network, serve: Callable[[Path], str], tmp_path: Path) -> None:
-    if not (NODE_MODULES / "onnxruntime-web").is_dir():
-        pytest.skip(f"needs `npm install onnxruntime-web`; there is none in {NODE_MODULES} (or set THISCXR_NODE_MODULES)")
-    runtime = {**read_runtime(NODE_MODULES), "synthesis.onnx": onnx_bytes(nih.generator, nih.info, nih.sha256, synthesis=True)[0]}
-    build_site(None, tmp_path / "out", model=find_network("nih-64"), runtime=runtime)
-    page = visit(serve(tmp_path / "out") + "make.html")
-    for wish, asked in NIH_WISHES:
-        press(page, **wish)
-        assert difference(pixels(page), python_film(nih, wish["seed"], **asked)) <= GREY_LEVELS, wish
-    assert any(request.endswith(".wasm") for request in page.requests)
-    page = visit((tmp_path / "out" / "make.html").as_uri())  # there it draws without
-    press(page, seed=9)
-    assert difference(pixels(page), python_film(nih, 9)) <= GREY_LEVELS
-    assert not any(request.endswith(".wasm") for request in page.requests)

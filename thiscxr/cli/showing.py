@@ -14,10 +14,6 @@ from thiscxr.files import cache_folder
 @click.option("--samples", type=FOLDER, metavar="DIR", help="A folder that `thiscxr sample` wrote.")
 @click.option("--scores", type=FOLDER, metavar="FILE", help="scores.json of these samples.")
 @click.option("--model", metavar="MODEL", help="FILE, NAME or RUN: adds make.html, which draws films in the visitor's browser.")
-@click.option(
-    "--backend", type=click.Choice(["javascript", "onnxruntime-web"]), default="javascript", show_default=True, help="Of make.html."
-)
-@click.option("--node-modules", type=FOLDER, metavar="DIR", help="Where `npm install onnxruntime-web` put it, for that backend.")
 @click.option("--index/--no-index", default=False, show_default=True, help="Whether search engines may list the site.")
 @click.option("--url", default="", metavar="URL", help="Where the site will be: pictures of shared links need it. All else is relative.")
 @click.option("--real", type=FOLDER, metavar="POOL", help="Held-out real films for the reader study; only of collections that allow it.")
@@ -25,9 +21,7 @@ from thiscxr.files import cache_folder
 @PERMISSION
 @click.option("--out", type=NEW_FOLDER, default=Path("site/_build"), show_default=True)
 @common(seed=False, device=False)
-def site(
-    samples: Path | None, scores: Path | None, model: str | None, backend: str, node_modules: Path | None, out: Path, **options: Any
-) -> None:
+def site(samples: Path | None, scores: Path | None, model: str | None, out: Path, **options: Any) -> None:
     """Export a static site that works from any host and from file://: a gallery of samples, a generator in the browser, or both.
 
     Example: thiscxr site --samples samples --scores scores.json --model nih-64 --out gallery
@@ -36,24 +30,12 @@ def site(
 
     if samples is None and model is None:
         raise click.UsageError("nothing to show: give --samples, --model, or both")
-    path = runtime = None
+    path = None
     if model is not None:
         from thiscxr.model.network_file import find_network
 
         path = find_network(model)
-    if backend == "onnxruntime-web":
-        if path is None or node_modules is None:
-            raise click.UsageError("--backend onnxruntime-web needs --model and --node-modules")
-        from thiscxr.gallery.browser_model import read_runtime
-        from thiscxr.gallery.folder import check_ours
-        from thiscxr.sample.onnx_export import onnx_bytes
-        from thiscxr.sample.sampling import load
-
-        check_ours(out)  # before the minute that the export takes
-        files = read_runtime(node_modules)
-        network = load(str(path))
-        runtime = {**files, "synthesis.onnx": onnx_bytes(network.generator, network.info, network.sha256, synthesis=True)[0]}
-    click.echo(build_site(samples, out, scores, model=path, runtime=runtime, **options).index)
+    click.echo(build_site(samples, out, scores, model=path, **options).index)
 
 
 @group.command()

@@ -23,7 +23,6 @@ from thiscxr.marks import NOTICE, SOFTWARE, origin_text
 FORMATS = (1, 2)  # of network files, see docs/formats.md
 # What the page reads of a network's description.
 REQUIRED = {"architecture": ("res", "c_dim", "z_dim", "w_dim", "mapping_layers"), "vocabulary": ("findings", "views", "sources")}
-RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 
 
 @dataclass(frozen=True)
@@ -70,27 +69,12 @@ def read_browser_model(path: Path) -> BrowserModel:
     return BrowserModel(info, sha256, save(halves, metadata={"thiscxr": json.dumps(info, sort_keys=True)}))
 
 
-def read_runtime(node_modules: Path) -> dict[str, bytes]:
-    """Return the files of onnxruntime-web that the page needs, from an npm install of the user's. Raises ValueError when one is missing."""
-    files = {}
-    for name in RUNTIME_FILES:
-        path = node_modules / "onnxruntime-web" / "dist" / name
-        if not path.is_file():
-            raise ValueError(f"{path} is missing; run `npm install onnxruntime-web` and give its node_modules folder as --node-modules")
-        files[name] = path.read_bytes()
-    return files
-
-
-def generator_files(model: BrowserModel, runtime: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
-    """Return the files that the page loads at a click: path inside the site -> bytes.
-
-    runtime: those of `read_runtime` and synthesis.onnx, for the second backend.
-    """
+def generator_files(model: BrowserModel) -> dict[str, bytes]:
+    """Return the files that the page loads at a click: path inside the site -> bytes."""
     text = base64.b64encode(model.data).decode()
     return {
         "generator/network.safetensors": model.data,
         "generator/network.js": f'"use strict";\nglobalThis.thiscxrNetwork = "{text}";\n'.encode(),
-        **{f"generator/{name}": data for name, data in (runtime or {}).items()},
     }
 
 
@@ -101,11 +85,10 @@ def page_facts(model: BrowserModel, files: Mapping[str, bytes], restriction: str
     """
     sizes = {name: len(data) for name, data in files.items()}
     titles = [str(source.get("title") or key) for key, source in model.info["sources"].items()]
-    from_file = {"generator.js", "generator/network.js"}  # the second backend cannot run there
+    from_file = {"generator.js", "generator/network.js"}
     return {
         "sha256": model.sha256,
         "code_version": model.info.get("code_version", ""),
-        "runtime": "generator/synthesis.onnx" in files,
         "integrity": "sha256-" + base64.b64encode(hashlib.sha256(model.data).digest()).decode(),
         "res": model.info["architecture"]["res"],
         "marks": {"Disclaimer": NOTICE, "Software": SOFTWARE, **origin_text(titles, restriction)},  # of the films that it saves

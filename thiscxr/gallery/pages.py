@@ -263,9 +263,9 @@ def film_pages(frame: Frame, shown: Sequence[Shown], num_memorised: int) -> dict
     return pages
 
 
-def make_files(frame: Frame, model: BrowserModel, runtime: Mapping[str, bytes] | None) -> dict[str, bytes]:
+def make_files(frame: Frame, model: BrowserModel) -> dict[str, bytes]:
     """Return make.html and all that it loads beside the common files."""
-    files = generator_files(model, runtime)
+    files = generator_files(model)
     files |= {name: (site_sources() / name).read_bytes() for name in MAKE_ASSETS}
     vocabulary = {"sexes": ["F", "M"], "ages": True, **model.info["vocabulary"]}  # what the first files do not say
     facts = page_facts(model, files, frame.restriction)

@@ -25,7 +25,6 @@ MIME_TYPES = {
     ".png": "image/png",
     ".txt": "text/plain; charset=utf-8",
     ".webmanifest": "application/manifest+json",
-    ".wasm": "application/wasm",
 }
 log = logging.getLogger(__name__)
 

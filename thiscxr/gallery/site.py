@@ -4,7 +4,6 @@ It must never ask a third party for anything, run without its films' provenance,
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +44,6 @@ def build_site(
     scores: Path | None = None,
     title: str = TITLE,
     model: Path | None = None,
-    runtime: Mapping[str, bytes] | None = None,
     permission: bool = False,
     index: bool = False,
     url: str = "",
@@ -55,8 +53,8 @@ def build_site(
     """Write the site of a sample folder to `out`: pages, films/, manifest.json, style, script, icons and the marker file.
 
     With the network file `model`, also make.html, which draws films in the visitor's browser, and what it loads; without `samples`, that
-    page is the whole site. `runtime` (see `generator_files`) makes onnxruntime-web its backend. `index`: search engines may list the pages.
-    `url`: where the site will be, http(s), which pictures of shared links need; everything else is relative.
+    page is the whole site. `index`: search engines may list the pages. `url`: where the site will be, http(s), which pictures of shared
+    links need; everything else is relative.
 
     With samples there are also the study pages; `real`: a pool whose held-out films stand against the synthetic ones there (see
     `choose_films`); and evidence.html, with the model card `card` (Markdown; by default one beside `model`, of its name).
@@ -84,7 +82,7 @@ def build_site(
         with site_folder(out) as room:
             frame = Frame(title, generator.info, restriction, index, url, films=False, make=True)
             _write_common(room, frame)
-            files = pages.make_files(frame, generator, runtime)
+            files = pages.make_files(frame, generator)
             for name, data in {**files, "index.html": files["make.html"]}.items():
                 room.write(name, data)
         return SiteSummary(out / "index.html", 0, 0, 0, 0, len(room.names), room.total_bytes)
@@ -104,7 +102,7 @@ def build_site(
     more = (*study.pages, ("evidence.html", "Evidence"))
     frame = Frame(title, folder.network, restriction, index, url, films=True, make=generator is not None, more=more)
     with site_folder(out) as room:
-        _write_films(room, folder, frame, generator, runtime)
+        _write_films(room, folder, frame, generator)
         facts = evidence_facts(folder.films, films, records)
         room.write("evidence.html", pages.render(frame, "evidence.html", "evidence.html", card_text=card_text, **facts))
         for name, data in study_files(study, frame).items():
@@ -132,13 +130,12 @@ def _write_films(
     folder: SampleFolder,
     frame: Frame,
     generator: BrowserModel | None,
-    runtime: Mapping[str, bytes] | None,
 ) -> None:
     """Write the films with their pictures, and the pages about them."""
     _write_common(room, frame)
     room.write("gallery.js", (site_sources() / "gallery.js").read_bytes())
     if generator is not None:
-        for name, data in pages.make_files(frame, generator, runtime).items():
+        for name, data in pages.make_files(frame, generator).items():
             room.write(name, data)
     films = [film for film in folder.films if not film.memorised]
     more_text = {"Permission": frame.restriction} if frame.restriction else {}

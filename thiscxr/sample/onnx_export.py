@@ -39,17 +39,6 @@ class _Whole(nn.Module):
         return self.generator(z, c, noises, psi[:, None])
 
 
-class _Synthesis(nn.Module):
-    """w and noises -> images, for callers who map and mix by themselves."""
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self.synthesis, self.num_ws = generator.synthesis, generator.config.num_ws
-
-    def forward(self, w: Tensor, noises: Sequence[Tensor]) -> Tensor:
-        return self.synthesis(w[:, None, :].expand(-1, self.num_ws, -1), noises)
-
-
 def export_onnx(path: Path, generator: Generator, info: NetworkInfo, sha256: str, restriction: str = "") -> float:
     """Write the generator as ONNX with the inputs z, c, psi, noise_0, …; return the largest difference from torch that the check found.
 
@@ -65,14 +54,14 @@ def export_onnx(path: Path, generator: Generator, info: NetworkInfo, sha256: str
     return difference
 
 
-def onnx_bytes(generator: Generator, info: NetworkInfo, sha256: str, synthesis: bool = False, restriction: str = "") -> tuple[bytes, float]:
-    """Return what `export_onnx` writes and its largest difference from torch; with `synthesis`, the part from w on."""
+def onnx_bytes(generator: Generator, info: NetworkInfo, sha256: str, restriction: str = "") -> tuple[bytes, float]:
+    """Return what `export_onnx` writes and its largest difference from torch."""
     onnx, runtime = (_extra(name) for name in ("onnx", "onnxruntime"))
     _extra("onnxscript")  # torch imports it by itself, and would say so in many lines
     if not generator.config.c_dim:
         raise ValueError(f"network {info.name} takes no conditions, which the ONNX contract needs; train one with labels")
-    module = (_Synthesis if synthesis else _Whole)(generator).eval()
-    tensors = _inputs(generator, (0, 1), synthesis)
+    module = _Whole(generator).eval()
+    tensors = _inputs(generator, (0, 1))
     arguments = _arguments(tensors, list(tensors.values()))
     free = _arguments(tensors, [{0: torch.export.Dim("batch")}] * len(tensors))
     with _quiet():
@@ -96,7 +85,7 @@ def onnx_bytes(generator: Generator, info: NetworkInfo, sha256: str, synthesis: 
     onnx.helper.set_model_props(model, {"thiscxr": json.dumps(facts, sort_keys=True)})
     onnx.checker.check_model(model)
     data = model.SerializeToString(deterministic=True)
-    return data, _check(runtime, data, module, generator, synthesis)
+    return data, _check(runtime, data, module, generator)
 
 
 def _extra(name: str) -> ModuleType:
@@ -106,7 +95,7 @@ def _extra(name: str) -> ModuleType:
         raise ValueError(f"the ONNX export needs the package {name}; run: pip install 'thiscxr[onnx]'") from None
 
 
-def _inputs(generator: Generator, seeds: Sequence[int], synthesis: bool) -> dict[str, Tensor]:
+def _inputs(generator: Generator, seeds: Sequence[int]) -> dict[str, Tensor]:
     """Return the inputs of the graph by name, one film a seed, each with other conditions and psi."""
     config = generator.config
 
@@ -116,8 +105,7 @@ def _inputs(generator: Generator, seeds: Sequence[int], synthesis: bool) -> dict
     z, c = draw(LATENT_STREAM, config.z_dim), draw(LATENT_STREAM, config.c_dim).sign()
     psi = torch.linspace(1, 0.5, len(seeds))
     noises = {f"noise_{i}": draw(NOISE_STREAM + i, 1, side, side) for i, side in enumerate(config.noise_resolutions)}
-    first = {"w": generator.styles(z, c, psi[:, None])[:, 0].contiguous()} if synthesis else {"z": z, "c": c, "psi": psi}
-    return {**first, **noises}
+    return {"z": z, "c": c, "psi": psi, **noises}
 
 
 def _arguments(names: Iterable[str], values: list[Any]) -> tuple[Any, ...]:
@@ -133,14 +121,14 @@ def _anonymous(model: Any) -> None:
         part.doc_string = ""
 
 
-def _check(runtime: ModuleType, data: bytes, module: nn.Module, generator: Generator, synthesis: bool) -> float:
+def _check(runtime: ModuleType, data: bytes, module: nn.Module, generator: Generator) -> float:
     """Return the largest difference between onnxruntime and torch over batches of one film and of three."""
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     worst = 0.0
     for seeds in ((2,), (3, 4, 5)):
-        tensors = _inputs(generator, seeds, synthesis)
+        tensors = _inputs(generator, seeds)
         with torch.inference_mode():
             expected = module(*_arguments(tensors, list(tensors.values()))).numpy()
         found = session.run(["images"], {name: tensor.numpy() for name, tensor in tensors.items()})[0]
