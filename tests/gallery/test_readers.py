@@ -19,9 +19,9 @@ from thiscxr.gallery.readers import (
     read_answers,
     report,
     report_text,
+    share_of,
     telling_auc,
     visual_ppv,
-    wilson,
 )
 
 ONE = Answer("s1", "ann", "radiologist", "single", "seed-1.png", ("Effusion",), "", "synthetic", "synthetic", 3, 4.5)
@@ -58,7 +58,7 @@ def crowd(skill: float, readers: int = 6, films: int = 40, seed: int = 0) -> lis
 @given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_is_scipys(counts):
     hits, n = counts
-    share, theirs = wilson(hits, n), binomtest(hits, n).proportion_ci(method="wilson")
+    share, theirs = share_of(hits, n), binomtest(hits, n).proportion_ci(method="wilson")
     assert (share.low, share.high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
@@ -68,7 +68,7 @@ def test_accuracy_covers_other_readers_and_other_films():
     assert able.low > 0.8
     # Readers who see the same film as one are no more evidence than one reader.
     alike = [replace(answer, reader=f"r{i}") for answer in crowd(0.7, readers=1) for i in range(6)]
-    share, naive = accuracy(alike), wilson(sum(answer.right for answer in alike), len(alike))
+    share, naive = accuracy(alike), share_of(sum(answer.right for answer in alike), len(alike))
     assert share.high - share.low > 1.8 * (naive.high - naive.low)
 
 
@@ -155,4 +155,4 @@ def test_files_that_are_no_answers(tmp_path):
         read_answers([write(tmp_path / "d.csv", [row(ONE), row(replace(ONE, answer="real"))])])
     with pytest.raises(ValueError, match="cannot be read"):
         read_answers([tmp_path / "nothing.csv"])
-    assert not math.isnan(wilson(0, 1).low)
+    assert not math.isnan(share_of(0, 1).low)

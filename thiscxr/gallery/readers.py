@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from thiscxr.measures.resampling import wilson
+
 COLUMNS = ("session", "reader", "role", "mode", "item", "findings", "label", "truth", "answer", "confidence", "seconds", "at")
 KINDS = ("real", "synthetic", "phantom")
 MODES = {"single": KINDS, "pair": ("left", "right"), "audit": ("agree", "not sure", "disagree")}
 CONFIDENCES = (1, 2, 3, 4)  # from a guess to certain
 NOT_ASKED = 0  # confidence in an audit, whose answers say how sure they are
-_Z = 1.959963984540054
 _DRAWS = 1000
 
 
@@ -106,13 +107,12 @@ def _answer(row: dict[str, Any], where: str) -> Answer:
     return Answer(**texts, findings=findings, confidence=confidence, seconds=seconds)
 
 
-def wilson(hits: int, n: int) -> Share:
+def share_of(hits: int, n: int) -> Share:
     """Return hits / n with its Wilson score interval. Raises ValueError for n = 0."""
     if n == 0:
         raise ValueError("no answers to take a share of")
-    p, square = hits / n, _Z**2 / n
-    middle, half = (p + square / 2) / (1 + square), _Z * math.sqrt(p * (1 - p) / n + square / (4 * n)) / (1 + square)
-    return Share(p, max(0.0, middle - half), min(1.0, middle + half), n)
+    low, high = wilson(hits / n, n)
+    return Share(hits / n, max(0.0, float(low)), min(1.0, float(high)), n)
 
 
 def accuracy(answers: Sequence[Answer], seed: int = 0) -> Share:
@@ -120,7 +120,7 @@ def accuracy(answers: Sequence[Answer], seed: int = 0) -> Share:
     right = np.array([answer.right for answer in answers], float)
     readers, items = ({answer.reader for answer in answers}, {answer.item for answer in answers})
     if len(readers) < 2 or len(items) < 2:
-        return wilson(int(right.sum()), len(right))
+        return share_of(int(right.sum()), len(right))
     low, high = _two_way_bootstrap(answers, lambda weights: float(weights @ right / weights.sum()), seed)
     return Share(float(right.mean()), low, high, len(right))
 
@@ -196,7 +196,7 @@ def visual_ppv(answers: Sequence[Answer]) -> dict[str, tuple[Share, Share, Share
     shares = {}
     for label, films in sorted(votes.items()):
         verdicts = [next((v for v in ("agree", "disagree") if 2 * given.count(v) > len(given)), "not sure") for given in films.values()]
-        shares[label] = tuple(wilson(verdicts.count(verdict), len(verdicts)) for verdict in MODES["audit"])
+        shares[label] = tuple(share_of(verdicts.count(verdict), len(verdicts)) for verdict in MODES["audit"])
     return shares  # type: ignore[return-value]
 
 

@@ -19,13 +19,14 @@ from urllib.parse import quote
 import numpy as np
 from tqdm import tqdm
 
+from thiscxr.config import RESOLUTIONS
 from thiscxr.gallery.pages import Frame, render, site_sources
 from thiscxr.gallery.pictures import read_grey
 from thiscxr.gallery.samples import Film, SampleFolder, cited_sources, read_image
 from thiscxr.labels import FINDINGS, POSITIVE
 from thiscxr.phantom import PHANTOM_VIEWS, draw_film
 from thiscxr.pixels import Pixels, encode_png, to_bits
-from thiscxr.pool import RESOLUTIONS, Pool
+from thiscxr.pool import Pool
 from thiscxr.terms import require_showable
 
 PER_KIND = 32  # films of each kind in the study: the first ones, not picked ones

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thiscxr.config import RESOLUTIONS
 from thiscxr.files import nearest_name
 from thiscxr.phantom.anatomy import LUNG, TISSUE, build_body
 from thiscxr.phantom.body import PHANTOM_FINDINGS, Patient, draw_patient, stream
@@ -32,7 +33,6 @@ __all__ = [
 
 SITES = tuple(PROFILES)
 PHANTOM_VIEWS = ("PA", "AP", "AP_supine", "lateral")
-RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
 FINEST_GRID = 128  # coarser films are averaged from this one
 
 

@@ -25,7 +25,6 @@ from thiscxr.pool.shards import shard_name
 
 FORMAT_VERSION = 3
 SPLITS = ("train", "holdout")
-RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
 # How the greys were made: by the file's window, VOI LUT or sigmoid (PS3.3 C.11.2), not at all, or by a stretch of percentiles.
 GREYS = ("window", "lut", "sigmoid", "as stored", "percentiles")
 _VERIFY_ROWS = 16_384

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from thiscxr.config import RESOLUTIONS
 from thiscxr.pixels import Pixels, fit, is_marked, mark_rows
 from thiscxr.pool import Pool
-
-_SIDES = (32, 64, 128, 256, 512, 1024)  # of networks, whose films somebody may have enlarged
 
 
 def rows_to_hide(film: Pixels, res: int) -> int:
     """Return how many of the last rows of a square film, once it has `res` px, hold the mark SYNTHETIC; 0 for one without it."""
-    for side in (len(film), *(side for side in _SIDES if res <= side < len(film))):
+    # A network's film may have been enlarged since.
+    for side in (len(film), *(side for side in RESOLUTIONS if res <= side < len(film))):
         if is_marked(film if side == len(film) else fit(film, side)):
             rim = 0 if side == len(film) == res else 2  # what a filter has mixed in
             return -(-mark_rows(side) * res // side) + rim

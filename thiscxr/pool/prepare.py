@@ -22,11 +22,12 @@ from thiscxr.collections import COLLECTIONS, FRONTAL_VIEWS
 from thiscxr.collections.archives import MAX_FILE_BYTES, ReleaseFile
 from thiscxr.collections.ids import default_key_file, load_key
 from thiscxr.collections.plan import Wanted, wanted_films
+from thiscxr.config import RESOLUTIONS
 from thiscxr.files import atomic_path, check_place, nearest_name
 from thiscxr.labels import FilmRecord, with_derived
 from thiscxr.parallel import Workers, open_workers
 from thiscxr.pixels import LoadedFilm, Pixels, load_film, to_bits, to_square
-from thiscxr.pool import RESOLUTIONS, Pool, orientation
+from thiscxr.pool import Pool, orientation
 from thiscxr.pool.duplicates import DESCRIPTOR_SIZE, Pair, descriptor, find_duplicates, groups
 from thiscxr.pool.sentinel import Sight, look
 from thiscxr.pool.writer import Duplicate, PoolWriter

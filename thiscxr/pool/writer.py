@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from thiscxr.collections.ids import private_id
 from thiscxr.collections.splits import Splits
+from thiscxr.config import RESOLUTIONS
 from thiscxr.files import atomic_folder, atomic_path, resumable_folder, sha256_file
 from thiscxr.labels import FilmRecord, Terms
 from thiscxr.pixels import Pixels
@@ -34,7 +35,6 @@ from thiscxr.pool import (
     FORMAT_VERSION,
     GREYS,
     ORIENTATIONS,
-    RESOLUTIONS,
     SCHEMA,
     SPLITS,
     content_fingerprint,
