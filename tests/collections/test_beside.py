@@ -248,6 +248,14 @@ def test_archives_with_the_same_names_in_them_are_told_apart_and_copies_are_not(
     assert beside[COPY] >= 2
 
 
+@pytest.mark.parametrize("form", ["w:", "w:gz"])
+def test_a_tar_of_the_folder_itself_has_the_names_of_the_folder(tmp_path, form):
+    put(tmp_path, {"films.tgz" if form == "w:gz" else "films.tar": tarred({"./x/1.png": picture(1), "./x/IM1": FILM}, form)})
+    assert sorted(taken(tmp_path)[0]) == ["x/1.png", "x/IM1"]
+    put(tmp_path, {"metadata.csv": b"file_name,view\nx/1.png,PA\nx/IM1,AP\n"})
+    assert sorted(taken(tmp_path)[0]) == ["x/1.png", "x/IM1"]
+
+
 def test_a_zip_that_is_unpacked_beside_itself_is_read_once(tmp_path):
     films = {"images/1.png": picture(1), "images/2.png": picture(2)}
     put(tmp_path, {**films, "images.zip": zipped(films)})

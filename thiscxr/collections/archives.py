@@ -49,8 +49,8 @@ class ReleaseFile:
 
     @property
     def name(self) -> str:
-        """Path on disk, or in the archive with forward slashes: Windows' own zips have others."""
-        return self.member.replace("\\", "/") or self.path
+        """Path on disk, or in the archive as it would be unpacked: Windows' own zips have other slashes, and many tars begin with `./`."""
+        return self.member.replace("\\", "/").removeprefix("./") or self.path
 
     @property
     def num_bytes(self) -> int:

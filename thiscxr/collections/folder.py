@@ -145,7 +145,8 @@ def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
     """
     name = plain_name(name or root.resolve().name)
     files: dict[str, ReleaseFile] = {}
-    for path, found in release_files(root):
+    there = list(release_files(root))
+    for path, found in there:
         files.setdefault(path, found)
     tables = _find_tables(files)
     rows = {table: _rows(table, folder, files) for folder, table in tables.items()}
@@ -155,7 +156,7 @@ def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
         untold = {file for some in rows.values() for file, row in some if any(is_missing(row.get(field, "")) for field in _TOLD_BY_HEADERS)}
         told = headers({file: files[file] for file in sorted(untold & files.keys())})
     else:
-        told = films_in(root)
+        told = films_in(root, there)
         listed = {file for file, header in told.items() if not header.no_film}
         rows[ReleaseFile(str(root))] = [(file, {}) for file in sorted(told)]
     patients, splits = folder_patients(sorted(listed)), folder_splits(listed)

@@ -51,7 +51,7 @@ class Wanted:
 
             def wanted(name: str, tar: Path = tar, folder: str = folder, taken: list[FilmRecord] = taken) -> bool:
                 member = ReleaseFile(str(tar), name)
-                keys = [self.collection.key_of(path) for path in (folder + name, apart(folder + name, member))]
+                keys = [self.collection.key_of(path) for path in (folder + member.name, apart(folder + member.name, member))]
                 film = next((missing[key] for key in keys if key in missing), None)
                 if film is None:
                     if keys[0] not in self.listed:

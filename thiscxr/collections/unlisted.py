@@ -3,14 +3,14 @@
 A picture with a suffix is never opened here, so that a large folder costs no more than its listing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from thiscxr.collections.archives import ReleaseFile, apart, compressed_tars, release_files, stream
+from thiscxr.collections.archives import ReleaseFile, apart, compressed_tars, stream
 from thiscxr.collections.collection import DICOM, PICTURES
 from thiscxr.parallel import ordered_map
 from thiscxr.pixels import DicomHeader, begins_like, read_dicom_header
@@ -21,14 +21,14 @@ _HEAD_BYTES = 2**18  # of a header: everything before the pixels
 _COPY_BYTES = 2**16
 
 
-def films_in(root: Path) -> dict[str, DicomHeader]:
-    """Return path inside `root` -> what the header says (nothing, of a picture) of every film, in archives too.
+def films_in(root: Path, there: Iterable[tuple[str, ReleaseFile]]) -> dict[str, DicomHeader]:
+    """Return path inside `root` -> what the header says (nothing, of a picture) of every film; there: what `release_files` found.
 
     A member has the path it would have if its archive were unpacked where it lies; where something else is there already, the archive
     stands as a folder in it. DICOM objects that are no films are there too: `no_film` says so.
     """
     files: dict[str, ReleaseFile] = {}
-    for name, file in release_files(root):
+    for name, file in there:
         if name in files:
             if _copy(files[name], file):
                 continue
@@ -52,15 +52,15 @@ def headers(files: Mapping[str, ReleaseFile]) -> dict[str, DicomHeader | None]:
 def _look(file: ReleaseFile) -> DicomHeader | None:
     name = PurePosixPath(file.name).name
     try:
-        return _header(name, file.head(_START_BYTES), partial(file.head, _HEAD_BYTES))
+        return _header(name, partial(file.head, _START_BYTES), partial(file.head, _HEAD_BYTES))
     except ValueError:  # the decoder says why; what has no suffix either is not known to be a film
         return _NO_HEADER if name.lower().endswith(DICOM) else None
 
 
-def _header(name: str, start: bytes, head: Callable[[], bytes]) -> DicomHeader | None:
+def _header(name: str, start: Callable[[], bytes], head: Callable[[], bytes]) -> DicomHeader | None:
     if name.lower().endswith(DICOM):
         return read_dicom_header(head())
-    like = begins_like(start)
+    like = begins_like(start())
     if like == "picture":
         return None if "." in name else _NO_HEADER  # with a suffix it may be a camera's raw file, which begins like TIFF
     header = read_dicom_header(head()) if like else _NO_HEADER
@@ -73,9 +73,10 @@ def _streamed(folder: str, tar: Path, files: Mapping[str, ReleaseFile], found: M
     opened: list[str] = []
 
     def wanted(member: str) -> bool:
-        name = folder + member
+        file = ReleaseFile(str(tar), member)
+        name = folder + file.name
         if name not in files and (name in found or name in here):
-            name = apart(name, ReleaseFile(str(tar), member))
+            name = apart(name, file)
         if name not in files and member.lower().endswith(PICTURES):
             here[name] = _NO_HEADER
             return False
@@ -88,7 +89,8 @@ def _streamed(folder: str, tar: Path, files: Mapping[str, ReleaseFile], found: M
             if data is not None and _same(files[name], len(data), head[:_COPY_BYTES]):
                 continue
             name = apart(name, ReleaseFile(str(tar), member))
-        header = _NO_HEADER if member.lower().endswith(PICTURES) else _header(PurePosixPath(member).name, head, partial(bytes, head))
+        begin = partial(bytes, head)
+        header = _NO_HEADER if member.lower().endswith(PICTURES) else _header(PurePosixPath(member).name, begin, begin)
         if header is not None:
             here[name] = header
     return here
