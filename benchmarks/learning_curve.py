@@ -25,6 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import ScalarFormatter
 
+from thiscxr.files import check_place
 from thiscxr.measures.floor import films_a_side
 from thiscxr.measures.frechet import frechet_distance, frechet_scores, moments
 from thiscxr.model.network_file import load_network
@@ -133,6 +134,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("curves"))
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
+    if arguments.picture:
+        check_place(arguments.picture)
     pool, extractor = Pool.open(arguments.pool), load_extractor(DEFAULT)
     real = judges(pool, extractor)
     patients = pool.codes("patient")[0]

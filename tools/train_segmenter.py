@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
+from thiscxr.files import check_place
 from thiscxr.labels import FINDINGS
 from thiscxr.phantom.labelled import draw_masked_films
 from thiscxr.pool import Pool
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--phantoms", type=int, default=1200)
     parser.add_argument("--steps", type=int, default=600, help="of 32 films")
     arguments = parser.parse_args()
+    check_place(arguments.out)
     torch.set_num_threads(1)
     segmenter = train_segmenter(draw_masked_films(range(arguments.phantoms)), arguments.steps)
     others = draw_masked_films(range(HELD_OUT_SEEDS, HELD_OUT_SEEDS + 200))
