@@ -1,4 +1,4 @@
-"""Films from and to files, and the three ranges of their pixels. Only the `pixels` modules of this room touch Pillow and pydicom.
+"""Films from and to files, and the three ranges of their pixels. No other room reads with Pillow or pydicom.
 
 `pixels` uint8 or uint16 full scale, `images` float32 [-1, 1] with -1 black, `xrv` float32 [-1024, 1024]. Air is dark, bone bright.
 It must not guess: what is not surely a whole film of one channel is refused with a reason. Reading rules: datasets reference, section 9.
