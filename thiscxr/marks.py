@@ -13,15 +13,15 @@ DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlg
 XMP_KEY = "XML:com.adobe.xmp"  # XMP specification part 3, section 1.1.5: the keyword of the iTXt chunk
 
 
-def origin_text(sources: Sequence[str], restriction: str) -> dict[str, str]:
+def origin_text(sources: Sequence[str], restriction: str, attribution: str = "") -> dict[str, str]:
     """Return the PNG text chunks that say whose films a network has learnt from, on which terms, and, as XMP, that it drew this one."""
-    text = {"Source": "; ".join(sources)} if sources else {}
-    return {**text, **({"Restriction": restriction} if restriction else {}), XMP_KEY: xmp(restriction)}
+    said = {"Source": "; ".join(sources), "Restriction": restriction, "Attribution": attribution}
+    return {**{key: text for key, text in said.items() if text}, XMP_KEY: xmp(" ".join(filter(None, (restriction, attribution))))}
 
 
-def xmp(restriction: str) -> str:
+def xmp(terms: str) -> str:
     """Return an XMP packet: IPTC digital source type, tool, description and terms. Source: XMP part 1 (ISO 16684-1), section 7."""
-    rights = f'<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">{escape(restriction)}</rdf:li></rdf:Alt></dc:rights>'
+    rights = f'<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">{escape(terms)}</rdf:li></rdf:Alt></dc:rights>'
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
         '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -30,6 +30,6 @@ def xmp(restriction: str) -> str:
         f"<Iptc4xmpExt:DigitalSourceType>{DIGITAL_SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>"
         f"<xmp:CreatorTool>{escape(SOFTWARE)}</xmp:CreatorTool>"
         f'<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{escape(NOTICE)}</rdf:li></rdf:Alt></dc:description>'
-        f"{rights if restriction else ''}"
+        f"{rights if terms else ''}"
         '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
     )

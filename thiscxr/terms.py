@@ -17,7 +17,7 @@ RESTRICTED = {
     "vindr": "VinDr-CXR",
 }
 # Keys of the collections whose terms let anybody show the films themselves, with citation and acknowledgement.
-SHOWABLE = ("nih",)
+SHOWABLE = ("nih", "kermany")
 
 
 def is_phantom(source: str) -> bool:
@@ -39,6 +39,16 @@ def restriction(sources: Mapping[str, Mapping[str, Any]], permission: bool = Fal
     if permission:
         return f"Trained on {names}, whose terms restrict sharing; whoever released this file states to have permission."
     return f"Trained on {names}, whose terms restrict sharing: for local use only."
+
+
+def attribution(sources: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what the licences of `sources` want every file to say (CC BY: whose films, where, which licence, changed), or ""."""
+    named = [
+        f"{source.get('citation') or source.get('title') or key} {source.get('url', '')}, {str(source['terms']).partition(' (')[0]}"
+        for key, source in sources.items()
+        if str(source.get("terms", "")).startswith("CC BY")
+    ]
+    return f"The network has learnt from, and changes: {'; '.join(named)}" if named else ""
 
 
 def require_permission(sources: Mapping[str, Mapping[str, Any]], given: bool, what: str) -> str:

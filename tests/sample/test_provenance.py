@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,7 +19,7 @@ from thiscxr.sample.formats import FORMATS
 from thiscxr.sample.provenance import Film, film_text, origin_of
 from thiscxr.sample.sampling import Network
 from thiscxr.sample.truncation import Truncation
-from thiscxr.terms import require_permission, restricted_sources, restriction
+from thiscxr.terms import attribution, require_permission, restricted_sources, restriction
 from thiscxr.train.start import with_inherited
 
 IPTC = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
@@ -83,7 +84,28 @@ def test_a_restricted_network_marks_every_file(restricted: Network, tmp_path: Pa
 def test_an_unrestricted_network_says_nothing_of_restrictions(network: Network) -> None:
     text = film_text(Film(0, Condition(), Truncation(), origin_of(network)))
     assert "Restriction" not in text
+    assert "Attribution" not in text
     assert "rights" not in text["XML:com.adobe.xmp"]
+
+
+def test_a_network_that_learnt_from_films_under_cc_by_names_them_in_every_file(network: Network, tmp_path: Path) -> None:
+    told = {"discs": network.info.sources["discs"], "kermany": asdict(COLLECTIONS["kermany"].terms)}
+    network = replace(network, info=replace(network.info, sources=told))
+    for name in ("png", "npz", "wds"):
+        writing.write_samples(network, [0], [Condition()], 1.0, tmp_path / name, FORMATS[name])
+    build_site(tmp_path / "png", tmp_path / "site")
+    pictures = [*(tmp_path / "png").glob("*.png"), *(tmp_path / "site").glob("*.png"), *(tmp_path / "site" / "films").iterdir()]
+    texts = [read_png_text(path) for path in pictures if not path.name.startswith("icon")]
+    film = Film(0, Condition(), Truncation(), origin_of(network))
+    dicom = dicom_dataset(np.zeros((32, 32), np.uint16), film, DicomOptions()).ImageComments
+    with np.load(tmp_path / "npz" / "films-00000.npz") as arrays:
+        said = [*(text["Attribution"] for text in texts), *(text["XML:com.adobe.xmp"] for text in texts), str(arrays["notice"]), dicom]
+    said += [(tmp_path / "wds" / "films-00000.tar").read_bytes().decode("latin-1"), (tmp_path / "site" / "about.html").read_text()]
+    assert len(texts) == 5
+    for text in said:
+        assert all(words in text for words in ("Kermany", "10.17632/rscbjbr9sj", "CC BY 4.0")), text
+    assert not any("Restriction" in text for text in texts), "everybody may pass them on"
+    assert attribution(sources_of("nih")) == ""
 
 
 def test_a_gallery_of_restricted_films_needs_permission(restricted: Network, network: Network, tmp_path: Path) -> None:

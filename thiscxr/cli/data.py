@@ -18,6 +18,7 @@ SOURCES = {
     "openi": "Open-I",
     "vindr": "VinDr-CXR",
     "rsna": "the RSNA pneumonia challenge",
+    "kermany": "Kermany et al.'s chest films of children",
     "folder": "a plain folder of films",
 }
 
@@ -30,7 +31,7 @@ SOURCES = {
     "--layout",
     default="pool",
     show_default=True,
-    help="pool, or as a collection releases its films: nih, chexpert, mimic-cxr-jpg, mimic-cxr, padchest, openi, folder.",
+    help="pool, or as a collection releases its films: nih, chexpert, mimic-cxr-jpg, mimic-cxr, padchest, openi, kermany, folder.",
 )
 @click.option("--defects", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of files missing or broken on purpose.")
 @click.option("--archived", is_flag=True, help="Zips and tars, where the collection is distributed so.")

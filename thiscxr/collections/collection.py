@@ -105,9 +105,13 @@ def table_name(table: ReleaseFile) -> str:
 
 def missing_table(root: Path, title: str, *names: str) -> ValueError:
     """Return the error for a folder without a collection's table; it names the collection that is there instead, if that can be told."""
-    other = find_table(root, *_SIGNS)
-    hint = "" if other is None else f"; it looks like --{_SIGNS[table_name(other)]}"
-    return ValueError(f"{root} has no {title} label table; expected {' or '.join(names)} in that folder{hint}")
+    return ValueError(f"{root} has no {title} label table; expected {' or '.join(names)} in that folder{looks_like(root)}")
+
+
+def looks_like(root: Path) -> str:
+    """Return the end of a message that names the collection whose table is in a folder, "" for none."""
+    table = find_table(root, *_SIGNS)
+    return "" if table is None else f"; it looks like --{_SIGNS[table_name(table)]}"
 
 
 def match_terms(terms: Set[str], table: Mapping[str, Mapping[str, Sequence[str]]], silent: bool = False) -> dict[str, int]:

@@ -19,6 +19,7 @@ from safetensors.numpy import save
 
 from thiscxr.files import sha256_file
 from thiscxr.marks import NOTICE, SOFTWARE, origin_text
+from thiscxr.terms import attribution
 
 FORMATS = (1, 2)  # of network files, see docs/formats.md
 # What the page reads of a network's description.
@@ -84,14 +85,15 @@ def page_facts(model: BrowserModel, files: Mapping[str, bytes], restriction: str
     files: those of `generator_files`, and generator.js.
     """
     sizes = {name: len(data) for name, data in files.items()}
-    titles = [str(source.get("title") or key) for key, source in model.info["sources"].items()]
+    sources = model.info["sources"]
+    marks = origin_text([str(source.get("title") or key) for key, source in sources.items()], restriction, attribution(sources))
     from_file = {"generator.js", "generator/network.js"}
     return {
         "sha256": model.sha256,
         "code_version": model.info.get("code_version", ""),
         "integrity": "sha256-" + base64.b64encode(hashlib.sha256(model.data).digest()).decode(),
         "res": model.info["architecture"]["res"],
-        "marks": {"Disclaimer": NOTICE, "Software": SOFTWARE, **origin_text(titles, restriction)},  # of the films that it saves
+        "marks": {"Disclaimer": NOTICE, "Software": SOFTWARE, **marks},  # of the films that it saves
         "bytes": sum(size for name, size in sizes.items() if name not in ("make.js", "generator/network.js")),
         "bytes_from_file": sum(size for name, size in sizes.items() if name in from_file),
     }

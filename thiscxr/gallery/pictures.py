@@ -12,6 +12,7 @@ import numpy as np
 from thiscxr.marks import NOTICE, SOFTWARE, origin_text
 from thiscxr.pixels import Pixels, encode_png, fit, load_film, make_grid, to_bits
 from thiscxr.pixels.mark import WORDS, word_mask
+from thiscxr.terms import attribution
 
 SHEET_COLUMNS = 12
 SHEET_SIDE_PX = 128  # of a film on the contact sheet, at most
@@ -30,8 +31,9 @@ def read_grey(data: bytes, path: Path) -> Pixels:
 
 def sheet_text(network: Mapping[str, Any], restriction: str) -> dict[str, str]:
     """Return the PNG text chunks of a picture of several films."""
-    titles = [str(source.get("title") or key) for key, source in network.get("sources", {}).items()]
-    return {"Disclaimer": NOTICE, "Software": SOFTWARE, "Network": str(network["sha256"]), **origin_text(titles, restriction)}
+    sources = network.get("sources", {})
+    marks = origin_text([str(source.get("title") or key) for key, source in sources.items()], restriction, attribution(sources))
+    return {"Disclaimer": NOTICE, "Software": SOFTWARE, "Network": str(network["sha256"]), **marks}
 
 
 def contact_sheet(films: Sequence[Pixels], text: Mapping[str, str]) -> bytes:

@@ -124,7 +124,7 @@ def write_projections(out: Path, found: Sequence[Projected], network: Network, e
         for each in found:
             text = {"Title": "A film and its projection", "Disclaimer": KEEP if each.real else NOTICE, "Software": SOFTWARE}
             picture = projection_picture(each.film, each.drawn, each.lost, each.real, tuple(_lines(each)))
-            marks = origin_text(origin.sources, origin.restriction)
+            marks = origin_text(origin.sources, origin.restriction, origin.attribution)
             if each.real:
                 marks.pop(XMP_KEY)  # says that all of a picture is synthetic
             save_png(part / f"{each.name}.png", picture, {**text, "Network": network.sha256, **marks})

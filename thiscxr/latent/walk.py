@@ -64,8 +64,8 @@ class Walk:
         return " - ".join(stop.name for stop in self.stops) + (f" - {self.stops[0].name}" if self.loop else "")
 
     @property
-    def terms(self) -> str:
-        """What every file must say of passing it on, or ""."""
+    def restriction(self) -> str:
+        """Whether it may be passed on: a sentence, or ""."""
         return " ".join(filter(None, (self.origin.restriction, LIKENESS if self.notice == LIKENESS else "")))
 
     @property
@@ -84,14 +84,12 @@ class Walk:
             "Noise": f"seed {self.noise_seed}",
             "Truncation": self.truncation,
             "Asked": json.dumps({stop.name: stop.asked for stop in self.stops}),
-            **origin_text(self.origin.sources, self.terms),
+            **origin_text(self.origin.sources, self.restriction, self.origin.attribution),
         }
 
     def comment(self) -> str:
         """Return the same for a file of all frames."""
-        return " ".join(
-            (self.notice, f"A walk: {self.route}.", f"{SOFTWARE}, network {self.origin.sha256}.", self.origin.restriction)
-        ).strip()
+        return " ".join((self.notice, f"A walk: {self.route}.", f"{SOFTWARE}, network {self.origin.sha256}.", self.origin.terms)).strip()
 
 
 def walk_positions(num_stops: int, num_frames: int, loop: bool) -> np.ndarray:
@@ -160,6 +158,6 @@ def write_walk(found: Walk, out: Path, kind: str, fps: int) -> None:
     if out.is_dir():
         raise ValueError(f"--out {out} is a folder; give the name of a file, or use --format frames")
     large = np.stack([marked(frame, 255) for frame in enlarge(found.frames, LEAST_SIDE)]).astype(np.uint8)
-    data = encode_animation(large, fps, kind, found.comment(), xmp(found.terms))
+    data = encode_animation(large, fps, kind, found.comment(), xmp(" ".join(filter(None, (found.restriction, found.origin.attribution)))))
     with atomic_path(out) as file:
         file.write_bytes(data)

@@ -227,7 +227,7 @@ def _derivation(film: Film) -> str:
 
 
 def _comments(film: Film) -> str:
-    return " ".join(filter(None, (NOTICE, film.asked_words, film.origin.restriction)))
+    return " ".join(filter(None, (NOTICE, film.asked_words, film.origin.terms)))
 
 
 def _view(film: Film) -> dict[str, object]:

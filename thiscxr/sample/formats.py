@@ -71,7 +71,7 @@ def _npz(pixels: Pixels, films: Sequence[Film]) -> bytes:
         **{name: np.array([row.get(name, "") for row in asked]) for name in ("view", "sex", "source", "findings", "no_findings")},
         "truncation": np.array(str(films[0].truncation)),
         "network_sha256": np.array(origin.sha256),
-        "notice": np.array(" ".join(filter(None, (NOTICE, origin.restriction)))),
+        "notice": np.array(" ".join(filter(None, (NOTICE, origin.terms)))),
         "software": np.array(SOFTWARE),
     }
     file = io.BytesIO()
@@ -87,6 +87,7 @@ def _wds(pixels: Pixels, films: Sequence[Film]) -> bytes:
             text = film_text(film)
             facts = {"seed": film.seed, "labels": label_row(film), "truncation": str(film.truncation), "network_sha256": film.origin.sha256}
             facts |= {"notice": NOTICE, "software": SOFTWARE, "restriction": film.origin.restriction}
+            facts |= {"attribution": film.origin.attribution} if film.origin.attribution else {}
             for suffix, data in ((".png", encode_png(image, text)), (".json", json.dumps(facts, sort_keys=True).encode())):
                 entry = tarfile.TarInfo(film_key(film) + suffix)
                 entry.size = len(data)

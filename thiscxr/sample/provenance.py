@@ -10,7 +10,7 @@ from thiscxr.marks import FILM_TITLE, NOTICE, SOFTWARE, origin_text
 from thiscxr.model.conditions import Condition
 from thiscxr.sample.sampling import Network
 from thiscxr.sample.truncation import Truncation
-from thiscxr.terms import restriction
+from thiscxr.terms import attribution, restriction
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,12 @@ class Origin:
     sha256: str
     sources: tuple[str, ...]  # titles
     restriction: str  # a sentence, or ""
+    attribution: str = ""  # a sentence, or ""
+
+    @property
+    def terms(self) -> str:
+        """What every file must say of passing it on, or ""."""
+        return " ".join(filter(None, (self.restriction, self.attribution)))
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ def origin_of(network: Network, permission: bool = False) -> Origin:
     """Return what the files of a network say of it. permission: whoever runs this states to have the permission of the sources' owners."""
     sources = network.info.sources
     titles = tuple(str(source.get("title") or key) for key, source in sources.items())
-    return Origin(network.info.name, network.sha256, titles, restriction(sources, permission))
+    return Origin(network.info.name, network.sha256, titles, restriction(sources, permission), attribution(sources))
 
 
 def film_text(film: Film) -> dict[str, str]:
@@ -88,9 +94,10 @@ def film_text(film: Film) -> dict[str, str]:
         "Asked": json.dumps(film.asked, sort_keys=True),
     }
     series = {"Visit": str(film.visit)} if film.visit else {}
-    return {**text, **series, **origin_text(film.origin.sources, film.origin.restriction)}
+    return {**text, **series, **origin_text(film.origin.sources, film.origin.restriction, film.origin.attribution)}
 
 
 def grid_text(origin: Origin) -> dict[str, str]:
     """Return the PNG text chunks of a sheet of films."""
-    return {"Disclaimer": NOTICE, "Software": SOFTWARE, "Network": origin.sha256, **origin_text(origin.sources, origin.restriction)}
+    marks = origin_text(origin.sources, origin.restriction, origin.attribution)
+    return {"Disclaimer": NOTICE, "Software": SOFTWARE, "Network": origin.sha256, **marks}

@@ -21,6 +21,7 @@ from thiscxr.parallel import ordered_map
 from thiscxr.phantom import SITES
 from thiscxr.phantom.releases.chexpert import CHEXPERT
 from thiscxr.phantom.releases.folder import FOLDER, VIEWS
+from thiscxr.phantom.releases.kermany import KERMANY
 from thiscxr.phantom.releases.mimic import MIMIC_DICOM, MIMIC_JPG
 from thiscxr.phantom.releases.nih import NIH
 from thiscxr.phantom.releases.openi import OPENI
@@ -48,6 +49,7 @@ RELEASES: dict[str, Release] = {
     "mimic-cxr": MIMIC_DICOM,
     "padchest": PADCHEST,
     "openi": OPENI,
+    "kermany": KERMANY,
     "folder": FOLDER,
 }
 LAYOUTS = ("pool", *RELEASES)
