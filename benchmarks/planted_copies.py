@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -88,9 +88,10 @@ def attacks(films: np.ndarray, strangers: np.ndarray) -> Iterator[tuple[str, np.
 
 def tell(name: str, found: Audit, patients: np.ndarray | None = None) -> None:
     near, copies, ratio = found.measures(patients)
-    line = {"films": len(found.memorised), "flagged": round(copies.value, 4), "ci95": [round(edge, 4) for edge in copies.ci95 or ()]}
-    line |= {"near": round(near.value, 4), "near_ci95": [round(edge, 4) for edge in near.ci95 or ()], "median_ratio": round(ratio.value, 3)}
-    print(json.dumps({"attack": name, **line}), flush=True)
+    line: dict[str, Any] = {"attack": name, "films": len(found.memorised)}
+    for what, each in (("flagged", copies), ("near", near), ("median_ratio", ratio)):
+        line |= {what: round(each.value or 0.0, 4), f"{what}_ci95": [round(edge, 4) for edge in each.ci95 or ()]}
+    print(json.dumps(line), flush=True)
 
 
 def main() -> None:

@@ -52,8 +52,9 @@ def test_from_a_release_to_a_gallery(tmp_path: Path) -> None:
     assert judged["films"] == len(opened.indices("holdout"))
     scores = tmp_path / "scores.json"
     arguments = ("--real", pool, "--fake", samples, "--extractor", reader, "--allow-small", "--out", scores, "--json")
-    records = json.loads(thiscxr("score", *arguments))
-    assert json.loads(scores.read_text()) == records
+    printed = json.loads(thiscxr("score", *arguments))
+    assert json.loads(scores.read_text()) == printed
+    records = printed["records"]
     fd = records[0]["key"]
     assert re.fullmatch(r"fd_reader_\d+_small", fd)
     assert {record["network_sha256"] for record in records} == {rows[0]["network_sha256"]}

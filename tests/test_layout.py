@@ -22,7 +22,8 @@ LESS: dict[str, tuple[str, ...]] = {
     "thiscxr.reader.unpickle": (),
     "thiscxr.train.losses": (),
     "thiscxr.train.draws": (),
-    "thiscxr.report.words": (),
+    "thiscxr.report.words": ("thiscxr.score.records",),
+    "thiscxr.score.records": ("thiscxr.files", "thiscxr.measures.measured"),
 }
 
 

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.scores import SHA, record, written
 from thiscxr.files import sha256_file
 from thiscxr.gallery.serve import make_server
 from thiscxr.gallery.site import build_site
 from thiscxr.model.network_file import find_network
+from thiscxr.score.records import Record
 
-SHA = "ab" * 32
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 COLUMNS = ["file", "seed", "view", "sex", "age_years", "source", "findings", "no_findings", "truncation", "network_sha256"]
@@ -108,26 +109,16 @@ def samples(make_samples: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def score_records() -> list[dict[str, Any]]:
+def score_records() -> list[Record]:
     return [
-        {
-            "key": "fd_thiscxr64_2k",
-            "value": 40.0,
-            "ci95": [38.0, 42.0],
-            "floor": 8.0,
-            "num_real": 2048,
-            "num_fake": 2048,
-            "network_sha256": SHA,
-        },
-        {"key": "odd_score", "value": 0.25, "ci95": None, "floor": None, "network_sha256": SHA, "truncation": 1.0},
+        record("fd", 40.0, (38.0, 42.0), 8.0, num_real=2000, num_fake=2000, extractor="thiscxr64"),
+        record("odd_score", 0.25, truncation=1.0),
     ]
 
 
 @pytest.fixture
-def scores(tmp_path: Path, score_records: list[dict[str, Any]]) -> Path:
-    path = tmp_path / "scores.json"
-    path.write_text(json.dumps(score_records))
-    return path
+def scores(tmp_path: Path, score_records: list[Record]) -> Path:
+    return written(tmp_path / "scores.json", *score_records)
 
 
 @pytest.fixture(scope="module")

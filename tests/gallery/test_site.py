@@ -5,15 +5,16 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
+from tests.scores import record, written
 from thiscxr.gallery.evidence import evidence
 from thiscxr.gallery.pages import site_sources
 from thiscxr.gallery.site import build_site
 from thiscxr.model.network_file import find_network
+from thiscxr.score.records import Record
 
 Snapshot = Callable[[Path], dict[str, bytes]]
 
@@ -131,8 +132,7 @@ def test_every_value_is_escaped(make_samples: Callable[..., Path], tmp_path: Pat
     hostile = "<script>alert(1)</script>\"'&"
     cells = {"findings": hostile, "no_findings": hostile, "view": hostile, "sex": hostile, "source": hostile, "seen": hostile}
     folder = make_samples(cells, {}, network={"name": hostile, "code_version": hostile})
-    scores = tmp_path / "scores.json"
-    scores.write_text(json.dumps([{"key": hostile, "value": 1, "extractor": hostile, "network_sha256": "ab" * 32}]))
+    scores = written(tmp_path / "scores.json", record(hostile, extractor=hostile, question=hostile, group=hostile))
     build_site(folder, tmp_path / "out", scores, title=hostile)
     own = {"index.html": ["films.js", "gallery.js"], "gallery.html": ["films.js", "png.js", "gallery.js"], "about.html": []}
     for name, scripts in own.items():
@@ -313,35 +313,21 @@ def test_incomplete_sample_folders_are_refused(samples: Path, tmp_path: Path) ->
     refused("samples.csv is missing; expected a folder written by `thiscxr sample`")
 
 
-@pytest.mark.parametrize(
-    ("record", "message"),
-    [
-        ({"network_sha256": "cd" * 32}, "was measured on network cdcdcdcdcdcd…, but the samples come from abababababab…"),
-        ({"network_sha256": None}, "was measured on no named network"),
-        ({"value": "good"}, "value 'good' is not a number"),
-        ({"value": float("nan")}, "value nan is not a number"),
-        ({"ci95": [1]}, r"ci95 \[1\] is not \[low, high\]"),
-        ({"key": ""}, "record 1 has no key"),
-    ],
-)
-def test_bad_scores_are_refused(
-    samples: Path, tmp_path: Path, record: dict[str, Any], message: str, score_records: list[dict[str, Any]]
-) -> None:
-    path = tmp_path / "scores.json"
-    path.write_text(json.dumps([{**score_records[0], **record}]))
-    with pytest.raises(ValueError, match=message):
-        build_site(samples, tmp_path / "out", path)
+def test_scores_of_another_network_are_refused(samples: Path, tmp_path: Path) -> None:
+    scores = written(tmp_path / "scores.json", record("fd", network_sha256="cd" * 32))
+    with pytest.raises(ValueError, match="fd_600 is of network cdcdcdcdcdcd…, not of abababababab…"):
+        build_site(samples, tmp_path / "out", scores)
     assert not (tmp_path / "out").exists()
 
 
-def test_scores_in_words(score_records: list[dict[str, Any]]) -> None:
+def test_scores_in_words(score_records: list[Record]) -> None:
     words = evidence(score_records[0], [0.7])
     assert (words["value"], words["interval"], words["floor"]) == ("40", "38 to 42", "8")
-    assert "no farther than that" in evidence({**score_records[0], "value": 7.5}, [])["said"]
-    assert "reach 0.81" in evidence({"key": "precision_x_2k", "value": 0.6, "floor": 0.81}, [])["said"]
+    assert "these films are worse, 5 times as far" in words["said"]
+    assert "Real films of other patients: 0.81." in evidence(record("precision", 0.6, None, 0.81), [])["said"]
     assert "says little by itself" in evidence(score_records[1], [])["said"]
-    assert evidence(score_records[1], [0.7])["basis"] == "truncation 1.0 (films shown here: 0.7)"
-    assert evidence({"key": "x", "value": None}, [])["said"] == "It was not measured."
+    assert evidence(score_records[1], [0.7])["basis"] == "600 real and 600 synthetic films, truncation 1.0 (films shown here: 0.7)"
+    assert evidence(record("x", None), [])["said"] == "It was not measured."
 
 
 def test_sources_hold_no_foreign_address() -> None:

@@ -58,7 +58,7 @@ def panel(films: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     for name, fake in features.items():
         scores = [s for kind in (frechet_scores, kernel_scores, manifold_scores, vendi_scores) for s in kind(real, whose, fake, "t", n=N)]
         scores += ms_ssim_scores(films["real"].__getitem__, whose, films[name], n=N)
-        found[name] = {score.key.split("_")[0]: score.value for score in scores}
+        found[name] = {score.measure: score.value for score in scores}
         found[name]["told apart"] = probe_real_or_synthetic(real, whose, fake, np.arange(N)).value
     return found
 

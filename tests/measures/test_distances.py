@@ -103,11 +103,7 @@ def test_scores_stand_at_their_floor_for_other_films_and_leave_it_for_worse_ones
     real, patients = cloud(0, 400), np.arange(400).astype(str)
     fakes = {"same": cloud(1, 190), "moved": cloud(1, 190, shift=1.3), "collapsed": np.repeat(cloud(1, 3), 64, axis=0)[:190]}
     found = {
-        name: {
-            m.key.split("_")[0]: m
-            for scores in (kernel_scores, manifold_scores, vendi_scores)
-            for m in scores(real, patients, fake, "x", n=190)
-        }
+        name: {m.measure: m for scores in (kernel_scores, manifold_scores, vendi_scores) for m in scores(real, patients, fake, "x", n=190)}
         for name, fake in fakes.items()
     }
     for key, score in found["same"].items():
@@ -124,18 +120,18 @@ def test_scores_stand_at_their_floor_for_other_films_and_leave_it_for_worse_ones
 
 def test_shares_of_none_and_all_have_intervals() -> None:
     # A jackknife of no film within any radius is of width 0: the expected share, small as it is, was outside of it.
-    far = {m.key.split("_")[0]: m for m in manifold_scores(cloud(0, 60), np.arange(60), cloud(1, 24, shift=50), "x", n=24)}
+    far = {m.measure: m for m in manifold_scores(cloud(0, 60), np.arange(60), cloud(1, 24, shift=50), "x", n=24)}
     assert {name: far[name].value for name in far} == dict.fromkeys(manifolds.NAMES, 0.0)
     for name in ("precision", "recall", "coverage"):
         assert far[name].ci95 == (0, pytest.approx(0.138, abs=0.001)), "Wilson: z² / (n + z²)"
-    same = {m.key.split("_")[0]: m for m in manifold_scores(np.repeat(cloud(0, 60), 2, 0), np.arange(120), cloud(0, 60), "x", n=59)}
+    same = {m.measure: m for m in manifold_scores(np.repeat(cloud(0, 60), 2, 0), np.arange(120), cloud(0, 60), "x", n=59)}
     assert all(each.ci95[0] <= each.value <= each.ci95[1] <= 1 for name, each in same.items() if name != "density")
 
 
 def test_ms_ssim_sees_films_that_are_alike():
     real, patients = pixels(0, 80), np.arange(80).astype(str)
     (same,) = ms_ssim_scores(real.__getitem__, patients, pixels(1, 80), n=60)
-    assert same.key == "msssim_3scales_60"
+    assert (same.measure, same.protocol, same.num_fake) == ("msssim", "3scales", 60)
     assert abs(same.value - same.floor) < same.ci95[1] - same.ci95[0]  # the floor has noise of its own
     (alike,) = ms_ssim_scores(real.__getitem__, patients, np.repeat(pixels(1, 2), 40, axis=0), n=60)
     assert alike.ci95[0] > same.ci95[1]
@@ -162,7 +158,7 @@ def test_of_an_odd_number_of_films_or_patients_one_is_in_no_pair(patients: int, 
     films = pixels(0, max(patients, fakes))
     (score,) = ms_ssim_scores(films.__getitem__, np.arange(patients), films[:fakes], n=n)
     assert (score.num_real, score.num_fake) == counts
-    assert score.key.endswith(f"_{counts[1]}")
+    assert score.num_fake == counts[1]
 
 
 @pytest.mark.parametrize("scores", [kernel_scores, manifold_scores, vendi_scores])

@@ -82,7 +82,7 @@ def test_the_extrapolated_distance_has_no_bias_of_small_samples() -> None:
     rng = np.random.default_rng(0)
     real, patients = films(rng, 900, 1, 8)
     fd, fdinf = frechet_scores(real, patients, films(rng, 440, 1, 8, shift=0.5)[0], "x", n=440)
-    assert (fd.key, fdinf.key) == ("fd_x_440", "fdinf_x")
+    assert (fd.measure, fd.extractor, fd.num_fake, fdinf.measure) == ("fd", "x", 440, "fdinf")
     assert fd.floor > 0.05
     assert abs(fdinf.floor) < 0.3 * fd.floor
     assert fdinf.value == pytest.approx(8 * 0.25, rel=0.1)

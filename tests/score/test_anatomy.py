@@ -14,6 +14,7 @@ from thiscxr.pixels import load_film
 from thiscxr.reader.segmenter import Segmenter, SegmenterConfig
 from thiscxr.reader.segmenter_training import load_segmenter, save_segmenter, spoil, train_segmenter, vary
 from thiscxr.score.anatomy import MEASURES, find_segmenter, measure_films, measure_masks, plausibility, trust
+from thiscxr.score.records import Record
 from thiscxr.train.draws import Draws
 
 NIH_64 = Path(__file__).parents[3] / "shared" / "data" / "nih-64"
@@ -150,7 +151,7 @@ def test_without_cases_nothing_is_trusted() -> None:
 
 
 def by_key(measured: list) -> dict:
-    return {each.key.removeprefix("anatomy_lungs64_"): each for each in measured}
+    return {Record.of(each).key.removeprefix("anatomy_lungs64_"): each for each in measured}
 
 
 def test_plausible_films_stay_near_the_floor_and_implausible_ones_are_counted() -> None:

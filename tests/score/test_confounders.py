@@ -19,6 +19,7 @@ from thiscxr.score.confounders import (
     ties,
 )
 from thiscxr.score.probes import fit_logistic
+from thiscxr.score.records import Record
 
 # ------------------------------------------------------------------ ties
 
@@ -88,7 +89,7 @@ def test_one_site_cannot_be_tied_and_views_can() -> None:
     assert (found[0].finding, found[0].tied) == ("Edema", True)
     assert found[0].strength > 0.95
     measured = strongest_tie(found, "view", False, 200)
-    assert (measured.key, measured.num_real, measured.num_fake) == ("tie_asked_finding_view_v", 0, 200)
+    assert (Record.of(measured).key, measured.num_real, measured.num_fake) == ("tie_asked_finding_view_v", 0, 200)
     assert measured.floor < 0.2 < measured.value
 
 

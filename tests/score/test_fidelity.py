@@ -13,6 +13,7 @@ from thiscxr.pool import Pool
 from thiscxr.reader.answers import questions_of, read_answers
 from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.score.fidelity import Fidelity, fidelity, findings_seen
+from thiscxr.score.records import Record
 
 QUESTIONS = ("Effusion", "Mass", "view AP", "view PA", "sex", "age")
 Seen = dict[str, np.ndarray]
@@ -140,7 +141,7 @@ def test_numbers_and_lines() -> None:
     asked = conditions(200, 1)
     found = judge(asked, look(asked, 1))
     measured = found["view PA", "auc"].measured("thiscxr64")
-    assert (measured.key, measured.floor, measured.num_real, measured.num_fake) == (
+    assert (Record.of(measured).key, measured.floor, measured.num_real, measured.num_fake) == (
         "fidelity_thiscxr64_view_PA_auc", found["view PA", "auc"].ceiling, 300, 200,
     )  # fmt: skip
     lines = [str(found["Effusion", "auc"]), str(found["Mass", "auc"])]

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from thiscxr.score.gains import Gain, areas, difference, gains, too_few
+from thiscxr.score.records import Record
 
 PATIENTS = np.repeat(np.arange(150), 2)
 
@@ -68,7 +69,7 @@ def test_verdicts_and_words() -> None:
     assert str(better).endswith(": gain")
     assert str(same).endswith(f"no gain (a gain of {same.smallest:.3f} would have been seen)")
     measured = better.measured("64px_300steps", 77)
-    assert measured.key == "utility_64px_300steps_3seeds_more_over_less_Mass"
+    assert Record.of(measured).key == "utility_64px_300steps_3seeds_more_over_less_Mass"
     assert (measured.value, measured.ci95, measured.num_fake, measured.num_real) == (better.value, better.ci95, 77, 300)
 
 

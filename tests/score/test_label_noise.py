@@ -21,6 +21,7 @@ from thiscxr.score.label_noise import (
     noisy_auc,
     predictive_values,
 )
+from thiscxr.score.records import Record
 from thiscxr.score.utility import LabelledFilms
 
 
@@ -93,7 +94,7 @@ def test_readers_of_flipped_labels_and_what_one_measures() -> None:
     assert half.noisy == pytest.approx(0.5, abs=0.08)
     assert half.loss < some.loss < 0.02
     assert set(found.marks) == {0.24, 0.8}
-    keys = [each.key for each in found.measured()]
+    keys = [Record.of(each).key for each in found.measured()]
     assert keys[:3] == [f"label_noise_phantom32_20steps_flipped0_{name}_auc" for name in ("truth", "noisy", "fidelity")]
     assert "a PPV of 80% is" in str(found)
 

@@ -25,6 +25,7 @@ from thiscxr.sample.truncation import Truncation
 from thiscxr.score import memorisation
 from thiscxr.score.fakes import open_fakes
 from thiscxr.score.memorisation import annotate, audit, audit_columns, nearest, tied_patients, worst_pairs
+from thiscxr.score.records import Record
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_copies_are_found_and_strangers_are_not(crowd, strangers):
     assert dict(zip(ATTACKS, (share >= 0.95).tolist(), strict=True)) == dict.fromkeys(ATTACKS, True), share
     assert found.memorised[len(planted) :].mean() <= 0.05
     near, rate, ratio = audit(crowd, strangers).measures()
-    assert (near.key, rate.key, ratio.key) == ("near_rate_p1", "memorised_rate", "nearest_ratio_median")
+    assert tuple(Record.of(each).key for each in (near, rate, ratio)) == ("near_rate_p1", "memorised_rate", "nearest_ratio_median")
     assert near.ci95[0] <= 0.05
     assert rate.ci95[0] <= rate.value <= rate.ci95[1]
     assert rate.floor <= 0.03

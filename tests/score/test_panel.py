@@ -20,10 +20,11 @@ from thiscxr.pool import Pool
 from thiscxr.reader.extractors import Extractor, load_extractor
 from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.reader.training import save_reader
-from thiscxr.report.scores import panel_verdict
 from thiscxr.report.terminal import score_table
+from thiscxr.report.words import verdict
 from thiscxr.score import crowds, panel
 from thiscxr.score.fakes import FakeFilms, open_fakes
+from thiscxr.score.records import Record
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def score(only: Callable[..., None]) -> Callable[..., dict]:
+def score(only: Callable[..., None]) -> Callable[..., Record]:
     """The record of the Fréchet distance."""
     only("distances")
     return lambda *some, **options: whole(*some, **options).records[0]
@@ -75,24 +76,23 @@ def whole(pool: Pool, path: Path, extractor: Extractor, **options: object) -> pa
         return panel.score(pool, fakes, [extractor], **options)
 
 
-def test_a_record_carries_its_protocol(pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., dict]) -> None:
+def test_a_record_carries_its_protocol(pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., Record]) -> None:
     films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)])
     rows = [{"file": f"seed-{i:08d}.png", "seed": str(i), "truncation": "0.7", "network_sha256": "a" * 64} for i in range(len(films))]
     record = score(pool, folder(tmp_path / "fakes", films, rows), extractor)
     n = len(films)
-    assert record["key"] == f"fd_random8_{n}"
-    assert (record["num_real"], record["num_fake"], record["truncation"], record["seeds"]) == (n, n, 0.7, f"0-{n - 1}")
-    assert (record["network_sha256"], record["pool_fingerprint"], record["split"]) == ("a" * 64, pool.fingerprint, "all")
-    assert record["ci95"][0] <= record["value"] <= record["ci95"][1]
-    design = "key value ci95 floor num_real num_fake extractor extractor_sha256 truncation seeds split pool_fingerprint network_sha256"
-    assert set(record) == {*design.split(), "code_version", "seconds"}
-    panel.write_scores(tmp_path / "scores.json", [record])
-    assert json.loads((tmp_path / "scores.json").read_text()) == [record]
-    assert record["key"] in score_table(panel.Panel([record]))
+    assert record.key == f"fd_random8_{n}"
+    assert (record.measure, record.extractor, record.resolution, record.num_real, record.num_fake) == ("fd", "random8", 32, n, n)
+    assert (record.truncation, record.seeds, record.split) == (0.7, f"0-{n - 1}", "all")
+    assert (record.network_sha256, record.extractor_sha256, record.pool_fingerprint) == ("a" * 64, "0" * 64, pool.fingerprint)
+    assert record.value is not None
+    assert record.ci95 is not None
+    assert record.ci95[0] <= record.value <= record.ci95[1]
+    assert record.key in score_table(panel.Panel([record]))
 
 
 def test_real_films_score_at_the_floor_and_spoilt_ones_above(
-    pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., dict]
+    pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., Record]
 ) -> None:
     films = pool.read(pool.indices("all"))[::2]
     rng = np.random.default_rng(0)
@@ -102,9 +102,9 @@ def test_real_films_score_at_the_floor_and_spoilt_ones_above(
     ).astype(np.uint8)
     collapsed = np.repeat(films[:2], len(films) // 2, axis=0)
     real = score(pool, folder(tmp_path / "real", films), extractor)
-    assert real["value"] < 2 * real["floor"]
+    assert real.value < 2 * real.floor
     for name, spoilt in (("noisy", noisy), ("blurred", blurred), ("collapsed", collapsed)):
-        assert score(pool, folder(tmp_path / name, spoilt), extractor)["value"] > 3 * real["value"], name
+        assert score(pool, folder(tmp_path / name, spoilt), extractor).value > 3 * real.value, name
 
 
 def test_numbers_of_marked_films_are_of_the_films(pool: Pool, extractor: Extractor, tmp_path: Path, only: Callable[..., None]) -> None:
@@ -113,17 +113,17 @@ def test_numbers_of_marked_films_are_of_the_films(pool: Pool, extractor: Extract
     films = pool.read(np.arange(0, len(pool), 4))
     found = {}
     for name, some in (("plain", films), ("marked", np.stack([marked(film, 255) for film in films]))):
-        found[name] = {each["key"]: each for each in whole(pool, folder(tmp_path / name, some), extractor).records}
+        found[name] = {each.key: each for each in whole(pool, folder(tmp_path / name, some), extractor).records}
     assert found["plain"].keys() == found["marked"].keys()
-    assert {each.get("hidden") for each in found["plain"].values()} == {None}
-    assert {each["hidden"] for each in found["marked"].values()} == {round(9 / 32, 4)}
+    assert {each.hidden for each in found["plain"].values()} == {None}
+    assert {each.hidden for each in found["marked"].values()} == {round(9 / 32, 4)}
     seen = found["marked"]
-    assert seen["precision_random8_60_k5"]["value"] > 0.9, "0 where the mark is seen"
-    assert seen["fd_random8_60"]["ci95"][0] <= seen["fd_random8_60"]["floor"]
+    assert seen["precision_random8_60_k5"].value > 0.9, "0 where the mark is seen"
+    assert seen["fd_random8_60"].ci95[0] <= seen["fd_random8_60"].floor
 
 
 def test_too_few_films_are_refused_unless_allowed_and_then_the_key_says_so(
-    pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., dict]
+    pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., Record]
 ) -> None:
     path = folder(tmp_path / "few", pool.read(pool.indices("all")[:6]))
     with pytest.raises(ValueError, match=r"give 6 a side, not more than the 8 dimensions of random8.*--allow-small"):
@@ -131,14 +131,14 @@ def test_too_few_films_are_refused_unless_allowed_and_then_the_key_says_so(
     # Ten jackknife groups need more than ten films a side, so the dimensions are raised instead of the films lowered.
     wide = Extractor("random64", "0" * 64, Reader(ReaderConfig((), (), (), res=32, widths=(8, 64))).eval())
     some = folder(tmp_path / "some", pool.read(pool.indices("all")[:40]))
-    assert score(pool, some, wide, allow_small=True)["key"] == "fd_random64_40_small"
+    assert score(pool, some, wide, allow_small=True).key == "fd_random64_40_small"
 
 
 @pytest.mark.parametrize("split", ["train", "holdout"])
-def test_the_split_is_kept(pool: Pool, extractor: Extractor, tmp_path: Path, split: str, score: Callable[..., dict]) -> None:
+def test_the_split_is_kept(pool: Pool, extractor: Extractor, tmp_path: Path, split: str, score: Callable[..., Record]) -> None:
     record = score(pool, folder(tmp_path / "fakes", pool.read(pool.indices(split))), extractor, split=split)
-    assert record["split"] == split
-    assert record["num_real"] <= len(pool.indices(split)) // 2
+    assert record.split == split
+    assert record.num_real <= len(pool.indices(split)) // 2
 
 
 def opened(path: Path, res: int = 32) -> FakeFilms:
@@ -232,22 +232,23 @@ def test_the_same_films_on_both_sides_are_told(
     only("audit")
     found = whole(pool, folder(tmp_path / "same", pool.read(pool.indices("all"))), extractor)
     assert "240 of 240 synthetic films are films of" in caplog.text
-    assert {each["key"]: each["value"] for each in found.records}["memorised_rate"] > 0.9
+    assert {each.measure: each.value for each in found.records}["memorised_rate"] > 0.9
 
 
 def test_the_panel_is_whole_and_says_what_it_could_not_measure(pool: Pool, extractor: Extractor, tmp_path: Path) -> None:
     path = folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(120)]))
     found = whole(pool, path, extractor)
-    kinds = {each["key"].split("_")[0] for each in found.records}
-    assert {"fd", "fdinf", "kid", "precision", "recall", "density", "coverage", "vendi", "msssim", "near", "memorised", "probe"} <= kinds
+    kinds = {each.measure for each in found.records}
+    spread = {"precision", "recall", "density", "coverage", "vendi", "msssim"}
+    assert {"fd", "fdinf", "kid", "near_rate", "memorised_rate", "real_or_synthetic"} | spread <= kinds
     assert any("nothing is known of what was asked" in note for note in found.notes)
     assert any(note.startswith("no distance of the ctr, viewer left lung") for note in found.notes), "discs are no chests"
-    assert all(each["seconds"] >= 0 and each["num_fake"] >= 0 for each in found.records)
+    assert all(each.seconds >= 0 and each.num_fake >= 0 for each in found.records)
     with open(path / "samples.csv") as file:
         rows = list(csv.DictReader(file))  # there was no table: it is made
     assert [set(rows[0]), len(rows)] == [{"file", "nearest", "stranger_rank", "memorised"}, 120]
     text = score_table(found)
-    assert all(each["key"] in text for each in found.records)
+    assert all(each.key in text for each in found.records)
 
 
 def test_a_holdout_claim_that_nobody_can_check_is_refused(
@@ -300,11 +301,11 @@ def test_views_and_findings_are_judged_by_folds_of_different_sizes(
     films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(80)])
     rows = [{"file": f"seed-{i:08d}.png", "view": "PA" if i % 4 else "AP", "findings": "Effusion"} for i in range(80)]
     found = whole(pool, folder(tmp_path / "fakes", films, rows), folds_of(pool, extractor, 51))
-    records = {each["key"]: each for each in found.records}
+    records = {each.key: each for each in found.records}
     view = records["fd_random8_25_view_PA"]
-    assert view["num_fake"] == 25
-    assert view["num_real"] == 50, "25 of each fold"
-    assert view["ci95"][0] <= view["value"] <= view["ci95"][1]
+    assert view.num_fake == 25
+    assert view.num_real == 50, "25 of each fold"
+    assert view.ci95[0] <= view.value <= view.ci95[1]
     assert "fd_random8_25_Effusion" in records
     (note,) = (note for note in found.notes if "25 films a side" in note)
     assert "view AP (25 real, 20 synthetic)" in note
@@ -317,9 +318,9 @@ def test_ties_need_no_judge_and_are_of_all_films(pool: Pool, extractor: Extracto
     only("confounders")
     path = folder(tmp_path / "fakes", np.stack([blob(9000 + i, 32, i % 2 == 0) for i in range(44)]))
     found = whole(pool, path, folds_of(pool, extractor, 51))
-    records = {each["key"]: each for each in found.records}
-    assert records["tie_real_finding_view_v"]["num_real"] == 240
-    assert records["probe_random8_real_or_synthetic_auc"]["num_real"] == 44
+    records = {each.key: each for each in found.records}
+    assert records["tie_real_finding_view_v"].num_real == 240
+    assert records["probe_random8_real_or_synthetic_auc"].num_real == 44
     assert "probes and re-identification: 138 of 240 real films are for other folds to judge" in found.notes
 
 
@@ -341,9 +342,7 @@ def test_a_group_of_few_patients_does_not_take_the_others_with_it(
     films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(80)])
     rows = [{"file": f"seed-{i:08d}.png", "view": "PA" if i % 2 else "AP", "findings": "Effusion"} for i in range(80)]
     found = whole(pool, folder(tmp_path / "fakes", films, rows), extractor)
-    assert [each["key"].split("_", 3)[3] for each in found.records if each["key"].count("_") > 2 and each["key"].startswith("fd_")] == [
-        "view_PA", "Effusion",
-    ]  # fmt: skip
+    assert [each.group for each in found.records if each.measure == "fd"] == ["view PA", "Effusion"]
     assert "Fréchet distance by random8, view AP: 7 real patients and 30 films a side are too few for an interval" in found.notes
 
 
@@ -358,11 +357,11 @@ def test_of_a_part_that_fails_nothing_stays(
 
     monkeypatch.setattr(panel, "ties", broken)
     found = whole(pool, folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)])), extractor)
-    assert not [each for each in found.records if each["key"].startswith("probe")]
+    assert not found.records
     assert "ties cannot be told" in found.notes
     assert (found.probed, found.ties, found.shifts, found.clouds) == ([], {}, [], {})
     assert not [note for note in found.notes if note.startswith("probe for")], "nor do its other notes"
-    assert not [line for line in panel_verdict(found) if "linear judge" in line]
+    assert not [line for line in verdict(found.records) if "linear classifier" in line]
 
 
 def test_a_table_that_cannot_be_written_costs_no_score(
@@ -378,7 +377,7 @@ def test_a_table_that_cannot_be_written_costs_no_score(
 
     monkeypatch.setattr("thiscxr.score.memorisation.atomic_path", full)
     found = whole(pool, path, extractor)
-    assert "memorised_rate" in {each["key"] for each in found.records}
+    assert "memorised_rate" in {each.measure for each in found.records}
     assert found.audit is not None
     (note,) = (note for note in found.notes if "samples.csv cannot be written" in note)
     assert "No space left on device" in note

@@ -13,6 +13,7 @@ from thiscxr.pool import Pool
 from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.poses import AMOUNTS, PosedFilms, Poses, crossing, pool_poses, poses
+from thiscxr.score.records import Record
 
 
 class Side(Reader):
@@ -70,7 +71,7 @@ def test_numbers_and_words(found: Poses) -> None:
     spans = {(each.group, each.motion): each for each in found.spans}
     assert spans["real", "shift_x"].num_films + spans["real", "shift_x"].left_out == 80
     assert all(each.low <= each.high and each.low95[0] <= each.low95[1] for each in found.spans)
-    measured = {each.key: each for each in found.measured("side")}
+    measured = {Record.of(each).key: each for each in found.measured("side")}
     assert set(measured) == {
         f"poses_side_{group}_{motion}_{question}_flipped"
         for group in ("real", "synthetic") for motion in AMOUNTS for question in ("Mass", "sex")

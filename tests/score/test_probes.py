@@ -7,6 +7,7 @@ from scipy.stats import mannwhitneyu, norm
 from thiscxr.measures.resampling import interval, patient_weights, weighted_auc
 from thiscxr.model.conditions import Condition, FilmConditions
 from thiscxr.score.probes import Judged, cross_fit, draw_folds, fit_logistic, fit_ridge, probe_conditions, probe_real_or_synthetic
+from thiscxr.score.records import Record
 
 SITES, VIEWS = ("a", "b", "c"), ("AP", "PA")
 
@@ -49,7 +50,7 @@ def test_planted_conditions_are_read_and_synthetic_films_that_ignore_them_fall_t
     (features, real), (fake, asked) = films(400, 0), films(300, 1)
     patients = np.repeat(np.arange(200), 2)
     found = {(each.factor, each.measure): each for each in probe_conditions(features, real, patients, fake, asked, np.arange(300)).probed}
-    assert set(found) == {("source", "auc"), ("view", "auc"), ("sex", "auc"), ("age", "over_median_auc"), ("age", "r"), ("age", "mae")}
+    assert set(found) == {("source", "auc"), ("view", "auc"), ("sex", "auc"), ("age over median", "auc"), ("age", "r"), ("age", "mae")}
     for (_, measure), each in found.items():
         assert each.ci95[0] <= each.baseline <= each.ci95[1], each
         assert each.baseline95[0] <= each.baseline <= each.baseline95[1]
@@ -62,7 +63,7 @@ def test_planted_conditions_are_read_and_synthetic_films_that_ignore_them_fall_t
             assert each.ci95[0] < 0.5 < each.ci95[1], each
             assert each.baseline95[0] > 0.7
     measured = found["sex", "auc"].measured("thiscxr64")
-    assert (measured.key, measured.floor) == ("probe_thiscxr64_sex_auc", found["sex", "auc"].baseline)
+    assert (Record.of(measured).key, measured.floor) == ("probe_thiscxr64_sex_auc", found["sex", "auc"].baseline)
 
 
 def test_swapped_conditions_turn_the_answer_round() -> None:

@@ -12,6 +12,7 @@ from thiscxr.model.conditions import Condition, FilmConditions
 from thiscxr.phantom import SITES, draw_patient, render
 from thiscxr.pool import Pool
 from thiscxr.score.fakes import FakeFilms
+from thiscxr.score.records import Record
 from thiscxr.score.utility import (
     BOTH,
     DUPLICATES,
@@ -46,7 +47,7 @@ def test_each_arm_has_its_films_and_as_many_as_its_control() -> None:
     assert {(gain.arm, gain.control) for gain in found.gains} == {(BOTH, DUPLICATES), (BOTH, REAL), (DUPLICATES, REAL), (SYNTHETIC, REAL)}
     assert {gain.question for gain in found.gains} == {"Effusion", "view AP", "view PA", "sex", "mean of findings", "mean of rare findings"}
     assert all(values.shape == (2,) for each in found.aucs.values() for values in each.values())
-    assert found.measured()[0].key == "utility_32px_3steps_2seeds_real_and_synthetic_over_real_and_duplicates_Effusion"
+    assert Record.of(found.measured()[0]).key == "utility_32px_3steps_2seeds_real_and_synthetic_over_real_and_duplicates_Effusion"
     assert str(found).startswith("mean of findings: real + synthetic AUC ")
     again = utility(train, test, fake, steps=3, seeds=2, widths=SMALL)
     assert again.gains == found.gains

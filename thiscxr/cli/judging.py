@@ -99,6 +99,7 @@ def score(
     from thiscxr.report.terminal import score_table
     from thiscxr.score import panel
     from thiscxr.score.fakes import open_fakes
+    from thiscxr.score.records import scores_json, write_scores
 
     device = resolve_device(device)
     pool = Pool.open(real)
@@ -115,8 +116,8 @@ def score(
 
             write_report(html, pool, fakes, found)
     if out is not None:
-        panel.write_scores(out, found.records)
-    click.echo(json.dumps(found.records, indent=2) if as_json else score_table(found))
+        write_scores(out, found.records)
+    click.echo(scores_json(found.records) if as_json else score_table(found))
 
 
 @group.command()

@@ -1,6 +1,6 @@
-"""Reads what the gallery shows: a sample folder (samples.csv, network.json, PNG films) and scores.json.
+"""Reads what the gallery shows: a sample folder (samples.csv, network.json, PNG films).
 
-Everything read here is distrusted: a file name may not leave the folder, a score may not belong to another network. It writes
+Everything read here is distrusted: a file name may not leave the folder. It writes
 nothing and knows nothing of HTML. Formats: docs/formats.md; PNG chunks: W3C PNG (third edition), sections 5 and 11.2.1.
 """
 
@@ -228,32 +228,3 @@ def _text_chunk(key: str, value: str) -> bytes:
     """Return a tEXt chunk (PNG 11.3.3.2): length, type, keyword, value, CRC over type and data."""
     body = b"tEXt" + key.encode("latin-1") + b"\0" + value.encode("latin-1", "replace")
     return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def read_scores(path: Path, network_sha256: str) -> tuple[Mapping[str, Any], ...]:
-    """Read scores.json: records with `key`, `value`, `ci95` [low, high] or null, `floor` or null, and what they were measured on.
-
-    Raises ValueError when a record is malformed or was measured on another network than `network_sha256`.
-    """
-    records = read_json(path, "the list of scores that `thiscxr score` writes")
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise ValueError(f"{path} is not a list of records; expected the file that `thiscxr score` writes")
-    for number, record in enumerate(records, 1):
-        key, ci95 = record.get("key"), record.get("ci95")
-        if not isinstance(key, str) or not key:
-            raise ValueError(f"{path}: record {number} has no key; expected {{key, value, ci95, floor, …}}")
-        for name in ("value", "floor"):
-            if record.get(name) is not None and not _is_number(record[name]):
-                raise ValueError(f"{path}: {key}: {name} {record[name]!r} is not a number")
-        if ci95 is not None and not (isinstance(ci95, list) and len(ci95) == 2 and all(map(_is_number, ci95))):
-            raise ValueError(f"{path}: {key}: ci95 {ci95!r} is not [low, high]")
-        if record.get("network_sha256") != network_sha256:
-            found = f"network {str(record['network_sha256'])[:12]}…" if record.get("network_sha256") else "no named network"
-            raise ValueError(
-                f"{path}: {key} was measured on {found}, but the samples come from {network_sha256[:12]}…; score these samples' network"
-            )
-    return tuple(records)

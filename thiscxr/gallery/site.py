@@ -16,9 +16,10 @@ from thiscxr.gallery.evidence import evidence_facts
 from thiscxr.gallery.folder import SiteFolder, check_ours, site_folder
 from thiscxr.gallery.pages import PAGE_FILMS, Frame, Shown, site_sources
 from thiscxr.gallery.pictures import THUMB_ABOVE_PX, contact_sheet, read_grey, shared_picture, sheet_text, thumbnail
-from thiscxr.gallery.samples import SampleFolder, read_image, read_samples, read_scores
+from thiscxr.gallery.samples import SampleFolder, read_image, read_samples
 from thiscxr.gallery.study import choose_films, study_files
 from thiscxr.pixels import Pixels
+from thiscxr.score.records import read_scores
 from thiscxr.terms import require_permission
 
 TITLE = "This chest x-ray does not exist"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thiscxr.measures.floor import Array, check_features, size_label
+from thiscxr.measures.floor import Array, check_features
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import JACKKNIFE_95, jackknife_error, student_95
 from thiscxr.pixels import Pixels, to_bits
@@ -44,7 +44,7 @@ def vendi_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: i
     order = rng.permutation(names.max() + 1)[names]
     value, floor = vendi(some), vendi(real[np.argsort(order, kind="stable")[:n]] - centre)
     error = JACKKNIFE_95 * float(jackknife_error(vendi, (some, np.arange(n))))
-    return [Measured(f"vendi_{name}_{size_label(n)}", value, (value - error, value + error), floor, n, n)]
+    return [Measured("vendi", value, (value - error, value + error), floor, n, n, extractor=name)]
 
 
 def num_scales(side: int) -> int:
@@ -109,5 +109,5 @@ def ms_ssim_scores(
         errors.append(float(values.std(ddof=1) / np.sqrt(len(values))))
     reach = student_95(counts[0] // 2 - 1) * errors[0]
     interval = (max(0.0, means[0] - reach), min(1.0, means[0] + reach))
-    scales = num_scales(fake.shape[-1])
-    return [Measured(f"msssim_{scales}scales_{size_label(counts[0])}", means[0], interval, means[1], counts[1], counts[0])]
+    protocol = f"{num_scales(fake.shape[-1])}scales"
+    return [Measured("msssim", means[0], interval, means[1], counts[1], counts[0], protocol=protocol)]

@@ -61,11 +61,6 @@ def films_a_side(patients: NDArray) -> int:
     return (len(patients) - most) // 2
 
 
-def size_label(n: int) -> str:
-    """Return a number of films as it stands in a key: 961, 2k, 2048. Only whole thousands are shortened: the bias depends on the number."""
-    return f"{n // 1000}k" if n % 1000 == 0 else str(n)
-
-
 def check_features(*sets: Array) -> None:
     """Raise ValueError when features [n, d] are not finite, or the same for every film."""
     for features in sets:

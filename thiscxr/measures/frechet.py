@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from thiscxr.measures.floor import Array, against_floor, check_features, size_label
+from thiscxr.measures.floor import Array, against_floor, check_features
 from thiscxr.measures.measured import Measured
 
 _SIZES = 8  # sets of different sizes through which FD∞ draws its line
@@ -85,9 +85,9 @@ def group_distance(real: Array, patients: NDArray, fake: Array, name: str, *, n:
     """Return the Fréchet distance alone, as `frechet_scores`: of groups too small for a line through several sizes."""
     check_features(real, fake)
     found = against_floor(lambda a, b: np.array([frechet_distance(*moments(a), *moments(b))]), real, patients, fake, n=n, seed=seed)
-    small = "_small" if n <= real.shape[1] else ""
     ci95 = (max(0.0, float(found.low[0])), float(found.high[0]))
-    return Measured(f"fd_{name}_{size_label(n)}{small}", float(found.value[0]), ci95, float(found.floor[0]), n, n)
+    small = "small" if n <= real.shape[1] else ""
+    return Measured("fd", float(found.value[0]), ci95, float(found.floor[0]), n, n, extractor=name, protocol=small)
 
 
 def frechet_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> list[Measured]:
@@ -98,12 +98,12 @@ def frechet_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n:
     """
     check_features(real, fake)
     found = against_floor(both_distances, real, patients, fake, n=n, seed=seed)
-    small = "_small" if n <= real.shape[1] else ""
-    keys = (f"fd_{name}_{size_label(n)}{small}", f"fdinf_{name}{small}")
-    least = (0.0, -np.inf)  # FD∞ of equal sets is as often below 0 as above
+    value, low, high, floor = (each.tolist() for each in (found.value, found.low, found.high, found.floor))
+    low[0] = max(0.0, low[0])  # FD∞ of equal sets is as often below 0 as above
+    small = "small" if n <= real.shape[1] else ""
     return [
-        Measured(key, float(found.value[i]), (max(least[i], float(found.low[i])), float(found.high[i])), float(found.floor[i]), n, n)
-        for i, key in enumerate(keys)
+        Measured(measure, value[i], (low[i], high[i]), floor[i], n, n, extractor=name, protocol=small)
+        for i, measure in enumerate(("fd", "fdinf"))
     ]
 
 

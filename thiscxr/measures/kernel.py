@@ -6,7 +6,7 @@ Source: Bińkowski et al. 2018, arXiv:1801.01401, section 4 (KID: the cubic poly
 import numpy as np
 from numpy.typing import NDArray
 
-from thiscxr.measures.floor import Array, against_floor, check_features, size_label
+from thiscxr.measures.floor import Array, against_floor, check_features
 from thiscxr.measures.measured import Measured
 
 _BLOCK = 256  # rows at a time: what is held of the kernel matrix stays in the cache
@@ -40,4 +40,4 @@ def kernel_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: 
     check_features(real, fake)
     found = against_floor(lambda a, b: np.array([kernel_distance(a, b)]), real, patients, fake, n=n, seed=seed)
     interval = (float(found.low[0]), float(found.high[0]))
-    return [Measured(f"kid_{name}_{size_label(n)}", float(found.value[0]), interval, float(found.floor[0]), n, n)]
+    return [Measured("kid", float(found.value[0]), interval, float(found.floor[0]), n, n, extractor=name)]

@@ -7,7 +7,7 @@ Eqs. 3 and 4 (density and coverage).
 import numpy as np
 from numpy.typing import NDArray
 
-from thiscxr.measures.floor import Array, against_floor, check_features, size_label
+from thiscxr.measures.floor import Array, against_floor, check_features
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import wilson
 
@@ -67,13 +67,6 @@ def manifold_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n
     lows, highs = np.maximum(0, np.minimum(found.low, least)), np.maximum(found.high, most)
     highs = np.where(np.array(NAMES) == "density", highs, np.minimum(highs, 1))
     return [
-        Measured(
-            f"{what}_{name}_{size_label(n)}_k{k}",
-            float(found.value[i]),
-            (float(lows[i]), float(highs[i])),
-            float(found.floor[i]),
-            n,
-            n,
-        )
-        for i, what in enumerate(NAMES)
+        Measured(what, value, (float(lows[i]), float(highs[i])), float(found.floor[i]), n, n, extractor=name, protocol=f"k{k}")
+        for i, (what, value) in enumerate(zip(NAMES, found.value.tolist(), strict=True))
     ]

@@ -16,24 +16,16 @@ from thiscxr.files import atomic_path
 from thiscxr.model.network_file import find_network
 from thiscxr.pixels import make_grid, save_png
 from thiscxr.reader.answers import LEAST_AUC
-from thiscxr.report.card_words import ANATOMY, ASKED, COPIES, FLOORS, KINDS, kind_of, question_of, reading, words_of
-from thiscxr.report.scores import NOTHING_MORE, number
-from thiscxr.report.words import verdict
+from thiscxr.report.words import by_section, explained, number, reading, sentence, title, verdict
 from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, load
-from thiscxr.score.reidentification import LEAST_PATIENTS
+from thiscxr.score.records import Record, read_scores
 from thiscxr.terms import restriction
 
 SEEDS = 64  # in the picture
 FILM_MM = 400  # about the width of a chest film
-FIELDS = {
-    *("key", "value", "ci95", "floor", "num_real", "num_fake", "extractor", "extractor_sha256"),
-    *("truncation", "seeds", "split", "pool_fingerprint", "network_sha256"),
-}
 HIDDEN = ", with the foot of each film, where the mark is burned in, hidden on both sides"
 ONE = ("truncation", "seeds", "split", "pool_fingerprint")  # of which all scores of a card have one value
-
-Record = Mapping[str, Any]
 
 
 @dataclass
@@ -48,10 +40,11 @@ class Section:
 def write_card(model: str, scores: Path, out: Path, notes: Path | None = None) -> None:
     """Write the card of the network that FILE, NAME or RUN means, and beside it, as PNG, its films of seeds 0 to 63.
 
-    notes: Markdown that is put in as it is. The same network and scores give the same bytes. Raises ValueError as `read_scores`.
+    notes: Markdown that is put in as it is. The same network and scores give the same bytes.
+    Raises ValueError as `read_scores` and `one_set`.
     """
     network = load(model)
-    records = read_scores(scores, network.sha256)
+    records = one_set(scores, read_scores(scores, network.sha256))
     picture = out.with_suffix(".png")
     text = card(
         network, model, records, picture.name, notes.read_text(encoding="utf-8") if notes else "", command(model, records, out, notes)
@@ -62,26 +55,13 @@ def write_card(model: str, scores: Path, out: Path, notes: Path | None = None) -
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
-def read_scores(path: Path, network_sha256: str) -> list[dict[str, Any]]:
-    """Return the records of a scores.json. Raises ValueError where it is none, is of another network, or of more than one set of films."""
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; expected the scores that `thiscxr score --out` writes") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); expected the scores that `thiscxr score --out` writes") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); expected the scores that `thiscxr score --out` writes") from None
-    if not (isinstance(records, list) and records and all(isinstance(each, dict) and each.keys() >= FIELDS for each in records)):
-        raise ValueError(f"{path} is no list of scores; expected what `thiscxr score --out` writes; score again")
+def one_set(path: Path, records: list[Record]) -> list[Record]:
+    """Return the records of a file. Raises ValueError where they are of more than one set of films or more than one pool."""
     for each in records:
-        if each["network_sha256"] != network_sha256:
-            whose = f"network {each['network_sha256'][:12]}…" if each["network_sha256"] else "no named network"
-            raise ValueError(f"{path}: {each['key']} is of {whose}, but the card is of {network_sha256[:12]}…; score this network")
         for name in ONE:
-            if each[name] != records[0][name]:
+            if getattr(each, name) != getattr(records[0], name):
                 raise ValueError(
-                    f"{path}: {each['key']} has {name} {each[name]!r}, {records[0]['key']} {records[0][name]!r}; "
+                    f"{path}: {each.key} has {name} {getattr(each, name)!r}, {records[0].key} {getattr(records[0], name)!r}; "
                     "a card tells of one set of films and one pool: score them apart"
                 )
     return records
@@ -111,7 +91,7 @@ def card(network: Network, model: str, records: Sequence[Record], picture: str, 
         vocabulary=known_conditions(network),
         sample=sample_commands(network, model),
         protocol=protocol(network, records),
-        verdict=[*verdict(records), NOTHING_MORE],
+        verdict=verdict(records),
         sections=sections(records),
         limits=limits(network, records),
         notes=notes.strip(),
@@ -188,54 +168,37 @@ def sample_commands(network: Network, model: str) -> str:
 def protocol(network: Network, records: Sequence[Record]) -> str:
     """Return of what films, against what, by whom the scores are."""
     first = records[0]
-    judges = {each["extractor"]: each["extractor_sha256"] for each in records if each["extractor"]}
+    judges = {each.extractor: each.extractor_sha256 for each in records if each.extractor}
     by = ", ".join(f"`{name}` (SHA-256 `{str(sha256)[:12]}`)" for name, sha256 in judges.items()) or "no extractor"
     same = (
-        "the pool that it was trained on"
-        if first["pool_fingerprint"] == network.info.pool_fingerprint
-        else "not the pool it was trained on"
+        "the pool that it was trained on" if first.pool_fingerprint == network.info.pool_fingerprint else "not the pool it was trained on"
     )
-    truncation = "not stated" if first["truncation"] is None else f"{first['truncation']:g}"
+    truncation = "not stated" if first.truncation is None else f"{first.truncation:g}"
     return (
-        f"Films of seeds {first['seeds'] or 'unknown'}, truncation {truncation}, against split `{first['split']}` of the pool "
-        f"`{str(first['pool_fingerprint'])[:16]}` ({same}), by {by}{HIDDEN if first.get('hidden') else ''}."
+        f"Films of seeds {first.seeds or 'unknown'}, truncation {truncation}, against split `{first.split}` of the pool "
+        f"`{str(first.pool_fingerprint)[:16]}` ({same}), by {by}{HIDDEN if first.hidden else ''}."
     )
 
 
 def sections(records: Sequence[Record]) -> list[Section]:
-    """Return the scores in words, in the order of `card_words.KINDS`."""
-    found = {title: Section(title) for title in FLOORS}
-    place = {kind: i for i, kind in enumerate(KINDS)}
-    told = [(kind, each) for each in records if (kind := kind_of(each["key"]))]
-    for kind, each in sorted(told, key=lambda pair: place[pair[0]]):
-        if each["value"] is None:
+    """Return the scores in words; what says something of a reader and not of the films, such as poses, is not told."""
+    found = []
+    for name, section, some in by_section(records):
+        if name in ("reader", "other"):
             continue
-        if each["key"].endswith("_ctr_cardiomegaly_auc"):
-            found[ANATOMY].lines.append(_trust(each))
-            continue
-        interval = " to ".join(map(number, each["ci95"])) if each["ci95"] else "–"
-        row = [words_of(each), number(each["value"]), interval, number(each["floor"]), reading(each), f"`{each['key']}`"]
-        found[kind.section].rows.append(row)
-    keys = {each["key"]: each for each in records}
-    if "memorised_rate" not in keys:
-        found[COPIES].lines.append("Not looked for. Do not take a film for private because it is synthetic.")
-    for each in records:
-        if each["key"].startswith("reid_auc_") and each["value"] is None:
-            few = f"{each['num_real']} patients have several films, and {LEAST_PATIENTS} are needed"
-            found[COPIES].lines.append(f"Whether features know a patient again is not measurable: {few}.")
-    if not found[ASKED].rows:
-        found[ASKED].lines.append("Nothing could be judged: see below.")
-    for title, section in found.items():
-        section.lines[:0] = [FLOORS[title]] if section.rows and FLOORS[title] else []
-    return [section for section in found.values() if section.rows or section.lines]
-
-
-def _trust(record: Record) -> str:
-    low, high = record["ci95"] or (0.0, 1.0)
-    area = f"AUC {number(record['value'])}, {number(low)} to {number(high)}"
-    if low > 0.5:
-        return f"By a segmenter that has seen phantoms only; on these real films its heart sizes tell Cardiomegaly ({area})."
-    return f"**Not to be trusted here**: the segmenter's heart sizes do not tell Cardiomegaly on these real films ({area})."
+        floor = f"Beside them: {section.floor}." if section.floor else ""
+        part = Section(section.title, [" ".join(filter(None, (section.intro, floor)))])
+        for each in some:
+            if each.value is None:
+                part.lines += [f"{title(each)}: {sentence(each)}"] if each.measure == "reid" else []
+                continue
+            interval = " to ".join(map(number, each.ci95)) if each.ci95 else "–"
+            what = f"{title(each)}: {explained(each)}"
+            part.rows.append([what, number(each.value), interval, number(each.floor), reading(each), f"`{each.key}`"])
+        if name == "asked" and not part.rows:
+            part.lines.append("Nothing could be judged: see below.")
+        found.append(part)
+    return found
 
 
 def limits(network: Network, records: Sequence[Record]) -> list[str]:
@@ -245,8 +208,8 @@ def limits(network: Network, records: Sequence[Record]) -> list[str]:
     lines = [f"Nothing smaller than about two pixels, {mm:.2g} mm of a film of {FILM_MM // 10} cm: {small}."]
     lines.append(f"No views but {', '.join(known.views)}." if known.views else "No view can be asked for.")
     lines.append(f"It knows how films look at {', '.join(map(_line, network.info.sources)) or 'one place'}, and nowhere else.")
-    asked = {question_of(each)[0]: each for each in records if each["key"].startswith("fidelity_")}
-    blind = [f"{name} ({number(each['floor'])})" for name, each in asked.items() if each["value"] is None and name != "age"]
+    asked = {each.question: each for each in records if each.measure == "fidelity"}
+    blind = [f"{name} ({number(each.floor)})" for name, each in asked.items() if each.value is None and name != "age"]
     if blind:
         lines.append(
             "**No reader good enough has confirmed that a film shows what was asked** for these, with the reader's AUC on held-out "
@@ -259,7 +222,7 @@ def limits(network: Network, records: Sequence[Record]) -> list[str]:
 
 def command(model: str, records: Sequence[Record], out: Path, notes: Path | None) -> str:
     """Return the command line that makes the card anew."""
-    count, psi, name = max(each["num_fake"] for each in records), records[0]["truncation"], _shown(model)
+    count, psi, name = max(each.num_fake for each in records), records[0].truncation, _shown(model)
     options = "" if psi in (None, 1.0) else f" --truncation {psi:g}"
     kept = f" --notes {_shown(notes)}" if notes else ""
     return (

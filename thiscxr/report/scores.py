@@ -7,7 +7,6 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
@@ -20,17 +19,15 @@ from thiscxr.pool import Pool
 from thiscxr.report.charts import Curve, Twin, Whisker, cloud, curves, twins, whiskers
 from thiscxr.report.pool.charts import PALETTE, cut_label, nice_step, steps
 from thiscxr.report.pool.page import Figure, Section
-from thiscxr.report.words import verdict
+from thiscxr.report.words import SECTIONS, explained, from_0_to_1, number, reading, title, verdict, words_of
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.memorisation import NEAR, worst_pairs
 from thiscxr.score.panel import Panel
 from thiscxr.score.poses import UNITS, Poses
+from thiscxr.score.records import Record
 
-NOTHING_MORE = "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use."
 _SHIFTS = 12  # rows of the shift table on the page
 _ONE_ROW = "Each interval is of its own row: of twenty rows without an effect one is expected to show one."
-
-Record = dict[str, Any]
 
 
 def write_report(path: Path, pool: Pool, fakes: FakeFilms, panel: Panel) -> None:
@@ -52,7 +49,7 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    parts = (_distances(panel), _manifold(panel), _copies(pool, fakes, panel), _conditions(panel), _confounders(panel), _anatomy(panel))
+    parts = (_distances(panel), _spread(panel), _copies(pool, fakes, panel), _conditions(panel), _confounders(panel), _anatomy(panel))
     network = f"network {fakes.network_sha256[:12]}" if fakes.network_sha256 else "an unknown network"
     return environment.get_template("scores.html").render(
         title="What these synthetic chest films are worth",
@@ -60,7 +57,7 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
         + ("; the foot of each, where their mark stands, is hidden on both sides" if fakes.hidden else ""),
         style=Markup(style),
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        verdict=panel_verdict(panel),
+        verdict=verdict(panel.records),
         sections=[section for section in (*parts, *_slow(panel)) if section.figures],
         notes=panel.notes + [str(each) for each in panel.fidelity if not each.judged],
         sources=pool.meta["sources"],
@@ -68,104 +65,65 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
     )
 
 
-def _of(panel: Panel, *kinds: str) -> list[Record]:
-    return [each for each in panel.records if each["key"].split("_")[0] in kinds and each["value"] is not None]
-
-
-def panel_verdict(panel: Panel) -> list[str]:
-    """Return what the scores say (`verdict`), and what else was seen on the way."""
-    lines = verdict(panel.records)
-    judged = [each for each in panel.fidelity if each.judged and each.measure != "mae"]
-    if judged:
-        followed = [each.question for each in judged if each.followed]
-        lines.append(f"What was asked shows beyond chance for: {', '.join(followed) or 'nothing'}.")
-    blind = [each.question for each in panel.fidelity if not each.judged]
-    if blind:
-        lines.append(f"The reader is not good enough to say whether the films show: {', '.join(blind)}. Nothing is claimed of these.")
-    tied = [
-        f"{tie.finding} with the {name.split()[1]}"
-        for name, found in panel.ties.items()
-        if name.startswith("asked")
-        for tie in found[:1]
-        if tie.tied
-    ]
-    if tied:
-        lines.append(
-            f"In what was asked, findings are tied: {', '.join(tied)}. A classifier that learns from these films may learn the tie."
-        )
-    if panel.trust and not panel.trust.trusted:
-        lines.append("The measures of anatomy cannot be trusted on these real films, so they say nothing of the synthetic ones.")
-    return [*lines, NOTHING_MORE]
-
-
-def number(value: float | None) -> str:
-    """Return a number of the panel for a person."""
-    return "–" if value is None else f"{value:.4g}"
+def _of(panel: Panel, *measures: str) -> list[Record]:
+    return [each for each in panel.records if each.measure in measures and each.value is not None]
 
 
 def _table(records: Sequence[Record]) -> list[list[str]]:
-    rows = [["score", "value", "95 % interval", "floor", "real films", "synthetic films"]]
+    rows = [["score", "value", "95 % interval", "floor", "beside it", "real films", "synthetic films", "key"]]
     for each in records:
-        interval = " to ".join(number(edge) for edge in each["ci95"]) if each["ci95"] else "–"
-        counts = (str(each["num_real"]), str(each["num_fake"]))
-        rows.append([each["key"], number(each["value"]), interval, number(each["floor"]), *counts])
+        interval = " to ".join(map(number, each.ci95)) if each.ci95 else "–"
+        counts = (str(each.num_real), str(each.num_fake))
+        rows.append([title(each), number(each.value), interval, number(each.floor), reading(each), *counts, each.key])
     return rows
 
 
-def _whiskers(slug: str, title: str, text: str, records: Sequence[Record], span: tuple[float, float] | None = None) -> Figure:
+def _figure(heading: str, records: Sequence[Record], more: str = "") -> Figure:
+    """Return the scores with intervals and floors, in the words of their measures."""
+    meanings = {words_of(each).title.split(":")[0]: explained(each) for each in records}
+    text = " ".join(meanings.values() if len(meanings) == 1 else (f"{name}: {said}" for name, said in meanings.items()))
     rows = [
         Whisker(
-            each["key"],
-            each["value"],
-            (each["ci95"] or [each["value"]])[0],
-            (each["ci95"] or [each["value"]])[-1],
-            each["floor"],
-            f"{each['key']}: {number(each['value'])}, real films {number(each['floor'])}",
+            each.key,
+            each.value or 0.0,
+            *(each.ci95 or (each.value or 0.0,) * 2),
+            each.floor,
+            f"{title(each)}: {number(each.value)}, real films {number(each.floor)}",
         )
         for each in records
     ]
     keys = [("#0072b2", "", "", "synthetic films, with interval"), ("#d55e00", "", "", "real films (floor)")]
-    return Figure(title, text, whiskers(slug, title, text, rows, span), _table(records), keys)
+    span = (0.0, 1.0) if from_0_to_1(records) else None
+    text = f"{text} {more}".strip()
+    return Figure(heading, text, whiskers(records[0].measure, heading, text, rows, span), _table(records), keys)
+
+
+def _figures(panel: Panel, *kinds: tuple[str, ...]) -> list[Figure]:
+    """Return a figure for each kind, a heading and its measures, that has scores."""
+    return [_figure(heading, records) for heading, *measures in kinds if (records := _of(panel, *measures))]
+
+
+def _section(name: str, figures: list[Figure]) -> Section:
+    return Section(name, SECTIONS[name].title, SECTIONS[name].intro, figures)
 
 
 def _distances(panel: Panel) -> Section:
-    figures = []
-    for kind, title, text in (
-        (
-            "fd",
-            "Fréchet distance",
-            "Blue at the diamond: as near as other real patients. Each key names its extractor and the films a side.",
-        ),
-        ("fdinf", "FD∞", "The same, extrapolated to endless films; real films are at about 0."),
-        ("kid", "Kernel distance (KID)", "Unbiased; below 0 by chance where the sets are alike."),
-    ):
-        if records := _of(panel, kind):
-            figures.append(_whiskers(f"d-{kind}", title, text, records))
-    return Section("distances", "Distances", "How far the films lie from real ones, as a crowd.", figures)
+    kinds = ("Fréchet distance", "fd"), ("Fréchet distance, endless films (FD∞)", "fdinf"), ("Kernel distance (KID)", "kid")
+    return _section("distances", _figures(panel, *kinds))
 
 
-def _manifold(panel: Panel) -> Section:
-    figures = []
-    if records := _of(panel, "precision", "recall", "density", "coverage"):
-        text = "Precision: synthetic films among real ones; recall and coverage: real ones among synthetic; density: how thickly."
-        figures.append(_whiskers("manifold", "Precision, recall, density, coverage", text, records))
+def _spread(panel: Panel) -> Section:
+    figures = _figures(panel, ("Precision, recall, density, coverage", "precision", "recall", "density", "coverage"))
     if panel.clouds:
-        names = list(panel.clouds)
+        names, text = list(panel.clouds), "First two principal components of the features of the real films."
         keys = [(PALETTE[i], "", "", name) for i, name in enumerate(names)]
-        drawing = cloud(
-            "cloud", "Films as points", "First two principal components of the features of the real films.", list(panel.clouds.items())
-        )
-        figures.append(Figure("Where the films lie", "First two principal components of the real films' features", drawing, [], keys))
-    if records := _of(panel, "vendi"):
-        figures.append(_whiskers("vendi", "Vendi score", "The effective number of different films.", records))
-    if records := _of(panel, "msssim"):
-        figures.append(_whiskers("msssim", "MS-SSIM of pairs", "Lower: pairs of films are less alike.", records, (0.0, 1.0)))
-    return Section("manifold", "Manifold and diversity", "", figures)
+        figures.append(Figure("Where the films lie", text, cloud("cloud", "Films as points", text, list(panel.clouds.items())), [], keys))
+    return _section("spread", [*figures, *_figures(panel, ("Vendi score", "vendi"), ("MS-SSIM of pairs", "msssim"))])
 
 
 def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
     if panel.audit is None:
-        return Section("copies", "Copies", "", [])
+        return _section("copies", [])
     found, strangers = panel.audit.found, panel.audit.strangers
     edges = np.linspace(0, max(float(strangers.distance.max()), float(found.distance.max())), 41)
     series = [(name, (np.histogram(values, edges)[0] / len(values)).tolist()) for name, values in (
@@ -178,7 +136,7 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
             "How near is the nearest real film?",
             text,
             steps("near", "Distances", text, series, ticks),
-            _table(_of(panel, "near", "memorised", "nearest", "reid")),
+            _table(_of(panel, "near_rate", "memorised_rate", "nearest_ratio", "reid")),
             keys,
         )
     ]
@@ -203,15 +161,13 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
     figures.append(
         Figure(f"The {len(pairs)} worst pairs: a synthetic film, and the real film nearest to it", text, drawing, rows, wide=True)
     )
-    return Section(
-        "copies", "Copies", "Every synthetic film was compared with every real film of the pool, held-out patients too.", figures
-    )
+    return _section("copies", figures)
 
 
 def _conditions(panel: Panel) -> Section:
     judged = [each for each in panel.fidelity if each.judged and each.measure != "mae"]
     if not judged:
-        return Section("conditions", "Asked and seen", "", [])
+        return _section("asked", [])
     rows = [Whisker(f"{each.question} ({each.measure})", each.value, *each.ci95, each.ceiling, str(each)) for each in judged]
     table = [["question", "measure", "value", "interval", "real patients", "asked at random"]]
     for each in panel.fidelity:
@@ -221,23 +177,15 @@ def _conditions(panel: Panel) -> Section:
             table.append([each.question, each.measure, f"{each.value:.3f}", interval, f"{each.ceiling:.3f}", null])
     text = f"How well the reader's answers follow what was asked; the diamond is the same reader on held-out patients. {_ONE_ROW}"
     keys = [("#0072b2", "", "", "synthetic films, with interval"), ("#d55e00", "", "", "held-out real patients")]
-    return Section(
-        "conditions",
-        "Asked and seen",
-        "",
-        [Figure("Condition fidelity", text, whiskers("asked", "Condition fidelity", text, rows, (0.0, 1.0)), table, keys)],
-    )
+    drawing = whiskers("asked", "Condition fidelity", text, rows, (0.0, 1.0))
+    return _section("asked", [Figure("Condition fidelity", text, drawing, table, keys)])
 
 
 def _confounders(panel: Panel) -> Section:
-    figures = []
-    records = [each for each in _of(panel, "probe") if not each["key"].endswith("_mae")]
-    if records:
-        text = "What a linear judge reads from the features. Real or synthetic: 0.5 is best; the others: near the diamond is best."
-        figures.append(_whiskers("probes", "Probes", text, records, (0.0, 1.0)))
+    probes = [each for each in _of(panel, "real_or_synthetic", "probe") if each.statistic != "mae"]
+    figures = [_figure("Probes", probes)] if probes else []
     if records := _of(panel, "tie"):
-        text = "Cramér's V of the strongest tie between a finding and source or view; the diamond: what untied findings stay below."
-        figures.append(_whiskers("ties", "Findings tied to source or view", text, records, (0.0, 1.0)))
+        figures.append(_figure("Findings tied to source or view", records, "The diamond: what findings that are not tied stay below."))
     if panel.shifts:
         table = [["finding", "source", "view", "real", "asked", "difference", "95 % interval", "shifted"]]
         for shift in panel.shifts:
@@ -251,15 +199,12 @@ def _confounders(panel: Panel) -> Section:
         span = max(0.1, float(np.ceil(10 * max(abs(edge) for s in panel.shifts[:_SHIFTS] for edge in s.ci95)) / 10))
         drawing = whiskers("shifts", "Shifts", text, rows, (-span, span))
         figures.append(Figure("Shifts by finding, source and view", text, drawing, table))
-    return Section("confounders", "Confounders", "", figures)
+    return _section("confounders", figures)
 
 
 def _anatomy(panel: Panel) -> Section:
-    records = [each for each in _of(panel, "anatomy") if not each["key"].endswith("_auc")]
-    if not records:
-        return Section("anatomy", "Anatomy", "", [])
-    text = "Distances of lungs and heart from those of real films, and shares of implausible films, by a segmenter trained on phantoms."
-    return Section("anatomy", "Anatomy", str(panel.trust or ""), [_whiskers("anatomy", "Plausibility", text, records)])
+    records = [each for each in _of(panel, "anatomy") if each.statistic != "auc"]
+    return _section("anatomy", [_figure("Plausibility", records, f"{panel.trust}.")] if records else [])
 
 
 def _slow(panel: Panel) -> list[Section]:

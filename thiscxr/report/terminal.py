@@ -1,20 +1,19 @@
 """The scores as lines of text."""
 
-from thiscxr.report.words import copies
+from thiscxr.report.words import reading, verdict
 from thiscxr.score.panel import Panel
 
 
 def score_table(panel: Panel) -> str:
-    """Return the scores for a person: one aligned line each, what was asked against what is seen, and what was not measured."""
-    wide = max((len(each["key"]) for each in panel.records), default=5)
+    """Return the scores for a person: one aligned line each, the verdict, and what was not measured."""
+    wide = max((len(each.key) for each in panel.records), default=5)
     lines = [f"{'score':<{wide}} {'value':>9}  {'95 % interval':>19}  {'floor':>8}  {'films':>12}"]
     for each in panel.records:
-        if each["value"] is None and each["key"].startswith(("fidelity_", "reid_")):
-            continue  # the lines below say why
-        value, floor = (f"{number:.3f}" if number is not None else "–" for number in (each["value"], each["floor"]))
-        interval = "{:.3f} to {:.3f}".format(*each["ci95"]) if each["ci95"] else "–"
-        lines.append(f"{each['key']:<{wide}} {value:>9}  {interval:>19}  {floor:>8}  {each['num_real']:>5} {each['num_fake']:>6}")
+        value, floor = (f"{number:.3f}" if number is not None else "–" for number in (each.value, each.floor))
+        interval = "{:.3f} to {:.3f}".format(*each.ci95) if each.ci95 else "–"
+        counts = f"{each.num_real:>5} {each.num_fake:>6}"
+        lines.append(f"{each.key:<{wide}} {value:>9}  {interval:>19}  {floor:>8}  {counts:>12}  {reading(each)}".rstrip())
     lines.append("floor: the same number between real patients and other real patients; films: real and synthetic")
     judged = [str(each) for each in panel.fidelity if not each.judged]
     slow = [str(part) for part in (panel.utility, panel.poses, panel.label_noise) if part is not None]
-    return "\n".join([*lines, *copies(panel.records), *judged, *slow, *(f"not measured: {note}" for note in panel.notes)])
+    return "\n".join([*lines, *verdict(panel.records), *judged, *slow, *(f"not measured: {note}" for note in panel.notes)])

@@ -1,53 +1,286 @@
-"""What the scores say in sentences that claim no more than they do.
+"""Every sentence about a number: what a measure is called and means, how a number stands to real films, what the scores say.
 
-The same sentences stand in the terminal, the report, the card and the page of evidence.
+Terminal, report, card and page of evidence take their words from here, so that they say the same of the same records. A sentence claims
+no more than its interval bears.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-MOST_COPIES = 0.02  # share of the films that may be flagged as copies, or twice that of real strangers, for a set to be shared
+from thiscxr.score.records import Record
 
-Record = Mapping[str, Any]
+MOST_MEMORISED = 0.02  # share of the films that may be flagged, or twice that of unrelated patients, for a set to be shared
+MOST_BY_CHANCE = 0.01  # of a tie: what may come of chance
+NOTHING_MORE = (
+    "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use. A good score is the score of "
+    "one extractor."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """What several measures ask together, and what their floor is."""
+
+    title: str
+    intro: str
+    floor: str
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a measure is told, wherever it is told."""
+
+    section: str
+    title: str  # {question}, {group} and {protocol} are the record's
+    meaning: str
+    better: str  # "lower", "higher", "near" (the nearer to the floor, the better), or "" where neither
+    unit: str = ""
+    floor: str = ""  # where it is another than the section's
+
+
+_OTHERS = "real films of other patients"
+SECTIONS = {
+    "distances": Section("Distances", "How far these films, as a distribution, are from real ones.", _OTHERS),
+    "spread": Section("Likeness and variety", "Does each film look like a real film, and is every kind of real film there?", _OTHERS),
+    "copies": Section(
+        "Copies of patients",
+        "Every film was compared with every real film of the pool, held-out patients too.",
+        "unrelated real patients, each against all others",
+    ),
+    "asked": Section(
+        "Asked and seen",
+        "Does a film show what was asked? By a reader network, and only where it reads real films well.",
+        "held-out real patients, by the same reader against their labels",
+    ),
+    "confounders": Section(
+        "Confounders",
+        "What else tells the films apart, and could be learnt in place of a finding.",
+        "real patients that the classifier has not seen",
+    ),
+    "anatomy": Section("Anatomy", "Lungs and heart, by a segmenter that was trained on procedural phantoms alone.", _OTHERS),
+    "utility": Section("Use for a reader", "Readers taught with and without the films, on held-out patients.", ""),
+    "reader": Section(
+        "What fools a reader", "Poses and label noise; what they mean: docs/scoring.md.", "the same with nothing moved or flipped"
+    ),
+    "other": Section("Other scores", "This version has no words for these.", _OTHERS),
+}
+_AUC, _SHARE = "AUC", "share"
+WORDS = {  # measure, or measure and statistic, in the order in which they are told
+    "fd": Words("distances", "Fréchet distance", "how far the synthetic films, as a distribution, are from real ones", "lower"),
+    "fdinf": Words("distances", "Fréchet distance, endless films (FD∞)", "the same, extrapolated to endless films", "lower"),
+    "kid": Words("distances", "Kernel distance (KID)", "unbiased, so it may fall below 0 where both sides are alike", "lower"),
+    "precision": Words("spread", "Precision", "share of the synthetic films that look like some real film", "higher", _SHARE),
+    "recall": Words("spread", "Recall", "share of the real films that some synthetic film looks like", "higher", _SHARE),
+    "density": Words("spread", "Density", "how thickly real films surround the synthetic ones", "higher", _SHARE),
+    "coverage": Words("spread", "Coverage", "share of the real films with a synthetic film close by", "higher", _SHARE),
+    "vendi": Words("spread", "Vendi score", "the effective number of different films", "higher"),
+    "msssim": Words("spread", "MS-SSIM of pairs", "how alike two films are in the mean", "lower", _SHARE),
+    "memorised_rate": Words("copies", "Memorised", "share of the films that are copies of a real film, or nearly so", "lower", _SHARE),
+    "near_rate": Words("copies", "Near somebody", "share of the films nearer to a patient than 99 % of unrelated ones", "lower", _SHARE),
+    "nearest_ratio": Words("copies", "Nearest to second patient", "near 1: no nearer to one patient than to a second", "higher"),
+    "reid auc": Words("copies", "Re-identification, its ceiling", "how well features tell one patient from two", "", _AUC, "guessing"),
+    "reid rank1": Words(
+        "copies", "Re-identification, its ceiling by the nearest film", "share of real films whose nearest is of the same patient", "",
+        _SHARE, "guessing",
+    ),
+    "reid match_rate": Words("copies", "Re-identified", "share of the films that features take for some patient's", "lower", _SHARE),
+    "fidelity auc": Words("asked", "Seen as asked: {question}", "how well what is seen follows what was asked", "higher", _AUC),
+    "fidelity r": Words("asked", "Seen as asked: {question}", "how well what is seen follows what was asked", "higher", "correlation"),
+    "fidelity mae": Words("asked", "Seen as asked: {question}, error", "how far what is seen is from what was asked", "lower", "years"),
+    "real_or_synthetic": Words(
+        "confounders", "Real or synthetic", "how well a linear classifier tells them apart (0.5: not at all)", "lower", _AUC
+    ),
+    "probe auc": Words("confounders", "Probe: {question}", "how well a linear classifier reads it from the features", "near", _AUC),
+    "probe r": Words("confounders", "Probe: {question}", "how well a linear model reads it from the features", "near", "correlation"),
+    "probe mae": Words("confounders", "Probe: {question}, error", "how far off a linear model is", "near", "years"),
+    "tie": Words(
+        "confounders", "A finding tied to the {protocol}, {group}", "the strongest tie: {question}", "", "Cramér's V",
+        "findings that are not tied stay below",
+    ),
+    "anatomy auc": Words("anatomy", "Trust in these measures", "the cardiothoracic ratio against the label Cardiomegaly", "", _AUC),
+    "anatomy w1": Words("anatomy", "{question}", "distance of its distribution from that of real films", "lower"),
+    "anatomy implausible": Words("anatomy", "Implausible", "share of the films whose lungs or heart no chest has", "lower", _SHARE),
+    "anatomy leans_left": Words("anatomy", "Leans left", "share of the films whose heart leans to the viewer's left", "near", _SHARE),
+    "utility": Words("utility", "{question}: {group}", "AUC gained", "higher"),
+    "poses": Words("reader", "{question}, {group} films, {protocol}", "share of the decisions that flip", "", _SHARE),
+    "label_noise": Words("reader", "{question}, {group}", "AUC on phantoms, mean over findings", "", _AUC),
+}  # fmt: skip
+_QUESTIONS = {
+    "ctr": "cardiothoracic ratio",
+    "viewer left lung": "area of the lung on the viewer's left",
+    "viewer right lung": "area of the lung on the viewer's right",
+    "lung symmetry": "symmetry of the lungs",
+    "heart lean": "place of the heart",
+    "age over median": "age over the median",
+}
+_GROUPS = {("tie", "real"): "real films", ("tie", "asked"): "as asked"}
+
+
+def words_of(record: Record) -> Words:
+    """Return the words of a record's measure; those of a measure that nobody knows are its name."""
+    return WORDS.get(f"{record.measure} {record.statistic}") or WORDS.get(record.measure) or Words("other", "{measure}", "", "")
+
+
+def title(record: Record) -> str:
+    """Return what a score is called, with the group of films that it is of."""
+    words = words_of(record)
+    group = _GROUPS.get((record.measure, record.group), record.group).replace("_", " ")
+    question = _QUESTIONS.get(record.question, record.question).replace("_", " ")
+    text = words.title.format(measure=record.measure, question=question, group=group, protocol=record.protocol.replace("_", " "))
+    text += f", {group} only" if group and "{group}" not in words.title else ""
+    return text[:1].upper() + text[1:]
+
+
+def explained(record: Record) -> str:
+    """Return what a score measures and which way is better, as a sentence; "" of a measure that nobody knows."""
+    words = words_of(record)
+    text = words.meaning.format(question=record.question.replace("_", " "))
+    unit = f" ({words.unit})" if words.unit not in ("", _SHARE) else ""
+    better = {"lower": "; lower is better", "higher": "; higher is better", "near": "; the nearer to the floor, the better"}
+    return f"{text[0].upper()}{text[1:]}{unit}{better.get(words.better, '')}." if text else ""
+
+
+def from_0_to_1(records: Sequence[Record]) -> bool:
+    """Return whether these scores are shares or areas, which have one scale."""
+    known = [x for each in records for x in (each.value, each.floor, *(each.ci95 or ())) if x is not None]
+    return (
+        all(words_of(each).unit in (_SHARE, _AUC, "correlation", "Cramér's V") for each in records) and 0 <= min(known) <= max(known) <= 1
+    )
+
+
+def by_section(records: Sequence[Record]) -> Iterator[tuple[str, Section, list[Record]]]:
+    """Yield the name of each section that has records, the section, and its records in the order of WORDS."""
+    order = {words: i for i, words in enumerate(WORDS.values())}
+    for name, section in SECTIONS.items():
+        if some := [each for each in records if words_of(each).section == name]:
+            yield name, section, sorted(some, key=lambda each: order.get(words_of(each), len(order)))
+
+
+def reading(record: Record) -> str:
+    """Return how a score stands to its floor: "better", "worse" or "not distinguished", by its interval; "" where that cannot be said."""
+    if record.value is None:
+        return "not measured"
+    better = words_of(record).better
+    if record.ci95 is None or record.floor is None or not better:
+        return ""
+    low, high = record.ci95
+    if low <= record.floor <= high:
+        return "not distinguished"
+    if better == "near":
+        return "below" if high < record.floor else "above"
+    return "better" if (high < record.floor) == (better == "lower") else "worse"
+
+
+def sentence(record: Record) -> str:
+    """Return what a score measures and how it stands to its floor."""
+    words, said = words_of(record), [explained(record)]
+    floor = words.floor or SECTIONS[words.section].floor
+    if record.value is None:
+        said.append(_why_not(record))
+    elif record.floor is None or not floor:
+        said.append("No floor was measured, so the number says little by itself." if words.section != "utility" else "")
+    else:
+        how = {
+            "not distinguished": "; the interval holds that, which shows no difference and rules none out",
+            "worse": "; these films are worse",
+            "better": "; these films are better",
+            "above": "; these films are above",
+            "below": "; these films are below",
+        }.get(reading(record), "")
+        if words.section == "distances" and record.floor > 0 and how.endswith(("worse", "better")):
+            how += f", {number(record.value / record.floor)} times as far"
+        said.append(f"{floor[0].upper()}{floor[1:]}: {number(record.floor)}{how}.")
+    return " ".join(filter(None, said))
+
+
+def _why_not(record: Record) -> str:
+    if record.measure == "reid":
+        return f"It could not be measured: {record.num_real} patients have several films."
+    if record.measure == "fidelity" and record.floor is not None:
+        return f"It was not judged: on held-out real patients the reader reaches {number(record.floor)}, or too few films were asked."
+    return "It was not measured."
+
+
+def number(value: float | None) -> str:
+    """Return a number for a person, in four digits."""
+    return "–" if value is None else f"{value:.4g}".replace("-", "−")
 
 
 def verdict(records: Sequence[Record]) -> list[str]:
-    """Return the sentences, of the first score of each kind; of copies, of every set of films. Empty without scores."""
+    """Return what the scores say: of the first score of each kind, of memorised films of every one. Empty without scores."""
+    if not records:
+        return []
     first: dict[str, Record] = {}
-    for record in records:
-        if record.get("value") is not None:
-            first.setdefault("told" if "_real_or_synthetic_" in record["key"] else record["key"].split("_")[0], record)
-    lines = []
-    if (fd := first.get("fd")) and fd.get("floor"):
-        times, (low, high) = fd["value"] / fd["floor"], fd.get("ci95") or (fd["value"], fd["value"])
-        how = f"{times:.1f} times as far from real patients as" if times > 1.05 else "nearer to real patients than"
-        if 0.95 <= times <= 1.05 or low <= fd["floor"] <= high:  # what the interval cannot tell is not said
-            how = "about as far from real patients as"
-        lines.append(f"As a crowd, and by one extractor ({fd['key']}), the films lie {how} other real patients do.")
+    for each in records:
+        if each.value is not None:
+            first.setdefault(each.measure, each)
+    lines = [_distance(first["fd"])] if "fd" in first and first["fd"].floor else []
     if recall := first.get("recall"):
-        floor = f", of other real films {recall['floor']:.0%}" if recall.get("floor") is not None else ""
-        lines.append(f"{recall['value']:.0%} of the real films have a synthetic film in their neighbourhood{floor}.")
-    lines += copies(records)
-    if told := first.get("told"):
-        interval = f", {told['ci95'][0]:.2f} to {told['ci95'][1]:.2f}" if told.get("ci95") else ""
-        lines.append(f"A linear judge tells synthetic from real films with an AUC of {told['value']:.2f}{interval}; 0.5 is guessing.")
-    return lines
+        floor = f", of other real films {recall.floor:.0%}" if recall.floor is not None else ""
+        lines.append(f"{recall.value:.0%} of the real films have a synthetic film in their neighbourhood{floor}.")
+    lines += memorised(records)
+    if told := first.get("real_or_synthetic"):
+        interval = f", {told.ci95[0]:.2f} to {told.ci95[1]:.2f}" if told.ci95 else ""
+        lines.append(
+            f"A linear classifier distinguishes synthetic from real films with an AUC of {told.value:.2f}{interval}; 0.5 is guessing."
+        )
+    return [*lines, *_asked(records), *_tied(records), *_anatomy(records), NOTHING_MORE]
 
 
-def copies(records: Sequence[Record]) -> list[str]:
-    """Return a sentence a score of copies: how many films are flagged, and, above the limit, that the set is not to be shared.
+def _distance(record: Record) -> str:
+    value, floor = record.value or 0.0, record.floor or 1.0
+    times, (low, high) = value / floor, record.ci95 or (value, value)
+    how = f"{times:.1f} times as far from real patients as" if times > 1.05 else "nearer to real patients than"
+    if 0.95 <= times <= 1.05 or low <= floor <= high:  # what the interval cannot tell is not said
+        how = "about as far from real patients as"
+    return f"As a distribution, and by one extractor ({record.key}), the films are {how} other real patients."
+
+
+def memorised(records: Sequence[Record]) -> list[str]:
+    """Return a sentence a score of memorised films: how many are flagged, and, above the limit, that the set is not to be shared.
 
     By the share of these very films, not by its interval: what is shared is this set, and not what another draw would give.
     """
     lines = []
-    for record in records:
-        if record["key"] != "memorised_rate" or record.get("value") is None:
+    for each in records:
+        if each.measure != "memorised_rate" or each.value is None:
             continue
-        value, floor = record["value"], record.get("floor") or 0.0
-        share = f"{value:.1%} of the films ({round(value * record['num_fake'])})"
-        if value > max(MOST_COPIES, 2 * floor):
-            told = f"{share} are copies of real films, or nearly so: of real strangers {floor:.1%} would be flagged."
-            lines.append(f"{told} Do not share this set as it is.")
+        floor = each.floor or 0.0
+        share = f"{each.value:.1%} of the films ({round(each.value * each.num_fake)})"
+        if each.value > max(MOST_MEMORISED, 2 * floor):
+            found = f"{share} are memorised, copies of real films or nearly so: of unrelated real patients {floor:.1%} would be flagged."
+            lines.append(f"{found} Do not share this set as it is.")
         else:
-            lines.append(f"{share} are flagged as copies; of real strangers {floor:.1%} would be.")
+            lines.append(f"{share} are flagged as memorised; of unrelated real patients {floor:.1%} would be.")
+    return lines or ["Whether films are memorised was not looked for. Do not take a film for private because it is synthetic."]
+
+
+def _asked(records: Sequence[Record]) -> list[str]:
+    asked = [each for each in records if each.measure == "fidelity" and each.statistic != "mae"]
+    judged = [each for each in asked if each.value is not None]
+    lines = []
+    if judged:
+        followed = [each.question for each in judged if each.null95 and (each.value or 0.0) > each.null95[1]]
+        lines.append(f"What was asked shows beyond chance for: {', '.join(followed) or 'nothing'}.")
+    if blind := [each.question for each in asked if each.value is None]:
+        why = "the reader is not good enough on real patients, or too few films tell"
+        lines.append(f"Whether the films show it could not be judged of: {', '.join(blind)} ({why}).")
     return lines
+
+
+def _tied(records: Sequence[Record]) -> list[str]:
+    tied = [
+        f"{each.question} with the {each.protocol}"
+        for each in records
+        if each.measure == "tie" and each.group == "asked" and each.p is not None and each.p < MOST_BY_CHANCE
+    ]
+    told = f"In what was asked, findings are tied: {', '.join(tied)}. A classifier that learns from these films may learn the tie."
+    return [told] if tied else []
+
+
+def _anatomy(records: Sequence[Record]) -> list[str]:
+    doubtful = [
+        each for each in records if each.measure == "anatomy" and each.statistic == "auc" and (each.ci95 is None or each.ci95[0] <= 0.5)
+    ]
+    told = "The measures of anatomy cannot be trusted on these real films, so they say nothing of the synthetic ones."
+    return [told] if doubtful else []

@@ -156,7 +156,7 @@ def trust(measures: Measures, cardiomegaly: ArrayLike, patients: ArrayLike, seed
         ci95 = interval(weighted_auc(truth, scores, patient_weights(whose, seed)))
     lean = measures["heart_lean"]
     seen = np.isfinite(lean)
-    measured = Measured(f"anatomy_{DEFAULT}_ctr_cardiomegaly_auc", value, ci95, None, int(known.sum()), 0)
+    measured = _measured("auc", value, ci95, None, int(known.sum()), 0, "ctr cardiomegaly")
     return Trust(measured, bool(ci95[0] > 0.5), float((lean[seen] > 0).mean()) if seen.any() else float("nan"), float((~seen).mean()))
 
 
@@ -191,8 +191,8 @@ def plausibility(real: Measures, patients: ArrayLike, fake: Measures, seeds: Arr
             floors.append(_distance(norm, real_rows[b, column]))
             errors.append(jackknife_error(_distance, (norm, number_patients(whose[a])), (drawn, some_latents)))
         value, error = float(np.mean(distances)), JACKKNIFE_95 * float(np.mean(errors))
-        key = f"anatomy_{DEFAULT}_{name}_w1"
-        results.append(Measured(key, value, (max(0.0, value - error), value + error), float(np.mean(floors)), n, n))
+        ci95, floor = (max(0.0, value - error), value + error), float(np.mean(floors))
+        results.append(_measured("w1", value, ci95, floor, n, n, name.replace("_", " ")))
     shares, floors, spreads = [], [], []
     for a, b in splits:
         shares.append(_implausible(real_rows[a], some))
@@ -201,9 +201,15 @@ def plausibility(real: Measures, patients: ArrayLike, fake: Measures, seeds: Arr
         spreads.append(np.std([_implausible(np.repeat(real_rows[a], times, axis=0), some) for times in again]))
     share, size = float(np.mean(shares)), effective_size(some_latents)
     ci95 = _share_interval(share, size, Z_95 * float(np.mean(spreads)))
-    results.append(Measured(f"anatomy_{DEFAULT}_implausible", share, ci95, float(np.mean(floors)), n, n))
+    results.append(_measured("implausible", share, ci95, float(np.mean(floors)), n, n))
     leaning, floor = (float((rows[:, MEASURES.index("heart_lean")] < 0).mean()) for rows in (some, real_rows))
-    return [*results, Measured(f"anatomy_{DEFAULT}_leans_left", leaning, _share_interval(leaning, size, 0.0), floor, len(real_rows), n)]
+    return [*results, _measured("leans_left", leaning, _share_interval(leaning, size, 0.0), floor, len(real_rows), n)]
+
+
+def _measured(
+    statistic: str, value: float, ci95: tuple[float, float], floor: float | None, num_real: int, num_fake: int, question: str = ""
+) -> Measured:
+    return Measured("anatomy", value, ci95, floor, num_real, num_fake, extractor=DEFAULT, question=question, statistic=statistic)
 
 
 def _share_interval(share: float, size: float, error: float) -> tuple[float, float]:

@@ -195,9 +195,11 @@ def strongest_tie(found: list[Tie], factor: str, real: bool, num_films: int) -> 
     """Return the strongest tie as a number of the panel; its floor is what untied findings stay below. Raises ValueError for no ties."""
     if not found:
         raise ValueError(f"no finding can be tied to the {factor}: it has one value only; pool more than one collection")
-    tie = max(found, key=lambda each: each.strength)
-    key = f"tie_{'real' if real else 'asked'}_finding_{factor}_v"
-    return Measured(key, tie.strength, tie.ci95, tie.null95, num_films if real else 0, 0 if real else num_films)
+    tie = max(found, key=lambda each: (each.tied, each.strength))
+    counts = (num_films, 0) if real else (0, num_films)
+    group = "real" if real else "asked"
+    whose = Measured("tie", tie.strength, tie.ci95, tie.null95, *counts, group=group, question=tie.finding, protocol=factor)
+    return replace(whose, statistic="v", p=tie.p)
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,8 @@ def mean_of(found: Sequence[Sequence[Measured]]) -> list[Measured]:
     means = []
     for many in zip(*found, strict=True):
         values = np.array([[each.value, *(each.ci95 or (np.nan, np.nan)), each.floor] for each in many], float).mean(axis=0)
-        first = many[0]
-        means.append(Measured(first.key, values[0], (values[1], values[2]), values[3], sum(e.num_real for e in many), first.num_fake))
+        value, low, high, floor = values.tolist()
+        means.append(replace(many[0], value=value, ci95=(low, high), floor=floor, num_real=sum(each.num_real for each in many)))
     return means
 
 
@@ -91,7 +91,7 @@ def by_group(sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, see
         n = min(real_films, int(there.sum()))
         if n < LEAST_GROUP:
             if fakes.conditional and (here.any() or there.any()):
-                few.append(f"{group.replace('_', ' ')} ({real_films} real, {there.sum()} synthetic)")
+                few.append(f"{group} ({real_films} real, {there.sum()} synthetic)")
             continue
         try:
             parts = [
@@ -99,9 +99,9 @@ def by_group(sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, see
                 for side, some in zip(sides, rows, strict=True)
             ]
         except ValueError as error:
-            notes.append(f"Fréchet distance by {name}, {group.replace('_', ' ')}: {error}")
+            notes.append(f"Fréchet distance by {name}, {group}: {error}")
             continue
-        found += mean_of([[replace(fd, key=f"{fd.key}_{group}")] for fd in parts])
+        found += mean_of([[replace(fd, group=group)] for fd in parts])
     if few:
         notes.append(f"Fréchet distances by {name} need {LEAST_GROUP} films a side; too few of {', '.join(few)}")
     if not fakes.conditional:
@@ -114,6 +114,6 @@ def groups(real: Pool, asked: FilmConditions) -> Iterator[tuple[str, NDArray[np.
     views = real.column("view")
     for view in sorted(set(views) - {"unknown"}):
         names = list(asked.names["view"])
-        yield f"view_{view}", views == view, asked.view == (names.index(view) if view in names else -2)
+        yield f"view {view}", views == view, asked.view == (names.index(view) if view in names else -2)
     for column, finding in enumerate(FINDINGS):
-        yield finding.replace(" ", "_"), real.findings[:, column] == 1, asked.findings[:, column] == 1
+        yield finding, real.findings[:, column] == 1, asked.findings[:, column] == 1

@@ -6,7 +6,7 @@ reader that does not see it could not be told apart.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -61,8 +61,8 @@ class Fidelity:
 
     def measured(self, reader: str) -> Measured:
         """Return it as a number of the panel; its floor is the ceiling, the same number on real patients."""
-        key = f"fidelity_{reader}_{self.question.replace(' ', '_')}_{self.measure}"
-        return Measured(key, self.value, self.ci95, self.ceiling, self.num_real, self.num_fake)
+        found = Measured("fidelity", self.value, self.ci95, self.ceiling, self.num_real, self.num_fake, null95=self.null95)
+        return replace(found, extractor=reader, question=self.question, statistic=self.measure)
 
     def __str__(self) -> str:
         if self.reason:

@@ -6,7 +6,7 @@ alone, resampled, would pretend to a third less variance than there is. What ano
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,9 +50,8 @@ class Gain:
 
     def measured(self, protocol: str, num_fake: int) -> Measured:
         """Return it as a number of the panel; protocol: reader and steps, such as "64px_300steps"."""
-        words = (self.arm, "over", self.control, self.question)
-        key = "_".join(["utility", protocol, f"{self.seeds}seeds", *words]).replace(" ", "_").replace("+", "and").replace(",", "")
-        return Measured(key, self.value, self.ci95, None, self.num_test, num_fake)
+        found = Measured("utility", self.value, self.ci95, None, self.num_test, num_fake, question=self.question)
+        return replace(found, group=f"{self.arm} over {self.control}", protocol=f"{protocol}_{self.seeds}seeds")
 
     def __str__(self) -> str:
         seen = "no gain can be seen here" if np.isnan(self.smallest) else f"a gain of {self.smallest:.3f} would have been seen"

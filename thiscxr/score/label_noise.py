@@ -117,8 +117,9 @@ class LabelNoise:
         clean, found = self.points[0], []
         for point in self.points:
             for name in ("truth", "noisy", "fidelity"):
-                key = f"label_noise_{self.protocol}_flipped{round(100 * point.flipped)}_{name}_auc"
-                found.append(Measured(key, getattr(point, name), getattr(point, f"{name}95"), getattr(clean, name), self.num_test, 0))
+                value, ci95, floor = getattr(point, name), getattr(point, f"{name}95"), getattr(clean, name)
+                each = Measured("label_noise", value, ci95, floor, self.num_test, 0, question=name, statistic="auc")
+                found.append(replace(each, group=f"flipped{round(100 * point.flipped)}", protocol=self.protocol))
         return found
 
     def __str__(self) -> str:

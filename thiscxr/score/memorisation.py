@@ -63,9 +63,9 @@ class Audit:
         others = limits.copies(self.strangers)[1::2]
         whose = np.arange(n) if patients is None else patients
         return [
-            Measured("near_rate_p1", float(near.mean()), share_interval(near, whose), NEAR, m, n),
+            Measured("near_rate", float(near.mean()), share_interval(near, whose), NEAR, m, n, protocol="p1"),
             Measured("memorised_rate", float(self.memorised.mean()), share_interval(self.memorised, whose), float(others.mean()), m, n),
-            Measured("nearest_ratio_median", *_median(self.found.ratio), float(np.median(self.strangers.ratio)), m, n),
+            Measured("nearest_ratio", *_median(self.found.ratio), float(np.median(self.strangers.ratio)), m, n, statistic="median"),
         ]
 
 

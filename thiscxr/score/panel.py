@@ -1,7 +1,6 @@
 """The panel: every number about a set of synthetic films against a pool, each with its protocol, interval and floor."""
 
 import hashlib
-import json
 import logging
 import sys
 import time
@@ -9,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import thiscxr
-from thiscxr.files import atomic_path
 from thiscxr.labels import FINDINGS
 from thiscxr.measures.diversity import ms_ssim_scores
 from thiscxr.measures.floor import films_a_side
@@ -37,6 +34,7 @@ from thiscxr.score.label_noise import LabelNoise, label_noise
 from thiscxr.score.memorisation import Audit, annotate, audit, audit_columns
 from thiscxr.score.poses import PosedFilms, Poses, pool_poses
 from thiscxr.score.probes import Probed, probe_conditions, probe_real_or_synthetic
+from thiscxr.score.records import Record
 from thiscxr.score.reidentification import LEAST_PATIENTS, reidentification
 from thiscxr.score.utility import LabelledFilms, Utility, pool_utility
 from thiscxr.train.conditions import read_conditions
@@ -49,7 +47,7 @@ log = logging.getLogger("thiscxr")
 class Panel:
     """Everything that was measured; what the report shows beside the numbers is here too."""
 
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what could not be measured, and why
     audit: Audit | None = None
     fidelity: list[Fidelity] = field(default_factory=list)
@@ -90,7 +88,8 @@ def score(
     panel, rows = Panel(), real.indices(split)
     if not len(rows):
         raise ValueError(f"{real.path} has no films in split '{split}'; use --split all")
-    common = {
+    common: dict[str, Any] = {
+        "resolution": real.resolution,
         "truncation": fakes.truncation,
         "seeds": fakes.seeds,
         "split": split,
@@ -118,9 +117,9 @@ def score(
             panel.notes.append(str(error))
             log.warning("not measured: %s", error)
             return
-        name = extractor.name if extractor else None
-        whose = {"extractor": name, "extractor_sha256": extractor.sha256 if extractor else sha256}
-        panel.records += [record(each) | whose | common | {"seconds": round(time.monotonic() - started, 2)} for each in found]
+        seconds = round(time.monotonic() - started, 2)
+        by = extractor.sha256 if extractor else sha256
+        panel.records += [Record.of(each, extractor_sha256=by if each.extractor else None, seconds=seconds, **common) for each in found]
 
     all_sides = read_sides(real, rows, fakes, extractors)
     steps = 2 * len(extractors) + 5 + utility + (posed is not None) + (labelled is not None)
@@ -207,7 +206,7 @@ def confounders(
     axes = np.linalg.eigh(np.cov(side.real, rowvar=False))[1][:, -2:][:, ::-1]
     panel.clouds = {"real films": (side.real - centre) @ axes, "synthetic films": (side.fake - centre) @ axes}
     found = reidentification(side.real, side.patients, side.fake, extractor.name, seed)
-    if np.isnan(found[0].value):
+    if found[0].value is None:
         few = f"{found[0].num_real} patients have several of these films; {LEAST_PATIENTS} are needed"
         panel.notes.append(f"re-identification is not measurable: {few}")
     told = probe_real_or_synthetic(side.real, side.patients, side.fake, seeds, seed)
@@ -267,30 +266,7 @@ def plausibility(panel: Panel, segmenter: Any, real: Pool, rows: NDArray[np.int6
     panel.trust = anatomy.trust(seen, real.findings[frontal, FINDINGS.index("Cardiomegaly")], patients, seed)
     others = anatomy.measure_films(segmenter, (fakes.pixels[some] for some in in_batches(places)))
     found = anatomy.plausibility(seen, patients, others, places, seed)
-    if lacking := [name.replace("_", " ") for name in anatomy.MEASURES if not any(each.key.endswith(f"_{name}_w1") for each in found)]:
+    if lacking := [name.replace("_", " ") for name in anatomy.MEASURES if name.replace("_", " ") not in {each.question for each in found}]:
         few = f"on fewer than {anatomy.LEAST} films of a side two lungs and a heart are to be seen"
         panel.notes.append(f"no distance of the {', '.join(lacking)}: {few}")
     return [panel.trust.ctr, *found]
-
-
-def record(found: Measured) -> dict[str, Any]:
-    """Return a number as a record of scores.json, without what the panel adds."""
-
-    def plain(value: float | None) -> float | None:
-        return None if value is None or not np.isfinite(value) else round(float(value), 6)
-
-    ci95 = None if found.ci95 is None else [plain(edge) for edge in found.ci95]
-    return {
-        "key": found.key,
-        "value": plain(found.value),
-        "ci95": ci95 if ci95 and None not in ci95 else None,
-        "floor": plain(found.floor),
-        "num_real": found.num_real,
-        "num_fake": found.num_fake,
-    }
-
-
-def write_scores(path: Path, records: list[dict[str, Any]]) -> None:
-    """Write scores.json atomically."""
-    with atomic_path(path) as part:
-        part.write_text(json.dumps(records, indent=2) + "\n")

@@ -6,7 +6,7 @@ themselves are turned, shifted and scaled: being fooled outside of that range is
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -106,9 +106,10 @@ class Poses:
                 ends = np.clip(ranges[curve.motion], curve.amounts[0], curve.amounts[-1])
                 shares, low, high = (np.interp(ends, curve.amounts, y) for y in (curve.flipped, *curve.flipped95))
                 worse = int(np.argmax(shares))
-                key = f"poses_{reader}_{curve.group}_{curve.motion}_{curve.question.replace(' ', '_')}_flipped"
                 counts = (0, curve.num_films) if curve.group == "synthetic" else (curve.num_films, 0)
-                found.append(Measured(key, float(shares[worse]), (float(low[worse]), float(high[worse])), curve.floor, *counts))
+                ci95 = (float(low[worse]), float(high[worse]))
+                each = Measured("poses", float(shares[worse]), ci95, curve.floor, *counts, extractor=reader, statistic="flipped")
+                found.append(replace(each, group=curve.group, protocol=curve.motion, question=curve.question))
         return found
 
     def __str__(self) -> str:

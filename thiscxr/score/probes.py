@@ -8,7 +8,7 @@ one half. Give it the films of held-out patients, or the extractor has seen the 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +33,7 @@ SPLITS = 3
 MIN_PATIENTS = 10  # of a class, for a probe to learn it
 PENALTY_PER_DIMENSION = 1e-4  # of the mean loss, on half the squared weights; grows with the dimensions as the squared features do
 FACTORS = ("source", "view", "sex")
+REAL_OR_SYNTHETIC = "real_or_synthetic"
 
 Array = NDArray[np.float64]
 Measure = Callable[[NDArray, Array, NDArray], Array]  # truth [n], answers [n, …], weights [rounds, n] -> [rounds]
@@ -54,8 +55,9 @@ class Probed:
 
     def measured(self, extractor: str) -> Measured:
         """Return it as a number of the panel; its floor is the baseline."""
-        key = f"probe_{extractor}_{self.factor}_{self.measure}"
-        return Measured(key, self.value, self.ci95, self.baseline, self.num_real, self.num_fake)
+        measure, question = (self.factor, "") if self.factor == REAL_OR_SYNTHETIC else ("probe", self.factor)
+        found = Measured(measure, self.value, self.ci95, self.baseline, self.num_real, self.num_fake, question=question)
+        return replace(found, extractor=extractor, statistic=self.measure)
 
 
 @dataclass(frozen=True)
@@ -197,12 +199,12 @@ def _probe_age(
     folds, other_folds = draw_folds(patients[known], seed), draw_folds(seeds[told], seed)
     read, fake_read = cross_fit(features[known], years, folds, fake_features[told], other_folds)
     sides = Judged(years, read[:, 0], patients[known], folds), Judged(wanted, fake_read[:, 0], seeds[told], other_folds)
-    measures: dict[str, Measure] = {
-        "over_median_auc": lambda truth, answers, weights: weighted_auc(truth > median, answers, weights),
-        "r": weighted_correlation,
-        "mae": lambda truth, answers, weights: weights @ np.abs(truth - answers) / weights.sum(axis=1),
+    measures: dict[tuple[str, str], Measure] = {
+        ("age over median", "auc"): lambda truth, answers, weights: weighted_auc(truth > median, answers, weights),
+        ("age", "r"): weighted_correlation,
+        ("age", "mae"): lambda truth, answers, weights: weights @ np.abs(truth - answers) / weights.sum(axis=1),
     }
-    return [_probed("age", name, sides, [measure], seed) for name, measure in measures.items()]
+    return [_probed(*what, sides, [measure], seed) for what, measure in measures.items()]
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ def probe_real_or_synthetic(
         return float(np.mean(values)), (float(low), float(high))
 
     (value, ci95), (baseline, baseline95) = mean("fake"), mean("real")
-    return Probed("real_or_synthetic", "auc", value, ci95, baseline, baseline95, n, n)
+    return Probed(REAL_OR_SYNTHETIC, "auc", value, ci95, baseline, baseline95, n, n)
 
 
 def check_features(features: NDArray[np.floating], size: int | None, what: str, axis: int = 0) -> Array:

@@ -30,7 +30,7 @@ def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: 
     films = np.bincount(codes)
     several = int((films > 1).sum())
     if several < LEAST_PATIENTS:
-        return [Measured(f"reid_{what}_{name}", float("nan"), None, None, several, 0) for what in ("auc", "rank1")]
+        return [Measured("reid", None, None, None, several, 0, extractor=name, statistic=what) for what in ("auc", "rank1")]
     mean = features.mean(axis=0)
     x, y = _unit(features - mean), _unit(fake - mean)
     rng = generator(seed, 8)
@@ -46,12 +46,12 @@ def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: 
     limit = np.quantile(strangers, 1 - MATCH)
     matched = np.concatenate([(y[rows] @ x.T).max(axis=1) > limit for rows in _parts(len(y))])
     num_asked = int(asked.sum())
+    several_95 = interval(bootstrapped_means(below, codes[twins[:, 0]], seed))
+    hit_95, matched_95 = share_interval(hits[asked], codes[asked], seed), share_interval(matched, np.arange(len(y)))
     return [
-        Measured(
-            f"reid_auc_{name}", float(below.mean()), interval(bootstrapped_means(below, codes[twins[:, 0]], seed)), 0.5, len(twins), 0
-        ),
-        Measured(f"reid_rank1_{name}", float(hits[asked].mean()), share_interval(hits[asked], codes[asked], seed), chance, num_asked, 0),
-        Measured(f"reid_match_rate_{name}", float(matched.mean()), share_interval(matched, np.arange(len(y))), MATCH, len(x), len(y)),
+        Measured("reid", float(below.mean()), several_95, 0.5, len(twins), 0, extractor=name, statistic="auc"),
+        Measured("reid", float(hits[asked].mean()), hit_95, chance, num_asked, 0, extractor=name, statistic="rank1"),
+        Measured("reid", float(matched.mean()), matched_95, MATCH, len(x), len(y), extractor=name, statistic="match_rate"),
     ]
 
 
