@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import blob
+from tests.scores import record
 from thiscxr.pixels import save_png
 from thiscxr.pixels.mark import marked
 from thiscxr.pool import Pool
@@ -46,7 +47,7 @@ def folder(path: Path, films: np.ndarray, rows: list[dict[str, str]] | None = No
     return path
 
 
-PARTS = ("distances", "by_group", "confounders", "ms_ssim_scores", "audit", "condition_fidelity", "plausibility")
+PARTS = ("distances", "groups", "confounders", "diversity", "copies", "condition_fidelity", "plausibility")
 
 
 @pytest.fixture
@@ -229,7 +230,7 @@ def test_colour_is_refused(tmp_path: Path) -> None:
 def test_the_same_films_on_both_sides_are_told(
     pool: Pool, extractor: Extractor, tmp_path: Path, caplog: pytest.LogCaptureFixture, only: Callable[..., None]
 ) -> None:
-    only("audit")
+    only("copies")
     found = whole(pool, folder(tmp_path / "same", pool.read(pool.indices("all"))), extractor)
     assert "240 of 240 synthetic films are films of" in caplog.text
     assert {each.measure: each.value for each in found.records}["memorised_rate"] > 0.9
@@ -295,7 +296,7 @@ def folds_of(pool: Pool, extractor: Extractor, patients: int) -> Extractor:
 def test_views_and_findings_are_judged_by_folds_of_different_sizes(
     pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
 ) -> None:
-    only("by_group")
+    only("groups")
     # The folds had 25 and 34 films of a view a side: two keys, so that the view was left out without a word.
     monkeypatch.setattr(crowds, "LEAST_GROUP", 25)
     films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(80)])
@@ -327,7 +328,7 @@ def test_ties_need_no_judge_and_are_of_all_films(pool: Pool, extractor: Extracto
 def test_a_group_of_few_patients_does_not_take_the_others_with_it(
     pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
 ) -> None:
-    only("by_group")
+    only("groups")
     monkeypatch.setattr(crowds, "LEAST_GROUP", 25)
     whole_distance = crowds.group_distance
     refused = ValueError("7 real patients and 30 films a side are too few for an interval")
@@ -359,15 +360,33 @@ def test_of_a_part_that_fails_nothing_stays(
     found = whole(pool, folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)])), extractor)
     assert not found.records
     assert "ties cannot be told" in found.notes
-    assert (found.probed, found.ties, found.shifts, found.clouds) == ([], {}, [], {})
+    assert (found.ties, found.shifts, found.clouds) == ({}, [], {})
     assert not [note for note in found.notes if note.startswith("probe for")], "nor do its other notes"
     assert not [line for line in verdict(found.records) if "linear classifier" in line]
+
+
+def test_a_part_is_whole_or_nothing() -> None:
+    def found(context: panel.Context) -> panel.Panel:
+        return panel.Panel([record("fd")], ["a note"], ties={"real view": []})
+
+    def lost(context: panel.Context) -> panel.Panel:
+        found(context)
+        raise ValueError("too few films")
+
+    nothing, whole_part = panel.whole_or_nothing(lost, None), panel.whole_or_nothing(found, None)
+    assert nothing == panel.Panel(notes=["too few films"])
+    both = panel.Panel(notes=["before"]) + nothing + whole_part
+    assert (both.notes, [each.measure for each in both.records]) == (["before", "too few films", "a note"], ["fd"])
+    assert both.records[0].seconds is not None
+    assert (whole_part.notes, nothing.records) == (["a note"], []), "panels add up and do not change"
+    with pytest.raises(KeyError):
+        panel.whole_or_nothing(lambda context: {}["a fault of ours"], None)
 
 
 def test_a_table_that_cannot_be_written_costs_no_score(
     pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
 ) -> None:
-    only("audit")
+    only("copies")
     path = folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)]))
 
     @contextmanager

@@ -4,11 +4,9 @@ import hashlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from copy import copy
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,15 +23,15 @@ from thiscxr.pool import Pool
 from thiscxr.pool.covered import CoveredPool
 from thiscxr.reader.answers import name_answers
 from thiscxr.reader.extractors import Extractor, extract, films_key, in_batches, pool_key
-from thiscxr.score import anatomy
+from thiscxr.score import anatomy, crowds
 from thiscxr.score.confounders import Shift, Tie, shift_table, strongest_tie, ties
-from thiscxr.score.crowds import Side, by_group, distances, mean_of, read_sides
+from thiscxr.score.crowds import Side, by_group, mean_of, read_sides
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.fidelity import Fidelity, fidelity, findings_seen
 from thiscxr.score.label_noise import LabelNoise, label_noise
 from thiscxr.score.memorisation import Audit, annotate, audit, audit_columns
 from thiscxr.score.poses import PosedFilms, Poses, pool_poses
-from thiscxr.score.probes import Probed, probe_conditions, probe_real_or_synthetic
+from thiscxr.score.probes import probe_conditions, probe_real_or_synthetic
 from thiscxr.score.records import Record
 from thiscxr.score.reidentification import LEAST_PATIENTS, reidentification
 from thiscxr.score.utility import LabelledFilms, Utility, pool_utility
@@ -45,14 +43,13 @@ log = logging.getLogger("thiscxr")
 
 @dataclass
 class Panel:
-    """Everything that was measured; what the report shows beside the numbers is here too."""
+    """Everything that was measured, or what one part of it found; what the report shows beside the numbers is here too."""
 
     records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what could not be measured, and why
     audit: Audit | None = None
     fidelity: list[Fidelity] = field(default_factory=list)
     seen: list[tuple[str, ...]] = field(default_factory=list)  # of each synthetic film, the findings that the reader sees
-    probed: list[Probed] = field(default_factory=list)
     ties: dict[str, list[Tie]] = field(default_factory=dict)
     shifts: list[Shift] = field(default_factory=list)
     trust: anatomy.Trust | None = None
@@ -60,6 +57,54 @@ class Panel:
     utility: Utility | None = None
     poses: Poses | None = None
     label_noise: LabelNoise | None = None
+
+    def __add__(self, other: "Panel") -> "Panel":
+        """Return both together: lists one after the other, of what there is one of the other's where it has it."""
+        both = {}
+        for name, mine in vars(self).items():
+            theirs = getattr(other, name)
+            both[name] = mine + theirs if isinstance(mine, list) else mine | theirs if isinstance(mine, dict) else theirs or mine
+        return Panel(**both)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What one extractor sees of both sides, by several networks where no single one may look at all real films."""
+
+    extractor: Extractor
+    sides: list[Side]
+    n: int  # films a side
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the parts of the panel measure."""
+
+    real: Pool
+    rows: NDArray[np.int64]  # films of the split
+    fakes: FakeFilms
+    looked: list[Looked]  # an extractor each
+    split: str
+    seed: int
+    device: str
+
+    def records(self, found: Iterable[Measured], sha256: str | None = None) -> list[Record]:
+        """Return the records of numbers; sha256: of the network that looked, where it is none of the extractors."""
+        known = {each.extractor.name: each.extractor.sha256 for each in self.looked}
+        common = {
+            "resolution": self.real.resolution,
+            "truncation": self.fakes.truncation,
+            "seeds": self.fakes.seeds,
+            "split": self.split,
+            "pool_fingerprint": self.real.fingerprint,
+            "network_sha256": self.fakes.network_sha256,
+            "code_version": thiscxr.__version__,
+            "hidden": round(self.fakes.hidden / self.real.resolution, 4) if self.fakes.hidden else None,
+        }
+        return [Record.of(each, extractor_sha256=sha256 or known.get(each.extractor or ""), **common) for each in found]
+
+
+Part = Callable[[Context], Panel]  # raises ValueError where it cannot measure
 
 
 def score(
@@ -85,98 +130,40 @@ def score(
     refuse_false_claims(real, fakes, split)
     if fakes.hidden:
         real = CoveredPool(real, fakes.hidden)
-    panel, rows = Panel(), real.indices(split)
+    rows = real.indices(split)
     if not len(rows):
         raise ValueError(f"{real.path} has no films in split '{split}'; use --split all")
-    common: dict[str, Any] = {
-        "resolution": real.resolution,
-        "truncation": fakes.truncation,
-        "seeds": fakes.seeds,
-        "split": split,
-        "pool_fingerprint": real.fingerprint,
-        "network_sha256": fakes.network_sha256,
-        "code_version": thiscxr.__version__,
-    }
-    if fakes.hidden:
-        common["hidden"] = round(fakes.hidden / real.resolution, 4)
+    looked = []
+    for extractor, sides in zip(extractors, read_sides(real, rows, fakes, extractors), strict=True):
+        n = min(len(fakes), *(films_a_side(side.patients) for side in sides))
+        if n <= extractor.dim and not allow_small:
+            raise ValueError(
+                f"{len(rows)} real films (split {split}) and {len(fakes)} synthetic films give {n} a side, not more than the "
+                f"{extractor.dim} dimensions of {extractor.name}; add films, or use --allow-small, which the key then says"
+            )
+        looked.append(Looked(extractor, sides, n))
+    context = Context(real, rows, fakes, looked, split, seed, device)
+    parts: list[Part] = [partial(part, looked=each) for each in looked for part in (distances, groups)]
+    parts += [confounders, diversity, copies, condition_fidelity, plausibility]
+    parts += [use_for_a_reader] if utility else []
+    parts += [partial(moved_films, phantoms=posed)] if posed is not None else []
+    parts += [partial(flipped_labels, films=labelled)] if labelled is not None else []
+    panel = Panel()
+    for part in tqdm(parts, unit="part", file=sys.stderr, desc="panel", delay=1):
+        panel += whole_or_nothing(part, context)
+    return panel + complete_table(panel, fakes)
 
-    @contextmanager
-    def part(extractor: Extractor | None = None, sha256: str | None = None) -> Iterator[Callable[[Sequence[Measured]], None]]:
-        """Yield what takes in the numbers of one part of the panel.
 
-        A ValueError in it becomes a note, so that the rest goes on, and of the part nothing stays: no sentence may speak of what the
-        records lack.
-        """
-        started = time.monotonic()
-        found: list[Measured] = []
-        before = {name: copy(value) for name, value in vars(panel).items()}
-        try:
-            yield found.extend
-        except ValueError as error:
-            vars(panel).update(before)
-            panel.notes.append(str(error))
-            log.warning("not measured: %s", error)
-            return
-        seconds = round(time.monotonic() - started, 2)
-        by = extractor.sha256 if extractor else sha256
-        panel.records += [Record.of(each, extractor_sha256=by if each.extractor else None, seconds=seconds, **common) for each in found]
-
-    all_sides = read_sides(real, rows, fakes, extractors)
-    steps = 2 * len(extractors) + 5 + utility + (posed is not None) + (labelled is not None)
-    with tqdm(total=steps, unit="part", file=sys.stderr, desc="panel", delay=1) as bar:
-        for place, extractor in enumerate(extractors):
-            sides = all_sides[place]
-            n = min(len(fakes), *(films_a_side(side.patients) for side in sides))
-            if n <= extractor.dim and not allow_small:
-                raise ValueError(
-                    f"{len(rows)} real films (split {split}) and {len(fakes)} synthetic films give {n} a side, not more than the "
-                    f"{extractor.dim} dimensions of {extractor.name}; add films, or use --allow-small, which the key then says"
-                )
-            with part(extractor) as take:
-                take(mean_of([distances(side, extractor.name, n, seed) for side in sides]))
-            bar.update()
-            with part(extractor) as take:
-                grouped, notes = by_group(sides, real, fakes, extractor.name, seed)
-                take(grouped)
-                panel.notes += notes
-            bar.update()
-            if place == 0:
-                with part(extractor) as take:
-                    take(confounders(panel, sides[0], real, rows, fakes, extractor, seed))
-        with part() as take:
-            patients = real.codes("patient")[0][rows]
-            take(ms_ssim_scores(lambda some: real.read(rows[some]), patients, fakes.pixels, n=min(len(fakes), 1000), seed=seed))
-        bar.update()
-        with part() as take:
-            panel.audit = audit(real, fakes.pixels, seed)
-            take(panel.audit.measures())
-        bar.update()
-        with part(extractors[0]) as take:
-            take(condition_fidelity(panel, real, fakes, extractors[0], seed))
-        bar.update()
-        with part():
-            complete_table(panel, fakes)
-        bar.update()
-        segmenter, sha256 = anatomy.find_segmenter(device=device)
-        with part(sha256=sha256) as take:
-            take(plausibility(panel, segmenter, real, rows, fakes, seed))
-        bar.update()
-        if utility:
-            with part() as take:
-                panel.utility = pool_utility(real, fakes, seed=seed, device=device)
-                take(panel.utility.measured())
-            bar.update()
-        if posed is not None:
-            with part(extractors[0]) as take:
-                panel.poses = pool_poses(extractors[0].reader, real, fakes, phantoms=posed, seed=seed)
-                take(panel.poses.measured(extractors[0].name))
-            bar.update()
-        if labelled is not None:
-            with part() as take:
-                panel.label_noise = label_noise(*labelled, seed=seed, device=device)
-                take(panel.label_noise.measured())
-            bar.update()
-    return panel
+def whole_or_nothing(part: Part, context: Context) -> Panel:
+    """Return what a part found; where it cannot measure, its reason and nothing else, so that no sentence speaks of what records lack."""
+    started = time.monotonic()
+    try:
+        found = part(context)
+    except ValueError as error:
+        log.warning("not measured: %s", error)
+        return Panel(notes=[str(error)])
+    seconds = round(time.monotonic() - started, 2)
+    return replace(found, records=[replace(each, seconds=seconds) for each in found.records])
 
 
 def refuse_false_claims(real: Pool, fakes: FakeFilms, split: str) -> None:
@@ -195,39 +182,65 @@ def refuse_false_claims(real: Pool, fakes: FakeFilms, split: str) -> None:
         log.warning("--split train: the network may have learnt from these films; distances to them say nothing of other patients")
 
 
-def confounders(
-    panel: Panel, side: Side, real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractor: Extractor, seed: int
-) -> list[Measured]:
-    """Probe the features of the films that one network may judge; tie the findings of all films to sources and views; fills the tables."""
+def distances(context: Context, looked: Looked) -> Panel:
+    """Measure how far the films are from real ones as a distribution, and how they lie among them."""
+    name = looked.extractor.name
+    found = mean_of([crowds.distances(side, name, looked.n, context.seed) for side in looked.sides])
+    return Panel(context.records(found))
+
+
+def groups(context: Context, looked: Looked) -> Panel:
+    """Measure the distance of the films of each view and finding."""
+    found, notes = by_group(looked.sides, context.real, context.fakes, looked.extractor.name, context.seed)
+    return Panel(context.records(found), notes)
+
+
+def confounders(context: Context) -> Panel:
+    """Probe the features of the films that one network may look at; tie the findings of all films to sources and views."""
+    real, rows, fakes, seed = context.real, context.rows, context.fakes, context.seed
+    side, name = context.looked[0].sides[0], context.looked[0].extractor.name
     asked, truth = FilmConditions.of(fakes.asked), read_conditions(real, side.rows)
     everything, patients = read_conditions(real, rows), real.codes("patient")[0][rows]
     seeds = np.arange(len(fakes))
-    centre = side.real.mean(axis=0)
-    axes = np.linalg.eigh(np.cov(side.real, rowvar=False))[1][:, -2:][:, ::-1]
-    panel.clouds = {"real films": (side.real - centre) @ axes, "synthetic films": (side.fake - centre) @ axes}
-    found = reidentification(side.real, side.patients, side.fake, extractor.name, seed)
+    found, notes = reidentification(side.real, side.patients, side.fake, name, seed), []
     if found[0].value is None:
         few = f"{found[0].num_real} patients have several of these films; {LEAST_PATIENTS} are needed"
-        panel.notes.append(f"re-identification is not measurable: {few}")
-    told = probe_real_or_synthetic(side.real, side.patients, side.fake, seeds, seed)
-    panel.probed.append(told)
+        notes.append(f"re-identification is not measurable: {few}")
     probes = probe_conditions(side.real, truth, side.patients, side.fake, asked, seeds, seed)
-    panel.probed += probes.probed
-    panel.notes += [f"probe for {factor}: {why}" for factor, why in probes.left_out.items()]
+    probed = [probe_real_or_synthetic(side.real, side.patients, side.fake, seeds, seed), *probes.probed]
+    notes += [f"probe for {factor}: {why}" for factor, why in probes.left_out.items()]
     if len(side.rows) < len(rows):
         others = f"{len(rows) - len(side.rows)} of {len(rows)} real films are for other folds to judge"
-        panel.notes.append(f"probes and re-identification: {others}")
-    panel.shifts = shift_table(everything, patients, asked, seeds)
+        notes.append(f"probes and re-identification: {others}")
+    tables = {}
     for factor in ("source", "view"):
         for what, films, whose in (("real", everything, patients), ("asked", asked, seeds)):
             if tied := ties(films, whose, factor, seed):
-                panel.ties[f"{what} {factor}"] = tied
+                tables[f"{what} {factor}"] = tied
                 found.append(strongest_tie(tied, factor, what == "real", len(films)))
-    return [*found, *(probe.measured(extractor.name) for probe in panel.probed)]
+    centre = side.real.mean(axis=0)
+    axes = np.linalg.eigh(np.cov(side.real, rowvar=False))[1][:, -2:][:, ::-1]
+    clouds = {"real films": (side.real - centre) @ axes, "synthetic films": (side.fake - centre) @ axes}
+    records = context.records([*found, *(probe.measured(name) for probe in probed)])
+    return Panel(records, notes, ties=tables, shifts=shift_table(everything, patients, asked, seeds), clouds=clouds)
 
 
-def condition_fidelity(panel: Panel, real: Pool, fakes: FakeFilms, extractor: Extractor, seed: int) -> list[Measured]:
+def diversity(context: Context) -> Panel:
+    """Measure how alike pairs of films are."""
+    real, rows, pixels = context.real, context.rows, context.fakes.pixels
+    patients, n = real.codes("patient")[0][rows], min(len(pixels), 1000)
+    return Panel(context.records(ms_ssim_scores(lambda some: real.read(rows[some]), patients, pixels, n=n, seed=context.seed)))
+
+
+def copies(context: Context) -> Panel:
+    """Compare every film with every real one of the pool."""
+    found = audit(context.real, context.fakes.pixels, context.seed)
+    return Panel(context.records(found.measures()), audit=found)
+
+
+def condition_fidelity(context: Context) -> Panel:
     """Ask the reader what it sees in the synthetic films, and in films of patients whom it has not been trained on."""
+    real, fakes, extractor = context.real, context.fakes, context.looked[0].extractor
     held = real.indices("holdout")
     if not fakes.conditional:
         raise ValueError("condition fidelity: nothing is known of what was asked of these films (samples.csv)")
@@ -242,31 +255,58 @@ def condition_fidelity(panel: Panel, real: Pool, fakes: FakeFilms, extractor: Ex
             heads = extractor.reader.answers(torch.from_numpy(np.array(features)))
         answers = {name: head.numpy() for name, head in heads.items()}
         sides.append(name_answers(answers, extractor.reader))
-    truth, asked = read_conditions(real, held), FilmConditions.of(fakes.asked)
-    panel.fidelity = fidelity(truth, sides[0], real.codes("patient")[0][held], asked, sides[1], np.arange(len(fakes)), seed)
-    panel.seen = findings_seen(panel.fidelity, truth, *sides)
-    return [each.measured(extractor.name) for each in panel.fidelity]
+    truth, asked, patients = read_conditions(real, held), FilmConditions.of(fakes.asked), real.codes("patient")[0][held]
+    found = fidelity(truth, sides[0], patients, asked, sides[1], np.arange(len(fakes)), context.seed)
+    records = context.records(each.measured(extractor.name) for each in found)
+    return Panel(records, fidelity=found, seen=findings_seen(found, truth, *sides))
 
 
-def complete_table(panel: Panel, fakes: FakeFilms) -> None:
-    """Add to the samples.csv of a folder how near each film is to a real one, and what the reader sees. Raises ValueError as `annotate`."""
-    columns = audit_columns(panel.audit) if panel.audit else {}
-    columns |= {"seen": ["|".join(names) for names in panel.seen]} if panel.seen else {}
-    if fakes.folder is not None and columns:
-        annotate(fakes.folder, fakes.names, columns)
-
-
-def plausibility(panel: Panel, segmenter: Any, real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, seed: int) -> list[Measured]:
+def plausibility(context: Context) -> Panel:
     """Measure lungs and hearts of frontal films on both sides, and how far that can be trusted on these real films."""
-    frontal = rows[np.isin(real.column("view")[rows], FRONTAL)]
+    real, fakes, seed = context.real, context.fakes, context.seed
+    segmenter, sha256 = anatomy.find_segmenter(device=context.device)
+    frontal = context.rows[np.isin(real.column("view")[context.rows], FRONTAL)]
     asked = [condition.view for condition in fakes.asked]
     places = np.flatnonzero([view is None or view in FRONTAL for view in asked])
     seen = anatomy.measure_films(segmenter, (real.read(some) for some in in_batches(frontal)))
     patients = real.codes("patient")[0][frontal]
-    panel.trust = anatomy.trust(seen, real.findings[frontal, FINDINGS.index("Cardiomegaly")], patients, seed)
+    trust = anatomy.trust(seen, real.findings[frontal, FINDINGS.index("Cardiomegaly")], patients, seed)
     others = anatomy.measure_films(segmenter, (fakes.pixels[some] for some in in_batches(places)))
-    found = anatomy.plausibility(seen, patients, others, places, seed)
-    if lacking := [name.replace("_", " ") for name in anatomy.MEASURES if name.replace("_", " ") not in {each.question for each in found}]:
+    found, notes = anatomy.plausibility(seen, patients, others, places, seed), []
+    measured = {each.question for each in found}
+    if lacking := [name for each in anatomy.MEASURES if (name := each.replace("_", " ")) not in measured]:
         few = f"on fewer than {anatomy.LEAST} films of a side two lungs and a heart are to be seen"
-        panel.notes.append(f"no distance of the {', '.join(lacking)}: {few}")
-    return [panel.trust.ctr, *found]
+        notes.append(f"no distance of the {', '.join(lacking)}: {few}")
+    return Panel(context.records([trust.ctr, *found], sha256), notes, trust=trust)
+
+
+def use_for_a_reader(context: Context) -> Panel:
+    """Train readers with the films and without them."""
+    found = pool_utility(context.real, context.fakes, seed=context.seed, device=context.device)
+    return Panel(context.records(found.measured()), utility=found)
+
+
+def moved_films(context: Context, phantoms: PosedFilms) -> Panel:
+    """Ask the reader of films that are moved."""
+    extractor = context.looked[0].extractor
+    found = pool_poses(extractor.reader, context.real, context.fakes, phantoms=phantoms, seed=context.seed)
+    return Panel(context.records(found.measured(extractor.name)), poses=found)
+
+
+def flipped_labels(context: Context, films: tuple[LabelledFilms, LabelledFilms]) -> Panel:
+    """Train readers on phantoms some of whose labels are flipped."""
+    found = label_noise(*films, seed=context.seed, device=context.device)
+    return Panel(context.records(found.measured()), label_noise=found)
+
+
+def complete_table(panel: Panel, fakes: FakeFilms) -> Panel:
+    """Add to the samples.csv of a folder how near each film is to a real one, and what the reader sees. Returns why it could not."""
+    columns = audit_columns(panel.audit) if panel.audit else {}
+    columns |= {"seen": ["|".join(names) for names in panel.seen]} if panel.seen else {}
+    if fakes.folder is not None and columns:
+        try:
+            annotate(fakes.folder, fakes.names, columns)
+        except ValueError as error:
+            log.warning("%s", error)
+            return Panel(notes=[str(error)])
+    return Panel()
