@@ -101,6 +101,7 @@ def chexpert_rows() -> list[tuple[str, dict[str, int]]]:
     return [(row["Frontal/Lateral"], dict(zip(names, states, strict=True))) for _, row, states in rows]
 
 
+@pytest.mark.slow
 def test_chexpert_table(chexpert_films, chexpert_rows):
     rows = chexpert_rows
     frontal = [states for side, states in rows if side == "Frontal"]
@@ -111,6 +112,7 @@ def test_chexpert_table(chexpert_films, chexpert_rows):
             assert tuple(found[state] for state in (POSITIVE, UNCERTAIN, NEGATIVE, NOT_MENTIONED)) == counts, name
 
 
+@pytest.mark.slow
 def test_chexpert_rule_of_no_finding_fills_213120_blanks_and_nothing_else(chexpert_films, chexpert_rows):
     changes = Counter(
         (name, before, film.findings[name])
@@ -130,6 +132,7 @@ def test_chexpert_rule_of_no_finding_fills_213120_blanks_and_nothing_else(chexpe
     }
 
 
+@pytest.mark.slow
 def test_chexpert_films(chexpert_films):
     assert size(chexpert_films) == (223_414, 64_540)
     assert len({film.study for film in chexpert_films}) == 187_641
@@ -155,6 +158,7 @@ def test_nih_findings():
     assert positives(films, ["Lung_Lesion"]) == {"Lung_Lesion": 11_207}
 
 
+@pytest.mark.slow
 def test_padchest_filter_chain(padchest_films):
     films = padchest_films
     assert size(films) == (160_861, 67_625)
@@ -177,6 +181,7 @@ def test_padchest_filter_chain(padchest_films):
     assert Counter(film.view for film in adults) == {"PA": 86_912, "AP": 3328, "AP_supine": 13_443}
 
 
+@pytest.mark.slow
 def test_padchest_films(padchest_films):
     views = {"PA": 91_728, "lateral": 49_579, "AP_supine": 14_346, "AP": 4559, "other": 630 + 11, "unknown": 8}
     assert Counter(film.view for film in padchest_films) == views
@@ -190,6 +195,7 @@ def test_padchest_films(padchest_films):
     assert len({film.split_as for film in tied}) == 1121
 
 
+@pytest.mark.slow
 def test_padchest_findings(padchest_films):
     usable = [film for film in padchest_films if not film.refused]
     frontal = [film for film in usable if film.view in ("PA", "AP", "AP_supine")]
@@ -201,6 +207,7 @@ def test_padchest_findings(padchest_films):
         assert states[POSITIVE] + states[NOT_MENTIONED] + states[NEGATIVE] == 109_070
 
 
+@pytest.mark.slow
 def test_padchest_words():
     words: Counter[str] = Counter()
     silent = 0
@@ -251,6 +258,7 @@ def test_rsna_targets():
     assert sum(film.age_years is None for film in films) == 5  # 148 to 155 in the old header
 
 
+@pytest.mark.slow
 def test_describe_counts_what_is_kept_and_why_the_rest_is_dropped():
     facts = describe_sources([("padchest", TABLES)], labels_only=True)["sources"]["padchest"]
     kept, dropped = facts["kept"], facts["dropped"]

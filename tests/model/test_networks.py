@@ -15,11 +15,10 @@ def inputs(config: GeneratorConfig, n: int) -> tuple[torch.Tensor, torch.Tensor,
     return torch.randn(n, config.z_dim), torch.randn(n, config.c_dim), [torch.randn(n, 1, res, res) for res in config.noise_resolutions]
 
 
-@pytest.mark.parametrize("res", [32, 64, 128, 256, 512, 1024])
-@pytest.mark.parametrize("c_dim", [0, 5])
+@pytest.mark.parametrize(("res", "c_dim"), [(32, 5), (64, 5), (64, 0), (128, 5), (256, 5), (512, 5), (1024, 5)])
 @pytest.mark.parametrize(("patch", "haar"), HEADS)
 def test_shapes_at_every_resolution(res: int, c_dim: int, patch: int, haar: bool) -> None:
-    config = GeneratorConfig(res, c_dim, channel_base=4 * res, channel_max=8, patch=patch, haar=haar)
+    config = GeneratorConfig(res, c_dim, 16, 16, 2, channel_base=4 * res, channel_max=8, patch=patch, haar=haar)
     images = Generator(config)(*inputs(config, 2))
     assert images.shape == (2, 1, res, res)
     assert torch.isfinite(images).all()

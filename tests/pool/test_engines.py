@@ -49,7 +49,7 @@ def contents(pool: Path) -> dict[str, bytes]:
 
 
 def test_processes(films, key, alone, tmp_path):
-    prepare(tmp_path / "pool", [("folder", films)], 32, key_file=key, workers=3)
+    prepare(tmp_path / "pool", [("folder", films)], 32, key_file=key, workers=2)
     assert contents(tmp_path / "pool") == alone
 
 

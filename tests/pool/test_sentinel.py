@@ -86,7 +86,7 @@ def kermany(path: Path) -> tuple[str, str]:
 def test_real_films_of_held_out_patients(folder, patient, suffix, least):
     paths = [path for path in sorted((REAL / folder).rglob(f"*.{suffix}")) if patient_split(*patient(path)) == "holdout"]
     paths = [path for path in paths if path.stem not in DEFECTS]
-    films = real(folder, paths[:: 1 + len(paths) // 150])
+    films = real(folder, paths[:: 1 + len(paths) // 60])
     assert [look(film) for film in films] == [Sight()] * len(films)
     for wrong in (Sight(True), Sight(turned=90), Sight(turned=180), Sight(turned=270), Sight(True, 90)):
         seen = [look(ways(film)[wrong]) for film in films]
