@@ -50,6 +50,7 @@ def test_scores_are_sorted_by_what_they_ask(records: list[Record]) -> None:
     kinds = {slug: {key.split("_")[0] for key in keys} for slug, keys in groups.items()}
     assert kinds == {
         "distances": {"fd", "fdinf", "kid"},
+        "spectrum": {"grid", "sharpness", "band"},
         "spread": {"precision", "recall", "density", "coverage", "vendi", "msssim"},
         "copies": {"reid", "near", "memorised", "nearest"},
         "asked": {"fidelity"},

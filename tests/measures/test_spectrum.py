@@ -1,10 +1,21 @@
 """Spectra with known answers: a planted grid, a blur and a sharpening are each found by their own sign."""
 
+import re
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.ndimage as ndi
+from PIL import Image
 
-from thiscxr.measures.spectrum import GRID_POINTS, NUM_BANDS, excess_db, film_spectra, grid_db
+from thiscxr.measures.floor import films_a_side
+from thiscxr.measures.spectrum import GRID_POINTS, NUM_BANDS, excess_db, film_spectra, grid_db, joined, sharpness_db, spectrum_scores
+from thiscxr.report.words import fine_structure
+from thiscxr.score.records import Record
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+Films = np.ndarray
 
 # Nine bins under a Hann window are four independent ones: over 48 films their mean power has a spread of 0.3 dB. Four times that.
 CHANCE = 1.2
@@ -91,3 +102,78 @@ def test_a_film_of_one_grey_is_refused() -> None:
     flat[1] = 77
     with pytest.raises(ValueError, match="a film has one grey all over"):
         film_spectra(flat)
+
+
+def test_contrast_is_no_sharpness_and_batches_are_joined() -> None:
+    some = films(12, 64).astype(float)
+    whole = film_spectra(some)
+    assert sharpness_db(film_spectra(1.4 * some), whole) == pytest.approx(0, abs=1e-9)
+    parts = joined(film_spectra(part) for part in (some[:5], some[5:]))
+    np.testing.assert_allclose(parts.bands_db, whole.bands_db)
+
+
+def grid(films: Films) -> Films:
+    y, x = np.indices(films.shape[1:]) % 2
+    return films + 2 * (x ^ y)  # 2 x 2 px of two grey levels
+
+
+def stripes(films: Films) -> Films:
+    return films + 2 * (np.arange(films.shape[-1]) % 2)
+
+
+def blur(films: Films) -> Films:
+    return ndi.gaussian_filter(films, (0, 0.7, 0.7))
+
+
+def sharpen(films: Films) -> Films:
+    return 2 * films - blur(films)
+
+
+def nothing(films: Films) -> Films:
+    return films
+
+
+def contrast(films: Films) -> Films:
+    return (films - 128) * 1.15 + 128
+
+
+@pytest.mark.parametrize("res", [64, 128, 256])
+def test_what_is_planted_into_a_second_half_of_real_films_is_named_and_nothing_else(res: int) -> None:
+    """As the panel sees it: real patients of one half against films of the other, with intervals by patients."""
+    folder = SHARED / f"nih-{res}" / "images"
+    if not folder.is_dir():
+        pytest.skip(f"the NIH subset of {res} px is not beside this checkout ({folder})")
+    count = 240 if res < 256 else 120
+    files = list({path.name.split("_")[0]: path for path in sorted(folder.glob("*.png"))}.values())[:count]  # one of each patient
+    pixels, patients = np.stack([np.asarray(Image.open(path).convert("L")) for path in files]), np.arange(len(files))
+    here = np.random.default_rng(0).permutation(patients) < len(files) // 2
+    real, n = film_spectra(pixels[here]), films_a_side(patients[here])
+
+    def told(plant: Callable[[Films], Films]) -> list[str]:
+        fake = np.clip(np.rint(plant(pixels[~here].astype(float))), 0, 255).astype(np.uint8)[:n]
+        return fine_structure([Record.of(each) for each in spectrum_scores(real, patients[here], film_spectra(fake), n=n)])
+
+    shown = "At the films' own resolution no grid, blur or sharpening beyond 1 dB is shown."
+    assert told(nothing) == [shown]
+    assert not [line for line in told(contrast) if re.search("grid lies|blurred|sharpened", line)]
+    for plant, words in (
+        (grid, "A grid lies over the films: a chess board ("),
+        (stripes, "A grid lies over the films: alternating columns ("),
+        (blur, "The films are blurred: their fine detail is "),
+        (sharpen, "The films are sharpened or noisy: their fine detail is "),
+    ):
+        (line,) = told(plant)
+        assert line.startswith(words), plant.__name__
+
+
+def test_each_number_of_the_spectrum_has_a_key_a_floor_and_an_interval() -> None:
+    some = films(80, 64)
+    found = spectrum_scores(film_spectra(some[:60]), np.arange(60) // 2, film_spectra(blur(some[60:].astype(float))), n=20)
+    keys = [Record.of(each, resolution=64).key for each in found]
+    bands = [f"band_64px_{k}_db" for k in range(1, 9)]
+    assert keys == ["grid_64px_columns_db", "grid_64px_rows_db", "grid_64px_both_db", "sharpness_64px_db", *bands]
+    for each in found:
+        assert each.ci95[0] <= each.value <= each.ci95[1]
+        assert abs(each.floor) < 2
+    with pytest.raises(ValueError, match="at least 20 are needed"):
+        spectrum_scores(film_spectra(some[:18]), np.arange(18), film_spectra(some[60:]), n=9)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,14 +16,17 @@ import torch
 
 from tests.conftest import blob
 from tests.scores import record
+from thiscxr.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
+from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.pixels import save_png
 from thiscxr.pixels.mark import marked
 from thiscxr.pool import Pool
+from thiscxr.pool.writer import PoolWriter
 from thiscxr.reader.extractors import Extractor, load_extractor
 from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.reader.training import save_reader
 from thiscxr.report.terminal import score_table
-from thiscxr.report.words import verdict
+from thiscxr.report.words import reading, verdict
 from thiscxr.score import crowds, panel
 from thiscxr.score.fakes import FakeFilms, open_fakes
 from thiscxr.score.records import Record
@@ -47,7 +51,7 @@ def folder(path: Path, films: np.ndarray, rows: list[dict[str, str]] | None = No
     return path
 
 
-PARTS = ("distances", "groups", "confounders", "diversity", "copies", "condition_fidelity", "plausibility")
+PARTS = ("distances", "groups", "confounders", "diversity", "fine_structure", "copies", "condition_fidelity", "plausibility", "shortcuts")
 
 
 @pytest.fixture
@@ -241,7 +245,7 @@ def test_the_panel_is_whole_and_says_what_it_could_not_measure(pool: Pool, extra
     found = whole(pool, path, extractor)
     kinds = {each.measure for each in found.records}
     spread = {"precision", "recall", "density", "coverage", "vendi", "msssim"}
-    assert {"fd", "fdinf", "kid", "near_rate", "memorised_rate", "real_or_synthetic"} | spread <= kinds
+    assert {"fd", "fdinf", "kid", "near_rate", "memorised_rate", "real_or_synthetic", "grid", "sharpness", "band"} | spread <= kinds
     assert any("nothing is known of what was asked" in note for note in found.notes)
     assert any(note.startswith("no distance of the ctr, viewer left lung") for note in found.notes), "discs are no chests"
     assert all(each.seconds >= 0 and each.num_fake >= 0 for each in found.records)
@@ -363,6 +367,54 @@ def test_of_a_part_that_fails_nothing_stays(
     assert (found.ties, found.shifts, found.clouds) == ({}, [], {})
     assert not [note for note in found.notes if note.startswith("probe for")], "nor do its other notes"
     assert not [line for line in verdict(found.records) if "linear classifier" in line]
+
+
+def test_a_finding_that_follows_the_source_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extractor: Extractor) -> None:
+    """Films of the same seeds asked for at two sources: the reader sees more of Effusion at the second, and of Mass as much."""
+    with PoolWriter(tmp_path / "pool", 32, 8, {name: Terms(name, "", "", "", "") for name in ("here", "there")}, b"key") as writer:
+        for i in range(80):
+            findings = dict.fromkeys(("Effusion", "Mass", "Edema"), POSITIVE if i % 2 else NEGATIVE)
+            film = FilmRecord(str(i), str(i), str(i), str(i), "PA", "F", 50.0, findings)
+            writer.add("there" if i % 3 else "here", film, blob(i, 32, i % 2 == 1), (32, 32, 8))
+    pool = Pool.open(tmp_path / "pool")
+    held = np.arange(80)
+    monkeypatch.setattr(Pool, "indices", lambda self, split: held)
+    vocabulary = Vocabulary(("Effusion", "Mass"), ("PA",), ("here", "there"))
+    network = SimpleNamespace(
+        info=SimpleNamespace(vocabulary=vocabulary), patients=lambda seeds, asked: [asked] * len(seeds), sha256="a" * 64
+    )
+
+    def sample(network: object, seeds: list[int], asked: list[Condition], truncation: float) -> Iterator[tuple]:
+        yield "synthetic", np.array(seeds), asked[0]
+
+    def read(reader: object, batches: Iterator[tuple]) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(1)
+        (batch,) = batches
+        if isinstance(batch, np.ndarray):  # real films: Edema is not read at all
+            truth = (held % 2).astype(float)
+            return {"Effusion": truth + 0.1 * rng.normal(size=80), "Mass": truth + 0.1 * rng.normal(size=80), "Edema": rng.normal(size=80)}
+        _, seeds, asked = batch
+        noise = np.random.default_rng([len(asked.source), *seeds]).normal(size=len(seeds)) * 0.1
+        return {"Effusion": noise + 0.4 * (asked.source == "there"), "Mass": noise}
+
+    monkeypatch.setattr(panel, "sample_films", sample)
+    monkeypatch.setattr(panel, "read_answers", read)
+    fakes = FakeFilms(np.zeros((2, 32, 32), np.uint8), [Condition()] * 2, ["a", "b"], 1.0, "0-1", "a" * 64, None, {}, network)
+    context = panel.Context(pool, held, fakes, [panel.Looked(extractor, [], 20)], "all", 0, "cpu")
+    found = panel.shortcuts(context)
+    assert [each.key for each in found.records] == ["shortcut_random8_Effusion", "shortcut_random8_Mass"]
+    moved, still = found.records
+    assert (moved.group, moved.num_real, moved.num_fake) == ("there over here", 80, 128)
+    assert 0.6 < moved.value < 1.0, "0.4 over the spread of the real films' scores, about 0.5"
+    assert (reading(moved), reading(still)) == ("worse", "not distinguished")
+    (line,) = (line for line in verdict(found.records) if "source" in line)
+    assert line == "What a reader sees of the finding asked moves with the source asked: Effusion (there over here)."
+    with pytest.raises(ValueError, match=r"score the network itself \(--fake MODEL\)"):
+        panel.shortcuts(replace(context, fakes=replace(fakes, drawn_by=None)))
+    narrow = replace(vocabulary, sources=("here",))
+    network.info.vocabulary = narrow
+    with pytest.raises(ValueError, match="there are 80 films of held-out patients, and 1 sources of the pool"):
+        panel.shortcuts(context)
 
 
 def test_a_part_is_whole_or_nothing() -> None:

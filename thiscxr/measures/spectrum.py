@@ -3,17 +3,22 @@
 Everything is kept film by film, so that an interval can come from drawing films anew.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 from scipy.signal.windows import hann
 
+from thiscxr.measures.floor import against_floor
+from thiscxr.measures.measured import Measured
+
 Array = NDArray[np.float64]
 
 GRID_POINTS = ("columns", "rows", "both")  # what alternates: the Nyquist points (u, v) = (½, 0), (0, ½) and (½, ½) cycles a pixel
 NUM_BANDS = 8  # rings of equal width from 0 to the Nyquist frequency
+COARSE, FINE = slice(0, 3), slice(4, 7)  # bands; not the last, into which a grid leaks
 _PEAK, _INNER, _OUTER = 1, 3, 6  # half widths in bins: 3 × 3 at the point, the ring of 13 × 13 around it without its inner 7 × 7
 _AT_ONCE = 2**24  # pixels transformed at a time
 
@@ -59,6 +64,12 @@ def film_spectra(films: NDArray) -> Spectra:
     return Spectra(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
+def joined(parts: Iterable[Spectra]) -> Spectra:
+    """Return the spectra of films that came in batches."""
+    several = list(parts)
+    return Spectra(*(np.concatenate([getattr(each, part.name) for each in several]) for part in fields(Spectra)))
+
+
 def grid_db(spectra: Spectra) -> Array:
     """Return by how much the mean power at each of GRID_POINTS stands above the ring around it, [3] in dB; 0: no grid."""
     return 10 * np.log10(spectra.peaks.mean(axis=0) / spectra.rings.mean(axis=0))
@@ -70,3 +81,29 @@ def excess_db(fake: Spectra, real: Spectra) -> Array:
     A blur takes from the upper bands, a sharpening adds to them.
     """
     return fake.bands_db.mean(axis=0) - real.bands_db.mean(axis=0)
+
+
+def sharpness_db(fake: Spectra, real: Spectra) -> float:
+    """Return by how much fine detail stands above coarse detail, in dB, less the same of real films; contrast alone changes nothing."""
+    excess = excess_db(fake, real)
+    return float(excess[FINE].mean() - excess[COARSE].mean())
+
+
+def spectrum_scores(real: Spectra, patients: NDArray, fake: Spectra, *, n: int, seed: int = 0) -> list[Measured]:
+    """Return the grid at each of GRID_POINTS, the sharpness and each band, in dB above real films of `patients` [k], at n films a side.
+
+    0 is as real films are; the floor is that of other real films. Raises ValueError as `against_floor`.
+    """
+    sides = [np.concatenate([each.peaks, each.rings, each.bands_db], axis=1) for each in (real, fake)]
+
+    def differences(a: NDArray[np.floating], b: NDArray[np.floating]) -> Array:
+        one, other = (Spectra(*np.split(side, (3, 6), axis=1)) for side in (a, b))
+        return np.array([*(grid_db(other) - grid_db(one)), sharpness_db(other, one), *excess_db(other, one)])
+
+    found = against_floor(differences, sides[0], patients, sides[1], n=n, seed=seed)
+    value, low, high, floor = (each.tolist() for each in (found.value, found.low, found.high, found.floor))
+    told = [*(("grid", point) for point in GRID_POINTS), ("sharpness", ""), *(("band", str(k + 1)) for k in range(NUM_BANDS))]
+    return [
+        Measured(measure, value[i], (low[i], high[i]), floor[i], n, n, question=question, statistic="db")
+        for i, (measure, question) in enumerate(told)
+    ]

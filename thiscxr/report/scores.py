@@ -49,7 +49,15 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    parts = (_distances(panel), _spread(panel), _copies(pool, fakes, panel), _conditions(panel), _confounders(panel), _anatomy(panel))
+    parts = (
+        _distances(panel),
+        _fine_structure(panel),
+        _spread(panel),
+        _copies(pool, fakes, panel),
+        _conditions(panel),
+        _confounders(panel),
+        _anatomy(panel),
+    )
     network = f"network {fakes.network_sha256[:12]}" if fakes.network_sha256 else "an unknown network"
     return environment.get_template("scores.html").render(
         title="What these synthetic chest films are worth",
@@ -110,6 +118,10 @@ def _section(name: str, figures: list[Figure]) -> Section:
 def _distances(panel: Panel) -> Section:
     kinds = ("Fréchet distance", "fd"), ("Fréchet distance, endless films (FD∞)", "fdinf"), ("Kernel distance (KID)", "kid")
     return _section("distances", _figures(panel, *kinds))
+
+
+def _fine_structure(panel: Panel) -> Section:
+    return _section("spectrum", _figures(panel, ("Grid and sharpness", "grid", "sharpness"), ("Bands of detail", "band")))
 
 
 def _spread(panel: Panel) -> Section:
@@ -186,6 +198,7 @@ def _confounders(panel: Panel) -> Section:
     figures = [_figure("Probes", probes)] if probes else []
     if records := _of(panel, "tie"):
         figures.append(_figure("Findings tied to source or view", records, "The diamond: what findings that are not tied stay below."))
+    figures += _figures(panel, ("Findings that follow the source", "shortcut"))
     if panel.shifts:
         table = [["finding", "source", "view", "real", "asked", "difference", "95 % interval", "shifted"]]
         for shift in panel.shifts:

@@ -11,6 +11,7 @@ from thiscxr.score.records import Record
 
 MOST_MEMORISED = 0.02  # share of the films that may be flagged, or twice that of unrelated patients, for a set to be shared
 MOST_BY_CHANCE = 0.01  # of a tie: what may come of chance
+LEAST_DB = 1.0  # by which the power of a band has to differ for a sentence
 NOTHING_MORE = (
     "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use. A good score is the score of "
     "one extractor."
@@ -41,6 +42,9 @@ class Words:
 _OTHERS = "real films of other patients"
 SECTIONS = {
     "distances": Section("Distances", "How far these films, as a distribution, are from real ones.", _OTHERS),
+    "spectrum": Section(
+        "Fine structure", "Power spectra at the films' own resolution: a grid, a blur, a sharpening. 0 dB is as real films are.", _OTHERS
+    ),
     "spread": Section("Likeness and variety", "Does each film look like a real film, and is every kind of real film there?", _OTHERS),
     "copies": Section(
         "Copies of patients",
@@ -66,9 +70,20 @@ SECTIONS = {
 }
 _AUC, _SHARE = "AUC", "share"
 WORDS = {  # measure, or measure and statistic, in the order in which they are told
-    "fd": Words("distances", "Fréchet distance", "how far the synthetic films, as a distribution, are from real ones", "lower"),
-    "fdinf": Words("distances", "Fréchet distance, endless films (FD∞)", "the same, extrapolated to endless films", "lower"),
-    "kid": Words("distances", "Kernel distance (KID)", "unbiased, so it may fall below 0 where both sides are alike", "lower"),
+    "fd": Words(
+        "distances", "Fréchet distance", "how far the synthetic films are from real ones, comparable at one number of films", "lower"
+    ),
+    "fdinf": Words("distances", "Fréchet distance, endless films (FD∞)", "the same, whatever the number of films", "lower"),
+    "kid": Words("distances", "Kernel distance (KID)", "whatever the number of films; below 0 by chance where sides are alike", "lower"),
+    "grid": Words(
+        "spectrum", "Grid, {question}", "power of what alternates from pixel to pixel over what is around it, against real films",
+        "near", "dB",
+    ),
+    "sharpness": Words(
+        "spectrum", "Sharpness", "power of fine over coarse detail, against real films; below 0: blurred, above: sharp or noisy",
+        "near", "dB",
+    ),
+    "band": Words("spectrum", "Band {question} of 8", "power of this band of detail, 1 the coarsest, against real films", "near", "dB"),
     "precision": Words("spread", "Precision", "share of the synthetic films that look like some real film", "higher", _SHARE),
     "recall": Words("spread", "Recall", "share of the real films that some synthetic film looks like", "higher", _SHARE),
     "density": Words("spread", "Density", "how thickly real films surround the synthetic ones", "higher", _SHARE),
@@ -97,6 +112,10 @@ WORDS = {  # measure, or measure and statistic, in the order in which they are t
         "confounders", "A finding tied to the {protocol}, {group}", "the strongest tie: {question}", "", "Cramér's V",
         "findings that are not tied stay below",
     ),
+    "shortcut": Words(
+        "confounders", "{question} read by source", "how far its score moves when only the source asked does ({group}), over its spread",
+        "lower", "", "films that do not follow the source stay below",
+    ),
     "anatomy auc": Words("anatomy", "Trust in these measures", "the cardiothoracic ratio against the label Cardiomegaly", "", _AUC),
     "anatomy w1": Words("anatomy", "{question}", "distance of its distribution from that of real films", "lower"),
     "anatomy implausible": Words("anatomy", "Implausible", "share of the films whose lungs or heart no chest has", "lower", _SHARE),
@@ -112,7 +131,11 @@ _QUESTIONS = {
     "lung symmetry": "symmetry of the lungs",
     "heart lean": "place of the heart",
     "age over median": "age over the median",
+    "columns": "alternating columns",
+    "rows": "alternating rows",
+    "both": "a chess board",
 }
+_GRIDS = ("columns", "rows", "both")
 _GROUPS = {("tie", "real"): "real films", ("tie", "asked"): "as asked"}
 
 
@@ -127,14 +150,14 @@ def title(record: Record) -> str:
     group = _GROUPS.get((record.measure, record.group), record.group).replace("_", " ")
     question = _QUESTIONS.get(record.question, record.question).replace("_", " ")
     text = words.title.format(measure=record.measure, question=question, group=group, protocol=record.protocol.replace("_", " "))
-    text += f", {group} only" if group and "{group}" not in words.title else ""
+    text += f", {group} only" if group and "{group}" not in words.title + words.meaning else ""
     return text[:1].upper() + text[1:]
 
 
 def explained(record: Record) -> str:
     """Return what a score measures and which way is better, as a sentence; "" of a measure that nobody knows."""
     words = words_of(record)
-    text = words.meaning.format(question=record.question.replace("_", " "))
+    text = words.meaning.format(question=record.question.replace("_", " "), group=record.group.replace("_", " "))
     unit = f" ({words.unit})" if words.unit not in ("", _SHARE) else ""
     better = {"lower": "; lower is better", "higher": "; higher is better", "near": "; the nearer to the floor, the better"}
     return f"{text[0].upper()}{text[1:]}{unit}{better.get(words.better, '')}." if text else ""
@@ -218,13 +241,13 @@ def verdict(records: Sequence[Record]) -> list[str]:
     if recall := first.get("recall"):
         floor = f", of other real films {recall.floor:.0%}" if recall.floor is not None else ""
         lines.append(f"{recall.value:.0%} of the real films have a synthetic film in their neighbourhood{floor}.")
-    lines += memorised(records)
+    lines += [*fine_structure(records), *memorised(records)]
     if told := first.get("real_or_synthetic"):
         interval = f", {told.ci95[0]:.2f} to {told.ci95[1]:.2f}" if told.ci95 else ""
         lines.append(
             f"A linear classifier distinguishes synthetic from real films with an AUC of {told.value:.2f}{interval}; 0.5 is guessing."
         )
-    return [*lines, *_asked(records), *_tied(records), *_anatomy(records), NOTHING_MORE]
+    return [*lines, *_asked(records), *_tied(records), *_by_source(records), *_anatomy(records), NOTHING_MORE]
 
 
 def _distance(record: Record) -> str:
@@ -234,6 +257,32 @@ def _distance(record: Record) -> str:
     if 0.95 <= times <= 1.05 or low <= floor <= high:  # what the interval cannot tell is not said
         how = "about as far from real patients as"
     return f"As a distribution, and by one extractor ({record.key}), the films are {how} other real patients."
+
+
+def fine_structure(records: Sequence[Record]) -> list[str]:
+    """Return what the spectra show beyond LEAST_DB by the whole interval: a grid, a blur, a sharpening, or single bands."""
+    known = {(each.measure, each.question): (each.value, each.ci95, each.floor or 0.0) for each in records if words_of(each).unit == "dB"}
+    beyond = {
+        what: value - floor
+        for what, (value, ci95, floor) in known.items()
+        if value is not None and ci95 is not None and max(ci95[0] - floor, floor - ci95[1]) > LEAST_DB
+    }
+    lines = []
+    if grids := [
+        f"{_QUESTIONS[point]} ({beyond['grid', point]:.1f} dB above real films)" for point in _GRIDS if beyond.get(("grid", point), 0) > 0
+    ]:
+        lines.append(f"A grid lies over the films: {', '.join(grids)}.")
+    sharpness = beyond.get(("sharpness", ""), 0.0)
+    if sharpness < 0:
+        lines.append(f"The films are blurred: their fine detail is {-sharpness:.1f} dB weaker than that of real films.")
+    elif sharpness > 0:
+        lines.append(f"The films are sharpened or noisy: their fine detail is {sharpness:.1f} dB stronger than that of real films.")
+    rest = [name for measure, name in beyond if measure == "band" and not (grids and name == "8")]  # into which a grid leaks
+    if rest and not sharpness:
+        bands = ", ".join(f"{name} ({beyond['band', name]:+.1f} dB)" for name in rest)
+        lines.append(f"Of eight bands from coarse to fine detail these are not as in real films: {bands}.")
+    seen = f"At the films' own resolution no grid, blur or sharpening beyond {LEAST_DB:g} dB is shown."
+    return lines or ([seen] if known else [])
 
 
 def memorised(records: Sequence[Record]) -> list[str]:
@@ -276,6 +325,16 @@ def _tied(records: Sequence[Record]) -> list[str]:
     ]
     told = f"In what was asked, findings are tied: {', '.join(tied)}. A classifier that learns from these films may learn the tie."
     return [told] if tied else []
+
+
+def _by_source(records: Sequence[Record]) -> list[str]:
+    moved = [
+        f"{each.question.replace('_', ' ')} ({each.group})"
+        for each in records
+        if each.measure == "shortcut" and each.p is not None and each.p < MOST_BY_CHANCE
+    ]
+    told = f"What a reader sees of the finding asked moves with the source asked: {', '.join(moved)}."
+    return [told] if moved else []
 
 
 def _anatomy(records: Sequence[Record]) -> list[str]:

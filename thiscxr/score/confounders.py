@@ -210,6 +210,8 @@ class Shortcut:
     pull: float
     """From the site with the lowest mean score to that with the highest, in standard deviations of the score on real films."""
     ci95: tuple[float, float]
+    null95: float
+    """Below it lies the pull in 95 of 100 shuffles."""
     p: float
     lowest: str
     highest: str
@@ -219,6 +221,11 @@ class Shortcut:
     def tied(self) -> bool:
         """Whether the score depends on the site."""
         return self.p < ALPHA
+
+    def measured(self, extractor: str, tried: int, num_real: int, num_fake: int) -> Measured:
+        """Return it as a number of the panel, p corrected for the findings tried; its floor is what chance stays below."""
+        found = Measured("shortcut", self.pull, self.ci95, self.null95, num_real, num_fake, p=min(1.0, self.p * tried))
+        return replace(found, extractor=extractor, question=self.finding, group=f"{self.highest} over {self.lowest}")
 
 
 def shortcut(finding: str, scores: Mapping[str, NDArray[np.floating]], spread: float, seed: int = 0) -> Shortcut:
@@ -246,4 +253,4 @@ def shortcut(finding: str, scores: Mapping[str, NDArray[np.floating]], spread: f
     error = student_95(n - 1) * float((table[top] - table[bottom]).std(ddof=1)) / np.sqrt(n)
     p = float((1 + (null >= pull - 1e-12).sum()) / (ROUNDS + 1))
     ci95 = (float(max(0.0, pull - error) / spread), float((pull + error) / spread))
-    return Shortcut(finding, pull / spread, ci95, p, sites[bottom], sites[top], n)
+    return Shortcut(finding, pull / spread, ci95, float(np.quantile(null, 0.95)) / spread, p, sites[bottom], sites[top], n)

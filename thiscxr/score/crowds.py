@@ -80,7 +80,8 @@ def mean_of(found: Sequence[Sequence[Measured]]) -> list[Measured]:
 def by_group(sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, seed: int) -> tuple[list[Measured], list[str]]:
     """Return the Fréchet distance of the films asked for one view, or for one finding, from the real films of it, and what was too small.
 
-    All networks judge it at one number of films, since the bias of the distance depends on it.
+    All networks judge it at one number of films, since its bias depends on it; the kernel distance beside it has none, so that groups of
+    different sizes can be compared.
     """
     found: list[Measured] = []
     few: list[str] = []
@@ -95,13 +96,14 @@ def by_group(sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, see
             continue
         try:
             parts = [
-                group_distance(side.real[some], side.patients[some], side.fake[there], name, n=n, seed=seed)
+                [group_distance(*two, name, n=n, seed=seed), *kernel_scores(*two, name, n=n, seed=seed)]
                 for side, some in zip(sides, rows, strict=True)
+                for two in [(side.real[some], side.patients[some], side.fake[there])]
             ]
         except ValueError as error:
             notes.append(f"Fréchet distance by {name}, {group}: {error}")
             continue
-        found += mean_of([[replace(fd, group=group)] for fd in parts])
+        found += [replace(each, group=group) for each in mean_of(parts)]
     if few:
         notes.append(f"Fréchet distances by {name} need {LEAST_GROUP} films a side; too few of {', '.join(few)}")
     if not fakes.conditional:

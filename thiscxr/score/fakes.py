@@ -26,7 +26,7 @@ from thiscxr.collections.collection import IMAGE_SUFFIXES
 from thiscxr.model.conditions import Condition
 from thiscxr.pixels import fit, load_film, to_bits, to_square
 from thiscxr.pool.covered import cover, rows_to_hide
-from thiscxr.sample.sampling import load, sample_films
+from thiscxr.sample.sampling import Network, load, sample_films
 from thiscxr.sample.writing import asked_condition
 
 _BATCH = 64
@@ -46,6 +46,7 @@ class FakeFilms:
     network_sha256: str | None
     folder: Path | None  # that they came from
     network: dict[str, Any]  # what the network's file says of it, empty when unknown
+    drawn_by: Network | None = None  # that can draw more of them, where they did not come as files
     hidden: int = 0  # of their last rows, which are to be hidden on the real films too: the place of a burned-in mark
 
     def __len__(self) -> int:
@@ -83,7 +84,7 @@ def _of_network(fake: str, res: int, count: int, truncation: float, device: str,
     asked = network.conditions(seeds, Condition())
     pixels = _lay_down(sample_films(network, seeds, asked, truncation, _BATCH), count, res, room, "sample")
     names = [f"seed {seed}" for seed in seeds]
-    return FakeFilms(pixels, asked, names, truncation, _ranges(seeds), network.sha256, None, network.info.to_json())
+    return FakeFilms(pixels, asked, names, truncation, _ranges(seeds), network.sha256, None, network.info.to_json(), network)
 
 
 def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
@@ -120,7 +121,7 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
         one_hash or None,
         folder,
         facts,
-        hidden,
+        hidden=hidden,
     )
 
 

@@ -110,6 +110,17 @@ def fidelity(
     return results
 
 
+def readable(real: FilmConditions, real_seen: Columns, patients: ArrayLike, seed: int = 0) -> list[str]:
+    """Return the findings that the reader is good enough at on real patients, as `fidelity` judges it."""
+    truths, whose, found = questions_of(real, [name for name in real_seen if name in FINDINGS]), number_patients(patients), []
+    for name, truth in truths.items():
+        known = np.isfinite(truth)
+        if _rarest(name, truth[known]) >= MIN_FILMS:
+            side = truth[known], real_seen[name][known].astype(np.float64), whose[known]
+            found += [name] if _measure("auc", side, seed)[1][0] > LEAST_AUC else []
+    return found
+
+
 def findings_seen(found: Sequence[Fidelity], real: FilmConditions, real_seen: Columns, seen: Columns) -> list[tuple[str, ...]]:
     """Return, for each synthetic film, the findings that the reader sees, of those that it is good enough at on real patients.
 

@@ -18,16 +18,19 @@ from thiscxr.labels import FINDINGS
 from thiscxr.measures.diversity import ms_ssim_scores
 from thiscxr.measures.floor import films_a_side
 from thiscxr.measures.measured import Measured
+from thiscxr.measures.resampling import generator
+from thiscxr.measures.spectrum import film_spectra, joined, spectrum_scores
 from thiscxr.model.conditions import FilmConditions
 from thiscxr.pool import Pool
 from thiscxr.pool.covered import CoveredPool
-from thiscxr.reader.answers import name_answers
+from thiscxr.reader.answers import name_answers, read_answers
 from thiscxr.reader.extractors import Extractor, extract, films_key, in_batches, pool_key
+from thiscxr.sample.sampling import ask, sample_films
 from thiscxr.score import anatomy, crowds
-from thiscxr.score.confounders import Shift, Tie, shift_table, strongest_tie, ties
+from thiscxr.score.confounders import Shift, Tie, shift_table, shortcut, strongest_tie, ties
 from thiscxr.score.crowds import Side, by_group, mean_of, read_sides
 from thiscxr.score.fakes import FakeFilms
-from thiscxr.score.fidelity import Fidelity, fidelity, findings_seen
+from thiscxr.score.fidelity import Fidelity, fidelity, findings_seen, readable
 from thiscxr.score.label_noise import LabelNoise, label_noise
 from thiscxr.score.memorisation import Audit, annotate, audit, audit_columns
 from thiscxr.score.poses import PosedFilms, Poses, pool_poses
@@ -38,6 +41,8 @@ from thiscxr.score.utility import LabelledFilms, Utility, pool_utility
 from thiscxr.train.conditions import read_conditions
 
 FRONTAL = ("PA", "AP", "AP_supine")
+MOST_SPECTRA = 4000  # films a side whose spectra are compared
+SHORTCUT_SEEDS = 64  # films of each source and finding
 log = logging.getLogger("thiscxr")
 
 
@@ -144,7 +149,8 @@ def score(
         looked.append(Looked(extractor, sides, n))
     context = Context(real, rows, fakes, looked, split, seed, device)
     parts: list[Part] = [partial(part, looked=each) for each in looked for part in (distances, groups)]
-    parts += [confounders, diversity, copies, condition_fidelity, plausibility]
+    parts += [confounders, diversity, fine_structure, copies, condition_fidelity, plausibility]
+    parts += [shortcuts] if len(set(real.column("source")[rows])) > 1 else []
     parts += [use_for_a_reader] if utility else []
     parts += [partial(moved_films, phantoms=posed)] if posed is not None else []
     parts += [partial(flipped_labels, films=labelled)] if labelled is not None else []
@@ -232,6 +238,22 @@ def diversity(context: Context) -> Panel:
     return Panel(context.records(ms_ssim_scores(lambda some: real.read(rows[some]), patients, pixels, n=n, seed=context.seed)))
 
 
+def fine_structure(context: Context) -> Panel:
+    """Compare the power spectra of both sides at the films' own resolution: a grid, a blur, a sharpening."""
+    real, pixels, seed = context.real, context.fakes.pixels, context.seed
+    rows = np.sort(generator(seed, 60).permutation(context.rows)[:MOST_SPECTRA])
+    here, there = (
+        joined(film_spectra(films) for films in some)
+        for some in (
+            (real.read(part) for part in in_batches(rows)),
+            (pixels[part] for part in in_batches(np.arange(len(pixels))[:MOST_SPECTRA])),
+        )
+    )
+    patients = real.codes("patient")[0][rows]
+    n = min(len(there.peaks), films_a_side(patients))
+    return Panel(context.records(spectrum_scores(here, patients, there, n=n, seed=seed)))
+
+
 def copies(context: Context) -> Panel:
     """Compare every film with every real one of the pool."""
     found = audit(context.real, context.fakes.pixels, context.seed)
@@ -259,6 +281,33 @@ def condition_fidelity(context: Context) -> Panel:
     found = fidelity(truth, sides[0], patients, asked, sides[1], np.arange(len(fakes)), context.seed)
     records = context.records(each.measured(extractor.name) for each in found)
     return Panel(records, fidelity=found, seen=findings_seen(found, truth, *sides))
+
+
+def shortcuts(context: Context) -> Panel:
+    """Draw the same films as of one source and of another: what a reader sees of the finding asked should stay."""
+    real, network, extractor, seed = context.real, context.fakes.drawn_by, context.looked[0].extractor, context.seed
+    if network is None:
+        raise ValueError("how findings move with the source: one seed has to be drawn for several; score the network itself (--fake MODEL)")
+    known = network.info.vocabulary
+    sources = [name for name in sorted(set(real.column("source")[context.rows])) if name in known.sources]
+    held = real.indices("holdout")
+    if len(sources) < 2 or not len(held):
+        lacking = f"{len(held)} films of held-out patients, and {len(sources)} sources of the pool that the network can be asked for"
+        raise ValueError(f"how findings move with the source: there are {lacking}")
+    real_seen = read_answers(extractor.reader, (real.read(some) for some in in_batches(held)))
+    patients = real.codes("patient")[0][held]
+    findings = [name for name in readable(read_conditions(real, held), real_seen, patients, seed) if name in known.findings]
+    seeds, found = list(range(SHORTCUT_SEEDS)), []
+    for name in findings:
+        scores = {}
+        for source in sources:
+            asked = network.patients(seeds, ask(source=source, findings=[name]))
+            films = sample_films(network, seeds, asked, context.fakes.truncation or 1.0)
+            scores[source] = read_answers(extractor.reader, films)[name]
+        found.append(shortcut(name, scores, float(real_seen[name].std()), seed))
+    counts = len(held), len(seeds) * len(sources)
+    notes = [] if found else ["how findings move with the source: no finding that the network knows is read well enough"]
+    return Panel(context.records(each.measured(extractor.name, len(found), *counts) for each in found), notes)
 
 
 def plausibility(context: Context) -> Panel:

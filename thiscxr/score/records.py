@@ -20,6 +20,8 @@ KEYS = {  # a part after an underscore is left out where it is empty
     "reid": "{measure}_{statistic}{_extractor}",
     "real_or_synthetic": "probe{_extractor}_{measure}_{statistic}",
     "tie": "{measure}_{group}_finding_{protocol}_{statistic}",
+    **dict.fromkeys(("grid", "sharpness", "band"), "{measure}_{resolution}px{_question}_{statistic}"),
+    "shortcut": "{measure}{_extractor}_{question}",
     "poses": "{measure}{_extractor}_{group}_{protocol}_{question}_{statistic}",
 }
 OTHER_KEYS = "{measure}{_extractor}{_protocol}{_group}{_question}{_statistic}"
