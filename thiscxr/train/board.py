@@ -28,8 +28,9 @@ SHOWN_PX = 128  # side of a film in the picture at most
 FILTER_PX = 48  # side of a filter in the picture
 
 
-def show(board: SummaryWriter, training: Training, generator: Generator, info: NetworkInfo) -> None:
-    """Write the pictures of this moment: `asked`, whose rows are named in the text of that name, and the filters of D."""
+def show(board: SummaryWriter, training: Training, generator: Generator, info: NetworkInfo, fakes: Pixels) -> None:
+    """Write the pictures of this moment: `fakes`, `asked`, whose rows are named in the text of that name, and the filters of D."""
+    board.add_image("fakes", fakes, info.images_seen, dataformats="HW")
     rows = asked_rows(info.vocabulary, training.films.conditions.findings)
     board.add_image("asked", asked_grid(generator, info, rows), info.images_seen, dataformats="HW")
     board.add_text("asked", "From above: " + ", ".join(name for name, _ in rows), info.images_seen)
@@ -38,6 +39,7 @@ def show(board: SummaryWriter, training: Training, generator: Generator, info: N
         board.add_image(f"D/{name}", filter_grid(kernels), info.images_seen, dataformats="HW")
     for side, strength in noise_strengths(generator).items():
         board.add_scalar(f"noise/{side}", strength, info.images_seen)
+    board.flush()
 
 
 def asked_rows(known: Vocabulary, findings: NDArray[np.int8]) -> list[tuple[str, Condition]]:

@@ -1,9 +1,7 @@
 """The training loop: films in, run folder out. A run that was stopped anywhere goes on exactly as if it had not been."""
 
-import json
 import logging
 import signal
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -13,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from thiscxr.config import AUTO, Config
 from thiscxr.files import folder_lock
@@ -28,15 +24,16 @@ from thiscxr.pool import Pool
 from thiscxr.sample.sampling import Network, sample_films
 from thiscxr.train.board import show
 from thiscxr.train.films import Films
-from thiscxr.train.runs import find_run, load_state, new_run, save_state, write_text
+from thiscxr.train.runs import find_run, load_state, new_run, save_state
 from thiscxr.train.start import start, with_inherited
 from thiscxr.train.team import Team, open_team, restarts
+from thiscxr.train.ticks import Ticks, forget_later_ticks, write_line
 from thiscxr.train.training import Training
 from thiscxr.train.watch import CollapseError, Watch
 
-TICK_KIMG = 1.0  # thousand films between lines of stats.jsonl
 SAVE_SECONDS = 300.0  # between saved states when save_kimg is 0
 GRID = 64  # films in fakes-*.png, seeds 0 to 63
+FINISHED = "finished"
 LATE = 1  # among the numbers of signals: the minutes are over
 log = logging.getLogger("thiscxr")
 
@@ -47,6 +44,7 @@ class Stop:
     def __init__(self, team: Team, minutes: float) -> None:
         self.team, self.minutes = team, minutes
         self.asked = 0  # number of the signal
+        self.started = time.monotonic()
 
     def __enter__(self) -> "Stop":
         self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -63,8 +61,11 @@ class Stop:
             raise KeyboardInterrupt
         self.asked = number
 
-    def agreed(self, late: bool) -> str:
-        """Return why all processes stop after this step, or "": because one of them was asked to or is out of time."""
+    def why(self, training: Training) -> str:
+        """Return why all processes stop after this step, or "": the end, or because one of them was asked to or is out of time."""
+        if training.images_seen >= training.config.kimg * 1000:
+            return FINISHED
+        late = self.minutes > 0 and time.monotonic() - self.started >= self.minutes * 60
         number = self.team.most(self.asked or LATE * late)
         if number == LATE:
             return f"stopped after {self.minutes:g} minutes"
@@ -145,72 +146,75 @@ def begin(run: Path, training: Training, watch: Watch) -> None:
 
 
 def run_steps(run: Path, training: Training, watch: Watch, info: NetworkInfo, stop: Stop) -> None:
-    """Step, log, save and, after a collapse, go back, until the end or a stop; the leader alone logs and saves."""
-    config, leads = training.config, training.team.leads
-    started = last_save = time.monotonic()
-    first = last_saved = training.images_seen
-    trained = 0
-    tick: dict[str, list[float]] = {}
-    tick_images, tick_time, waited = training.images_seen, started, training.films.waited_sec
-    end = int(config.kimg * 1000)
-    board = SummaryWriter(run, purge_step=first) if leads else None
-    bar = tqdm(
-        total=end / 1000, initial=min(first, end) / 1000, unit="kimg", file=sys.stderr, mininterval=1.0, smoothing=0.05, disable=not leads,
-        bar_format="{l_bar}{bar}| {n:.2f}/{total:g} kimg [{elapsed}<{remaining}{postfix}]",
-    )  # fmt: skip
-    try:
-        while True:
+    """Step and look, log and save, and after a collapse go back, until the end or a stop; the leader alone logs and saves."""
+    with Ticks(run, training, stop.minutes) as ticks:
+        saves = Saves(run, training, watch, info, ticks)
+        why = ""
+        while not why:
             losses = training.step()
-            trained += int(config.batch)
             watch.note(losses)
-            now = time.monotonic()
-            bar.update(min(training.images_seen, end) / 1000 - bar.n)
-            done = training.images_seen >= end
-            late = config.minutes > 0 and now - started >= config.minutes * 60
-            why = "finished" if done else stop.agreed(late)
-            due = leads and (
-                training.images_seen - last_saved >= config.save_kimg * 1000 if config.save_kimg else now - last_save >= SAVE_SECONDS
-            )
-            scheduled = watch.due(training.images_seen)
+            ticks.advance()
+            why = stop.why(training)
+            scheduled, due = watch.due(training.images_seen), saves.due()
             seen, wrong = watch.look(training, scheduled) if scheduled or why or due else ({}, "")
             if scheduled or why:
                 wrong = training.team.share(wrong)
-            if scheduled and wrong:
-                bar.clear()
+            if wrong and scheduled:
+                ticks.clear()
                 go_back(run, training, watch, seen, wrong)
-                tick, tick_images, tick_time, last_saved = {}, training.images_seen, time.monotonic(), training.images_seen
-                waited = training.films.waited_sec
+                ticks.restart()
+                saves.restart()
+                why = ""
                 continue
-            if why and wrong:
-                # Between two looks nobody goes back: the training would depend on where a call ends.
-                next_look = f"Raise --kimg to {watch.next(training.images_seen) / 1000:g}, where it goes back"
-                advice = next_look if done else "Give the same command again"
-                raise CollapseError(f"{why} after {training.images_seen} films, not saved: {wrong}. {advice}")
-            for key, value in {**losses, **(seen if scheduled else {})}.items():
-                tick.setdefault(key, []).append(value)
-            if board and (why or training.images_seen - tick_images >= TICK_KIMG * 1000):
-                rate = (training.images_seen - tick_images) / (now - tick_time)
-                tick["data/wait_share"] = [(training.films.waited_sec - waited) / (now - tick_time)]
-                waited = training.films.waited_sec
-                write_tick(run, board, training, tick, rate)
-                left = f", stops in {max(0.0, config.minutes - (now - started) / 60):.1f} min" if config.minutes else ""
-                bar.set_postfix_str(f"{rate:.1f} img/s{left}")
-                tick, tick_images, tick_time = {}, training.images_seen, now
-            if board and (why or due):
-                if not wrong:
-                    save(run, training, watch, replace(info, images_seen=training.images_seen), board)
-                last_save, last_saved = time.monotonic(), training.images_seen
-            if why:
-                break
-    finally:
-        bar.close()
-        if board:
-            board.close()
-    spent = time.monotonic() - started
-    log.info(
-        "%s at %d films (%d in this call, %.1f img/s, %.1f %% of the time waiting for data); %s",
-        why, training.images_seen, trained, trained / spent, 100 * training.films.waited_sec / spent, run,
-    )  # fmt: skip
+            if wrong and why:
+                raise CollapseError(not_saved(training, watch, why, wrong))
+            ticks.add(losses, seen if scheduled else {})
+            if why or ticks.due():
+                ticks.write()
+            if why or due:
+                saves.write(wrong)
+    ticks.log_end(why)
+
+
+def not_saved(training: Training, watch: Watch, why: str, wrong: str) -> str:
+    """Return what is said of a training that ends collapsed. Nobody goes back between two looks: it would depend on where a call ends."""
+    images_seen = training.images_seen
+    next_look = f"Raise --kimg to {watch.next(images_seen) / 1000:g}, where it goes back"
+    advice = next_look if why == FINISHED else "Give the same command again"
+    return f"{why} after {images_seen} films, not saved: {wrong}. {advice}"
+
+
+class Saves:
+    """When a state is due, and what is written then."""
+
+    def __init__(self, run: Path, training: Training, watch: Watch, info: NetworkInfo, ticks: Ticks) -> None:
+        self.run, self.training, self.watch, self.info, self.ticks = run, training, watch, info, ticks
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self.images, self.time = self.training.images_seen, time.monotonic()
+
+    def due(self) -> bool:
+        """Return whether the leader is to save: by films where the config says so, by the clock otherwise."""
+        kimg = self.training.config.save_kimg
+        late = self.training.images_seen - self.images >= kimg * 1000 if kimg else time.monotonic() - self.time >= SAVE_SECONDS
+        return self.training.team.leads and late
+
+    def write(self, wrong: str) -> None:
+        """Write the state, the averaged network and its fixed-seed films, unless something is wrong with them."""
+        if self.ticks.board and not wrong:
+            write_state(self.run, self.training, self.watch.state(self.training))
+            generator, info = self.training.averaged(), replace(self.info, images_seen=self.training.images_seen)
+            kimg = round(info.images_seen / 1000)
+            grid = fake_grid(generator, info)
+            save_png(
+                self.run / f"fakes-{kimg:06d}.png", grid, {"Title": "Films of seeds 0 to 63", "Disclaimer": NOTICE, "Software": SOFTWARE}
+            )
+            show(self.ticks.board, self.training, generator, info, grid)
+            for name in (f"network-{kimg:06d}.safetensors", "network-latest.safetensors"):
+                save_network(self.run / name, generator, info)
+        self.restart()
 
 
 def go_back(run: Path, training: Training, watch: Watch, seen: dict[str, float], wrong: str) -> None:
@@ -235,39 +239,9 @@ def go_back(run: Path, training: Training, watch: Watch, seen: dict[str, float],
         )  # fmt: skip
 
 
-def write_tick(run: Path, board: SummaryWriter, training: Training, tick: dict[str, list[float]], rate: float) -> None:
-    """Append one line to stats.jsonl and the same to TensorBoard: means over the steps since the line before."""
-    stats = {key: float(np.mean(values)) for key, values in tick.items()}
-    stats["img_per_sec"] = rate
-    for key, value in stats.items():
-        board.add_scalar(key, value, training.images_seen)
-    write_line(run, training, stats)
-
-
-def write_line(run: Path, training: Training, stats: dict[str, float]) -> None:
-    """Append a line to stats.jsonl. Going back, `images_seen` does not fall within one number of returns."""
-    line = {"images_seen": training.images_seen, "watch/returns": training.noise_stream, **stats}
-    with open(run / "stats.jsonl", "a") as file:
-        file.write(json.dumps({key: round(value, 6) for key, value in line.items()}) + "\n")
-
-
 def write_state(run: Path, training: Training, state: dict[str, Any]) -> None:
     """Write a state, and how many processes and threads made it."""
     save_state(run, {**state, "processes": training.team.size, "threads": training.config.threads})
-
-
-def save(run: Path, training: Training, watch: Watch, info: NetworkInfo, board: SummaryWriter) -> None:
-    """Write the state, the averaged network and its fixed-seed films."""
-    write_state(run, training, watch.state(training))
-    kimg = round(training.images_seen / 1000)
-    generator = training.averaged()
-    grid = fake_grid(generator, info)
-    save_png(run / f"fakes-{kimg:06d}.png", grid, {"Title": "Films of seeds 0 to 63", "Disclaimer": NOTICE, "Software": SOFTWARE})
-    board.add_image("fakes", grid, training.images_seen, dataformats="HW")
-    show(board, training, generator, info)
-    board.flush()
-    for name in (f"network-{kimg:06d}.safetensors", "network-latest.safetensors"):
-        save_network(run / name, generator, info)
 
 
 def fake_grid(generator: Generator, info: NetworkInfo) -> np.ndarray:
@@ -283,16 +257,6 @@ def show_reals(run: Path, films: Films) -> None:
     rows = np.random.Generator(np.random.Philox(key=films.seed)).permutation(len(films.indices))[:GRID]
     pixels = images_to_pixels(pixels_to_images(films.pool.read(films.indices[np.sort(rows)])))  # 16-bit pools are shown in 8 bits
     save_png(run / "reals.png", make_grid(pixels, columns=8), {"Title": "Training films", "Software": SOFTWARE})
-
-
-def forget_later_ticks(run: Path, training: Training) -> None:
-    """Drop the lines of stats.jsonl that a kill left behind after the last saved state: they will be written again."""
-    path = run / "stats.jsonl"
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        times = [(line.get("watch/returns", 0), line["images_seen"]) for line in map(json.loads, lines)]
-        now = training.noise_stream, training.images_seen
-        write_text(path, "".join(f"{line}\n" for line, then in zip(lines, times, strict=True) if then <= now))
 
 
 def log_to(path: Path) -> None:
