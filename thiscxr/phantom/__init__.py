@@ -1,14 +1,16 @@
 """The procedural phantom: chest films of drawn patients with known view, site, anatomy and findings.
 
 One body gives all views of a study. No film of a real person is used, and nothing here is fitted to data. Idea: the analytical
-FORBILD thorax phantom.
+FORBILD thorax phantom. Called, `thiscxr.phantom("pool", n=2000)` is `thiscxr.api.phantom`.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from thiscxr import CallableRoom
 from thiscxr.config import RESOLUTIONS
 from thiscxr.files import nearest_name
 from thiscxr.phantom.anatomy import LUNG, TISSUE, build_body
@@ -30,6 +32,8 @@ __all__ = [
     "draw_patient",
     "render",
 ]
+
+sys.modules[__name__].__class__ = CallableRoom
 
 SITES = tuple(PROFILES)
 PHANTOM_VIEWS = ("PA", "AP", "AP_supine", "lateral")
