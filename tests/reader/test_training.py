@@ -104,8 +104,8 @@ def test_weights_do_not_spoil_the_probabilities() -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_it(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thiscxr.reader.training.augment", lambda films, *_: films * float("nan"))
-    with pytest.raises(FloatingPointError, match="not finite after 0 films; nothing was saved"):
+    monkeypatch.setattr("thiscxr.reader.fitting.augment", lambda films, *_: films * float("nan"))
+    with pytest.raises(FloatingPointError, match="reader: the loss is not finite after 0 films"):
         train_reader(pool, epochs=1, seed=0)
 
 

@@ -98,9 +98,9 @@ def recipe_options(function: Callable) -> Callable:
         click.option(
             "--pretrained", type=FOLDER, metavar="FILE", help="torchvision's ImageNet weights of densenet121 (.safetensors, .pth)."
         ),
-        click.option("--batch", type=click.IntRange(1), help="Films a step.  [default: 64; densenet121: 16]"),
+        click.option("--batch", type=click.IntRange(1), help="Films a step.  [default: 64; from 96 px on 32; densenet121: 16]"),
         click.option(
-            "--max-weight", type=click.FloatRange(1), default=1.0, show_default=True, help="A rare finding present weighs up to this."
+            "--max-weight", type=click.FloatRange(1), help="A rare finding present weighs up to this.  [default: 1; from 96 px on 5]"
         ),
         click.option(
             "--uncertain", type=click.Choice(["ignore", "zeros", "ones"]), default="ignore", show_default=True, help="What -1 teaches."

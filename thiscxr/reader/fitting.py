@@ -1,11 +1,13 @@
-"""Fitting a network to films and answers that are in memory: a fixed number of steps, so that one fit costs and learns as another does.
+"""Fitting a network to films and answers: a fixed number of steps, so that one fit costs and learns as another does.
 
 It knows nothing of pools and splits: what must not be learnt from must not be given. AdamW and a one-cycle rate (Smith and Topin 2019,
 arXiv:1708.07120), with the transforms that are safe for chest films.
 """
 
+import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,51 +22,97 @@ from thiscxr.train.augment import AugmentRanges, augment
 from thiscxr.train.draws import Draws
 
 RANGES = AugmentRanges(turn_degrees=4.0, shift=0.04, patch=0.25)
-STRENGTH = 0.7
-RATE = 2e-3
+MIXUP = 1  # the stream of random numbers beside the augmentation's own
 
 Loss = Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How a network is fitted. The defaults are for audits: hundreds of steps."""
+
+    rate: float = 2e-3  # largest learning rate
+    decay: float = 0.05  # AdamW's weight decay
+    strength: float = 0.7  # share of the films to which each transform of the augmentation is applied
+    mixup: float = 0.0  # alpha of the Beta from which the share of another film is drawn, Zhang et al. 2018, arXiv:1710.09412; 0: none
+    average: float = 0.0  # decay, a step, of the average of the weights that is kept; 0: the last weights are
+
+
 def fit(
     network: nn.Module,
-    films: Pixels,
+    films: Pixels | Callable[[NDArray[np.int64]], Pixels],
     targets: Mapping[str, Tensor],
     loss: Loss,
     steps: int,
     seed: int,
     *,
     batch: int = 64,
+    schedule: Schedule = Schedule(),
+    begin: Callable[[float], object] = float,
     what: str = "fit",
     bar: "tqdm | None" = None,
 ) -> None:
     """Train the network in place for `steps` batches, and leave it in evaluation mode without gradients.
 
-    films: uint8 or uint16 [n, res, res], n at least a batch; targets: a row a film. Every film is drawn once before any is drawn again.
-    `seed` gives the order and the augmentation, not the network's weights. bar: counts films where several fits share it.
+    films: uint8 or uint16 [n, res, res], or what returns those of some rows; targets: a row a film, n at least a batch. Every film is
+    drawn once before any is drawn again. `seed` gives the order and the augmentation, not the network's weights. begin: called before
+    each step with the share of the steps done. bar: counts films where several fits share it.
+
     Raises ValueError for fewer films than one batch and FloatingPointError when the loss is not finite.
     """
-    if len(films) < batch:
-        raise ValueError(f"{what}: {len(films)} training films; at least {batch} are needed")
+    count = len(next(iter(targets.values())))
+    if count < batch:
+        raise ValueError(f"{what}: {count} training films; at least one step of {batch} is needed")
+    read = films if callable(films) else films.__getitem__
     device = next(network.parameters()).device
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=RATE, total_steps=steps)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=schedule.decay)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=schedule.rate, total_steps=steps)
     network.train().requires_grad_(True)
+    average = copy.deepcopy(network) if schedule.average else None
     own = tqdm(total=steps * batch, unit="film", file=sys.stderr, desc=what, delay=1) if bar is None else None
-    for step, rows in zip(range(steps), _batches(len(films), batch, seed), strict=False):
-        images = torch.from_numpy(pixels_to_images(films[rows]))[:, None]  # [batch, 1, res, res]
-        answers = network(augment(images, STRENGTH, Draws(seed, step * batch, batch), RANGES).to(device))
-        value = loss(answers, {name: values[rows].to(device) for name, values in targets.items()})
+    for step, rows in zip(range(steps), _batches(count, batch, seed), strict=False):
+        begin(step / steps)
+        images = torch.from_numpy(pixels_to_images(read(rows)))[:, None]  # [batch, 1, res, res]
+        images = augment(images, schedule.strength, Draws(seed, step * batch, batch), RANGES)
+        known = {name: values[rows].to(device) for name, values in targets.items()}
+        share, other = _mixup(schedule.mixup, batch, seed, step)
+        answers = network((share * images + (1 - share) * images[other]).to(device) if share < 1 else images.to(device))
+        value = loss(answers, known)
+        if share < 1:
+            value = share * value + (1 - share) * loss(answers, {name: values[other] for name, values in known.items()})
         if not torch.isfinite(value):
             raise FloatingPointError(f"{what}: the loss is not finite after {step * batch} films; look for damaged films")
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
-        schedule.step()
+        rates.step()
+        if average is not None:
+            _follow(average, network, min(schedule.average, (1 + step) / (10 + step)))  # short at first: from noise nothing is kept
         (bar or own).update(batch)  # type: ignore[union-attr]
     if own is not None:
         own.close()
+    if average is not None:
+        network.load_state_dict(average.state_dict())
     network.eval().requires_grad_(False)
+
+
+def _mixup(alpha: float, batch: int, seed: int, step: int) -> tuple[float, Tensor]:
+    """Return the share of a batch's own films in it, from 0.5 to 1, and which film each is mixed with, int64 [batch]."""
+    if not alpha:
+        return 1.0, torch.arange(batch)
+    rng = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, MIXUP]))
+    share = float(rng.beta(alpha, alpha))
+    return max(share, 1 - share), torch.from_numpy(rng.permutation(batch))
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, keep: float) -> None:
+    """Move the average's weights and statistics towards the network's, all but a share `keep`."""
+    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - keep)
+        else:
+            mean.copy_(value)
 
 
 def _batches(count: int, batch: int, seed: int) -> Iterator[NDArray[np.int64]]:

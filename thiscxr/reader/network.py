@@ -7,6 +7,7 @@ arXiv:1711.05225), or residual blocks (He et al. 2016, arXiv:1512.03385) at a si
 import pickle
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -29,6 +30,8 @@ class ReaderConfig:
     res: int = 64  # side at which films are read; others are resized to it
     widths: tuple[int, ...] = (24, 48, 96, 128)  # of the small one: channels at res/2, res/4, res/8 and res/16
     backbone: str = "small"  # or densenet121
+    fine: bool = True  # whether the small one has a block at res/2; without, its first layer alone looks at details
+    dropout: float = 0.0  # share of the features that are hidden from the heads in training
 
     def __post_init__(self) -> None:
         if self.backbone not in SIDES:
@@ -64,6 +67,7 @@ class Reader(nn.Module):
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
         self.config = config
+        self.res = config.res  # at which films are read now; less while training begins
         if config.backbone == "densenet121":
             self.dense = densenet121(weights=None).features
             self.dense.conv0 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
@@ -72,8 +76,8 @@ class Reader(nn.Module):
             first = config.widths[0]
             self.stem = nn.Conv2d(1, first, 5, 2, 2, bias=False)
             self.stem_norm = nn.BatchNorm2d(first)
-            pairs = zip((first, *config.widths), config.widths, strict=False)
-            self.blocks = nn.ModuleList(ResidualBlock(a, b, 1 if i == 0 else 2) for i, (a, b) in enumerate(pairs))
+            pairs = [(first, first, 1)] * config.fine + [(a, b, 2) for a, b in pairwise(config.widths)]
+            self.blocks = nn.ModuleList(ResidualBlock(*pair) for pair in pairs)
         self.heads = nn.ModuleDict(
             {
                 "findings": nn.Linear(config.feature_dim, len(config.findings)),
@@ -92,7 +96,7 @@ class Reader(nn.Module):
 
     def resize(self, images: Tensor) -> Tensor:
         """Return the images at the side at which they are read: averaged over areas when larger, interpolated when smaller."""
-        side, res = images.shape[-1], self.config.res
+        side, res = images.shape[-1], self.res
         if side == res:
             return images
         if side > res:
@@ -123,6 +127,7 @@ class Reader(nn.Module):
 
     def answers(self, features: Tensor) -> dict[str, Tensor]:
         """Return the logits that belong to features [N, feature_dim]."""
+        features = F.dropout(features, self.config.dropout, self.training)
         return {name: head(features) for name, head in self.heads.items()}
 
 
