@@ -17,18 +17,20 @@ from thiscxr.sample.sampling import ask, load
 from thiscxr.sample.writing import write_samples
 from thiscxr.score import panel
 from thiscxr.score.fakes import open_fakes
+from thiscxr.score.records import write_scores
 from thiscxr.train.loop import train as run_training
 from thiscxr.train.start import resolve_init
 from thiscxr.train.team import fair_threads
 
 
-def phantom(out: str | Path, n: int = 2000, res: int = 64, seed: int = 0) -> Path:
+def phantom(out: str | Path, n: int = 2000, res: int = 64, seed: int = 0, workers: int | None = 1) -> Path:
     """Write a pool of `n` procedural films of `res` px, whose anatomy and findings are known, to the new folder `out`; return `out`.
 
-    The same arguments give the same bytes. Raises ValueError as `thiscxr phantom` fails: for a resolution that is not a power of two and
+    The same arguments give the same bytes. workers: processes, None for one a core; more than one need a script with
+    `if __name__ == "__main__":`. Raises ValueError as `thiscxr phantom` fails: for a resolution that is not a power of two and
     for an `out` that is not empty.
     """
-    write_layout(Path(out), "pool", n, res, seed)
+    write_layout(Path(out), "pool", n, res, seed, workers=workers)
     return Path(out)
 
 
@@ -84,7 +86,7 @@ def score(
     with open_fakes(str(fake), pool.resolution, n, 1.0, device) as fakes:
         found = panel.score(pool, fakes, [load_extractor(name, device) for name in extractors], device=device, **options)
     if out is not None:
-        panel.write_scores(Path(out), found.records)
+        write_scores(Path(out), found.records)
     return found
 
 
