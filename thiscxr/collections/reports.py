@@ -1,25 +1,30 @@
 """Free-text reports of chest films to states of the findings, by phrases and the words around them.
 
-The phrases are data (`report_phrases.json`), the rules are here: which sections count, where a sentence ends, and how far a negation, a
-doubt or a question reaches. After NegEx (Chapman et al. 2001, doi:10.1006/jbin.2001.1029), ConText (Harkema et al. 2009,
+The phrases are data (`report_phrases.json`), the rules are here: how far a negation, a doubt or a question reaches, and what a normal
+organ denies. After NegEx (Chapman et al. 2001, doi:10.1006/jbin.2001.1029), ConText (Harkema et al. 2009,
 doi:10.1016/j.jbi.2009.05.002), NegBio (Peng et al. 2018, arXiv:1712.05898) and CheXpert (Irvin et al. 2019, arXiv:1901.07031).
 """
 
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
+from thiscxr.collections.report_lexicon import Item, items, plain
+from thiscxr.collections.report_text import read_sections, sentences
 from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_MENTIONED, POSITIVE, SUPPORT_DEVICES, UNCERTAIN
 
-_PHRASES = json.loads((files("thiscxr.collections") / "report_phrases.json").read_text())
 _RANK = {POSITIVE: 3, UNCERTAIN: 2, NEGATIVE: 1}  # of several mentions of a finding the most telling one counts (CheXpert, section 3.1)
-_ENGLISH, _OTHERS = (frozenset(_PHRASES["small_words"][name]) for name in ("english", "others"))
-_WORD = re.compile(r"[^\W\d_]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-_PLAIN_LETTERS = 0.7  # of the letters of a report in English, at the least, are a to z
-_NEAR = 60  # characters between the two findings of "atelectasis or pneumonia"
+_LINKS = ("comma", "and", "or")
+_ENDS = ("stop", "colon", "dot")
+_ORGAN_REACH = 90  # characters from an organ to what is said of it
+_DENIED_BY = {  # organ: (what is said of it, the findings that this denies)
+    "Cardiomegaly": ("normal", ("Cardiomegaly",)),
+    "Enlarged_Cardiomediastinum": ("normal", ("Enlarged_Cardiomediastinum",)),
+    "Lung_Opacity": ("clear", ("Lung_Opacity",)),
+    "Pleura": ("clear", ("Effusion", "Pneumothorax")),
+}
+_SHOWN_BY = {"Cardiomegaly": ("enlarged",), "Enlarged_Cardiomediastinum": ("enlarged", "prominent")}
+_DOUBTED_BY = {"Cardiomegaly": ("borderline", "prominent"), "Enlarged_Cardiomediastinum": ("borderline",)}
+_SAID_OF_ORGANS = frozenset(("enlarged", "prominent", "borderline", "normal", "clear"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,112 +35,30 @@ class Span:
     state: int
     start: int
     end: int
-    phrase: str  # the cue, or the finding's own words where there was none
-    rule: str  # mention, negation, uncertainty, alternative, normality or normal chest
+    phrase: str  # as it stands in the report: the finding's own words where no others decided
+    phrase_start: int
+    rule: str  # mention, negation, removal, uncertainty, alternative, normality or normal chest
 
 
 @dataclass(frozen=True, slots=True)
 class ReportLabels:
-    """What a report says: a state for each of FINDINGS, and the spans that decided."""
+    """What a report says: a state for each of FINDINGS, the spans that decided, and those of every mention."""
 
     states: Mapping[str, int]
     spans: tuple[Span, ...]
+    mentions: tuple[Span, ...] = ()
 
 
-def _compiled(patterns: Iterable[str], flags: int = re.IGNORECASE) -> re.Pattern[str]:
-    """Return one pattern of all: the longest first, between word borders, any white space for a space."""
-    ordered = sorted(patterns, key=len, reverse=True)
-    return re.compile(r"(?<!\w)(?:" + "|".join(ordered).replace(" ", r"\s+") + r")(?!\w)", flags)
+@dataclass(frozen=True, slots=True)
+class _Mention:
+    """Item `at` of a sentence names `names`, in the characters [start, end); `subject` is the item of the organ that comes before it."""
 
-
-_FINDINGS = {name: _compiled(patterns) for name, patterns in _PHRASES["findings"].items()}
-_NORMAL = {name: _compiled(patterns) for name, patterns in _PHRASES["normal"].items()}
-_NORMAL_CHEST = _compiled(_PHRASES["normal_chest"])
-_LOOK_ALIKES = _compiled(_PHRASES["look_alikes"])
-_STOP = _compiled([*_PHRASES["stop"], r";|:|\.\s"])
-_VERB = _compiled(_PHRASES["verbs"])
-_NEW_CLAUSE = re.compile(rf"(?:,|\band)\s+(?:{'|'.join(_PHRASES['new_clause'])})\b", re.IGNORECASE)
-# One pattern for all words before a finding, so that the longest one wins ("not excluded" is no "not"); the name tells the kind.
-_BEFORE = re.compile(
-    r"(?<!\w)(?:"
-    + "|".join(
-        f"(?P<{kind}>{'|'.join(sorted(patterns, key=len, reverse=True))})".replace(" ", r"\s+")
-        for kind, patterns in (
-            ("pseudo", _PHRASES["not_negation"]),
-            ("hypothesis", _PHRASES["before"]["hypothesis"]),
-            ("uncertain", _PHRASES["before"]["uncertain"]),
-            ("absent", _PHRASES["before"]["absent"]),
-        )
-    )
-    + r")(?!\w)",
-    re.IGNORECASE,
-)
-_AFTER = {
-    kind: re.compile("(?:" + "|".join(sorted(patterns, key=len, reverse=True)).replace(" ", r"\s+") + r")(?!\w)", re.IGNORECASE)
-    for kind, patterns in _PHRASES["after"].items()
-    if patterns
-}
-_HEADING = re.compile(
-    r"(?:(?<=\n)|^|(?<=[.:]\s)|(?<=\s\s))[ \t]*(?:FINAL\s+REPORT\s+)?"
-    rf"(?:(?P<read>{'|'.join(_PHRASES['sections']['read'])})|(?P<skip>{'|'.join(_PHRASES['sections']['skip'])}))"
-    r"(?:\s*(?:and|/|&)\s*\w+)?\s*(?:\([^)\n]*\))?\s*:".replace(" ", r"\s+"),
-    re.IGNORECASE,
-)
-_BARE_HEADING = re.compile(
-    r"^[ \t]*(?:(?P<read>FINDINGS|IMPRESSION|CONCLUSION)|(?P<skip>INDICATION|HISTORY|COMPARISON|TECHNIQUE))[ \t]*$", re.MULTILINE
-)
-_SENTENCE = re.compile(r"(?<=[.!?])(?<!\b\d\.)(?<!\bDr\.)(?<!\bvs\.)\s+(?=[\w(])|\n\s*\n|\n\s*(?=\d+[.)]\s|[-*•]\s)|;")
-_ALTERNATIVE_AFTER = re.compile(r"^[\w\s-]{0,25}?\b(?:(?:and/)?or|versus|vs\.?)\s")
-_ALTERNATIVE_BEFORE = re.compile(r"(?<!\w)(?:(?:and/)?or|versus|vs\.?)\s+(?:[\w-]+\s+){0,4}$")
-_COLON = re.compile(r"\s*:\s*(none|no|nil|negative|absent)\b", re.IGNORECASE)
-_LIST_ENDS = re.compile(r"[^.;:]{0,60}?,?\s(?:or|nor)\s")
-_NEARLY = re.compile(r"\b(?:near|nearly|almost|partial|partially|incompletely|largely|mostly|substantially)\b", re.IGNORECASE)
-_NOT_WITHIN = re.compile(r"\b(?:not|no longer)\b", re.IGNORECASE)
-
-
-def why_unread(text: str) -> str:
-    """Return why a report cannot be read ("empty", "not text" or "not in English"), or "". A language is told by its small words."""
-    if not text.strip():
-        return "empty"
-    if _CONTROL.search(text):
-        return "not text"
-    words = [word.lower() for word in _WORD.findall(text)]
-    letters = "".join(words)
-    if sum(letter.isascii() for letter in letters) < _PLAIN_LETTERS * len(letters):
-        return "not in English"
-    foreign, english = (sum(word in names for word in words) for names in (_OTHERS, _ENGLISH))
-    return "not in English" if foreign > english else ""
-
-
-def read_sections(text: str) -> list[tuple[int, int]]:
-    """Return the parts of a report that describe the film, [start, end) in characters.
-
-    Findings and impression where there are such headings; else what stands under no heading, also after the paragraph of one that tells
-    of the patient or of older films (indication, history, comparison, technique, …), which is never read.
-    """
-    marks = sorted([*_HEADING.finditer(text), *_BARE_HEADING.finditer(text)], key=lambda mark: mark.start())
-    parts: list[tuple[int, int]] = []
-    named = any(mark["read"] for mark in marks)
-    if not named:
-        parts.append((0, marks[0].start() if marks else len(text)))
-    ends = [*(mark.start() for mark in marks[1:]), len(text)]
-    for mark, following in zip(marks, ends, strict=False):
-        if mark["read"]:
-            parts.append((mark.end(), following))
-        elif not named and (blank := re.compile(r"\n[ \t]*\n").search(text, mark.end(), following)):
-            parts.append((blank.end(), following))
-    return [(start, end) for start, end in parts if start < end]
-
-
-def sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the sentences of text[start:end] as [start, end)."""
-    here = start
-    for gap in _SENTENCE.finditer(text, start, end):
-        if text[here : gap.start()].strip():
-            yield here, gap.start()
-        here = gap.end()
-    if text[here:end].strip():
-        yield here, end
+    at: int
+    names: tuple[str, ...]
+    start: int
+    end: int
+    subject: int | None = None
+    doubt: Item | None = None
 
 
 def label_report(text: str) -> ReportLabels:
@@ -143,91 +66,304 @@ def label_report(text: str) -> ReportLabels:
 
     "No Finding" is 1 where the report looked for findings, or calls the chest normal, and leaves none but support devices; it is never 0.
     """
-    spans: list[Span] = []
+    lower = plain(text)
+    mentions: list[Span] = []
     for part in read_sections(text):
         for start, end in sentences(text, *part):
-            spans += _read_sentence(text[start:end], start)
+            mentions += _read_sentence(text, items(lower, start, end))
     states = dict.fromkeys(FINDINGS, NOT_MENTIONED)
-    for span in spans:
+    for span in mentions:
         if _RANK[span.state] > _RANK.get(states[span.finding], 0):
             states[span.finding] = span.state
     if any(state in (POSITIVE, UNCERTAIN) for name, state in states.items() if name not in (NO_FINDING, SUPPORT_DEVICES)):
         states[NO_FINDING] = NOT_MENTIONED
     elif states[NO_FINDING] == NOT_MENTIONED and any(states[n] == NEGATIVE for n in FINDINGS if n != SUPPORT_DEVICES):
         states[NO_FINDING] = POSITIVE
-    return ReportLabels(states, tuple(span for span in spans if states[span.finding] == span.state))
+    return ReportLabels(states, tuple(span for span in mentions if states[span.finding] == span.state), tuple(mentions))
 
 
-def _read_sentence(sentence: str, offset: int) -> Iterator[Span]:
-    others = [match.span() for match in _LOOK_ALIKES.finditer(sentence)]
-    mentions = sorted(
-        (match.start(), match.end(), name)
-        for name, pattern in _FINDINGS.items()
-        for match in pattern.finditer(sentence)
-        if not any(match.start() < end and start < match.end() for start, end in others)
-    )
-    normal = [(match, name) for name, pattern in _NORMAL.items() for match in pattern.finditer(sentence)]
-    for match, name in normal:
-        if not _NOT_WITHIN.search(match[0]):
-            yield Span(name, NEGATIVE, offset + match.start(), offset + match.end(), match[0], "normality")
-    for start, end, name in mentions:
-        if any(match.start() <= start < match.end() and of == name for match, of in normal):
-            continue
-        if (decided := _decide(sentence, start, end, mentions)) is not None:
-            state, phrase, rule = decided
-            yield Span(name, state, offset + start, offset + end, phrase, rule)
-    if (whole := _NORMAL_CHEST.search(sentence)) and not mentions:
-        yield Span(NO_FINDING, POSITIVE, offset + whole.start(), offset + whole.end(), whole[0], "normal chest")
+def _read_sentence(text: str, found: Sequence[Item]) -> Iterator[Span]:
+    """Yield what a sentence says of each finding that it names."""
+    normal, mentions = _organs(text, found)
+    for mention in normal:
+        for name in mention.names:
+            yield Span(name, NEGATIVE, mention.start, mention.end, text[mention.start : mention.end], mention.start, "normality")
+    for at, item in enumerate(found):
+        if "finding" in item.kinds and "look_alikes" not in item.kinds and item.names:
+            mentions.append(_Mention(at, tuple(item.names), item.start, item.end))
+        if "normal_chest" in item.kinds:
+            yield Span(NO_FINDING, POSITIVE, item.start, item.end, text[item.start : item.end], item.start, "normal chest")
+    for mention in mentions:
+        for device in (False, True):
+            names = [name for name in mention.names if (name == SUPPORT_DEVICES) == device]
+            if names and (decided := _decide(found, mention, device)) is not None:
+                state, cue, rule = decided
+                start, end = (mention.start, mention.end) if cue is None else (cue.start, cue.end)
+                for name in names:
+                    yield Span(name, state, mention.start, mention.end, text[start:end], start, rule)
 
 
-def _decide(sentence: str, start: int, end: int, mentions: list[tuple[int, int, str]]) -> tuple[int, str, str] | None:
-    """Return (state, phrase, rule) of a finding named at [start, end) of a sentence; None where it is only asked about."""
-    if within := _NOT_WITHIN.search(sentence, start, end):
-        return NEGATIVE, within[0], "negation"
-    cues = [
-        cue
-        for cue in _BEFORE.finditer(sentence, 0, start)
-        if cue.lastgroup != "pseudo" and _reaches(sentence[cue.end() : start], sentence[end:])
-    ]
-    kinds = {cue.lastgroup: cue for cue in cues}
-    if "hypothesis" in kinds:
+def _decide(found: Sequence[Item], mention: _Mention, device: bool) -> tuple[int, Item | None, str] | None:
+    """Return (state, cue, rule) of a finding; None where it is only asked about, or told of another time."""
+    kind, before = _before(found, mention)
+    after_kind, after = ("", None) if kind == "asked" else _after(found, mention.at, device)
+    if "asked" in (kind, after_kind) and not device:
         return None
-    if found := _COLON.match(sentence, end):
-        return NEGATIVE, found[1], "negation"
-    after = _following(sentence, end)
-    if "uncertain" in kinds and (cue := kinds.get("absent")) and cue.start() > kinds["uncertain"].start():
-        return UNCERTAIN, kinds["uncertain"][0], "uncertainty"
-    if cue := kinds.get("absent"):
-        return NEGATIVE, cue[0], "negation"
-    for kind, state, rule in (("uncertain", UNCERTAIN, "uncertainty"), ("absent", NEGATIVE, "negation")):
-        if (found := _AFTER[kind].search(after)) and not _VERB.search(after[: found.start()]) and not _NEARLY.search(found[0]):
-            return state, found[0].strip(), rule
-    if cue := kinds.get("uncertain"):
-        return UNCERTAIN, cue[0], "uncertainty"
-    near = [m for m in mentions if m[:2] != (start, end)]
-    if (found := _ALTERNATIVE_AFTER.search(sentence[end:])) and any(end + found.end() <= s < end + _NEAR for s, _, _ in near):
-        return UNCERTAIN, found[0].strip(), "alternative"
-    found = _ALTERNATIVE_BEFORE.search(sentence[:start])
-    if found and _reaches(found[0]) and any(start - _NEAR < e <= found.start() for _, e, _ in near):
-        return UNCERTAIN, found[0].strip(), "alternative"
-    return POSITIVE, sentence[start:end], "mention"
+    if kind == "absent":
+        return NEGATIVE, before, "negation"
+    if after_kind in ("absent", "removed"):
+        return NEGATIVE, after, "removal" if device else "negation"
+    if after_kind == "uncertain":
+        return UNCERTAIN, after, "uncertainty"
+    if kind == "uncertain":
+        return UNCERTAIN, before, "uncertainty"
+    if mention.doubt is not None:
+        return UNCERTAIN, mention.doubt, "uncertainty"
+    if not device and (link := _alternative(found, mention.at)) is not None:
+        return UNCERTAIN, link, "alternative"
+    return POSITIVE, None, "mention"
 
 
-def _reaches(between: str, following: str = "") -> bool:
-    """Whether a word before a finding still speaks of it, over the words between them.
+def _cue(item: Item, side: str) -> str:
+    """Return what a phrase before (or after) a finding does to it: asked, uncertain, absent, removed, or "" for nothing."""
+    return next((kind for kind in ("asked", "uncertain", "absent", "removed") if f"{side} {kind}" in item.kinds), "")
 
-    "No pneumothorax, small effusion" is two statements; "no consolidation, large effusion, or pneumothorax" is one list.
-    """
-    if _STOP.search(between) or _VERB.search(between):
+
+def _link(found: Sequence[Item], at: int) -> str:
+    """Return comma, and, or, "" of an item; of several in a row ("," and "or") the word."""
+    return next((link for link in reversed(_LINKS) if link in found[at].kinds), "")
+
+
+def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]:
+    """Return the kind and the item of the words before a finding that speak of it, ("", None) where none do."""
+    kind, cue = "", None
+    links: list[str] = []  # between here and the finding, the nearest first
+    linked = broken = weak = False
+    at = mention.at
+    while (at := at - 1) >= 0:
+        item = found[at]
+        if mention.subject is not None and at <= mention.subject:
+            if at == mention.subject or "organ" in item.kinds or "degree" in item.kinds:
+                continue
+            if not _cue(item, "before"):
+                break
+        if this := _cue(item, "before") if not _looks_back(found, at) else "":
+            if kind:  # an outer one: "no opacity suspicious for", "may be without"
+                if kind == "uncertain" and this == "absent" and not broken and not weak and (not linked or _whole(links)):
+                    return this, item
+                return (this, item) if kind != "asked" and this in ("uncertain", "asked") and not broken and not weak else (kind, cue)
+            if broken and not _oxford(found, mention.at, links) or (weak and this != "uncertain"):
+                break
+            if links and links[0] != "or" and "or" in links or _says_more(found, mention.at, links):
+                break
+            kind, cue = this, item
+            linked = "link" in item.kinds
+            continue
+        if any(end in item.kinds for end in _ENDS):
+            break
+        if "with" in item.kinds:
+            weak = True
+        elif link := _link(found, at):
+            if kind == "absent":
+                break
+            broken = broken or (link != "or" and _begins_clause(found, at + 1))
+            if not (at + 1 < len(found) and _link(found, at + 1)):
+                links.append(link)
+            elif link != "comma" and links:
+                links[-1] = link
+        elif "finding" in item.kinds and kind == "absent":
+            break
+        elif "link" in item.kinds:
+            linked = True
+        elif "verbs" in item.kinds and not linked and not (at and _cue(found[at - 1], "before")):
+            break
+    return kind, cue
+
+
+def _whole(links: Sequence[str]) -> bool:
+    """Whether the links between a negation and "suspicious for" are within one list."""
+    return "comma" not in links or "or" in links
+
+
+def _oxford(found: Sequence[Item], at: int, links: Sequence[str]) -> bool:
+    """Whether a finding is in a list that ends in ", or": there "large effusion" opens no clause of its own."""
+    if links[:1] == ["or"] and at >= 2 and _oxford_before(found, at):
+        return True
+    for here in range(at + 1, len(found)):
+        if "or" in found[here].kinds:
+            return "comma" in found[here - 1].kinds
+        if any(kind in found[here].kinds for kind in ("stop", "colon", "verbs", "with", "and")) or _cue(found[here], "before"):
+            return False
+    return False
+
+
+def _oxford_before(found: Sequence[Item], at: int) -> bool:
+    here = max((i for i in range(at) if "or" in found[i].kinds), default=0)
+    return here > 0 and "comma" in found[here - 1].kinds
+
+
+def _begins_clause(found: Sequence[Item], at: int) -> bool:
+    """Whether what follows a comma or "and" speaks of something new: "small effusion", "possible edema", "the heart"."""
+    if at >= len(found):
         return False
-    return not _NEW_CLAUSE.search(between) or _LIST_ENDS.match(following) is not None
+    kinds = found[at].kinds
+    return "degree" in kinds or "organ" in kinds or "verbs" in kinds or bool(_cue(found[at], "before"))
 
 
-def _following(sentence: str, end: int) -> str:
-    """Return what follows a finding and may still speak of it: up to the next clause."""
-    after = sentence[end:]
-    if stop := _STOP.search(after):
-        after = after[: stop.start()]
-    if clause := _NEW_CLAUSE.search(after):
-        after = after[: clause.start()]
-    return after
+def _says_more(found: Sequence[Item], at: int, links: Sequence[str]) -> bool:
+    """Whether the last of several findings has a predicate of its own: "no pneumothorax, effusion is small"."""
+    if not links or links[0] == "or":
+        return False
+    after = [item.kinds for item in found[at + 1 : at + 3]]
+    return any("status" in kinds for kinds in after[:1]) or (len(after) == 2 and "verbs" in after[0] and "status" in after[1])
+
+
+def _looks_back(found: Sequence[Item], at: int) -> bool:
+    """Whether words that may stand before or after a finding ("resolved", "possible") belong to one before them."""
+    if not _cue(found[at], "after") or not _cue(found[at], "before"):
+        return False
+    before = at - 1
+    while before >= 0 and "verbs" in found[before].kinds:
+        before -= 1
+    return before >= 0 and "finding" in found[before].kinds
+
+
+def _after(found: Sequence[Item], at: int, device: bool) -> tuple[str, Item | None]:
+    """Return the kind and the item of the words after a finding that speak of it, ("", None) where none do."""
+    links: list[str] = []
+    others = broken = held = False  # other findings, a new clause or a "with" between
+    for here in range(at + 1, len(found)):
+        item = found[here]
+        kind = _cue(item, "after")
+        if device:
+            kind = "removed" if "after removed" in item.kinds else "uncertain" if kind == "uncertain" else ""
+        elif kind == "removed":
+            kind = ""
+        if kind and not _opens(found, here):
+            apart = others and (not links or links[-1] == "comma")  # "atelectasis, infection cannot be excluded"
+            return ("", None) if apart or (broken and not item.kinds & {"plural"}) else (kind, item)
+        if _cue(item, "before") or any(end in item.kinds for end in _ENDS) or "verbs" in item.kinds or (others and "with" in item.kinds):
+            break
+        if link := _link(found, here):
+            links.append(link)
+            broken = broken or (link != "or" and _begins_clause(found, here + 1) and not _cue(found[here + 1], "after"))
+        elif "with" in item.kinds:
+            held = True
+        elif "finding" in item.kinds:
+            if held or not links:
+                break
+            others = True
+    return "", None
+
+
+def _opens(found: Sequence[Item], at: int) -> bool:
+    """Whether words that may stand before or after a finding ("possible") open what follows a comma."""
+    if not _cue(found[at], "before") or _looks_back(found, at):
+        return False
+    return any("finding" in item.kinds for item in found[at + 1 : at + 3])
+
+
+def _alternative(found: Sequence[Item], at: int) -> Item | None:
+    """Return the "or" of "atelectasis or pneumonia", where a finding is one of the two; none in "no change in effusion or edema"."""
+    for item in reversed(found[:at]):
+        if item.kinds & {"stop", "verbs"}:
+            break
+        if "ignored" in item.kinds:
+            return None
+    for step in (1, -1):
+        link: Item | None = None
+        here = at + step
+        while 0 <= here < len(found):
+            item = found[here]
+            if "or" in item.kinds:
+                link = item
+            elif "finding" in item.kinds:
+                if link is not None and item.names != found[at].names:
+                    return link
+                break
+            elif "comma" in item.kinds and link is None and step == 1 and _oxford(found, at, ()) and not _begins_clause(found, here + 1):
+                following = found[here + 1] if here + 1 < len(found) else None
+                if following is not None and "finding" in following.kinds:
+                    return _alternative(found, here + 1) if _goes_right(found, here + 1) else None
+            elif not (item.kinds & {"degree", "comma", "link"}) or (step == -1 and link is None and "comma" in item.kinds):
+                break
+            here += step
+    return None
+
+
+def _goes_right(found: Sequence[Item], at: int) -> bool:
+    return at + 1 < len(found) and bool(_link(found, at + 1))
+
+
+def _organs(text: str, found: Sequence[Item]) -> tuple[list[_Mention], list[_Mention]]:
+    """Return (organs that are called normal, organs that are called large) as mentions of what that denies or shows."""
+    normal, large = [], []
+    for at, item in enumerate(found):
+        said = item.kinds & _SAID_OF_ORGANS
+        if not said or "look_alikes" in item.kinds:
+            continue
+        organs, subject = _organs_of(found, at)
+        for organ in sorted(organs):
+            wanted, denied = _DENIED_BY.get(organ, ("", ()))
+            start, end = _around(found, at, subject)
+            if wanted in said or (wanted == "clear" and "normal" in said):
+                if not _denied(found, at, subject) and not _or_large(text, found, at):
+                    normal.append(_Mention(at, denied, start, end, subject))
+            elif said & set(_SHOWN_BY.get(organ, ())) or said & set(_DOUBTED_BY.get(organ, ())):
+                doubt = None if said & set(_SHOWN_BY[organ]) and "borderline" not in said else item
+                before = next((i for i in range(at - 1, -1, -1) if found[i].kinds - {"degree", "status", "or"}), at)
+                doubt = found[before] if "normal" in found[before].kinds and _or_large(text, found, before) else doubt
+                large.append(_Mention(at, (organ,), start, end, subject, doubt))
+    return normal, large
+
+
+def _or_large(text: str, found: Sequence[Item], at: int) -> bool:
+    """Whether "normal" is only one end of a range: "normal to mildly enlarged"."""
+    following = [i for i in range(at + 1, len(found)) if not found[i].kinds & {"degree", "or"} or found[i].kinds & {"enlarged"}][:1]
+    said = following and found[following[0]].kinds & {"enlarged", "prominent", "borderline"}
+    return bool(said) and text[found[at].end :].split(None, 1)[0] in ("to", "or")
+
+
+def _around(found: Sequence[Item], at: int, subject: int | None) -> tuple[int, int]:
+    if subject is not None:
+        return found[subject].start, found[at].end
+    return found[at].start, found[at + 1].end
+
+
+def _organs_of(found: Sequence[Item], at: int) -> tuple[set[str], int | None]:
+    """Return the organs that item `at` ("normal", "enlarged", "clear") speaks of, and the first of them where they come before it."""
+    names: set[str] = set()
+    here = at + 1
+    if here < len(found) and "organ" in found[here].kinds and not (at and "organ" in found[at - 1].kinds):
+        while here < len(found) and "organ" in found[here].kinds:
+            names |= found[here].names
+            here += 1
+            while here < len(found) and _link(found, here):
+                here += 1
+        if here < len(found) and "organ" in found[here - 1].kinds and found[here].kinds & {"verbs", *_SAID_OF_ORGANS} and here - 1 > at + 1:
+            names -= found[here - 1].names  # it has a predicate of its own: "normal heart and the mediastinum is widened"
+        return names, None
+    here = at - 1
+    while here >= 0 and "organ" not in found[here].kinds:
+        if "finding" in found[here].kinds or "stop" in found[here].kinds and not _turns(found, here):
+            return set(), None
+        here -= 1
+    if here < 0 or found[at].start - found[here].end > _ORGAN_REACH:
+        return set(), None
+    first = here
+    while here >= 0 and ("organ" in found[here].kinds or _link(found, here)):
+        if "organ" in found[here].kinds:
+            names |= found[here].names
+            first = here
+        here -= 1
+    return names, first
+
+
+def _turns(found: Sequence[Item], at: int) -> bool:
+    """Whether a "but" goes on about the same organ: "hyperinflated but clear"."""
+    return at + 1 < len(found) and not found[at + 1].kinds & {"organ", "finding"}
+
+
+def _denied(found: Sequence[Item], at: int, subject: int | None) -> bool:
+    """Whether "normal" is itself denied: "not normal"."""
+    return any(_cue(item, "before") == "absent" for item in found[max(at - 2, subject or 0) : at])

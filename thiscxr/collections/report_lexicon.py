@@ -1,0 +1,152 @@
+"""The phrases of reports (`report_phrases.json`), and where they stand in a sentence: the longest one at each word.
+
+In a phrase `a|b` is either word, `a?` may be missing, `a*` begins a word and `<set>` is any of a set. Hyphens and line breaks are spaces.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+PHRASES: dict[str, Any] = json.loads((files("thiscxr.collections") / "report_phrases.json").read_text(encoding="utf-8"))
+
+_TOKEN = re.compile(r"[rh]/o\b|[sw]/[po]\b|and/or\b|[^\W_]+(?:'[a-z]+)?|(?<=\s)-{1,2}(?=\s)|[?/,;:()&.\u2013\u2014]")
+_PUNCTUATION = {
+    ",": "comma", "and": "and", "&": "and", "plus": "and", "or": "or", "nor": "or", "and/or": "or", "versus": "or", "vs": "or", "/": "or",
+    ":": "colon", "-": "colon", "--": "colon", "\u2013": "colon", "\u2014": "colon", "(": "stop", ".": "dot",
+}  # fmt: skip
+_LONG_WORD = 8  # letters; in shorter ones a slip makes another word
+_SAME_LENGTH = str.maketrans("\u2018\u2019\u2010\u2011", "''--")
+
+
+@dataclass(slots=True)
+class _Node:
+    """What may come next in the phrases that have begun; `kinds` and `names` where one of them ends."""
+
+    words: dict[str, list["_Node"]] = field(default_factory=dict)
+    stems: list[tuple[str, "_Node"]] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+
+    def after(self, word: str) -> list["_Node"]:
+        nodes = self.words.get(word, [])
+        return nodes if not self.stems else nodes + [node for stem, node in self.stems if word.startswith(stem)]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A phrase in a text: what it may be, the findings or organs that it names, and where it stands, [start, end) in characters."""
+
+    kinds: frozenset[str]
+    names: frozenset[str]
+    start: int
+    end: int
+
+
+def _plant(root: _Node, phrase: str, kind: str, name: str) -> None:
+    ends = [root]
+    for slot in phrase.split():
+        missing = slot.endswith("?") and slot != "?"
+        slot = slot.removesuffix("?") if missing else slot
+        words = "|".join(PHRASES["sets"].get(word.strip("<>"), word) if word.startswith("<") else word for word in slot.split("|"))
+        child = _Node()
+        for node in ends:
+            for word in words.split("|"):
+                if word.endswith("*") and word != "*":
+                    node.stems.append((word[:-1], child))
+                else:
+                    node.words.setdefault(word, []).append(child)
+        ends = [*ends, child] if missing else [child]
+    for node in ends:
+        node.kinds.add(kind)
+        node.names.add(name)
+
+
+def _grow() -> _Node:
+    root = _Node()
+    for group in ("findings", "organs", "before", "after"):
+        for name, phrases in PHRASES[group].items():
+            kind = {"findings": "finding", "organs": "organ"}.get(group, f"{group} {name}")
+            for phrase in phrases:
+                _plant(root, phrase, kind, name if kind in ("finding", "organ") else "")
+    single = ("look_alikes", "enlarged", "prominent", "borderline", "normal", "clear", "unclear", "normal_chest", "link", "ignored", "stop")
+    for kind in (*single, "with", "verbs", "degree", "status"):
+        for phrase in PHRASES[kind]:
+            _plant(root, phrase, kind, "")
+    return root
+
+
+_ROOT = _grow()
+
+
+@lru_cache(maxsize=2**14)
+def _first(word: str) -> tuple[_Node, ...]:
+    return tuple(_ROOT.after(word))
+
+
+@lru_cache(maxsize=2**14)
+def _spelled(word: str) -> str:
+    """Return the word of the vocabulary that a long word with one slip (a letter too many, missing, wrong, or two swapped) means."""
+    if len(word) < _LONG_WORD or _first(word) or not word.isascii():
+        return word
+    return next((right for right in PHRASES["misspelt"] if right[0] == word[0] and _one_slip(word, right)), word)
+
+
+def _one_slip(word: str, right: str) -> bool:
+    if abs(len(word) - len(right)) > 1 or len(right) < _LONG_WORD:
+        return False
+    at = next((i for i, pair in enumerate(zip(word, right, strict=False)) if pair[0] != pair[1]), min(len(word), len(right)))
+    rests = {(word[at + 1 :], right[at + 1 :]), (word[at:], right[at + 1 :]), (word[at + 1 :], right[at:])}
+    swapped = word[at : at + 2] == right[at : at + 2][::-1] and word[at + 2 :] == right[at + 2 :]
+    return swapped or any(a == b for a, b in rests)
+
+
+def plain(text: str) -> str:
+    """Return the text in lower case with plain quotes and hyphens, character by character, so that positions stay."""
+    lower = text.lower()
+    if len(lower) != len(text):
+        lower = "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
+    return lower.translate(_SAME_LENGTH)
+
+
+def items(text: str, start: int, end: int) -> list[Item]:
+    """Return the phrases in text[start:end], which is `plain`, in their order; words that are in none are left out."""
+    places = [match.span() for match in _TOKEN.finditer(text, start, end)]
+    words = [*(_spelled(text[a:b]) for a, b in places), "."]  # every sentence ends, whether it says so or not
+    return list(_items(words, [*places, (end, end)]))
+
+
+def _items(words: Sequence[str], places: Sequence[tuple[int, int]]) -> Iterator[Item]:
+    i = 0
+    while i < len(words):
+        length, kinds, names = _longest(words, i)
+        mark = _PUNCTUATION.get(words[i]) if length <= 1 else None
+        if mark:
+            kinds, length = kinds | {mark}, 1
+        if kinds:
+            yield Item(kinds, names, places[i][0], places[i + length - 1][1])
+        i += max(length, 1)
+
+
+_NOTHING: tuple[int, frozenset[str], frozenset[str]] = (0, frozenset(), frozenset())
+
+
+def _longest(words: Sequence[str], i: int) -> tuple[int, frozenset[str], frozenset[str]]:
+    """Return (words, kinds, names) of the longest phrase that begins at word i; no words where none does."""
+    nodes: Sequence[_Node] = _first(words[i])
+    best, at = None, i
+    while nodes:
+        ends = [node for node in nodes if node.kinds]
+        if ends:
+            best = (at - i + 1, ends)
+        at += 1
+        if at == len(words):
+            break
+        word = words[at]
+        nodes = [following for node in nodes for following in node.after(word)]
+    if best is None:
+        return _NOTHING
+    return best[0], frozenset().union(*(node.kinds for node in best[1])), frozenset().union(*(node.names for node in best[1])) - {""}
