@@ -72,10 +72,14 @@ def _grow() -> _Node:
             kind = {"findings": "finding", "organs": "organ"}.get(group, f"{group} {name}")
             for phrase in phrases:
                 _plant(root, phrase, kind, name if kind in ("finding", "organ") else "")
-    single = ("look_alikes", "enlarged", "prominent", "borderline", "normal", "clear", "unclear", "normal_chest", "link", "ignored", "stop")
+    single = ("look_alikes", "enlarged", "prominent", "borderline", "normal", "clear", "unclear", "link", "ignored", "stop")
     for kind in (*single, "with", "verbs", "degree", "status"):
         for phrase in PHRASES[kind]:
             _plant(root, phrase, kind, "")
+    for phrase in PHRASES["normal_chest"]:
+        _plant(root, phrase, "normal_chest", "")
+        if phrase.startswith(("no|", "negative for")):
+            _plant(root, phrase, "before absent", "")  # "no acute process or effusion"
     return root
 
 

@@ -25,7 +25,7 @@ _SENTENCE = re.compile(
 )
 _LIST_LINE = 50  # a line as short as this, before one that begins in capitals, was not broken for want of room
 _GOES_ON = re.compile(
-    r"(?:[,\-/(:]|\b(?:of|the|a|an|no|not|and|or|with|without|in|to|for|is|are|was|at|on|by|as|from|left|right|new|may|be))\s*$",
+    r"(?:[,\-/(:]|\b(?:of|the|a|an|no|not|and|or|with|without|in|to|for|is|are|was|at|on|by|as|from|left|right|new|may|be)(?<!: no))\s*$",
     re.IGNORECASE,
 )
 _NEW_LINE = re.compile(r"\n\s*[A-Z][\w']*\s")
@@ -100,4 +100,5 @@ def sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 def _is_list_line(text: str, start: int, newline: int) -> bool:
     """Whether a sentence ends with a line that has no full stop: a short one, before another that begins in capitals."""
     line = text[max(start, text.rfind("\n", 0, newline) + 1) : newline]
-    return len(line.strip()) < _LIST_LINE and _NEW_LINE.match(text, newline) is not None and not _GOES_ON.search(line)
+    begins = _NEW_LINE.match(text, newline) is not None or "." not in text
+    return len(line.strip()) < _LIST_LINE and begins and not _GOES_ON.search(line)

@@ -91,7 +91,7 @@ def _read_sentence(text: str, found: Sequence[Item]) -> Iterator[Span]:
     for at, item in enumerate(found):
         if "finding" in item.kinds and "look_alikes" not in item.kinds and item.names:
             mentions.append(_Mention(at, tuple(item.names), item.start, item.end))
-        if "normal_chest" in item.kinds:
+        if "normal_chest" in item.kinds and not (at and _cue(found[at - 1], "before") == "absent"):
             yield Span(NO_FINDING, POSITIVE, item.start, item.end, text[item.start : item.end], item.start, "normal chest")
     for mention in mentions:
         for device in (False, True):
@@ -138,16 +138,18 @@ def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]
     """Return the kind and the item of the words before a finding that speak of it, ("", None) where none do."""
     kind, cue = "", None
     links: list[str] = []  # between here and the finding, the nearest first
-    linked = broken = weak = False
+    linked = pending = broken = weak = False
     at = mention.at
     while (at := at - 1) >= 0:
         item = found[at]
         if mention.subject is not None and at <= mention.subject:
-            if at == mention.subject or "organ" in item.kinds or "degree" in item.kinds:
-                continue
-            if not _cue(item, "before"):
+            cue_here = _cue(item, "before")
+            if not cue_here and at != mention.subject and not item.kinds & {"organ", "degree"}:
                 break
+            if not cue_here:
+                continue
         if this := _cue(item, "before") if not _looks_back(found, at) else "":
+            broken = broken or (pending and "normal_chest" in item.kinds)
             if kind:  # an outer one: "no opacity suspicious for", "may be without"
                 if kind == "uncertain" and this == "absent" and not broken and not weak and (not linked or _whole(links)):
                     return this, item
@@ -166,13 +168,15 @@ def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]
         elif link := _link(found, at):
             if kind == "absent":
                 break
-            broken = broken or (link != "or" and _begins_clause(found, at + 1))
+            pending = pending or (link != "or" and _begins_clause(found, at + 1))
             if not (at + 1 < len(found) and _link(found, at + 1)):
                 links.append(link)
             elif link != "comma" and links:
                 links[-1] = link
-        elif "finding" in item.kinds and kind == "absent":
-            break
+        elif "finding" in item.kinds:
+            broken = pending
+            if kind == "absent":
+                break
         elif "link" in item.kinds:
             linked = True
         elif "verbs" in item.kinds and not linked and not (at and _cue(found[at - 1], "before")):
@@ -250,6 +254,8 @@ def _after(found: Sequence[Item], at: int, device: bool) -> tuple[str, Item | No
         elif "with" in item.kinds:
             held = True
         elif "finding" in item.kinds:
+            if "finding" in found[here - 1].kinds:
+                continue  # one thing in two words: "infiltrate density"
             if held or not links:
                 break
             others = True
