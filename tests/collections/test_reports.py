@@ -221,7 +221,7 @@ def test_a_table_of_reports_becomes_a_table_of_states_and_its_spans(tmp_path: Pa
     [
         ("id,text\na,b\n", "no column 'report'.*found: id, text"),
         ("id,report\n", "has no reports"),
-        ("id,report\na,x\na,y\n", "line 3: a is there twice"),
+        ("id,report\na,x\na,y\n", "1 row without an id of its own .line 3: a is there twice"),
         ("id,report\n,x\n", "the id is empty"),
         ("id,report\na\n", "line 2 has 1 cells, expected 2"),
         ("", "no column 'id'.*found: nothing"),

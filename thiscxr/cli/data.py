@@ -67,6 +67,15 @@ VIEWS = click.option("--views", help="Comma-separated; default PA,AP,AP_supine (
 ALLOW_SYNTHETIC = click.option("--allow-synthetic", is_flag=True, help="Take films that are marked as synthetic, which are refused else.")
 
 
+LABELS = click.option(
+    "--labels",
+    type=click.Choice(["released", "reports"]),
+    default="released",
+    show_default=True,
+    help="Where findings come from: the label tables, or the reports of Open-I and MIMIC-CXR.",
+)
+
+
 def chosen_views(views: str | None) -> tuple[str, ...] | None:
     """Return the views of the flag, None when it was not given."""
     return tuple(view.strip() for view in views.split(",")) if views else None
@@ -78,6 +87,7 @@ def chosen_views(views: str | None) -> tuple[str, ...] | None:
 @click.option("--res", type=int, required=True, help="Side in pixels, a power of two from 32 to 1024.")
 @VIEWS
 @click.option("--aspect", type=click.Choice(["released", "restore"]), default="released", show_default=True, help="NIH films are squashed.")
+@LABELS
 @click.option("--derive", is_flag=True, help="Derive findings that a collection implies but does not annotate.")
 @ALLOW_SYNTHETIC
 @click.option("--max-rejected", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Share of refused films that fails it.")
@@ -95,7 +105,7 @@ def prepare(pool: Path, views: str | None, **options: Any) -> None:
     sources = chosen_sources(options)
     if not sources:
         raise click.UsageError(f"no collection given; use one or more of {', '.join(f'--{key} DIR' for key in SOURCES)}")
-    names = ("res", "aspect", "derive", "max_rejected", "key_file", "workers", "scheduler", "allow_synthetic")
+    names = ("res", "aspect", "derive", "max_rejected", "key_file", "workers", "scheduler", "allow_synthetic", "labels")
     click.echo(prepare_pool(pool, sources, views=chosen_views(views), **{name: options[name] for name in names}))
 
 
@@ -120,12 +130,20 @@ def verify(pool: Path) -> None:
 @source_options
 @click.option("--labels-only", is_flag=True, help="Read only the label files, not the films.")
 @VIEWS
+@LABELS
 @ALLOW_SYNTHETIC
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 @click.option("--html", type=NEW_FILE, metavar="FILE", help="The same as one page with plots.")
 @common(seed=False, device=False)
 def describe(
-    pool: Path | None, labels_only: bool, views: str | None, allow_synthetic: bool, as_json: bool, html: Path | None, **flags: Any
+    pool: Path | None,
+    labels_only: bool,
+    views: str | None,
+    labels: str,
+    allow_synthetic: bool,
+    as_json: bool,
+    html: Path | None,
+    **flags: Any,
 ) -> None:
     """Show what is inside a pool, or a release before preparing it.
 
@@ -140,7 +158,7 @@ def describe(
     if pool:
         facts = describing.describe_pool(pool)
     else:
-        facts = describing.describe_sources(sources, chosen_views(views), labels_only, allow_synthetic=allow_synthetic)
+        facts = describing.describe_sources(sources, chosen_views(views), labels_only, allow_synthetic=allow_synthetic, labels=labels)
     if html is not None:
         write_page(html, facts)
     click.echo(json.dumps(facts, indent=2) if as_json else describing.describe_text(facts))

@@ -34,6 +34,7 @@ def models(as_json: bool) -> None:
 @click.option("--seeds", "seed_list", help="Such as 0-63,100; ranges are inclusive.  [default: 0 to n-1]")
 @click.option("--finding", "findings", multiple=True, help="Ask for a finding; repeatable.")
 @click.option("--no-finding", "no_findings", multiple=True, help="Ask for its absence; repeatable.")
+@click.option("--report", metavar="TEXT", help="Ask for what a report in English says; what is said of it is printed.")
 @click.option("--view", help="PA, AP, … as the network learnt them.")
 @click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False))
 @click.option("--age", "age_years", type=float, help="Years.")
@@ -62,6 +63,7 @@ def sample(
     model: str,
     count: int | None,
     seed_list: str | None,
+    report: str | None,
     truncation: str,
     pairs: bool,
     where: tuple[str, ...],
@@ -95,6 +97,8 @@ def sample(
     if form != "dicom" and (given or malformed):
         raise click.UsageError("--dicom-class, --bits, --photometric, --compress, --no-mark and --malformed need --format dicom")
     dicom, psi, condition = DicomOptions(**given), parse_truncation(truncation), ask(**rest)
+    if report is not None and (plan is not None or condition != ask()):
+        raise click.UsageError("--report says what is asked for; leave --plan and the conditions out, and put them into the report")
     if plan is not None and (malformed or pairs or count is not None or condition != ask()):
         raise click.UsageError("--plan says what is asked for and how often; leave -n, --pairs, --malformed and the conditions out")
     if malformed and release:
@@ -113,6 +117,12 @@ def sample(
     if count is not None and count != len(seeds) and not where:
         raise click.UsageError(f"-n {count} does not agree with --seeds {seed_list}, which are {len(seeds)}; drop one of the two")
     network = load(model, resolve_device(device))
+    if report is not None:
+        from thiscxr.sample.report import read_request
+
+        request = read_request(report, network.info.vocabulary)
+        condition = request.condition
+        click.echo(request)
     check_ours(out)
     pool = None
     if against is not None:

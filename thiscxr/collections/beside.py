@@ -15,6 +15,8 @@ _SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,9}")
 def kind(name: str, films: tuple[str, ...]) -> str:
     """Return what a file is by its name, and what to do where it may hold films; films: the suffixes of those that are read."""
     lower = PurePosixPath(name).name.lower()
+    if lower.endswith(".txt") and "reports" in PurePosixPath(name).parts[:-1]:
+        return "report"
     suffix = PurePosixPath(lower).suffix
     if lower.endswith(films):
         return "film that no table lists"

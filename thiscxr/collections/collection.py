@@ -39,6 +39,7 @@ class Collection:
     by_path: bool = False  # its ids are paths: another folder may have the same ones, and a film is one whatever its suffix
     equalised: tuple[str, ...] = ()  # suffixes of those that the release histogram-equalised
     squashed: bool = False  # the release made squares of oblong films
+    reports: bool = False  # the release has reports: `read_labels` takes reports=True, and labels the films by them
 
     def key_of(self, path: str) -> str | None:
         """Return the FilmRecord.file of an image by its path inside the release; None when it is no image by its suffix."""

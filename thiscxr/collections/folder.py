@@ -1,5 +1,7 @@
 """A plain folder of films: images wherever they lie, and tables `metadata.csv`, `.tsv`, `.jsonl` or `.parquet` beside or above them.
 
+Reports, in a column `report` or as files `reports/ID.txt`, label the films where no column of a finding does.
+
 View, sex and age come from a table or a DICOM header, never from names. Where neither names the patient, folders may stand for patients,
 or else every film has its own.
 """
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 from thiscxr.collections.archives import ReleaseFile, release_files
 from thiscxr.collections.collection import FRONTAL_VIEWS, Collection
 from thiscxr.collections.names import locate, plain_name
+from thiscxr.collections.report_films import LABELER, ReportFindings, ReportFolders
 from thiscxr.collections.subfolders import folder_patients, folder_splits
 from thiscxr.collections.tables import Cells, open_text, read_table
 from thiscxr.collections.unlisted import films_in, headers
@@ -27,7 +30,7 @@ from thiscxr.words import is_missing, read_split
 
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 NO_NAME = "row without a file_name"
-_FIELDS = ("file_name", "patient", "study", "view", "sex", "age_years", "split")
+_FIELDS = ("file_name", "patient", "study", "view", "sex", "age_years", "split", "report")
 _TOLD_BY_HEADERS = ("patient", "study", "view", "sex", "age_years")
 _OTHER_NAMES = {
     **dict.fromkeys(("filename", "file", "path", "image_path"), "file_name"),
@@ -113,9 +116,19 @@ def _rows(table: ReleaseFile, folder: str, files: Iterable[str]) -> list[tuple[s
 
 
 def _record(
-    name: str, file: str, row: Mapping[str, str], cells: Cells, header: DicomHeader, folder_patient: str, folder_split: str | None
+    name: str,
+    file: str,
+    row: Mapping[str, str],
+    cells: Cells,
+    header: DicomHeader,
+    folder_patient: str,
+    folder_split: str | None,
+    reported: Mapping[str, int] | None,
 ) -> FilmRecord:
-    """Return a film: what the table says goes before what the header says, and that before the folders' names."""
+    """Return a film: what the table says goes before what the header says, and that before the folders' names.
+
+    reported: what its report says; a filled cell of the table goes before that.
+    """
     if row and is_missing(row["file_name"]):
         return FilmRecord(f"{name}/", file, name, name, refused=NO_NAME)
     film = f"{name}/{file}"  # two folders may both hold an a.png
@@ -131,10 +144,16 @@ def _record(
         view=header.view if view == "unknown" else view,
         sex=header.sex if sex == "unknown" else sex,
         age_years=header.age_years if age is None else age,
-        findings={finding: cells.state(row, finding) for finding in FINDINGS if finding in row},
+        findings={**(reported or {}), **_states(row, cells, reported is None)},
+        labeler=LABELER if reported else "",
         split=folder_split if is_missing(split) else cells.known("split", split, read_split(split)),
         refused=header.no_film,
     )
+
+
+def _states(row: Mapping[str, str], cells: Cells, also_empty: bool) -> dict[str, int]:
+    there = [finding for finding in FINDINGS if finding in row]
+    return {finding: cells.state(row, finding) for finding in there if also_empty or not is_missing(row[finding])}
 
 
 def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
@@ -161,11 +180,16 @@ def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
         rows[ReleaseFile(str(root))] = [(file, {}) for file in sorted(told)]
     patients, splits = folder_patients(sorted(listed)), folder_splits(listed)
     records = []
-    for table, some in rows.items():
-        with Cells(table) as cells:
-            for file, row in some:
-                header, patient = told.get(file) or _NO_HEADER, plain_name(patients.get(file, ""))
-                records.append(_record(name, plain_name(file), row, cells, header, patient, splits.get(file)))
+    folders = ReportFolders(files)
+    with ReportFindings(root) as reports:
+        for table, some in rows.items():
+            with Cells(table) as cells:
+                for file, row in some:
+                    header, patient = told.get(file) or _NO_HEADER, plain_name(patients.get(file, ""))
+                    beside = folders.find(file, row.get("study", ""))
+                    reported = reports.read(row["report"]) if row.get("report") else reports.read_file(beside) if beside else None
+                    records.append(_record(name, plain_name(file), row, cells, header, patient, splits.get(file), reported))
+    folders.warn(root)
     _warn_of_patients(root, [film for film in records if not film.refused])
     return records
 

@@ -5,16 +5,21 @@ DICOM files are not, so a film that is there as both is read from DICOM.
 """
 
 import logging
+import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from sys import intern
 
-from thiscxr.collections.archives import ReleaseFile, find_table
+from tqdm import tqdm
+
+from thiscxr.collections.archives import ReleaseFile, find_table, release_files
 from thiscxr.collections.chexpert import ODD_LABEL, SILENCE, label_rows, labeler_findings, released_findings
 from thiscxr.collections.collection import Collection, first_table, missing_table, read_mapping, table_name
 from thiscxr.collections.names import base_name
+from thiscxr.collections.report_films import LABELER, ReportFindings
 from thiscxr.collections.tables import Cells, read_table
 from thiscxr.labels import FilmRecord, Terms
 from thiscxr.words import is_missing, read_split, read_year
@@ -29,6 +34,7 @@ LABEL_TABLES = {
     "mimic-cxr-2.1.0-negbio.csv": "NegBio",
 }
 READ_TABLE = "mimic-cxr-2.1.0-test-set-labeled.csv"
+_REPORT = re.compile(r"(?:^|/)s(\d+)\.txt$")  # of mimic-cxr-reports.zip, packed or not: files/p10/p10000032/s50414267.txt
 _OLDEST = 91.0  # MIMIC-IV's word for everybody above 89
 
 # Where MIMIC-IV's table may be: in the folder, beside it, or where PhysioNet's tree has it.
@@ -86,6 +92,16 @@ def _study_labels(table: ReleaseFile, labeler: str) -> Iterator[tuple[str, _Labe
     with Cells(table) as cells:
         for _, row, states in label_rows(table, ["study_id"]):
             yield intern(cells.id(row, "study_id")), _shared_labels(states, labeler)
+
+
+def _report_labels(root: Path) -> dict[str, _Labels]:
+    """Return study -> labels that its report says; studies without a report that can be read have no findings."""
+    files = {match[1]: file for name, file in release_files(root, (".txt",)) if (match := _REPORT.search(name))}
+    if not files:
+        raise ValueError(f"{root} has no reports; expected mimic-cxr-reports.zip there, or its files such as p10/p10000032/s50414267.txt")
+    with ReportFindings(root) as reports:
+        bar = tqdm(files.items(), unit="report", file=sys.stderr, desc="label", delay=2)
+        return {intern(study): _Labels(reports.read_file(file), labeler=LABELER) for study, file in bar}
 
 
 @lru_cache(maxsize=2**16)
@@ -157,18 +173,19 @@ def _view(cells: Cells, row: dict[str, str]) -> str:
     return "AP_supine" if view == "AP" and row.get(_ORIENTATION) == "Recumbent" else view
 
 
-def read_labels(root: Path) -> list[FilmRecord]:
+def read_labels(root: Path, reports: bool = False) -> list[FilmRecord]:
     """Return every row of the metadata, or else of the record list, which names no view; studies with an odd label are refused.
 
+    reports: the findings come from the reports, which are distributed apart, and not from the label tables.
     Raises ValueError when both are missing, a column of any table is, or a row lacks one of its ids.
     """
     table = first_table(root, FILM_TABLES)
     if table is None:
         raise missing_table(root, "MIMIC-CXR", FILM_TABLES[0], FILM_TABLES[-1])
-    labels, splits, patients = _labels(root), _splits(root), _patients(root)
+    labels, splits, patients = _report_labels(root) if reports else _labels(root), _splits(root), _patients(root)
     if not labels:
         logging.getLogger(__name__).warning("%s has no label table such as %s: no finding is annotated", root, next(iter(LABEL_TABLES)))
-    unlabeled = _Labels(SILENCE if labels else None)
+    unlabeled = _Labels(SILENCE if labels and not reports else None)
     records = []
     described = [] if table_name(table) == FILM_TABLES[-1] else ["ViewPosition"]
     with Cells(table) as cells:
@@ -207,4 +224,5 @@ MIMIC = Collection(
     image_key,
     suffixes=(".dcm", ".dcm.gz", ".dicom", ".jpg", ".jpeg", ".png"),
     equalised=(".jpg", ".jpeg", ".png"),
+    reports=True,
 )

@@ -5,7 +5,7 @@ wrong too often to be used: only Kaggle's table of projections tells the lateral
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from xml.parsers import expat
 from thiscxr.collections.archives import compressed_tars, find_table, release_files, stream
 from thiscxr.collections.collection import FRONTAL_VIEWS, Collection, match_terms, missing_table, read_mapping, share
 from thiscxr.collections.names import base_name
+from thiscxr.collections.report_films import LABELER, ReportFindings
 from thiscxr.collections.tables import Cells, read_table
 from thiscxr.labels import FilmRecord, Terms
 
@@ -45,11 +46,12 @@ TERMS = Terms(
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report: `number` as in CXR17, its coded headings (lower case), the films it is about."""
+    """A report: `number` as in CXR17, its coded headings (lower case), the films it is about, and what it says."""
 
     number: str
     headings: frozenset[str]
     films: tuple[str, ...]
+    text: str
 
 
 def parse_report(data: bytes) -> Report:
@@ -69,7 +71,12 @@ def parse_report(data: bytes) -> Report:
     if not number or not all(images):
         raise ValueError("a uId or a parentImage has no id")
     headings = frozenset(heading for element in tree.iterfind("MeSH/major") if (heading := (element.text or "").strip().lower()))
-    return Report(number, headings, tuple(map(image_key, images)))
+    parts = [(part.get("Label", ""), "".join(part.itertext())) for part in tree.iter("AbstractText")]
+    return Report(number, headings, tuple(map(image_key, images)), _text(parts))
+
+
+def _text(parts: Iterable[tuple[str, str]]) -> str:
+    return "\n\n".join(f"{heading.upper()}: {words.strip()}" for heading, words in parts if words.strip())
 
 
 def _refuse_doctype(*_: object) -> None:
@@ -124,7 +131,8 @@ def _kaggle_reports(root: Path) -> Iterator[Report]:
         for line, row in read_table(table, ["uid", "MeSH"]):
             uid = cells.needed_id(line, row, "uid")
             headings = frozenset(heading for word in row["MeSH"].split(";") if (heading := word.strip().lower()))
-            yield Report(f"CXR{uid}", headings, tuple(films.get(uid, ())))
+            parts = [(heading, row.get(heading, "")) for heading in ("findings", "impression")]
+            yield Report(f"CXR{uid}", headings, tuple(films.get(uid, ())), _text(parts))
 
 
 def heading_terms(headings: frozenset[str]) -> set[str]:
@@ -155,25 +163,29 @@ def _views(root: Path) -> dict[str, str]:
         return {image_key(row["filename"]): cells.view(row, "projection") for _, row in read_table(table, ["filename", "projection"])}
 
 
-def read_labels(root: Path) -> list[FilmRecord]:
+def read_labels(root: Path, reports: bool = False) -> list[FilmRecord]:
     """Return the films of all reports; a report stands for one patient, since the release has one report a patient.
+
+    reports: their findings come from the words of the reports, not from the coded headings.
 
     Raises ValueError when there are neither XML reports nor Kaggle's tables, or one of them is not as released.
     """
     views = _views(root)
-    return [
-        FilmRecord(
-            film=film,
-            file=film,
-            patient=report.number,
-            study=report.number,
-            view=views.get(film, "unknown"),
-            findings=report_findings(report),
-            labeler="MeSH coding",
-        )
-        for report in read_reports(root)
-        for film in report.films
-    ]
+    with ReportFindings(root) as words:
+        return [
+            FilmRecord(
+                film=film,
+                file=film,
+                patient=report.number,
+                study=report.number,
+                view=views.get(film, "unknown"),
+                findings=findings,
+                labeler=LABELER if reports else "MeSH coding",
+            )
+            for report in read_reports(root)
+            for findings in [words.read(report.text) if reports else report_findings(report)]
+            for film in report.films
+        ]
 
 
 def image_key(path: str) -> str:
@@ -183,4 +195,4 @@ def image_key(path: str) -> str:
     return f"CXR{match[1]}_{match[2].upper()}" if match else name
 
 
-OPENI = Collection("openi", TERMS, read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"))
+OPENI = Collection("openi", TERMS, read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"), reports=True)

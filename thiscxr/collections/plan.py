@@ -18,6 +18,7 @@ from thiscxr.files import nearest_name
 from thiscxr.labels import VIEWS, FilmRecord
 
 MISSING, TWICE = "file missing", "listed twice"
+LABELS = ("released", "reports")  # where the findings of a collection come from: its label tables, or the reports of its films
 _UNREAD = "compressed tar, not looked into: every film lies open"
 
 
@@ -94,16 +95,29 @@ def check_views(views: Sequence[str] | None) -> None:
             raise ValueError(f"--views {view}{nearest_name(view, VIEWS)} is not one of {', '.join(VIEWS)}")
 
 
-def wanted_films(sources: Sequence[tuple[str, Path]], views: Sequence[str] | None = None, labels_only: bool = False) -> list[Wanted]:
+def check_labels(sources: Sequence[tuple[str, Path]], labels: str) -> None:
+    """Raise ValueError where labels from reports are asked of a collection that has none."""
+    if labels not in LABELS:
+        raise ValueError(f"--labels {labels}{nearest_name(labels, LABELS)} is not one of {', '.join(LABELS)}")
+    for key, _ in sources:
+        if labels == "reports" and not (COLLECTIONS[key].reports or COLLECTIONS[key].by_path):
+            those = ", ".join(f"--{name}" for name, collection in COLLECTIONS.items() if collection.reports)
+            raise ValueError(f"--labels reports: --{key} is released without reports; it is for {those}, and --folder always reads its own")
+
+
+def wanted_films(
+    sources: Sequence[tuple[str, Path]], views: Sequence[str] | None = None, labels_only: bool = False, labels: str = LABELS[0]
+) -> list[Wanted]:
     """Return what is wanted of each collection of (key, folder) pairs, in the order of COLLECTIONS.
 
     views None: each collection's default. labels_only: films are not looked for. A film that is listed twice, or lies in two folders, is
-    taken once; one that lies in a compressed tar is found when the tar is streamed.
+    taken once; one that lies in a compressed tar is found when the tar is streamed. labels: one of LABELS, where the findings come from.
     """
     check_sources(sources)
     check_views(views)
+    check_labels(sources, labels)
     plan = [
-        _wanted(collection, roots, tuple(views or collection.default_views), labels_only)
+        _wanted(collection, roots, tuple(views or collection.default_views), labels_only, labels == "reports")
         for key, collection in COLLECTIONS.items()
         if (roots := [root for source, root in sources if source == key])
     ]
@@ -116,14 +130,15 @@ def wanted_films(sources: Sequence[tuple[str, Path]], views: Sequence[str] | Non
     return plan
 
 
-def _wanted(collection: Collection, roots: Sequence[Path], views: Sequence[str], labels_only: bool) -> Wanted:
+def _wanted(collection: Collection, roots: Sequence[Path], views: Sequence[str], labels_only: bool, by_reports: bool) -> Wanted:
     wanted = Wanted(collection)
     chosen: dict[str, FilmRecord] = {}
     names = folder_names(roots) if collection.by_path else {}
     places: set[tuple[str, str]] = set()  # of films in folders of which one may lie in another
     for root in sorted(roots, key=Path.resolve) if names else roots:
         name = names.get(root.resolve())
-        released = collection.read_labels(root) if name is None else collection.read_labels(root, name)
+        options = {"reports": True} if by_reports and collection.reports else {}
+        released = collection.read_labels(root, **options) if name is None else collection.read_labels(root, name)
         wanted.released += released
         here: dict[str, FilmRecord] = {}
         for film in released:

@@ -13,10 +13,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from thiscxr.collections.reports import ReportLabels, label_report, why_unread
+from thiscxr.collections.report_text import why_unread
+from thiscxr.collections.reports import ReportLabels, label_report
 from thiscxr.collections.tables import open_text
 from thiscxr.files import atomic_path, nearest_name
 from thiscxr.labels import FINDINGS, NOT_MENTIONED
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,13 @@ def label_table(table: Path, out: Path) -> LabelSummary:
     """Label the reports of a table with the columns id and report; write `out` (id and a state for each finding) and beside it the spans.
 
     A report that cannot be read is labelled not mentioned throughout, and counted. `out` with the suffix .spans.jsonl has a line a report:
-    {"id", "spans": [{"finding", "state", "start", "end", "phrase", "rule"}]}, positions in characters of its cell.
-    Raises ValueError where the columns are missing, an id is empty or there twice, and where `table` is no table.
+    {"id", "spans": [{"finding", "state", "start", "end", "phrase", "phrase_start", "rule"}]}, positions in characters of its cell.
+    Raises ValueError where the columns are missing, ids are empty or there twice (all of them counted), and where `table` is no table.
     """
     unread: dict[str, list[str]] = {}
     present: Counter[str] = Counter()
     seen: set[str] = set()
+    ill: list[str] = []  # ids that are empty or there twice
     silent = ReportLabels(dict.fromkeys(FINDINGS, NOT_MENTIONED), ())
     with atomic_path(out) as labels_part, atomic_path(spans_path(out)) as spans_part:
         with open(labels_part, "w", newline="", encoding="utf-8") as labels, open(spans_part, "w", encoding="utf-8") as spans:
@@ -46,8 +50,8 @@ def label_table(table: Path, out: Path) -> LabelSummary:
             writer.writerow(("id", *FINDINGS))
             for line, name, text in tqdm(_reports(table), unit="report", file=sys.stderr, desc="label", delay=2):
                 if not name or name in seen:
-                    what = f"{name} is there twice" if name else "the id is empty"
-                    raise ValueError(f"{table} line {line}: {what}; each report needs an id of its own")
+                    ill.append(f"line {line}: {name} is there twice" if name else f"line {line}: the id is empty")
+                    continue
                 seen.add(name)
                 if why := why_unread(text):
                     unread.setdefault(why, []).append(name)
@@ -55,6 +59,10 @@ def label_table(table: Path, out: Path) -> LabelSummary:
                 present.update(finding for finding, state in found.states.items() if state > 0)
                 writer.writerow((name, *found.states.values()))
                 spans.write(json.dumps({"id": name, "spans": [asdict(span) for span in found.spans]}) + "\n")
+        if ill:
+            more = f" and {len(ill) - _SHOWN} more" if len(ill) > _SHOWN else ""
+            rows = f"{len(ill)} row{'s' * (len(ill) > 1)}"
+            raise ValueError(f"{table}: {rows} without an id of its own ({'; '.join(ill[:_SHOWN])}{more}); give each report one")
         if not seen:
             raise ValueError(f"{table} has no reports, only a header; expected a row for each, with the columns id and report")
     return LabelSummary(len(seen), len(seen) - sum(map(len, unread.values())), unread, dict(present))
@@ -95,7 +103,7 @@ def summary_text(summary: LabelSummary) -> str:
     """Return the summary as lines."""
     lines = [f"{summary.labelled} of {summary.reports} reports labelled"]
     for why, names in summary.unread.items():
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        lines.append(f"  {why}: {len(names)} ({', '.join(names[:5])}{more}); not mentioned throughout")
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        lines.append(f"  {why}: {len(names)} ({', '.join(names[:_SHOWN])}{more}); not mentioned throughout")
     lines += [f"  {finding:<28}{summary.present[finding]:>7}" for finding in FINDINGS if finding in summary.present]
     return "\n".join(lines)

@@ -154,9 +154,9 @@ def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]
                 if kind == "uncertain" and this == "absent" and not broken and not weak and (not linked or _whole(links)):
                     return this, item
                 return (this, item) if kind != "asked" and this in ("uncertain", "asked") and not broken and not weak else (kind, cue)
-            if broken and not _oxford(found, mention.at, links) or (weak and this != "uncertain"):
+            if (broken and not _oxford(found, mention.at, links)) or (weak and this != "uncertain"):
                 break
-            if links and links[0] != "or" and "or" in links or _says_more(found, mention.at, links):
+            if (links and links[0] != "or" and "or" in links) or _says_more(found, mention.at, links):
                 break
             kind, cue = this, item
             linked = "link" in item.kinds
@@ -351,7 +351,7 @@ def _organs_of(found: Sequence[Item], at: int) -> tuple[set[str], int | None]:
         return names, None
     here = at - 1
     while here >= 0 and "organ" not in found[here].kinds:
-        if "finding" in found[here].kinds or "stop" in found[here].kinds and not _turns(found, here):
+        if "finding" in found[here].kinds or ("stop" in found[here].kinds and not _turns(found, here)):
             return set(), None
         here -= 1
     if here < 0 or found[at].start - found[here].end > _ORGAN_REACH:

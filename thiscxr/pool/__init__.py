@@ -237,6 +237,7 @@ def _command(path: Path, meta: Any) -> str:
     if options.get("aspect") == "restore":
         words.append("--aspect restore")
     words += ["--" + name.replace("_", "-") for name in ("derive", "allow_synthetic") if options.get(name)]
+    words += ["--labels reports"] if options.get("labels") == "reports" else []
     return " ".join(words)
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from thiscxr.collections import COLLECTIONS, FRONTAL_VIEWS
 from thiscxr.collections.archives import MAX_FILE_BYTES, ReleaseFile
 from thiscxr.collections.ids import default_key_file, load_key
-from thiscxr.collections.plan import Wanted, wanted_films
+from thiscxr.collections.plan import LABELS, Wanted, wanted_films
 from thiscxr.config import RESOLUTIONS
 from thiscxr.files import atomic_path, check_place, nearest_name
 from thiscxr.labels import FilmRecord, with_derived
@@ -114,11 +114,13 @@ def prepare(
     bits: int = 8,
     scheduler: str = "",
     allow_synthetic: bool = False,
+    labels: str = LABELS[0],
 ) -> PrepareSummary:
     """Write the pool `pool_path` from `sources`, (collection key, folder) pairs; a collection may come in several folders.
 
     views None: each collection's default. aspect "restore" undoes the squash of collections that released squares of oblong films.
     derive: fill findings that a collection does not annotate from their children and parents. scheduler: address of a Dask cluster.
+    labels: "reports" takes findings from the reports of collections that have them, not from their label tables.
     allow_synthetic: take films that are marked as synthetic; sheets and other pictures of ours never are films.
     A call that was interrupted goes on where it stopped when it is made again; the pool is the same for any number of workers.
     Raises ValueError, one line each, when an input is not as expected, no film is left, or more than the share `max_rejected` of the
@@ -136,7 +138,7 @@ def prepare(
     if pool_path.resolve() in key_file.resolve().parents:
         raise ValueError(f"--key-file {key_file} lies in the pool {pool_path}, which may be shared; keep the key elsewhere")
     check_place(key_file.with_name(f"{key_file.name}.map"))  # the private map is written at the end
-    plan = wanted_films(sources, views)
+    plan = wanted_films(sources, views, labels=labels)
     for part in plan:
         part.released.clear()  # a million rows are worth freeing
     if not any(part.films for part in plan):
@@ -144,11 +146,12 @@ def prepare(
     _warn_of_mixed_aspects(plan, aspect)
     key = load_key(key_file)
     terms = {part.collection.key: part.collection.terms for part in plan if part.films}
-    options = {"views": list(views) if views else "default", "aspect": aspect, "derive": derive, "allow_synthetic": allow_synthetic}
+    options = {"views": list(views) if views else "default", "aspect": aspect, "derive": derive}
+    options |= {"allow_synthetic": allow_synthetic, "labels": labels}
     num_films = sum(len(part.films) for part in plan)
     with (
         PoolWriter(
-            pool_path, res, bits, terms, key, options, _digest(plan, key, res, bits, aspect, allow_synthetic), DESCRIPTOR_SIZE
+            pool_path, res, bits, terms, key, options, _digest(plan, key, res, bits, aspect, allow_synthetic, labels), DESCRIPTOR_SIZE
         ) as writer,
         open_workers(num_films, workers, scheduler) as hands,
     ):

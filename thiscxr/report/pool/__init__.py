@@ -65,6 +65,7 @@ def describe_sources(
     labels_only: bool = False,
     derive: bool = False,
     allow_synthetic: bool = False,
+    labels: str = "released",
 ) -> dict[str, Any]:
     """Return {"sources": {key: {"released", "kept", "dropped", ...}}}: every row, what `prepare` would take, and why not the others.
 
@@ -72,7 +73,7 @@ def describe_sources(
     evenly drawn, are decoded for native sizes and intensities.
     Raises ValueError as `prepare` does.
     """
-    plan = wanted_films([(key, Path(root)) for key, root in sources], views, labels_only)
+    plan = wanted_films([(key, Path(root)) for key, root in sources], views, labels_only, labels)
     described: dict[str, Any] = {}
     for part in plan:
         key = part.collection.key
