@@ -323,3 +323,40 @@ def test_any_bytes_as_a_table_give_films_or_one_line(tmp_path_factory, data, nam
     if isinstance(outcome, str):
         assert str(root / name) in outcome
         assert "\n" not in outcome
+
+
+def test_reports_label_the_films_of_a_folder_and_leave_no_word_behind(tmp_path, caplog):
+    films, secret = tmp_path / "films", "Quetzalcoatl"
+    (films / "reports").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in "abcdef":
+        (films / f"{name}.png").write_bytes(png(rng.integers(0, 255, (64, 64), dtype=np.uint8)))
+    (films / "metadata.csv").write_text(
+        "file_name,patient,study,view,report,Effusion\n"
+        f'a.png,1,s1,PA,"FINDINGS: {secret}. No pneumothorax.\nSmall effusion.",\n'
+        f"b.png,2,s2,PA,{secret} effusion cannot be excluded.,1\n"  # the table goes before the report
+        "c.png,3,s3,PA,Derrame pleural sin neumotorax en la base del pulmon.,\n"
+        "d.png,4,s4,PA,,\n"
+        "e.png,5,s5,PA,,\n"
+        "f.png,6,s6,PA,,0\n"
+    )
+    (films / "reports" / "d.txt").write_text(f"{secret}. The heart is large.")
+    (films / "reports" / "s5.txt").write_bytes("Ödème? No edema.".encode("latin-1"))
+    (films / "reports" / "nobody.txt").write_text("Mass.")
+    records = {film.file: film for film in folder.read_labels(films)}
+    states = {name: dict(zip(FINDINGS, film.states(), strict=True)) for name, film in records.items()}
+    assert (states["a.png"]["Pneumothorax"], states["a.png"]["Effusion"], states["a.png"]["Mass"]) == (0, 1, NOT_MENTIONED)
+    assert states["b.png"]["Effusion"] == 1
+    assert states["c.png"]["Pneumonia"] == NOT_ANNOTATED  # reported, not guessed
+    assert states["d.png"]["Cardiomegaly"] == 1
+    assert states["e.png"]["Edema"] == 0
+    assert (states["f.png"]["Effusion"], states["f.png"]["Mass"]) == (0, NOT_ANNOTATED)
+    assert [records[f"{name}.png"].labeler for name in "abcdef"] == ["report rules"] * 2 + [""] + ["report rules"] * 2 + [""]
+    assert "reports that cannot be read label no film: not in English 1" in caplog.text
+    assert "1 of 3 reports in reports/ are no film's" in caplog.text
+    summary = prepare(tmp_path / "pool", [("folder", films)], 64, key_file=tmp_path / "key", workers=1)
+    assert summary.beside == {".csv file": 1, "report": 3}
+    assert secret not in caplog.text + str(summary)
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and films not in path.parents]
+    assert written
+    assert not any(secret.encode() in path.read_bytes() for path in written)

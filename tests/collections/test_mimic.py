@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -302,3 +303,25 @@ def test_any_bytes_give_rows_or_one_line(tmp_path_factory, name, data, keep_head
     if isinstance(outcome, str):
         assert name in outcome
         assert "\n" not in outcome
+
+
+def test_labels_from_reports_packed_or_not(release, tmp_path, caplog):
+    text = " FINAL REPORT\n INDICATION: Pneumothorax?\n\n FINDINGS: Effusion, new. Heart\n size is normal.\n"
+    with pytest.raises(ValueError, match=r"has no reports; expected mimic-cxr-reports\.zip there"):
+        mimic.read_labels(release, reports=True)
+    for packed in (True, False):
+        if packed:
+            with zipfile.ZipFile(release / "mimic-cxr-reports.zip", "w") as archive:
+                archive.writestr("files/p10/p10000032/s50414267.txt", text)
+        else:
+            (release / "mimic-cxr-reports.zip").unlink()
+            write(release / "files" / "p10" / "p10000032" / "s50414267.txt", text)
+        (film,) = mimic.read_labels(release, reports=True)
+        found = states(film)
+        assert (found["Effusion"], found["Cardiomegaly"], found["Pneumothorax"]) == (POSITIVE, NEGATIVE, NOT_MENTIONED)
+        assert found["Support_Devices"] == NOT_MENTIONED  # the label table says otherwise
+        assert film.labeler == "report rules"
+    (release / "files" / "p10" / "p10000032" / "s50414267.txt").write_bytes(b"\x00\x01effusion")
+    (film,) = mimic.read_labels(release, reports=True)
+    assert film.findings is None
+    assert "reports that cannot be read label no film: not text 1" in caplog.text

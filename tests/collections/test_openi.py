@@ -234,3 +234,27 @@ def test_any_cells_of_kaggle_give_rows_or_one_line(tmp_path_factory, reports, pr
         assert "\n" not in outcome
     else:
         assert len(outcome) <= len(reports) * len(projections)
+
+
+def test_labels_from_reports(tmp_path, caplog):
+    text = (
+        '<AbstractText Label="INDICATION">Pneumonia</AbstractText><AbstractText Label="FINDINGS">Heart size is normal. Small &lt; 1 cm '
+        'nodule.</AbstractText><AbstractText Label="IMPRESSION"/>'
+    )
+    document = xml(1, "normal", films=("CXR1_1_IM-0001-3001",)).replace("</eCitation>", f"<Abstract>{text}</Abstract></eCitation>")
+    write(tmp_path, document, xml(2, "Mass", films=("CXR2_IM-1",)))
+    film, silent = openi.read_labels(tmp_path, reports=True)
+    states = dict(zip(FINDINGS, film.states(), strict=True))
+    assert {name: states[name] for name in ("Cardiomegaly", "Nodule", "Pneumonia")} == {
+        "Cardiomegaly": NEGATIVE, "Nodule": POSITIVE, "Pneumonia": NOT_MENTIONED,
+    }  # fmt: skip
+    assert (film.labeler, silent.findings) == ("report rules", None)
+    assert "reports that cannot be read label no film: empty 1" in caplog.text
+    assert openi.read_labels(tmp_path)[0].labeler == "MeSH coding"
+
+
+def test_labels_from_kaggle_s_reports(tmp_path):
+    root = kaggle(tmp_path, ["7,normal,,,Cough,None,Small effusion.,No pneumonia."], ["7,7_IM-1.dcm.png,Frontal"])
+    (film,) = openi.read_labels(root, reports=True)
+    states = dict(zip(FINDINGS, film.states(), strict=True))
+    assert (states["Effusion"], states["Pneumonia"]) == (POSITIVE, NEGATIVE)

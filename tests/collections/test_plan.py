@@ -130,3 +130,11 @@ def test_official_splits_go_before_the_patients_own_and_split_as_follows_another
     assert sides([("rsna", record(trained, split_as=("nih", held)))]) == ["holdout"]
     # the NIH film's official side decides for the RSNA film of the same patient
     assert sides([("nih", record(trained, split="holdout")), ("rsna", record("x", split_as=("nih", trained)))]) == ["holdout", "holdout"]
+
+
+def test_labels_from_reports_are_asked_of_collections_that_have_some(tmp_path):
+    with pytest.raises(ValueError, match="--nih is released without reports; it is for --mimic-cxr, --openi, and --folder") as caught:
+        wanted_films([("nih", nih(tmp_path / "nih", "00000001_000.png"))], labels_only=True, labels="reports")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"--labels report .* is not one of released, reports"):
+        wanted_films([("nih", tmp_path / "nih")], labels_only=True, labels="report")

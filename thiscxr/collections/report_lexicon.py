@@ -13,7 +13,7 @@ from typing import Any
 
 PHRASES: dict[str, Any] = json.loads((files("thiscxr.collections") / "report_phrases.json").read_text(encoding="utf-8"))
 
-_TOKEN = re.compile(r"[rh]/o\b|[sw]/[po]\b|and/or\b|[^\W_]+(?:'[a-z]+)?|(?<=\s)-{1,2}(?=\s)|[?/,;:()&.\u2013\u2014]")
+_TOKEN = re.compile(r"(?:[rh]/o|s/p|w/o|c/w)\b|and/or\b|[^\W_]+(?:'[a-z]+)?|(?<=\s)-{1,2}(?=\s)|[?/,;:()&.\u2013\u2014]")
 _PUNCTUATION = {
     ",": "comma", "and": "and", "&": "and", "plus": "and", "or": "or", "nor": "or", "and/or": "or", "versus": "or", "vs": "or", "/": "or",
     ":": "colon", "-": "colon", "--": "colon", "\u2013": "colon", "\u2014": "colon", "(": "stop", ".": "dot",
@@ -123,19 +123,19 @@ def items(text: str, start: int, end: int) -> list[Item]:
     return list(_items(words, [*places, (end, end)]))
 
 
+_NOTHING: tuple[int, frozenset[str], frozenset[str]] = (0, frozenset(), frozenset())
+
+
 def _items(words: Sequence[str], places: Sequence[tuple[int, int]]) -> Iterator[Item]:
     i = 0
     while i < len(words):
-        length, kinds, names = _longest(words, i)
+        length, kinds, names = _longest(words, i) if _first(words[i]) else _NOTHING  # most words begin no phrase
         mark = _PUNCTUATION.get(words[i]) if length <= 1 else None
         if mark:
             kinds, length = kinds | {mark}, 1
         if kinds:
             yield Item(kinds, names, places[i][0], places[i + length - 1][1])
         i += max(length, 1)
-
-
-_NOTHING: tuple[int, frozenset[str], frozenset[str]] = (0, frozenset(), frozenset())
 
 
 def _longest(words: Sequence[str], i: int) -> tuple[int, frozenset[str], frozenset[str]]:

@@ -29,6 +29,7 @@ _GOES_ON = re.compile(
     re.IGNORECASE,
 )
 _NEW_LINE = re.compile(r"\n\s*[A-Z][\w']*\s")
+_CARRIES_ON = re.compile(r"\n\s*(?:or|and|nor|with|without|in|of|on|at|to|is|are|was|which|that|for|from|by|but|as)\b", re.IGNORECASE)
 
 
 def why_unread(text: str) -> str:
@@ -100,5 +101,5 @@ def sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 def _is_list_line(text: str, start: int, newline: int) -> bool:
     """Whether a sentence ends with a line that has no full stop: a short one, before another that begins in capitals."""
     line = text[max(start, text.rfind("\n", 0, newline) + 1) : newline]
-    begins = _NEW_LINE.match(text, newline) is not None or "." not in text
+    begins = (_NEW_LINE.match(text, newline) is not None or "." not in text) and not _CARRIES_ON.match(text, newline)
     return len(line.strip()) < _LIST_LINE and begins and not _GOES_ON.search(line)

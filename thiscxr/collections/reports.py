@@ -263,9 +263,11 @@ def _after(found: Sequence[Item], at: int, device: bool) -> tuple[str, Item | No
 
 
 def _opens(found: Sequence[Item], at: int) -> bool:
-    """Whether words that may stand before or after a finding ("possible") open what follows a comma."""
+    """Whether words that may stand before or after a finding ("possible") open what follows a comma: "effusion, possible loculation"."""
     if not _cue(found[at], "before") or _looks_back(found, at):
         return False
+    if _link(found, at - 1) and at + 1 < len(found) and found[at + 1].start - found[at].end > 1:
+        return True
     return any("finding" in item.kinds for item in found[at + 1 : at + 3])
 
 
@@ -327,7 +329,7 @@ def _or_large(text: str, found: Sequence[Item], at: int) -> bool:
     """Whether "normal" is only one end of a range: "normal to mildly enlarged"."""
     following = [i for i in range(at + 1, len(found)) if not found[i].kinds & {"degree", "or"} or found[i].kinds & {"enlarged"}][:1]
     said = following and found[following[0]].kinds & {"enlarged", "prominent", "borderline"}
-    return bool(said) and text[found[at].end :].split(None, 1)[0] in ("to", "or")
+    return bool(said) and text[found[at].end :].split(None, 1)[0].lower() in ("to", "or")
 
 
 def _around(found: Sequence[Item], at: int, subject: int | None) -> tuple[int, int]:
