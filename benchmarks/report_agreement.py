@@ -19,7 +19,7 @@ import numpy as np
 
 from thiscxr.collections.openi import parse_report, report_findings
 from thiscxr.collections.reports import ReportLabels, label_report
-from thiscxr.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE, UNCERTAIN
+from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_MENTIONED, POSITIVE, UNCERTAIN
 
 THEIR_NAMES = {
     "Atelectasis": ("atelectasis",), "Cardiomegaly": ("cardiomegaly",), "Consolidation": ("consolidation",), "Edema": ("pulmonary_edema",),
@@ -101,13 +101,16 @@ def main() -> None:
     parser.add_argument("--disagreements", type=int, default=0)
     args = parser.parse_args()
     reports = lines(args.reports) if args.reports.is_file() else open_i(args.reports)
-    names = list(THEIR_NAMES if args.reports.is_file() else FINDINGS)
+    names = list(THEIR_NAMES) if args.reports.is_file() else [name for name in FINDINGS if name != NO_FINDING]  # another thing at Open-I
     label_report(reports[0][1])
     started = time.process_time()
     found = [label_report(text) for _, text, _ in reports]
     rate = len(found) / (time.process_time() - started)
     ours = np.array([[labels.states[name] for name in names] for labels in found])
     theirs = np.array([[states[name] for name in names] for _, _, states in reports])
+    if args.reports.is_dir():  # what is there is coded, and nothing else: a finding that is not coded was denied or not mentioned
+        ours[(ours == NEGATIVE) | (theirs == NOT_MENTIONED)] = NOT_MENTIONED
+        theirs[theirs == NEGATIVE] = NOT_MENTIONED
     if args.disagreements:
         show(reports, found, names, ours, theirs, args.disagreements)
     else:
