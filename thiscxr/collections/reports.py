@@ -16,6 +16,7 @@ _RANK = {POSITIVE: 3, UNCERTAIN: 2, NEGATIVE: 1}  # of several mentions of a fin
 _LINKS = ("comma", "and", "or")
 _ENDS = ("stop", "colon", "dot")
 _ORGAN_REACH = 90  # characters from an organ to what is said of it
+_LIST_GAP = 16  # characters of other words between the organs of a list
 _DENIED_BY = {  # organ: (what is said of it, the findings that this denies)
     "Cardiomegaly": ("normal", ("Cardiomegaly",)),
     "Enlarged_Cardiomediastinum": ("normal", ("Enlarged_Cardiomediastinum",)),
@@ -360,6 +361,8 @@ def _organs_of(found: Sequence[Item], at: int) -> tuple[set[str], int | None]:
         return set(), None
     first = here
     while here >= 0 and ("organ" in found[here].kinds or _link(found, here)):
+        if first != here and found[here + 1].start - found[here].end > _LIST_GAP:
+            break  # "silhouette accentuated by technique, heart size enlarged"
         if "organ" in found[here].kinds:
             names |= found[here].names
             first = here
