@@ -162,13 +162,11 @@ def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]
             kind, cue = this, item
             linked = "link" in item.kinds
             continue
-        if any(end in item.kinds for end in _ENDS):
-            break
+        if any(end in item.kinds for end in _ENDS) or (kind == "absent" and "verbs" not in item.kinds):
+            break  # of a negation, only what stands before it counts: "possibly without edema", not "borderline heart without edema"
         if "with" in item.kinds:
             weak = True
         elif link := _link(found, at):
-            if kind == "absent":
-                break
             pending = pending or (link != "or" and _begins_clause(found, at + 1))
             if not (at + 1 < len(found) and _link(found, at + 1)):
                 links.append(link)
@@ -176,8 +174,6 @@ def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]
                 links[-1] = link
         elif "finding" in item.kinds:
             broken = pending
-            if kind == "absent":
-                break
         elif "link" in item.kinds:
             linked = True
         elif "verbs" in item.kinds and not linked and not (at and _cue(found[at - 1], "before")):
