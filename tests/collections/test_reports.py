@@ -156,13 +156,14 @@ def test_a_table_of_reports_becomes_a_table_of_states_and_its_spans(tmp_path: Pa
         "es": "Sin derrame pleural ni neumotórax. Corazón de tamaño normal.",
         "ru": "Пневмоторакс не выявлен.",
         "fr": "Pas de pneumothorax. Coeur de taille normale.",
+        "fr2": "Consolidation basale droite.",
         "binary": "effusion\x00\x01",
     }
     with open(tmp_path / "in.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("id", "report"), *reports.items()])
     summary = label_table(tmp_path / "in.csv", tmp_path / "out.csv")
-    assert (summary.reports, summary.labelled) == (6, 1)
-    assert summary.unread == {"empty": ["empty"], "not in English": ["es", "ru", "fr"], "not text": ["binary"]}
+    assert (summary.reports, summary.labelled) == (7, 1)
+    assert summary.unread == {"empty": ["empty"], "not in English": ["es", "ru", "fr", "fr2"], "not text": ["binary"]}
     rows = {row["id"]: row for row in csv.DictReader((tmp_path / "out.csv").read_text(encoding="utf-8").splitlines())}
     assert list(rows) == list(reports)
     assert [rows["a"][name] for name in ("Effusion", "Pneumothorax", "Cardiomegaly", "Mass")] == ["1", "0", "0", "-2"]
@@ -192,4 +193,6 @@ def test_a_table_that_is_none_is_refused_and_nothing_is_written(tmp_path: Path, 
     (tmp_path / "in.csv").write_text(content)
     with pytest.raises(ValueError, match=message):
         label_table(tmp_path / "in.csv", tmp_path / "out.csv")
+    with pytest.raises(ValueError, match=r"none\.csv does not exist; expected a table"):
+        label_table(tmp_path / "none.csv", tmp_path / "out.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]

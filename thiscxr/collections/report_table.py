@@ -39,6 +39,8 @@ def label_table(table: Path, out: Path) -> LabelSummary:
     {"id", "spans": [{"finding", "state", "start", "end", "phrase", "phrase_start", "rule"}]}, positions in characters of its cell.
     Raises ValueError where the columns are missing, ids are empty or there twice (all of them counted), and where `table` is no table.
     """
+    if not table.is_file():
+        raise ValueError(f"{table} {'is no file' if table.exists() else 'does not exist'}; expected a table with the columns id and report")
     unread: dict[str, list[str]] = {}
     present: Counter[str] = Counter()
     seen: set[str] = set()
