@@ -136,19 +136,24 @@ def _link(found: Sequence[Item], at: int) -> str:
 
 
 def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]:
-    """Return the kind and the item of the words before a finding that speak of it, ("", None) where none do."""
+    """Return the kind and the item of the words before a finding that speak of it, ("", None) where none do.
+
+    Goes back from the finding, item by item, over a list and what is said of its members, to the first cue; then on to one around that:
+
+        no   focal   opacity   or   nodule   suspicious for   cancer        "suspicious for" is within "no": absent
+        no   pneumothorax   ,   small   effusion                            "small" after a comma begins a clause: "no" ends there
+    """
     kind, cue = "", None
     links: list[str] = []  # between here and the finding, the nearest first
+    # linked: over "suspicious for"; weak: over a "with"; pending: a comma or "and" opens something new; broken: after another finding
     linked = pending = broken = weak = False
     at = mention.at
     while (at := at - 1) >= 0:
         item = found[at]
-        if mention.subject is not None and at <= mention.subject:
-            cue_here = _cue(item, "before")
-            if not cue_here and at != mention.subject and not item.kinds & {"organ", "degree"}:
-                break
-            if not cue_here:
+        if mention.subject is not None and at <= mention.subject and not _cue(item, "before"):
+            if at == mention.subject or item.kinds & {"organ", "degree"}:
                 continue
+            break  # what stands before "the heart is" is another clause
         if this := _cue(item, "before") if not _looks_back(found, at) else "":
             broken = broken or (pending and "normal_chest" in item.kinds)
             if kind:  # an outer one: "no opacity suspicious for", "may be without"
