@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thiscxr.collections import find_files, openi
+from thiscxr.collections.plan import wanted_films
 from thiscxr.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE
 
 REPORTS_HEADER = "uid,MeSH,Problems,image,indication,comparison,findings,impression"
@@ -251,6 +252,9 @@ def test_labels_from_reports(tmp_path, caplog):
     assert (film.labeler, silent.findings) == ("report rules", None)
     assert "reports that cannot be read label no film: empty 1" in caplog.text
     assert openi.read_labels(tmp_path)[0].labeler == "MeSH coding"
+    for labels, labeler in (("reports", "report rules"), ("released", "MeSH coding")):
+        (part,) = wanted_films([("openi", tmp_path)], labels_only=True, labels=labels)
+        assert {film.labeler for film in part.films.values()} == {labeler}
 
 
 def test_labels_from_kaggle_s_reports(tmp_path):
