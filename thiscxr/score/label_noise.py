@@ -62,18 +62,8 @@ def noisy_auc(auc: ArrayLike, ppv: ArrayLike, npv: ArrayLike) -> Array:
 
     It holds where flips are blind to the film given its truth (Menon et al. 2015, Learning from corrupted binary labels).
     """
-    return 0.5 + _worth(ppv, npv) * (np.asarray(auc, np.float64) - 0.5)
-
-
-def clean_auc(measured: ArrayLike, ppv: ArrayLike, npv: ArrayLike) -> Array:
-    """Return the AUC against the truth that an AUC against noisy labels stands for; nan where the labels tell nothing."""
-    worth = _worth(ppv, npv)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.abs(worth) > 1e-9, 0.5 + (np.asarray(measured, np.float64) - 0.5) / worth, np.nan)
-
-
-def _worth(ppv: ArrayLike, npv: ArrayLike) -> Array:
-    return np.asarray(np.asarray(ppv, np.float64) + np.asarray(npv, np.float64) - 1)
+    worth = np.asarray(ppv, np.float64) + np.asarray(npv, np.float64) - 1
+    return np.asarray(0.5 + worth * (np.asarray(auc, np.float64) - 0.5))
 
 
 @dataclass(frozen=True)
