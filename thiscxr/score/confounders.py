@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from scipy.special import ndtri
 
-from thiscxr.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, POSITIVE
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import JACKKNIFE_95, Z_95, effective_size, generator, jackknife_error, number_patients, student_95, wilson
 from thiscxr.model.conditions import FilmConditions
@@ -47,7 +47,7 @@ def shift_table(real: FilmConditions, patients: ArrayLike, fake: FilmConditions,
     """Return P(finding | source, view) among real films and among the conditions of synthetic ones, the largest difference first.
 
     patients [n], seeds [m]: whose film each is, or of which latent. Only known states count, and only cells of at least ten patients and
-    ten latents are listed. To compare what is *seen*, give conditions whose findings `seen_conditions` has replaced.
+    ten latents are listed.
     Intervals: Newcombe 1998, method 10, for as many independent films as a patient's films are worth when they all say the same.
     """
     sides = (real, number_patients(patients)), (fake, number_patients(seeds))
@@ -84,25 +84,6 @@ def _newcombe(p1: float, n1: float, p2: float, n2: float, z: float) -> tuple[flo
     """Return the interval of p2 - p1."""
     (low1, high1), (low2, high2) = ((float(a), float(b)) for a, b in (wilson(p1, n1, z), wilson(p2, n2, z)))
     return p2 - p1 - float(np.hypot(p2 - low2, high1 - p1)), p2 - p1 + float(np.hypot(high2 - p2, p1 - low1))
-
-
-def seen_conditions(films: FilmConditions, scores: Mapping[str, NDArray[np.floating]], thresholds: Mapping[str, float]) -> FilmConditions:
-    """Return the conditions with the findings that a reader sees: scores [n] above the finding's threshold; the other findings unknown."""
-    findings = np.full_like(films.findings, NOT_ANNOTATED)
-    for name, threshold in thresholds.items():
-        findings[:, FINDINGS.index(name)] = np.where(scores[name] > threshold, POSITIVE, NEGATIVE)
-    return replace(films, findings=findings)
-
-
-def matching_thresholds(films: FilmConditions, scores: Mapping[str, NDArray[np.floating]]) -> dict[str, float]:
-    """Return, a finding, the score above which as large a share of these real films lies as has the finding."""
-    thresholds = {}
-    for name, values in scores.items():
-        states = films.findings[:, FINDINGS.index(name)]
-        known = np.isin(states, (POSITIVE, NEGATIVE))
-        if known.any():
-            thresholds[name] = float(np.quantile(values[known], 1 - (states[known] == POSITIVE).mean()))
-    return thresholds
 
 
 @dataclass(frozen=True)
