@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ class NetworkInfo:
     images_seen: int
     pool_fingerprint: str
     sources: dict[str, dict[str, str]]  # collection -> title, terms, citation, url, acknowledgement
-    scores: list[dict[str, Any]] = field(default_factory=list)
     code_version: str = thiscxr.__version__
 
     def to_json(self) -> dict[str, Any]:
