@@ -13,9 +13,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffd]")
 _PLAIN_LETTERS = 0.7  # of the letters of a report in English, at the least, are a to z
 # A heading: a few words and a colon, at the start of a line or after a sentence, or anywhere in capitals; or one word alone in a line.
 _HEADING = re.compile(
-    r"(?:(?:^|\n|(?<=[.:;)\]*]\s)|(?<=\s\s))[\s*#]*(?P<line>[A-Za-z][A-Za-z ,/&()'-]{2,60}?|[A-Z][A-Z0-9_ ,/&()'-]{2,70}?)|"
-    r"(?<![A-Za-z])(?P<capitals>[A-Z][A-Z /&]{3,40}))[ \t]*:(?!\d)|"
-    r"(?:^|\n)[ \t*#]*(?P<alone>[A-Z][A-Za-z /&]{4,40})[ \t*]*(?=\n)"
+    r"(?:(?:(?:^|\n)[ \t]{0,40}[*#]{0,3} ?|(?<=[.:;)\]*]\s)|(?<=\s\s))"
+    r"(?P<line>[A-Za-z][A-Za-z ,/&()'-]{2,60}?|[A-Z][A-Z0-9_ ,/&()'-]{2,70}?)|"
+    r"(?<![A-Za-z])(?P<capitals>[A-Z][A-Z /&]{3,40}))[ \t]{0,8}:(?!\d)|"
+    r"(?:^|\n)[ \t*#]{0,40}(?P<alone>[A-Z][A-Za-z /&]{4,40})[ \t*\r]{0,40}(?=\n)"
 )
 _BLANK = re.compile(r"\n[ \t]*\n")
 _ALONE = _FIRST | {"indication", "history", "comparison", "technique", "examination"}

@@ -15,6 +15,7 @@ from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_MENTIONED, POSITI
 _RANK = {POSITIVE: 3, UNCERTAIN: 2, NEGATIVE: 1}  # of several mentions of a finding the most telling one counts (CheXpert, section 3.1)
 _LINKS = ("comma", "and", "or")
 _ENDS = ("stop", "colon", "dot")
+_LONGEST = 60  # phrases of a sentence: with more it is none, and the walks over it would take their time
 _ORGAN_REACH = 90  # characters from an organ to what is said of it
 _LIST_GAP = 16  # characters of other words between the organs of a list
 _DENIED_BY = {  # organ: (what is said of it, the findings that this denies)
@@ -71,7 +72,9 @@ def label_report(text: str) -> ReportLabels:
     mentions: list[Span] = []
     for part in read_sections(text):
         for start, end in sentences(text, *part):
-            mentions += _read_sentence(text, items(lower, start, end))
+            found = items(lower, start, end)
+            for first in range(0, len(found), _LONGEST):
+                mentions += _read_sentence(text, found[first : first + _LONGEST])
     states = dict.fromkeys(FINDINGS, NOT_MENTIONED)
     for span in mentions:
         if _RANK[span.state] > _RANK.get(states[span.finding], 0):
