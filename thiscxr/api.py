@@ -1,4 +1,5 @@
-"""What the command line does, as functions for a notebook. They are there as `thiscxr.train` and so on, loaded when they are first used."""
+"""What the command line does, as functions for a notebook. They are there as `thiscxr.train` and so on, loaded when
+they are first used."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,22 +25,24 @@ from thiscxr.train.team import fair_threads
 
 
 def phantom(out: str | Path, n: int = 2000, res: int = 64, seed: int = 0, workers: int | None = 1) -> Path:
-    """Write a pool of `n` procedural films of `res` px, whose anatomy and findings are known, to the new folder `out`; return `out`.
+    """Write a pool of `n` procedural films of `res` px, whose anatomy and findings are known, to the new folder `out`;
+    return `out`.
 
     The same arguments give the same bytes. workers: processes, None for one a core; more than one need a script with
-    `if __name__ == "__main__":`. Raises ValueError as `thiscxr phantom` fails: for a resolution that is not a power of two and
-    for an `out` that is not empty.
+    `if __name__ == "__main__":`. Raises ValueError as `thiscxr phantom` fails: for a resolution that is not a power of
+    two and for an `out` that is not empty.
     """
     write_layout(Path(out), "pool", n, res, seed, workers=workers)
     return Path(out)
 
 
 def train(data: str | Path, out: str | Path = "runs", new: bool = False, device: str = "cpu", **options: Any) -> Path:
-    """Train a generator on the pool `data` and return its run folder; the same call again resumes exactly where this one stopped.
+    """Train a generator on the pool `data` and return its run folder; the same call again resumes exactly where this
+    one stopped.
 
     options: any of `thiscxr.config.Config`, such as kimg=100 (thousand films in all), minutes=5 (of this call), seed=1,
-    config="demo" (a preset or a TOML file). new: start another run instead. Raises ValueError for an unknown option, a value that is
-    out of range, and a pool of another resolution; FloatingPointError when the training is lost.
+    config="demo" (a preset or a TOML file). new: start another run instead. Raises ValueError for an unknown option, a
+    value that is out of range, and a pool of another resolution; FloatingPointError when the training is lost.
     """
     pool = Pool.open(Path(data))
     file = options.pop("config", None)
@@ -51,11 +54,13 @@ def train(data: str | Path, out: str | Path = "runs", new: bool = False, device:
 
 
 def sample(model: str | Path, out: str | Path = "samples", n: int = 64, form: str = "png", permission: bool = False, **asked: Any) -> Path:
-    """Write the films of seeds 0 to n - 1 of a network (file, bundled name or run folder) to the folder `out`, with samples.csv.
+    """Write the films of seeds 0 to n - 1 of a network (file, bundled name or run folder) to the folder `out`, with
+    samples.csv.
 
-    form: png, png16, npz or wds. asked: view, sex, age_years, source, findings and no_findings, as of `thiscxr.load(...).sample`;
-    nothing asked: each seed draws from the films that the network learnt from. permission: stated by whoever runs this, where the terms
-    of a source ask for one. Raises ValueError for what the network never learnt and for an `out` that holds anything else.
+    form: png, png16, npz or wds. asked: view, sex, age_years, source, findings and no_findings, as of
+    `thiscxr.load(...).sample`; nothing asked: each seed draws from the films that the network learnt from. permission:
+    stated by whoever runs this, where the terms of a source ask for one. Raises ValueError for what the network never
+    learnt and for an `out` that holds anything else.
     """
     if form not in FORMATS:
         raise ValueError(f"form is '{form}', expected one of {', '.join(FORMATS)}")
@@ -74,11 +79,12 @@ def score(
     device: str = "cpu",
     **options: Any,
 ) -> panel.Panel:
-    """Return the panel of synthetic films against the pool `real`: `records` are its numbers, each with interval and floor.
+    """Return the panel of synthetic films against the pool `real`: `records` are its numbers, each with interval and
+    floor.
 
-    fake: a folder of films, or a network, of which `n` films are drawn. out: scores.json, for `write_site` and the card. options: split
-    ("all", "train" or "holdout"), seed, allow_small, utility, as of `thiscxr score`. Raises ValueError when there are fewer films than
-    features and not `allow_small`.
+    fake: a folder of films, or a network, of which `n` films are drawn. out: scores.json, for `write_site` and the
+    card. options: split ("all", "train" or "holdout"), seed, allow_small, utility, as of `thiscxr score`. Raises
+    ValueError when there are fewer films than features and not `allow_small`.
     """
     pool = Pool.open(Path(real))
     if out is not None:
@@ -95,9 +101,9 @@ def write_site(
 ) -> Path:
     """Write the static gallery of a samples folder to `out` and return its first page.
 
-    model: the network that made the films (file, bundled name or run folder), for a page that draws in the visitor's browser. scores:
-    what `score` wrote. options: title, permission, index, url, real, card, as of `thiscxr site`. Raises ValueError when the files do not
-    belong together and when `out` holds anything that we did not write.
+    model: the network that made the films (file, bundled name or run folder), for a page that draws in the visitor's
+    browser. scores: what `score` wrote. options: title, permission, index, url, real, card, as of `thiscxr site`.
+    Raises ValueError when the files do not belong together and when `out` holds anything that we did not write.
     """
     network = find_network(str(model)) if model is not None else None
     return build_site(Path(samples), Path(out), Path(scores) if scores is not None else None, model=network, **options).index

@@ -1,7 +1,7 @@
 """Fitting a network to films and answers: a fixed number of steps, so that one fit costs and learns as another does.
 
-It knows nothing of pools and splits: what must not be learnt from must not be given. AdamW and a one-cycle rate (Smith and Topin 2019,
-arXiv:1708.07120), with the transforms that are safe for chest films.
+It knows nothing of pools and splits: what must not be learnt from must not be given. AdamW and a one-cycle rate (Smith
+and Topin 2019, arXiv:1708.07120), with the transforms that are safe for chest films.
 """
 
 import copy
@@ -34,7 +34,8 @@ class Schedule:
     rate: float = 2e-3  # largest learning rate
     decay: float = 0.05  # AdamW's weight decay
     strength: float = 0.7  # share of the films to which each transform of the augmentation is applied
-    mixup: float = 0.0  # alpha of the Beta from which the share of another film is drawn, Zhang et al. 2018, arXiv:1710.09412; 0: none
+    # alpha of the Beta from which the share of another film is drawn, Zhang et al. 2018, arXiv:1710.09412; 0: none
+    mixup: float = 0.0
     average: float = 0.0  # decay, a step, of the average of the weights that is kept; 0: the last weights are
 
 
@@ -54,9 +55,10 @@ def fit(
 ) -> None:
     """Train the network in place for `steps` batches, and leave it in evaluation mode without gradients.
 
-    films: uint8 or uint16 [n, res, res], or what returns those of some rows; targets: a row a film, n at least a batch. Every film is
-    drawn once before any is drawn again. `seed` gives the order and the augmentation, not the network's weights. begin: called before
-    each step with the share of the steps done. bar: counts films where several fits share it.
+    films: uint8 or uint16 [n, res, res], or what returns those of some rows; targets: a row a film, n at least a batch.
+    Every film is drawn once before any is drawn again. `seed` gives the order and the augmentation, not the network's
+    weights. begin: called before each step with the share of the steps done. bar: counts films where several fits share
+    it.
 
     Raises ValueError for fewer films than one batch and FloatingPointError when the loss is not finite.
     """
@@ -87,7 +89,8 @@ def fit(
         optimizer.step()
         rates.step()
         if average is not None:
-            _follow(average, network, min(schedule.average, (1 + step) / (10 + step)))  # short at first: from noise nothing is kept
+            # short at first: from noise nothing is kept
+            _follow(average, network, min(schedule.average, (1 + step) / (10 + step)))
         (bar or own).update(batch)  # type: ignore[union-attr]
     if own is not None:
         own.close()
@@ -97,7 +100,8 @@ def fit(
 
 
 def _mixup(alpha: float, batch: int, seed: int, step: int) -> tuple[float, Tensor]:
-    """Return the share of a batch's own films in it, from 0.5 to 1, and which film each is mixed with, int64 [batch]."""
+    """Return the share of a batch's own films in it, from 0.5 to 1, and which film each is mixed with, int64
+    [batch]."""
     if not alpha:
         return 1.0, torch.arange(batch)
     rng = np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, 0, MIXUP]))
@@ -116,7 +120,8 @@ def _follow(average: nn.Module, network: nn.Module, keep: float) -> None:
 
 
 def _batches(count: int, batch: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield rows without end: each order of all films is used up before the next; what is left of one begins the next batch."""
+    """Yield rows without end: each order of all films is used up before the next; what is left of one begins the next
+    batch."""
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     left = np.empty(0, np.int64)
     while True:
@@ -127,8 +132,8 @@ def _batches(count: int, batch: int, seed: int) -> Iterator[NDArray[np.int64]]:
 
 
 def condition_targets(films: FilmConditions, vocabulary: Vocabulary) -> dict[str, Tensor]:
-    """Return what films are to teach, known or asked: float32 with nan where unknown, findings [n, F] and sex [n, 1] in {0, 1}, scaled age
-    [n, 1]; view and source int64 [n] with -100 (which cross-entropy ignores) where unknown."""
+    """Return what films are to teach, known or asked: float32 with nan where unknown, findings [n, F] and sex [n, 1] in
+    {0, 1}, scaled age [n, 1]; view and source int64 [n] with -100 (which cross-entropy ignores) where unknown."""
     states = films.findings[:, [FINDINGS.index(name) for name in vocabulary.findings]].astype(np.float32)
     states[~np.isin(states, (POSITIVE, NEGATIVE))] = np.nan
 

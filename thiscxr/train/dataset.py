@@ -14,11 +14,13 @@ from thiscxr.train.conditions import learnable_vocabulary, read_conditions
 
 
 class PoolDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """The films of a split: image float32 [1, res, res] in [-1, 1], condition float32 [c] and known bool [c], for each film.
+    """The films of a split: image float32 [1, res, res] in [-1, 1], condition float32 [c] and known bool [c], for each
+    film.
 
-    A condition holds, by `names`: 1 or -1 for a finding that is present or absent; one-hot view and source; 1 or -1 for the sex, F or M;
-    whether the age is known, and (years - 50) / 25. What is not known is 0 there and False in `known`. Views and sources are known or
-    unknown as a whole. Findings that fewer than ten patients have, or that nobody lacks, are left out.
+    A condition holds, by `names`: 1 or -1 for a finding that is present or absent; one-hot view and source; 1 or -1 for
+    the sex, F or M; whether the age is known, and (years - 50) / 25. What is not known is 0 there and False in `known`.
+    Views and sources are known or unknown as a whole. Findings that fewer than five patients have, or fewer than five
+    lack, are left out.
     """
 
     def __init__(self, pool: Pool, split: str = "train", vocabulary: Vocabulary | None = None) -> None:
@@ -49,6 +51,7 @@ class PoolDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
 def open_pool(path: str | Path, split: str = "train", vocabulary: Vocabulary | None = None) -> PoolDataset:
     """Return the films of "train", "holdout" or "all" of the pool in the folder `path`, for a torch DataLoader.
 
-    vocabulary: that of another split, so that conditions mean the same in both. Raises ValueError when `path` is no whole pool.
+    vocabulary: that of another split, so that conditions mean the same in both. Raises ValueError when `path` is no
+    whole pool.
     """
     return PoolDataset(Pool.open(Path(path)), split, vocabulary)

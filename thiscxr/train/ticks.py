@@ -18,7 +18,8 @@ log = logging.getLogger("thiscxr")
 
 
 class Ticks:
-    """A tick is the time between two lines of stats.jsonl; a line holds means over the steps of its tick. The leader alone writes."""
+    """A tick is the time between two lines of stats.jsonl; a line holds means over the steps of its tick. The leader
+    alone writes."""
 
     def __init__(self, run: Path, training: Training, minutes: float) -> None:
         self.run, self.training, self.minutes = run, training, minutes
@@ -27,7 +28,7 @@ class Ticks:
         self.end = int(training.config.kimg * 1000)
         self.bar = tqdm(
             total=self.end / 1000, initial=min(self.first, self.end) / 1000, unit="kimg", file=sys.stderr, mininterval=1.0, smoothing=0.05,
-            disable=not training.team.leads, bar_format="{l_bar}{bar}| {n:.2f}/{total:g} kimg [{elapsed}<{remaining}{postfix}]",
+            disable=not training.team.leads, bar_format="{l_bar}{bar}| {n:.2f}/{total:g} kimg " "[{elapsed}<{remaining}{postfix}]",
         )  # fmt: skip
         self.restart()
 

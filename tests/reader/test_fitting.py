@@ -1,0 +1,106 @@
+"""How a network is fitted: mixed films with mixed answers, the average of its weights, small films first."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from thiscxr.pool import Pool
+from thiscxr.reader import training
+from thiscxr.reader.fitting import Schedule, fit
+from thiscxr.reader.training import Recipe, train_reader
+
+# 32 films of one grey each
+FILMS = np.arange(0, 256, 8, dtype=np.uint8)[:, None, None] * np.ones((1, 32, 32), np.uint8)
+GREYS = {"grey": torch.from_numpy(FILMS[:, 0, :1] / 127.5 - 1).float()}  # [32, 1]
+
+
+class Scale(nn.Module):
+    """Answers the mean grey of a film times one weight, and keeps what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.shown: list[Tensor] = []
+        self.before: list[float] = []  # the weight before each step
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        self.shown.append(images.mean(dim=(1, 2, 3)))
+        self.before.append(self.weight.item())
+        return {"grey": self.shown[-1][:, None] * self.weight}
+
+
+def error(answers: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
+    return (answers["grey"] - 0.5 * targets["grey"]).square().mean()
+
+
+def fitted(schedule: Schedule, steps: int) -> Scale:
+    network = Scale()
+    fit(network, FILMS, GREYS, error, steps, seed=3, batch=8, schedule=schedule)
+    return network
+
+
+def test_mixed_films_are_taught_their_mixed_answers() -> None:
+    asked: list[list[Tensor]] = []
+    shares = []
+
+    def noted(answers: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
+        asked.append([answers["grey"][:, 0].detach(), targets["grey"][:, 0]])
+        return answers["grey"].mean() * 0 + targets["grey"].sum() * 0
+
+    network = Scale()
+    fit(network, FILMS, GREYS, noted, 12, seed=3, batch=8, schedule=Schedule(strength=0.0, mixup=0.4))
+    own, other = ([targets for _, targets in asked[k::2]] for k in (0, 1))
+    for shown, mine, theirs in zip(network.shown, own, other, strict=True):
+        assert sorted(mine.tolist()) == sorted(theirs.tolist()), "the others are of the same batch"
+        apart = (mine - theirs).abs() > 0.05
+        share = ((shown - theirs) / (mine - theirs))[apart]
+        torch.testing.assert_close(share, share[:1].expand_as(share), atol=1e-4, rtol=0)
+        shares.append(share[0].item())
+    assert min(shares) >= 0.5
+    assert max(shares) <= 1 + 1e-4
+    assert len({round(share, 3) for share in shares}) > 8, "a share is drawn for each step"
+
+
+def test_without_mixup_the_films_are_as_they_are() -> None:
+    network = fitted(Schedule(strength=0.0), 4)
+    assert sorted(torch.cat(network.shown).tolist()) == pytest.approx(GREYS["grey"][:, 0].tolist(), abs=1e-6)
+
+
+def test_the_weights_that_are_kept_are_an_average_of_the_steps() -> None:
+    plain = fitted(Schedule(strength=0.0), 10)
+    averaged = fitted(Schedule(strength=0.0, average=0.5), 10)
+    after = [*plain.before[1:], plain.weight.item()]
+    assert averaged.before == plain.before, "the average does not disturb the training"
+    expected = plain.before[0]
+    for step, weight in enumerate(after):
+        keep = min(0.5, (1 + step) / (10 + step))
+        expected = keep * expected + (1 - keep) * weight
+    assert averaged.weight.item() == pytest.approx(expected, abs=1e-6)
+    assert abs(averaged.weight.item() - after[-1]) > 1e-4
+
+
+def test_a_reader_of_large_films_begins_with_small_ones(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: dict[float, int] = {}
+
+    def noted(network: Any, *_: Any, begin: Any, schedule: Schedule, batch: int, **__: Any) -> None:
+        for share in (0.0, 0.59, 0.6, 1.0):
+            begin(share)
+            sides[share] = network.resize(torch.zeros(1, 1, 128, 128)).shape[-1]
+        assert (schedule.mixup, batch) == (0.4, 32)
+
+    monkeypatch.setattr(training, "fit", noted)
+    reader = train_reader(pool, epochs=1, seed=0, recipe=Recipe(res=128))
+    assert sides == {0.0: 96, 0.59: 96, 0.6: 128, 1.0: 128}
+    assert reader.features(torch.zeros(2, 1, 128, 128)).shape == (2, 256)
+    assert len(reader.blocks) == 3
+
+
+def test_the_recipe_follows_from_the_resolution() -> None:
+    small, large, dense = Recipe(), Recipe(res=128), Recipe(backbone="densenet121", res=256)
+    assert [each.step for each in (small, large, dense)] == [64, 32, 16]
+    assert [each.most for each in (small, large, dense)] == [1, 5, 1]
+    assert Recipe(res=128, max_weight=2, batch=8).most == 2
+    assert (small.schedule.mixup, dense.schedule.rate) == (0, 1e-3)
