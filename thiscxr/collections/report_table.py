@@ -82,6 +82,8 @@ def _reports(table: Path) -> Iterator[tuple[int, str, str]]:
             csv.field_size_limit(2**24)  # a report has some thousand characters; the default of 131,072 is a matter of memory long gone
             reader = csv.reader(stream)
             header = [name.strip().lower() for name in next(reader, [])]
+            if not "".join(header).isprintable():
+                raise ValueError(f"{table} is no table of text; expected a CSV file with the columns id and report")
             for wanted in ("id", "report"):
                 if wanted not in header:
                     raise ValueError(
