@@ -46,7 +46,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -m "not slow" -n 2
+	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
 
 slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow

@@ -13,7 +13,7 @@ from thiscxr.phantom import releases as layouts
 from thiscxr.phantom.releases.release import ReleasedFilm
 
 SEED = 3
-MANY = 2000  # films of a release whose label files are looked at
+MANY = 1200  # films of a release whose label files are looked at
 
 
 def collection_of(layout: str) -> Collection:

@@ -274,7 +274,7 @@ CELL = st.sampled_from([*ROW.split(","), "-1.0", "0", "Lateral", "LL"]) | st.tex
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.lists(CELL, max_size=21), max_size=6), path=st.sampled_from(["train.csv", "valid.csv"]))
 def test_any_cells_give_rows_or_one_line(tmp_path_factory, rows, path):
     root = tmp_path_factory.mktemp("chexpert")
@@ -288,7 +288,7 @@ def test_any_cells_give_rows_or_one_line(tmp_path_factory, rows, path):
         assert all(set(film.findings) == ANNOTATED for film in outcome)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.binary(max_size=200), head=st.sampled_from([b"", HEADER.encode() + b"\n", b"\x1f\x8b\x08\x00"]))
 def test_any_bytes_give_rows_or_one_line(tmp_path_factory, data, head):
     root = tmp_path_factory.mktemp("chexpert")

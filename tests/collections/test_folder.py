@@ -296,7 +296,7 @@ def test_folders_of_an_official_split_are_kept_and_patients_are_not_torn(tmp_pat
 JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=2), max_leaves=3)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(row=st.dictionaries(st.sampled_from(["file_name", "patient", "study", "view", "sex", "age_years", "split", "Mass", "x"]), JSON))
 def test_any_json_gives_a_film_or_one_line(tmp_path_factory, row):
     root = tmp_path_factory.mktemp("folder")
@@ -314,7 +314,7 @@ def test_any_json_gives_a_film_or_one_line(tmp_path_factory, row):
 BYTES = st.binary(max_size=80) | st.binary(max_size=9).map(b"\xff\xfe".__add__) | st.text("file_name,;view\n\tap.0").map(str.encode)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=BYTES, name=st.sampled_from(folder.TABLES))
 def test_any_bytes_as_a_table_give_films_or_one_line(tmp_path_factory, data, name):
     root = tmp_path_factory.mktemp("folder")

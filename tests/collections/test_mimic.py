@@ -278,7 +278,7 @@ TABLES = {
 }  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tables=st.fixed_dictionaries({name: st.lists(st.lists(CELL, max_size=18), max_size=4) for name in TABLES}))
 def test_any_cells_give_rows_or_one_line(tmp_path_factory, tables):
     root = tmp_path_factory.mktemp("mimic")
@@ -293,7 +293,7 @@ def test_any_cells_give_rows_or_one_line(tmp_path_factory, tables):
         assert len(outcome) <= len(tables[METADATA])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(name=st.sampled_from(sorted(TABLES)), data=st.binary(max_size=100), keep_header=st.booleans())
 def test_any_bytes_give_rows_or_one_line(tmp_path_factory, name, data, keep_header):
     root = tmp_path_factory.mktemp("mimic")

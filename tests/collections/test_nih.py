@@ -170,7 +170,7 @@ def test_derive_adds_positives_only_and_touches_nothing_annotated(tmp_path):
     assert derive({"Lung_Lesion": 0, "Nodule": 1})["Nodule"] == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(tokens=st.sets(st.sampled_from(nih.NIH_FINDINGS)))
 def test_any_set_of_the_fourteen_is_closed(tokens):
     states = nih._findings("|".join(sorted(tokens)))
@@ -188,7 +188,7 @@ def films_or_message(root: Path) -> list | str:
 CELL = st.text(st.characters(codec="utf-8", exclude_characters='\r\n",\0'), max_size=8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.lists(CELL, max_size=13), max_size=6))
 def test_any_table_gives_rows_or_one_line(tmp_path_factory, rows):
     root = write(tmp_path_factory.mktemp("nih"), *(",".join(row) for row in rows))
@@ -200,7 +200,7 @@ def test_any_table_gives_rows_or_one_line(tmp_path_factory, rows):
         assert len(outcome) <= len(rows)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_as_a_table_give_one_line(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("table") / "t.csv"

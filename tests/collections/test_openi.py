@@ -207,7 +207,7 @@ def films_or_message(root: Path) -> list | str:
         return str(error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.binary(max_size=80) | st.text(max_size=80).map(str.encode), wrap=st.booleans())
 def test_any_document_gives_a_report_or_one_line(tmp_path_factory, data, wrap):
     root = write(tmp_path_factory.mktemp("openi"), "")
@@ -226,7 +226,7 @@ CELL = st.sampled_from(["1", "2", "1_IM-1-1.dcm.png", "Frontal", "normal;Nodule/
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(reports=st.lists(st.lists(CELL, max_size=9), max_size=4), projections=st.lists(st.lists(CELL, max_size=4), max_size=4))
 def test_any_cells_of_kaggle_give_rows_or_one_line(tmp_path_factory, reports, projections):
     outcome = films_or_message(kaggle(tmp_path_factory.mktemp("openi"), list(map(",".join, reports)), list(map(",".join, projections))))

@@ -277,7 +277,7 @@ def films_or_message(root: Path) -> list | str:
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     rows=st.lists(st.dictionaries(st.sampled_from(COLUMNS), TEXT | st.sampled_from(["['nodule']", "nan"])), max_size=5),
     length=st.integers(0, 38),
@@ -295,7 +295,7 @@ def test_any_cells_give_rows_or_one_line(tmp_path_factory, rows, length):
         assert len(outcome) in (len(rows), len(rows) - 1)  # a row of nothing is no row
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.binary(max_size=200), keep_header=st.booleans())
 def test_any_bytes_give_rows_or_one_line(tmp_path_factory, data, keep_header):
     root = write(tmp_path_factory.mktemp("padchest"))

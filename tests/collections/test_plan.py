@@ -67,7 +67,7 @@ def test_what_compressed_tars_lack_is_missing_and_counts_add_up(tmp_path, layout
 def test_an_archived_release_gives_the_pool_of_the_unpacked_one(tmp_path):
     for layout in ("nih", "chexpert", "padchest", "openi"):
         for archived in (False, True):
-            write_layout(tmp_path / f"{layout}{archived}", layout, 10, 32, archived=archived)
+            write_layout(tmp_path / f"{layout}{archived}", layout, 6, 32, archived=archived)
         pools = [
             prepare(tmp_path / f"pool-{layout}{archived}", [(layout, tmp_path / f"{layout}{archived}")], 32, key_file=tmp_path / "key")
             for archived in (False, True)
@@ -89,10 +89,10 @@ def test_rsna_and_nih_are_not_pooled_without_the_map(tmp_path):
 
 def test_nothing_is_lost_between_rows_and_reasons(tmp_path):
     for layout in ("padchest", "mimic-cxr"):
-        write_layout(tmp_path / layout, layout, 40, 32, defects=0.2)
+        write_layout(tmp_path / layout, layout, 20, 32, defects=0.3)
         (part,) = wanted_films([(layout, tmp_path / layout)])
         assert len(part.released) == len(part.films) + part.dropped.total()
-        assert {record.film for record in part.released} == {told.record.film for told in truth(layout, 40)}
+        assert {record.film for record in part.released} == {told.record.film for told in truth(layout, 20)}
 
 
 def record(patient: str, **facts) -> FilmRecord:

@@ -104,7 +104,7 @@ def films_or_message(root: Path) -> list | str:
         return str(error)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(text=st.text(max_size=40) | st.recursive(st.none() | st.text(max_size=5), st.lists).map(json.dumps))
 def test_a_map_that_is_none_is_one_line(tmp_path_factory, text):
     root = tmp_path_factory.mktemp("rsna")

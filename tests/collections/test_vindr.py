@@ -113,7 +113,7 @@ CELL = st.sampled_from([FILM, "R1", "0", "1", "No finding", "ILD"]) | st.text(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     name=st.sampled_from(["image_labels_train.csv", "train.csv", "image_labels_test.csv"]),
     rows=st.lists(st.lists(CELL, max_size=31), max_size=4),

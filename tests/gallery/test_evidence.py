@@ -201,7 +201,7 @@ def test_a_card_beside_the_network_is_found(make_nih_samples: Callable[..., Path
     assert "<h3>nih-64</h3>" in (tmp_path / "out" / "evidence.html").read_text()
 
 
-@pytest.mark.parametrize("width", [360, 1280, 3840])
+@pytest.mark.parametrize("width", [360, pytest.param(1280, marks=pytest.mark.slow), pytest.param(3840, marks=pytest.mark.slow)])
 def test_browser_pages_fit_every_screen(
     visit: Any, make_samples: Callable[..., Path], records: list[Record], tmp_path: Path, width: int
 ) -> None:

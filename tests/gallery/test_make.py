@@ -160,7 +160,7 @@ def test_browser_draws_the_films_of_a_fresh_network(visit: Any, fresh: Path, fre
     assert page.page.locator("#age").count() == 0  # it learnt none
 
 
-@pytest.mark.parametrize(("patch", "haar"), [(4, True), (2, False)])
+@pytest.mark.parametrize(("patch", "haar"), [(4, True), pytest.param(2, False, marks=pytest.mark.slow)])
 def test_browser_draws_patches_of_four_and_the_free_pixels_of_the_first_networks(
     visit: Any, tmp_path: Path, patch: int, haar: bool
 ) -> None:

@@ -198,7 +198,7 @@ def test_dciodvfy_finds_no_error(sop_class: str, tmp_path: Path) -> None:
         )
     ]  # fmt: skip
     path = tmp_path / "film.dcm"
-    for one, condition in itertools.product(options, conditions):
+    for one, condition in [*itertools.product(options[:1], conditions), *zip(options[1:], itertools.cycle(conditions))]:
         path.write_bytes(written(one, film(2**53 - 1, condition, Origin("n" * 80, SHA, ("MIMIC-CXR",), LOCAL))))
         found = complaints(path)
         assert not [line for line in found if line.startswith("Error")], (one, condition)

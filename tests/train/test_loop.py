@@ -238,7 +238,7 @@ def test_the_discriminator_learns_which_condition_is_wrong(pool: Pool, tmp_path:
         config = small(pool, tmp_path, contrast=contrast, r1_interval=16, channel_max=32, grow_from=0)
         films = Films(pool, config)
         training = Training(config, films)
-        losses = [training.step() for _ in range(80)]
+        losses = [training.step() for _ in range(50)]
         assert ("loss/contrast" in losses[-1]) is (contrast > 0)
         images, rows = films.batch(torch.arange(128))
         effusion = films.vocabulary.factors[0]
