@@ -85,6 +85,7 @@ def chosen_views(views: str | None) -> tuple[str, ...] | None:
 @click.argument("pool", type=NEW_FOLDER)
 @source_options
 @click.option("--res", type=int, required=True, help="Side in pixels, a power of two from 32 to 1024.")
+@click.option("--smallest", type=int, metavar="SIDE", help="Keep films below --res at the power of two that they fill, down to SIDE.")
 @VIEWS
 @click.option("--aspect", type=click.Choice(["released", "restore"]), default="released", show_default=True, help="NIH films are squashed.")
 @LABELS
@@ -105,7 +106,7 @@ def prepare(pool: Path, views: str | None, **options: Any) -> None:
     sources = chosen_sources(options)
     if not sources:
         raise click.UsageError(f"no collection given; use one or more of {', '.join(f'--{key} DIR' for key in SOURCES)}")
-    names = ("res", "aspect", "derive", "max_rejected", "key_file", "workers", "scheduler", "allow_synthetic", "labels")
+    names = ("res", "smallest", "aspect", "derive", "max_rejected", "key_file", "workers", "scheduler", "allow_synthetic", "labels")
     click.echo(prepare_pool(pool, sources, views=chosen_views(views), **{name: options[name] for name in names}))
 
 
@@ -117,12 +118,13 @@ def verify(pool: Path) -> None:
 
     Example: thiscxr verify pool
     """
-    from thiscxr.pool import verify_pool
+    from thiscxr.pool import Pool, verify_pool
 
     problems = verify_pool(pool)
     if problems:
         raise ValueError(f"{pool}: {len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems[:5])}")
-    click.echo(f"{pool}: whole")
+    sides = Pool.open(pool).resolutions
+    click.echo(f"{pool}: whole" + (f" ({', '.join(f'{n} films of {side} px' for side, n in sides.items())})" if len(sides) > 1 else ""))
 
 
 @group.command()

@@ -16,7 +16,9 @@ from thiscxr.collections.collection import COPY
 from thiscxr.collections.rsna import MAP as RSNA_MAP
 from thiscxr.files import nearest_name
 from thiscxr.labels import VIEWS, FilmRecord
+from thiscxr.pixels import num_pixels
 
+_HEAD_BYTES = 2**16  # what comes before the pixels of a picture
 MISSING, TWICE = "file missing", "listed twice"
 LABELS = ("released", "reports")  # where the findings of a collection come from: its label tables, or the reports of its films
 _UNREAD = "compressed tar, not looked into: every film lies open"
@@ -166,8 +168,8 @@ def _wanted(collection: Collection, roots: Sequence[Path], views: Sequence[str],
                     continue
                 places.add(place)
             chosen.setdefault(film_id, film)
-            if file is not None:
-                wanted.files.setdefault(film_id, file)
+            if file is not None and (film_id not in wanted.files or _size(file) > _size(wanted.files[film_id])):
+                wanted.files[film_id] = file
     # By id, so that the order of a pool does not hang on the order of a table.
     wanted.films = {name: chosen[name] for name in sorted(chosen)}
     if not labels_only and not wanted.tars:
@@ -175,6 +177,14 @@ def _wanted(collection: Collection, roots: Sequence[Path], views: Sequence[str],
         wanted.films = {name: film for name, film in wanted.films.items() if name in wanted.files}
     wanted.dropped, wanted.beside = +wanted.dropped, +wanted.beside
     return wanted
+
+
+def _size(file: ReleaseFile) -> tuple[int, int]:
+    """Return how large a film is: its pixels, where its first bytes tell them, and its bytes."""
+    try:
+        return num_pixels(file.head(_HEAD_BYTES)), file.num_bytes
+    except ValueError:  # the decoder says why
+        return 0, 0
 
 
 def folder_names(roots: Sequence[Path]) -> dict[Path, str]:

@@ -27,6 +27,7 @@ __all__ = [
     "DicomHeader",
     "LoadedFilm",
     "Pixels",
+    "area_means",
     "begins_like",
     "content_box",
     "encode_png",
@@ -36,10 +37,12 @@ __all__ = [
     "load_film",
     "make_grid",
     "mark_rows",
+    "num_pixels",
     "pixels_to_images",
     "read_dicom_header",
     "read_png_text",
     "save_png",
+    "short_side",
     "to_bits",
     "to_square",
 ]
@@ -107,10 +110,7 @@ def to_square(pixels: Pixels, res: int, aspect: float | None = None) -> Pixels:
     Raises ValueError when the (restored) short side is below `res`.
     """
     height, width = pixels.shape
-    scale_x = scale_y = 1.0  # true pixels for one stored pixel
-    if aspect is not None:
-        squash = aspect * height / width
-        scale_x, scale_y = min(1.0, squash), min(1.0, 1 / squash)
+    scale_x, scale_y = _scales(pixels, aspect)
     short = min(width * scale_x, height * scale_y)
     if round(short) < res:
         squashed = " once its aspect is restored" if short < min(width, height) else ""
@@ -135,12 +135,42 @@ def to_square(pixels: Pixels, res: int, aspect: float | None = None) -> Pixels:
     return square
 
 
+def _scales(pixels: Pixels, aspect: float | None) -> tuple[float, float]:
+    """Return how many true pixels a stored one is, across and down: at most 1."""
+    squash = 1.0 if aspect is None else aspect * pixels.shape[0] / pixels.shape[1]
+    return min(1.0, squash), min(1.0, 1 / squash)
+
+
+def short_side(pixels: Pixels, aspect: float | None = None) -> int:
+    """Return the short side of a film [h, w] in whole px, once its aspect is restored as `to_square` does: the largest `res` for it."""
+    return round(min(side * scale for side, scale in zip(pixels.shape[::-1], _scales(pixels, aspect), strict=True)))
+
+
 def _resize(pixels: Pixels, width: int, height: int, box: tuple[float, float, float, float]) -> Pixels:
     """Lanczos with the support widened by the reduction, so that fine detail is averaged away and does not alias."""
     if pixels.dtype == np.uint8:
         return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP))
     deep = Image.fromarray(pixels.astype(np.float32)).resize((width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP)
     return np.clip(np.rint(np.array(deep)), 0, 65535).astype(np.uint16)
+
+
+def num_pixels(head: bytes) -> int:
+    """Return the number of pixels of a picture, told by the first bytes of its file; 0 where they do not tell (DICOM, no picture)."""
+    try:
+        with Image.open(io.BytesIO(head)) as image:
+            return image.width * image.height
+    except DECODE_ERRORS:
+        return 0
+
+
+def area_means(pixels: Pixels, side: int) -> Pixels:
+    """Return films [n, res, res] as [n, side, side], each pixel the mean of a square of theirs, rounded; res is a multiple of side."""
+    num, res = pixels.shape[:2]
+    assert res % side == 0, (res, side)
+    if res == side:
+        return pixels
+    blocks = pixels.reshape(num, side, res // side, side, res // side)
+    return np.rint(blocks.mean(axis=(2, 4), dtype=np.float64)).astype(pixels.dtype)
 
 
 def fit(pixels: Pixels, side: int) -> Pixels:

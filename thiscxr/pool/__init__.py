@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from thiscxr.files import sha256_file
 from thiscxr.labels import FINDINGS, SEXES, STATES, VIEWS
-from thiscxr.pixels import Pixels
+from thiscxr.pixels import Pixels, area_means
 from thiscxr.pool.shards import shard_name
 
 FORMAT_VERSION = 3
@@ -70,7 +70,10 @@ def table_digests(table: pa.Table) -> list[str]:
 
 
 class Pool:
-    """A pool on disk: opens in milliseconds, reads columns and films on demand. Picklable: a copy opens the same folder."""
+    """A pool on disk: opens in milliseconds, reads columns and films on demand. Picklable: a copy opens the same folder.
+
+    Films may have several resolutions; what needs films of one asks `for_side` for them.
+    """
 
     def __init__(self, path: Path, meta: dict[str, Any], shards: list[NDArray[Any]]) -> None:
         self.path, self.meta, self._shards = path, meta, shards
@@ -81,6 +84,7 @@ class Pool:
         self._columns: dict[str, NDArray[Any]] = {}
         self._codes: dict[str, tuple[NDArray[np.int32], pa.StringArray]] = {}
         self._checked = np.zeros(self.num_films, np.bool_)
+        self._rows: NDArray[np.int64] | None = None  # of the folder that are in this view of it; None: all, as they are
 
     @classmethod
     def open(cls, path: Path) -> "Pool":
@@ -105,10 +109,34 @@ class Pool:
             raise ValueError(f"{path / 'pool.json'} lacks what a pool needs ({error}); prepare it again") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Pool.open, (self.path,)  # pickling a memory map would copy all its films
+        return _reopen, (self.path, self._rows, self.resolution)  # pickling a memory map would copy all its films
+
+    def for_side(self, side: int) -> "Pool":
+        """Return a view of the films of at least `side` px, each reduced by area means to the smallest resolution among them.
+
+        For a pool of one resolution, or one without such films, the pool itself. Rows count within the view.
+        """
+        own = self.column("resolution")
+        rows = np.flatnonzero(own >= side)
+        if not len(rows) or (len(rows) == len(own) and own.min() == self.resolution):
+            return self
+        return self._view(rows if self._rows is None else self._rows[rows], int(own[rows].min()))
+
+    def _view(self, rows: NDArray[np.int64] | None, resolution: int) -> "Pool":
+        view = Pool(self.path, self.meta, self._shards)
+        view._checked = self._checked
+        if rows is not None:
+            view._rows, view.num_films, view.resolution = rows, len(rows), resolution
+        return view
 
     def __len__(self) -> int:
         return self.num_films
+
+    @property
+    def resolutions(self) -> dict[int, int]:
+        """How many films have which resolution, the largest first."""
+        sides, counts = np.unique(self.column("resolution"), return_counts=True)
+        return dict(zip(sides[::-1].tolist(), counts[::-1].tolist(), strict=True))
 
     def _check_shards(self) -> None:
         """Raise ValueError when films.parquet does not put as many films as a shard has, each of the shard's resolution, into it."""
@@ -128,7 +156,7 @@ class Pool:
                 codes, values = self.codes(name)
                 array = np.array([*values.to_pylist(), ""], object)[codes]  # films share the strings
             else:
-                array = self._read_column(name).to_numpy()
+                array = self._mine(self._read_column(name).to_numpy())
             array.flags.writeable = False  # shared by all who ask
             self._columns[name] = array
         return self._columns[name]
@@ -137,8 +165,12 @@ class Pool:
         """Return a column of strings as numbers, int32 [n], into its different values, which are in the order of their appearance."""
         if name not in self._codes:
             coded = self._read_column(name, dictionary=True).combine_chunks()
-            self._codes[name] = coded.indices.to_numpy(), coded.dictionary
+            self._codes[name] = self._mine(coded.indices.to_numpy()), coded.dictionary
         return self._codes[name]
+
+    def _mine(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return those of the folder's values that are of this view's films."""
+        return values if self._rows is None else values[self._rows]
 
     def _read_column(self, name: str, dictionary: bool = False) -> pa.ChunkedArray:
         try:
@@ -154,7 +186,7 @@ class Pool:
         """All states, int8 [n,21] in the order of FINDINGS."""
         states = np.empty((self.num_films, len(FINDINGS)), np.int8)
         for place, name in enumerate(FINDINGS):
-            states[:, place] = self._read_column(name).to_numpy()
+            states[:, place] = self._mine(self._read_column(name).to_numpy())
         return states
 
     def indices(self, split: str = "all") -> NDArray[np.int64]:
@@ -167,7 +199,9 @@ class Pool:
         return np.flatnonzero(codes == values.index(split).as_py())
 
     def read(self, indices: Any) -> Pixels:
-        """Return the films at `indices` (any order, repeats allowed) as uint8 or uint16 [k, side, side]: they must have one resolution.
+        """Return the films at `indices` (any order, repeats allowed) as uint8 or uint16 [k, side, side].
+
+        They must have one resolution, unless this is a view by `for_side`, which brings them to its own.
 
         Raises ValueError when they have several, or a film that is touched for the first time does not have the SHA-256 it was
         stored with.
@@ -180,17 +214,24 @@ class Pool:
         shards, rows = self.column("shard")[indices], self.column("row")[indices]
         different = np.unique(shards)
         sides = {self._shards[shard].shape[1] for shard in different} or {self.resolution}
+        if self._rows is not None:
+            sides = {self.resolution}
         if len(sides) > 1:
-            raise ValueError(f"{self.path}: films of {', '.join(map(str, sorted(sides)))} px do not fit one array; read them apart")
-        pixels = np.empty((len(indices), *2 * tuple(sides)), self._shards[0].dtype)
+            raise ValueError(f"{self.path}: films of {', '.join(map(str, sorted(sides)))} px do not fit one array; take a view: for_side")
+        side = sides.pop()
+        pixels = np.empty((len(indices), side, side), self._shards[0].dtype)
+        in_folder = indices if self._rows is None else self._rows[indices]
         for shard in different:
-            here = shards == shard
-            pixels[here] = self._shards[shard][rows[here]]
-        for place in np.flatnonzero(~self._checked[indices]):
-            # S32 drops zero bytes at the end, so the expected hash must drop them too
-            if hashlib.sha256(pixels[place].data).digest().rstrip(b"\0") != self.pixel_hashes[indices[place]]:
-                raise ValueError(f"{self.path}: the film in row {indices[place]} is damaged; copy the pool again, and try: thiscxr verify")
-        self._checked[indices] = True
+            here = np.flatnonzero(shards == shard)
+            films = self._shards[shard][rows[here]]
+            fresh = ~self._checked[in_folder[here]]
+            for film, place in zip(films[fresh], here[fresh], strict=True):
+                # S32 drops zero bytes at the end, so the expected hash must drop them too
+                if hashlib.sha256(film.data).digest().rstrip(b"\0") != self.pixel_hashes[indices[place]]:
+                    what = f"the film in row {in_folder[place]} is damaged"
+                    raise ValueError(f"{self.path}: {what}; copy the pool again, and try: thiscxr verify")
+            pixels[here] = area_means(films, side)
+        self._checked[in_folder] = True
         return pixels
 
     @cached_property
@@ -199,9 +240,13 @@ class Pool:
         try:
             batches = pq.ParquetFile(self.path / "films.parquet").iter_batches(columns=["sha256"])
             raw = b"".join(bytes.fromhex("".join(batch.column(0).to_pylist())) for batch in batches)
-            return np.frombuffer(raw, "S32", count=self.num_films)
+            return self._mine(np.frombuffer(raw, "S32", count=self.meta["counts"]["films"]))
         except (pa.ArrowException, OSError, ValueError) as error:
             raise _damaged(self.path / "films.parquet", error) from error
+
+
+def _reopen(path: Path, rows: NDArray[np.int64] | None, resolution: int) -> Pool:
+    return Pool.open(path)._view(rows, resolution)
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
@@ -236,6 +281,8 @@ def _command(path: Path, meta: Any) -> str:
         words.append(f"--views {','.join(map(str, options['views']))}")
     if options.get("aspect") == "restore":
         words.append("--aspect restore")
+    if options.get("smallest"):
+        words.append(f"--smallest {options['smallest']}")
     words += ["--" + name.replace("_", "-") for name in ("derive", "allow_synthetic") if options.get(name)]
     words += ["--labels reports"] if options.get("labels") == "reports" else []
     return " ".join(words)

@@ -40,6 +40,11 @@ class CoveredPool(Pool):
     def __reduce__(self) -> tuple[Any, ...]:
         return CoveredPool, (self.pool, self.hidden)
 
+    def for_side(self, side: int) -> Pool:
+        """Return a view as `Pool.for_side`, covered as far up."""
+        view = self.pool.for_side(side)
+        return CoveredPool(view, -(-self.hidden * view.resolution // self.resolution))
+
     def read(self, indices: Any) -> Pixels:
         """Return the films at `indices` as `Pool.read`, covered."""
-        return cover(super().read(indices), self.hidden)
+        return cover(self.pool.read(indices), self.hidden)

@@ -146,7 +146,10 @@ def find_duplicates(descriptors: NDArray[np.int8], digests: Sequence[Hashable], 
     def batches() -> Iterator[tuple[Array, Array]]:
         for a, b in _candidates(descriptors, rows):
             under_way.append((a, b))
-            yield np.stack([small(row) for row in a.tolist()]), np.stack([small(row) for row in b.tolist()])
+            films = [small(row) for row in [*a.tolist(), *b.tolist()]]
+            side = min(map(len, films))  # films of 32 px may be among larger ones
+            films = [_reduce(film[None], side)[0] for film in films]
+            yield np.stack(films[: len(a)]), np.stack(films[len(a) :])
 
     for found in spread(_compare, batches()):
         a, b = under_way.popleft()

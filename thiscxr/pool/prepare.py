@@ -26,7 +26,7 @@ from thiscxr.config import RESOLUTIONS
 from thiscxr.files import atomic_path, check_place, nearest_name
 from thiscxr.labels import FilmRecord, with_derived
 from thiscxr.parallel import Workers, open_workers
-from thiscxr.pixels import LoadedFilm, Pixels, load_film, to_bits, to_square
+from thiscxr.pixels import LoadedFilm, Pixels, load_film, short_side, to_bits, to_square
 from thiscxr.pool import Pool, orientation
 from thiscxr.pool.duplicates import DESCRIPTOR_SIZE, Pair, descriptor, find_duplicates, groups
 from thiscxr.pool.sentinel import Sight, look
@@ -46,6 +46,7 @@ class PrepareSummary:
     num_kept: int
     num_rejected: int
     kept: dict[str, int]  # by source
+    resolutions: dict[int, int]  # films of the pool by resolution, the largest first
     dropped: dict[str, int]  # by reason
     rejected: dict[str, int]  # by reason
     num_duplicates: int  # films that show the same exposure as another one; they are kept, on one side of the split
@@ -55,6 +56,8 @@ class PrepareSummary:
     def __str__(self) -> str:
         """The summary for a terminal, one line a fact."""
         lines = [f"{self.path}: {self.num_kept} films ({', '.join(f'{key} {count}' for key, count in self.kept.items())})"]
+        if len(self.resolutions) > 1:
+            lines.append(f"  resolutions: {', '.join(f'{count} films of {side} px' for side, count in self.resolutions.items())}")
         lines += [f"  not taken: {count} ({reason})" for reason, count in self.dropped.items()]
         lines += [f"  refused:   {count} ({reason})" for reason, count in self.rejected.items()]
         lines += [f"  put right: {count} ({what})" for what, count in self.put_right.items()]
@@ -69,6 +72,7 @@ class _Task:
 
     file: ReleaseFile | bytes | None  # bytes: a member of a compressed tar; None: one that is absurdly large
     res: int
+    smallest: int
     bits: int
     aspect: float | None
     frontal: bool
@@ -94,11 +98,11 @@ class _Decoded:
     reason: str = ""  # why it was refused, or ""
 
 
-def check_res(res: int) -> None:
+def check_res(res: int, option: str = "--res") -> None:
     """Raise ValueError when `res` is not a power of two from 32 to 1024."""
     if res not in RESOLUTIONS:
         nearest = min(RESOLUTIONS, key=lambda allowed: abs(allowed - res))
-        raise ValueError(f"--res {res} is not a power of two from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}; the nearest is {nearest}")
+        raise ValueError(f"{option} {res} is not a power of two from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}; the nearest is {nearest}")
 
 
 def prepare(
@@ -115,12 +119,14 @@ def prepare(
     scheduler: str = "",
     allow_synthetic: bool = False,
     labels: str = LABELS[0],
+    smallest: int | None = None,
 ) -> PrepareSummary:
     """Write the pool `pool_path` from `sources`, (collection key, folder) pairs; a collection may come in several folders.
 
     views None: each collection's default. aspect "restore" undoes the squash of collections that released squares of oblong films.
     derive: fill findings that a collection does not annotate from their children and parents. scheduler: address of a Dask cluster.
     labels: "reports" takes findings from the reports of collections that have them, not from their label tables.
+    smallest: films whose short side is below `res` are kept at the largest power of two that they fill, down to this one; None: refused.
     allow_synthetic: take films that are marked as synthetic; sheets and other pictures of ours never are films.
     A call that was interrupted goes on where it stopped when it is made again; the pool is the same for any number of workers.
     Raises ValueError, one line each, when an input is not as expected, no film is left, or more than the share `max_rejected` of the
@@ -128,6 +134,11 @@ def prepare(
     """
     pool_path, sources = Path(pool_path), [(key, Path(root)) for key, root in sources]
     check_res(res)
+    if smallest is not None:
+        check_res(smallest, "--smallest")
+        if smallest > res:
+            raise ValueError(f"--smallest {smallest} is above --res {res}: it is the resolution of the smallest films; give {res} or less")
+    smallest = smallest or res
     if aspect not in ASPECTS:
         raise ValueError(f"--aspect {aspect}{nearest_name(aspect, ASPECTS)} is not one of {', '.join(ASPECTS)}")
     if not 0 <= max_rejected <= 1:
@@ -138,7 +149,7 @@ def prepare(
     if pool_path.resolve() in key_file.resolve().parents:
         raise ValueError(f"--key-file {key_file} lies in the pool {pool_path}, which may be shared; keep the key elsewhere")
     check_place(key_file.with_name(f"{key_file.name}.map"))  # the private map is written at the end
-    plan = wanted_films(sources, views, labels=labels)
+    plan = wanted_films(sources, views, labels=labels)  # of a film in two sizes, the larger
     for part in plan:
         part.released.clear()  # a million rows are worth freeing
     if not any(part.films for part in plan):
@@ -148,17 +159,17 @@ def prepare(
     terms = {part.collection.key: part.collection.terms for part in plan if part.films}
     options = {"views": list(views) if views else "default", "aspect": aspect, "derive": derive}
     options |= {"allow_synthetic": allow_synthetic, "labels": labels}
+    options |= {"smallest": smallest} if smallest < res else {}
+    digest = _digest(plan, key, res, smallest, bits, aspect, allow_synthetic, labels)
     num_films = sum(len(part.films) for part in plan)
     with (
-        PoolWriter(
-            pool_path, res, bits, terms, key, options, _digest(plan, key, res, bits, aspect, allow_synthetic, labels), DESCRIPTOR_SIZE
-        ) as writer,
+        PoolWriter(pool_path, res, bits, terms, key, options, digest, DESCRIPTOR_SIZE) as writer,
         open_workers(num_films, workers, scheduler) as hands,
     ):
         if writer.num_done:
             logging.getLogger(__name__).info("going on after %d films that are done", writer.num_done)
         with tqdm(desc="prepare", total=num_films, initial=writer.num_done, unit="film", delay=1) as bar:
-            blank = _Task(None, res, bits, None, True, allow_synthetic)
+            blank = _Task(None, res, smallest, bits, None, True, allow_synthetic)
             for film, decoded in _decode_all(plan, writer, hands, blank, aspect == "restore", derive):
                 if (framed := decoded.film) is None:
                     writer.reject(film.source, film.record, decoded.reason)
@@ -187,6 +198,8 @@ def prepare(
                 f"{rejected.total()} of {writer.num_done} films were refused ({rejected.total() / writer.num_done:.0%}), more than "
                 f"--max-rejected {max_rejected:g}: {_reasons(rejected)}; look at the films, or allow more"
             )
+        if not writer.num_of(res):
+            raise ValueError(f"no film for {pool_path} has a short side of --res {res} px; prepare it at a smaller one, such as {res // 2}")
         pairs = find_duplicates(writer.descriptors(), writer.hashes(), writer.read, partial(hands.map, chunk=1))
         found = [duplicate for number, group in enumerate(groups(pairs)) for duplicate in _members(number, group)]
         fingerprint = writer.finish(found, ((pair.a, pair.b) for pair in pairs))
@@ -195,6 +208,7 @@ def prepare(
             (film_id, source, film.film, str(files[source][film.film]), reason) for film_id, source, film, reason in writer.outcomes()
         )
         write_private_map(key_file, fingerprint, places)
+    pool = Pool.open(pool_path)
     return PrepareSummary(
         pool_path,
         key_file,
@@ -202,11 +216,12 @@ def prepare(
         kept.total(),
         rejected.total(),
         dict(kept),
+        pool.resolutions,
         dict(sorted(_dropped(plan).items())),
         dict(rejected.most_common()),
         len(found),
         dict(sorted(_beside(plan).items())),
-        _put_right(Pool.open(pool_path)),
+        _put_right(pool),
     )
 
 
@@ -287,8 +302,11 @@ def frame_film(
     aspect: float | None = None,
     frontal: bool = True,
     allow_synthetic: bool = True,
+    smallest: int | None = None,
 ) -> FramedFilm:
     """Read one film and frame it as `prepare` does: square [res, res], reduced, put right where it is surely inverted or turned.
+
+    smallest: of a film whose short side is below `res`, the largest power of two that it fills, not below this, is its resolution.
 
     aspect: true width / height of a film that its release squashed; frontal: it is known to be. Raises ValueError with the reason for a
     film that `prepare` would refuse.
@@ -298,7 +316,10 @@ def frame_film(
     if aspect is not None:  # of what is left once the border is cut
         aspect *= film.pixels.shape[1] / film.native_width * film.native_height / film.pixels.shape[0]
     sight, turned, inverted = righted(film, frontal)  # of the film itself, so that it is the same whatever the resolution
-    pixels = np.rot90(to_bits(to_square(film.pixels, res, aspect or film.aspect), bits), sight.turned // 90)
+    aspect = aspect or film.aspect
+    while smallest is not None and res > smallest and short_side(film.pixels, aspect) < res:
+        res //= 2
+    pixels = np.rot90(to_bits(to_square(film.pixels, res, aspect), bits), sight.turned // 90)
     if pixels.min() == pixels.max():
         raise ValueError("constant image once cropped and reduced")
     if sight.inverted:  # the file says otherwise, or says nothing
@@ -313,7 +334,7 @@ def _decode(task: _Task) -> _Decoded:
     try:
         if task.file is None:
             raise ValueError(f"absurd file of more than {MAX_FILE_BYTES // 2**20} MiB")
-        film = frame_film(task.file, task.res, task.bits, task.aspect, task.frontal, task.allow_synthetic)
+        film = frame_film(task.file, task.res, task.bits, task.aspect, task.frontal, task.allow_synthetic, task.smallest)
     except ValueError as error:
         return _Decoded(None, reason=str(error))
     return _Decoded(film, descriptor(film.pixels))

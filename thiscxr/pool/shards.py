@@ -61,16 +61,18 @@ class ShardWriter:
             self._write_header(resolution, self._capacity(resolution))
         self._files[resolution].write(data)
 
-    def read(self, films: NDArray[np.int64], resolution: int) -> Pixels:
+    def read(self, films: NDArray[np.int64]) -> Pixels:
         """Return films by their place in the pool, all of one resolution, [k, resolution, resolution]."""
         for file in self._files.values():
             file.flush()
-        pixels = np.empty((len(films), resolution, resolution), self.dtype)
-        for film, place in zip(pixels, films.tolist(), strict=True):
+        pixels = []
+        for place in films.tolist():
             with open(self.folder / shard_name(self.shards[place]), "rb") as file:
-                file.seek(_header_bytes(file) + self.rows[place] * film.nbytes)
-                film[:] = np.frombuffer(file.read(film.nbytes), self.dtype).reshape(film.shape)
-        return pixels
+                side, first = _header(file)
+                size = self._film_bytes(side)
+                file.seek(first + self.rows[place] * size)
+                pixels.append(np.frombuffer(file.read(size), self.dtype).reshape(side, side))
+        return np.stack(pixels)
 
     def resume(self, resolutions: Iterable[int]) -> None:
         """Go on after films of these resolutions, which the folder holds: cut off what was written after them."""
@@ -81,7 +83,7 @@ class ShardWriter:
                 path.unlink()
         for resolution, (shard, num_films) in self._newest.items():
             file = self._files[resolution] = open(self.folder / shard_name(shard), "r+b")  # noqa: SIM115
-            file.truncate(_header_bytes(file) + num_films * self._film_bytes(resolution))
+            file.truncate(_header(file)[1] + num_films * self._film_bytes(resolution))
             file.seek(0, os.SEEK_END)
 
     def sync(self) -> None:
@@ -117,8 +119,9 @@ class ShardWriter:
             os.fsync(file.fileno())
 
 
-def _header_bytes(file: BinaryIO) -> int:
+def _header(file: BinaryIO) -> tuple[int, int]:
+    """Return the resolution of a shard's films, and how many bytes come before the first."""
     file.seek(0)
     np.lib.format.read_magic(file)
-    np.lib.format.read_array_header_1_0(file)
-    return file.tell()
+    shape, _, _ = np.lib.format.read_array_header_1_0(file)
+    return shape[-1], file.tell()

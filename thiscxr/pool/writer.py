@@ -147,6 +147,10 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         """How many films are in the pool so far."""
         return len(self._shards)
 
+    def num_of(self, resolution: int) -> int:
+        """Return how many films of a resolution are in the pool so far."""
+        return sum(done.resolution == resolution for done in self._done.values())
+
     def knows(self, source: str, film: FilmRecord) -> bool:
         """Return whether an interrupted call dealt with the film already; it then counts as added, or rejected, by this one."""
         done = self._done.get(self._film_id(source, film))
@@ -208,8 +212,8 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         return np.memmap(self._part / "descriptors", np.int8, "r").reshape(self.num_films, -1)
 
     def read(self, rows: NDArray[np.int64]) -> Pixels:
-        """Return films that were added and have the pool's resolution, [k, resolution, resolution]."""
-        return self._shards.read(rows, self.resolution)
+        """Return films that were added and have one resolution, [k, resolution, resolution]."""
+        return self._shards.read(rows)
 
     def hashes(self) -> list[bytes]:
         """Return the SHA-256 of the stored pixels of the films added."""

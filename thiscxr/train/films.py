@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from thiscxr.config import Config
@@ -17,7 +18,10 @@ from thiscxr.train.draws import Draws
 
 
 class Films:
-    """The training films of a pool and what is known of them; batches are a function of (seed, images_seen)."""
+    """The training films of a pool and what is known of them; batches are a function of (seed, images_seen).
+
+    In a pool of several resolutions each batch is of one, and each resolution has as many batches as it has films for.
+    """
 
     def __init__(self, pool: Pool, config: Config) -> None:
         if pool.resolution != config.res:
@@ -33,10 +37,24 @@ class Films:
         self.vocabulary = learnable_vocabulary(self.conditions, patients) if config.conditional else Vocabulary((), (), (), (), False)
         self._widths = torch.tensor([part.stop - part.start for part in self.vocabulary.factors])
         self.table = joint_table(self.conditions, patients, self.vocabulary)
+        self._sides = pool.column("resolution")[self.indices]
+        self.resolutions = tuple(np.unique(self._sides).tolist())  # of the training films, ascending
+        if self.resolutions[-1] < config.res:
+            raise ValueError(f"{pool.path} has no training film of {config.res} px (every such patient is held out); add patients")
+        if self.resolutions[0] < config.res and not config.grow_from:
+            raise ValueError(
+                f"{pool.path} holds films of {self.resolutions[0]} px too, which the discriminator has no entry for as grow_from is 0; "
+                f"add --set grow_from={self.resolutions[0]}, or prepare the pool without --smallest"
+            )
         self.seed = config.seed
         self.dropout = config.condition_dropout
         seen = [codes[:, None] == np.unique(codes[codes >= 0]) for codes in (self.conditions.view, self.conditions.source)]
         self._repeats = np.cumsum(repeat_factors(np.hstack([self.conditions.findings == POSITIVE, *seen]), config.balance))
+        self._batch, self._length = int(config.batch), len(self.indices)  # of an epoch, in films
+        if len(self.resolutions) > 1:
+            weights = np.diff(self._repeats, prepend=0.0) / self._repeats[-1] * self._length / self._batch
+            self._num_batches = {side: max(1, int(weights[self._sides == side].sum())) for side in self.resolutions}
+            self._length = sum(self._num_batches.values()) * self._batch
         self._of_source = {code: np.flatnonzero(self.conditions.source == code) for code in np.unique(self.conditions.source)}
         self._epoch, self._order = -1, self.indices  # the order of the epoch that was asked for last
         self.waited_sec = 0.0  # how long `batch` has kept its callers waiting for films
@@ -44,7 +62,7 @@ class Films:
         self._ahead: tuple[list[int], np.ndarray, Future] = ([], self.indices[:0], Future())  # places, films and images of the next batch
 
     def batch(self, places: Tensor) -> tuple[Tensor, np.ndarray]:
-        """Return images float32 [k, 1, res, res] and the numbers int64 [k] of the training films at places int64 [k] of the endless row.
+        """Return images float32 [k, 1, side, side] and the numbers int64 [k] of the training films at places int64 [k] of the endless row.
 
         The row is one epoch after another; without balancing each film is in an epoch once, in the epoch's own order. A thread reads the
         next batch meanwhile: where films are many and networks small, reading takes some hundredths of a step.
@@ -61,16 +79,21 @@ class Films:
         return films, rows
 
     def _begin(self, places: list[int]) -> None:
-        n = len(self.indices)
+        n = self._length
         rows = np.array([self.epoch_order(place // n)[place % n] for place in places])
         self._ahead = places, rows, self._thread.submit(self._read, rows)
 
     def _read(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(pixels_to_images(self.pool.read(self.indices[rows])))[:, None]
 
+    def reduced(self, rows: np.ndarray) -> Tensor:
+        """Return training films at the smallest resolution that any has, float32 [k, 1, side, side]: larger ones as area means."""
+        images = [torch.from_numpy(pixels_to_images(self.pool.read(self.indices[[row]])))[None] for row in rows.tolist()]
+        return torch.cat([F.avg_pool2d(image, image.shape[-1] // self.resolutions[0]) for image in images])
+
     def asked(self, images_seen: int, draws: Draws) -> Tensor:
         """Return the conditions of films drawn from the epoch, float32 [k, c_dim]: what synthetic films are asked for."""
-        n = len(self.indices)
+        n = self._length
         return self.told(self.epoch_order(images_seen // n)[draws.whole(n).numpy()], draws)
 
     def contrasts(self, rows: np.ndarray, draws: Draws) -> Tensor:
@@ -111,14 +134,27 @@ class Films:
         return torch.stack([(c[:, part] != 0).any(dim=1) for part in self.vocabulary.factors], dim=1)
 
     def epoch_order(self, epoch: int) -> np.ndarray:
-        """Return which training film is shown at each place of an epoch, int64 [films]."""
+        """Return which training film is shown at each place of an epoch, int64 [films]; of several resolutions, in whole batches of one."""
         if self._epoch != epoch:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
             n = len(self.indices)
             # Systematic sampling: each film as often as its repeat factor says, up to one, and n in all.
             drawn = np.searchsorted(self._repeats, (np.arange(n) + rng.random()) * (self._repeats[-1] / n), side="right")
-            self._epoch, self._order = epoch, drawn[rng.permutation(n)]
+            order = drawn[rng.permutation(n)]
+            self._epoch, self._order = epoch, order if len(self.resolutions) == 1 else self._in_batches(order, rng)
         return self._order
+
+    def _in_batches(self, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return films of several resolutions in whole batches of one resolution, the batches in a random order.
+
+        What does not fill a batch waits for another epoch; where there are too few for one, films come twice.
+        """
+        batches = []
+        for side, count in self._num_batches.items():
+            some = order[self._sides[order] == side]
+            some = some if len(some) else np.flatnonzero(self._sides == side)
+            batches.append(np.resize(some, (count, self._batch)))
+        return np.concatenate(batches)[rng.permutation(self._length // self._batch)].ravel()
 
 
 def repeat_factors(positive: np.ndarray, threshold: float) -> np.ndarray:

@@ -19,7 +19,7 @@ from thiscxr.model.conditions import Condition
 from thiscxr.model.generator import Generator
 from thiscxr.model.network_file import NetworkInfo, save_network
 from thiscxr.model.resample import use_triton
-from thiscxr.pixels import images_to_pixels, make_grid, pixels_to_images, save_png
+from thiscxr.pixels import images_to_pixels, make_grid, save_png
 from thiscxr.pool import Pool
 from thiscxr.sample.sampling import Network, sample_films
 from thiscxr.train.board import show
@@ -255,7 +255,7 @@ def fake_grid(generator: Generator, info: NetworkInfo) -> np.ndarray:
 def show_reals(run: Path, films: Films) -> None:
     """Write reals.png: as many training films as a grid of samples has."""
     rows = np.random.Generator(np.random.Philox(key=films.seed)).permutation(len(films.indices))[:GRID]
-    pixels = images_to_pixels(pixels_to_images(films.pool.read(films.indices[np.sort(rows)])))  # 16-bit pools are shown in 8 bits
+    pixels = images_to_pixels(films.reduced(np.sort(rows))[:, 0].numpy())  # 16-bit pools are shown in 8 bits
     save_png(run / "reals.png", make_grid(pixels, columns=8), {"Title": "Training films", "Software": SOFTWARE})
 
 

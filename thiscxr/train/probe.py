@@ -48,7 +48,7 @@ class NoFilms(Films):
     """What stands in where there is no pool yet: noise, in the shape of the phantom's films and conditions."""
 
     def __init__(self, config: Config) -> None:
-        self.res = config.res
+        self.res, self.resolutions = config.res, (config.res,)
         self.vocabulary = Vocabulary(FINDINGS if config.conditional else (), (), (), (), False)
 
     def batch(self, places: Tensor) -> tuple[Tensor, np.ndarray]:

@@ -43,6 +43,11 @@ def learning_rate(config: Config, images_seen: int, returns: int) -> float:
     return config.lr * 0.5**returns / max(1.0, past)
 
 
+def area_means(images: Tensor, side: int) -> Tensor:
+    """Return films [N, 1, res, res] at [N, 1, side, side], each pixel the mean of a square of theirs: how the small films were made."""
+    return images if images.shape[-1] == side else F.avg_pool2d(images, images.shape[-1] // side)
+
+
 class Training:
     """Networks, optimizers and the few numbers that change: everything that a resume needs, and one step of it."""
 
@@ -54,7 +59,8 @@ class Training:
         begin_weights(config.seed)
         pixels: Any = {"patch": config.patch, "haar": config.bands}
         generator = GeneratorConfig(config.res, c_dim, config.z_dim, config.w_dim, config.mapping_layers, base, most, **pixels)
-        first = config.grow_from or None
+        # Films of less than the full resolution enter at their own block, also where nothing grows any more.
+        first = min(config.grow_from, *films.resolutions) if config.grow_from else None
         discriminator = DiscriminatorConfig(config.res, c_dim, base, most, first_res=first, logit_bias=not config.relativistic, **pixels)
         layout: Any = {"device": torch.device(config.device), "memory_format": torch.channels_last}
         self.G: Generator = Generator(generator).to(**layout)
@@ -98,7 +104,9 @@ class Training:
         draws = Draws(config.seed, self.images_seen, n, self.rows, config.device, self.noise_stream)
         like = self.G.w_mean  # in device and dtype
         images, rows = self.films.batch(self.images_seen + self.rows)
-        images = F.avg_pool2d(images.to(like), config.res // now.side)
+        side = min(now.side, images.shape[-1])  # at which D judges: real films of less than the full resolution as they are
+        shown_blend = now.blend if side == now.side else 1.0
+        images = area_means(images.to(like), side)
         c_real = self.films.told(rows, draws)
         # With the contrast, a real and a synthetic film of one place have one condition, so that a pair differs in being real alone.
         c_fake = (c_real if config.contrast else self.films.asked(self.images_seen, draws)).to(like)
@@ -110,15 +118,15 @@ class Training:
 
         # Discriminator
         reals = augment(images, self.strength, draws)
-        shown = augment(fakes.detach(), self.strength, draws)
+        shown = augment(area_means(fakes.detach(), side), self.strength, draws)
         lazy = number % config.r1_interval == 0
         if lazy:
-            logits = self.D(reals.requires_grad_(), c_real, now.blend)
-            fake_logits = self.D(shown.requires_grad_(config.relativistic), c_fake, now.blend)
+            logits = self.D(reals.requires_grad_(), c_real, shown_blend)
+            fake_logits = self.D(shown.requires_grad_(config.relativistic), c_fake, shown_blend)
         else:
             # Both batches in one pass, which is faster than two: what depends on the weights alone is done once.
             conditions = torch.cat([c_real, c_fake[:, None].expand_as(c_real)])
-            logits, of_fakes = self.D(torch.cat([reals, shown]), conditions, now.blend, 2).chunk(2)
+            logits, of_fakes = self.D(torch.cat([reals, shown]), conditions, shown_blend, 2).chunk(2)
             fake_logits = of_fakes[:, 0]
         real_logits, wrong_logits = logits[:, 0], logits[:, 1:]
         of_d = relativistic_loss if config.relativistic else discriminator_loss
@@ -131,7 +139,7 @@ class Training:
         if lazy:
             # Taken at the augmented films, the inputs of D, and weighted up for the steps on which it is left out (lazy: the 2020
             # paper, section 2.1). Small films have fewer pixels to sum over.
-            weight = float(config.r1_gamma) * (now.side / config.res) ** 2 / 2 * config.r1_interval
+            weight = float(config.r1_gamma) * (side / config.res) ** 2 / 2 * config.r1_interval
             at = {"R1": (real_logits, reals), "R2": (fake_logits, shown)} if config.relativistic else {"R1": (real_logits, reals)}
             for name, (logits, films) in at.items():
                 penalty = gradient_penalty(logits, films)
@@ -147,7 +155,7 @@ class Training:
         if config.fresh_fakes:
             c_fake = c_fake if config.contrast else self.films.asked(self.images_seen, draws).to(like)
             fakes, w = self._fakes(c_fake, now, draws)
-        logits = self.D(augment(fakes, self.strength, draws), c_fake, now.blend)
+        logits = self.D(augment(area_means(fakes, side), self.strength, draws), c_fake, shown_blend)
         loss = relativistic_loss(logits, real_logits) if config.relativistic else generator_loss(logits)
         losses["loss/G"] = loss.detach()
         if self.images_seen >= resting_kimg(config) * 1000:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from thiscxr.config import Config
 from thiscxr.model.generator import Generator
-from thiscxr.pixels import pixels_to_images
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
 from thiscxr.train.training import Training
@@ -44,7 +43,7 @@ class Watch:
         self.config = config
         rng = np.random.Generator(np.random.Philox(key=config.seed + (1 << 127)))  # no epoch's key
         rows = np.sort(rng.permutation(len(films.indices))[:FILMS])
-        images = torch.from_numpy(pixels_to_images(films.pool.read(films.indices[rows])))[:, None]
+        images = films.reduced(rows)
         self.every = round(config.watch_kimg * 1000) if len(rows) > NEIGHBOUR else 0
         self.reals = cells(images)
         self.z = torch.from_numpy(rng.standard_normal((len(rows), config.z_dim), dtype=np.float32))

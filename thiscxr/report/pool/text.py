@@ -55,8 +55,10 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
         return []
     pool, counts = facts["pool"], facts["pool"]["counts"]
     options = ", ".join(f"{name} {value}" for name, value in pool["options"].items())
+    sides = sorted(((int(side), count) for side, count in counts["resolutions"].items()), reverse=True)
+    mixed = f" ({', '.join(f'{side} px: {count:,} films' for side, count in sides)})" if len(sides) > 1 else ""
     lines = [
-        f"pool of {counts['films']:,} films, {counts['patients']:,} patients, {pool['resolution']} px, {pool['bits']} bits; "
+        f"pool of {counts['films']:,} films, {counts['patients']:,} patients, {pool['resolution']} px{mixed}, {pool['bits']} bits; "
         f"fingerprint {pool['fingerprint'][:16]}",
         *([f"prepared with {options}"] if options else []),
     ]
