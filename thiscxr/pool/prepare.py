@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +158,7 @@ def prepare(
     _warn_of_mixed_aspects(plan, aspect)
     key = load_key(key_file)
     terms = {part.collection.key: part.collection.terms for part in plan if part.films}
-    options = {"views": list(views) if views else "default", "aspect": aspect, "derive": derive}
+    options: dict[str, Any] = {"views": list(views) if views else "default", "aspect": aspect, "derive": derive}
     options |= {"allow_synthetic": allow_synthetic, "labels": labels}
     options |= {"smallest": smallest} if smallest < res else {}
     digest = _digest(plan, key, res, smallest, bits, aspect, allow_synthetic, labels)

@@ -50,8 +50,9 @@ class Films:
         self.dropout = config.condition_dropout
         seen = [codes[:, None] == np.unique(codes[codes >= 0]) for codes in (self.conditions.view, self.conditions.source)]
         self._repeats = np.cumsum(repeat_factors(np.hstack([self.conditions.findings == POSITIVE, *seen]), config.balance))
-        self._batch, self._length = int(config.batch), len(self.indices)  # of an epoch, in films
+        self._length = len(self.indices)  # of an epoch, in films
         if len(self.resolutions) > 1:
+            self._batch = int(config.batch)
             weights = np.diff(self._repeats, prepend=0.0) / self._repeats[-1] * self._length / self._batch
             self._num_batches = {side: max(1, int(weights[self._sides == side].sum())) for side in self.resolutions}
             self._length = sum(self._num_batches.values()) * self._batch
