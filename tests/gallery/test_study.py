@@ -18,7 +18,7 @@ from thiscxr.gallery.samples import read_samples
 from thiscxr.gallery.site import build_site
 from thiscxr.gallery.study import choose_films
 from thiscxr.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
-from thiscxr.pixels import encode_png, load_film, read_png_text
+from thiscxr.pixels import area_means, encode_png, load_film, read_png_text
 from thiscxr.pool import Pool
 from thiscxr.pool.writer import PoolWriter
 from thiscxr.terms import require_showable
@@ -92,6 +92,24 @@ def test_real_films_are_held_out_one_a_patient_and_of_the_views_asked(make_sampl
     asked = {item for sheet in study.sheets for _, item in sheet.films if sheet.kind == "real"}
     assert asked
     assert not asked & {film.item for film in study.films}  # who has audited a film knows that it is real
+
+
+def test_of_a_pool_of_several_resolutions_all_films_of_the_samples_size_or_more(
+    make_samples: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = read_samples(make_samples(*[{"view": "PA"}] * 6))
+    rng, noise = np.random.default_rng(0), {}
+    with PoolWriter(tmp_path / "pool", 128, 8, {"nih": NIH}, b"key") as writer:
+        for i in range(120):
+            side = (32, 64, 128)[i % 3]
+            pixels = rng.integers(0, 256, (side, side)).astype(np.uint8)
+            noise[area_means(pixels[None], min(side, 64))[0].tobytes()] = side
+            writer.add("nih", FilmRecord(str(i), str(i), str(i), str(i), "PA"), pixels, (side, side, 8))
+    caplog.set_level("INFO")
+    study = choose_films(folder, folder.films, tmp_path / "pool")
+    shown = [noise[film.pixels.tobytes()] for film in study.films if film.kind == "real"]
+    assert set(shown) == {64, 128}, "and none of 32 px"
+    assert "takes 80 of 120 films, at 64 px" in caplog.text
 
 
 def test_without_a_pool_phantoms_are_asked_and_no_patient_is_shown(samples: Path, tmp_path: Path) -> None:

@@ -128,10 +128,10 @@ def classify_train(data: Path, epochs: int, cross_fit: bool, out: Path, seed: in
     from thiscxr.reader.judge import judge, read_films
     from thiscxr.reader.training import Recipe, save_reader, train_folds, train_reader
 
-    pool, device = Pool.open(data), resolve_device(device)
+    recipe, device = Recipe(**options), resolve_device(device)
+    pool = Pool.open(data).for_side(recipe.side)
     if not len(held := pool.indices("holdout")):
         raise ValueError(f"{data} holds out no patient, so that nobody could say how well the reader reads; add films")
-    recipe = Recipe(**options)
     reader = train_reader(pool, epochs, seed, device, recipe)
     folds = train_folds(pool, epochs, seed, device, recipe) if cross_fit else ()
     judged = judge([read_films(reader, pool, held)], seed).brief()
@@ -178,7 +178,8 @@ def classify_eval(
     from thiscxr.score.fairness import fair_groups, seen_films
     from thiscxr.train.board import filter_grid
 
-    pool, extractor = Pool.open(data), load_extractor(model, resolve_device(device))
+    extractor = load_extractor(model, resolve_device(device))
+    pool = Pool.open(data).for_side(extractor.reader.config.res)
     if cross_fit and not extractor.folds:
         raise ValueError(f"{model} has no folds; train one that has: thiscxr classify train --cross-fit")
     rows = pool.indices(split)
@@ -227,8 +228,8 @@ def classify_matrix(data: Path, epochs: int, as_json: bool, seed: int, device: s
     from thiscxr.reader.judge import generalisation, generalisation_table
     from thiscxr.reader.training import Recipe, train_reader
 
-    pool, device = Pool.open(data), resolve_device(device)
-    recipe = Recipe(**options)
+    recipe, device = Recipe(**options), resolve_device(device)
+    pool = Pool.open(data).for_side(recipe.side)
     rows = pool.indices("train")
     of = {source: rows[pool.column("source")[rows] == source] for source in np.unique(pool.column("source")).tolist()}
     if len(of) < 2:

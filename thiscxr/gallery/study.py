@@ -78,6 +78,7 @@ def choose_films(samples: SampleFolder, films: Sequence[Film], real: Path | None
     """Return the study of synthetic films against held-out real ones of the pool `real`, or, without, against procedural phantoms.
 
     films: those of the sample folder that may be shown. Partners have the view that was asked, where there is one.
+    Of a pool of several resolutions, all films that have the size of the samples or more, reduced to it.
     Raises ValueError when the pool is of another size, has no held-out patients, or holds films that not everybody may show.
     """
     pool = _open_pool(real) if real is not None else None
@@ -90,6 +91,7 @@ def choose_films(samples: SampleFolder, films: Sequence[Film], real: Path | None
             return Study((), sheets, {}, {})
         partners = [_phantom(seed, res, view) for seed, view in enumerate(tqdm(views, "phantoms", unit="film", delay=2))]
         return Study((*synthetic, *partners), sheets, {}, {})
+    pool = pool.for_side(res)
     if pool.resolution != res:
         raise ValueError(
             f"{pool.path} holds films of {pool.resolution} px, the samples have {f'{res} px' if res else 'several sizes'}: what differs in "

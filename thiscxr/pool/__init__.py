@@ -6,6 +6,7 @@ The format is the contract in docs/formats.md. A pool is written once, whole or 
 import csv
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -28,6 +29,7 @@ SPLITS = ("train", "holdout")
 # How the greys were made: by the file's window, VOI LUT or sigmoid (PS3.3 C.11.2), not at all, or by a stretch of percentiles.
 GREYS = ("window", "lut", "sigmoid", "as stored", "percentiles")
 _VERIFY_ROWS = 16_384
+log = logging.getLogger(__name__)
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("film_id", "patient", "study", "source", "view", "sex")]
@@ -114,13 +116,15 @@ class Pool:
     def for_side(self, side: int) -> "Pool":
         """Return a view of the films of at least `side` px, each reduced by area means to the smallest resolution among them.
 
-        For a pool of one resolution, or one without such films, the pool itself. Rows count within the view.
+        For a pool of one resolution, or one without such films, the pool itself. Rows count within the view. The log says which films.
         """
         own = self.column("resolution")
         rows = np.flatnonzero(own >= side)
         if not len(rows) or (len(rows) == len(own) and own.min() == self.resolution):
             return self
-        return self._view(rows if self._rows is None else self._rows[rows], int(own[rows].min()))
+        resolution = int(own[rows].min())
+        log.info("%s: takes %d of %d films, at %d px", self.path, len(rows), len(own), resolution)
+        return self._view(rows if self._rows is None else self._rows[rows], resolution)
 
     def _view(self, rows: NDArray[np.int64] | None, resolution: int) -> "Pool":
         view = Pool(self.path, self.meta, self._shards)

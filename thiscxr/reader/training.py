@@ -48,7 +48,12 @@ class Recipe:
     @property
     def large(self) -> bool:
         """Whether it is the small backbone for large films."""
-        return self.backbone == "small" and (self.res or SIDES["small"]) >= LARGE
+        return self.backbone == "small" and self.side >= LARGE
+
+    @property
+    def side(self) -> int:
+        """Side at which films are read."""
+        return self.res or SIDES[self.backbone]
 
     @property
     def step(self) -> int:
@@ -120,8 +125,7 @@ def train_reader(
 
 def _new_reader(vocabulary: Vocabulary, recipe: Recipe) -> Reader:
     wide: dict[str, Any] = {"widths": (32, 64, 128, 256), "fine": False, "dropout": 0.2} if recipe.large else {}
-    side = recipe.res or SIDES[recipe.backbone]
-    reader = Reader(ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources, side, backbone=recipe.backbone, **wide))
+    reader = Reader(ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources, recipe.side, backbone=recipe.backbone, **wide))
     if recipe.pretrained is not None:
         start_from_imagenet(reader, recipe.pretrained)
     return reader

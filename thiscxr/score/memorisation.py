@@ -72,10 +72,12 @@ class Audit:
 def audit(pool: Pool, pixels: Pixels, seed: int = 0, told: Callable[[int], object] = lambda films: None) -> Audit:
     """Return what is known of copies among synthetic films [n, res, res] of the pool's side; told: called with the films done.
 
+    All films of the pool are compared, also those of less than its resolution: what is compared is area means of 32 px.
     Memory does not grow with the pool. Raises ValueError for films of another side and for a pool of fewer than 100 patients.
     """
     if pixels.shape[1:] != (pool.resolution,) * 2:
         raise ValueError(f"synthetic films have {pixels.shape[-1]} px, but {pool.path} has {pool.resolution} px; score films of its size")
+    pool = pool.for_side(1)
     people = tied_patients(pool)
     if len(np.unique(people)) < 100:
         raise ValueError(f"{pool.path} has {len(np.unique(people))} patients; at least 100 are needed to know how near strangers are")

@@ -85,7 +85,8 @@ class Looked:
 class Context:
     """What the parts of the panel measure."""
 
-    real: Pool
+    real: Pool  # films of the synthetic ones' resolution
+    every: Pool  # films of all resolutions
     rows: NDArray[np.int64]  # films of the split
     fakes: FakeFilms
     looked: list[Looked]  # an extractor each
@@ -135,6 +136,7 @@ def score(
     refuse_false_claims(real, fakes, split)
     if fakes.hidden:
         real = CoveredPool(real, fakes.hidden)
+    every, real = real, real.for_side(real.resolution)
     rows = real.indices(split)
     if not len(rows):
         raise ValueError(f"{real.path} has no films in split '{split}'; use --split all")
@@ -147,7 +149,7 @@ def score(
                 f"{extractor.dim} dimensions of {extractor.name}; add films, or use --allow-small, which the key then says"
             )
         looked.append(Looked(extractor, sides, n))
-    context = Context(real, rows, fakes, looked, split, seed, device)
+    context = Context(real, every, rows, fakes, looked, split, seed, device)
     parts: list[Part] = [partial(part, looked=each) for each in looked for part in (distances, groups)]
     parts += [confounders, diversity, fine_structure, copies, condition_fidelity, plausibility]
     parts += [shortcuts] if len(set(real.column("source")[rows])) > 1 else []
@@ -256,7 +258,7 @@ def fine_structure(context: Context) -> Panel:
 
 def copies(context: Context) -> Panel:
     """Compare every film with every real one of the pool."""
-    found = audit(context.real, context.fakes.pixels, context.seed)
+    found = audit(context.every, context.fakes.pixels, context.seed)
     return Panel(context.records(found.measures()), audit=found)
 
 

@@ -20,14 +20,15 @@ class PoolDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
     A condition holds, by `names`: 1 or -1 for a finding that is present or absent; one-hot view and source; 1 or -1 for
     the sex, F or M; whether the age is known, and (years - 50) / 25. What is not known is 0 there and False in `known`.
     Views and sources are known or unknown as a whole. Findings that fewer than five patients have, or fewer than five
-    lack, are left out.
+    lack, are left out. Of a pool of several resolutions the films of the largest are taken.
     """
 
     def __init__(self, pool: Pool, split: str = "train", vocabulary: Vocabulary | None = None) -> None:
-        self.pool, self.rows = pool, pool.indices(split)
-        films = read_conditions(pool, self.rows)
-        self.vocabulary = vocabulary or learnable_vocabulary(films, pool.codes("patient")[0][self.rows])
-        self.patients = pool.column("patient")[self.rows]  # to split by, never by film
+        self.pool = pool.for_side(pool.resolution)
+        self.rows = self.pool.indices(split)
+        films = read_conditions(self.pool, self.rows)
+        self.vocabulary = vocabulary or learnable_vocabulary(films, self.pool.codes("patient")[0][self.rows])
+        self.patients = self.pool.column("patient")[self.rows]  # to split by, never by film
         self.conditions = torch.from_numpy(films.encode(self.vocabulary))
         self.known = torch.zeros(self.conditions.shape, dtype=torch.bool)
         for part in self.vocabulary.factors:
