@@ -17,7 +17,7 @@ from thiscxr.score.confounders import (
     strongest_tie,
     ties,
 )
-from thiscxr.score.probes import fit_logistic
+from thiscxr.score.probes import probe
 from thiscxr.score.records import Record
 
 # ------------------------------------------------------------------ ties
@@ -169,8 +169,8 @@ def test_a_reader_taught_on_tied_films_takes_the_site_for_the_finding() -> None:
     pools = {"tied": np.where(ill[:, None], at_a, at_b), "untied": np.where(odd, at_a, at_b)}
     pulls = {}
     for name, pool in pools.items():
-        weights = fit_logistic(pool[taught], ill[taught].astype(int), 2)
-        scores = [(films @ weights[:-1] + weights[-1]) @ [-1.0, 1.0] for films in (at_a, at_b)]
+        model = probe(pool[taught], ill[taught].astype(int))
+        scores = [model.decision_function(films) for films in (at_a, at_b)]
         spread = float(np.concatenate(scores).std())
         pulls[name] = shortcut("Effusion", {SITES[0]: scores[0][judged], SITES[1]: scores[1][judged]}, spread)
     assert pulls["tied"].tied

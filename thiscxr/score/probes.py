@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 from scipy.special import logsumexp
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import (
@@ -32,6 +34,7 @@ FOLDS = 5
 SPLITS = 3
 MIN_PATIENTS = 10  # of a class, for a probe to learn it
 PENALTY_PER_DIMENSION = 1e-4  # of the mean loss, on half the squared weights; grows with the dimensions as the squared features do
+NEVER = -50.0  # the log share of a class that a model has not seen
 FACTORS = ("source", "view", "sex")
 REAL_OR_SYNTHETIC = "real_or_synthetic"
 
@@ -68,54 +71,34 @@ class Probes:
     left_out: dict[str, str]
 
 
-def fit_logistic(x: Array, labels: NDArray[np.integer], num_classes: int) -> Array:
-    """Return weights [d + 1, classes] (the last row is the intercept, which is not penalised) for features [n, d] and labels 0, 1, …
+def probe(x: Array, truth: NDArray) -> Pipeline:
+    """Return a model fitted to features [n, d] that are standardised: softmax regression for integers, ridge regression for numbers.
 
-    Softmax regression with an L2 penalty, by L-BFGS; the loss is convex, so the answer is the one there is up to its tolerance.
+    The L2 penalty on the mean loss grows with the dimensions; of two classes scikit-learn fits the difference of the weights alone, which is
+    the same at half of it.
     """
-    n, d = x.shape
-    design = np.hstack([x, np.ones((n, 1))])
-    penalty = np.full((d + 1, 1), PENALTY_PER_DIMENSION * d)
-    penalty[-1] = 0
-    hits = np.zeros((n, num_classes))
-    hits[np.arange(n), labels] = 1
-
-    def loss(flat: Array) -> tuple[float, Array]:
-        weights = flat.reshape(d + 1, num_classes)
-        logits = design @ weights
-        log_share = logits - logsumexp(logits, axis=1, keepdims=True)
-        value = -(log_share * hits).sum() / n + 0.5 * float((penalty * weights**2).sum())
-        return value, (design.T @ (np.exp(log_share) - hits) / n + penalty * weights).ravel()
-
-    found = minimize(loss, np.zeros((d + 1) * num_classes), jac=True, method="L-BFGS-B", options={"maxiter": 200})
-    return found.x.reshape(d + 1, num_classes)
-
-
-def fit_ridge(x: Array, values: Array) -> Array:
-    """Return weights [d + 1, 1] of ridge regression with the same penalty, the intercept last, for centred features [n, d]."""
-    n, d = x.shape
-    centre = x.mean(axis=0)
-    around = x - centre
-    weights = np.linalg.solve(around.T @ around / n + PENALTY_PER_DIMENSION * d * np.eye(d), around.T @ (values - values.mean()) / n)
-    return np.append(weights, values.mean() - centre @ weights)[:, None]
+    penalty = PENALTY_PER_DIMENSION * x.size
+    if truth.dtype.kind not in "iu":
+        return make_pipeline(StandardScaler(), Ridge(penalty)).fit(x, truth)
+    strength = (2 if len(np.unique(truth)) == 2 else 1) / penalty
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, tol=1e-5, max_iter=1000)).fit(x, truth)
 
 
 def cross_fit(features: Array, truth: NDArray, folds: NDArray, others: Array, other_folds: NDArray) -> tuple[Array, Array]:
     """Return answers [n, k] to features [n, d], each by the model that has not seen its fold, and answers [m, k] to `others` [m, d].
 
-    truth: integers from 0 (a logit a class) or float64 (one value). Each model answers for its own fold of both, so that both are judged
-    alike.
+    truth: integers from 0 (a log share a class) or float64 (one value). Each model answers for its own fold of both, so that both are
+    judged alike.
     """
     classes = int(truth.max()) + 1 if truth.dtype.kind in "iu" else 0
-    answers, other_answers = np.zeros((len(features), classes or 1)), np.zeros((len(others), classes or 1))
+    answers, other_answers = (np.full((len(x), classes or 1), NEVER) for x in (features, others))
     for fold in range(FOLDS):
         taught = folds != fold
-        mean, spread = features[taught].mean(axis=0), features[taught].std(axis=0)
-        spread = np.where(spread > 1e-8 * (1 + np.abs(mean)), spread, np.inf)  # a constant feature tells nothing
-        x, y = (features[taught] - mean) / spread, truth[taught]
-        weights = fit_logistic(x, y, classes) if classes else fit_ridge(x, y)
+        model = probe(features[taught], truth[taught])
         for rows, given, out in ((folds == fold, features, answers), (other_folds == fold, others, other_answers)):
-            out[rows] = (given[rows] - mean) / spread @ weights[:-1] + weights[-1]
+            if rows.any():
+                found = model.predict_log_proba(given[rows]) if classes else model.predict(given[rows])[:, None]
+                out[np.ix_(rows, model.classes_ if classes else [0])] = found
     return answers, other_answers
 
 
