@@ -2,9 +2,10 @@
 
     python benchmarks/asked_seen.py nih-64 runs/00000-nih-64-64
 
-Only what the reader can judge on held-out patients (`thiscxr.score.fidelity`). Each question is put twice: `alone`, where the same seeds
-are asked for nothing but the factor (findings, sex and age with the view), and `together`, where every film has a condition of its own from
-the joint table of the training films, in which factors go along with one another. One JSON line a question. About three minutes.
+Only what the reader can judge on held-out patients (`thiscxr.score.fidelity`). Each question is put twice: `alone`,
+where the same seeds are asked for nothing but the factor (findings, sex and age with the view), and `together`, where
+every film has a condition of its own from the joint table of the training films, in which factors go along with one
+another. One JSON line a question. About three minutes.
 """
 
 import argparse
@@ -37,7 +38,10 @@ def pairs(questions: Sequence[str], learnt: Vocabulary) -> dict[str, tuple[Condi
         asks["sex"] = Condition("PA", "M"), Condition("PA", "F")
     if learnt.ages:
         asks["age"] = Condition("PA", age_years=AGES[0]), Condition("PA", age_years=AGES[1])
-    asks |= {name: tuple(Condition("PA", findings={name: state}) for state in (NEGATIVE, POSITIVE)) for name in learnt.findings}
+    asks |= {
+        name: tuple(Condition("PA", findings={name: state}) for state in (NEGATIVE, POSITIVE))
+        for name in learnt.findings
+    }
     return {name: asks[name] for name in questions if name in asks}
 
 
@@ -62,9 +66,20 @@ def main() -> None:
         some = {name: values for name, values in real_seen.items() if only in (None, name)}
         found = fidelity(real, some, patients, asked, seen, np.tile(seeds, len(conditions)))
         for each in found:
-            numbers: dict[str, Any] = {name: getattr(each, name) for name in ("value", "ci95", "null95", "ceiling", "ceiling95")}
-            told = {key: np.round(number, 3).tolist() for key, number in numbers.items()} if each.judged else {"not judged": each.reason}
-            print(json.dumps({"question": each.question, "how": how, "measure": each.measure, **told, "films": each.num_fake}), flush=True)
+            numbers: dict[str, Any] = {
+                name: getattr(each, name) for name in ("value", "ci95", "null95", "ceiling", "ceiling95")
+            }
+            told = (
+                {key: np.round(number, 3).tolist() for key, number in numbers.items()}
+                if each.judged
+                else {"not judged": each.reason}
+            )
+            print(
+                json.dumps(
+                    {"question": each.question, "how": how, "measure": each.measure, **told, "films": each.num_fake}
+                ),
+                flush=True,
+            )
 
     ask([network.conditions(seeds, Condition())], "together")
     judged = [each.question for each in fidelity(real, real_seen, patients, real, real_seen, patients) if each.judged]

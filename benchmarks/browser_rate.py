@@ -2,11 +2,11 @@
 
     python benchmarks/browser_rate.py nih-64 128
 
-Each network is a FILE, NAME or RUN, or a side in pixels: then a freshly initialised one of the default architecture, whose arithmetic takes
-as long. The page is `make.html`, served from localhost to headless Chromium (`chromium`, and PyPI's `playwright`); a time runs from the
-click to the mark on the canvas. A first film is taken in a fresh browser, loading and compiling included; the others follow in the same
-page, other seeds, and the median is given with the range. `largest_difference` is that from the films of `thiscxr sample`, in grey levels.
-One JSON line a network.
+Each network is a FILE, NAME or RUN, or a side in pixels: then a freshly initialised one of the default architecture,
+whose arithmetic takes as long. The page is `make.html`, served from localhost to headless Chromium (`chromium`, and
+PyPI's `playwright`); a time runs from the click to the mark on the canvas. A first film is taken in a fresh browser,
+loading and compiling included; the others follow in the same page, other seeds, and the median is given with the range.
+`largest_difference` is that from the films of `thiscxr sample`, in grey levels. One JSON line a network.
 """
 
 import argparse
@@ -54,18 +54,22 @@ def fresh_network(folder: Path, res: int) -> Path:
     options = Config(res=res).resolve("cpu", 1)
     vocabulary = Vocabulary(("Effusion",), ("AP", "PA"), ("nih",))
     names = ("res", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "patch")
-    config = GeneratorConfig(c_dim=vocabulary.dim, haar=options.bands, **{name: getattr(options, name) for name in names})
+    config = GeneratorConfig(
+        c_dim=vocabulary.dim, haar=options.bands, **{name: getattr(options, name) for name in names}
+    )
     generator = Generator(config)
     with torch.no_grad():
         for layer in generator.synthesis.to_grey:
-            layer.get_parameter("conv.weight").mul_(0.15)  # films of medium contrast: in black and white no difference would show
+            # films of medium contrast: in black and white no difference would show
+            layer.get_parameter("conv.weight").mul_(0.15)
     path = folder / f"fresh-{res}.safetensors"
     save_network(path, generator, NetworkInfo(f"fresh-{res}", config, vocabulary, [], 0, "", {}))
     return path
 
 
 def measure(browser: Browser, address: str, expected: np.ndarray) -> dict[str, object]:
-    """Return bytes and times of one page in a context of its own, with nothing in its cache, and how far its films are from `expected`."""
+    """Return bytes and times of one page in a context of its own, with nothing in its cache, and how far its films are
+    from `expected`."""
     context = browser.new_context()
     page = context.new_page()
     sizes: dict[str, int] = {}
@@ -113,7 +117,9 @@ def main() -> None:
             browser.close()
             server.shutdown()
             facts = {"network": network.info.name, "res": network.info.architecture.res}
-            print(json.dumps({**facts, **line, "load": round(os.getloadavg()[0], 1), "cores": os.cpu_count()}), flush=True)
+            print(
+                json.dumps({**facts, **line, "load": round(os.getloadavg()[0], 1), "cores": os.cpu_count()}), flush=True
+            )
 
 
 if __name__ == "__main__":

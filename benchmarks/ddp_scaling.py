@@ -2,8 +2,8 @@
 
     python benchmarks/ddp_scaling.py [POOL] [--processes 2] [--steps 60] [--res 64] [--set key=value]
 
-Without a pool, 256 phantom films are drawn first. The sides that the films grow through are timed apart: small films are quick to train
-on, so that the messages weigh most there. Prints one JSON line. About two minutes on two cores.
+Without a pool, 256 phantom films are drawn first. The sides that the films grow through are timed apart: small films
+are quick to train on, so that the messages weigh most there. Prints one JSON line. About two minutes on two cores.
 """
 
 import argparse
@@ -52,7 +52,16 @@ def rates(pool: Pool, config: Config, steps: int) -> dict[str, float]:
 
 def launched(processes: int, arguments: list[str]) -> dict[str, float]:
     """Return what `rates` finds in that many processes."""
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), __file__, "--worker"]
+    program = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        __file__,
+        "--worker",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run([*program, *arguments], stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(result.stdout)
@@ -79,7 +88,12 @@ def main() -> None:
             if found:
                 print(json.dumps(found))
             return
-        arguments = [str(path), "--steps", str(args.steps), *(flag for setting in args.settings for flag in ("--set", setting))]
+        arguments = [
+            str(path),
+            "--steps",
+            str(args.steps),
+            *(flag for setting in args.settings for flag in ("--set", setting)),
+        ]
         one, many = (launched(processes, arguments) for processes in (1, args.processes))
     result = {
         "benchmark": "ddp_scaling",

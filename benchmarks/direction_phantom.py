@@ -5,10 +5,10 @@
     python train_gan.py --data phantom-64 --res 64 --minutes 25                  # long run
     python benchmarks/direction_phantom.py runs/00000-phantom-64-64 phantom-reader.safetensors
 
-Finds the axis of a finding among films asked as PA and walks along it with seeds that had no part in it. At each step: the reader's score,
-the cardiothoracic ratio as the segmenter measures it, and the severity as a linear ruler on the reader's features reads it (learnt from
-fresh phantom films of known severity). Beside it the same of true phantom films whose severity grows and nothing else: what moves there is
-the reader's doing. Prints JSON lines. Some minutes.
+Finds the axis of a finding among films asked as PA and walks along it with seeds that had no part in it. At each step:
+the reader's score, the cardiothoracic ratio as the segmenter measures it, and the severity as a linear ruler on the
+reader's features reads it (learnt from fresh phantom films of known severity). Beside it the same of true phantom films
+whose severity grows and nothing else: what moves there is the reader's doing. Prints JSON lines. Some minutes.
 """
 
 import argparse
@@ -51,13 +51,21 @@ def tell(**answers: object) -> None:
 def true_films(finding: str, severity: float, count: int, first: int = FRESH) -> Pixels:
     """Return PA films of fresh patients with one finding of one severity, or with none."""
     ill = {finding: severity} if severity else {}
-    return np.stack([render(draw_patient(first + i, severities=ill), "PA", 64, site=SITES[i % 4]).pixels for i in range(count)])
+    return np.stack(
+        [render(draw_patient(first + i, severities=ill), "PA", 64, site=SITES[i % 4]).pixels for i in range(count)]
+    )
 
 
 def learn_ruler(reader: TrustedReader, finding: str, count: int) -> tuple[Callable[[Pixels], np.ndarray], float]:
-    """Return a function from films to severities, and its correlation with the truth on films that it did not learn from."""
+    """Return a function from films to severities, and its correlation with the truth on films that it did not learn
+    from."""
     severities = np.random.default_rng(0).uniform(0, 1, count) * (np.arange(count) % 4 > 0)
-    films = np.stack([true_films(finding, s, 1, FRESH + 10**5 + i)[0] for i, s in enumerate(tqdm(severities, desc="ruler", unit="film"))])
+    films = np.stack(
+        [
+            true_films(finding, s, 1, FRESH + 10**5 + i)[0]
+            for i, s in enumerate(tqdm(severities, desc="ruler", unit="film"))
+        ]
+    )
 
     def features(films: Pixels) -> np.ndarray:
         with torch.inference_mode():
@@ -66,7 +74,9 @@ def learn_ruler(reader: TrustedReader, finding: str, count: int) -> tuple[Callab
     x, cut = features(films), count * 3 // 4
     centre, mean = x[:cut].mean(axis=0), severities[:cut].mean()
     around = x[:cut] - centre
-    weights = np.linalg.solve(around.T @ around + 0.1 * cut * around.var() * np.eye(x.shape[1]), around.T @ (severities[:cut] - mean))
+    weights = np.linalg.solve(
+        around.T @ around + 0.1 * cut * around.var() * np.eye(x.shape[1]), around.T @ (severities[:cut] - mean)
+    )
 
     def ruler(films: Pixels) -> np.ndarray:
         return (features(films) - centre) @ weights + mean
@@ -75,7 +85,8 @@ def learn_ruler(reader: TrustedReader, finding: str, count: int) -> tuple[Callab
 
 
 def by_step(values: np.ndarray) -> dict[str, object]:
-    """Return the means of values [steps, films], their intervals over films, and in what share of the films and steps they rise."""
+    """Return the means of values [steps, films], their intervals over films, and in what share of the films and steps
+    they rise."""
     weights = patient_weights(np.arange(values.shape[1]), 0)
     means = (weights @ values.T / weights.sum(axis=1, keepdims=True)).T
     steps = np.diff(values.mean(axis=1))
@@ -93,7 +104,9 @@ def main() -> None:
     parser.add_argument("--severity", action="store_true", help="among films that were all asked for the finding")
     parser.add_argument("--entirely", action="store_true", help="hold everything else still, however little then moves")
     parser.add_argument("-n", type=int, default=2000, help="films that the axis is found from")
-    parser.add_argument("--ruler", type=int, default=480, help="true films of known severity that the ruler learns from")
+    parser.add_argument(
+        "--ruler", type=int, default=480, help="true films of known severity that the ruler learns from"
+    )
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -120,7 +133,10 @@ def main() -> None:
         )  # fmt: skip
     facts = found.to_json()
     keys = ("r2", "r2_ci95", "kept", "firmness", "places", "score_percentiles", "rising")
-    tell(**{key: facts[key] for key in keys}, against={each.question: (each.against, *each.against_ci95) for each in found.movements})
+    tell(
+        **{key: facts[key] for key in keys},
+        against={each.question: (each.against, *each.against_ci95) for each in found.movements},
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """How surely duplicates are told from other films: false pairs, and the share of planted copies that is found.
 
-Run: python benchmarks/duplicate_rates.py NIH-FOLDER... [--phantoms 3000] [--seed 0] [--copies 600]. Prints one JSON line; four to nine
-minutes on two shared cores. A folder is an NIH release, or a part of one, of square films; without any only the phantom is judged. Copies
-are made at the size of the films, before they are reduced to the sizes of pools.
+Run: python benchmarks/duplicate_rates.py NIH-FOLDER... [--phantoms 3000] [--seed 0] [--copies 600]. Prints one JSON
+line; four to nine minutes on two shared cores. A folder is an NIH release, or a part of one, of square films; without
+any only the phantom is judged. Copies are made at the size of the films, before they are reduced to the sizes of pools.
 """
 
 import argparse
@@ -91,8 +91,12 @@ COPIES: dict[str, Callable[[Films], Films]] = {
     "blurred 1 px": lambda film: rounded(gaussian_filter(film.astype(np.float32), 1)),
     "marked": marked,
     "cropped 2 %, jpeg 75, equalised": lambda film: equalised(jpeg(cropped(film, 0.02, 0.02, 0.02, 0.02), 75)),
-    "cropped 3 %, jpeg 50, equalised, marked": lambda film: marked(equalised(jpeg(cropped(film, 0.03, 0.03, 0.03, 0.03), 50))),
-    "shifted 2 px, blurred 1 px, equalised": lambda film: equalised(rounded(gaussian_filter(shifted(film, 2).astype(np.float32), 1))),
+    "cropped 3 %, jpeg 50, equalised, marked": lambda film: marked(
+        equalised(jpeg(cropped(film, 0.03, 0.03, 0.03, 0.03), 50))
+    ),
+    "shifted 2 px, blurred 1 px, equalised": lambda film: equalised(
+        rounded(gaussian_filter(shifted(film, 2).astype(np.float32), 1))
+    ),
 }
 
 
@@ -146,7 +150,9 @@ def judge_others(films: Films, patients: np.ndarray, names: Sequence[str]) -> di
         "found_in_one_patient": sum(patients[pair.a] == patients[pair.b] for pair in found),
     }
     equal = np.zeros(len(a), bool)
-    equal[likeness > 0.9999] = [np.array_equal(films[i], films[j]) for i, j in zip(a[likeness > 0.9999], b[likeness > 0.9999], strict=True)]
+    equal[likeness > 0.9999] = [
+        np.array_equal(films[i], films[j]) for i, j in zip(a[likeness > 0.9999], b[likeness > 0.9999], strict=True)
+    ]
     for name, those in (("different_patients", ~same), ("one_patient", same & ~equal)):
         those = np.flatnonzero(those)
         if not len(those):
@@ -166,7 +172,8 @@ def judge_others(films: Films, patients: np.ndarray, names: Sequence[str]) -> di
 
 
 def judge_copies(films: Films, sizes: Sequence[int]) -> dict[str, Any]:
-    """For each kind of copy and size of pool: the share found and the first percentiles; films must be no duplicates of each other."""
+    """For each kind of copy and size of pool: the share found and the first percentiles; films must be no duplicates of
+    each other."""
     small = {res: reduced(films, res) for res in sizes}
     described = {res: describe(small[res]) for res in sizes}
     result: dict[str, Any] = {str(res): {} for res in sizes}
@@ -177,7 +184,10 @@ def judge_copies(films: Films, sizes: Sequence[int]) -> dict[str, Any]:
             vectors = np.concatenate([described[res], describe(both[len(films) :])])
             found = duplicates.find_duplicates(vectors, digests(both), both.__getitem__)
             right = {pair.a for pair in found if pair.b == pair.a + len(films)}
-            likeness = [duplicates.similarity(vectors[k : k + 1], vectors[k + len(films) :][:1])[0, 0] for k in range(len(films))]
+            likeness = [
+                duplicates.similarity(vectors[k : k + 1], vectors[k + len(films) :][:1])[0, 0]
+                for k in range(len(films))
+            ]
             detail = correlations(both[: len(films)], both[len(films) :])
             result[str(res)][name] = {
                 "found": round(len(right) / len(films), 4),
@@ -193,9 +203,13 @@ def draw(seed: int) -> Films:
 
 
 def retake(seed: int) -> Films:
-    """Three films of one phantom patient that differ in noise, centring and turning, as `thiscxr phantom` takes them."""
+    """Three films of one phantom patient that differ in noise, centring and turning, as `thiscxr phantom` takes
+    them."""
     film = draw_film(seed, PHANTOM_RES)
-    others = [render(film.patient, film.view, PHANTOM_RES, site=film.site, noise_seed=seed + k * 10**15).pixels for k in (1, 2)]
+    others = [
+        render(film.patient, film.view, PHANTOM_RES, site=film.site, noise_seed=seed + k * 10**15).pixels
+        for k in (1, 2)
+    ]
     return np.stack([film.pixels, *others])
 
 
@@ -212,7 +226,10 @@ def judge_phantoms(seed: int, num: int, num_copies: int) -> dict[str, Any]:
         taken = [reduced(retakes[:, k], res) for k in range(3)]
         detail = np.concatenate([correlations(taken[i], taken[j]) for i, j in combinations(range(3), 2)])
         likeness = np.concatenate(
-            [np.diagonal(duplicates.similarity(describe(taken[i]), describe(taken[j]))) for i, j in combinations(range(3), 2)]
+            [
+                np.diagonal(duplicates.similarity(describe(taken[i]), describe(taken[j])))
+                for i, j in combinations(range(3), 2)
+            ]
         )
         called = (detail >= duplicates.MIN_CORRELATION) & (likeness >= duplicates.MIN_SIMILARITY)
         result[f"{res} retakes"] = {
@@ -224,7 +241,8 @@ def judge_phantoms(seed: int, num: int, num_copies: int) -> dict[str, Any]:
 
 
 def speeds(num: int = 16_384) -> dict[str, float]:
-    """Pairs of descriptors searched a second, and milliseconds for the descriptor of a film of 256 px and for one comparison."""
+    """Pairs of descriptors searched a second, and milliseconds for the descriptor of a film of 256 px and for one
+    comparison."""
     rng = np.random.default_rng(0)
     vectors = rng.integers(-127, 128, (num, duplicates.DESCRIPTOR_SIZE), np.int8)
     films = rng.integers(0, 256, (128, 256, 256), np.uint8)

@@ -1,11 +1,12 @@
-"""Features of 10,000 films of 64 px by thiscxr64: what share of the time is spent in the network, and whether memory grows with the films.
+"""Features of 10,000 films of 64 px by thiscxr64: what share of the time is spent in the network, and whether memory
+grows with the films.
 
     python benchmarks/extract_rate.py
 
-Noise stands in for films, in a pool of its own. Each count in a process of its own, so that its peak is its own. The time is all of it but
-starting Python and opening pool and network: the key, reading and checking films, ranges, the network, writing and checking the cache.
-Anonymous memory is what the process holds; the peak also counts pages of the pool's files, which the system takes back when it wants.
-One JSON line. About a minute.
+Noise stands in for films, in a pool of its own. Each count in a process of its own, so that its peak is its own. The
+time is all of it but starting Python and opening pool and network: the key, reading and checking films, ranges, the
+network, writing and checking the cache. Anonymous memory is what the process holds; the peak also counts pages of the
+pool's files, which the system takes back when it wants. One JSON line. About a minute.
 """
 
 import argparse
@@ -93,7 +94,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         write_pool(Path(scratch) / "pool", max(COUNTS))
         for count in COUNTS:
-            command = [sys.executable, os.path.abspath(__file__), "--threads", str(arguments.threads), "--only", scratch, str(count)]
+            command = [
+                sys.executable,
+                os.path.abspath(__file__),
+                "--threads",
+                str(arguments.threads),
+                "--only",
+                scratch,
+                str(count),
+            ]
             told.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
     few, many = told
     record = {

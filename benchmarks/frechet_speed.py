@@ -1,4 +1,5 @@
-"""How long does a Fréchet distance take, against pytorch-fid's? One JSON line; times are medians of rounds that take turns.
+"""How long does a Fréchet distance take, against pytorch-fid's? One JSON line; times are medians of rounds that take
+turns.
 
 python benchmarks/frechet_speed.py            # 2,048 dimensions: about three minutes on two cores
 python benchmarks/frechet_speed.py --dim 768
@@ -40,7 +41,12 @@ def main() -> None:
             times[name].append(seconds)
     ours, theirs = (float(np.median(times[name])) for name in ("ours", "pytorch_fid"))
     difference = abs(values["ours"] - values["pytorch_fid"]) / values["pytorch_fid"]
-    facts = {"dim": arguments.dim, "ours_sec": round(ours, 3), "pytorch_fid_sec": round(theirs, 3), "ratio": round(theirs / ours, 2)}
+    facts = {
+        "dim": arguments.dim,
+        "ours_sec": round(ours, 3),
+        "pytorch_fid_sec": round(theirs, 3),
+        "ratio": round(theirs / ours, 2),
+    }
     print(json.dumps({**facts, "relative_difference": float(f"{difference:.1e}")}))
 
 

@@ -3,12 +3,13 @@
     python benchmarks/learning_curve.py nih-64 --minutes 25 --seeds 0 1 --variant plain --variant best
     python benchmarks/learning_curve.py nih-64 --minutes 9 --variant "best" --variant "best lr=0.002" --picture curve.png
 
-A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value. Trainings run one after another,
-are resumed when they were stopped, and are not trained again when they are there. `--run FOLDER` scores a run that was trained before.
-The distance is that of 2,048 samples of the averaged generator, no truncation, to all films of the pool, each half of the patients judged
-by the fold of `thiscxr64` that has not seen them: an extractor that knows the generator's training films flatters who learns them by heart.
-`held_out` is that to the held-out patients alone, of whom there are few films. The floor is that of real patients to other real patients.
-Prints one JSON line a network. Minutes are those that the steps took: saving, drawing grids and scoring do not count. Long: the time of the
+A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value. Trainings run
+one after another, are resumed when they were stopped, and are not trained again when they are there. `--run FOLDER`
+scores a run that was trained before. The distance is that of 2,048 samples of the averaged generator, no truncation, to
+all films of the pool, each half of the patients judged by the fold of `thiscxr64` that has not seen them: an extractor
+that knows the generator's training films flatters who learns them by heart. `held_out` is that to the held-out patients
+alone, of whom there are few films. The floor is that of real patients to other real patients. Prints one JSON line a
+network. Minutes are those that the steps took: saving, drawing grids and scoring do not count. Long: the time of the
 trainings and about 10 s a network.
 """
 
@@ -44,7 +45,16 @@ def train(pool: Pool, variant: str, seed: int, out: Path, minutes: float, save_k
     home = out / f"{variant.replace(' ', '_').replace('=', '-')}-seed{seed}"
     done = home / "minutes.txt"
     if not done.exists():
-        command = [sys.executable, str(ROOT / "train_gan.py"), "--data", str(pool.path), "--res", str(pool.resolution), "--out", str(home)]
+        command = [
+            sys.executable,
+            str(ROOT / "train_gan.py"),
+            "--data",
+            str(pool.path),
+            "--res",
+            str(pool.resolution),
+            "--out",
+            str(home),
+        ]
         command += ["--minutes", str(minutes), "--kimg", "100000", "--save-kimg", str(save_kimg), "--seed", str(seed)]
         command += [] if preset == "best" else ["--config", preset]
         for setting in (f"threads={threads}", *settings):
@@ -63,7 +73,8 @@ def clock(run: Path) -> tuple[np.ndarray, np.ndarray]:
     return seen, np.concatenate([[0.0], np.cumsum(np.diff(seen) / [tick["img_per_sec"] for tick in ticks]) / 60])
 
 
-Judge = tuple[Extractor, np.ndarray, np.ndarray]  # a network, the films of the pool that it may judge, and their features
+# a network, the films of the pool that it may judge, and their features
+Judge = tuple[Extractor, np.ndarray, np.ndarray]
 
 
 def judges(pool: Pool, extractor: Extractor) -> list[Judge]:
@@ -75,7 +86,11 @@ def judges(pool: Pool, extractor: Extractor) -> list[Judge]:
 def score_run(run: Path, pool: Pool, extractor: Extractor, real: list[Judge], name: str, seed: int) -> list[dict]:
     """Return one record a saved network, oldest first; a network that was scored before is not scored again."""
     log = run / "curve-fair.jsonl"
-    known = {record["network_sha256"]: record for record in map(json.loads, log.read_text().splitlines())} if log.exists() else {}
+    known = (
+        {record["network_sha256"]: record for record in map(json.loads, log.read_text().splitlines())}
+        if log.exists()
+        else {}
+    )
     seen, minutes = clock(run)
     records = []
     for path in sorted(run.glob("network-[0-9]*.safetensors")):
@@ -109,9 +124,21 @@ def draw(curves: dict[str, list[list[dict]]], floor: float, path: Path) -> None:
     for number, (name, runs) in enumerate(curves.items()):
         for i, records in enumerate(runs):
             at = [record["minutes"] for record in records], [record["value"] for record in records]
-            ax.plot(*at, marker="o", markersize=3, color=f"C{number}", label=name if i == 0 else None, linestyle=("-", "--", ":")[i % 3])
+            ax.plot(
+                *at,
+                marker="o",
+                markersize=3,
+                color=f"C{number}",
+                label=name if i == 0 else None,
+                linestyle=("-", "--", ":")[i % 3],
+            )
     ax.axhline(floor, linestyle="--", color="grey", label="floor: real patients against other real patients")
-    ax.set(xscale="log", yscale="log", xlabel="minutes of training", ylabel=f"Fréchet distance of {SAMPLES:,} samples ({DEFAULT})")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="minutes of training",
+        ylabel=f"Fréchet distance of {SAMPLES:,} samples ({DEFAULT})",
+    )
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(ScalarFormatter())
         axis.set_minor_formatter(ScalarFormatter())
@@ -141,7 +168,8 @@ def main() -> None:
     patients = pool.codes("patient")[0]
     sides = [films_a_side(patients[rows]) for _, rows, _ in real]
     floors = [
-        frechet_scores(features, patients[rows], features, "real", n=n)[0].floor for n, (_, rows, features) in zip(sides, real, strict=True)
+        frechet_scores(features, patients[rows], features, "real", n=n)[0].floor
+        for n, (_, rows, features) in zip(sides, real, strict=True)
     ]
     floor = float(np.mean([each for each in floors if each is not None]))
     print(json.dumps({"floor": round(floor, 3), "films_a_side": sides}), flush=True)

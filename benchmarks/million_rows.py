@@ -1,8 +1,8 @@
 """How long it takes to open a pool of a million rows and to train its first steps, and how much memory.
 
-Run: python benchmarks/million_rows.py [--rows 1000000] [--res 64] [--keep FOLDER]. Prints one JSON line. The pool is made first (about two
-minutes; its pixels are noise repeated, in sparse files), then opened by another process, whose peak memory is reported with what importing
-the same modules takes.
+Run: python benchmarks/million_rows.py [--rows 1000000] [--res 64] [--keep FOLDER]. Prints one JSON line. The pool is
+made first (about two minutes; its pixels are noise repeated, in sparse files), then opened by another process, whose
+peak memory is reported with what importing the same modules takes.
 """
 
 import argparse
@@ -27,7 +27,8 @@ _GROUP_ROWS = 65_536
 
 
 def make_pool(path: Path, rows: int, res: int) -> None:
-    """Write a pool of `rows` rows that all show the same film: four films a patient, four sources, every label drawn."""
+    """Write a pool of `rows` rows that all show the same film: four films a patient, four sources, every label
+    drawn."""
     path.mkdir(parents=True)
     film = np.random.default_rng(0).integers(0, 256, (res, res), np.uint8)
     sha256 = hashlib.sha256(film.tobytes()).hexdigest()
@@ -51,7 +52,10 @@ def make_pool(path: Path, rows: int, res: int) -> None:
             }
             numbers = {
                 "age_years": rng.integers(18, 95, len(index)).astype(float),
-                **{name: rng.choice([1, 0, -1, -2, -3], len(index), p=[0.08, 0.5, 0.02, 0.3, 0.1]).astype(np.int8) for name in FINDINGS},
+                **{
+                    name: rng.choice([1, 0, -1, -2, -3], len(index), p=[0.08, 0.5, 0.02, 0.3, 0.1]).astype(np.int8)
+                    for name in FINDINGS
+                },
                 **dict.fromkeys(("native_width", "native_height"), np.full(len(index), 1024, np.int32)),
                 "native_bits": np.full(len(index), 8, np.int32),
                 "resolution": np.full(len(index), res, np.int32),
@@ -60,7 +64,11 @@ def make_pool(path: Path, rows: int, res: int) -> None:
                 "row": (index % shard_films).astype(np.int32),
             }
             columns = {**text, **numbers}
-            writer.write_table(pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA))
+            writer.write_table(
+                pa.table(
+                    {name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA
+                )
+            )
     for shard in range(-(-rows // shard_films)):
         films = np.lib.format.open_memmap(
             path / shard_name(shard), "w+", np.uint8, (min(shard_films, rows - shard * shard_films), res, res)
@@ -127,7 +135,9 @@ def main() -> None:
         path = args.keep or Path(folder) / "pool"
         if not path.exists():
             make_pool(path, args.rows, args.res)
-        result = subprocess.run([sys.executable, __file__, "--open", str(path)], check=True, capture_output=True, text=True)
+        result = subprocess.run(
+            [sys.executable, __file__, "--open", str(path)], check=True, capture_output=True, text=True
+        )
     print(json.dumps({"benchmark": "million_rows", "rows": args.rows, "res": args.res, **json.loads(result.stdout)}))
 
 

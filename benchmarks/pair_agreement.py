@@ -2,10 +2,11 @@
 
     python benchmarks/pair_agreement.py RUN READER
 
-RUN is a network that has learnt laterals, READER a reader of its films. A frontal and a lateral film: with only the view asked, so that
-nothing but the latent ties the two together, and as `thiscxr sample --pairs` does, where both are asked for what the seed draws. And the
-first and the last visit of `thiscxr series`, asked as PA. One JSON line a question: the correlation of the answers (for the source and the
-sex, the share of equal ones), of one seed's films and of two seeds'. Some minutes.
+RUN is a network that has learnt laterals, READER a reader of its films. A frontal and a lateral film: with only the
+view asked, so that nothing but the latent ties the two together, and as `thiscxr sample --pairs` does, where both are
+asked for what the seed draws. And the first and the last visit of `thiscxr series`, asked as PA. One JSON line a
+question: the correlation of the answers (for the source and the sex, the share of equal ones), of one seed's films and
+of two seeds'. Some minutes.
 """
 
 import argparse
@@ -31,7 +32,10 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("reader")
     parser.add_argument(
-        "--finding", nargs="+", default=["Cardiomegaly", "Edema", "Pneumothorax", "Effusion"], help="that grows in a series"
+        "--finding",
+        nargs="+",
+        default=["Cardiomegaly", "Edema", "Pneumothorax", "Effusion"],
+        help="that grows in a series",
     )
     args = parser.parse_args()
     network, reader = load(args.model), load_extractor(args.reader).reader
@@ -49,12 +53,22 @@ def _compare(reader: Reader, asked: str, films: list[np.ndarray]) -> None:
     for question in frontal:
         if not question.startswith("view "):
             told = [np.corrcoef(frontal[question], np.roll(lateral[question], shift))[0, 1] for shift in (0, 1)]
-            facts = {"asked": asked, "question": question, "r_one_seed": round(float(told[0]), 3), "r_two_seeds": round(float(told[1]), 3)}
+            facts = {
+                "asked": asked,
+                "question": question,
+                "r_one_seed": round(float(told[0]), 3),
+                "r_two_seeds": round(float(told[1]), 3),
+            }
             print(json.dumps(facts))
     sexes = [frontal["sex"] > 0, lateral["sex"] > 0]
     for question, (one, other) in {"sex": sexes, "source": [_sources(reader, some) for some in films]}.items():
         equal = [float((one == np.roll(other, shift)).mean()) for shift in (0, 1)]
-        facts = {"asked": asked, "question": question, "equal_one_seed": round(equal[0], 3), "equal_two_seeds": round(equal[1], 3)}
+        facts = {
+            "asked": asked,
+            "question": question,
+            "equal_one_seed": round(equal[0], 3),
+            "equal_two_seeds": round(equal[1], 3),
+        }
         print(json.dumps(facts))
 
 

@@ -4,9 +4,10 @@
     python train_gan.py --data phantom-64 --res 64 --minutes 25                  # long run
     python benchmarks/phantom_conditions.py phantom-64 runs/00000-phantom-64-64
 
-A reader is trained on the pool's training films (its accuracy on held-out phantom patients is the ceiling), and on films of fresh phantom
-patients linear rulers on its features learn heart size and side. Then films are asked for, and read. Prints one JSON line a question,
-each with its null (asked at random) and, where there is one, its ceiling (the same measurement on true phantom films). About ten minutes.
+A reader is trained on the pool's training films (its accuracy on held-out phantom patients is the ceiling), and on
+films of fresh phantom patients linear rulers on its features learn heart size and side. Then films are asked for, and
+read. Prints one JSON line a question, each with its null (asked at random) and, where there is one, its ceiling (the
+same measurement on true phantom films). About ten minutes.
 """
 
 import argparse
@@ -32,7 +33,12 @@ SIDES_OF = "Effusion"
 
 
 def tell(question: str, **answers: object) -> None:
-    print(json.dumps({"question": question, **{k: round(v, 4) if isinstance(v, float) else v for k, v in answers.items()}}), flush=True)
+    print(
+        json.dumps(
+            {"question": question, **{k: round(v, 4) if isinstance(v, float) else v for k, v in answers.items()}}
+        ),
+        flush=True,
+    )
 
 
 class Eye:
@@ -48,11 +54,16 @@ class Eye:
             images = torch.from_numpy(pixels_to_images(pixels))[:, None]
             features = torch.cat([self.reader.features(part) for part in images.split(256)])
             answers = self.reader.answers(features)
-        read = {"findings": answers["findings"].sigmoid(), "view": answers["view"].softmax(1), "source": answers["source"].softmax(1)}
+        read = {
+            "findings": answers["findings"].sigmoid(),
+            "view": answers["view"].softmax(1),
+            "source": answers["source"].softmax(1),
+        }
         return features.numpy(), {name: values.numpy() for name, values in read.items()}
 
     def learn(self, name: str, pixels: np.ndarray, truth: np.ndarray) -> float:
-        """Fit a ruler (ridge regression) on the first three quarters and return its correlation with the truth on the rest."""
+        """Fit a ruler (ridge regression) on the first three quarters and return its correlation with the truth on the
+        rest."""
         features = self.look(pixels)[0].astype(np.float64)
         cut = len(truth) * 3 // 4
         centre, mean = features[:cut].mean(axis=0), truth[:cut].mean()
@@ -67,7 +78,10 @@ def fresh_pairs(count: int) -> tuple[list[PhantomFilm], list[PhantomFilm]]:
     fronts, laterals = [], []
     for seed in tqdm(range(FRESH, FRESH + count), unit="patient", desc="fresh patients"):
         r = np.random.default_rng(seed)
-        severities = {"Cardiomegaly": float(r.uniform(0.3, 1)) * (seed % 4 < 2), SIDES_OF: float(r.uniform(0.4, 1)) * (seed % 2)}
+        severities = {
+            "Cardiomegaly": float(r.uniform(0.3, 1)) * (seed % 4 < 2),
+            SIDES_OF: float(r.uniform(0.4, 1)) * (seed % 2),
+        }
         patient = draw_patient(seed, severities=severities)
         site = SITES[int(r.integers(len(SITES)))]
         fronts.append(render(patient, "PA", 64, site=site))
@@ -86,7 +100,13 @@ def right(network: Network, eye: Eye, factor: str, names: tuple[str, ...], n: in
         wish: dict[str, Any] = {factor: name}
         read = eye.look(network.sample(range(n), **wish))[1][factor]
         shares[name] = float((read.argmax(axis=1) == i).mean())
-    tell(f"{factor}: asked and read", right=float(np.mean(list(shares.values()))), null=1 / len(names), each=shares, films_each=n)
+    tell(
+        f"{factor}: asked and read",
+        right=float(np.mean(list(shares.values()))),
+        null=1 / len(names),
+        each=shares,
+        films_each=n,
+    )
 
 
 def moved(network: Network, eye: Eye, n: int) -> None:
@@ -117,7 +137,9 @@ def heart(network: Network, eye: Eye, fronts: list[PhantomFilm], n: int) -> None
     wishes: dict[str, dict[str, Any]] = {asked: {asked: ("Cardiomegaly",)} for asked in ("findings", "no_findings")}
     read = {asked: eye.rulers["heart"](network.sample(range(n), view="PA", **wish)) for asked, wish in wishes.items()}
     truth = {
-        present: np.mean([cardiothoracic_ratio(film) for film in fronts if (film.severities["Cardiomegaly"] > 0) is present])
+        present: np.mean(
+            [cardiothoracic_ratio(film) for film in fronts if (film.severities["Cardiomegaly"] > 0) is present]
+        )
         for present in (True, False)
     }
     tell(
@@ -133,7 +155,9 @@ def one_body(network: Network, eye: Eye, fronts: list[PhantomFilm], laterals: li
     cut = len(fronts) * 3 // 4
     held = stack(fronts[cut:]), stack(laterals[cut:])
     asked: list[dict[str, Any]] = [{"findings": ("Cardiomegaly",)}, {"no_findings": ("Cardiomegaly",)}]
-    pa, lateral = (np.concatenate([network.sample(range(n), view=view, **some) for some in asked]) for view in ("PA", "lateral"))
+    pa, lateral = (
+        np.concatenate([network.sample(range(n), view=view, **some) for some in asked]) for view in ("PA", "lateral")
+    )
     for name, finding in (("heart", None), ("side", SIDES_OF)):
         if finding is not None:
             pa, lateral = (network.sample(range(2 * n), view=view, findings=(finding,)) for view in ("PA", "lateral"))
@@ -156,7 +180,9 @@ def unknown(network: Network, eye: Eye, n: int) -> None:
         "nothing": {}, "view": {"view": "PA"}, "view and sex": {"view": "PA", "sex": "F"},
         "all but the site": {"view": "PA", "sex": "F", "age_years": 54.0, "no_findings": none},
     }  # fmt: skip
-    counts = {name: eye.look(network.sample(range(n), **asked))[1]["source"].argmax(axis=1) for name, asked in asks.items()}
+    counts = {
+        name: eye.look(network.sample(range(n), **asked))[1]["source"].argmax(axis=1) for name, asked in asks.items()
+    }
     for name, sites in counts.items():
         share = np.bincount(sites, minlength=len(vocabulary.sources)) / n
         tell(f"sites read when {name} is asked", **dict(zip(vocabulary.sources, share.tolist(), strict=True)), films=n)
@@ -168,7 +194,9 @@ def main() -> None:
     parser.add_argument("model", help="a run folder or a network file")
     parser.add_argument("-n", type=int, default=200, help="films a question")
     parser.add_argument("--fresh", type=int, default=800, help="fresh patients for the rulers")
-    parser.add_argument("--reader", type=Path, default=Path("phantom-reader.safetensors"), help="kept there between calls")
+    parser.add_argument(
+        "--reader", type=Path, default=Path("phantom-reader.safetensors"), help="kept there between calls"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     pool, network = Pool.open(arguments.pool), load(arguments.model)
@@ -179,14 +207,21 @@ def main() -> None:
     read = eye.look(pool.read(held))[1]
     for factor, names in (("view", eye.reader.config.views), ("source", eye.reader.config.sources)):
         truth = np.array([names.index(value) for value in pool.column(factor)[held]])
-        tell(f"{factor}: ceiling, held-out phantom patients", right=float((read[factor].argmax(axis=1) == truth).mean()), films=len(held))
+        tell(
+            f"{factor}: ceiling, held-out phantom patients",
+            right=float((read[factor].argmax(axis=1) == truth).mean()),
+            films=len(held),
+        )
     fronts, laterals = fresh_pairs(arguments.fresh)
     ratios = np.array([cardiothoracic_ratio(film) for film in fronts])
     ill = [i for i, film in enumerate(fronts) if film.severities[SIDES_OF] > 0]
     signs = np.array([float(fronts[i].patient.sign(SIDES_OF)) for i in ill])
     for suffix, films in (("", fronts), (" lateral", laterals)):
         tell(f"ruler heart{suffix}", correlation_held_out=eye.learn(f"heart{suffix}", stack(films), ratios))
-        tell(f"ruler side{suffix}", correlation_held_out=eye.learn(f"side{suffix}", stack([films[i] for i in ill]), signs))
+        tell(
+            f"ruler side{suffix}",
+            correlation_held_out=eye.learn(f"side{suffix}", stack([films[i] for i in ill]), signs),
+        )
     right(network, eye, "view", network.info.vocabulary.views, arguments.n)
     right(network, eye, "source", network.info.vocabulary.sources, arguments.n)
     moved(network, eye, arguments.n)

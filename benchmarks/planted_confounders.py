@@ -2,9 +2,9 @@
 
     python benchmarks/planted_confounders.py [-n 400] [--pools 20]
 
-Patients of the phantom, at sites drawn at random, are tied: with probability `tie`, whoever has an effusion is filmed at site a and whoever
-has none at site b. The strength is Cramér's V with chance taken off. Then a finding's frequency is shifted at one site of a synthetic
-crowd. Untied pools count false alarms.
+Patients of the phantom, at sites drawn at random, are tied: with probability `tie`, whoever has an effusion is filmed
+at site a and whoever has none at site b. The strength is Cramér's V with chance taken off. Then a finding's frequency
+is shifted at one site of a synthetic crowd. Untied pools count false alarms.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from thiscxr.score.confounders import shift_table, ties
 
 
 def pool_of(count: int, seed: int, tie: float = 0.0) -> FilmConditions:
-    """Return the conditions of films of drawn patients, of which a share `tie` is filmed where their effusion sends them."""
+    """Return the conditions of films of drawn patients, of which a share `tie` is filmed where their effusion sends
+    them."""
     rng = np.random.default_rng(seed)
     conditions = []
     for i in range(count):
@@ -45,12 +46,15 @@ def main() -> None:
     for tie in (1.0, 0.4, 0.2, 0.1, 0.0):
         first, *others = ties(pool_of(n, 1, tie), patients)
         line = {
-            "planted": f"effusion tied to sites in {tie:.0%} of the films", "first": first.finding, "cramers_v": round(first.strength, 3),
+            "planted": (f"effusion tied to sites in {tie:.0%} of " "the films"), "first": first.finding, "cramers_v": round(first.strength, 3),
             "ci95": [round(x, 3) for x in first.ci95], "chance95": round(first.null95, 3), "p": round(first.p, 4), "tied": first.tied,
             "other_findings_tied": sum(each.tied for each in others),
         }  # fmt: skip
         print(json.dumps(line), flush=True)
-    alarms = [any(each.tied for each in ties(pool_of(n, 100 + seed), patients, seed=seed)) for seed in tqdm(range(arguments.pools))]
+    alarms = [
+        any(each.tied for each in ties(pool_of(n, 100 + seed), patients, seed=seed))
+        for seed in tqdm(range(arguments.pools))
+    ]
     print(json.dumps({"planted": "nothing", "pools": arguments.pools, "pools_with_an_alarm": sum(alarms)}), flush=True)
     real, fake = pool_of(n, 6), pool_of(n, 7)
     mass = FINDINGS.index("Mass")
@@ -60,7 +64,7 @@ def main() -> None:
         findings[here[: round(share * len(here))], mass] = POSITIVE
         cell, *cells = shift_table(real, patients, replace(fake, findings=findings), patients)
         line = {
-            "planted": f"a mass in {share:.0%} of the synthetic films of site c", "first": [cell.finding, cell.source, cell.view],
+            "planted": (f"a mass in {share:.0%} of the synthetic " "films of site c"), "first": [cell.finding, cell.source, cell.view],
             "real": round(cell.real, 3), "fake": round(cell.fake, 3), "ci95": [round(x, 3) for x in cell.ci95], "shifted": cell.shifted,
             "other_cells_shifted": sum(each.shifted for each in cells),
         }  # fmt: skip

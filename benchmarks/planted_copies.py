@@ -2,8 +2,8 @@
 
     python benchmarks/planted_copies.py nih-64 --network nih-64     # about five minutes on two cores
 
-Half of the patients are the pool; copies are made of its films, and the other half are the strangers whose false alarms count.
-Intervals are by patient, whose films cluster. Each network that is named is audited too, against the whole pool.
+Half of the patients are the pool; copies are made of its films, and the other half are the strangers whose false alarms
+count. Intervals are by patient, whose films cluster. Each network that is named is audited too, against the whole pool.
 """
 
 import argparse
@@ -58,7 +58,10 @@ def attacks(films: np.ndarray, strangers: np.ndarray) -> Iterator[tuple[str, np.
     blurred = ndimage.gaussian_filter(x, (0, pixel, pixel))
     yield "exact", films
     for across, down in ((2, 0), (0, -2), (2, 2)):
-        yield f"shifted {across}, {down} px of 64", grey(ndimage.shift(x, (0, down * pixel, across * pixel), mode="nearest"))
+        yield (
+            f"shifted {across}, {down} px of 64",
+            grey(ndimage.shift(x, (0, down * pixel, across * pixel), mode="nearest")),
+        )
     for percent in (10, -10):
         yield f"contrast {percent:+} %", grey((x - 128) * (1 + percent / 100) + 128)
     yield "brightness +25", grey(x + 25)
@@ -74,10 +77,16 @@ def attacks(films: np.ndarray, strangers: np.ndarray) -> Iterator[tuple[str, np.
     for percent in (3, 6):
         cut = round(side * percent / 100)
         inner = x[:, cut : side - cut, cut : side - cut]
-        yield f"cropped {percent} % at every side", grey(ndimage.zoom(inner, (1, side / inner.shape[1], side / inner.shape[2]), order=1))
+        yield (
+            f"cropped {percent} % at every side",
+            grey(ndimage.zoom(inner, (1, side / inner.shape[1], side / inner.shape[2]), order=1)),
+        )
     yield "noise, sigma 10", grey(x + rng.normal(0, 10, x.shape))
     yield "mirrored", films[:, :, ::-1]
-    yield "shifted, blurred, contrast", grey((ndimage.shift(blurred, (0, pixel, -pixel), mode="nearest") - 128) * 1.1 + 128)
+    yield (
+        "shifted, blurred, contrast",
+        grey((ndimage.shift(blurred, (0, pixel, -pixel), mode="nearest") - 128) * 1.1 + 128),
+    )
     painted = x.copy()
     painted[:, side // 2 :, : side // 3] += 40  # a white lower field
     yield "a field painted white", grey(painted)

@@ -1,7 +1,7 @@
 """Phantom releases in every layout, broken files included, through one `prepare` to one pool and its page.
 
-Run: python benchmarks/pooled_phantom.py OUT [-n 400] [--side 128] [--res 64]. Prints one JSON line; the pool and its page (`pool.html`)
-stay in OUT. About two minutes on two cores.
+Run: python benchmarks/pooled_phantom.py OUT [-n 400] [--side 128] [--res 64]. Prints one JSON line; the pool and its
+page (`pool.html`) stay in OUT. About two minutes on two cores.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """The peak memory of `prepare` by number of films: of the process that plans and writes, which is the one that grows.
 
-Run: python benchmarks/prepare_memory.py [--films 20000 100000]. Prints one JSON line. Makes releases of small noise films in one
-uncompressed tar, with label tables as NIH's; the growth per film between the smallest and the largest is what a million films are
-extrapolated from. About three minutes on two cores.
+Run: python benchmarks/prepare_memory.py [--films 20000 100000]. Prints one JSON line. Makes releases of small noise
+films in one uncompressed tar, with label tables as NIH's; the growth per film between the smallest and the largest is
+what a million films are extrapolated from. About three minutes on two cores.
 """
 
 import argparse
@@ -36,7 +36,9 @@ def write_release(root: Path, films: int) -> None:
             buffer.seek(0)
             tar.addfile(member, buffer)
             view, sex = ("PA", "AP")[number % 2], "MF"[number // 4 % 2]
-            table.write(f"{name},{_LABELS[number % len(_LABELS)]},{number % 4},{number // 4},{20 + number % 70},{sex},{view}\n")
+            table.write(
+                f"{name},{_LABELS[number % len(_LABELS)]},{number % 4},{number // 4},{20 + number % 70},{sex},{view}\n"
+            )
 
 
 def measure(root: Path) -> float:

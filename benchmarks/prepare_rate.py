@@ -1,10 +1,11 @@
 """The rate of `prepare` against the bare decode-and-resize of the same files by the same libraries, on all cores.
 
-Run: python benchmarks/prepare_rate.py [FOLDER] [--kind png|png16|jpeg|dicom] [--res 256] [--rounds 3]. FOLDER keeps the 2,000 phantom
-films of 1,024 px for the next run; they are rendered at 256 px and enlarged with grain, since rendering at 1,024 px takes a second a film.
-Prints one JSON line: medians over the rounds, in which both take turns. Start-up (processes, imports, labels, the list of files) is
-reported apart; the rate is that of all films after the first hundredth. What prepare does at the end (duplicates, tables, hashes) counts
-against it. About ten minutes on two cores, most of it for making the films.
+Run: python benchmarks/prepare_rate.py [FOLDER] [--kind png|png16|jpeg|dicom] [--res 256] [--rounds 3]. FOLDER keeps the
+2,000 phantom films of 1,024 px for the next run; they are rendered at 256 px and enlarged with grain, since rendering
+at 1,024 px takes a second a film. Prints one JSON line: medians over the rounds, in which both take turns. Start-up
+(processes, imports, labels, the list of files) is reported apart; the rate is that of all films after the first
+hundredth. What prepare does at the end (duplicates, tables, hashes) counts against it. About ten minutes on two cores,
+most of it for making the films.
 """
 
 import argparse
@@ -45,7 +46,9 @@ def enlarge(task: tuple[Path, Path, str]) -> None:
     if kind == "png16":
         Image.fromarray((values * 257).astype(np.uint16)).save(target)
     elif kind == "dicom":
-        target.write_bytes(dicom((values * 16).astype(np.uint16), 12, target.stem, target.stem, {"PatientID": target.stem}))
+        target.write_bytes(
+            dicom((values * 16).astype(np.uint16), 12, target.stem, target.stem, {"PatientID": target.stem})
+        )
     else:
         Image.fromarray(np.rint(values).astype(np.uint8)).save(target, quality=95)
 
@@ -111,7 +114,9 @@ def time_prepare(root: Path, res: int, workers: int) -> tuple[float, float]:
     try:
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            preparing.prepare(Path(folder) / "pool", [("folder", root)], res, key_file=Path(folder) / "key", workers=workers)
+            preparing.prepare(
+                Path(folder) / "pool", [("folder", root)], res, key_file=Path(folder) / "key", workers=workers
+            )
             return marginal(times, start, time.perf_counter())
     finally:
         PoolWriter.add, PoolWriter.reject = add, reject  # type: ignore[method-assign]
@@ -136,7 +141,9 @@ def main() -> None:
         for _ in range(args.rounds):
             runs["bare"].append(time_bare(paths, args.res, num_cores()))
             runs["prepare"].append(time_prepare(films, args.res, num_cores()))
-    startup, rate = ({name: statistics.median(run[i] for run in several) for name, several in runs.items()} for i in (0, 1))
+    startup, rate = (
+        {name: statistics.median(run[i] for run in several) for name, several in runs.items()} for i in (0, 1)
+    )
     ratios = sorted(b[1] / p[1] for b, p in zip(runs["bare"], runs["prepare"], strict=True))
     result = {
         "benchmark": "prepare_rate",

@@ -1,10 +1,13 @@
-"""How far the labels of `thiscxr label` agree with others of the same reports, and reports labelled a second on one core.
+"""How far the labels of `thiscxr label` agree with others of the same reports, and reports labelled a second on one
+core.
 
-python benchmarks/report_agreement.py RELEASE               Open-I's NLMCXR_reports.tgz, and the labels that coders gave its reports
-python benchmarks/report_agreement.py REPORTS.jsonl         lines of {"id", "text", "labels": {finding: "definitely present", …}}
-python benchmarks/report_agreement.py … --disagreements 50  instead: a random fifty of them, one a line, to be read
+python benchmarks/report_agreement.py RELEASE               Open-I's NLMCXR_reports.tgz, and the labels that coders gave
+its reports python benchmarks/report_agreement.py REPORTS.jsonl         lines of {"id", "text", "labels": {finding:
+"definitely present", …}} python benchmarks/report_agreement.py … --disagreements 50  instead: a random fifty of them,
+one a line, to be read
 
-The package torchxrayvision carries NLMCXR_reports.tgz in its folder data, and radlabels reports with the labels of RadGraph-XL.
+The package torchxrayvision carries NLMCXR_reports.tgz in its folder data, and radlabels reports with the labels of
+RadGraph-XL.
 """
 
 import argparse
@@ -52,7 +55,10 @@ def lines(file: Path) -> list[Report]:
         (
             row["id"],
             row["text"],
-            {ours: THEIR_STATES.get(row["labels"].get(name, ""), NOT_MENTIONED) for ours, (name,) in THEIR_NAMES.items()},
+            {
+                ours: THEIR_STATES.get(row["labels"].get(name, ""), NOT_MENTIONED)
+                for ours, (name,) in THEIR_NAMES.items()
+            },
         )
         for row in rows
     ]
@@ -88,7 +94,8 @@ def agreement(names: Sequence[str], ours: np.ndarray, theirs: np.ndarray) -> dic
     ):
         ci95 = interval(lambda rows, a=a, b=b, wanted=wanted: f1(a[rows], b[rows], wanted), len(ours))  # type: ignore[misc]
         by_finding = {
-            name: [round(f1(a[:, [i]], b[:, [i]], wanted), 3), int(np.isin(b[:, i], wanted).sum())] for i, name in enumerate(names)
+            name: [round(f1(a[:, [i]], b[:, [i]], wanted), 3), int(np.isin(b[:, i], wanted).sum())]
+            for i, name in enumerate(names)
         }
         table[state] = {"f1": round(f1(a, b, wanted), 3), "ci95": ci95, **by_finding}
     return table
@@ -101,14 +108,16 @@ def main() -> None:
     parser.add_argument("--disagreements", type=int, default=0)
     args = parser.parse_args()
     reports = lines(args.reports) if args.reports.is_file() else open_i(args.reports)
-    names = list(THEIR_NAMES) if args.reports.is_file() else [name for name in FINDINGS if name != NO_FINDING]  # another thing at Open-I
+    # another thing at Open-I
+    names = list(THEIR_NAMES) if args.reports.is_file() else [name for name in FINDINGS if name != NO_FINDING]
     label_report(reports[0][1])
     started = time.process_time()
     found = [label_report(text) for _, text, _ in reports]
     rate = len(found) / (time.process_time() - started)
     ours = np.array([[labels.states[name] for name in names] for labels in found])
     theirs = np.array([[states[name] for name in names] for _, _, states in reports])
-    if args.reports.is_dir():  # what is there is coded, and nothing else: a finding that is not coded was denied or not mentioned
+    # what is there is coded, and nothing else: a finding that is not coded was denied or not mentioned
+    if args.reports.is_dir():
         ours[(ours == NEGATIVE) | (theirs == NOT_MENTIONED)] = NOT_MENTIONED
         theirs[theirs == NEGATIVE] = NOT_MENTIONED
     if args.disagreements:
@@ -118,13 +127,20 @@ def main() -> None:
 
 
 def show(
-    reports: Sequence[Report], found: Sequence[ReportLabels], names: Sequence[str], ours: np.ndarray, theirs: np.ndarray, count: int
+    reports: Sequence[Report],
+    found: Sequence[ReportLabels],
+    names: Sequence[str],
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    count: int,
 ) -> None:
     """Print a random `count` of the disagreements, with the words that decided."""
     places = np.argwhere(ours != theirs)
     for row, column in np.random.default_rng(0).permutation(places)[:count]:
         name, (number, text, _) = names[column], reports[row]
-        spans = [" ".join(text[max(0, s.start - 100) : s.end + 80].split()) for s in found[row].mentions if s.finding == name]
+        spans = [
+            " ".join(text[max(0, s.start - 100) : s.end + 80].split()) for s in found[row].mentions if s.finding == name
+        ]
         said = " || ".join(spans) or " ".join(text.split())
         print(f"{number} {name} ours {ours[row, column]} theirs {theirs[row, column]}: {said}")
 

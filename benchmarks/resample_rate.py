@@ -1,9 +1,11 @@
-"""The time of resampling by two against the depthwise convolutions of torch that it replaces, and the bytes it moves against the least.
+"""The time of resampling by two against the depthwise convolutions of torch that it replaces, and the bytes it moves
+against the least.
 
-Run: OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/resample_rate.py [--films 32] [--rounds 20] [--device cpu|cuda]. Prints one JSON line:
-per function and shape the ms of a call with its gradient, and of the second derivative (R1), the least of the rounds, in which all take
-turns. Bytes are those of the tensors that each operation of torch reads and writes, by counting; the least is inputs read once and outputs
-written once. On a CUDA device the Triton kernel takes its turns too, in float32. About two minutes on one core.
+Run: OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/resample_rate.py [--films 32] [--rounds 20] [--device cpu|cuda].
+Prints one JSON line: per function and shape the ms of a call with its gradient, and of the second derivative (R1), the
+least of the rounds, in which all take turns. Bytes are those of the tensors that each operation of torch reads and
+writes, by counting; the least is inputs read once and outputs written once. On a CUDA device the Triton kernel takes
+its turns too, in float32. About two minutes on one core.
 """
 
 import argparse
@@ -37,13 +39,18 @@ def composed(x: Tensor, scale: Tensor, bias: Tensor, noise: Tensor) -> Tensor:
     return leaky(torch.addcmul(bias[:, None, None], depthwise(x, 4.0, padding=1), scale[:, :, None, None]) + noise)
 
 
-# Name: what is compared with, ours, and the passes over a film that the Triton kernel makes for a gradient (torch sums the last).
+# Name: what is compared with, ours, and the passes over a film that the Triton kernel makes for a gradient (torch sums
+# the last).
 FUNCTIONS: dict[str, tuple[Call, Call, int]] = {
     "filter2d": (lambda x: depthwise(x, 1.0, padding=2), lambda x: filter2d(x, 2), 2),
     "upsample2": (lambda x: depthwise(x, 4.0, True, stride=2, padding=1), upsample2, 2),
     "downsample2": (lambda x: depthwise(x, 1.0, stride=2, padding=1), downsample2, 2),
     "leaky_filter": (lambda x: depthwise(leaky(x), 1.0, padding=2), lambda x: leaky_filter(x, 2), 3),
-    "filter_leaky": (composed, lambda x, scale, bias, noise: filter_leaky(x, scale, bias, noise, padding=1, gain=4.0), 13),
+    "filter_leaky": (
+        composed,
+        lambda x, scale, bias, noise: filter_leaky(x, scale, bias, noise, padding=1, gain=4.0),
+        13,
+    ),
 }
 
 
@@ -101,7 +108,8 @@ def timed(call: Call, inputs: list[Tensor]) -> tuple[float, float]:
 
 
 def moved(call: Call, inputs: list[Tensor], gradient_passes: int) -> dict[str, list[int]]:
-    """Return the bytes of [the call, its gradient]: the least, and those of the plain version and of the Triton kernel."""
+    """Return the bytes of [the call, its gradient]: the least, and those of the plain version and of the Triton
+    kernel."""
     x = copied(inputs)
     with Moved() as forward:
         y = call(*x)
@@ -109,7 +117,12 @@ def moved(call: Call, inputs: list[Tensor], gradient_passes: int) -> dict[str, l
     with Moved() as backward:
         torch.autograd.grad(y, inputs, gradient)
     once, films = size([*inputs, y]), size([inputs[0], y])
-    least = [once, size([y, *inputs]) + size([inputs[0]] if gradient_passes > 2 else []) + size([y] if gradient_passes > 3 else [])]
+    least = [
+        once,
+        size([y, *inputs])
+        + size([inputs[0]] if gradient_passes > 2 else [])
+        + size([y] if gradient_passes > 3 else []),
+    ]
     return {"least": least, "plain": [forward.bytes, backward.bytes], "triton": [once, films * gradient_passes // 2]}
 
 
@@ -117,8 +130,15 @@ def compare(name: str, films: int, channels: int, side: int, device: str, rounds
     reference, ours, passes = FUNCTIONS[name]
     inputs = inputs_of(name, films, channels, side, device)
     torch.testing.assert_close(ours(*copied(inputs)), reference(*copied(inputs)))
-    result: dict[str, Any] = {"function": name, "channels": channels, "side": side, "bytes": moved(ours, inputs, passes)}
-    turns = {"conv": (reference, False), "plain": (ours, False)} | ({"triton": (ours, True)} if device == "cuda" else {})
+    result: dict[str, Any] = {
+        "function": name,
+        "channels": channels,
+        "side": side,
+        "bytes": moved(ours, inputs, passes),
+    }
+    turns = {"conv": (reference, False), "plain": (ours, False)} | (
+        {"triton": (ours, True)} if device == "cuda" else {}
+    )
     best = {turn: (float("inf"), float("inf")) for turn in turns}
     for _ in range(rounds):
         for turn, (call, fused) in turns.items():
@@ -127,7 +147,9 @@ def compare(name: str, films: int, channels: int, side: int, device: str, rounds
             use_triton(False)
     for i, what in enumerate(("ms", "r1_ms")):
         result[what] = {turn: round(1e3 * seconds[i], 3) for turn, seconds in best.items()}
-        result[what] |= {f"{turn}_to_conv": round(best[turn][i] / best["conv"][i], 2) for turn in turns if turn != "conv"}
+        result[what] |= {
+            f"{turn}_to_conv": round(best[turn][i] / best["conv"][i], 2) for turn in turns if turn != "conv"
+        }
     return result
 
 
@@ -141,7 +163,9 @@ def main() -> None:
     result = {
         "benchmark": "resample_rate",
         "films": args.films,
-        "results": [compare(name, args.films, *shape, args.device, args.rounds) for name in FUNCTIONS for shape in SHAPES],
+        "results": [
+            compare(name, args.films, *shape, args.device, args.rounds) for name in FUNCTIONS for shape in SHAPES
+        ],
         "triton": torch.cuda.get_device_name() if args.device == "cuda" else "not measured on a GPU",
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),

@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/score_share.py nih-64 --network nih-64 -n 10000     # processor seconds: about two minutes
 
-Stages and networks are timed in processor seconds, which other processes on the machine do not lengthen much; nothing comes from the cache.
+Stages and networks are timed in processor seconds, which other processes on the machine do not lengthen much; nothing
+comes from the cache.
 """
 
 import argparse
@@ -25,7 +26,16 @@ from thiscxr.reader.segmenter import Segmenter
 from thiscxr.score import panel
 from thiscxr.score.fakes import open_fakes
 
-STAGES = ["read_sides", "distances", "by_group", "confounders", "ms_ssim_scores", "audit", "condition_fidelity", "plausibility"]
+STAGES = [
+    "read_sides",
+    "distances",
+    "by_group",
+    "confounders",
+    "ms_ssim_scores",
+    "audit",
+    "condition_fidelity",
+    "plausibility",
+]
 NETWORKS = {"sampling": (Generator, "forward"), "reader": (Reader, "features"), "segmenter": (Segmenter, "forward")}
 
 

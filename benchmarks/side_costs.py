@@ -1,10 +1,11 @@
-"""Twenty steps of the default recipe at its full side, and what they take: the sizes that were never trained to the end here.
+"""Twenty steps of the default recipe at its full side, and what they take: the sizes that were never trained to the end
+here.
 
     python benchmarks/side_costs.py 128 256 512
 
-Noise stands in for films. Each side in a process of its own, so that its peak is its own. One JSON line a side: films a second over steps
-5 to 20 (one of them with R1 and R2, as in training), peak resident memory, and what the estimate of `--dry-run` says of both. About four
-minutes.
+Noise stands in for films. Each side in a process of its own, so that its peak is its own. One JSON line a side: films a
+second over steps 5 to 20 (one of them with R1 and R2, as in training), peak resident memory, and what the estimate of
+`--dry-run` says of both. About four minutes.
 """
 
 import argparse
@@ -64,8 +65,18 @@ def main() -> None:
         config = config_of(res, arguments.threads)
         record = {"res": res, "batch": config.batch, "channel_base": config.channel_base, "threads": arguments.threads}
         for part in ("steps", "estimate"):
-            command = [sys.executable, os.path.abspath(__file__), str(res), "--threads", str(arguments.threads), "--only", part]
-            told = subprocess.run(command, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True).stdout
+            command = [
+                sys.executable,
+                os.path.abspath(__file__),
+                str(res),
+                "--threads",
+                str(arguments.threads),
+                "--only",
+                part,
+            ]
+            told = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+            ).stdout
             record |= {key: round(value, 2) for key, value in json.loads(told).items()}
         print(json.dumps(record), flush=True)
 

@@ -1,10 +1,11 @@
-"""How fast a site of many films is built, and how fast its gallery answers: one JSON line. Claim: 10,000 films in under 60 s on two cores.
+"""How fast a site of many films is built, and how fast its gallery answers: one JSON line. Claim: 10,000 films in under
+60 s on two cores.
 
     python benchmarks/site_rate.py [-n 10000] [--res 64] [--no-browser]
 
-The films are of its own making: a few drawn ones, each many times. In headless Chromium, on a cold cache from localhost: seconds to the
-first film of the film page, to the gallery when its script has run, and for the slowest of some filters until the films stand in the
-page; and how many elements the page holds.
+The films are of its own making: a few drawn ones, each many times. In headless Chromium, on a cold cache from
+localhost: seconds to the first film of the film page, to the gallery when its script has run, and for the slowest of
+some filters until the films stand in the page; and how many elements the page holds.
 """
 
 import argparse
@@ -35,21 +36,36 @@ def make_samples(folder: Path, n: int, res: int) -> None:
     films = []
     for _ in range(DRAWN):
         waves = (
-            np.fft.rfft2(rng.normal(size=(res, res))) / (1 + np.hypot(*np.meshgrid(np.fft.rfftfreq(res), np.fft.fftfreq(res))) * res) ** 1.5
+            np.fft.rfft2(rng.normal(size=(res, res)))
+            / (1 + np.hypot(*np.meshgrid(np.fft.rfftfreq(res), np.fft.fftfreq(res))) * res) ** 1.5
         )
         field = np.fft.irfft2(waves, s=(res, res))
         films.append(encode_png(np.clip(128 + 50 * field / field.std(), 0, 255).astype(np.uint8)))
     sha256 = "ab" * 32
-    (folder / "network.json").write_text(json.dumps({"name": "drawn", "sha256": sha256, "resolution": res, "sources": {}}))
+    (folder / "network.json").write_text(
+        json.dumps({"name": "drawn", "sha256": sha256, "resolution": res, "sources": {}})
+    )
     with open(folder / "samples.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["file", "seed", "view", "sex", "age_years", "findings", "network_sha256", "stranger_rank", "memorised"])
+        table.writerow(
+            ["file", "seed", "view", "sex", "age_years", "findings", "network_sha256", "stranger_rank", "memorised"]
+        )
         for seed in range(n):
             name = f"seed-{seed:08d}.png"
             (folder / name).write_bytes(films[seed % DRAWN])
             finding = FINDINGS[seed % len(FINDINGS)]
             table.writerow(
-                [name, seed, ("PA", "AP")[seed % 3 == 0], "FM"[seed % 2], 20 + seed % 70, finding, sha256, seed % 1000 / 1000, "false"]
+                [
+                    name,
+                    seed,
+                    ("PA", "AP")[seed % 3 == 0],
+                    "FM"[seed % 2],
+                    20 + seed % 70,
+                    finding,
+                    sha256,
+                    seed % 1000 / 1000,
+                    "false",
+                ]
             )
 
 
@@ -62,7 +78,9 @@ def look(site: Path) -> dict[str, Any]:
     address = f"http://127.0.0.1:{server.server_port}/"
     found: dict[str, Any] = {}
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
         page = browser.new_context(viewport={"width": 1366, "height": 800}).new_page()
         page.goto(address, wait_until="commit")
         page.wait_for_selector("#hero img")
@@ -71,7 +89,9 @@ def look(site: Path) -> dict[str, Any]:
             page.wait_for_timeout(10)
         found["first_film_sec"] = round(page.evaluate(f"{image}.responseEnd") / 1000, 3)
         page.goto(address + "gallery.html")
-        found["gallery_sec"] = round(page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd") / 1000, 3)
+        found["gallery_sec"] = round(
+            page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd") / 1000, 3
+        )
         found["elements"] = page.evaluate("document.querySelectorAll('*').length")
         choose = """([name, value]) => {
             const field = document.querySelector(`select[name=${name}]`), started = performance.now();
@@ -81,7 +101,8 @@ def look(site: Path) -> dict[str, Any]:
             return performance.now() - started;
         }"""
         times = [
-            page.evaluate(choose, wish) for wish in (["view", "AP"], ["sex", "F"], ["finding", "Effusion"], ["finding", ""], ["age", "40"])
+            page.evaluate(choose, wish)
+            for wish in (["view", "AP"], ["sex", "F"], ["finding", "Effusion"], ["finding", ""], ["age", "40"])
         ]
         found["filter_sec"] = round(max(times) / 1000, 3)
         found["elements_filtered"] = page.evaluate("document.querySelectorAll('*').length")

@@ -1,12 +1,14 @@
-"""Training and sampling rates of the default recipe against the preset `plain`, step by step in turn, so that noise hits both.
+"""Training and sampling rates of the default recipe against the preset `plain`, step by step in turn, so that noise
+hits both.
 
     python benchmarks/train_rate.py nih-64 --threads 2
     python benchmarks/train_rate.py nih-64 --device cuda --variant plain --variant best --variant "best triton=true"
 
-A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value; all are compared with the first.
-Prints one JSON line: images a second at every side of the growth (one step of R1 in `r1_interval` counted), over the first `--kimg`
-thousand films of the schedule, and of the generator in batches of 64 and 1 (median of rounds); and the shares of a training's time that the
-random numbers and the watch for a collapse take at each side. Half a minute at 64 px.
+A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value; all are compared
+with the first. Prints one JSON line: images a second at every side of the growth (one step of R1 in `r1_interval`
+counted), over the first `--kimg` thousand films of the schedule, and of the generator in batches of 64 and 1 (median of
+rounds); and the shares of a training's time that the random numbers and the watch for a collapse take at each side.
+Half a minute at 64 px.
 """
 
 import argparse
@@ -55,7 +57,9 @@ def draws_timed() -> list[float]:
 
 def sides(config: Config) -> list[int]:
     """Return the sides that the schedule goes through."""
-    return [side for side in (16, 32, 64, 128, 256, 512, 1024) if (config.grow_from or config.res) <= side <= config.res]
+    return [
+        side for side in (16, 32, 64, 128, 256, 512, 1024) if (config.grow_from or config.res) <= side <= config.res
+    ]
 
 
 def at(training: Training, side: int, lazy: bool) -> None:
@@ -102,7 +106,9 @@ def main() -> None:
                     of_draws[0] = 0.0
                     times.setdefault((name, side, lazy), []).append(seconds(training.step))
                     drawing.setdefault((name, side), []).append(of_draws[0] / times[name, side, lazy][-1])
-                looks.setdefault((name, side), []).append(seconds(lambda t=training, n=name: watches[n].look(t, scheduled=True)))  # type: ignore[misc]
+                looks.setdefault((name, side), []).append(
+                    seconds(lambda t=training, n=name: watches[n].look(t, scheduled=True))
+                )  # type: ignore[misc]
     rates: dict[str, dict[str, float]] = {}
     shares: dict[str, dict[str, dict[str, float]]] = {"draws_share": {}, "watch_share": {}}
     for name, training in trainings.items():
@@ -114,8 +120,12 @@ def main() -> None:
         schedule = [stage(config, i).side for i in range(0, int(arguments.kimg * 1000), batch)]
         rates[name] = {f"{side} px": batch / step[side] for side in step}
         between = {side: config.watch_kimg * 1000 * step[side] / batch for side in step}
-        shares["draws_share"][name] = {f"{side} px": round(float(np.median(drawing[name, side][2:])), 4) for side in step}
-        shares["watch_share"][name] = {f"{side} px": round(float(np.median(looks[name, side][1:])) / between[side], 4) for side in step}
+        shares["draws_share"][name] = {
+            f"{side} px": round(float(np.median(drawing[name, side][2:])), 4) for side in step
+        }
+        shares["watch_share"][name] = {
+            f"{side} px": round(float(np.median(looks[name, side][1:])) / between[side], 4) for side in step
+        }
         rates[name]["schedule"] = len(schedule) * batch / sum(step[side] for side in schedule)
     for n in (64, 1):
         drawn: dict[str, list[float]] = {}
@@ -125,7 +135,9 @@ def main() -> None:
                 z, c = torch.randn(n, G.config.z_dim, device=device), torch.zeros(n, G.config.c_dim, device=device)
                 noises = [torch.randn(n, 1, side, side, device=device) for side in G.config.noise_resolutions]
                 with torch.inference_mode():  # .cpu() waits until they are drawn
-                    drawn.setdefault(name, []).append(seconds(lambda G=G, z=z, c=c, noises=noises: G(z, c, noises).cpu()))  # type: ignore[misc]
+                    drawn.setdefault(name, []).append(
+                        seconds(lambda G=G, z=z, c=c, noises=noises: G(z, c, noises).cpu())
+                    )  # type: ignore[misc]
         for name in trainings:
             rates[name][f"sampling, batch {n}"] = n / float(np.median(drawn[name][1:]))
     ratios = {

@@ -1,12 +1,14 @@
-"""How fast films are written, against the network alone: a JSON line a format. Goal: 90 % as fast; docs/sampling.md says which reach it.
+"""How fast films are written, against the network alone: a JSON line a format. Goal: 90 % as fast; docs/sampling.md
+says which reach it.
 
     python benchmarks/write_rate.py [--model nih-64] [--res 128] [--format png dicom] [-n 1024] [--rounds 3]
 
 --res: a network of another side with weights drawn at random, otherwise built as the model is.
 
-The network alone draws the same films, a batch a thread as the sampler does, from latents that lie ready; the writer makes the latents,
-draws, encodes and writes them. Both take turns in one process, and the ratio is that of the best rounds, since the machine may have other
-work. The processor time of each (median of the rounds) says what the writing costs where every core is busy: `cpu_ratio`.
+The network alone draws the same films, a batch a thread as the sampler does, from latents that lie ready; the writer
+makes the latents, draws, encodes and writes them. Both take turns in one process, and the ratio is that of the best
+rounds, since the machine may have other work. The processor time of each (median of the rounds) says what the writing
+costs where every core is busy: `cpu_ratio`.
 """
 
 import argparse
@@ -38,7 +40,10 @@ def network_alone(network: Network, n: int) -> Callable[[], None]:
     seeds = list(range(BATCH))
     z = torch.from_numpy(normals(seeds, 0, config.z_dim))
     c = torch.from_numpy(network.info.vocabulary.encode(network.conditions(seeds, Condition())))
-    noises = [torch.from_numpy(normals(seeds, 2 + i, res * res)).view(-1, 1, res, res) for i, res in enumerate(config.noise_resolutions)]
+    noises = [
+        torch.from_numpy(normals(seeds, 2 + i, res * res)).view(-1, 1, res, res)
+        for i, res in enumerate(config.noise_resolutions)
+    ]
 
     def step(_: int) -> torch.Tensor:
         with torch.inference_mode():
@@ -72,7 +77,9 @@ def main() -> None:
     network = load(options.model)
     if options.res:
         architecture = replace(network.info.architecture, res=options.res)
-        network = Network(Generator(architecture).eval(), replace(network.info, architecture=architecture), network.sha256)
+        network = Network(
+            Generator(architecture).eval(), replace(network.info, architecture=architecture), network.sha256
+        )
     n = options.n // BATCH * BATCH
     seeds = list(range(n))
     conditions = network.conditions(seeds, Condition())
@@ -96,8 +103,14 @@ def main() -> None:
             "network_films_per_sec": round(rates["network"], 1),
             "written_films_per_sec": round(rates[name], 1),
         }
-        line |= {"ratio": round(rates[name] / rates["network"], 3), "cpu_ratio": round(costs["network"] / costs[name], 3)}
-        line |= {"network_cpu_ms_per_film": round(costs["network"], 3), "written_cpu_ms_per_film": round(costs[name], 3)}
+        line |= {
+            "ratio": round(rates[name] / rates["network"], 3),
+            "cpu_ratio": round(costs["network"] / costs[name], 3),
+        }
+        line |= {
+            "network_cpu_ms_per_film": round(costs["network"], 3),
+            "written_cpu_ms_per_film": round(costs[name], 3),
+        }
         print(json.dumps(line))
 
 

@@ -1,4 +1,5 @@
-"""What the documentation site has beside docs/*.md: the README as its first page, the cards of the networks, and a reference by room."""
+"""What the documentation site has beside docs/*.md: the README as its first page, the cards of the networks, and a
+reference by room."""
 
 import re
 from pathlib import Path
@@ -10,14 +11,19 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 PACKAGE, WEIGHTS = ROOT / "thiscxr", ROOT / "thiscxr" / "weights"
 CARDS = sorted(path for path in WEIGHTS.glob("*.md") if not path.stem.endswith("-notes"))
-ROOMS = re.findall(r"^\| `(.+?)` \|", (ROOT / "docs" / "architecture.md").read_text(), flags=re.M)  # in the order of the table
+# in the order of the table
+ROOMS = re.findall(r"^\| `(.+?)` \|", (ROOT / "docs" / "architecture.md").read_text(), flags=re.M)
 
 
 def modules(room: str) -> list[str]:
     """Return the names of the modules of a room of the table, such as `pixels/` or `files.py` `config.py`."""
     paths = [PACKAGE / name.strip("` ") for name in room.split("` `")]
     files = [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
-    names = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files if file.read_text()]
+    names = [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for file in files
+        if file.read_text()
+    ]
     return sorted(names, key=lambda name: (name.count("."), name))
 
 
@@ -32,7 +38,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         "REFERENCE": [{title(room): f"reference/{title(room)}.md"} for room in ROOMS],
     }
     config.nav = [
-        {name: lists.get(entry, entry) if isinstance(entry, str) else entry for name, entry in part.items()} for part in config.nav or []
+        {name: lists.get(entry, entry) if isinstance(entry, str) else entry for name, entry in part.items()}
+        for part in config.nav or []
     ]
     return config
 
@@ -53,7 +60,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     uri = page.file.src_uri
     if uri == "index.md":
         markdown = markdown.replace("](docs/", "](").replace("](thiscxr/weights/", "](weights/")
-        return re.sub(r"\[([^]]+)\]\((?!http|#)[^)]*/?(?:LICENSE|CHANGELOG\.md|CONTRIBUTING\.md|tests/[^)]*)\)", r"\1", markdown)
+        return re.sub(
+            r"\[([^]]+)\]\((?!http|#)[^)]*/?(?:LICENSE|CHANGELOG\.md|CONTRIBUTING\.md|tests/[^)]*)\)", r"\1", markdown
+        )
     if uri.startswith("weights/"):
         return markdown.replace("](../../docs/", "](../")
-    return re.sub(r"\[([^]]+)\]\(\.\./thiscxr/(?!weights/)[^)]*\)", r"\1", markdown).replace("](../thiscxr/weights/", "](weights/")
+    return re.sub(r"\[([^]]+)\]\(\.\./thiscxr/(?!weights/)[^)]*\)", r"\1", markdown).replace(
+        "](../thiscxr/weights/", "](weights/"
+    )

@@ -27,4 +27,6 @@ def draw_sheet(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw_sheet(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "pictures" / "phantom-seeds-0-63.jpg")
+    draw_sheet(
+        Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "pictures" / "phantom-seeds-0-63.jpg"
+    )

@@ -78,16 +78,21 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 
 @pytest.fixture(scope="session")
 def scored(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Panel]:
-    """A folder of 150 films with what was asked, and their whole panel by a cross-fitted reader; what trains in it is tiny."""
+    """A folder of 150 films with what was asked, and their whole panel by a cross-fitted reader; what trains in it is
+    tiny."""
     path = tmp_path_factory.mktemp("scored")
     with open(path / "samples.csv", "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["file", "seed", "view", "sex", "age_years", "findings", "no_findings", "truncation", "network_sha256"])
+        table.writerow(
+            ["file", "seed", "view", "sex", "age_years", "findings", "no_findings", "truncation", "network_sha256"]
+        )
         for i in range(150):
             name = f"seed-{i:08d}.png" if i else "<script>.png"
             save_png(path / name, blob(10_000 + i, 32, i % 2 == 0))
             asked = ("Effusion", "") if i % 2 == 0 else ("", "Effusion")
-            table.writerow([name, i, "PA" if i % 3 else "AP", "F" if i % 5 else "M", 30 + i % 40, *asked, "0.7", "ab" * 32])
+            table.writerow(
+                [name, i, "PA" if i % 3 else "AP", "F" if i % 5 else "M", 30 + i % 40, *asked, "0.7", "ab" * 32]
+            )
     known = read_conditions(pool, pool.indices("train"))
     vocabulary = learnable_vocabulary(known, pool.codes("patient")[0][pool.indices("train")])
     torch.manual_seed(0)
@@ -101,7 +106,10 @@ def scored(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
         patch.setattr(confounders, "ROUNDS", 99)
         patch.setattr(panel, "pool_utility", partial(panel.pool_utility, steps=3, seeds=2))
         patch.setattr(panel, "pool_poses", partial(panel.pool_poses, films=20))
-        train, test = (LabelledFilms(pool.read(rows), read_conditions(pool, rows), rows) for rows in np.split(np.arange(240), [120]))
+        train, test = (
+            LabelledFilms(pool.read(rows), read_conditions(pool, rows), rows)
+            for rows in np.split(np.arange(240), [120])
+        )
         patch.setattr(panel, "label_noise", partial(label_noise, shares=(0.0, 0.5), steps=3, widths=(8, 8)))
         posed = PosedFilms(train.pixels[:20], train.patients[:20], train.conditions.take(np.arange(20)))
         with open_fakes(str(path), 32, 64, 1.0, "cpu") as fakes:

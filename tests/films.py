@@ -74,8 +74,20 @@ def raw_tiff(
     strips = [np.ascontiguousarray(part).astype(values.dtype.newbyteorder(order)).tobytes() for part in parts]
     strips = [zlib.compress(strip) for strip in strips] if packed else strips
     starts = [8 + sum(map(len, strips[:index])) for index in range(len(strips))]
-    entries = {256: [width], 257: [height], 258: [values.itemsize * 8] * channels, 259: [8 if packed else 1], 262: [photometric]}
-    entries |= {273: starts, 277: [channels], 278: [height], 279: [len(strip) for strip in strips], 284: [2 if planar else 1]}
+    entries = {
+        256: [width],
+        257: [height],
+        258: [values.itemsize * 8] * channels,
+        259: [8 if packed else 1],
+        262: [photometric],
+    }
+    entries |= {
+        273: starts,
+        277: [channels],
+        278: [height],
+        279: [len(strip) for strip in strips],
+        284: [2 if planar else 1],
+    }
     entries |= {339: [sample_format] * channels, **{int(tag[1:]): [value] for tag, value in tags.items()}}
     end = 8 + sum(map(len, strips))
     head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, end)
@@ -98,7 +110,8 @@ def deep_png(values: np.ndarray, interlaced: bool = False) -> bytes:
         rows[:, 2 * channels :] -= rows[:, : -2 * channels].copy()
         return b"".join(b"\1" + row.tobytes() for row in (rows % 256).astype(np.uint8))
 
-    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]  # PNG 8.2: y, x and steps
+    # PNG 8.2: y, x and steps
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     parts = [values[y::down, x::right] for y, x, down, right in passes] if interlaced else [values]
     body = zlib.compress(b"".join(scanlines(part) for part in parts if part.size))
     head = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, int(interlaced))
@@ -109,7 +122,8 @@ def deep_png(values: np.ndarray, interlaced: bool = False) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
-# In a process of its own, which ends without cleaning up: gdcm's objects do not survive Python's order of taking them down.
+# In a process of its own, which ends without cleaning up: gdcm's objects do not survive Python's order of taking them
+# down.
 _GDCM = """
 import os, sys, gdcm
 syntax, photometric = sys.argv[1:3]
@@ -152,7 +166,12 @@ def coded_frame(values: np.ndarray, bits: int, syntax: str, photometric: str = "
     if syntax in (JPEG2000Lossless, JPEG2000):
         ratios = [8.0] if syntax == JPEG2000 else None
         return bytes(
-            encode_array(values, bits_stored=bits, photometric_interpretation=1 if values.ndim == 3 else 2, compression_ratios=ratios)
+            encode_array(
+                values,
+                bits_stored=bits,
+                photometric_interpretation=1 if values.ndim == 3 else 2,
+                compression_ratios=ratios,
+            )
         )
     if syntax == RLELossless:
         allocated = values.itemsize * 8
@@ -174,7 +193,8 @@ def dicom(
     without: Sequence[str] = (),
     **tags,
 ) -> bytes:
-    """A minimal DX file of values [h,w] or [h,w,3], signed where they are; `frame`: pixel data to use instead; further tags by name."""
+    """A minimal DX file of values [h,w] or [h,w,3], signed where they are; `frame`: pixel data to use instead; further
+    tags by name."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = "1.2.3"
@@ -188,7 +208,11 @@ def dicom(
         dataset.PlanarConfiguration = 0
     dataset.PhotometricInterpretation = photometric
     dataset.BitsAllocated = 8 if bits <= 8 else 16
-    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, int(values.dtype.kind == "i" and values.min() < 0)
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
+        bits,
+        bits - 1,
+        int(values.dtype.kind == "i" and values.min() < 0),
+    )
     words = values.astype(np.uint8 if bits <= 8 else np.uint16)
     coded = UID(syntax).is_transfer_syntax and UID(syntax).is_encapsulated
     if coded:
@@ -210,9 +234,16 @@ def dicom(
 def lut_item(
     first: int, table: np.ndarray, bits: int = 16, form: str = "OW", entries: int | None = None, order: str = "<"
 ) -> pydicom.Dataset:
-    """Return a look-up table; form: OW, US, or packed: two entries of 8 bits in a word. A first value below zero is written as US, too."""
+    """Return a look-up table; form: OW, US, or packed: two entries of 8 bits in a word. A first value below zero is
+    written as US, too."""
     made = pydicom.Dataset()
     made.add_new("LUTDescriptor", "US", [(entries or len(table)) % 65536, first % 65536, bits])
-    words = table if form != "packed" else np.frombuffer(table.astype(np.uint8).tobytes() + bytes(len(table) % 2), "<u2")
-    made.add_new("LUTData", "US" if form == "US" else "OW", words.tolist() if form == "US" else words.astype(f"{order}u2").tobytes())
+    words = (
+        table if form != "packed" else np.frombuffer(table.astype(np.uint8).tobytes() + bytes(len(table) % 2), "<u2")
+    )
+    made.add_new(
+        "LUTData",
+        "US" if form == "US" else "OW",
+        words.tolist() if form == "US" else words.astype(f"{order}u2").tobytes(),
+    )
     return made

@@ -49,7 +49,13 @@ def network(network_file: Path) -> Network:
 def restricted(network: Network) -> Network:
     """The same network, had it seen MIMIC-CXR too."""
     terms = COLLECTIONS["mimic-cxr"].terms
-    seen = {"title": terms.title, "terms": terms.terms, "citation": terms.citation, "url": terms.url, "acknowledgement": ""}
+    seen = {
+        "title": terms.title,
+        "terms": terms.terms,
+        "citation": terms.citation,
+        "url": terms.url,
+        "acknowledgement": "",
+    }
     return replace(network, info=replace(network.info, sources={**network.info.sources, "mimic-cxr": seen}))
 
 

@@ -37,10 +37,15 @@ def read_csv(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-def encoded(layout: str, form: str | None = None, count: int = 1, res: int = 64) -> list[tuple[ReleasedFilm, np.ndarray, bytes]]:
+def encoded(
+    layout: str, form: str | None = None, count: int = 1, res: int = 64
+) -> list[tuple[ReleasedFilm, np.ndarray, bytes]]:
     """The first films of a layout that have the form: the film, what was drawn, and the bytes of its file."""
     films = (film for film in layouts.truth(layout, 300, SEED, res) if form is None or film.form == form)
-    return [(film, drawn := film.shot.take(res), layouts.RELEASES[layout].encode(film, drawn)) for film in islice(films, count)]
+    return [
+        (film, drawn := film.shot.take(res), layouts.RELEASES[layout].encode(film, drawn))
+        for film in islice(films, count)
+    ]
 
 
 def similarity(one: np.ndarray, other: np.ndarray) -> float:

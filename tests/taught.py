@@ -1,6 +1,7 @@
 """A network whose truth is known: taught by example, and not by a discriminator, to draw one drawn body a latent.
 
-The first number of z is the width of the body, in every view alike; an effusion fills the lungs from below; the lateral view has one lung.
+The first number of z is the width of the body, in every view alike; an effusion fills the lungs from below; the lateral
+view has one lung.
 """
 
 import numpy as np

@@ -51,7 +51,10 @@ def films(tmp_path: Path) -> Path:
 
 
 def test_help_answers_without_torch() -> None:
-    code = "import sys; from thiscxr import cli; sys.argv = ['thiscxr', '--help']\ncli.main()\nassert 'torch' not in sys.modules"
+    code = (
+        "import sys; from thiscxr import cli; sys.argv = ['thiscxr', "
+        "'--help']\ncli.main()\nassert 'torch' not in sys.modules"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "not for diagnosis" in result.stdout
@@ -66,7 +69,8 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
 
 
 def test_the_training_script_is_the_train_command() -> None:
-    tiny = [word for setting in ("channel_base=64", "channel_max=8", "batch=8") for word in ("--set", setting)]  # it times some steps
+    # it times some steps
+    tiny = [word for setting in ("channel_base=64", "channel_max=8", "batch=8") for word in ("--set", setting)]
     program = [sys.executable, "train_gan.py", "--dry-run", "--res", "64", *tiny]
     result = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -84,7 +88,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "missing folder": ("prepare {tmp}/pool --folder {tmp}/none --res 64", 1, r"none"),
     "empty folder": ("prepare {tmp}/pool --folder {tmp}/empty --res 64", 1, r"empty"),
     "no labels": ("prepare {tmp}/pool --nih {tmp}/films --res 64", 1, r"Data_Entry_2017"),
-    "label table without columns": ("prepare {tmp}/pool --nih {tmp}/headless --res 64", 1, r"Data_Entry_2017_v2020.csv.*Patient ID"),
+    "label table without columns": ("prepare {tmp}/pool --nih {tmp}/headless " "--res 64", 1, r"Data_Entry_2017_v2020.csv.*Patient ID"),
     "no collection": ("prepare {tmp}/pool --res 64", 2, r"no collection given"),
     "prepare res 100": ("prepare {tmp}/pool --folder {tmp}/films --res 100", 1, r"100.*128"),
     "films too small": ("prepare {tmp}/pool --folder {tmp}/films --res 128", 1, r"20"),
@@ -93,44 +97,44 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "seeds disagree": ("sample -n 5 --seeds 0-3 --out {tmp}/s", 2, r"-n 5 does not agree with --seeds 0-3"),
     "bad seeds": ("sample --seeds x --out {tmp}/s", 1, r"'x' is not a seed"),
     "seed out of range": ("sample --seeds 9007199254740992 --out {tmp}/s", 1, r"seed 9007199254740992 is out of range"),
-    "unlearnt finding": ("sample --finding Efusion --out {tmp}/s", 1, r"'Efusion' was not learnt.*did you mean 'Effusion'"),
-    "contradiction": ("sample --finding Mass --no-finding Mass --out {tmp}/s", 1, r"'Mass' is asked for and asked to be absent"),
+    "unlearnt finding": ("sample --finding Efusion --out {tmp}/s", 1, r"'Efusion' was not learnt.*did you mean " r"'Effusion'"),
+    "contradiction": ("sample --finding Mass --no-finding Mass " "--out {tmp}/s", 1, r"'Mass' is asked for and asked to be " r"absent"),
     "truncation of layers": ("sample --truncation 0.5:0-99 --out {tmp}/s", 1, r"layers 0 to 99 are not all among"),
     "truncation": ("sample --truncation 2.5 --out {tmp}/s", 1, r"truncation is 2.5, but must be between 0 and 2"),
     "dicom options": ("sample --bits 10 --out {tmp}/s", 2, r"need --format dicom"),
     "malformed png": ("sample --malformed --out {tmp}/s", 2, r"need --format dicom"),
-    "malformed and compressed": ("sample --format dicom --malformed --compress rle --out {tmp}/s", 1, r"leave --compress out"),
+    "malformed and compressed": ("sample --format dicom --malformed " "--compress rle --out {tmp}/s", 1, r"leave --compress out"),
     "no plan": ("sample --plan {tmp}/none.csv --out {tmp}/s", 1, r"none.csv.* cannot be read as a CSV table"),
-    "plan and conditions": ("sample --plan {tmp}/plan.csv --view PA --out {tmp}/s", 2, r"--plan says what is asked for"),
-    "plan that contradicts itself": ("sample --plan {tmp}/plan.csv --out {tmp}/s", 1, r"plan.csv line 2: finding 'Mass' is asked for and"),
+    "plan and conditions": ("sample --plan {tmp}/plan.csv --view PA " "--out {tmp}/s", 2, r"--plan says what is asked for"),
+    "plan that contradicts itself": ("sample --plan {tmp}/plan.csv --out " "{tmp}/s", 1, r"plan.csv line 2: finding 'Mass' is " r"asked for and"),
     "out is a file": ("sample -n 1 --out {tmp}/plan.csv", 1, r"plan.csv is a file; give a folder"),
     "out is a folder of films": ("sample -n 1 --out {tmp}/films", 1, r"holds '.*png', which is not a sample"),
     "pickled weights": ("sample -n 1 --model {tmp}/weights.pt --out {tmp}/s", 1, r"pickled weights are never loaded"),
     "score without pool": ("score --real {tmp}/none --fake {tmp}/films", 1, r"none"),
-    "unknown extractor": ("score --real {pool} --fake {tmp}/films --extractor incption", 1, r"'incption' \(did you mean 'inception'"),
+    "unknown extractor": ("score --real {pool} --fake {tmp}/films " "--extractor incption", 1, r"'incption' \(did you mean 'inception'"),
     "classify without pool": ("classify eval --data {tmp}/none", 1, r"none does not exist"),
-    "unknown reader": ("classify eval --data {pool} --model thiscxr46", 1, r"'thiscxr46' \(did you mean 'thiscxr64'\?\)"),
-    "matrix of one source": ("classify matrix --data {pool}", 1, r"films of discs alone; a matrix needs two sources or more"),
+    "unknown reader": ("classify eval --data {pool} --model " "thiscxr46", 1, r"'thiscxr46' \(did you mean " r"'thiscxr64'\?\)"),
+    "matrix of one source": ("classify matrix --data {pool}", 1, r"films of discs alone; a matrix needs " r"two sources or more"),
     "pretrained small one": (
-        "classify train --data {pool} --pretrained {tmp}/films/00.png --out {tmp}/r", 1, r"is for --backbone densenet121",
+        "classify train --data {pool} --pretrained " "{tmp}/films/00.png --out {tmp}/r", 1, r"is for --backbone densenet121",
     ),
     "pretrained by nothing": (
-        "classify train --data {pool} --backbone densenet121 --pretrained {tmp}/x.pth --out {tmp}/r", 1, r"x.pth does not hold the weights",
+        "classify train --data {pool} --backbone densenet121 " "--pretrained {tmp}/x.pth --out {tmp}/r", 1, r"x.pth does not hold the weights",
     ),
-    "walk to nowhere": ("walk --seeds 1 --out {tmp}/w.webp", 1, r"needs two films or more, and has 1; name them, such as --seeds 1,2,5"),
+    "walk to nowhere": ("walk --seeds 1 --out {tmp}/w.webp", 1, r"needs two films or more, and has 1; name " r"them, such as --seeds 1,2,5"),
     "walk of too few": ("walk --seeds 1-9 --frames 4 --out {tmp}/w.webp", 1, r"4 frames are too few to pass 9 films"),
-    "walk from a film": ("walk --from {tmp}/films/00.png --seeds 1 --out {tmp}/w.webp", 1, r"00.png is not a safetensors file"),
-    "walk of two kinds": ("walk --seeds 1,2 --format gif --out {tmp}/w.webp", 2, r"--format gif does not agree with --out .*w.webp"),
+    "walk from a film": ("walk --from {tmp}/films/00.png --seeds " "1 --out {tmp}/w.webp", 1, r"00.png is not a safetensors file"),
+    "walk of two kinds": ("walk --seeds 1,2 --format gif --out " "{tmp}/w.webp", 2, r"--format gif does not agree with --out " r".*w.webp"),
     "walk of an unknown kind": ("walk --seeds 1,2 --out {tmp}/w.bmp", 2, r"w.bmp ends in none of .*\.webp"),
     "mix of a word": ("mix --rows x --columns 1 --out {tmp}/m.png", 1, r"--rows x: 'x' is not a seed"),
-    "card of a folder": ("card --model nih-64 --scores {tmp} --out {tmp}/c.md", 1, r"cannot be read \(Is a directory\); expected"),
+    "card of a folder": ("card --model nih-64 --scores {tmp} " "--out {tmp}/c.md", 1, r"cannot be read \(Is a directory\); " r"expected"),
     "mix of all layers": ("mix --rows 0 --columns 1 --layers 0- --out {tmp}/m.png", 1, r"all layers of this network"),
-    "mix of no layer": ("mix --rows 0 --columns 1 --layers 99 --out {tmp}/m.png", 1, r"not all among this network's 0 to 7"),
-    "pairs without laterals": ("sample --pairs --out {tmp}/s", 1, r"view 'lateral' was not learnt by this network; it knows: AP"),
+    "mix of no layer": ("mix --rows 0 --columns 1 --layers 99 " "--out {tmp}/m.png", 1, r"not all among this network's 0 to 7"),
+    "pairs without laterals": ("sample --pairs --out {tmp}/s", 1, r"view 'lateral' was not learnt by this " r"network; it knows: AP"),
     "pairs in shards": ("sample --pairs --format npz --out {tmp}/s", 2, r"--pairs are single films"),
     "series that nobody can check": ("series --finding Effusion --out {tmp}/s", 1, r"thiscxr64 reads Effusion with AUC 0.698"),
     "series of a typo": ("series --finding Efusion --out {tmp}/s", 1, r"did you mean 'Effusion'"),
-    "project no film": ("project {tmp}/plan.csv --out {tmp}/p", 1, r"plan.csv: not a PNG, JPEG, TIFF, BMP, WebP or DICOM file"),
+    "project no film": ("project {tmp}/plan.csv --out {tmp}/p", 1, r"plan.csv: not a PNG, JPEG, TIFF, BMP, " r"WebP or DICOM file"),
     "project nothing": ("project --out {tmp}/p", 2, r"Missing argument"),
     "site without samples": ("site --samples {tmp}/films --out {tmp}/site", 1, r"samples.csv"),
     "site of nothing": ("site --out {tmp}/site", 2, r"give --samples, --model, or both"),
@@ -147,7 +151,12 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_get_one_line_and_leave_nothing(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, films: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch, name: str
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    films: Path,
+    pool: Pool,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -199,8 +208,19 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
     (tmp_path / "closed").mkdir()
-    folder = name in ("direction out", "phantom out", "prepare pool", "project out", "sample out", "series out", "site out", "walk out")
-    where = {"in a file": "file/deeper/x", "closed": "closed/x", "of the other kind": "file" if folder else "closed"}[place]
+    folder = name in (
+        "direction out",
+        "phantom out",
+        "prepare pool",
+        "project out",
+        "sample out",
+        "series out",
+        "site out",
+        "walk out",
+    )
+    where = {"in a file": "file/deeper/x", "closed": "closed/x", "of the other kind": "file" if folder else "closed"}[
+        place
+    ]
     if name == "mix out" and place == "of the other kind":
         (tmp_path / "closed.png").mkdir()
     touch = Path.touch
@@ -213,8 +233,13 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     monkeypatch.setattr(Path, "touch", closed)
     before = sorted(tmp_path.rglob("*"))
     code, out, err = run(capsys, *WRITES[name].format(place=where).split())
-    said = {"in a file": r"/file is a file; choose another", "closed": r"cannot be written \(Permission denied\); choose another"}
-    assert re.search(said.get(place, "is a file; give a folder" if folder else "is a folder; give the name of a file"), err), err
+    said = {
+        "in a file": r"/file is a file; choose another",
+        "closed": (r"cannot be written \(Permission " r"denied\); choose another"),
+    }
+    assert re.search(
+        said.get(place, "is a file; give a folder" if folder else "is a folder; give the name of a file"), err
+    ), err
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -224,7 +249,11 @@ def test_every_option_that_is_written_is_asked_for_before_the_work() -> None:
         if isinstance(command, click.Group):
             return [each for name, inner in command.commands.items() for each in writes(f"{prefix}{name} ", inner)]
         assert isinstance(command, click.Command)
-        return [f"{prefix}{option.name}" for option in command.params if option.name in ("out", "html", "onnx", "gradcam", "filters")]
+        return [
+            f"{prefix}{option.name}"
+            for option in command.params
+            if option.name in ("out", "html", "onnx", "gradcam", "filters")
+        ]
 
     found = {*writes("", cli.group), "prepare pool"}
     assert found == {*WRITES, "train out"}  # of a training it is an option of the config: see below
@@ -246,10 +275,14 @@ def test_a_key_beside_which_nothing_can_be_written_is_told_before_the_films_are_
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "key").write_text("0123456789abcdef0123456789abcdef")
     real = os.open
-    monkeypatch.setattr(Path, "touch", lambda path, *_, **__: real("/dev/null/x", os.O_CREAT) if "keys" in str(path) else None)
+    monkeypatch.setattr(
+        Path, "touch", lambda path, *_, **__: real("/dev/null/x", os.O_CREAT) if "keys" in str(path) else None
+    )
     monkeypatch.setattr("thiscxr.pool.prepare.wanted_films", lambda *_: pytest.fail("it began to work"))
     monkeypatch.setattr("thiscxr.cli.options.check_place", lambda *_: None)
-    code, _, err = run(capsys, "prepare", tmp_path / "pool", "--folder", films, "--res", "32", "--key-file", tmp_path / "keys" / "key")
+    code, _, err = run(
+        capsys, "prepare", tmp_path / "pool", "--folder", films, "--res", "32", "--key-file", tmp_path / "keys" / "key"
+    )
     assert code == 1
     assert re.search(r"keys/key.map cannot be written \(Not a directory\)", err), err
 
@@ -260,7 +293,9 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "Traceback" in err
 
 
-def test_single_bad_films_are_rejected_and_the_rest_goes_on(capsys: pytest.CaptureFixture[str], tmp_path: Path, films: Path) -> None:
+def test_single_bad_films_are_rejected_and_the_rest_goes_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, films: Path
+) -> None:
     whole = (films / "00.png").read_bytes()
     (films / "00.png").write_bytes(whole[: len(whole) // 2])
     (films / "01.png").write_text("this is not a film")
@@ -286,7 +321,9 @@ def test_a_flipped_byte_is_found(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert "problem" in err
 
 
-def test_a_pool_of_another_resolution_is_refused_by_train(capsys: pytest.CaptureFixture[str], tmp_path: Path, pool: Pool) -> None:
+def test_a_pool_of_another_resolution_is_refused_by_train(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, pool: Pool
+) -> None:
     code, _, err = run(capsys, "train", "--data", pool.path, "--res", 64, "--out", tmp_path / "runs")
     assert code == 1
     assert "holds films of 32 px, but --res is 64" in err
@@ -298,7 +335,9 @@ def test_every_collection_has_its_flag() -> None:
 
 def test_a_release_is_described_as_text_json_and_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run(capsys, "phantom", tmp_path / "release", "-n", 12, "--res", 32, "--layout", "chexpert", "--defects", 0.2)
-    code, out, _ = run(capsys, "describe", "--chexpert", tmp_path / "release", "--labels-only", "--html", tmp_path / "page.html")
+    code, out, _ = run(
+        capsys, "describe", "--chexpert", tmp_path / "release", "--labels-only", "--html", tmp_path / "page.html"
+    )
     assert code == 0
     assert "chexpert" in out
     assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
@@ -350,11 +389,16 @@ def test_the_latent_tools_from_the_command_line(capsys: pytest.CaptureFixture[st
         code, out, err = run(capsys, *command.format(tmp_path / name).split())
         assert (code, out) == (0, f"{tmp_path / name}\n"), err
     film = tmp_path / "frames" / "frame-00001.png"
-    code, out, err = run(capsys, "project", film, "--steps", 3, "--candidates", 16, "--json", "--out", tmp_path / "projections")
+    code, out, err = run(
+        capsys, "project", film, "--steps", 3, "--candidates", 16, "--json", "--out", tmp_path / "projections"
+    )
     assert code == 0, err
     (report,) = json.loads(out)
     assert (report["film"], report["real"]) == ("frame-00001", False)
-    walk = f"walk --from {tmp_path}/projections/frame-00001.safetensors --seeds 3 --frames 2 --format frames --out {tmp_path}/on"
+    walk = (
+        f"walk --from {tmp_path}/projections/frame-00001.safetensors --seeds 3 "
+        f"--frames 2 --format frames --out {tmp_path}/on"
+    )
     assert run(capsys, *walk.split())[0] == 0
 
 
@@ -378,12 +422,16 @@ def test_extractors_are_listed_and_imported(capsys: pytest.CaptureFixture[str], 
 
 def test_a_reader_is_trained_judged_and_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path, pool: Pool) -> None:
     reader = tmp_path / "reader.safetensors"
-    code, out, err = run(capsys, *f"classify train --data {pool.path} --epochs 6 --res 32 --cross-fit --out {reader}".split())
+    code, out, err = run(
+        capsys, *(f"classify train --data {pool.path} --epochs 6 --res 32 --cross-fit --out {reader}").split()
+    )
     assert code == 0, err
     judged = json.loads(out)
     assert judged["auc"]["Effusion"] > 0.9
     evaluate = f"classify eval --data {pool.path} --model {reader} --cross-fit".split()
-    code, out, err = run(capsys, *evaluate, "--json", "--gradcam", tmp_path / "cam.png", "--filters", tmp_path / "filters.png")
+    code, out, err = run(
+        capsys, *evaluate, "--json", "--gradcam", tmp_path / "cam.png", "--filters", tmp_path / "filters.png"
+    )
     assert code == 0, err
     found = json.loads(out)
     assert found["holdout"]["questions"][0]["value"] == pytest.approx(judged["auc"]["Effusion"], abs=1e-4)
@@ -400,7 +448,9 @@ def test_a_reader_is_trained_judged_and_shown(capsys: pytest.CaptureFixture[str]
     assert "probability told, share seen" in out
 
 
-def test_a_reader_without_folds_cannot_be_cross_fitted(capsys: pytest.CaptureFixture[str], tmp_path: Path, pool: Pool) -> None:
+def test_a_reader_without_folds_cannot_be_cross_fitted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, pool: Pool
+) -> None:
     reader = tmp_path / "reader.safetensors"
     code, _, err = run(capsys, *f"classify train --data {pool.path} --epochs 1 --res 32 --out {reader}".split())
     assert code == 0, err

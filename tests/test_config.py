@@ -84,7 +84,14 @@ def test_the_saved_config_is_the_config_with_nothing_left_open() -> None:
 
 def test_the_fingerprint_forgets_only_what_may_change_between_calls() -> None:
     config = Config().resolve("cpu", 2)
-    for change in ({"kimg": 5.0}, {"minutes": 5.0}, {"save_kimg": 5.0}, {"out": "x"}, {"data": "moved"}, {"threads": 1}):
+    for change in (
+        {"kimg": 5.0},
+        {"minutes": 5.0},
+        {"save_kimg": 5.0},
+        {"out": "x"},
+        {"data": "moved"},
+        {"threads": 1},
+    ):
         assert replace(config, **change).fingerprint == config.fingerprint
     for change in ({"lr": 0.1}, {"seed": 1}, {"device": "cuda"}, {"pool_fingerprint": "other"}, {"batch": 8}):
         assert replace(config, **change).fingerprint != config.fingerprint

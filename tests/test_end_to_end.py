@@ -1,4 +1,5 @@
-"""The whole road at 32 px: release -> pool -> training -> samples -> scores -> site, by the commands that a user types."""
+"""The whole road at 32 px: release -> pool -> training -> samples -> scores -> site, by the commands that a user
+types."""
 
 import csv
 import json
@@ -36,10 +37,15 @@ def test_from_a_release_to_a_gallery(tmp_path: Path, capsys: pytest.CaptureFixtu
     settings = [flag for setting in SMALL.split() for flag in ("--set", setting)]
     run = Path(thiscxr("train", "--data", pool, "--out", runs, "--kimg", 0.64, *settings).strip())
     names = {path.name for path in run.iterdir()}
-    expected = "config.toml env.json log.txt stats.jsonl reals.png fakes-000001.png network-000001.safetensors network-latest.safetensors"
+    expected = (
+        "config.toml env.json log.txt stats.jsonl reals.png fakes-000001.png "
+        "network-000001.safetensors network-latest.safetensors"
+    )
     assert {*expected.split(), "state-latest.pt"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
-    assert Path(thiscxr("train", "--data", pool, "--out", runs, "--kimg", 0.64, *settings).strip()) == run, "finished: the same run"
+    assert Path(thiscxr("train", "--data", pool, "--out", runs, "--kimg", 0.64, *settings).strip()) == run, (
+        "finished: the same run"
+    )
 
     thiscxr("sample", "--model", run, "-n", 40, "--out", samples, "--view", "PA")
     with open(samples / "samples.csv", newline="") as file:

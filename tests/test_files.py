@@ -1,4 +1,5 @@
-"""Folders that take the place of older ones: whatever moment a process dies at, one of the two is there, or comes back."""
+"""Folders that take the place of older ones: whatever moment a process dies at, one of the two is there, or comes
+back."""
 
 import errno
 import json
@@ -195,7 +196,10 @@ def test_a_file_that_arrives_in_an_empty_folder_meanwhile_is_not_lost(tmp_path, 
 @pytest.mark.parametrize("replace", [True, False])
 def test_a_file_is_no_folder_to_be_replaced(tmp_path, replace):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(ValueError, match="out already exists and is not"), atomic_folder(tmp_path / "out", replace=replace):
+    with (
+        pytest.raises(ValueError, match="out already exists and is not"),
+        atomic_folder(tmp_path / "out", replace=replace),
+    ):
         pass
     assert (tmp_path / "out").read_text() == "mine"
 

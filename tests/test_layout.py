@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "thiscxr"
-MODULES = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))
+}
 
-# The rooms from the ground up: a room imports only itself and what is above it. The first seven, and api, are single modules.
+# The rooms from the ground up: a room imports only itself and what is above it. The first seven, and api, are single
+# modules.
 ROOMS = (
     "files", "config", "labels", "words", "terms", "marks", "parallel",
     "pixels", "collections", "pool", "model", "sample", "train", "measures", "reader",
@@ -65,9 +68,15 @@ def test_every_room_is_in_the_table() -> None:
 def test_arrows_point_one_way(module: str) -> None:
     name = module.removesuffix(".__init__")
     for target, inside in imports(MODULES[module]):
-        if target.startswith("thiscxr.") and target not in ("thiscxr.__version__", "thiscxr.CallableRoom") and room(module) in ROOMS:
+        if (
+            target.startswith("thiscxr.")
+            and target not in ("thiscxr.__version__", "thiscxr.CallableRoom")
+            and room(module) in ROOMS
+        ):
             known = target if target in MODULES or f"{target}.__init__" in MODULES else target.rpartition(".")[0]
-            assert ROOMS.index(room(known)) <= ROOMS.index(room(module)), f"{module} must not import {target}: its room lies below"
+            assert ROOMS.index(room(known)) <= ROOMS.index(room(module)), (
+                f"{module} must not import {target}: its room lies below"
+            )
             assert under(known, LESS.get(name, ("thiscxr",))), f"{module} must not import {target}"
         if inside:
             optional = target in ("av", "fcntl", "distributed.Client") or target.startswith("transformers.")
@@ -102,7 +111,14 @@ def test_no_cycles() -> None:
         walk(module, ())
 
 
-LIGHT = ["thiscxr", "thiscxr.config", "thiscxr.cli", "thiscxr.collections", "thiscxr.pool.prepare", "thiscxr.gallery.site"]
+LIGHT = [
+    "thiscxr",
+    "thiscxr.config",
+    "thiscxr.cli",
+    "thiscxr.collections",
+    "thiscxr.pool.prepare",
+    "thiscxr.gallery.site",
+]
 
 
 @pytest.mark.parametrize("module", LIGHT)

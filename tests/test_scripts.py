@@ -13,7 +13,8 @@ from thiscxr.pixels import load_film, read_png_text
 ROOT = Path(__file__).parents[1]
 SCRIPTS = [path for folder in ("tools", "benchmarks", "docs") for path in sorted((ROOT / folder).glob("*.py"))]
 WITH_OPTIONS = [path for path in SCRIPTS if "argparse" in path.read_text()]
-LIBRARIES = {"icons.py": "playwright", "browser_rate.py": "playwright", "pages.py": "mkdocs"}  # of the extra dev; the others need none
+# of the extra dev; the others need none
+LIBRARIES = {"icons.py": "playwright", "browser_rate.py": "playwright", "pages.py": "mkdocs"}
 HOOK = "pages.py"  # which mkdocs calls
 
 
@@ -49,7 +50,9 @@ def test_a_script_can_be_imported_and_does_nothing_then(
 
 
 @pytest.mark.parametrize("path", WITH_OPTIONS, ids=lambda path: path.name)
-def test_a_script_answers_help(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_script_answers_help(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(path), "--help"])
     with pytest.raises(SystemExit) as end:

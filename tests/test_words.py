@@ -9,7 +9,24 @@ from hypothesis import strategies as st
 from thiscxr.labels import SEXES, STATES, VIEWS
 from thiscxr.words import MAX_AGE, is_missing, read_age, read_sex, read_split, read_state, read_view, read_year
 
-MISSING = ["", " ", "NaN", "nan", "N/A", "n/a", "NA", "#N/A", "None", "null", "?", "-", "--", "unknown", "Not available", "\u00a0"]
+MISSING = [
+    "",
+    " ",
+    "NaN",
+    "nan",
+    "N/A",
+    "n/a",
+    "NA",
+    "#N/A",
+    "None",
+    "null",
+    "?",
+    "-",
+    "--",
+    "unknown",
+    "Not available",
+    "\u00a0",
+]
 
 
 @pytest.mark.parametrize("text", MISSING)
@@ -53,7 +70,11 @@ def test_sexes(sex, texts):
 @pytest.mark.parametrize(
     ("view", "texts"),
     [
-        ("PA", "pa|PA|PA view|P.A.|postero-anterior|Posteroanterior|Posterior Anterior|PA Erect|chest PA|Frontal PA|PA_view"),
+        (
+            "PA",
+            "pa|PA|PA view|P.A.|postero-anterior|Posteroanterior|Posterior "
+            "Anterior|PA Erect|chest PA|Frontal PA|PA_view",
+        ),
         ("AP", "ap|AP portable|AP Semi-Erect|ANTERO-POSTERIOR|anteroposterior|AP (mobile)|AP upright|AP sitting"),
         ("AP_supine", "AP_supine|AP supine|ap-supine|AP Supine|supine|SUP|AP_horizontal|AP RECUMBENT"),
         ("lateral", "Lateral|L|LL|RL|LAT|left lateral|LATERAL LEFT|Lateral view|XTABLE LATERAL|LARGE LATERAL"),
@@ -81,7 +102,14 @@ def test_splits_and_years():
     assert [read_split(text) for text in ("Train", "validation", "val", "TEST", "valid", "dev", "", "fold 1")] == [
         "train", *["holdout"] * 5, None, None,
     ]  # fmt: skip
-    assert [read_year(text) for text in ("20140915", "1930.0", "1930", "2014-09-15", "30", "nan")] == [2014, 1930, 1930, 2014, None, None]
+    assert [read_year(text) for text in ("20140915", "1930.0", "1930", "2014-09-15", "30", "nan")] == [
+        2014,
+        1930,
+        1930,
+        2014,
+        None,
+        None,
+    ]
 
 
 @given(text=st.text(max_size=12) | st.text("0123456789.,YMWDpalmf -+/", max_size=8))
@@ -102,6 +130,10 @@ def test_ages_as_dicom_writes_them(number, unit, zeros):
 
 @given(view=st.sampled_from(VIEWS), sex=st.sampled_from(SEXES), state=st.sampled_from(list(STATES)), data=st.data())
 def test_the_vocabulary_is_understood_in_any_case(view, sex, state, data):
-    change = data.draw(st.sampled_from([str.lower, str.upper, str.title, lambda word: f" {word} ", lambda word: word.replace("_", " ")]))
+    change = data.draw(
+        st.sampled_from(
+            [str.lower, str.upper, str.title, lambda word: f" {word} ", lambda word: word.replace("_", " ")]
+        )
+    )
     assert (read_view(change(view)), read_sex(change(sex)), read_state(change(str(state)))) == (view, sex, state)
     assert read_state(change(STATES[state])) == state

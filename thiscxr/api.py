@@ -46,14 +46,23 @@ def train(data: str | Path, out: str | Path = "runs", new: bool = False, device:
     """
     pool = Pool.open(Path(data))
     file = options.pop("config", None)
-    given = load_config(Path(file) if file else None, side_of=lambda _: pool.resolution, data=str(data), out=str(out), **options)
+    given = load_config(
+        Path(file) if file else None, side_of=lambda _: pool.resolution, data=str(data), out=str(out), **options
+    )
     config = replace(given.resolve(device, fair_threads()), pool_fingerprint=pool.fingerprint)
     config = resolve_init(config, new, fit=given.channel_base == AUTO)
     check_place(Path(config.out) / "run", folder=True)
     return run_training(config, pool, Path(data).resolve().name, new)
 
 
-def sample(model: str | Path, out: str | Path = "samples", n: int = 64, form: str = "png", permission: bool = False, **asked: Any) -> Path:
+def sample(
+    model: str | Path,
+    out: str | Path = "samples",
+    n: int = 64,
+    form: str = "png",
+    permission: bool = False,
+    **asked: Any,
+) -> Path:
     """Write the films of seeds 0 to n - 1 of a network (file, bundled name or run folder) to the folder `out`, with
     samples.csv.
 
@@ -90,14 +99,20 @@ def score(
     if out is not None:
         check_place(Path(out))
     with open_fakes(str(fake), pool.resolution, n, 1.0, device) as fakes:
-        found = panel.score(pool, fakes, [load_extractor(name, device) for name in extractors], device=device, **options)
+        found = panel.score(
+            pool, fakes, [load_extractor(name, device) for name in extractors], device=device, **options
+        )
     if out is not None:
         write_scores(Path(out), found.records)
     return found
 
 
 def write_site(
-    samples: str | Path, out: str | Path, model: str | Path | None = None, scores: str | Path | None = None, **options: Any
+    samples: str | Path,
+    out: str | Path,
+    model: str | Path | None = None,
+    scores: str | Path | None = None,
+    **options: Any,
 ) -> Path:
     """Write the static gallery of a samples folder to `out` and return its first page.
 
@@ -106,4 +121,6 @@ def write_site(
     Raises ValueError when the files do not belong together and when `out` holds anything that we did not write.
     """
     network = find_network(str(model)) if model is not None else None
-    return build_site(Path(samples), Path(out), Path(scores) if scores is not None else None, model=network, **options).index
+    return build_site(
+        Path(samples), Path(out), Path(scores) if scores is not None else None, model=network, **options
+    ).index

@@ -1,7 +1,7 @@
 """Every option of a training, its default, its unit and its checks.
 
-Order: default < TOML file < `--set key=value` < flag. What is "auto" is resolved before anything is printed or saved, so that a saved
-config has no unknowns. Imports nothing of ours but the name helper, and no torch.
+Order: default < TOML file < `--set key=value` < flag. What is "auto" is resolved before anything is printed or saved,
+so that a saved config has no unknowns. Imports nothing of ours but the name helper, and no torch.
 """
 
 import hashlib
@@ -34,13 +34,16 @@ class Config:
     z_dim: int = 128  # length of the latent
     w_dim: int = 128  # length of the style latent
     mapping_layers: int = 4
-    channel_base: int | str = AUTO  # channels at the full side = channel_base / res; auto: 1024 up to 128 px, then 8 channels at res
+    # channels at the full side = channel_base / res; auto: 1024 up to 128 px, then 8 channels at res
+    channel_base: int | str = AUTO
     channel_max: int = 128  # channels of the small blocks
     patch: int = 2  # the networks work at res / patch and draw and read patch × patch pixels a place; 1: pixel by pixel
-    haar: bool = True  # larger patches are drawn as a smooth value, Haar details and grain, and read as Haar bands; false: free pixels
+    # larger patches are drawn as a smooth value, Haar details and grain, and read as Haar bands; false: free pixels
+    haar: bool = True
     conditional: bool = True  # learn findings, view, sex, age and source where the pool knows them
     condition_dropout: float = 0.5  # share of the films of which some conditions are hidden; in a further tenth all are
-    balance: float = 0.0  # films with a finding, view or source rarer than this share are shown more often (repeat factors); 0: off
+    # films with a finding, view or source rarer than this share are shown more often (repeat factors); 0: off
+    balance: float = 0.0
     init: str = ""  # network to start from: file, bundled name or run folder; empty: start from nothing
     init_sha256: str = ""  # of that network's file, filled in when it is opened
     rest_kimg: float = 10.0  # thousand films for which only the new discriminator learns, after a start from `init`
@@ -50,22 +53,27 @@ class Config:
     fade_kimg: float = 5.0  # thousand films over which a new side is blended in
     fresh_fakes: bool = False  # draw other synthetic films for the generator's half of a step
     batch: int | str = AUTO  # films a step; auto: 16 up to 256 px, 8 above
-    lr: float = 0.003  # Adam step of both networks; R1 is in the loss of every r1_interval-th step and takes none of its own
+    # Adam step of both networks; R1 is in the loss of every r1_interval-th step and takes none of its own
+    lr: float = 0.003
     anneal_kimg: float = 80.0  # thousand films after which the step falls, as 1 / films seen; 0: it stays
-    relativistic: bool = True  # judge real and synthetic films in pairs, with R1 and R2; false: the non-saturating loss, with R1
-    contrast: float = 1.0  # weight at first of telling real films under their condition from themselves under a wrong one; 0: none
+    # judge real and synthetic films in pairs, with R1 and R2; false: the non-saturating loss, with R1
+    relativistic: bool = True
+    # weight at first of telling real films under their condition from themselves under a wrong one; 0: none
+    contrast: float = 1.0
     contrast_kimg: float = 80.0  # thousand films over which that weight falls to 0; 0: it stays
     r1_gamma: float | str = AUTO  # weight of R1 and R2; auto: 0.05 at 64 px, growing with the number of pixels
     r1_interval: int = 16  # steps between these penalties (lazy regularisation)
     ema_kimg: float = 5.0  # half-life of the averaged generator, in thousand films
     ema_rampup: float = 0.05  # the half-life is at most this share of the films seen
-    augment_target: float = 0.6  # E[sign D(real)], in pairs E[sign(D(real) − D(fake))], that augmentation holds; 0: none
+    # E[sign D(real)], in pairs E[sign(D(real) − D(fake))], that augmentation holds; 0: none
+    augment_target: float = 0.6
     augment_kimg: float = 100.0  # thousand films for the strength to go from 0 to 1
     watch_kimg: float = 2.0  # thousand films between looks for a collapse; 0: no watch
     max_returns: int = 3  # how often a collapsed training goes back to its last good state before it gives up
     seed: int = 0  # of everything random
     device: str = AUTO  # cpu, cuda or mps
-    triton: bool = False  # resampling by the Triton kernels on CUDA: right on an H100, and no faster while training waits for launches
+    # resampling by the Triton kernels on CUDA: right on an H100, and no faster while training waits for launches
+    triton: bool = False
     threads: int | str = AUTO  # CPU threads; exactness holds for one count
     # How long
     kimg: float = 1000.0  # thousand films in total
@@ -78,13 +86,37 @@ class Config:
     def __post_init__(self) -> None:
         if self.res not in RESOLUTIONS:
             nearest = min(RESOLUTIONS, key=lambda res: abs(res - self.res))
-            raise ValueError(f"res is {self.res}, but must be one of {', '.join(map(str, RESOLUTIONS))}; the nearest is --res {nearest}")
-        positive = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "batch", "lr", "r1_interval", "ema_kimg", "kimg")
+            raise ValueError(
+                f"res is {self.res}, but must be one of "
+                f"{', '.join(map(str, RESOLUTIONS))}; the nearest is --res {nearest}"
+            )
+        positive = (
+            "z_dim",
+            "w_dim",
+            "mapping_layers",
+            "channel_base",
+            "channel_max",
+            "batch",
+            "lr",
+            "r1_interval",
+            "ema_kimg",
+            "kimg",
+        )
         for name in (*positive, "augment_kimg", "phantom_films", "threads"):
             value = getattr(self, name)
             if value != AUTO and not value > 0:
                 raise ValueError(f"{name} is {value}, but must be above 0")
-        at_least_0 = ("minutes", "save_kimg", "ema_rampup", "seed", "phantom_seed", "grow_kimg", "fade_kimg", "watch_kimg", "max_returns")
+        at_least_0 = (
+            "minutes",
+            "save_kimg",
+            "ema_rampup",
+            "seed",
+            "phantom_seed",
+            "grow_kimg",
+            "fade_kimg",
+            "watch_kimg",
+            "max_returns",
+        )
         for name in (*at_least_0, "rest_kimg", "r1_gamma", "anneal_kimg", "contrast", "contrast_kimg"):
             if getattr(self, name) != AUTO and not getattr(self, name) >= 0:  # also refuses NaN
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
@@ -100,9 +132,15 @@ class Config:
             raise ValueError(f"patch is {self.patch}, but must be 1, 2 or 4")
         first = self.grow_from
         if first and not (4 * self.patch <= first <= self.res and first & (first - 1) == 0):
-            raise ValueError(f"grow_from is {first}, but must be 0 or a power of two from {4 * self.patch} (4 patches) to res ({self.res})")
+            raise ValueError(
+                f"grow_from is {first}, but must be 0 or a power of two from "
+                f"{4 * self.patch} (4 patches) to res ({self.res})"
+            )
         if self.batch != AUTO and int(self.batch) % 4 and int(self.batch) > 4:
-            raise ValueError(f"batch is {self.batch}, but must be a multiple of 4 (the group of the minibatch statistics) or less than 4")
+            raise ValueError(
+                f"batch is {self.batch}, but must be a multiple of 4 (the group of the "
+                "minibatch statistics) or less than 4"
+            )
         if self.device not in (AUTO, "cpu", "cuda", "mps"):
             raise ValueError(f"device is '{self.device}', but must be auto, cpu, cuda or mps")
 
@@ -126,7 +164,8 @@ class Config:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the training: equal for two calls that may continue one another. The data counts by content, not by path."""
+        """Identity of the training: equal for two calls that may continue one another. The data counts by content, not
+        by path."""
         identity = {name: value for name, value in asdict(self).items() if name not in _PER_CALL}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -138,7 +177,8 @@ class Config:
 def load_config(
     file: Path | None = None, settings: tuple[str, ...] = (), side_of: Callable[[str], int] | None = None, **flags: Any
 ) -> Config:
-    """Return the config of a TOML file (a path, or the name of a shipped preset), `key=value` settings and flags (None: not given).
+    """Return the config of a TOML file (a path, or the name of a shipped preset), `key=value` settings and flags (None:
+    not given).
 
     Where there is `data` and nobody says `res`, it is `side_of(data)`.
     Raises ValueError for an unknown key, naming the nearest known one, and for a value of the wrong kind.
@@ -162,7 +202,9 @@ def load_config(
     kinds = {field.name: field.type for field in fields(Config)}
     for key, value in values.items():
         if key not in kinds:
-            raise ValueError(f"unknown option '{key}'{nearest_name(key, kinds)}; `train_gan.py --dry-run` prints every option")
+            raise ValueError(
+                f"unknown option '{key}'{nearest_name(key, kinds)}; `train_gan.py --dry-run` prints every option"
+            )
         values[key] = _of_kind(key, value, kinds[key])
     if side_of and values.get("data") and "res" not in values:
         values["res"] = side_of(values["data"])
@@ -183,7 +225,9 @@ def _of_kind(key: str, value: Any, kind: Any) -> Any:
         return int(value)
     elif isinstance(value, target):
         return value
-    raise ValueError(f"{key} is {value!r}, but must be {' or '.join(t.__name__ for t in allowed if t is not str or target is str)}")
+    raise ValueError(
+        f"{key} is {value!r}, but must be {' or '.join(t.__name__ for t in allowed if t is not str or target is str)}"
+    )
 
 
 def preset_folder() -> Path:
@@ -199,4 +243,6 @@ def find_preset(file: Path) -> Path:
     shipped = {path.stem: path for path in sorted(preset_folder().glob("*.toml"))}
     if str(file) in shipped:
         return shipped[str(file)]
-    raise ValueError(f"no config file or preset '{file}'{nearest_name(str(file), shipped)}; presets: {', '.join(shipped)}")
+    raise ValueError(
+        f"no config file or preset '{file}'{nearest_name(str(file), shipped)}; presets: {', '.join(shipped)}"
+    )

@@ -40,9 +40,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, and rename it to `path` when the block ends well.
 
-    Raises ValueError when `path` exists and is not an empty folder: nothing is ever overwritten. replace: an older folder there, of which
-    the caller knows that it may go, is kept until the new one takes its place: in one step where the system can (Linux, on most file
-    systems), else in two, and after a kill in between the next call brings the older one back.
+    Raises ValueError when `path` exists and is not an empty folder: nothing is ever overwritten. replace: an older
+    folder there, of which the caller knows that it may go, is kept until the new one takes its place: in one step where
+    the system can (Linux, on most file systems), else in two, and after a kill in between the next call brings the
+    older one back.
     """
     path = _folder(path) if replace else free_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,10 +58,11 @@ def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def resumable_folder(path: Path, replace: bool = False) -> Iterator[Path]:
-    """As `atomic_folder`, but what an interruption (kill -9, a full disk, Ctrl-C) leaves is there again in the next call.
+    """As `atomic_folder`, but what an interruption (kill -9, a full disk, Ctrl-C) leaves is there again in the next
+    call.
 
-    Only a ValueError, which the next call would meet again, removes it. Raises ValueError when another process works in it.
-    replace: as of `atomic_folder`.
+    Only a ValueError, which the next call would meet again, removes it. Raises ValueError when another process works in
+    it. replace: as of `atomic_folder`.
     """
     path = _folder(path) if replace else free_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,10 +79,13 @@ def resumable_folder(path: Path, replace: bool = False) -> Iterator[Path]:
 
 
 def _folder(path: Path) -> Path:
-    """Return the path of a folder to be, and finish what a kill left of its replacement. Raises ValueError for a file, or no name."""
+    """Return the path of a folder to be, and finish what a kill left of its replacement. Raises ValueError for a file,
+    or no name."""
     path = Path(path)
     if path.name in ("", ".."):
-        raise ValueError(f"the folder '{path}' is put in place by its name, and that is none; give the name of a folder")
+        raise ValueError(
+            f"the folder '{path}' is put in place by its name, and that is none; give the name of a folder"
+        )
     old = _replaced(path)
     if os.path.lexists(old):
         if path.is_dir() and any(path.iterdir()):
@@ -137,7 +142,8 @@ def _move(folder: Path, path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders in one step and return True, or do nothing and return False where the system cannot. Source: renameat2(2)."""
+    """Exchange two folders in one step and return True, or do nothing and return False where the system cannot. Source:
+    renameat2(2)."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
     if renameat2 is None:
         return False
@@ -152,7 +158,8 @@ def _exchange(one: Path, other: Path) -> bool:
 def check_place(path: Path, folder: bool = False) -> None:
     """Raise ValueError when no file (or folder) can be written at `path`: asked before the work, not after it.
 
-    What is missing of the folders above is made when it is written, so the nearest one that is there is tried, and left as it was.
+    What is missing of the folders above is made when it is written, so the nearest one that is there is tried, and left
+    as it was.
     """
     path = Path(path)
     try:
@@ -189,7 +196,9 @@ def folder_lock(folder: Path, busy: str = "") -> Iterator[None]:
 
 def cache_folder() -> Path:
     """Return the folder for what can be made again: THISCXR_CACHE, or thiscxr in the user's cache folder."""
-    return Path(os.environ.get("THISCXR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thiscxr")
+    return Path(
+        os.environ.get("THISCXR_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thiscxr"
+    )
 
 
 def sha256_file(path: Path) -> str:

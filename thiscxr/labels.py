@@ -48,7 +48,8 @@ STATES = {
     NOT_ANNOTATED: "not_annotated",
 }
 
-# What a silent column may still say (datasets reference, section 7): a finding is present when one of its children is, ...
+# What a silent column may still say (datasets reference, section 7): a finding is present when one of its children is,
+# ...
 _POSITIVE_FROM = {
     "Enlarged_Cardiomediastinum": ("Cardiomegaly",),
     "Lung_Opacity": ("Infiltration", "Consolidation", "Pneumonia", "Edema", "Atelectasis", "Mass", "Nodule"),
@@ -76,7 +77,8 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class FilmRecord:
-    """One row of a collection's label table in the common vocabulary; ids are the collection's own, and always strings."""
+    """One row of a collection's label table in the common vocabulary; ids are the collection's own, and always
+    strings."""
 
     film: str  # unique within the collection
     file: str  # what `image_key` of the collection makes of the path of its image
@@ -86,11 +88,14 @@ class FilmRecord:
     sex: str = "unknown"
     age_years: float | None = None
     findings: Mapping[str, int] | None = None  # what is missing here is NOT_ANNOTATED
-    as_released: Mapping[str, int] | None = None  # what the cells of the table say, where a rule makes more of them in `findings`
+    # what the cells of the table say, where a rule makes more of them in `findings`
+    as_released: Mapping[str, int] | None = None
     split: str | None = None  # the collection's official split, when it has one
-    split_as: tuple[str, str] | None = None  # (collection, patient) whose split this film follows, where patients are tied together
+    # (collection, patient) whose split this film follows, where patients are tied together
+    split_as: tuple[str, str] | None = None
     labeler: str = ""  # who or what made the labels
-    original_aspect: float | None = None  # width / height of the film before the release squashed it; None: not squashed
+    # width / height of the film before the release squashed it; None: not squashed
+    original_aspect: float | None = None
     refused: str = ""  # why the collection itself rules the row out, or ""
 
     def states(self) -> tuple[int, ...]:
@@ -106,7 +111,9 @@ def derive(findings: Mapping[str, int]) -> dict[str, int]:
     """
     derived = dict(findings)
     for name, children in _POSITIVE_FROM.items():
-        if findings.get(name, NOT_ANNOTATED) == NOT_ANNOTATED and any(findings.get(child) == POSITIVE for child in children):
+        if findings.get(name, NOT_ANNOTATED) == NOT_ANNOTATED and any(
+            findings.get(child) == POSITIVE for child in children
+        ):
             derived[name] = POSITIVE
     for name, parent in _NEGATIVE_FROM.items():
         if findings.get(name, NOT_ANNOTATED) == NOT_ANNOTATED and findings.get(parent) == NEGATIVE:
@@ -120,7 +127,8 @@ def with_derived(film: FilmRecord) -> FilmRecord:
 
 
 def spelled(word: str, names: Iterable[str]) -> str:
-    """Return the one of `names` that a word means, whatever its case and with spaces or underscores; the word itself where none is."""
+    """Return the one of `names` that a word means, whatever its case and with spaces or underscores; the word itself
+    where none is."""
     return {_plain(name): name for name in names}.get(_plain(word), word)
 
 

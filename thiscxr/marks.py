@@ -1,4 +1,5 @@
-"""The words by which every synthetic file says what it is, shared by those who write films and by the page that draws them."""
+"""The words by which every synthetic file says what it is, shared by those who write films and by the page that draws
+them."""
 
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
@@ -14,13 +15,18 @@ XMP_KEY = "XML:com.adobe.xmp"  # XMP specification part 3, section 1.1.5: the ke
 
 
 def origin_text(sources: Sequence[str], restriction: str, attribution: str = "") -> dict[str, str]:
-    """Return the PNG text chunks that say whose films a network has learnt from, on which terms, and, as XMP, that it drew this one."""
+    """Return the PNG text chunks that say whose films a network has learnt from, on which terms, and, as XMP, that it
+    drew this one."""
     said = {"Source": "; ".join(sources), "Restriction": restriction, "Attribution": attribution}
-    return {**{key: text for key, text in said.items() if text}, XMP_KEY: xmp(" ".join(filter(None, (restriction, attribution))))}
+    return {
+        **{key: text for key, text in said.items() if text},
+        XMP_KEY: xmp(" ".join(filter(None, (restriction, attribution)))),
+    }
 
 
 def xmp(terms: str) -> str:
-    """Return an XMP packet: IPTC digital source type, tool, description and terms. Source: XMP part 1 (ISO 16684-1), section 7."""
+    """Return an XMP packet: IPTC digital source type, tool, description and terms. Source: XMP part 1 (ISO 16684-1),
+    section 7."""
     rights = f'<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">{escape(terms)}</rdf:li></rdf:Alt></dc:rights>'
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'

@@ -85,7 +85,8 @@ def num_cores() -> int:
 def open_workers(num_tasks: int, workers: int | None = None, scheduler: str = "") -> Iterator[Workers]:
     """Yield workers: those of the Dask cluster at `scheduler`, or processes on this machine.
 
-    workers None: one a core, or none under 200 tasks; 1: none. Raises ValueError when there is no cluster at the address.
+    workers None: one a core, or none under 200 tasks; 1: none. Raises ValueError when there is no cluster at the
+    address.
     """
     if scheduler:
         with _dask(scheduler) as cluster:
@@ -98,7 +99,8 @@ def open_workers(num_tasks: int, workers: int | None = None, scheduler: str = ""
         return
     # spawn, not fork: a forked copy of a process with running threads (torch's, say) can hang
     executor = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
-    # One thread of linear algebra a worker: more would fight for the same cores. It counts for the processes that are started meanwhile.
+    # One thread of linear algebra a worker: more would fight for the same cores. It counts for the processes that are
+    # started meanwhile.
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
@@ -118,18 +120,24 @@ def _dask(scheduler: str) -> Iterator[Workers]:
     try:
         client = Client(scheduler, timeout=10, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise ValueError(f"--dask {scheduler}: no Dask scheduler answers there; start one with: dask scheduler") from error
+        raise ValueError(
+            f"--dask {scheduler}: no Dask scheduler answers there; start one with: dask scheduler"
+        ) from error
     try:
         num = sum(client.nthreads().values())
         if not num:
-            raise ValueError(f"--dask {scheduler}: the cluster has no workers; start some with: dask worker {scheduler}")
+            raise ValueError(
+                f"--dask {scheduler}: the cluster has no workers; start some with: dask worker {scheduler}"
+            )
         logging.getLogger(__name__).info("Dask cluster with %d worker threads", num)
         yield Workers(client.get_executor(pure=False), num)
     finally:
         client.close()
 
 
-def ordered_map(function: Callable[[T], R], tasks: Iterable[T], num_tasks: int, workers: int | None = None) -> Generator[R, None, None]:
+def ordered_map(
+    function: Callable[[T], R], tasks: Iterable[T], num_tasks: int, workers: int | None = None
+) -> Generator[R, None, None]:
     """Yield function(task) for each task, in order, by `workers` processes as `open_workers` counts them.
 
     Close it (contextlib.closing) to end the processes of a job that was left early.

@@ -1,4 +1,5 @@
-"""The one rule on passing on what a network made: a collection whose terms forbid or do not settle it binds every network that saw it.
+"""The one rule on passing on what a network made: a collection whose terms forbid or do not settle it binds every
+network that saw it.
 
 It knows the sources as a network file or a sample folder names them; it imports nothing, so that every room may ask it.
 """
@@ -7,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 # A word of the key, title or address of a collection whose films may not be shared, or not in altered form -> its name.
-# thiscxr.collections has the terms in full; a source keeps them in a network file even when another network began with it.
+# thiscxr.collections has the terms in full; a source keeps them in a network file even when another network began with
+# it.
 RESTRICTED = {
     "mimic": "MIMIC-CXR",
     "chexpert": "CheXpert",
@@ -26,7 +28,8 @@ def is_phantom(source: str) -> bool:
 
 
 def restricted_sources(sources: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the names of the restricted collections among `sources` (key -> title, terms, citation, url, …), each once."""
+    """Return the names of the restricted collections among `sources` (key -> title, terms, citation, url, …), each
+    once."""
     said = [f"{key} {source.get('title', '')} {source.get('url', '')}".lower() for key, source in sources.items()]
     return tuple(dict.fromkeys(name for word, name in RESTRICTED.items() if any(word in text for text in said)))
 
@@ -37,14 +40,20 @@ def restriction(sources: Mapping[str, Mapping[str, Any]], permission: bool = Fal
     if not names:
         return ""
     if permission:
-        return f"Trained on {names}, whose terms restrict sharing; whoever released this file states to have permission."
+        return (
+            f"Trained on {names}, whose terms restrict sharing; whoever released this file states to have permission."
+        )
     return f"Trained on {names}, whose terms restrict sharing: for local use only."
 
 
 def attribution(sources: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return what the licences of `sources` want every file to say (CC BY: whose films, where, which licence, changed), or ""."""
+    """Return what the licences of `sources` want every file to say (CC BY: whose films, where, which licence, changed),
+    or ""."""
     named = [
-        f"{source.get('citation') or source.get('title') or key} {source.get('url', '')}, {str(source['terms']).partition(' (')[0]}"
+        (
+            f"{source.get('citation') or source.get('title') or key} {source.get('url', '')}, "
+            f"{str(source['terms']).partition(' (')[0]}"
+        )
         for key, source in sources.items()
         if str(source.get("terms", "")).startswith("CC BY")
     ]
@@ -52,20 +61,23 @@ def attribution(sources: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def require_permission(sources: Mapping[str, Mapping[str, Any]], given: bool, what: str) -> str:
-    """Return `restriction` of what is to be released. Raises ValueError when a source is restricted and permission was not `given`.
+    """Return `restriction` of what is to be released. Raises ValueError when a source is restricted and permission was
+    not `given`.
 
     what: the thing that is refused, as the first words of the line, such as "a gallery of these films".
     """
     if (names := restricted_sources(sources)) and not given:
         raise ValueError(
-            f"{what} is refused: the network was trained on {', '.join(names)}, whose terms restrict sharing; keep it to yourself, or, "
+            f"{what} is refused: the network was trained on {', '.join(names)}, whose terms "
+            "restrict sharing; keep it to yourself, or, "
             "with the permission of those who own the films, use --i-have-permission, which every file will then say"
         )
     return restriction(sources, given)
 
 
 def require_showable(sources: Mapping[str, Mapping[str, Any]], what: str) -> None:
-    """Raise ValueError unless anybody may show the films themselves of every source: what is restricted, unknown or no patient is not.
+    """Raise ValueError unless anybody may show the films themselves of every source: what is restricted, unknown or no
+    patient is not.
 
     what: the thing that is refused, as the first words of the line.
     """
@@ -73,6 +85,7 @@ def require_showable(sources: Mapping[str, Mapping[str, Any]], what: str) -> Non
     refused = [str(source.get("title") or key) for key, source in sources.items() if key not in showable]
     if refused or not sources:
         raise ValueError(
-            f"{what} is refused: it holds films of {', '.join(refused) or 'no named source'}; real films are shown only of collections "
+            f"{what} is refused: it holds films of {', '.join(refused) or 'no named source'}; "
+            "real films are shown only of collections "
             f"whose terms let anybody show them ({', '.join(SHOWABLE)}): prepare a pool of these alone"
         )

@@ -1,6 +1,7 @@
 """From what people write in tables and headers to the vocabulary of `labels`, in one place for every collection.
 
-Each `read_*` takes any text and returns None for what it does not understand, so that whoever reads a table can count it; it never raises.
+Each `read_*` takes any text and returns None for what it does not understand, so that whoever reads a table can count
+it; it never raises.
 """
 
 import re
@@ -18,9 +19,9 @@ def _by_word(words: Mapping[str, str]) -> dict[str, str]:
     return {word: meaning for meaning, some in words.items() for word in some.split()}
 
 
-_MISSING = _by_word({"": "nan na n/a n.a. #n/a <na> nat none null nil - -- --- . ? ?? missing unknown unk undefined unspecified"}) | {
-    f"not {word}": "" for word in ("available", "known", "specified", "recorded")
-}
+_MISSING = _by_word(
+    {"": ("nan na n/a n.a. #n/a <na> nat none null nil - -- --- . ? ?? missing unknown unk undefined unspecified")}
+) | {f"not {word}": "" for word in ("available", "known", "specified", "recorded")}
 _SEXES = _by_word(
     {
         "M": "m male man men boy masculine masculino masculin maschio männlich mann homme hombre 男 男性",
@@ -30,7 +31,14 @@ _SEXES = _by_word(
 )
 # 51, 51.5, 51,5, 060Y, 18 months, >89, 90+; units as in DICOM (PS3.5 section 6.2, AS) or in words
 _AGE = re.compile(r"(?:[>≥]=?)? *([0-9]{1,5}(?:[.,][0-9]+)?)[ +-]*([a-z/]*)[ .-]*(?:old|of age)?")
-_UNITS = _by_word({"y": "y yr yrs yo y/o year years", "m": "m mo mos mth mths month months", "w": "w wk wks week weeks", "d": "d day days"})
+_UNITS = _by_word(
+    {
+        "y": "y yr yrs yo y/o year years",
+        "m": "m mo mos mth mths month months",
+        "w": "w wk wks week weeks",
+        "d": "d day days",
+    }
+)
 _PER_YEAR = {"": 1.0, "y": 1.0, "m": 12.0, "w": DAYS_PER_YEAR / 7, "d": DAYS_PER_YEAR}
 
 _PA = re.compile(r"\bp(?:ostero|osterior)? ?a(?:nterior)?\b")
@@ -43,13 +51,19 @@ _VIEWS = _by_word(
         "lateral": "l ll rl lat lateral profile perfil",
         "frontal": "frontal unknown",
         # decubitus (lying on the side, and no lateral), obliques, and films of something else
-        "other": "lld rld decubitus decub lao rao lpo rpo llo rlo oblique obl axial lordotic apical swimmer swimmers costal rib ribs other",
+        "other": (
+            "lld rld decubitus decub lao rao lpo rpo llo rlo oblique obl axial lordotic "
+            "apical swimmer swimmers costal rib ribs other"
+        ),
         # how, and not from where
-        "": "view views projection position chest thorax cxr xray x ray film image radiograph erect upright standing portable mobile"
+        "": "view views projection position chest thorax cxr xray x ray film image "
+        "radiograph erect upright standing portable mobile"
         " bedside sitting seated semi semierect semiupright left right lt rt r large cross table xtable",
     }
 )
-_SPLITS = _by_word({"train": "train training", "holdout": "val valid validate validation dev test testing eval evaluation holdout"})
+_SPLITS = _by_word(
+    {"train": "train training", "holdout": ("val valid validate validation dev test testing eval evaluation holdout")}
+)
 _NUMBER = re.compile(r"([+-]?[0-9])(?:[.,]0*)?")
 _STATES = {
     **dict.fromkeys(("positive", "pos", "yes", "y", "true", "t", "present"), POSITIVE),

@@ -1,4 +1,5 @@
-"""Put a trained network, reader or segmenter among the bundled weights: half precision, hash, one-line summary, list of the training films.
+"""Put a trained network, reader or segmenter among the bundled weights: half precision, hash, one-line summary, list of
+the training films.
 
 python tools/bundle_weights.py nih-64 runs/00000-nih-64-64/network-latest.safetensors --summary "64 px, …"
 python tools/bundle_weights.py thiscxr64 reader.safetensors --summary "reader, …"

@@ -1,4 +1,5 @@
-"""Write the films of seeds 0 to 63 of a network as one picture, twice their size: `python tools/grid_picture.py nih-64 OUT.png`."""
+"""Write the films of seeds 0 to 63 of a network as one picture, twice their size: `python tools/grid_picture.py nih-64
+OUT.png`."""
 
 import argparse
 from pathlib import Path

@@ -27,7 +27,8 @@ HELD_OUT_SEEDS = 10_000  # phantoms from here on are judged
 
 
 def judge_on_phantoms(segmenter: Segmenter, films: MaskedFilms) -> dict[str, Any]:
-    """Return mean Dice of lungs and heart, and correlation and mean error of every measure against that of the true masks."""
+    """Return mean Dice of lungs and heart, and correlation and mean error of every measure against that of the true
+    masks."""
     with torch.inference_mode():
         found = segmenter(2 * films.images - 1).softmax(1)
     judged: dict[str, Any] = {"films": len(films.images)}
@@ -50,7 +51,8 @@ def judge_without_chests(segmenter: Segmenter, films: MaskedFilms) -> dict[str, 
     n, side, _ = drawn.shape
     noise = rng.integers(0, 256, (n, side, side), dtype=np.uint8)
     smooth = gaussian_filter(rng.normal(size=(n, side, side)), (0, 8, 8))
-    strips = np.stack([film[:, rng.permutation(side)] for film in drawn])  # columns in another order: no tile of it was seen in training
+    # columns in another order: no tile of it was seen in training
+    strips = np.stack([film[:, rng.permutation(side)] for film in drawn])
     pictures = {
         "noise": noise,
         "smooth": (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8),
@@ -61,14 +63,19 @@ def judge_without_chests(segmenter: Segmenter, films: MaskedFilms) -> dict[str, 
 
 
 def judge_on_pool(segmenter: Segmenter, pool: Pool) -> dict[str, Any]:
-    """Return, of all frontal films of a pool and view by view, the AUC of the cardiothoracic ratio against the label Cardiomegaly."""
+    """Return, of all frontal films of a pool and view by view, the AUC of the cardiothoracic ratio against the label
+    Cardiomegaly."""
     views, patients = pool.column("view"), pool.column("patient")
-    measures = measure_films(segmenter, (pool.read(rows) for rows in np.array_split(np.arange(len(pool)), -(-len(pool) // 256))))
+    measures = measure_films(
+        segmenter, (pool.read(rows) for rows in np.array_split(np.arange(len(pool)), -(-len(pool) // 256)))
+    )
     judged = {}
     for name, of in (("frontal", ("PA", "AP", "AP_supine")), ("PA", ("PA",)), ("AP", ("AP", "AP_supine"))):
         rows = np.flatnonzero(np.isin(views, of))
         found = trust(
-            {key: values[rows] for key, values in measures.items()}, pool.findings[rows, FINDINGS.index("Cardiomegaly")], patients[rows]
+            {key: values[rows] for key, values in measures.items()},
+            pool.findings[rows, FINDINGS.index("Cardiomegaly")],
+            patients[rows],
         )
         judged[name] = {
             "films": len(rows), "auc": found.ctr.value, "ci95": found.ctr.ci95, "trusted": found.trusted, "leans_right": found.leans_right,
@@ -97,7 +104,10 @@ def main() -> None:
     torch.set_num_threads(1)
     segmenter = train_segmenter(draw_masked_films(range(arguments.phantoms)), arguments.steps)
     others = draw_masked_films(range(HELD_OUT_SEEDS, HELD_OUT_SEEDS + 200))
-    judged = {"phantoms": judge_on_phantoms(segmenter, others), "no_chest_seen": judge_without_chests(segmenter, others)}
+    judged = {
+        "phantoms": judge_on_phantoms(segmenter, others),
+        "no_chest_seen": judge_without_chests(segmenter, others),
+    }
     if arguments.pool:
         judged["pool"] = judge_on_pool(segmenter, Pool.open(arguments.pool))
     judged = rounded(judged)

@@ -1,8 +1,11 @@
-"""Train the sentinel of thiscxr.pool.sentinel on real films of training patients and on phantoms of every view and site.
+"""Train the sentinel of thiscxr.pool.sentinel on real films of training patients and on phantoms of every view and
+site.
 
-python tools/train_sentinel.py --nih nih-128 --nih nih-64 --kermany kermany-256 [--phantoms 40] [--out thiscxr/weights/sentinel.safetensors]
+python tools/train_sentinel.py --nih nih-128 --nih nih-64 --kermany kermany-256 [--phantoms 40] [--out
+thiscxr/weights/sentinel.safetensors]
 
-Training patients are learnt from; held-out patients and phantoms of other patients are judged. The same folders give the same file.
+Training patients are learnt from; held-out patients and phantoms of other patients are judged. The same folders give
+the same file.
 """
 
 import argparse
@@ -40,7 +43,8 @@ FOLDS = 3
 REFUSED = 0.001  # share of right films of training patients, judged unseen, that may be refused
 MARGIN = 2.0  # log odds on top of the worst of them, before a film is put right
 
-# Defects of the release, looked at: (inverted, degrees clockwise). They are put right before anything is learnt or judged.
+# Defects of the release, looked at: (inverted, degrees clockwise). They are put right before anything is learnt or
+# judged.
 DEFECTS = {
     "00003064_030.png": (False, 180),
     "00003122_004.png": (False, 180),
@@ -110,7 +114,8 @@ def draw_phantoms(first: int, number: int) -> dict[str, Films]:
 
 
 def vary(film: Film, rng: np.random.Generator) -> Film:
-    """Return the film as it might have come: moved, scaled, tilted, cropped, framed, unevenly or over-exposed, noisy, marked."""
+    """Return the film as it might have come: moved, scaled, tilted, cropped, framed, unevenly or over-exposed, noisy,
+    marked."""
     angle, scale = np.deg2rad(rng.normal(0, 5)), np.exp(rng.normal(0, 0.08))
     if rng.random() < 0.15:
         scale = rng.uniform(1.1, 1.9)  # a small child on a large cassette
@@ -119,14 +124,18 @@ def vary(film: Film, rng: np.random.Generator) -> Film:
     middle = np.full(2, RES / 2 - 0.5)
     shift = rng.uniform(-0.08, 0.08, 2) * RES
     beyond = str(rng.choice(["constant", "nearest"]))  # black or white beside the film, or the film goes on
-    film = affine_transform(film, turn, middle - turn @ middle + shift, order=1, mode=beyond, cval=float(rng.choice([0, 0, 255])))
+    film = affine_transform(
+        film, turn, middle - turn @ middle + shift, order=1, mode=beyond, cval=float(rng.choice([0, 0, 255]))
+    )
     if rng.random() < 0.3:
         cut = rng.uniform(0, 0.2, 4) * RES  # at the top, the left, the bottom and the right
         film = affine_transform(film, (RES - cut[:2] - cut[2:]) / RES, cut[:2], order=1, mode="nearest")
     for axis in (0, 1):
         for side in (slice(None), slice(None, None, -1)):
             if rng.random() < 0.22:  # collimation, shown either way
-                np.moveaxis(film, axis, 0)[side][: int(rng.uniform(0, 0.25) * RES)] = rng.choice([0, 255, rng.uniform(0, 255)])
+                np.moveaxis(film, axis, 0)[side][: int(rng.uniform(0, 0.25) * RES)] = rng.choice(
+                    [0, 255, rng.uniform(0, 255)]
+                )
     y, x = np.mgrid[-1 : 1 : RES * 1j, -1 : 1 : RES * 1j]
     if rng.random() < 0.3:
         film = film + rng.normal(0, 25) * y + rng.normal(0, 25) * x
@@ -149,10 +158,15 @@ def nothing(rng: np.random.Generator) -> Film:
     if kind == 1:
         picture = rng.normal() * x + rng.normal() * y + rng.uniform(0, 0.3) * picture
     elif kind == 2:
-        picture = np.sin(rng.uniform(0, 12) * x + rng.uniform(0, 6)) * np.cos(rng.uniform(0, 12) * y + rng.uniform(0, 6))
+        picture = np.sin(rng.uniform(0, 12) * x + rng.uniform(0, 6)) * np.cos(
+            rng.uniform(0, 12) * y + rng.uniform(0, 6)
+        )
     elif kind == 3:
         discs = rng.uniform(-1, 1, (rng.integers(1, 6), 2))
-        picture = sum((np.hypot(x - left, y - top) < rng.uniform(0.1, 0.7)) * rng.normal() for left, top in discs) + 0.05 * picture
+        picture = (
+            sum((np.hypot(x - left, y - top) < rng.uniform(0.1, 0.7)) * rng.normal() for left, top in discs)
+            + 0.05 * picture
+        )
     elif kind == 4:
         for _ in range(rng.integers(1, 8)):
             top, left, height, width = rng.integers(0, RES, 4)
@@ -161,11 +175,14 @@ def nothing(rng: np.random.Generator) -> Film:
 
 
 def features(films: Sequence[Film]) -> Inputs:
-    return np.stack([sentinel.features(film.reshape(32, 2, 32, 2).mean(axis=(1, 3))) for film in films]).astype(np.float16)
+    return np.stack([sentinel.features(film.reshape(32, 2, 32, 2).mean(axis=(1, 3))) for film in films]).astype(
+        np.float16
+    )
 
 
 def fit(films: Inputs, no_body: Inputs) -> sentinel.Network:
-    """Return a network that finds the way it lies (the first) the likeliest of the eight, and of no body all alike. films: [n,2,32,32]."""
+    """Return a network that finds the way it lies (the first) the likeliest of the eight, and of no body all alike.
+    films: [n,2,32,32]."""
     torch.manual_seed(0)
     signed, squared = (torch.nn.Parameter(0.01 * torch.randn(2048, HIDDEN)) for _ in range(2))
     bias, out = torch.nn.Parameter(torch.zeros(HIDDEN)), torch.nn.Parameter(0.1 * torch.randn(HIDDEN))
@@ -205,7 +222,8 @@ def all_odds(network: sentinel.Network, films: Inputs) -> NDArray[np.float64]:
 
 
 def judge(odds: NDArray[np.float64], doubtful: float, sure: float) -> dict[str, Any]:
-    """Return how many films that lie right are put wrong and refused, and what becomes of the same films laid in the seven other ways."""
+    """Return how many films that lie right are put wrong and refused, and what becomes of the same films laid in the
+    seven other ways."""
     wrong, way, margin = np.moveaxis(odds, 2, 0)
     told = (wrong > doubtful) & (way > 0) & (margin > sure)
     refused = (wrong > doubtful) & ~told
@@ -230,9 +248,16 @@ def main() -> None:
     torch.set_num_threads(1)
     real = {"nih": split("nih", nih_films(options.nih)), "kermany": split("kermany", kermany_films(options.kermany))}
     phantoms, others = draw_phantoms(0, options.phantoms), draw_phantoms(HELD_OUT_SEEDS, max(1, options.phantoms // 2))
-    learnt = [film for parts in real.values() for film in parts["train"]] + [film for films in phantoms.values() for film in films]
+    learnt = [film for parts in real.values() for film in parts["train"]] + [
+        film for films in phantoms.values() for film in films
+    ]
     rng = np.random.default_rng(0)
-    variants = np.stack([features([film for _, film in learnt]), *(features([vary(f, rng) for _, f in learnt]) for _ in range(VARIANTS))])
+    variants = np.stack(
+        [
+            features([film for _, film in learnt]),
+            *(features([vary(f, rng) for _, f in learnt]) for _ in range(VARIANTS)),
+        ]
+    )
     no_body = features([nothing(rng) for _ in range(NO_BODY)])
     names = sorted({patient for patient, _ in learnt})
     fold = np.array([names.index(patient) % FOLDS for patient, _ in learnt])
@@ -248,10 +273,12 @@ def main() -> None:
     facts = {
         "doubtful": doubtful,
         "sure": sure,
-        "trained_on": {name: len(parts["train"]) for name, parts in real.items()} | {"phantom": sum(map(len, phantoms.values()))},
+        "trained_on": {name: len(parts["train"]) for name, parts in real.items()}
+        | {"phantom": sum(map(len, phantoms.values()))},
         "judged_unseen": judge(unseen[is_real], doubtful[0], sure[0]),
         "judged": {
-            name: judge(all_odds(network, features([film for _, film in films])), doubtful[0], sure[0]) for name, films in judged.items()
+            name: judge(all_odds(network, features([film for _, film in films])), doubtful[0], sure[0])
+            for name, films in judged.items()
         },
     }
     tensors = {name: getattr(network, name).astype(np.float16) for name in ("signed", "squared", "bias", "out")}
@@ -261,7 +288,8 @@ def main() -> None:
 
 
 def thresholds(upright: NDArray[np.float64]) -> tuple[list[float], list[float]]:
-    """Return the log odds from which a film is doubtful, and from which it is surely wrong; of frontal films, and of films of any view.
+    """Return the log odds from which a film is doubtful, and from which it is surely wrong; of frontal films, and of
+    films of any view.
 
     upright: [n,3], of films that lie right, judged unseen.
     """

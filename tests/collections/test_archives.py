@@ -48,7 +48,9 @@ def test_a_compressed_tar_is_streamed_in_order(tmp_path, suffix):
     write_tar(path, FILMS, {"tgz": "w:gz"}.get(suffix, f"w:{suffix[4:]}"))
     assert compressed_tars(tmp_path) == [("", path)]
     asked = []
-    assert list(stream(path, lambda name: asked.append(name) or name.endswith("b.png"))) == [("images/b.png", FILMS["images/b.png"])]
+    assert list(stream(path, lambda name: asked.append(name) or name.endswith("b.png"))) == [
+        ("images/b.png", FILMS["images/b.png"])
+    ]
     assert asked == list(FILMS)
     assert dict(release_files(tmp_path, (".png",))) == {}
 
@@ -63,7 +65,11 @@ def test_no_member_lands_anywhere(tmp_path, name, kind):
         write_zip(path, {name: b"film"})
     else:
         write_tar(path, {name: b"film"}, "w:gz" if kind == "tgz" else "w")
-    films = stream(path, bool) if kind == "tgz" else ((name, file.read()) for name, file in release_files(inside, (".png",)))
+    films = (
+        stream(path, bool)
+        if kind == "tgz"
+        else ((name, file.read()) for name, file in release_files(inside, (".png",)))
+    )
     read = [data for _, data in films]
     assert read == [b"film"]
     assert sorted(tmp_path.rglob("*")) == [inside, path]

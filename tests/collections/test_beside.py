@@ -1,4 +1,5 @@
-"""What lies in a folder besides the films: counted by kind, never a film by mistake, and never the reason why one is lost."""
+"""What lies in a folder besides the films: counted by kind, never a film by mistake, and never the reason why one is
+lost."""
 
 import gzip
 import io
@@ -26,7 +27,12 @@ from thiscxr.pool.prepare import prepare
 
 FILM = dicom(smooth(48, 48, 12), PatientID="p1", ViewPosition="PA")
 PR, SR, KO = "1.2.840.10008.5.1.4.1.1.11.1", "1.2.840.10008.5.1.4.1.1.88.67", "1.2.840.10008.5.1.4.1.1.88.59"
-PDF, CT, DX, SC = "1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.7"
+PDF, CT, DX, SC = (
+    "1.2.840.10008.5.1.4.1.1.104.1",
+    "1.2.840.10008.5.1.4.1.1.2",
+    "1.2.840.10008.5.1.4.1.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.7",
+)
 
 
 def put(root: Path, files: dict[str, bytes]) -> Path:
@@ -61,10 +67,19 @@ def tarred(members: dict[str, bytes], mode: str = "w:gz") -> bytes:
 def dicom_object(sop_class: str, modality: str, **tags) -> bytes:
     """A DICOM object without pixels."""
     meta = pydicom.dataset.FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = sop_class, "1.2.3", ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = (
+        sop_class,
+        "1.2.3",
+        ExplicitVRLittleEndian,
+    )
     dataset = pydicom.Dataset()
     dataset.file_meta = meta
-    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality, dataset.PatientID = sop_class, "1.2.3", modality, "p1"
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality, dataset.PatientID = (
+        sop_class,
+        "1.2.3",
+        modality,
+        "p1",
+    )
     for name, value in tags.items():
         setattr(dataset, name, value)
     buffer = io.BytesIO()
@@ -95,7 +110,19 @@ DIRECTORY = dicom_object("1.2.840.10008.1.3.10", "")
 
 
 @pytest.mark.parametrize(
-    "name", ["DICOM/PAT_0/IM_0001", "1.2.840.113619.2.55.3.1", "x.IMA", "x.dic", "x.DCM", "x.Dcm", "x.img", "x.dcm.old", "00000017", "x.gz"]
+    "name",
+    [
+        "DICOM/PAT_0/IM_0001",
+        "1.2.840.113619.2.55.3.1",
+        "x.IMA",
+        "x.dic",
+        "x.DCM",
+        "x.Dcm",
+        "x.img",
+        "x.dcm.old",
+        "00000017",
+        "x.gz",
+    ],
 )
 @pytest.mark.parametrize("form", ["with a preamble", "bare", "bare implicit", "gzipped"])
 def test_dicom_is_known_by_its_first_bytes(tmp_path, name, form):
@@ -111,7 +138,12 @@ def test_a_disc_gives_its_films_and_its_directory_is_none(tmp_path):
     put(tmp_path, {f"DICOM/S{i}/IM_000{i}": dicom(smooth(48, 48, 12, i)) for i in range(3)})
     put(
         tmp_path,
-        {"DICOMDIR": DIRECTORY, "AUTORUN.INF": b"[autorun]\n", "VIEWER/view.exe": b"MZ" + bytes(600), "LIESMICH": b"\x08\0\0\0" * 200},
+        {
+            "DICOMDIR": DIRECTORY,
+            "AUTORUN.INF": b"[autorun]\n",
+            "VIEWER/view.exe": b"MZ" + bytes(600),
+            "LIESMICH": b"\x08\0\0\0" * 200,
+        },
     )
     summary = prepare(tmp_path / "pool", [("folder", tmp_path)], 32, max_rejected=0, key_file=tmp_path.parent / "key")
     assert summary.num_kept == 3
@@ -120,7 +152,16 @@ def test_a_disc_gives_its_films_and_its_directory_is_none(tmp_path):
 
 
 def test_a_picture_without_a_suffix_is_a_film_and_with_a_strange_one_is_not(tmp_path):
-    put(tmp_path, {"scan": picture(1), "scan.cr2": b"II*\0" + bytes(600), "text": b"II am text" * 90, "a.jfif": b"x", "b.Bmp": b"x"})
+    put(
+        tmp_path,
+        {
+            "scan": picture(1),
+            "scan.cr2": b"II*\0" + bytes(600),
+            "text": b"II am text" * 90,
+            "a.jfif": b"x",
+            "b.Bmp": b"x",
+        },
+    )
     assert taken(tmp_path) == (["a.jfif", "b.Bmp", "scan"], {}, {".cr2 file": 1, "file without a suffix": 1})
 
 
@@ -129,7 +170,9 @@ def test_only_what_may_be_dicom_is_opened(tmp_path, monkeypatch):
     put(tmp_path, {"Data_Entry_2017.csv": b"", "a.JPEG": b"film", "b.tif": b"film"})
     asked: list[tuple[str, int]] = []
     head = ReleaseFile.head
-    monkeypatch.setattr(ReleaseFile, "head", lambda file, size: asked.append((Path(file.name).name, size)) or head(file, size))
+    monkeypatch.setattr(
+        ReleaseFile, "head", lambda file, size: asked.append((Path(file.name).name, size)) or head(file, size)
+    )
     assert len(folder.read_labels(tmp_path)) == 8
     assert sorted(asked) == [("Data_Entry_2017.csv", 512), ("README", 512), ("images_01", 512), ("images_01", 2**18)]
     asked.clear()
@@ -148,7 +191,10 @@ def test_only_what_may_be_dicom_is_opened(tmp_path, monkeypatch):
         (dicom_object(PDF, "DOC"), "Encapsulated PDF"),
         (dicom_object("1.2.3.4.5", "SR"), "SR"),  # of a class of its maker
         (dicom(smooth(48, 48, 12), SOPClassUID=CT, Modality="CT"), "CT"),
-        (dicom(smooth(48, 48, 12), SOPClassUID=CT, Modality="CT", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "localizer"),
+        (
+            dicom(smooth(48, 48, 12), SOPClassUID=CT, Modality="CT", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+            "localizer",
+        ),
         (dicom(smooth(48, 48, 12), SOPClassUID=SC, Modality="US"), "US"),
     ],
 )
@@ -177,7 +223,12 @@ def test_what_may_be_a_film_stays_one(tmp_path, tags):
 
 
 def test_folders_of_one_name_are_told_apart_by_what_is_above_them(tmp_path):
-    roots = [tmp_path / "siteA" / "images", tmp_path / "siteB" / "images", tmp_path / "more" / "siteB" / "images", tmp_path / "films"]
+    roots = [
+        tmp_path / "siteA" / "images",
+        tmp_path / "siteB" / "images",
+        tmp_path / "more" / "siteB" / "images",
+        tmp_path / "films",
+    ]
     for number, root in enumerate(roots):
         put(root, {f"00{i}.png": picture(10 * number + i) for i in range(1, 4)})
     a, b, c, other = roots
@@ -191,7 +242,8 @@ def test_folders_of_one_name_are_told_apart_by_what_is_above_them(tmp_path):
     assert len({film.patient for film in part.films.values()}) == 6
     key = tmp_path / "key"
     pools = [
-        prepare(tmp_path / f"pool{n}", [("folder", root) for root in order], 32, key_file=key) for n, order in enumerate([(a, b), (b, a)])
+        prepare(tmp_path / f"pool{n}", [("folder", root) for root in order], 32, key_file=key)
+        for n, order in enumerate([(a, b), (b, a)])
     ]
     assert [pool.num_kept for pool in pools] == [6, 6]
     assert pools[0].fingerprint == pools[1].fingerprint
@@ -210,14 +262,23 @@ def test_a_folder_that_is_given_twice_or_lies_in_another_counts_once(tmp_path):
 
 def test_two_folders_of_tars_that_hold_the_same_names(tmp_path):
     for site in "AB":
-        put(tmp_path / site / "images", {"films.tar.gz": tarred({"x/1.png": picture(ord(site)), "x/notes.txt": b"no film"})})
+        put(
+            tmp_path / site / "images",
+            {"films.tar.gz": tarred({"x/1.png": picture(ord(site)), "x/notes.txt": b"no film"})},
+        )
     names, dropped, beside = taken(tmp_path / "A" / "images", tmp_path / "B" / "images")
     assert (names, dropped, beside) == (["A/images/x/1.png", "B/images/x/1.png"], {}, {".txt file": 2})
 
 
 @pytest.mark.parametrize("suffix", ["zip", "ZIP", "tar", "tar.gz", "tgz", "tbz2", "tar.xz"])
 def test_a_folder_that_holds_only_archives_gives_their_films(tmp_path, suffix):
-    films = {"a/1.png": picture(1), "a/IM_0001": FILM, "__MACOSX/a/._1.png": b"mac", "a/.DS_Store": b"mac", "a/README": b"text" * 200}
+    films = {
+        "a/1.png": picture(1),
+        "a/IM_0001": FILM,
+        "__MACOSX/a/._1.png": b"mac",
+        "a/.DS_Store": b"mac",
+        "a/README": b"text" * 200,
+    }
     films |= {"inner.zip": zipped({"2.png": picture(2)}), "p.dcm": dicom_object(PR, "PR")}
     kinds = {"tar": "w:", "tar.gz": "w:gz", "tgz": "w:gz", "tbz2": "w:bz2", "tar.xz": "w:xz"}
     put(tmp_path, {f"sub/films.{suffix}": zipped(films) if suffix.lower() == "zip" else tarred(films, kinds[suffix])})
@@ -228,14 +289,23 @@ def test_a_folder_that_holds_only_archives_gives_their_films(tmp_path, suffix):
 
 
 def test_backslashes_of_windows_part_folders(tmp_path):
-    put(tmp_path, {"images/films.zip": zipped({"x\\1.png": picture(1), "x\\IM_1": FILM, "x\\": b"", "__MACOSX\\._1.png": b"mac"})})
+    put(
+        tmp_path,
+        {
+            "images/films.zip": zipped(
+                {"x\\1.png": picture(1), "x\\IM_1": FILM, "x\\": b"", "__MACOSX\\._1.png": b"mac"}
+            )
+        },
+    )
     names, dropped, beside = taken(tmp_path)
     assert (names, dropped, beside) == (["images/x/1.png", "images/x/IM_1"], {}, {HIDDEN: 1})
     (part,) = wanted_films([("folder", tmp_path)])
     assert part.files[f"{tmp_path.name}/images/x/1.png"].read() == picture(1)
 
 
-@pytest.mark.parametrize("kinds", [("zip", "zip"), ("zip", "tar"), ("tar", "tar"), ("tar.gz", "tar.gz"), ("zip", "tar.gz")])
+@pytest.mark.parametrize(
+    "kinds", [("zip", "zip"), ("zip", "tar"), ("tar", "tar"), ("tar.gz", "tar.gz"), ("zip", "tar.gz")]
+)
 def test_archives_with_the_same_names_in_them_are_told_apart_and_copies_are_not(tmp_path, kinds):
     one, two = {"IM1": dicom(smooth(48, 48, 12, 1)), "c.png": picture(5)}, {"IM1": dicom(smooth(48, 48, 12, 2))}
     for number, (films, form) in enumerate(zip((one, two), kinds, strict=True)):
@@ -250,7 +320,10 @@ def test_archives_with_the_same_names_in_them_are_told_apart_and_copies_are_not(
 
 @pytest.mark.parametrize("form", ["w:", "w:gz"])
 def test_a_tar_of_the_folder_itself_has_the_names_of_the_folder(tmp_path, form):
-    put(tmp_path, {"films.tgz" if form == "w:gz" else "films.tar": tarred({"./x/1.png": picture(1), "./x/IM1": FILM}, form)})
+    put(
+        tmp_path,
+        {"films.tgz" if form == "w:gz" else "films.tar": tarred({"./x/1.png": picture(1), "./x/IM1": FILM}, form)},
+    )
     assert sorted(taken(tmp_path)[0]) == ["x/1.png", "x/IM1"]
     put(tmp_path, {"metadata.csv": b"file_name,view\nx/1.png,PA\nx/IM1,AP\n"})
     assert sorted(taken(tmp_path)[0]) == ["x/1.png", "x/IM1"]
@@ -283,7 +356,9 @@ def test_a_zip_with_a_password_and_one_of_deflate64_say_so(tmp_path):
                 data[place + 2] = 9
         put(tmp_path / name, {"films.zip": bytes(data)})
     assert reasons(tmp_path / "password") == {"in a zip with a password; unpack it first"}
-    assert reasons(tmp_path / "deflate64") == {"in a zip that is packed by the method deflate64, which is not read here; unpack it first"}
+    assert reasons(tmp_path / "deflate64") == {
+        ("in a zip that is packed by the method deflate64, which is not read here; unpack it first")
+    }
     with pytest.raises(ValueError, match="1 x in a zip that is packed by the method deflate64") as caught:
         prepare(tmp_path / "pool", [("folder", tmp_path / "deflate64")], 32, key_file=tmp_path / "key")
     assert "\n" not in str(caught.value)
@@ -297,7 +372,12 @@ def test_zip64_is_a_zip(tmp_path):
 
 
 def test_system_files_pipes_and_links_to_nowhere_are_counted_and_no_films(tmp_path):
-    put(tmp_path, dict.fromkeys(("a.png", "Thumbs.db", "desktop.ini", ".DS_Store", "._a.png", ".git/config", "@eaDir/a.png"), b"x"))
+    put(
+        tmp_path,
+        dict.fromkeys(
+            ("a.png", "Thumbs.db", "desktop.ini", ".DS_Store", "._a.png", ".git/config", "@eaDir/a.png"), b"x"
+        ),
+    )
     os.mkfifo(tmp_path / "pipe.png")  # opening it would wait for ever
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
@@ -321,21 +401,37 @@ def test_a_folder_that_cannot_be_read_is_counted(tmp_path, monkeypatch):
 
 def test_a_file_that_cannot_be_read_is_a_film_by_its_suffix_only(tmp_path, monkeypatch):
     put(tmp_path, {"a.dcm": FILM, "IM_1": FILM, "b.png": b"", "empty": b"", "empty.dcm": b""})
-    monkeypatch.setattr(archives, "open", lambda path, mode: (_ for _ in ()).throw(PermissionError(13, "no")), raising=False)
+    monkeypatch.setattr(
+        archives, "open", lambda path, mode: (_ for _ in ()).throw(PermissionError(13, "no")), raising=False
+    )
     assert taken(tmp_path) == (["a.dcm", "b.png", "empty.dcm"], {}, {"file without a suffix": 2})
 
 
 def test_odd_names_are_names(tmp_path):
-    names = ["line\nbreak.png", "tab\t.png", " .png", "x" * 250 + ".png", 'quote".png', "a,b.png", "-rf.png", "snow ☃.png"]
+    names = [
+        "line\nbreak.png",
+        "tab\t.png",
+        " .png",
+        "x" * 250 + ".png",
+        'quote".png',
+        "a,b.png",
+        "-rf.png",
+        "snow ☃.png",
+    ]
     put(tmp_path, {name: picture(number) for number, name in enumerate(names)})
     assert sorted(taken(tmp_path)[0]) == sorted(names)
-    summary = prepare(tmp_path.parent / f"{tmp_path.name}-pool", [("folder", tmp_path)], 32, key_file=tmp_path.parent / "odd-key")
+    summary = prepare(
+        tmp_path.parent / f"{tmp_path.name}-pool", [("folder", tmp_path)], 32, key_file=tmp_path.parent / "odd-key"
+    )
     assert summary.num_kept == len(names)
 
 
 def test_a_damaged_archive_is_counted_and_named_once(tmp_path, caplog):
     data = zipped({f"{number}.png": picture(number) for number in range(3)})
-    put(tmp_path, {"a.png": picture(9), "films.zip": data[: len(data) // 2], "films.tar.gz": tarred({"b.png": picture(8)})[:-20]})
+    put(
+        tmp_path,
+        {"a.png": picture(9), "films.zip": data[: len(data) // 2], "films.tar.gz": tarred({"b.png": picture(8)})[:-20]},
+    )
     with caplog.at_level(logging.WARNING):
         names, _, beside = taken(tmp_path)
     assert "a.png" in names
@@ -349,7 +445,8 @@ def test_files_beside_a_known_release_are_counted_too(tmp_path):
     put(tmp_path, {"Data_Entry_2017.csv": (table + "".join(rows)).encode()})
     put(
         tmp_path,
-        {f"images/0000000{i}_000.png": picture(i) for i in range(2)} | {"copy/00000001_000.png": picture(1), "images/9_0.png": picture(4)},
+        {f"images/0000000{i}_000.png": picture(i) for i in range(2)}
+        | {"copy/00000001_000.png": picture(1), "images/9_0.png": picture(4)},
     )
     put(tmp_path, {"images/00000002_000.jp2": b"x", "images/part.7z": b"x", "images/films.7z.001": b"x"})
     (part,) = wanted_films([("nih", tmp_path)])
@@ -365,7 +462,13 @@ def test_files_beside_a_known_release_are_counted_too(tmp_path):
     }
     (tmp_path / "images" / "00000001_000.png").unlink()
     (tmp_path / "copy" / "00000001_000.png").unlink()
-    films = {"00000001_000.png": picture(1), "b/00000001_000.png": picture(1), "00000000_000.png": picture(0), "8_0.png": b"", "a.txt": b""}
+    films = {
+        "00000001_000.png": picture(1),
+        "b/00000001_000.png": picture(1),
+        "00000000_000.png": picture(0),
+        "8_0.png": b"",
+        "a.txt": b"",
+    }
     put(tmp_path, {"images_01.tar.gz": tarred(films)})
     (part,) = wanted_films([("nih", tmp_path)])
     assert [film.film for film, _ in part.streamed(lambda film: False)] == ["00000001_000.png"]
@@ -374,7 +477,9 @@ def test_files_beside_a_known_release_are_counted_too(tmp_path):
 
 def test_where_no_film_is_left_the_reason_names_what_lies_there(tmp_path):
     put(tmp_path, {f"{number}.jp2": b"x" for number in range(4)} | {"films.rar": b"x"})
-    with pytest.raises(ValueError, match=r"no film left .*: 4 x \.jp2 picture, not read: convert it to PNG, 1 x \.rar archive"):
+    with pytest.raises(
+        ValueError, match=r"no film left .*: 4 x \.jp2 picture, not read: convert " r"it to PNG, 1 x \.rar archive"
+    ):
         prepare(tmp_path / "pool", [("folder", tmp_path)], 32, key_file=tmp_path / "key")
 
 

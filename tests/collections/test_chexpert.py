@@ -1,4 +1,5 @@
-"""CheXpert: all layouts, the labeler's states, the rule of No Finding, known defects, and the messages for what is wrong."""
+"""CheXpert: all layouts, the labeler's states, the rule of No Finding, known defects, and the messages for what is
+wrong."""
 
 import gzip
 import zipfile
@@ -12,12 +13,14 @@ from thiscxr.collections import chexpert, find_files
 from thiscxr.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, NOT_MENTIONED, POSITIVE, UNCERTAIN
 
 HEADER = (
-    "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,"
+    "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged "
+    "Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,"
     "Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices"
 )
 TEST_HEADER = ",".join(["Path", *HEADER.split(",")[5:]])
 FILM = "patient00001/study1/view1_frontal"
-# Beside No Finding in the order of the header: blank but for Pneumothorax 0.0 and Support Devices 1.0, as in the first row of the release.
+# Beside No Finding in the order of the header: blank but for Pneumothorax 0.0 and Support Devices 1.0, as in the first
+# row of the release.
 ROW = f"CheXpert-v1.0-small/train/{FILM}.jpg,Female,68,Frontal,AP,1.0,,,,,,,,,0.0,,,,1.0"
 OTHER = "CheXpert-v1.0-small/train/patient00002/study2/view1_frontal.jpg,Female,87,Frontal,AP,,,-1.0,1.0,,-1.0,-1.0,,-1.0,,-1.0,,1.0,"
 ANNOTATED = {
@@ -53,7 +56,10 @@ def test_a_row_of_the_release(tmp_path):
     assert {name for name, state in found.items() if state == POSITIVE} == {"Lung_Opacity", "Fracture"}
     uncertain = {"Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Effusion"}
     assert {name for name, state in found.items() if state == UNCERTAIN} == uncertain
-    assert {name for name, state in found.items() if state == NOT_MENTIONED} == ANNOTATED - uncertain - {"Lung_Opacity", "Fracture"}
+    assert {name for name, state in found.items() if state == NOT_MENTIONED} == ANNOTATED - uncertain - {
+        "Lung_Opacity",
+        "Fracture",
+    }
 
 
 def test_no_finding_makes_twelve_blanks_negative_and_spares_devices(tmp_path):
@@ -113,7 +119,8 @@ def test_an_odd_label_refuses_its_row_only(tmp_path):
 def test_valid_and_test_are_held_out_and_read_by_radiologists(tmp_path):
     write(tmp_path / "train.csv", ROW)
     write(
-        tmp_path / "valid.csv", "CheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,AP,0,1,1,1,0,0,1,0,0,0,0,0,0,0"
+        tmp_path / "valid.csv",
+        "CheXpert-v1.0/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,AP,0,1,1,1,0,0,1,0,0,0,0,0,0,0",
     )
     rows = [
         f"test/patient64741/study1/view{view}.jpg,0.0,1.0,1.0,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0"
@@ -154,17 +161,26 @@ def test_the_release_s_own_labels_come_before_later_ones(tmp_path):
     assert chexpert.read_labels(tmp_path)[0].labeler == "CheXbert"
     # As Stanford's download has it: train.csv inside the first zip, the other two unpacked beside it.
     zipped(
-        tmp_path / "CheXpert-v1.0 batch 1 (validate & csv).zip", {"CheXpert-v1.0 batch 1 (validate & csv)/train.csv": f"{HEADER}\n{ROW}\n"}
+        tmp_path / ("CheXpert-v1.0 batch 1 (validate & csv).zip"),
+        {("CheXpert-v1.0 batch 1 (validate & csv)/train.csv"): f"{HEADER}\n{ROW}\n"},
     )
     assert chexpert.read_labels(tmp_path)[0].labeler == "CheXpert labeler"
 
 
 VALID = "patient64541/study1/view1_frontal"
 LAYOUTS = {
-    "small": ["CheXpert-v1.0-small/train.csv", f"CheXpert-v1.0-small/train/{FILM}.jpg", f"CheXpert-v1.0-small/valid/{VALID}.jpg"],
+    "small": [
+        "CheXpert-v1.0-small/train.csv",
+        f"CheXpert-v1.0-small/train/{FILM}.jpg",
+        f"CheXpert-v1.0-small/valid/{VALID}.jpg",
+    ],
     "root": ["train.csv", f"train/{FILM}.jpg", f"valid/{VALID}.jpg"],
     "renamed, resized to PNG": ["chex/train.csv", f"chex/train/{FILM}.png", f"chex/valid/{VALID}.png"],
-    "wrapped twice": ["download/release/train.csv", f"download/release/train/{FILM}.jpg", f"download/release/valid/{VALID}.jpg"],
+    "wrapped twice": [
+        "download/release/train.csv",
+        f"download/release/train/{FILM}.jpg",
+        f"download/release/valid/{VALID}.jpg",
+    ],
     "batches": [
         "CheXpert-v1.0 batch 1 (validate & csv)/train.csv",
         f"CheXpert-v1.0 batch 1 (validate & csv)/valid/{VALID}.jpg",
@@ -196,7 +212,11 @@ def test_zips_are_read_in_place(tmp_path):
     table = f"{HEADER}\n{ROW}\n"
     zipped(
         tmp_path / f"{first}.zip",
-        {f"{first}/train.csv": table, f"{first}/valid.csv": table.replace(FILM, VALID), f"{first}/valid/{VALID}.jpg": "x"},
+        {
+            f"{first}/train.csv": table,
+            f"{first}/valid.csv": table.replace(FILM, VALID),
+            f"{first}/valid/{VALID}.jpg": "x",
+        },
     )
     zipped(tmp_path / f"{second}.zip", {f"{second}/{FILM}.jpg": "y"})
     films = chexpert.read_labels(tmp_path)
@@ -224,10 +244,14 @@ def test_the_chexlocalize_repack(tmp_path):
     assert list(find_files(chexpert.CHEXPERT, tmp_path, {film.file: film for film in films})) == [VALID]
 
 
-@pytest.mark.parametrize("column", ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", "No Finding", "Pleural Effusion", "Support Devices"])
+@pytest.mark.parametrize(
+    "column", ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", "No Finding", "Pleural Effusion", "Support Devices"]
+)
 def test_a_missing_column_is_named_with_the_nearest_name(tmp_path, column):
     write(tmp_path / "train.csv", ROW, header=HEADER.replace(column, column + "s"))
-    with pytest.raises(ValueError, match=rf"train\.csv has no column '{column}' \(did you mean '{column}s'\?\)") as caught:
+    with pytest.raises(
+        ValueError, match=rf"train\.csv has no column '{column}' \(did " rf"you mean '{column}s'\?\)"
+    ) as caught:
         chexpert.read_labels(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -239,7 +263,9 @@ def test_other_bad_tables(tmp_path):
     with pytest.raises(ValueError, match=r"no CheXpert label table.*; it looks like --nih$"):
         chexpert.read_labels(tmp_path)
     with pytest.raises(
-        ValueError, match=r"train\.csv line 3: Path 'CheXpert/view1.jpg' does not end like patient00001/study1/view1_frontal\.jpg"
+        ValueError,
+        match=r"train\.csv line 3: Path 'CheXpert/view1.jpg' does not end like "
+        r"patient00001/study1/view1_frontal\.jpg",
     ):
         chexpert.read_labels(write(tmp_path / "train.csv", ROW, "CheXpert/view1.jpg" + ROW[ROW.index(",") :]).parent)
     with pytest.raises(ValueError, match=r"train\.csv line 2 has 6 cells, expected 19"):
@@ -250,7 +276,9 @@ def test_other_bad_tables(tmp_path):
         chexpert.read_labels(tmp_path)
 
 
-@pytest.mark.parametrize("root", ["CheXpert-v1.0-small\\", "D:\\data\\CheXpert-v1.0\\", "/home/me/CheXpert-v1.0/", "\\\\server\\share\\"])
+@pytest.mark.parametrize(
+    "root", ["CheXpert-v1.0-small\\", "D:\\data\\CheXpert-v1.0\\", "/home/me/CheXpert-v1.0/", "\\\\server\\share\\"]
+)
 def test_a_table_of_windows_and_absolute_paths(tmp_path, root):
     """With backslashes every row was an error."""
     inside = "train/patient00001/study1/view1_frontal.jpg"
@@ -278,7 +306,10 @@ CELL = st.sampled_from([*ROW.split(","), "-1.0", "0", "Lateral", "LL"]) | st.tex
 @given(rows=st.lists(st.lists(CELL, max_size=21), max_size=6), path=st.sampled_from(["train.csv", "valid.csv"]))
 def test_any_cells_give_rows_or_one_line(tmp_path_factory, rows, path):
     root = tmp_path_factory.mktemp("chexpert")
-    write(root / path, *(",".join([f"train/patient0000{index}/study1/view1_frontal.jpg", *row]) for index, row in enumerate(rows)))
+    write(
+        root / path,
+        *(",".join([f"train/patient0000{index}/study1/view1_frontal.jpg", *row]) for index, row in enumerate(rows)),
+    )
     outcome = films_or_message(root)
     if isinstance(outcome, str):
         assert f"{root / path} line " in outcome

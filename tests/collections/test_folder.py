@@ -43,7 +43,13 @@ def write_dicoms(root: Path, headers: dict[str, dict[str, str]]) -> None:
 
 
 def test_dicom_headers_tell_view_sex_age_patient_and_study(tmp_path):
-    told = {"ViewPosition": "LL", "PatientSex": "F", "PatientAge": "044Y", "PatientID": "secret", "StudyInstanceUID": "1.2.3.4"}
+    told = {
+        "ViewPosition": "LL",
+        "PatientSex": "F",
+        "PatientAge": "044Y",
+        "PatientID": "secret",
+        "StudyInstanceUID": "1.2.3.4",
+    }
     write_dicoms(tmp_path, {"a.dcm": told, "b.dcm": {**told, "ViewPosition": "PA"}, "c.dcm": {}})
     a, b, c = folder.read_labels(tmp_path)
     assert (a.view, a.sex, a.age_years, a.patient, a.study) == ("lateral", "F", 44, "secret", "1.2.3.4")
@@ -67,14 +73,25 @@ def test_a_placeholder_for_all_patients_is_warned_of(tmp_path, caplog):
 
 def test_many_small_folders_are_patients_and_a_few_large_ones_are_not(tmp_path):
     for number in range(24):
-        for name in (f"patients/train/p{number // 2}/study{number % 2}/{number}.png", f"classes/c{number % 3}/{number}.png"):
+        for name in (
+            f"patients/train/p{number // 2}/study{number % 2}/{number}.png",
+            f"classes/c{number % 3}/{number}.png",
+        ):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch()
-    assert {film.patient for film in folder.read_labels(tmp_path / "patients")} == {f"p{number}" for number in range(12)}
+    assert {film.patient for film in folder.read_labels(tmp_path / "patients")} == {
+        f"p{number}" for number in range(12)
+    }
     assert len({film.patient for film in folder.read_labels(tmp_path / "classes")}) == 24
 
 
-ODD_NAMES = [b"R\xf6ntgen.png", "R\u00f6ntgen 2.png".encode(), "Ro\u0308ntgen 3.png".encode(), b"p\xe9re/\xff\xfe.png", b"p\xe9re/a.png"]
+ODD_NAMES = [
+    b"R\xf6ntgen.png",
+    "R\u00f6ntgen 2.png".encode(),
+    "Ro\u0308ntgen 3.png".encode(),
+    b"p\xe9re/\xff\xfe.png",
+    b"p\xe9re/a.png",
+]
 
 
 def test_films_are_taken_whatever_bytes_their_names_have(tmp_path):
@@ -83,20 +100,32 @@ def test_films_are_taken_whatever_bytes_their_names_have(tmp_path):
     for number, name in enumerate([*ODD_NAMES, b"broken\xf6.png"]):
         path = Path(os.fsdecode(os.fsencode(films) + b"/" + name))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png(np.random.default_rng(number).integers(0, 256, (32, 32), np.uint8)) if name[:2] != b"br" else b"broken")
+        path.write_bytes(
+            png(np.random.default_rng(number).integers(0, 256, (32, 32), np.uint8)) if name[:2] != b"br" else b"broken"
+        )
     facts = describe_sources([("folder", films)])
     assert facts["sources"]["folder"]["kept"]["patients"] == len(ODD_NAMES) + 1
     summary = prepare(tmp_path / "pool", [("folder", films)], 32, key_file=tmp_path / "key", max_rejected=0.5)
     assert (summary.num_kept, summary.num_rejected, summary.dropped) == (len(ODD_NAMES), 1, {})
     (private,) = tmp_path.glob("key.map-*.csv")
-    assert all(os.fsencode(films) + b"/" + name in private.read_bytes() for name in ODD_NAMES)  # as they are on the disk
+    # as they are on the disk
+    assert all(os.fsencode(films) + b"/" + name in private.read_bytes() for name in ODD_NAMES)
     assert verify_pool(tmp_path / "pool") == []
     assert Pool.open(tmp_path / "pool").meta["counts"]["patients"] == len(ODD_NAMES)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_the_table_is_read(tmp_path, kind, caplog):
-    row = {"file_name": "x/a.png", "patient": "p1", "study": "1", "view": "AP", "sex": "F", "age_years": 33.5, "Mass": 1, "Edema": ""}
+    row = {
+        "file_name": "x/a.png",
+        "patient": "p1",
+        "study": "1",
+        "view": "AP",
+        "sex": "F",
+        "age_years": 33.5,
+        "Mass": 1,
+        "Edema": "",
+    }
     row |= {"Pnuemonia": 1, "Hernia": "-1.0"}
     if kind == "csv":
         (tmp_path / "metadata.csv").write_text(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
@@ -104,7 +133,14 @@ def test_the_table_is_read(tmp_path, kind, caplog):
         (tmp_path / "metadata.jsonl").write_text(json.dumps({**row, "sex": "F"}) + "\n\n")
     with caplog.at_level(logging.WARNING):
         (film,) = folder.read_labels(tmp_path)
-    assert (film.file, film.patient, film.study, film.view, film.sex, film.age_years) == ("x/a.png", "p1", "p1/1", "AP", "F", 33.5)
+    assert (film.file, film.patient, film.study, film.view, film.sex, film.age_years) == (
+        "x/a.png",
+        "p1",
+        "p1/1",
+        "AP",
+        "F",
+        33.5,
+    )
     assert dict(film.findings or {}) == {"Mass": 1, "Edema": NOT_MENTIONED, "Hernia": -1}
     assert caplog.text.count("unknown columns") == 1
     assert "Pnuemonia (did you mean 'Pneumonia'?)" in caplog.text
@@ -129,7 +165,8 @@ def test_bad_tables_name_what_is_wrong(tmp_path, table, message):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [("{nope", "line 1 is not JSON"), ("[1]", "no 'file_name'"), ('{"view": "PA"}', "no 'file_name'")]
+    ("line", "message"),
+    [("{nope", "line 1 is not JSON"), ("[1]", "no 'file_name'"), ('{"view": "PA"}', "no 'file_name'")],
 )
 def test_bad_json_lines(tmp_path, line, message):
     (tmp_path / "metadata.jsonl").write_text(line + "\n")
@@ -169,8 +206,18 @@ def there(root: Path) -> list:
 
 def test_words_that_people_write(tmp_path, caplog):
     """Each of these ended the run, or left a film without what its row says."""
-    rows = ["a.png;060Y;Male;pa;1,0", "b.png;51,5;woman;AP supine;", "c.png;NaN;?;N/A;NaN", "d.png;411;x;Lateral;yes", "e.png;-1;2;up;mild"]
-    root = write_films(tmp_path, *(f"{name}.png" for name in "abcde"), table="sep=;\nFile_Name;Age;Gender;View;mass\n" + "\n".join(rows))
+    rows = [
+        "a.png;060Y;Male;pa;1,0",
+        "b.png;51,5;woman;AP supine;",
+        "c.png;NaN;?;N/A;NaN",
+        "d.png;411;x;Lateral;yes",
+        "e.png;-1;2;up;mild",
+    ]
+    root = write_films(
+        tmp_path,
+        *(f"{name}.png" for name in "abcde"),
+        table="sep=;\nFile_Name;Age;Gender;View;mass\n" + "\n".join(rows),
+    )
     films = folder.read_labels(root)
     assert [(film.age_years, film.sex, film.view, film.findings["Mass"]) for film in films] == [
         (60, "M", "PA", 1),
@@ -179,7 +226,12 @@ def test_words_that_people_write(tmp_path, caplog):
         (None, "unknown", "lateral", 1),
         (None, "unknown", "unknown", -2),
     ]
-    for column, words in (("age_years", "'411' (1), '-1' (1)"), ("sex", "'2' (1)"), ("view", "'up' (1)"), ("Mass", "'mild' (1)")):
+    for column, words in (
+        ("age_years", "'411' (1), '-1' (1)"),
+        ("sex", "'2' (1)"),
+        ("view", "'up' (1)"),
+        ("Mass", "'mild' (1)"),
+    ):
         assert f"metadata.csv: {column}: words that are not understood count as unknown: {words}\n" in caplog.text
 
 
@@ -226,7 +278,9 @@ def test_a_table_in_each_folder_of_a_split(tmp_path, kind):
             table.write_text("".join(json.dumps(row) + "\n" for row in rows))
         else:
             mark = {"csv": ",", "tsv": "\t"}[kind]
-            table.write_text("\n".join(mark.join(row) for row in [list(rows[0]), *(list(row.values()) for row in rows)]))
+            table.write_text(
+                "\n".join(mark.join(row) for row in [list(rows[0]), *(list(row.values()) for row in rows)])
+            )
     films = there(tmp_path)
     assert {(film.file, film.view, film.patient, film.split) for film in films} == {
         (f"{part}/{number:04d}.png", "AP", f"{part}{number}", "train" if part == "train" else "holdout")
@@ -269,7 +323,8 @@ def test_rows_without_a_name_and_films_without_a_row_are_counted(tmp_path):
 def test_ids_of_patients_that_say_nothing_are_none(tmp_path):
     rows = [f"{number}.png,{word}" for number, word in enumerate(["NaN", "", "N/A", "unknown", "7.0", "7"])]
     write_films(tmp_path, table="file_name,patient_id\n" + "\n".join(rows))
-    assert len({film.patient for film in folder.read_labels(tmp_path)}) == 5  # four unknown ones, who were one patient, and 7
+    # four unknown ones, who were one patient, and 7
+    assert len({film.patient for film in folder.read_labels(tmp_path)}) == 5
 
 
 def test_it_is_said_when_nothing_tells_the_patients(tmp_path, caplog):
@@ -277,12 +332,18 @@ def test_it_is_said_when_nothing_tells_the_patients(tmp_path, caplog):
     assert len({film.patient for film in folder.read_labels(write_films(tmp_path, *names))}) == 6
     assert "nothing says who the patient of 6 of 6 films is" in caplog.text
     caplog.clear()
-    folder.read_labels(write_films(tmp_path, table="file_name,patient\n" + "".join(f"{name},{name}\n" for name in names)))
+    folder.read_labels(
+        write_films(tmp_path, table="file_name,patient\n" + "".join(f"{name},{name}\n" for name in names))
+    )
     assert caplog.text == ""
 
 
 def test_folders_of_an_official_split_are_kept_and_patients_are_not_torn(tmp_path):
-    names = [f"{part}/patient{number}/{number}.png" for part, numbers in (("train", (1, 2, 3)), ("test", (3, 4))) for number in numbers]
+    names = [
+        f"{part}/patient{number}/{number}.png"
+        for part, numbers in (("train", (1, 2, 3)), ("test", (3, 4)))
+        for number in numbers
+    ]
     films = folder.read_labels(write_films(tmp_path, *names))
     assert {film.patient for film in films} == {"patient1", "patient2", "patient3", "patient4"}
     splits = Splits()
@@ -293,11 +354,19 @@ def test_folders_of_an_official_split_are_kept_and_patients_are_not_torn(tmp_pat
     assert [sides[name] for name in names] == ["train", "train", "holdout", "holdout", "holdout"]
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=2), max_leaves=3)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2),
+    max_leaves=3,
+)
 
 
 @settings(max_examples=100, deadline=None)
-@given(row=st.dictionaries(st.sampled_from(["file_name", "patient", "study", "view", "sex", "age_years", "split", "Mass", "x"]), JSON))
+@given(
+    row=st.dictionaries(
+        st.sampled_from(["file_name", "patient", "study", "view", "sex", "age_years", "split", "Mass", "x"]), JSON
+    )
+)
 def test_any_json_gives_a_film_or_one_line(tmp_path_factory, row):
     root = tmp_path_factory.mktemp("folder")
     (root / "metadata.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
@@ -311,7 +380,11 @@ def test_any_json_gives_a_film_or_one_line(tmp_path_factory, row):
         assert len(outcome[0].states()) == len(FINDINGS)
 
 
-BYTES = st.binary(max_size=80) | st.binary(max_size=9).map(b"\xff\xfe".__add__) | st.text("file_name,;view\n\tap.0").map(str.encode)
+BYTES = (
+    st.binary(max_size=80)
+    | st.binary(max_size=9).map(b"\xff\xfe".__add__)
+    | st.text("file_name,;view\n\tap.0").map(str.encode)
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -345,13 +418,19 @@ def test_reports_label_the_films_of_a_folder_and_leave_no_word_behind(tmp_path, 
     (films / "reports" / "nobody.txt").write_text("Mass.")
     records = {film.file: film for film in folder.read_labels(films)}
     states = {name: dict(zip(FINDINGS, film.states(), strict=True)) for name, film in records.items()}
-    assert (states["a.png"]["Pneumothorax"], states["a.png"]["Effusion"], states["a.png"]["Mass"]) == (0, 1, NOT_MENTIONED)
+    assert (states["a.png"]["Pneumothorax"], states["a.png"]["Effusion"], states["a.png"]["Mass"]) == (
+        0,
+        1,
+        NOT_MENTIONED,
+    )
     assert states["b.png"]["Effusion"] == 1
     assert states["c.png"]["Pneumonia"] == NOT_ANNOTATED  # reported, not guessed
     assert states["d.png"]["Cardiomegaly"] == 1
     assert states["e.png"]["Edema"] == 0
     assert (states["f.png"]["Effusion"], states["f.png"]["Mass"]) == (0, NOT_ANNOTATED)
-    assert [records[f"{name}.png"].labeler for name in "abcdef"] == ["report rules"] * 2 + [""] + ["report rules"] * 2 + [""]
+    assert [records[f"{name}.png"].labeler for name in "abcdef"] == ["report rules"] * 2 + [""] + [
+        "report rules"
+    ] * 2 + [""]
     assert "reports that cannot be read label no film: not in English 1" in caplog.text
     assert "1 of 3 reports in reports/ are no film's" in caplog.text
     summary = prepare(tmp_path / "pool", [("folder", films)], 64, key_file=tmp_path / "key", workers=1)

@@ -1,4 +1,5 @@
-"""Kermany et al.'s films of children: labels by folder, patients by name across all folders, every layout that people have."""
+"""Kermany et al.'s films of children: labels by folder, patients by name across all folders, every layout that people
+have."""
 
 import io
 import tarfile
@@ -56,11 +57,15 @@ def taken(root: Path) -> tuple[dict[str, str], dict[str, int]]:
 
 def test_folders_tell_the_label_and_names_the_patient_across_all_folders(tmp_path):
     films = kermany.read_labels(release(tmp_path))
-    assert [film.patient for film in films] == [patient for _, patient in sorted(zip(map(str.lower, RELEASE), PATIENTS, strict=True))]
+    assert [film.patient for film in films] == [
+        patient for _, patient in sorted(zip(map(str.lower, RELEASE), PATIENTS, strict=True))
+    ]
     for film in films:
         states = dict(zip(FINDINGS, film.states(), strict=True))
         ill = "pneumonia" in film.film
-        assert (states.pop("Pneumonia"), states.pop("No Finding")) == ((POSITIVE, NEGATIVE) if ill else (NEGATIVE, POSITIVE))
+        assert (states.pop("Pneumonia"), states.pop("No Finding")) == (
+            (POSITIVE, NEGATIVE) if ill else (NEGATIVE, POSITIVE)
+        )
         assert set(states.values()) == {NOT_ANNOTATED}
         assert (film.view, film.sex, film.age_years) == ("AP", "unknown", None)
         assert film.split is None, "the published split goes through patients"
@@ -69,7 +74,12 @@ def test_folders_tell_the_label_and_names_the_patient_across_all_folders(tmp_pat
 @pytest.mark.parametrize("top", ["", "chest_xray/", "archive/chest_xray/", "ChestXRay2017/chest_xray/"])
 def test_root_or_folder_and_what_mac_and_windows_leave(tmp_path, top):
     release(tmp_path, [top + name for name in RELEASE])
-    litter = [".DS_Store", f"{top}train/.DS_Store", f"{top}train/NORMAL/._IM-0115-0001.jpeg", f"__MACOSX/{top}train/NORMAL/._IM-1-1.jpeg"]
+    litter = [
+        ".DS_Store",
+        f"{top}train/.DS_Store",
+        f"{top}train/NORMAL/._IM-0115-0001.jpeg",
+        f"__MACOSX/{top}train/NORMAL/._IM-1-1.jpeg",
+    ]
     release(tmp_path, [*litter, f"{top}train/PNEUMONIA/Thumbs.db", f"{top}README.txt"])
     found, beside = taken(tmp_path)
     assert sorted(found.values()) == sorted(PATIENTS)
@@ -101,7 +111,9 @@ def test_version_3_and_the_retinas_that_lie_beside_it(tmp_path):
     assert beside == {"film that no table lists": 2}
 
 
-@pytest.mark.parametrize("names", [["a.jpg", "IM-0003-0001.JPG"], ["pneumonia/a.png", "Normal/b.jpeg", "person3_virus_15.tiff"]])
+@pytest.mark.parametrize(
+    "names", [["a.jpg", "IM-0003-0001.JPG"], ["pneumonia/a.png", "Normal/b.jpeg", "person3_virus_15.tiff"]]
+)
 def test_renamed_and_converted_films_are_kept_and_said(tmp_path, caplog, names):
     films = kermany.read_labels(release(tmp_path, ["NORMAL/IM-0115-0001.jpeg", *names]))
     told = [film for film in films if "Pneumonia" in film.findings]
@@ -126,7 +138,9 @@ def pack(path: Path, films: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize("name", ["archive.zip", "ChestXRay2017.tar", "chest_xray.tar.gz"])
 def test_grey_and_colour_of_any_shape_from_archives_to_a_pool(tmp_path, name):
-    films = {f"chest_xray/{path}": jpeg(i, (64 + i, 40 + 20 * i), "RGB" if i % 2 else "L") for i, path in enumerate(RELEASE)}
+    films = {
+        f"chest_xray/{path}": jpeg(i, (64 + i, 40 + 20 * i), "RGB" if i % 2 else "L") for i, path in enumerate(RELEASE)
+    }
     films["__MACOSX/chest_xray/train/NORMAL/._IM-0115-0001.jpeg"] = b"\0\5\x16\7"
     (tmp_path / "release").mkdir()
     pack(tmp_path / "release" / name, films)
@@ -144,7 +158,9 @@ def test_grey_and_colour_of_any_shape_from_archives_to_a_pool(tmp_path, name):
 
 
 def test_another_folder_is_one_line_and_names_what_it_is(tmp_path):
-    with pytest.raises(ValueError, match=r"no films as Kermany et al\. release them; expected chest_xray/train/NORMAL/") as caught:
+    with pytest.raises(
+        ValueError, match=r"no films as Kermany et al\. release them; " r"expected chest_xray/train/NORMAL/"
+    ) as caught:
         kermany.read_labels(release(tmp_path, ["a.jpeg", "b/c.png", "NORMAL/readme.txt"]))
     assert "\n" not in str(caught.value)
     (tmp_path / "Data_Entry_2017.csv").touch()

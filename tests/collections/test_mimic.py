@@ -1,4 +1,5 @@
-"""MIMIC-CXR: JPEG and DICOM, both labelers and the radiologists, splits, views, MIMIC-IV's ages, and the messages for what is wrong."""
+"""MIMIC-CXR: JPEG and DICOM, both labelers and the radiologists, splits, views, MIMIC-IV's ages, and the messages for
+what is wrong."""
 
 import gzip
 import logging
@@ -17,7 +18,8 @@ METADATA_HEADER = (
     "ProcedureCodeSequence_CodeMeaning,ViewCodeSequence_CodeMeaning,PatientOrientationCodeSequence_CodeMeaning"
 )
 LABEL_HEADER = (
-    "subject_id,study_id,Atelectasis,Cardiomegaly,Consolidation,Edema,Enlarged Cardiomediastinum,Fracture,Lung Lesion,Lung Opacity,"
+    "subject_id,study_id,Atelectasis,Cardiomegaly,Consolidation,Edema,Enlarged "
+    "Cardiomediastinum,Fracture,Lung Lesion,Lung Opacity,"
     "No Finding,Pleural Effusion,Pleural Other,Pneumonia,Pneumothorax,Support Devices"
 )
 SPLIT_HEADER = "dicom_id,study_id,subject_id,split"
@@ -26,7 +28,10 @@ PATIENTS_HEADER = "subject_id,gender,anchor_age,anchor_year,anchor_year_group,do
 METADATA, CHEXPERT, NEGBIO = (f"mimic-cxr-2.0.0-{name}.csv" for name in ("metadata", "chexpert", "negbio"))
 FILM = "02aa804e-bde0afdd-112c0b34-7bc16630-4e384014"
 FOLDER = "files/p10/p10000032/s50414267"
-ROW = f"{FILM},10000032,50414267,CHEST (PA AND LAT),PA,3056,2544,21800506,213014.531,CHEST (PA AND LAT),postero-anterior,Erect"
+ROW = (
+    f"{FILM},10000032,50414267,CHEST (PA AND "
+    "LAT),PA,3056,2544,21800506,213014.531,CHEST (PA AND LAT),postero-anterior,Erect"
+)
 LABELS = "10000032,50414267,,1.0,,-1.0,,,,0.0,,,,,0.0,1.0"
 
 
@@ -51,7 +56,13 @@ def states(film) -> dict[str, int]:
 def test_a_row_of_the_release(release):
     (film,) = mimic.read_labels(release)
     assert (film.film, film.file, film.patient, film.study) == (FILM, FILM, "10000032", "50414267")
-    assert (film.view, film.sex, film.age_years, film.split, film.labeler) == ("PA", "unknown", None, None, "CheXpert labeler")
+    assert (film.view, film.sex, film.age_years, film.split, film.labeler) == (
+        "PA",
+        "unknown",
+        None,
+        None,
+        "CheXpert labeler",
+    )
     found = states(film)
     assert {name for name, state in found.items() if state == POSITIVE} == {"Cardiomegaly", "Support_Devices"}
     assert {name for name, state in found.items() if state == NEGATIVE} == {"Lung_Opacity", "Pneumothorax"}
@@ -87,7 +98,11 @@ def test_chexpert_labels_come_before_negbio_and_radiologists_before_both(release
     write(release / mimic.READ_TABLE, READ_HEADER, "50414267,0.0,0.0,0.0,0.0,0.0,0.0,0.0,1.0,0.0,0.0,0.0,0.0,0.0,0.0")
     (film,) = mimic.read_labels(release)
     assert film.labeler == "radiologists"
-    assert (film.findings["Lung_Opacity"], film.findings["Edema"], film.findings["No Finding"]) == (POSITIVE, NEGATIVE, NOT_MENTIONED)
+    assert (film.findings["Lung_Opacity"], film.findings["Edema"], film.findings["No Finding"]) == (
+        POSITIVE,
+        NEGATIVE,
+        NOT_MENTIONED,
+    )
 
 
 def test_studies_that_radiologists_did_not_read_keep_the_labeler_s_labels(release):
@@ -110,13 +125,16 @@ def test_without_a_label_table_nothing_is_annotated(release, caplog):
 
 def test_an_odd_label_refuses_the_films_of_its_study_only(release):
     write(release / f"{METADATA}.gz", METADATA_HEADER, ROW, ROW.replace(FILM, "b").replace("50414267", "50000001"))
-    write(release / f"{CHEXPERT}.gz", LABEL_HEADER, LABELS.replace("-1.0", "soon"), LABELS.replace("50414267", "50000001"))
+    write(
+        release / f"{CHEXPERT}.gz", LABEL_HEADER, LABELS.replace("-1.0", "soon"), LABELS.replace("50414267", "50000001")
+    )
     assert [film.refused for film in mimic.read_labels(release)] == ["label that is not 1, 0, -1 or empty", ""]
 
 
 def test_the_official_split_goes_by_patient(release):
     films = [
-        f"{film},1000003{patient},5041426{film},X,PA,1,1,21800506,1,X,,Erect" for patient, film in ((1, 0), (1, 1), (2, 2), (3, 3), (4, 4))
+        f"{film},1000003{patient},5041426{film},X,PA,1,1,21800506,1,X,,Erect"
+        for patient, film in ((1, 0), (1, 1), (2, 2), (3, 3), (4, 4))
     ]
     write(release / f"{METADATA}.gz", METADATA_HEADER, *films)
     splits = [
@@ -187,14 +205,26 @@ def test_sex_and_age_come_from_mimic_iv_where_it_is(release, place):
 def test_physionet_s_tree_has_the_patients_two_folders_up(tmp_path):
     release = tmp_path / "files" / "mimic-cxr-jpg" / "2.1.0"
     write(release / f"{METADATA}.gz", METADATA_HEADER, ROW)
-    write(tmp_path / "files" / "mimiciv" / "3.1" / "hosp" / "patients.csv.gz", PATIENTS_HEADER, "10000032,M,52,2178,2014 - 2016,")
+    write(
+        tmp_path / "files" / "mimiciv" / "3.1" / "hosp" / "patients.csv.gz",
+        PATIENTS_HEADER,
+        "10000032,M,52,2178,2014 - 2016,",
+    )
     assert mimic.read_labels(release)[0].sex == "M"
     assert mimic.read_labels(tmp_path / "files" / "mimic-cxr-jpg")[0].patient == "10000032"
 
 
 @pytest.mark.parametrize(
     ("anchor", "age"),
-    [("89,2176", 91.0), ("91,2180", 91.0), ("60,2190", 50.0), ("5,2190", None), (",2178", None), ("52,", None), ("x,y", None)],
+    [
+        ("89,2176", 91.0),
+        ("91,2180", 91.0),
+        ("60,2190", 50.0),
+        ("5,2190", None),
+        (",2178", None),
+        ("52,", None),
+        ("x,y", None),
+    ],
 )
 def test_ages_are_shifted_and_capped(release, anchor, age):
     write(release / "patients.csv", PATIENTS_HEADER, f"10000032,F,{anchor},2014 - 2016,")
@@ -210,7 +240,11 @@ def test_somebody_else_s_patients_are_passed_over(release, caplog):
 
 
 def test_without_metadata_the_record_list_names_the_films(tmp_path):
-    write(tmp_path / "cxr-record-list.csv.gz", "subject_id,study_id,dicom_id,path", f"10000032,50414267,{FILM},{FOLDER}/{FILM}.dcm")
+    write(
+        tmp_path / "cxr-record-list.csv.gz",
+        "subject_id,study_id,dicom_id,path",
+        f"10000032,50414267,{FILM},{FOLDER}/{FILM}.dcm",
+    )
     (film,) = mimic.read_labels(tmp_path)
     assert (film.film, film.patient, film.study, film.view) == (FILM, "10000032", "50414267", "unknown")
 
@@ -258,7 +292,10 @@ def test_other_bad_tables(release, tmp_path):
     with pytest.raises(ValueError, match=r"metadata\.csv\.gz after line \d+ is not a comma-separated table"):
         mimic.read_labels(release)
     (tmp_path / "other").mkdir()
-    with pytest.raises(ValueError, match=r"no MIMIC-CXR label table; expected mimic-cxr-2\.0\.0-metadata\.csv or cxr-record-list\.csv"):
+    with pytest.raises(
+        ValueError,
+        match=r"no MIMIC-CXR label table; expected " r"mimic-cxr-2\.0\.0-metadata\.csv or cxr-record-list\.csv",
+    ):
         mimic.read_labels(tmp_path / "other")
 
 

@@ -85,7 +85,9 @@ def test_what_is_there_is_found_and_nothing_is_taken_twice(there, written):
         assert len({spelled[path] for path in found if found[path] == file}) == 1
 
 
-@given(there=st.sets(PATH, min_size=1, max_size=6), root=st.sampled_from(["C:\\films\\", "/home/me/", "\\\\pacs\\", "x:/"]))
+@given(
+    there=st.sets(PATH, min_size=1, max_size=6), root=st.sampled_from(["C:\\films\\", "/home/me/", "\\\\pacs\\", "x:/"])
+)
 def test_a_folder_that_was_moved_is_found_as_a_whole(there, root):
     written = {root + (file.replace("/", "\\") if "\\" in root else file): file for file in there}
     found = locate(written, there)
@@ -111,7 +113,9 @@ def test_many_numbered_folders_are_patients(name):
     assert len(patients(files(*(name.format(number) for number in range(12))))) == 12
 
 
-@pytest.mark.parametrize("name", ["patient{}", "Patient_{}", "person{}", "subject-{}", "sub-{:02d}", "case {}", "PID{}"])
+@pytest.mark.parametrize(
+    "name", ["patient{}", "Patient_{}", "person{}", "subject-{}", "sub-{:02d}", "case {}", "PID{}"]
+)
 def test_two_are_enough_that_are_called_patients(name):
     names = files(*(f"{name.format(number)}/study1" for number in range(2)))
     assert patients(names) == {name.format(number) for number in range(2)}
@@ -124,7 +128,11 @@ CLASSES = [name for name in FINDINGS if name != "No Finding"][:12]
     "folders",
     [
         CLASSES,  # twelve classes of a few films each were twelve patients
-        [f"{part}/{name}" for part in ("train", "test", "val") for name in ("NORMAL", "PNEUMONIA", "COVID-19", "Viral Pneumonia")],
+        [
+            f"{part}/{name}"
+            for part in ("train", "test", "val")
+            for name in ("NORMAL", "PNEUMONIA", "COVID-19", "Viral Pneumonia")
+        ],
         [f"class{number}" for number in range(12)],
         [f"images_{number:03d}" for number in range(1, 13)],
         [f"batch-{number}" for number in range(12)],

@@ -27,7 +27,12 @@ def write(root: Path, *rows: str, header: str = HEADER, name: str = nih.TABLES[0
 
 def test_a_row_of_the_current_table(tmp_path):
     (film,) = nih.read_labels(write(tmp_path, ROW))
-    assert (film.film, film.file, film.patient, film.study) == ("00000013_005.png", "00000013_005.png", "13", "00000013_005.png")
+    assert (film.film, film.file, film.patient, film.study) == (
+        "00000013_005.png",
+        "00000013_005.png",
+        "13",
+        "00000013_005.png",
+    )
     assert (film.view, film.sex, film.age_years, film.split) == ("AP", "M", 60.0, None)
     assert film.original_aspect == pytest.approx(3056 / 2544)
     states = dict(zip(FINDINGS, film.states(), strict=True))
@@ -65,7 +70,9 @@ def test_the_newer_table_wins(tmp_path):
     assert nih.read_labels(write(tmp_path, ROW))[0].age_years == 60
 
 
-@pytest.mark.parametrize("column", ["Image Index", "Finding Labels", "Patient ID", "Patient Age", "Patient Gender", "View Position"])
+@pytest.mark.parametrize(
+    "column", ["Image Index", "Finding Labels", "Patient ID", "Patient Age", "Patient Gender", "View Position"]
+)
 def test_a_missing_column_is_named_with_what_was_found(tmp_path, column):
     write(tmp_path, ROW, header=HEADER.replace(column, "Something"))
     with pytest.raises(ValueError, match=column) as caught:
@@ -101,16 +108,27 @@ def test_files_are_found_in_every_layout(tmp_path, folders):
 
 
 def test_a_word_that_is_no_finding_stops_nobody_and_denies_nothing(tmp_path, caplog):
-    rows = [ROW.replace("Infiltration", "Infiltrate"), ROW.replace("Emphysema|Infiltration", "pleural thickening|emphysema")]
+    rows = [
+        ROW.replace("Infiltration", "Infiltrate"),
+        ROW.replace("Emphysema|Infiltration", "pleural thickening|emphysema"),
+    ]
     odd, spelt = nih.read_labels(write(tmp_path, *rows))  # it was an error: one word in 112,120 rows
     assert "Finding Labels: words that are not understood count as unknown: 'Infiltrate' (1)" in caplog.text
-    assert (odd.findings["Emphysema"], odd.findings["Infiltration"], odd.findings["Mass"]) == (POSITIVE, NOT_MENTIONED, NOT_MENTIONED)
+    assert (odd.findings["Emphysema"], odd.findings["Infiltration"], odd.findings["Mass"]) == (
+        POSITIVE,
+        NOT_MENTIONED,
+        NOT_MENTIONED,
+    )
     assert {name for name, state in spelt.findings.items() if state == POSITIVE} == {"Emphysema", "Pleural_Thickening"}
     assert spelt.findings["Mass"] == NEGATIVE
 
 
 def test_the_official_split_is_kept_together_by_patient(tmp_path):
-    rows = [f"0000000{patient}_00{film}.png,No Finding,0,{patient},50,M,PA,1,1,1,1" for patient in (1, 2) for film in (0, 1)]
+    rows = [
+        (f"0000000{patient}_00{film}.png,No Finding,0,{patient},50,M,PA,1,1,1,1")
+        for patient in (1, 2)
+        for film in (0, 1)
+    ]
     write(tmp_path, *rows)
     assert [film.split for film in nih.read_labels(tmp_path)] == [None] * 4
     (tmp_path / "test_list.txt").write_text("00000002_001.png\n")
@@ -149,14 +167,19 @@ def test_lists_that_are_not_there_or_hold_out_nobody_are_said(tmp_path, caplog):
     assert "hold out none of the table's films" in caplog.text
 
 
-@pytest.mark.parametrize("image", ["00000002_000.jpg", "images_001/images/00000002_000.png", "C:\\nih\\images\\00000002_000.jpg"])
+@pytest.mark.parametrize(
+    "image", ["00000002_000.jpg", "images_001/images/00000002_000.png", "C:\\nih\\images\\00000002_000.jpg"]
+)
 def test_a_table_may_name_copies_and_folders(tmp_path, image):
     write(tmp_path, TWO[0], TWO[1].replace("00000002_000.png", image))
     (tmp_path / "images-224").mkdir()
     (tmp_path / "images-224" / "00000002_000.jpg").touch()
     (tmp_path / "test_list.txt").write_text("00000002_000.png\n")
     films = nih.read_labels(tmp_path)
-    assert [(film.film, film.split) for film in films] == [("00000001_000.png", "train"), ("00000002_000.png", "holdout")]
+    assert [(film.film, film.split) for film in films] == [
+        ("00000001_000.png", "train"),
+        ("00000002_000.png", "holdout"),
+    ]
     assert list(find_files(nih.NIH, tmp_path, {film.file: film for film in films})) == ["00000002_000.png"]
 
 

@@ -1,4 +1,5 @@
-"""Open-I: headings and qualifiers, XML read safely, Kaggle's tables, names of films in all releases, and the messages for what is wrong."""
+"""Open-I: headings and qualifiers, XML read safely, Kaggle's tables, names of films in all releases, and the messages
+for what is wrong."""
 
 import io
 import tarfile
@@ -38,11 +39,24 @@ def findings_of(*majors: str) -> dict[str, int]:
 
 
 def test_a_report_of_the_release(tmp_path):
-    write(tmp_path, xml(1, "normal", films=("CXR1_1_IM-0001-3001", "CXR1_1_IM-0001-4001")), xml(2, "Cardiomegaly/borderline"))
+    write(
+        tmp_path,
+        xml(1, "normal", films=("CXR1_1_IM-0001-3001", "CXR1_1_IM-0001-4001")),
+        xml(2, "Cardiomegaly/borderline"),
+    )
     one, other = openi.read_labels(tmp_path)
     assert (one.film, one.file, one.patient, one.study) == ("CXR1_IM-0001-3001", "CXR1_IM-0001-3001", "CXR1", "CXR1")
-    assert (one.view, one.sex, one.age_years, one.split, one.labeler) == ("unknown", "unknown", None, None, "MeSH coding")
-    assert dict(zip(FINDINGS, one.states(), strict=True)) == {**dict.fromkeys(FINDINGS, NEGATIVE), "No Finding": POSITIVE}
+    assert (one.view, one.sex, one.age_years, one.split, one.labeler) == (
+        "unknown",
+        "unknown",
+        None,
+        None,
+        "MeSH coding",
+    )
+    assert dict(zip(FINDINGS, one.states(), strict=True)) == {
+        **dict.fromkeys(FINDINGS, NEGATIVE),
+        "No Finding": POSITIVE,
+    }
     assert other.findings is one.findings
     assert [(report.number, len(report.films)) for report in openi.read_reports(tmp_path)] == [("CXR1", 2), ("CXR2", 0)]
 
@@ -108,7 +122,10 @@ def tar(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def test_the_tar_of_reports_is_read_in_place(tmp_path):
-    documents = {f"ecgen-radiology/{number}.xml": xml(number, "normal", films=(f"CXR{number}_IM-1-1",)).encode() for number in (10, 2)}
+    documents = {
+        f"ecgen-radiology/{number}.xml": xml(number, "normal", films=(f"CXR{number}_IM-1-1",)).encode()
+        for number in (10, 2)
+    }
     path = tar(tmp_path / "NLMCXR_reports.tgz", {**documents, "ecgen-radiology/notes.txt": b"no report"})
     tar(tmp_path / "NLMCXR_png.tgz", {"3.xml": b"not looked into"})
     assert [film.patient for film in openi.read_labels(tmp_path)] == ["CXR2", "CXR10"]
@@ -155,7 +172,11 @@ def kaggle(root: Path, reports: list[str], projections: list[str]) -> Path:
     return root
 
 
-PROJECTIONS = ["1,1_IM-0001-3001.dcm.png,Lateral", "1,1_IM-0001-4001.dcm.png,Frontal", "4,4_IM-2050-1001.dcm.png,Frontal"]
+PROJECTIONS = [
+    "1,1_IM-0001-3001.dcm.png,Lateral",
+    "1,1_IM-0001-4001.dcm.png,Frontal",
+    "4,4_IM-2050-1001.dcm.png,Frontal",
+]
 
 
 def test_the_kaggle_copy(tmp_path):
@@ -170,7 +191,11 @@ def test_the_kaggle_copy(tmp_path):
         ("CXR4_IM-2050-1001", "CXR4", "unknown"),
     ]
     assert films[0].findings["No Finding"] == POSITIVE
-    assert {name for name, state in films[2].findings.items() if state == POSITIVE} == {"Cardiomegaly", "Nodule", "Lung_Lesion"}
+    assert {name for name, state in films[2].findings.items() if state == POSITIVE} == {
+        "Cardiomegaly",
+        "Nodule",
+        "Lung_Lesion",
+    }
 
 
 def test_kaggle_s_projections_tell_the_laterals_of_the_xml_release_too(tmp_path):
@@ -187,12 +212,16 @@ def test_unknown_views_are_taken_by_default():
 
 def test_other_bad_tables(tmp_path):
     with pytest.raises(
-        ValueError, match=r"no Open-I label table; expected NLMCXR_reports\.tgz or ecgen-radiology/\*\.xml or indiana_reports\.csv"
+        ValueError,
+        match=r"no Open-I label table; expected NLMCXR_reports\.tgz or "
+        r"ecgen-radiology/\*\.xml or indiana_reports\.csv",
     ):
         openi.read_labels(tmp_path)
     kaggle(tmp_path, [], [])
     (tmp_path / openi.KAGGLE_PROJECTIONS).write_text("uid,file,projection\n")
-    with pytest.raises(ValueError, match=r"indiana_projections\.csv has no column 'filename' \(did you mean 'file'\?\)"):
+    with pytest.raises(
+        ValueError, match=r"indiana_projections\.csv has no column 'filename' " r"\(did you mean 'file'\?\)"
+    ):
         openi.read_labels(tmp_path)
     kaggle(tmp_path, [], [])
     (tmp_path / openi.KAGGLE_REPORTS).write_text("uid,Mesh Terms\n")
@@ -227,9 +256,14 @@ CELL = st.sampled_from(["1", "2", "1_IM-1-1.dcm.png", "Frontal", "normal;Nodule/
 
 
 @settings(max_examples=80, deadline=None)
-@given(reports=st.lists(st.lists(CELL, max_size=9), max_size=4), projections=st.lists(st.lists(CELL, max_size=4), max_size=4))
+@given(
+    reports=st.lists(st.lists(CELL, max_size=9), max_size=4),
+    projections=st.lists(st.lists(CELL, max_size=4), max_size=4),
+)
 def test_any_cells_of_kaggle_give_rows_or_one_line(tmp_path_factory, reports, projections):
-    outcome = films_or_message(kaggle(tmp_path_factory.mktemp("openi"), list(map(",".join, reports)), list(map(",".join, projections))))
+    outcome = films_or_message(
+        kaggle(tmp_path_factory.mktemp("openi"), list(map(",".join, reports)), list(map(",".join, projections)))
+    )
     if isinstance(outcome, str):
         assert ".csv line " in outcome
         assert "\n" not in outcome
@@ -239,10 +273,13 @@ def test_any_cells_of_kaggle_give_rows_or_one_line(tmp_path_factory, reports, pr
 
 def test_labels_from_reports(tmp_path, caplog):
     text = (
-        '<AbstractText Label="INDICATION">Pneumonia</AbstractText><AbstractText Label="FINDINGS">Heart size is normal. Small &lt; 1 cm '
+        '<AbstractText Label="INDICATION">Pneumonia</AbstractText><AbstractText '
+        'Label="FINDINGS">Heart size is normal. Small &lt; 1 cm '
         'nodule.</AbstractText><AbstractText Label="IMPRESSION"/>'
     )
-    document = xml(1, "normal", films=("CXR1_1_IM-0001-3001",)).replace("</eCitation>", f"<Abstract>{text}</Abstract></eCitation>")
+    document = xml(1, "normal", films=("CXR1_1_IM-0001-3001",)).replace(
+        "</eCitation>", f"<Abstract>{text}</Abstract></eCitation>"
+    )
     write(tmp_path, document, xml(2, "Mass", films=("CXR2_IM-1",)))
     film, silent = openi.read_labels(tmp_path, reports=True)
     states = dict(zip(FINDINGS, film.states(), strict=True))

@@ -1,4 +1,5 @@
-"""PadChest: tokens and masks, the rows it rules out itself, patients tied together, layouts, and the messages for what is wrong."""
+"""PadChest: tokens and masks, the rows it rules out itself, patients tied together, layouts, and the messages for what
+is wrong."""
 
 import ast
 import csv
@@ -56,16 +57,26 @@ def test_a_row_of_the_release(tmp_path):
     assert (film.film, film.file, film.patient, film.study) == (ROW["ImageID"], ROW["ImageID"], PATIENT, STUDY)
     assert (film.view, film.sex, film.age_years, film.split, film.split_as) == ("PA", "F", 84.0, None, None)
     assert (film.labeler, film.refused) == ("physician", "")
-    assert dict(zip(FINDINGS, film.states(), strict=True)) == {**dict.fromkeys(FINDINGS, NEGATIVE), "No Finding": POSITIVE}
+    assert dict(zip(FINDINGS, film.states(), strict=True)) == {
+        **dict.fromkeys(FINDINGS, NEGATIVE),
+        "No Finding": POSITIVE,
+    }
 
 
 def test_tokens_are_whole_words_of_the_list(tmp_path):
     found = findings_of(
-        tmp_path, "['pseudonodule', ' soft tissue mass', 'subcutaneous emphysema', 'pericardial effusion', 'NSG tube ', '']"
+        tmp_path,
+        "['pseudonodule', ' soft tissue mass', 'subcutaneous emphysema', 'pericardial effusion', 'NSG tube ', '']",
     )
     assert {name for name, state in found.items() if state != NEGATIVE} == {"Support_Devices"}
     found = findings_of(tmp_path, "['nodule', 'pulmonary mass', 'emphysema', 'loculated pleural effusion']")
-    assert {name for name, state in found.items() if state == POSITIVE} == {"Nodule", "Mass", "Emphysema", "Effusion", "Lung_Lesion"}
+    assert {name for name, state in found.items() if state == POSITIVE} == {
+        "Nodule",
+        "Mass",
+        "Emphysema",
+        "Effusion",
+        "Lung_Lesion",
+    }
     assert {name for name, state in found.items() if state == NOT_MENTIONED} == {
         "Lung_Opacity"
     }  # masked: such a shadow may be called opacity
@@ -107,7 +118,9 @@ def test_rows_that_are_ruled_out_say_why(tmp_path, labels, reason):
 
 def test_unknown_words_are_named_once(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        padchest.read_labels(write(tmp_path, row(1, Labels="['nodul', 'unchanged', 'scoliosis']"), row(2, Labels="['nodul']")))
+        padchest.read_labels(
+            write(tmp_path, row(1, Labels="['nodul', 'unchanged', 'scoliosis']"), row(2, Labels="['nodul']"))
+        )
     assert caplog.text.count("Labels: words that are not understood count as unknown: 'nodul' (2)\n") == 1
 
 
@@ -166,11 +179,15 @@ def test_ties_are_the_connected_sets(links):
         if first is not second:
             first |= second
             groups.remove(second)
-    expected = {str(node): str(min(next(group for group in groups if node in group))) for link in links for node in link}
+    expected = {
+        str(node): str(min(next(group for group in groups if node in group))) for link in links for node in link
+    }
     assert padchest.tie_patients((str(one), str(other)) for one, other in links) == expected
 
 
-@pytest.mark.parametrize("layout", ["0/{}", "images/{}", "{}", "images-224/{}", "Padchest/54/{}", "2.zip", "images/jpg"])
+@pytest.mark.parametrize(
+    "layout", ["0/{}", "images/{}", "{}", "images-224/{}", "Padchest/54/{}", "2.zip", "images/jpg"]
+)
 def test_layouts_are_found_without_a_word(tmp_path, layout):
     name = ROW["ImageID"]
     path = tmp_path / layout.format(name)
@@ -239,7 +256,8 @@ ROUNDED = [
 @pytest.mark.parametrize("column", ["PatientID", "StudyID", "ReportID"])
 @pytest.mark.parametrize("rounded", ROUNDED)
 def test_ids_that_a_spreadsheet_has_rounded_are_refused(tmp_path, column, rounded):
-    """They tied strangers together: the first two are what Excel shows, the last is a float written out as an integer."""
+    """They tied strangers together: the first two are what Excel shows, the last is a float written out as an
+    integer."""
     with pytest.raises(ValueError, match=rf"{column} .* is an id that a spreadsheet has rounded") as caught:
         padchest.read_labels(write(tmp_path, row(1), row(2, **{column: rounded})))
     assert padchest.TABLES[0] in str(caught.value)

@@ -54,7 +54,11 @@ def test_a_film_that_lies_in_the_second_folder_only_is_found(tmp_path):
 @pytest.mark.parametrize("layout", ["nih", "openi"])
 def test_what_compressed_tars_lack_is_missing_and_counts_add_up(tmp_path, layout):
     write_layout(tmp_path / "release", layout, 12, 32, archived=True)
-    first = next(path for path in sorted((tmp_path / "release").iterdir()) if path.name.endswith("gz") and "report" not in path.name)
+    first = next(
+        path
+        for path in sorted((tmp_path / "release").iterdir())
+        if path.name.endswith("gz") and "report" not in path.name
+    )
     first.unlink()
     (part,) = wanted_films([(layout, tmp_path / "release")])
     listed = len(part.released)
@@ -69,7 +73,12 @@ def test_an_archived_release_gives_the_pool_of_the_unpacked_one(tmp_path):
         for archived in (False, True):
             write_layout(tmp_path / f"{layout}{archived}", layout, 6, 32, archived=archived)
         pools = [
-            prepare(tmp_path / f"pool-{layout}{archived}", [(layout, tmp_path / f"{layout}{archived}")], 32, key_file=tmp_path / "key")
+            prepare(
+                tmp_path / f"pool-{layout}{archived}",
+                [(layout, tmp_path / f"{layout}{archived}")],
+                32,
+                key_file=tmp_path / "key",
+            )
             for archived in (False, True)
         ]
         assert pools[0].fingerprint == pools[1].fingerprint, layout
@@ -116,7 +125,9 @@ def test_without_ties_every_patient_has_his_own_side():
 
 def test_tied_patients_are_on_one_side_and_held_out_if_any_is():
     held = next(str(i) for i in range(99) if patient_split("nih", str(i)) == "holdout")
-    trained = [str(i) for i in range(99) if patient_split("nih", str(i)) == patient_split("rsna", str(i)) == "train"][:3]
+    trained = [str(i) for i in range(99) if patient_split("nih", str(i)) == patient_split("rsna", str(i)) == "train"][
+        :3
+    ]
     films = [("nih", record(held)), *(("nih", record(patient)) for patient in trained), ("rsna", record(trained[0]))]
     assert sides(films) == ["holdout", "train", "train", "train", "train"]
     assert sides(films, (0, 1), (1, 2), (4, 3)) == ["holdout", "holdout", "holdout", "train", "train"]
@@ -125,15 +136,25 @@ def test_tied_patients_are_on_one_side_and_held_out_if_any_is():
 
 def test_official_splits_go_before_the_patients_own_and_split_as_follows_another():
     held = next(str(i) for i in range(99) if patient_split("nih", str(i)) == "holdout")
-    trained = next(str(i) for i in range(99) if patient_split("rsna", str(i)) == patient_split("nih", str(i)) == "train")
-    assert sides([("nih", record(held, split="train")), ("nih", record(trained, split="holdout"))]) == ["train", "holdout"]
+    trained = next(
+        str(i) for i in range(99) if patient_split("rsna", str(i)) == patient_split("nih", str(i)) == "train"
+    )
+    assert sides([("nih", record(held, split="train")), ("nih", record(trained, split="holdout"))]) == [
+        "train",
+        "holdout",
+    ]
     assert sides([("rsna", record(trained, split_as=("nih", held)))]) == ["holdout"]
     # the NIH film's official side decides for the RSNA film of the same patient
-    assert sides([("nih", record(trained, split="holdout")), ("rsna", record("x", split_as=("nih", trained)))]) == ["holdout", "holdout"]
+    assert sides([("nih", record(trained, split="holdout")), ("rsna", record("x", split_as=("nih", trained)))]) == [
+        "holdout",
+        "holdout",
+    ]
 
 
 def test_labels_from_reports_are_asked_of_collections_that_have_some(tmp_path):
-    with pytest.raises(ValueError, match="--nih is released without reports; it is for --mimic-cxr, --openi, and --folder") as caught:
+    with pytest.raises(
+        ValueError, match="--nih is released without reports; it is for --mimic-cxr, --openi, and --folder"
+    ) as caught:
         wanted_films([("nih", nih(tmp_path / "nih", "00000001_000.png"))], labels_only=True, labels="reports")
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"--labels report .* is not one of released, reports"):

@@ -20,7 +20,8 @@ OTHERS = Path(__file__).parents[3] / "shared" / "data" / "reports" / "reports.js
 NO, MAYBE, SILENT, YES = NEGATIVE, UNCERTAIN, NOT_MENTIONED, POSITIVE
 STATES = {YES, NO, MAYBE, SILENT}
 
-# Sentences with the states that a reader takes from them, from our own heads and the habits of the literature: what the rules grew with.
+# Sentences with the states that a reader takes from them, from our own heads and the habits of the literature: what the
+# rules grew with.
 SENTENCES = [
     (sentence, states)
     for some in json.loads((Path(__file__).parent / "report_sentences.json").read_text(encoding="utf-8")).values()
@@ -28,8 +29,10 @@ SENTENCES = [
 ]
 
 SLIDE = (
-    "1. Unremarkable cardiomediastinal silhouette. 2. Diffuse reticular pattern, which can be seen with an atypical infection or chronic "
-    "fibrotic change. No focal consolidation. 3. No pleural effusion or pneumothorax. 4. Mild degenerative changes in the lumbar spine and "
+    "1. Unremarkable cardiomediastinal silhouette. 2. Diffuse reticular pattern, which can "
+    "be seen with an atypical infection or chronic "
+    "fibrotic change. No focal consolidation. 3. No pleural effusion or pneumothorax. 4. Mild "
+    "degenerative changes in the lumbar spine and "
     "old right rib fractures."
 )
 
@@ -53,7 +56,8 @@ def test_report_of_the_talk_has_its_fourteen_answers() -> None:
 
 def test_only_what_describes_the_film_is_read() -> None:
     report = (
-        "FINAL REPORT\n EXAMINATION: CHEST (PORTABLE AP)\n\n INDICATION: History of pneumothorax, evaluate for edema\n\n COMPARISON: "
+        "FINAL REPORT\n EXAMINATION: CHEST (PORTABLE AP)\n\n INDICATION: History of "
+        "pneumothorax, evaluate for edema\n\n COMPARISON: "
         "Effusion on the film of ___.\n\n FINDINGS: The lungs are clear.\n\n IMPRESSION: No pneumonia.\n"
     )
     states = label_report(report).states
@@ -79,9 +83,11 @@ def test_of_several_mentions_the_most_telling_one_counts_and_spans_show_the_word
 @given(
     st.text(max_size=400)
     | st.text(alphabet="no efusiptharx.,:;?/-()\n\t12A", max_size=200)
-    | st.lists(st.sampled_from([s for s, _ in SENTENCES] + ["FINDINGS:", "\n\n", "INDICATION:", "no", ";", "may be", "(", "1."])).map(
-        " ".join
-    )
+    | st.lists(
+        st.sampled_from(
+            [s for s, _ in SENTENCES] + ["FINDINGS:", "\n\n", "INDICATION:", "no", ";", "may be", "(", "1."]
+        )
+    ).map(" ".join)
 )
 def test_any_text_has_a_state_for_each_finding_and_spans_that_quote_it(text: str) -> None:
     labels = label_report(text)
@@ -98,7 +104,20 @@ def test_any_text_has_a_state_for_each_finding_and_spans_that_quote_it(text: str
 
 
 @pytest.mark.parametrize(
-    "text", ["\n", " ", "A ", "* ", "1. ", "effusion and ", "no effusion, ", "heart, ", "HEART AND ", "may be ", "normal heart "]
+    "text",
+    [
+        "\n",
+        " ",
+        "A ",
+        "* ",
+        "1. ",
+        "effusion and ",
+        "no effusion, ",
+        "heart, ",
+        "HEART AND ",
+        "may be ",
+        "normal heart ",
+    ],
 )
 def test_a_damaged_file_takes_no_more_time_than_a_long_report(text: str) -> None:
     """Before, 20,000 line breaks took 23 s and 3,000 effusions in one sentence more than a minute."""
@@ -110,13 +129,17 @@ def test_a_damaged_file_takes_no_more_time_than_a_long_report(text: str) -> None
 PLAIN = [sentence for sentence, _ in SENTENCES if not set(sentence) & set(":\n") and sentence.endswith(".")]
 
 
-@given(st.lists(st.sampled_from(PLAIN), max_size=8).flatmap(lambda some: st.tuples(st.just(some), st.permutations(some))))
+@given(
+    st.lists(st.sampled_from(PLAIN), max_size=8).flatmap(lambda some: st.tuples(st.just(some), st.permutations(some)))
+)
 def test_the_order_of_sentences_does_not_matter(orders: tuple[list[str], list[str]]) -> None:
     one, other = (label_report(" ".join(some)).states for some in orders)
     assert one == other
 
 
-@pytest.mark.parametrize("changed", [str.upper, lambda text: textwrap.fill(text, 60), lambda text: f"FINDINGS:\r\n {text}"])
+@pytest.mark.parametrize(
+    "changed", [str.upper, lambda text: textwrap.fill(text, 60), lambda text: f"FINDINGS:\r\n {text}"]
+)
 def test_capitals_line_breaks_and_a_heading_change_nothing(changed: Callable[[str], str]) -> None:
     for sentence in PLAIN:
         assert label_report(changed(sentence)).states == label_report(sentence).states, sentence
@@ -137,10 +160,12 @@ def test_one_slip_in_a_long_word_is_read(text: str, expected: dict[str, int]) ->
     assert {name: states[name] for name in expected} == expected
 
 
-@pytest.mark.skipif(not OTHERS.exists(), reason="needs ../shared/data/reports, five hundred reports with another labeller's answers")
+@pytest.mark.skipif(
+    not OTHERS.exists(), reason="needs ../shared/data/reports, five hundred reports with another labeller's answers"
+)
 def test_agrees_with_another_labeller_on_what_is_mentioned_and_what_is_absent() -> None:
-    """That labeller calls nearly all that is hedged ("may reflect atelectasis") present, so what is present and what is uncertain
-    are compared together; the states themselves by the sentences above."""
+    """That labeller calls nearly all that is hedged ("may reflect atelectasis") present, so what is present and what is
+    uncertain are compared together; the states themselves by the sentences above."""
     names = {
         "Atelectasis": "atelectasis", "Cardiomegaly": "cardiomegaly", "Consolidation": "consolidation", "Edema": "pulmonary_edema",
         "Effusion": "pleural_effusion", "Pneumonia": "pneumonia", "Pneumothorax": "pneumothorax",

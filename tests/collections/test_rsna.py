@@ -1,4 +1,5 @@
-"""RSNA pneumonia challenge: boxes and classes, patients of the NIH through the official map, and the messages for what is wrong."""
+"""RSNA pneumonia challenge: boxes and classes, patients of the NIH through the official map, and the messages for what
+is wrong."""
 
 import json
 from pathlib import Path
@@ -11,11 +12,21 @@ from thiscxr.collections import find_files, rsna
 from thiscxr.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, NOT_MENTIONED, POSITIVE
 
 LABEL_HEADER, CLASS_HEADER = "patientId,x,y,width,height,Target", "patientId,class"
-FILMS = ["0004cfab-14fd-4e49-80ba-63a80b6bddd6", "00436515-870c-4b36-a041-de91049b9ab4", "003d8fa0-6bf1-40ed-b54c-ac657f8495c5"]
-ROWS = [f"{FILMS[0]},,,,,0", f"{FILMS[1]},264.0,152.0,213.0,379.0,1", f"{FILMS[1]},562.0,152.0,256.0,453.0,1", f"{FILMS[2]},,,,,0"]
+FILMS = [
+    "0004cfab-14fd-4e49-80ba-63a80b6bddd6",
+    "00436515-870c-4b36-a041-de91049b9ab4",
+    "003d8fa0-6bf1-40ed-b54c-ac657f8495c5",
+]
+ROWS = [
+    f"{FILMS[0]},,,,,0",
+    f"{FILMS[1]},264.0,152.0,213.0,379.0,1",
+    f"{FILMS[1]},562.0,152.0,256.0,453.0,1",
+    f"{FILMS[2]},,,,,0",
+]
 CLASSES = [f"{FILMS[0]},No Lung Opacity / Not Normal", *[f"{FILMS[1]},Lung Opacity"] * 2, f"{FILMS[2]},Normal"]
 MAP = [
-    {"subset_img_id": film, "img_id": f"0000{index + 13:04d}_00{index}.png", "SOPInstanceUID": "1.2"} for index, film in enumerate(FILMS)
+    {"subset_img_id": film, "img_id": f"0000{index + 13:04d}_00{index}.png", "SOPInstanceUID": "1.2"}
+    for index, film in enumerate(FILMS)
 ]
 
 
@@ -51,7 +62,9 @@ def test_one_box_is_enough(release, targets):
 
 
 def test_the_map_puts_patients_on_the_side_of_the_nih(release, caplog):
-    assert [(film.patient, film.split_as) for film in rsna.read_labels(release)] == [(name, ("nih", name)) for name in ("13", "14", "15")]
+    assert [(film.patient, film.split_as) for film in rsna.read_labels(release)] == [
+        (name, ("nih", name)) for name in ("13", "14", "15")
+    ]
     assert caplog.text == ""
     (release / rsna.MAP).unlink()
     assert [(film.patient, film.split_as) for film in rsna.read_labels(release)] == [(name, None) for name in FILMS]
@@ -69,7 +82,11 @@ def test_headers_tell_view_sex_and_age_where_somebody_collected_them(release):
     rows = [f"{FILMS[0]},43,F,AP", f"{FILMS[1]},155,M,PA"]
     write(release / rsna.HEADER_TABLE, "PatientID,PatientAge,PatientSex,ViewPosition", *rows)
     films = rsna.read_labels(release)
-    assert [(film.view, film.sex, film.age_years) for film in films] == [("AP", "F", 43.0), ("PA", "M", None), ("unknown", "unknown", None)]
+    assert [(film.view, film.sex, film.age_years) for film in films] == [
+        ("AP", "F", 43.0),
+        ("PA", "M", None),
+        ("unknown", "unknown", None),
+    ]
 
 
 def test_an_odd_target_refuses_its_film_only(release):

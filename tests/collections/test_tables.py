@@ -1,4 +1,5 @@
-"""Tables as people have them: encodings, separators, cells that are not understood, ids that a spreadsheet has rounded."""
+"""Tables as people have them: encodings, separators, cells that are not understood, ids that a spreadsheet has
+rounded."""
 
 import csv
 import gzip
@@ -40,7 +41,9 @@ def test_the_first_line_of_excel_names_the_separator(tmp_path, delimiter, mark):
     assert [line for line, _ in rows] == [3, 4, 5]
 
 
-@pytest.mark.parametrize("header", ["Image.Index,Patient.ID,View", "image index,PATIENT_ID,View", "Image Index ,  Patient  ID,view"])
+@pytest.mark.parametrize(
+    "header", ["Image.Index,Patient.ID,View", "image index,PATIENT_ID,View", "Image Index ,  Patient  ID,view"]
+)
 def test_columns_are_known_in_other_spellings(tmp_path, header):
     (tmp_path / "t.csv").write_text(f"{header}\na.png,7,PA\n")
     ((_, row),) = read_table(tmp_path / "t.csv", ["Image Index", ("Subject", "Patient ID"), "View"])
@@ -60,7 +63,13 @@ def test_a_gzipped_table_and_one_of_a_spreadsheet(tmp_path):
 
 @settings(max_examples=100, deadline=None)
 @given(
-    rows=st.lists(st.lists(st.text(st.characters(codec="latin-1", categories=["L", "N", "P", "Zs"]), max_size=6), min_size=3, max_size=3)),
+    rows=st.lists(
+        st.lists(
+            st.text(st.characters(codec="latin-1", categories=["L", "N", "P", "Zs"]), max_size=6),
+            min_size=3,
+            max_size=3,
+        )
+    ),
     delimiter=st.sampled_from(",;\t"),
     encoding=st.sampled_from(["utf-8", "utf-16", "latin-1"]),
 )
@@ -77,7 +86,11 @@ def test_any_cells_come_back(tmp_path_factory, rows, delimiter, encoding):
             return  # bytes that are both: nobody can tell
     read = [row for _, row in read_table(path, ["a", "c"])][1:]
     if encoding != "latin-1":
-        assert read == [{name: cell.strip() for name, cell in row.items()} for row in cells if any(cell.strip() for cell in row.values())]
+        assert read == [
+            {name: cell.strip() for name, cell in row.items()}
+            for row in cells
+            if any(cell.strip() for cell in row.values())
+        ]
     assert len(read) == sum(any(cell.strip() for cell in row.values()) for row in cells)
 
 
@@ -96,7 +109,11 @@ def test_what_is_not_understood_is_counted_by_column_and_word(tmp_path, caplog):
 
 def test_nothing_is_said_of_what_is_understood(caplog):
     with Cells("t.csv") as cells:
-        assert (cells.age({"a": "060Y"}, "a"), cells.sex({"s": "Female"}, "s"), cells.view({"v": "?"}, "v")) == (60, "F", "unknown")
+        assert (cells.age({"a": "060Y"}, "a"), cells.sex({"s": "Female"}, "s"), cells.view({"v": "?"}, "v")) == (
+            60,
+            "F",
+            "unknown",
+        )
     assert caplog.text == ""
 
 
@@ -120,9 +137,14 @@ def test_ids_stay_what_they_are(text, own_id):
         assert cells.id({"id": text}, "id") == own_id
 
 
-@pytest.mark.parametrize("text", ["1.83E+38", "1,83E+38", "1e+16", "1.8265817474411775e+38", "4.38E37", f"{AS_FLOAT}.0"])
+@pytest.mark.parametrize(
+    "text", ["1.83E+38", "1,83E+38", "1e+16", "1.8265817474411775e+38", "4.38E37", f"{AS_FLOAT}.0"]
+)
 def test_numbers_are_no_ids(text):
-    with pytest.raises(ValueError, match=r"t\.csv: id .* is an id that a spreadsheet has rounded, so that strangers would count as one"):
+    with pytest.raises(
+        ValueError,
+        match=r"t\.csv: id .* is an id that a spreadsheet has rounded, so " r"that strangers would count as one",
+    ):
         Cells("t.csv").id({"id": text}, "id")
 
 
@@ -143,11 +165,20 @@ def test_a_column_of_shorter_ids_is_rounded_when_all_of_it_is():
     read_ids([f"201901{seed:02d}123450000000" for seed in range(40)])  # dates with empty microseconds
 
 
-@given(head=st.from_regex(r"[1-9][0-9]{13}[1-9]", fullmatch=True), tail=st.from_regex(r"[0-9]{9,29}[13579]", fullmatch=True))
+@given(
+    head=st.from_regex(r"[1-9][0-9]{13}[1-9]", fullmatch=True),
+    tail=st.from_regex(r"[0-9]{9,29}[13579]", fullmatch=True),
+)
 def test_every_way_to_round_a_long_id_is_seen(head, tail):
     number, whole = int(head + tail), head + tail
     as_float = int(float(number))
     assume(not str(as_float).endswith("00"))
     assert rounding(whole) in (0.0, None)
-    for text in (f"{number:.2E}", f"{number:.2E}".replace(".", ","), repr(float(number)), str(as_float), head.ljust(len(whole), "0")):
+    for text in (
+        f"{number:.2E}",
+        f"{number:.2E}".replace(".", ","),
+        repr(float(number)),
+        str(as_float),
+        head.ljust(len(whole), "0"),
+    ):
         assert (rounding(text) or 0) >= SURELY_ROUNDED, text

@@ -18,12 +18,18 @@ from thiscxr.report.pool import describe_sources
 
 _SPEC = find_spec("torchxrayvision")
 TABLES = Path(str(_SPEC and _SPEC.origin)).parent / "data"
-pytestmark = pytest.mark.skipif(_SPEC is None, reason="torchxrayvision, which ships the official label tables, is not installed")
+pytestmark = pytest.mark.skipif(
+    _SPEC is None, reason="torchxrayvision, which ships the official label tables, is not installed"
+)
 
 # positive, uncertain, negative, blank: of all 223,414 rows, of the 191,027 rows called Frontal, of the 187,641 studies
 CHEXPERT = {
     "No Finding": ((22381, 0, 0, 201033), (16974, 0, 0, 174053), (16627, 0, 0, 171014)),
-    "Enlarged_Cardiomediastinum": ((10798, 12403, 21638, 178575), (9187, 10286, 15345, 156209), (9020, 10148, 15032, 153441)),
+    "Enlarged_Cardiomediastinum": (
+        (10798, 12403, 21638, 178575),
+        (9187, 10286, 15345, 156209),
+        (9020, 10148, 15032, 153441),
+    ),
     "Cardiomegaly": ((27000, 8087, 11116, 177211), (23385, 6707, 7869, 153066), (23002, 6597, 7712, 150330)),
     "Lung_Opacity": ((105581, 5598, 6599, 105636), (94211, 4431, 5051, 87334), (92669, 4341, 4949, 85682)),
     "Lung_Lesion": ((9186, 1488, 1270, 211470), (7040, 1108, 776, 182103), (6856, 1071, 752, 178962)),
@@ -105,7 +111,8 @@ def chexpert_rows() -> list[tuple[str, dict[str, int]]]:
 def test_chexpert_table(chexpert_films, chexpert_rows):
     rows = chexpert_rows
     frontal = [states for side, states in rows if side == "Frontal"]
-    studies = {film.study: states for film, (_, states) in zip(chexpert_films, rows, strict=True)}  # constant inside a study
+    # constant inside a study
+    studies = {film.study: states for film, (_, states) in zip(chexpert_films, rows, strict=True)}
     for name, expected in CHEXPERT.items():
         for states, counts in zip(([states for _, states in rows], frontal, studies.values()), expected, strict=True):
             found = Counter(state[name] for state in states)
@@ -141,7 +148,10 @@ def test_chexpert_films(chexpert_films):
     assert Counter(film.sex for film in chexpert_films) == {"M": 132_636, "F": 90_777, "unknown": 1}
     ages = Counter(film.age_years for film in chexpert_films)
     assert (ages[90], ages[None], min(age for age in ages if age is not None)) == (7579, 3, 18)
-    assert [len({film.patient for film in chexpert_films if film.view == view}) for view in ("PA", "AP")] == [20_543, 53_359]
+    assert [len({film.patient for film in chexpert_films if film.view == view}) for view in ("PA", "AP")] == [
+        20_543,
+        53_359,
+    ]
     assert {film.labeler for film in chexpert_films} == {"CheXpert labeler"}
 
 
@@ -149,7 +159,10 @@ def test_nih_findings():
     films = nih.read_labels(TABLES)
     assert size(films) == (112_120, 30_805)
     assert Counter(film.sex for film in films) == {"M": 63_340, "F": 48_780}
-    assert [size(film for film in films if film.view == view) for view in ("PA", "AP")] == [(67_310, 28_868), (44_810, 9060)]
+    assert [size(film for film in films if film.view == view) for view in ("PA", "AP")] == [
+        (67_310, 28_868),
+        (44_810, 9060),
+    ]
     ages = [film.age_years for film in films]
     assert (min(ages), max(ages), sum(age == 0 for age in ages), sum(age < 18 for age in ages)) == (0, 95, 14, 5402)
     parts = [films, [film for film in films if film.view == "PA"], [film for film in films if film.view == "AP"]]
@@ -189,7 +202,11 @@ def test_padchest_films(padchest_films):
     assert Counter(film.labeler for film in padchest_films) == {"RNN": 121_808, "physician": 39_053}
     ages = [film.age_years for film in padchest_films if film.age_years is not None]
     assert (len(ages), min(ages), max(ages)) == (160_855, 0, 105)
-    assert (sum(age > 100 for age in ages), sum(age < 18 for age in ages), sum(age < 10 for age in ages)) == (15, 7186, 4823)
+    assert (sum(age > 100 for age in ages), sum(age < 18 for age in ages), sum(age < 10 for age in ages)) == (
+        15,
+        7186,
+        4823,
+    )
     tied = [film for film in padchest_films if film.split_as is not None]
     assert size(tied) == (5909, 2242)
     assert len({film.split_as for film in tied}) == 1121
@@ -199,7 +216,9 @@ def test_padchest_films(padchest_films):
 def test_padchest_findings(padchest_films):
     usable = [film for film in padchest_films if not film.refused]
     frontal = [film for film in usable if film.view in ("PA", "AP", "AP_supine")]
-    counts = [positives(films, PADCHEST) for films in (frontal, [film for film in frontal if film.view == "PA"], usable)]
+    counts = [
+        positives(films, PADCHEST) for films in (frontal, [film for film in frontal if film.view == "PA"], usable)
+    ]
     assert {name: tuple(count[name] for count in counts) for name in PADCHEST} == PADCHEST
     for name in FINDINGS:
         states = Counter(film.findings[name] for film in frontal)
@@ -235,10 +254,15 @@ def test_openi_reports_and_images():
     films = openi.read_labels(TABLES)
     assert size(films) == (7470, 3851)
     assert len({film.film for film in films}) == 7470
-    by_report = Counter(name for report in reports for name, state in openi.report_findings(report).items() if state == POSITIVE)
+    by_report = Counter(
+        name for report in reports for name, state in openi.report_findings(report).items() if state == POSITIVE
+    )
     assert {name: (by_report[name], count) for name, count in positives(films, OPENI).items()} == OPENI
-    # The one unlike name in torchxrayvision's table of DICOM headers, and the doubled number of report 1, are all that keeps the two apart.
-    headers = {openi.image_key(row["imageid"]) for _, row in read_table(TABLES / "nlmcxr_dicom_metadata.csv.gz", ["imageid"])}
+    # The one unlike name in torchxrayvision's table of DICOM headers, and the doubled number of report 1, are all that
+    # keeps the two apart.
+    headers = {
+        openi.image_key(row["imageid"]) for _, row in read_table(TABLES / "nlmcxr_dicom_metadata.csv.gz", ["imageid"])
+    }
     assert {film.film for film in films} - headers == {"CXR1000_IM-0003-1001"}
 
 
@@ -254,7 +278,12 @@ def test_rsna_targets():
     films = rsna.read_labels(TABLES)
     assert len(films) == 26_684
     found = Counter((film.view, film.findings["Lung_Opacity"]) for film in films)
-    assert found == {("AP", POSITIVE): 4664, ("AP", NEGATIVE): 12_173 - 4664, ("PA", POSITIVE): 1348, ("PA", NEGATIVE): 14_511 - 1348}
+    assert found == {
+        ("AP", POSITIVE): 4664,
+        ("AP", NEGATIVE): 12_173 - 4664,
+        ("PA", POSITIVE): 1348,
+        ("PA", NEGATIVE): 14_511 - 1348,
+    }
     assert sum(film.age_years is None for film in films) == 5  # 148 to 155 in the old header
 
 
@@ -266,5 +295,7 @@ def test_describe_counts_what_is_kept_and_why_the_rest_is_dropped():
     assert (kept["films"], kept["patients"]) == (109_070, 66_619)
     assert [dropped[f"labels {reason}"] for reason in ("missing", "empty", "say exclude")] == [103, 777, 1312]
     assert sum(dropped.values()) == 160_861 - 109_070
-    assert {name: states["positive"] for name, states in kept["findings"].items()} == {name: counts[0] for name, counts in PADCHEST.items()}
+    assert {name: states["positive"] for name, states in kept["findings"].items()} == {
+        name: counts[0] for name, counts in PADCHEST.items()
+    }
     assert {states["not_annotated"] for states in kept["findings"].values()} == {0}

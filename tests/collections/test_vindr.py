@@ -44,9 +44,17 @@ def test_two_readers_make_a_finding_and_one_a_doubt(tmp_path):
     ]
     write(tmp_path / "annotations" / "image_labels_train.csv", VOTES_HEADER, *rows)
     (film,) = vindr.read_labels(tmp_path)
-    assert (film.film, film.patient, film.study, film.view, film.split, film.labeler) == (FILM, FILM, FILM, "PA", None, "radiologists")
+    assert (film.film, film.patient, film.study, film.view, film.split, film.labeler) == (
+        FILM,
+        FILM,
+        FILM,
+        "PA",
+        None,
+        "radiologists",
+    )
     found = dict(zip(FINDINGS, film.states(), strict=True))
-    assert {name for name, state in found.items() if state == POSITIVE} == {"Cardiomegaly", "Fracture"}  # a rib or a clavicle
+    # a rib or a clavicle
+    assert {name for name, state in found.items() if state == POSITIVE} == {"Cardiomegaly", "Fracture"}
     assert {name for name, state in found.items() if state == UNCERTAIN} == {"Edema"}
     assert {name for name, state in found.items() if state == NOT_ANNOTATED} == {
         "Hernia", "Mass", "Nodule", "Enlarged_Cardiomediastinum", "Pleural_Other", "Support_Devices"
@@ -55,11 +63,21 @@ def test_two_readers_make_a_finding_and_one_a_doubt(tmp_path):
 
 
 def test_the_kaggle_table_has_a_row_a_box_and_fewer_classes(tmp_path):
-    rows = [box("R1", "Nodule/Mass"), box("R1", "Nodule/Mass"), box("R2", "Nodule/Mass"), box("R2", "ILD"), box("R3", "Pleural thickening")]
+    rows = [
+        box("R1", "Nodule/Mass"),
+        box("R1", "Nodule/Mass"),
+        box("R2", "Nodule/Mass"),
+        box("R2", "ILD"),
+        box("R3", "Pleural thickening"),
+    ]
     rows += [box(reader, "No finding", film="b") for reader in ("R1", "R2", "R3")]
     write(tmp_path / "train.csv", BOX_HEADER, *rows)
     one, normal = vindr.read_labels(tmp_path)
-    assert (one.findings["Lung_Lesion"], one.findings["Pleural_Thickening"], one.findings["Effusion"]) == (POSITIVE, UNCERTAIN, NEGATIVE)
+    assert (one.findings["Lung_Lesion"], one.findings["Pleural_Thickening"], one.findings["Effusion"]) == (
+        POSITIVE,
+        UNCERTAIN,
+        NEGATIVE,
+    )
     assert normal.findings["No Finding"] == POSITIVE
     assert "Edema" not in one.findings  # not among Kaggle's classes
     write(tmp_path / "image_labels_train.csv", VOTES_HEADER, vote("R1", film="c"))
@@ -85,7 +103,9 @@ def test_layouts_are_found_without_a_word(tmp_path, name):
     (tmp_path / name).touch()
     write(tmp_path / "train.csv", BOX_HEADER, box("R1", "No finding"))
     (film,) = vindr.read_labels(tmp_path)
-    assert [Path(file.path) for file in find_files(vindr.VINDR, tmp_path, {film.file: film}).values()] == [tmp_path / name]
+    assert [Path(file.path) for file in find_files(vindr.VINDR, tmp_path, {film.file: film}).values()] == [
+        tmp_path / name
+    ]
 
 
 def test_bad_tables(tmp_path):
@@ -119,7 +139,11 @@ CELL = st.sampled_from([FILM, "R1", "0", "1", "No finding", "ILD"]) | st.text(
     rows=st.lists(st.lists(CELL, max_size=31), max_size=4),
 )
 def test_any_cells_give_rows_or_one_line(tmp_path_factory, name, rows):
-    header = {"image_labels_train.csv": VOTES_HEADER, "train.csv": BOX_HEADER, "image_labels_test.csv": CONSENSUS_HEADER}[name]
+    header = {
+        "image_labels_train.csv": VOTES_HEADER,
+        "train.csv": BOX_HEADER,
+        "image_labels_test.csv": CONSENSUS_HEADER,
+    }[name]
     path = write(tmp_path_factory.mktemp("vindr") / name, header, *map(",".join, rows))
     outcome = films_or_message(path.parent)
     if isinstance(outcome, str):

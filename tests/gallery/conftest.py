@@ -1,4 +1,5 @@
-"""A sample folder of small drawn films, its scores, running local servers, and a real browser where there is chromium."""
+"""A sample folder of small drawn films, its scores, running local servers, and a real browser where there is
+chromium."""
 
 import csv
 import io
@@ -23,8 +24,22 @@ from thiscxr.model.network_file import find_network
 from thiscxr.score.records import Record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
-COLUMNS = ["file", "seed", "view", "sex", "age_years", "source", "findings", "no_findings", "truncation", "network_sha256"]
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+)
+COLUMNS = [
+    "file",
+    "seed",
+    "view",
+    "sex",
+    "age_years",
+    "source",
+    "findings",
+    "no_findings",
+    "truncation",
+    "network_sha256",
+]
 SCORED = ["seen", "nearest", "stranger_rank", "memorised"]  # what a score adds
 SOURCES = {
     "phantom": {
@@ -94,7 +109,9 @@ def make_samples(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def snapshot() -> Callable[[Path], dict[str, bytes]]:
     """Return the files of a folder, name -> bytes."""
-    return lambda folder: {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return lambda folder: {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 @pytest.fixture

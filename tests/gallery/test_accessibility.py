@@ -1,4 +1,5 @@
-"""Every page under axe-core; skipped where it is not installed (axe-playwright-python, which carries it) or there is no chromium."""
+"""Every page under axe-core; skipped where it is not installed (axe-playwright-python, which carries it) or there is no
+chromium."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ AXE = """axe.run({ resultTypes: ["violations"] }).then(
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    package = pytest.importorskip("axe_playwright_python.base", reason="the accessibility test needs `pip install axe-playwright-python`")
+    package = pytest.importorskip(
+        "axe_playwright_python.base", reason="the accessibility test needs `pip install axe-playwright-python`"
+    )
     return str(package.AXE_SCRIPT)
 
 

@@ -1,4 +1,5 @@
-"""The film page and the gallery in a real browser, from file:// and from localhost; skipped where there is no chromium."""
+"""The film page and the gallery in a real browser, from file:// and from localhost; skipped where there is no
+chromium."""
 
 import io
 from collections.abc import Callable
@@ -27,10 +28,16 @@ def gallery(local: str) -> str:
 
 @pytest.fixture
 def many(make_samples: Callable[..., Path], tmp_path: Path) -> str:
-    return build_site(make_samples(*[{}] * 250, name="many"), tmp_path / "many-out").index.with_name("gallery.html").as_uri()
+    return (
+        build_site(make_samples(*[{}] * 250, name="many"), tmp_path / "many-out")
+        .index.with_name("gallery.html")
+        .as_uri()
+    )
 
 
-def test_browser_asks_nobody_else(visit: Any, make_nih_samples: Callable[..., Path], tmp_path: Path, serve: Any) -> None:
+def test_browser_asks_nobody_else(
+    visit: Any, make_nih_samples: Callable[..., Path], tmp_path: Path, serve: Any
+) -> None:
     out = tmp_path / "out"
     build_site(make_nih_samples(*[{}] * 12), out, model=find_network("nih-64"))
     address = serve(out)
@@ -147,9 +154,12 @@ def test_browser_enlarges_without_blur(visit: Any, samples: Path, tmp_path: Path
     page.until("document.querySelector('canvas.enlarged').width > 300")
     side = page.look("document.querySelector('canvas.enlarged').width")
     band = slice(side // 2, side // 2 + 32)
-    pixels = f"document.querySelector('canvas.enlarged').getContext('2d').getImageData(0, {band.start}, {side}, 32).data"
+    pixels = (
+        f"document.querySelector('canvas.enlarged').getContext('2d').getImageData(0, {band.start}, {side}, 32).data"
+    )
     shown = np.array(page.look(f"Array.from({pixels}).filter((_, place) => place % 4 === 0)")).reshape(32, side)
-    film, away, inside = Image.fromarray(noise.astype(np.float32)), {}, slice(side // 16, -side // 16)  # Pillow ends its kernel at the edge
+    # Pillow ends its kernel at the edge
+    film, away, inside = Image.fromarray(noise.astype(np.float32)), {}, slice(side // 16, -side // 16)
     for kernel in ("BICUBIC", "BILINEAR"):
         wanted = np.clip(film.resize((side, side), Image.Resampling[kernel]), 0, 255)
         away[kernel] = np.abs(wanted[band] - shown)[:, inside].max()
@@ -163,7 +173,9 @@ def test_browser_keyboard_walk_through_the_gallery(visit: Any, gallery: str) -> 
     for _ in range(14):
         page.page.keyboard.press("Tab")
         stops.append(page.look("((one) => one.name || one.innerText || one.closest('li').id)(document.activeElement)"))
-        outline = page.look("((style) => style.outlineStyle + style.outlineWidth)(getComputedStyle(document.activeElement))")
+        outline = page.look(
+            "((style) => style.outlineStyle + style.outlineWidth)(getComputedStyle(document.activeElement))"
+        )
         assert outline == "solid3px", stops
     pages = ["One film", "Gallery", "Procedural or learned?", "Label audit", "Evidence", "About"]
     assert stops == ["To the films", *pages, "finding", "view", "sex", "age", "Show all", "seed=0", "seed=1"]
@@ -329,19 +341,25 @@ def test_browser_fits_the_screen(visit: Any, local: str, name: str) -> None:
 
 def test_browser_is_light_and_still_when_asked(visit: Any, address: str) -> None:
     page = visit(address, reduced_motion="reduce")
-    durations = "Array.from(document.querySelectorAll('*'), (one) => parseFloat(getComputedStyle(one).transitionDuration))"
+    durations = (
+        "Array.from(document.querySelectorAll('*'), (one) => parseFloat(getComputedStyle(one).transitionDuration))"
+    )
     assert set(page.look(durations)) == {0}
     page.page.wait_for_load_state("networkidle")
     entries = "performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation'))"
     sizes = page.look(f"{entries}.map((entry) => entry.transferSize)")
     assert sum(sizes) < 200_000
-    assert not {"generator", "manifest.json", "share.png", "contact-sheet.png"} & {request.split("/")[3] for request in page.requests}
+    assert not {"generator", "manifest.json", "share.png", "contact-sheet.png"} & {
+        request.split("/")[3] for request in page.requests
+    }
 
 
 def test_browser_hostile_names_are_only_names(visit: Any, make_samples: Callable[..., Path], tmp_path: Path) -> None:
     hostile = "<script>document.title = 1</script><img src=x onerror=alert(1)>\"'&"
     cells = {"findings": hostile, "seen": hostile, "view": hostile, "sex": hostile, "source": hostile}
-    index = build_site(make_samples(cells, {}, {**cells, "file": "a'b&c #1%.png"}), tmp_path / "out", title=hostile).index.as_uri()
+    index = build_site(
+        make_samples(cells, {}, {**cells, "file": "a'b&c #1%.png"}), tmp_path / "out", title=hostile
+    ).index.as_uri()
     film = visit(index + "#seed=2")
     assert hostile.lower() in film.page.inner_text("#hero-caption .seen")
     page = visit(index.replace("index.html", "gallery.html"))

@@ -1,4 +1,5 @@
-"""The browser's network file: half precision, the same bytes each time, and one line for whatever is not a generator."""
+"""The browser's network file: half precision, the same bytes each time, and one line for whatever is not a
+generator."""
 
 import base64
 import json
@@ -24,7 +25,9 @@ def network(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     vocabulary = Vocabulary(("Mass",), ("PA",), ("here",))
     config = GeneratorConfig(res=32, c_dim=vocabulary.dim, z_dim=8, w_dim=8, mapping_layers=1, channel_max=8)
-    save_network(tmp_path / "network.safetensors", Generator(config), NetworkInfo("small", config, vocabulary, [], 0, "", {}))
+    save_network(
+        tmp_path / "network.safetensors", Generator(config), NetworkInfo("small", config, vocabulary, [], 0, "", {})
+    )
     return tmp_path / "network.safetensors"
 
 
@@ -97,7 +100,8 @@ def test_the_same_network_gives_the_same_site(network: Path, tmp_path: Path) -> 
     for name in ("one", "two"):
         build_site(None, tmp_path / name, model=network)
     one, two = (
-        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.*")} for name in ("one", "two")
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
+        for name in ("one", "two")
     )
     assert one == two
     assert one[Path("index.html")] == one[Path("make.html")]
@@ -113,7 +117,9 @@ def test_samples_and_network_belong_together(samples: Path, network: Path, tmp_p
         build_site(None, tmp_path / "out")
 
 
-def test_gallery_and_generator_lead_to_each_other(make_samples: Callable[..., Path], network: Path, tmp_path: Path) -> None:
+def test_gallery_and_generator_lead_to_each_other(
+    make_samples: Callable[..., Path], network: Path, tmp_path: Path
+) -> None:
     sha256 = read_browser_model(network).sha256
     folder = make_samples({"network_sha256": sha256}, network={"sha256": sha256})
     build_site(folder, tmp_path / "out", model=network)
@@ -126,9 +132,14 @@ def test_gallery_and_generator_lead_to_each_other(make_samples: Callable[..., Pa
 def test_the_page_allows_no_more_than_it_needs(network: Path, tmp_path: Path) -> None:
     build_site(None, tmp_path / "plain", model=network)
     plain = (tmp_path / "plain" / "make.html").read_text()
-    policy = "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; worker-src blob:; "
+    policy = (
+        "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
+        "connect-src 'self'; worker-src blob:; "
+    )
     assert f"content=\"{policy}manifest-src 'self'; base-uri" in plain
     assert " style=" not in plain
     loads = re.findall(r'(?:src|href|action|data)="([^"]*)"', plain)  # names of XMP and licences are no requests
     assert loads
-    assert not [address for address in loads if "://" in address and not re.search(rf'<a href="{re.escape(address)}"', plain)]
+    assert not [
+        address for address in loads if "://" in address and not re.search(rf'<a href="{re.escape(address)}"', plain)
+    ]

@@ -35,7 +35,9 @@ def records(scored: tuple[Path, Panel]) -> list[Record]:
     """What the panel emits of a small pool, every part of it, with some figures that are known."""
     emitted = [replace(each, network_sha256=SHA) for each in scored[1].records]
     for (measure, question), (value, ci95, floor) in PLANTED.items():
-        known = [i for i, each in enumerate(emitted) if (each.measure, each.question, each.group) == (measure, question, "")]
+        known = [
+            i for i, each in enumerate(emitted) if (each.measure, each.question, each.group) == (measure, question, "")
+        ]
         emitted[known[0]] = replace(emitted[known[0]], value=value, ci95=ci95, floor=floor)
     return emitted
 
@@ -45,7 +47,10 @@ def planted(records: list[Record], measure: str, question: str = "") -> Record:
 
 
 def test_scores_are_sorted_by_what_they_ask(records: list[Record]) -> None:
-    groups = {group["slug"]: [row["key"] for row in group["rows"]] for group in score_groups([*records, record("odd_score", 3.0)], [1.0])}
+    groups = {
+        group["slug"]: [row["key"] for row in group["rows"]]
+        for group in score_groups([*records, record("odd_score", 3.0)], [1.0])
+    }
     assert sum(map(len, groups.values())) == len(records) + 1
     kinds = {slug: {key.split("_")[0] for key in keys} for slug, keys in groups.items()}
     assert kinds == {
@@ -78,7 +83,8 @@ def test_what_is_said_of_a_score(records: list[Record], measure: str, question: 
 
 
 def test_names_of_scores_say_what_was_asked(records: list[Record]) -> None:
-    # The extractor's name was taken to end at its first underscore: "Probe: nb view". The distances of findings had no name of their own.
+    # The extractor's name was taken to end at its first underscore: "Probe: nb view". The distances of findings had no
+    # name of their own.
     said = [evidence(each, []) for each in records]
     names = {each["key"]: each["name"] for each in said}
     assert not [name for name in names.values() if re.search(r"\bmy\b|\bnb\b|_", name)]
@@ -115,7 +121,9 @@ def test_where_a_score_is_drawn(records: list[Record]) -> None:
 
 
 def test_the_nearest_films_come_first_and_the_ranks_are_counted() -> None:
-    films = [Film(f"{i}.png", i, str(i), nearest=0.1 + i / 100, stranger_rank=i / 20, memorised=i == 0) for i in range(20)]
+    films = [
+        Film(f"{i}.png", i, str(i), nearest=0.1 + i / 100, stranger_rank=i / 20, memorised=i == 0) for i in range(20)
+    ]
     found = nearest_films([*films[::-1], Film("new.png", 99, "99")])
     assert found is not None
     assert [film.seed for film in found["rows"]] == list(range(12))
@@ -128,7 +136,10 @@ def test_the_nearest_films_come_first_and_the_ranks_are_counted() -> None:
 
 
 def test_what_was_asked_shows_a_tie() -> None:
-    films = [Film(f"{i}.png", i, str(i), "AP" if i < 5 else "PA", "F", 50.0, findings=("Edema",) if i < 5 else ()) for i in range(20)]
+    films = [
+        Film(f"{i}.png", i, str(i), "AP" if i < 5 else "PA", "F", 50.0, findings=("Edema",) if i < 5 else ())
+        for i in range(20)
+    ]
     table = asked_table(films)
     assert table["views"] == ["AP", "PA"]
     assert table["rows"][0] == {"finding": "", "films": 20, "views": ["25%", "75%"], "women": "100%", "age": "50"}
@@ -136,7 +147,10 @@ def test_what_was_asked_shows_a_tie() -> None:
 
 
 def test_the_page(make_samples: Callable[..., Path], records: list[Record], tmp_path: Path) -> None:
-    ranked = [{"nearest": f"{0.1 + i / 100}", "stranger_rank": f"{i / 12}", "memorised": "false" if i else "true"} for i in range(12)]
+    ranked = [
+        {"nearest": f"{0.1 + i / 100}", "stranger_rank": f"{i / 12}", "memorised": "false" if i else "true"}
+        for i in range(12)
+    ]
     samples = make_samples(*ranked)
     scores = written(tmp_path / "scores.json", *records)
     (tmp_path / "card.md").write_text(f"# My network\n\n- **Data**: {HOSTILE}\n")
@@ -151,7 +165,9 @@ def test_the_page(make_samples: Callable[..., Path], records: list[Record], tmp_
     assert "cannot be told from a real one" in html  # as what nothing here says
     assert "films/seed-00000001.png" in html
     assert "films/seed-00000000.png" not in html  # flagged: named, with its distance, but not shown
-    assert re.search(r"Seed 0 <span class=\"note\">not shown</span></th>\s*<td data-label=\"Distance\">0.100</td>", html)
+    assert re.search(
+        r"Seed 0 <span class=\"note\">not shown</span></th>\s*<td " r"data-label=\"Distance\">0.100</td>", html
+    )
     assert 'href="evidence.html"' in (tmp_path / "out" / "index.html").read_text()
 
 
@@ -183,9 +199,9 @@ def test_hostile_words_stay_words(make_samples: Callable[..., Path], tmp_path: P
     ("text", "html"),
     [
         ("---\nlicense: other\n---\n# One\n## Two", "<h3>One</h3><h4>Two</h4>"),
-        ("[a](https://x.org) <https://y.org>", '<p><a href="https://x.org" rel="noreferrer">a</a> <a href="https://y.org" rel="noreferrer">https://y.org</a></p>'),
+        ("[a](https://x.org) <https://y.org>", '<p><a href="https://x.org" rel="noreferrer">a</a> <a href="https://y.org" ' 'rel="noreferrer">https://y.org</a></p>'),
         ("[a](javascript:alert) [*b*](films.csv) ![grid](card.png)", "<p>[a](javascript:alert) <em>b</em> grid</p>"),
-        ("|a|\n|-|\n|<1>|", '<table class="plain"><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;1&gt;</td></tr></tbody></table>'),
+        ("|a|\n|-|\n|<1>|", '<table ' 'class="plain"><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;1&gt;</td></tr></tbody></table>'),
         ("<b onclick=x>bold</b>", "<p>&lt;b onclick=x&gt;bold&lt;/b&gt;</p>"),
         (f"`{HOSTILE}` [{HOSTILE}](https://x.org)", None),
     ],
@@ -201,7 +217,9 @@ def test_a_card_beside_the_network_is_found(make_nih_samples: Callable[..., Path
     assert "<h3>nih-64</h3>" in (tmp_path / "out" / "evidence.html").read_text()
 
 
-@pytest.mark.parametrize("width", [360, pytest.param(1280, marks=pytest.mark.slow), pytest.param(3840, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "width", [360, pytest.param(1280, marks=pytest.mark.slow), pytest.param(3840, marks=pytest.mark.slow)]
+)
 def test_browser_pages_fit_every_screen(
     visit: Any, make_samples: Callable[..., Path], records: list[Record], tmp_path: Path, width: int
 ) -> None:

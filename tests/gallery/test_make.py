@@ -1,4 +1,5 @@
-"""The generator in a real browser: the films of `thiscxr sample`, from localhost and from file://; skipped where there is no chromium."""
+"""The generator in a real browser: the films of `thiscxr sample`, from localhost and from file://; skipped where there
+is no chromium."""
 
 import json
 from collections.abc import Callable
@@ -40,11 +41,17 @@ def nih_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A freshly initialised network file of what nih-64 has not: float32, 128 px, bands, lateral films, several collections, no ages."""
+    """A freshly initialised network file of what nih-64 has not: float32, 128 px, bands, lateral films, several
+    collections, no ages."""
     vocabulary = Vocabulary(("Mass", "Edema"), ("lateral", "PA"), ("here", "there"), ("F", "M"), ages=False)
-    config = GeneratorConfig(res=128, c_dim=vocabulary.dim, z_dim=32, w_dim=48, mapping_layers=2, channel_max=48, patch=2, haar=True)
+    config = GeneratorConfig(
+        res=128, c_dim=vocabulary.dim, z_dim=32, w_dim=48, mapping_layers=2, channel_max=48, patch=2, haar=True
+    )
     row = {"view": "PA", "sex": None, "age_bin": None, "source": "there", "present": ["Mass"], "absent": [], "films": 3}
-    rows = [row, {**row, "view": None, "source": None, "present": [], "absent": ["Mass", "Edema"], "sex": "M", "films": 4}]
+    rows = [
+        row,
+        {**row, "view": None, "source": None, "present": [], "absent": ["Mass", "Edema"], "sex": "M", "films": 4},
+    ]
     return save_fresh(tmp_path_factory.mktemp("fresh") / "fresh.safetensors", config, vocabulary, rows)
 
 
@@ -125,7 +132,14 @@ NIH_WISHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
             "no-finding": ["No Finding"],
             "truncation": 0,
         },
-        {"sex": "F", "age_years": 70, "source": "nih", "findings": ["Effusion", "Mass"], "no_findings": ["No Finding"], "truncation": 0.0},
+        {
+            "sex": "F",
+            "age_years": 70,
+            "source": "nih",
+            "findings": ["Effusion", "Mass"],
+            "no_findings": ["No Finding"],
+            "truncation": 0.0,
+        },
     ),
     (
         {"seed": 123, "view": "PA", "age": 3, "finding": "Cardiomegaly", "truncation": 0.8},
@@ -153,7 +167,10 @@ def test_browser_draws_the_films_of_a_fresh_network(visit: Any, fresh: Path, fre
     for wish, asked in (
         ({"seed": 3}, {}),
         ({"seed": 4}, {}),
-        ({"seed": 5, "view": "PA", "source": "here", "finding": "Edema"}, {"view": "PA", "source": "here", "findings": ["Edema"]}),
+        (
+            {"seed": 5, "view": "PA", "source": "here", "finding": "Edema"},
+            {"view": "PA", "source": "here", "findings": ["Edema"]},
+        ),
     ):
         press(page, **wish, truncation=0.9)
         assert difference(pixels(page), python_film(network, wish["seed"], 0.9, **asked)) <= GREY_LEVELS, wish
@@ -179,7 +196,9 @@ def test_browser_draws_patches_of_four_and_the_free_pixels_of_the_first_networks
         assert difference(pixels(page), python_film(network, seed, view="PA")) > 5, "the grain is in it"
 
 
-def test_browser_draws_the_same_numbers_and_conditions(visit: Any, nih: Network, nih_site: Path, serve: Callable[[Path], str]) -> None:
+def test_browser_draws_the_same_numbers_and_conditions(
+    visit: Any, nih: Network, nih_site: Path, serve: Callable[[Path], str]
+) -> None:
     page = visit(serve(nih_site) + "make.html")
     press(page, seed=1)  # loads generator.js
     look = page.look
@@ -187,7 +206,10 @@ def test_browser_draws_the_same_numbers_and_conditions(visit: Any, nih: Network,
     ones = [0xFFFFFFFF] * 4
     assert look(f"thiscxrGenerator().philox({ones}, {ones[:2]})") == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
     for seed, stream in ((0, 0), (7, 2), (2**32 + 5, 1), (MAX_SEED, 10)):
-        assert look(f"Array.from(thiscxrGenerator().uniforms({seed}, {stream}, 101))") == uniforms(seed, stream, 101).tolist()
+        assert (
+            look(f"Array.from(thiscxrGenerator().uniforms({seed}, {stream}, 101))")
+            == uniforms(seed, stream, 101).tolist()
+        )
         drawn = np.array(look(f"Array.from(thiscxrGenerator().normals({seed}, {stream}, 1001))"))
         np.testing.assert_allclose(drawn, normals(seed, stream, 1001), rtol=2e-7, atol=1e-9)
     seeds = [*range(150), MAX_SEED]
@@ -203,7 +225,9 @@ def test_browser_draws_the_same_numbers_and_conditions(visit: Any, nih: Network,
     assert look("thiscxrGenerator().drawCondition([], 3)") == in_json(ask())
 
 
-def test_browser_loads_nothing_before_the_click_and_little_after_it(visit: Any, nih_site: Path, serve: Callable[[Path], str]) -> None:
+def test_browser_loads_nothing_before_the_click_and_little_after_it(
+    visit: Any, nih_site: Path, serve: Callable[[Path], str]
+) -> None:
     page = visit(serve(nih_site) + "make.html#seed=3")
     page.page.wait_for_timeout(200)
     own = {"make.html#seed=3", "make.html", "make.js", "png.js", "site.webmanifest", "style.css", "favicon.svg"}
@@ -214,8 +238,12 @@ def test_browser_loads_nothing_before_the_click_and_little_after_it(visit: Any, 
     assert page.page.get_attribute("#film", "data-seed") is None
     page.page.click("#generate")
     page.until("document.getElementById('film').dataset.seed === '3'")
-    assert {request.split("/")[2] for request in page.requests if not request.startswith("blob:")} == {page.page.url.split("/")[2]}
-    loaded = {request.rpartition("/")[2].partition("#")[0] for request in page.requests if not request.startswith("blob:")}
+    assert {request.split("/")[2] for request in page.requests if not request.startswith("blob:")} == {
+        page.page.url.split("/")[2]
+    }
+    loaded = {
+        request.rpartition("/")[2].partition("#")[0] for request in page.requests if not request.startswith("blob:")
+    }
     assert sum(sizes[name] for name in loaded) < 3e6
     assert {"network.safetensors", "generator.js"} <= loaded
     assert page.look("document.cookie + localStorage.length + sessionStorage.length") == "00"
@@ -255,7 +283,8 @@ def test_browser_permalinks_and_what_they_refuse(visit: Any, nih_site: Path) -> 
     assert "Seed 12, 25\xa0% of the way to seed 4" in page.page.inner_text("#film-caption")
     label = page.page.get_attribute("#film", "aria-label")
     assert label == (
-        "Synthetic chest x-ray, seed 12, 25\xa0% of the way to seed 4, asked for: PA view, female, 70 years, edema, mass; "
+        "Synthetic chest x-ray, seed 12, 25\xa0% of the way to seed 4, asked for: "
+        "PA view, female, 70 years, edema, mass; "
         "without hernia. Not a patient."
     )
     for bad, said in (
@@ -276,7 +305,9 @@ def test_browser_refuses_what_is_no_seed(visit: Any, nih_site: Path) -> None:
     for seed in ("", "-1", "1.5", "seven", str(MAX_SEED + 1)):
         page.page.fill("#seed", seed)
         page.page.keyboard.press("Enter")
-        page.until("document.getElementById('status').textContent.includes('is not a seed: use a whole number from 0 to')")
+        page.until(
+            "document.getElementById('status').textContent.includes('is not a seed: use a whole number from 0 to')"
+        )
         assert page.page.get_attribute("#film", "data-seed") is None
         page.page.fill("#seed", "5")
     page.page.keyboard.press("Enter")
@@ -290,7 +321,9 @@ def test_browser_morphs_in_w_and_finds_more_like_this(visit: Any, nih: Network, 
         vectors = []
         for seed in (5, 6):
             z = torch.from_numpy(normals(seed, 0, nih.info.architecture.z_dim))[None]
-            vectors.append(nih.generator.mapping(z, torch.from_numpy(nih.info.vocabulary.encode(nih.conditions([seed], ask())))))
+            vectors.append(
+                nih.generator.mapping(z, torch.from_numpy(nih.info.vocabulary.encode(nih.conditions([seed], ask()))))
+            )
         mixed = vectors[0].lerp(vectors[1], 0.3)
 
         class Mixed(torch.nn.Module):
@@ -337,7 +370,8 @@ def test_browser_keyboard_labels_and_width(visit: Any, nih_site: Path, fresh_sit
     for site in (nih_site, fresh_site):
         page = visit((site / "make.html").as_uri(), reduced_motion="reduce")
         nameless = (
-            "Array.from(document.querySelectorAll('input, select')).filter((field) => !field.labels.length && !field.ariaLabel).length"
+            "Array.from(document.querySelectorAll('input, select')).filter((field) => "
+            "!field.labels.length && !field.ariaLabel).length"
         )
         assert page.look(nameless) == 0
         press(page, seed=1, **({"pair": 1} if site == fresh_site else {}))
@@ -355,7 +389,9 @@ def test_browser_keyboard_labels_and_width(visit: Any, nih_site: Path, fresh_sit
     assert {"seed", "generate", "another", "more", "save", "view", "truncation", "pair", "nothing"} <= reached
 
 
-def test_browser_tells_a_damaged_network_and_tries_again(visit: Any, serve: Callable[[Path], str], tmp_path: Path) -> None:
+def test_browser_tells_a_damaged_network_and_tries_again(
+    visit: Any, serve: Callable[[Path], str], tmp_path: Path
+) -> None:
     build_site(None, tmp_path / "out", model=find_network("nih-64"))
     weights = tmp_path / "out" / "generator" / "network.safetensors"
     whole = weights.read_bytes()
@@ -377,7 +413,12 @@ def test_browser_shows_hostile_names_as_text(visit: Any, fresh: Path, tmp_path: 
     network = load(fresh)
     names = replace(network.info.vocabulary, findings=(HOSTILE, "Edema"), sources=(HOSTILE, "</script>"))
     info = replace(
-        network.info, name=HOSTILE, vocabulary=names, code_version="</script><b>", joint_table=[], sources={HOSTILE: {"terms": HOSTILE}}
+        network.info,
+        name=HOSTILE,
+        vocabulary=names,
+        code_version="</script><b>",
+        joint_table=[],
+        sources={HOSTILE: {"terms": HOSTILE}},
     )
     save_network(tmp_path / "hostile.safetensors", network.generator, info)
     build_site(None, tmp_path / "out", model=tmp_path / "hostile.safetensors", title=HOSTILE)

@@ -1,4 +1,5 @@
-"""Films of the page, single and in pairs, asked for what `thiscxr sample` is asked for; skipped where there is no chromium."""
+"""Films of the page, single and in pairs, asked for what `thiscxr sample` is asked for; skipped where there is no
+chromium."""
 
 import json
 from itertools import product
@@ -23,9 +24,19 @@ from thiscxr.sample.truncation import Truncation
 @pytest.fixture(scope="module")
 def lateral_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of a small network of frontal and lateral films, whose training films were of all kinds."""
-    vocabulary = Vocabulary(("No Finding", "Effusion", "Mass", "Support_Devices"), ("AP", "PA", "lateral"), ("here", "there"))
+    vocabulary = Vocabulary(
+        ("No Finding", "Effusion", "Mass", "Support_Devices"), ("AP", "PA", "lateral"), ("here", "there")
+    )
     config = GeneratorConfig(res=32, c_dim=vocabulary.dim, z_dim=32, w_dim=32, mapping_layers=2, channel_max=24)
-    row = {"view": "PA", "sex": "F", "age_bin": 40, "source": "here", "present": ["No Finding"], "absent": ["Effusion", "Mass"], "films": 3}
+    row = {
+        "view": "PA",
+        "sex": "F",
+        "age_bin": 40,
+        "source": "here",
+        "present": ["No Finding"],
+        "absent": ["Effusion", "Mass"],
+        "films": 3,
+    }
     ill = {"view": "AP", "source": "there", "present": ["Effusion", "Support_Devices"], "absent": ["No Finding"]}
     unknown = {"view": "lateral", "sex": None, "age_bin": None, "present": ["Mass"], "absent": ["No Finding"]}
     rows = [row, {**row, **ill}, {**row, **ill, "sex": "M", "age_bin": 70}, {**row, **unknown}]

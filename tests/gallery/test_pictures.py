@@ -17,7 +17,9 @@ def test_pictures_of_films_say_synthetic(samples: Path, make_samples: Callable[.
         picture = Image.open(tmp_path / "out" / name)
         assert picture.size == size
         assert "not a patient" in picture.text["Disclaimer"]
-        mark = word_mask("SYNTHETIC").repeat(2 if name == "share.png" else 1, 0).repeat(2 if name == "share.png" else 1, 1)
+        mark = (
+            word_mask("SYNTHETIC").repeat(2 if name == "share.png" else 1, 0).repeat(2 if name == "share.png" else 1, 1)
+        )
         corner = np.array(picture)[-mark.shape[0] :, : mark.shape[1]]
         assert ((corner == 255) == mark).all()
     for count in (1, 2):

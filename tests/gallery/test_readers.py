@@ -50,7 +50,14 @@ def crowd(skill: float, readers: int = 6, films: int = 40, seed: int = 0) -> lis
             wrong = "synthetic" if film % 2 else "real"
             answer = truth if rng.random() < skill else wrong
             answers.append(
-                replace(ONE, reader=f"r{reader}", item=f"film-{film}", truth=truth, answer=answer, confidence=int(rng.integers(1, 5)))
+                replace(
+                    ONE,
+                    reader=f"r{reader}",
+                    item=f"film-{film}",
+                    truth=truth,
+                    answer=answer,
+                    confidence=int(rng.integers(1, 5)),
+                )
             )
     return answers
 
@@ -80,7 +87,8 @@ def test_auc_knows_guessing_from_telling():
 
 
 def test_agreement_is_krippendorffs():
-    # Krippendorff 2011, "Computing Krippendorff's alpha-reliability", example B: four observers, missing values, alpha 0.743.
+    # Krippendorff 2011, "Computing Krippendorff's alpha-reliability", example B: four observers, missing values, alpha
+    # 0.743.
     data = ["a b c c b a d a b . . .", "a b c c b b d a b e . c", ". c c c b c d b b e a .", "a b c c b d d a b e a ."]
     answers = [
         replace(ONE, reader=str(reader), item=str(unit), answer=value)
@@ -95,7 +103,12 @@ def test_agreement_is_krippendorffs():
 
 
 def test_the_label_audit_counts_films_not_answers():
-    votes = {"a": "agree agree disagree", "b": "disagree disagree", "c": "agree disagree", "d": "not sure not sure agree"}
+    votes = {
+        "a": "agree agree disagree",
+        "b": "disagree disagree",
+        "c": "agree disagree",
+        "d": "not sure not sure agree",
+    }
     answers = [
         replace(ONE, mode="audit", reader=str(i), item=film, label="Mass", truth="", answer=vote)
         for film, given_votes in votes.items()

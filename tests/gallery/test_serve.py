@@ -18,7 +18,12 @@ def fetch(address: str, **headers: str) -> tuple[int, str, bytes]:
 
 
 def test_server_types_and_refusals(address: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    for name, kind in {"": "text/html", "gallery.js": "text/javascript", "style.css": "text/css", "favicon.svg": "image/svg+xml"}.items():
+    for name, kind in {
+        "": "text/html",
+        "gallery.js": "text/javascript",
+        "style.css": "text/css",
+        "favicon.svg": "image/svg+xml",
+    }.items():
         assert fetch(address + name)[1].startswith(kind)
     assert fetch(address + "films/seed-00000001.png")[1] == "image/png"
     assert fetch(address + "films/")[0] == 404

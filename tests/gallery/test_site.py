@@ -53,11 +53,20 @@ def test_pages_are_whole_without_a_script(samples: Path, scores: Path, tmp_path:
     lazy = [image for image in gallery.all("img") if image.get("loading") == "lazy"]
     assert [image["src"] for image in lazy] == [f"films/seed-{seed:08d}.png" for seed in range(12)]
     assert {(image["width"], image["height"]) for image in lazy} == {("64", "64")}
-    alt = "Synthetic chest x-ray, seed 4, asked for: AP view, female, 44 years, effusion, pleural thickening. Not a patient."
+    alt = (
+        "Synthetic chest x-ray, seed 4, asked for: AP view, female, 44 years, "
+        "effusion, pleural thickening. Not a patient."
+    )
     assert lazy[4]["alt"] == alt
     for page in (film, gallery, about):
         assert page.all("html")[0]["lang"] == "en"
-        assert {meta.get("property") for meta in page.all("meta")} >= {"og:title", "og:description", "og:type", "og:image", "og:image:alt"}
+        assert {meta.get("property") for meta in page.all("meta")} >= {
+            "og:title",
+            "og:description",
+            "og:type",
+            "og:image",
+            "og:image:alt",
+        }
         assert len(page.all("h1")) == 1
         assert len(page.all("main")) == 1
         links = [link["href"] for link in page.all("a") if str(link.get("href")).endswith(".html")]
@@ -65,7 +74,8 @@ def test_pages_are_whole_without_a_script(samples: Path, scores: Path, tmp_path:
         assert "Not a patient. Not for diagnosis." in page.text
     told = [line for page in (film, gallery) for line in re.findall(r"[^\n]*effusion", page.text)]
     assert len(told) > 3
-    assert [line for line in told if not re.search("Asked for: |A reader sees: |Seen: ", line)] == []  # never that a film has it
+    # never that a film has it
+    assert [line for line in told if not re.search("Asked for: |A reader sees: |Seen: ", line)] == []
     assert "shown enlarged from 64\xa0px" in gallery.text
     assert "Asked for: PA view" in gallery.text
     assert "5 times as far" in read(out, "evidence.html").text
@@ -100,7 +110,9 @@ def test_links_are_relative_and_nothing_is_inline(make_nih_samples: Callable[...
     out = tmp_path / "out"
     build_site(make_nih_samples(*[{}] * 3), out, model=find_network("nih-64"), url="https://example.net/cxr")
     pages = sorted(out.glob("*.html"))
-    assert [path.name for path in pages] == [f"{name}.html" for name in ("about", "audit", "evidence", "gallery", "index", "make", "study")]
+    assert [path.name for path in pages] == [
+        f"{name}.html" for name in ("about", "audit", "evidence", "gallery", "index", "make", "study")
+    ]
     for path in pages:
         page = Page(path.read_text(encoding="utf-8"))
         for tag, attributes in page.tags:
@@ -115,7 +127,9 @@ def test_links_are_relative_and_nothing_is_inline(make_nih_samples: Callable[...
             elif address and not address.startswith("#"):
                 assert (out / address).is_file(), address
         assert [link for link in page.all("a") if "javascript" in str(link.get("href"))] == []
-        policy = next(str(meta["content"]) for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+        policy = next(
+            str(meta["content"]) for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"
+        )
         assert policy.startswith("default-src 'none'")
         assert "unsafe" not in policy
         assert ("connect-src" in policy) == (path.name == "make.html")
@@ -130,11 +144,22 @@ def test_same_input_same_bytes(make_nih_samples: Callable[..., Path], tmp_path: 
 
 def test_every_value_is_escaped(make_samples: Callable[..., Path], tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>\"'&"
-    cells = {"findings": hostile, "no_findings": hostile, "view": hostile, "sex": hostile, "source": hostile, "seen": hostile}
+    cells = {
+        "findings": hostile,
+        "no_findings": hostile,
+        "view": hostile,
+        "sex": hostile,
+        "source": hostile,
+        "seen": hostile,
+    }
     folder = make_samples(cells, {}, network={"name": hostile, "code_version": hostile})
     scores = written(tmp_path / "scores.json", record(hostile, extractor=hostile, question=hostile, group=hostile))
     build_site(folder, tmp_path / "out", scores, title=hostile)
-    own = {"index.html": ["films.js", "gallery.js"], "gallery.html": ["films.js", "png.js", "gallery.js"], "about.html": []}
+    own = {
+        "index.html": ["films.js", "gallery.js"],
+        "gallery.html": ["films.js", "png.js", "gallery.js"],
+        "about.html": [],
+    }
     for name, scripts in own.items():
         html = (tmp_path / "out" / name).read_text(encoding="utf-8")
         page = Page(html)
@@ -154,7 +179,9 @@ def test_films_are_described_for_machines(samples: Path, tmp_path: Path) -> None
         linked = json.loads(re.findall(r'ld\+json">(.*?)</script>', (tmp_path / "out" / name).read_text())[0])
         films = linked.get("associatedMedia", [linked])
         assert {film["@type"] for film in films} == {"ImageObject"}
-        assert {film["digitalSourceType"] for film in films} == {"https://schema.org/TrainedAlgorithmicMediaDigitalSource"}
+        assert {film["digitalSourceType"] for film in films} == {
+            "https://schema.org/TrainedAlgorithmicMediaDigitalSource"
+        }
         assert all((tmp_path / "out" / film["contentUrl"]).is_file() for film in films)
         assert all("Synthetic. Not a patient." in film["description"] for film in films)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -168,7 +195,10 @@ def test_films_are_described_for_machines(samples: Path, tmp_path: Path) -> None
 
 
 def test_search_engines_are_kept_away_unless_asked(samples: Path, tmp_path: Path) -> None:
-    for index, meta, robots in ((False, "noindex, nofollow, noimageindex", "Disallow: /"), (True, "noimageindex", "Allow: /")):
+    for index, meta, robots in (
+        (False, "noindex, nofollow, noimageindex", "Disallow: /"),
+        (True, "noimageindex", "Allow: /"),
+    ):
         build_site(samples, tmp_path / "out", index=index)
         assert {page.name for page in tmp_path.glob("out/*.html") if f'<meta name="robots" content="{meta}">' in page.read_text()} == {
             "index.html", "gallery.html", "study.html", "audit.html", "evidence.html", "about.html"
@@ -176,7 +206,9 @@ def test_search_engines_are_kept_away_unless_asked(samples: Path, tmp_path: Path
         assert robots in (tmp_path / "out" / "robots.txt").read_text().splitlines()
 
 
-@pytest.mark.parametrize("url", ["example.org", "javascript:alert(1)", 'https://a/"><script>', "https://a b/", "ftp://a/"])
+@pytest.mark.parametrize(
+    "url", ["example.org", "javascript:alert(1)", 'https://a/"><script>', "https://a b/", "ftp://a/"]
+)
 def test_an_address_that_is_none_is_refused(samples: Path, tmp_path: Path, url: str) -> None:
     with pytest.raises(ValueError, match="expected the address where the site will be"):
         build_site(samples, tmp_path / "out", url=url)
@@ -190,7 +222,11 @@ def test_many_films_come_in_pages(make_samples: Callable[..., Path], tmp_path: P
         seeds += [str(item["id"]) for item in page.all("li") if "seed" in str(item.get("id"))]
         assert f"Page {number} of 3" in page.text
     assert seeds == [f"seed={seed}" for seed in range(250)]
-    links = [link.get("href") for link in read(tmp_path / "out", "gallery-2.html").all("a") if "gallery" in str(link.get("href"))]
+    links = [
+        link.get("href")
+        for link in read(tmp_path / "out", "gallery-2.html").all("a")
+        if "gallery" in str(link.get("href"))
+    ]
     assert links == ["gallery.html", "gallery.html", "gallery.html", "gallery-3.html", "gallery-3.html"]
     script = (tmp_path / "out" / "films.js").read_text()
     films = json.loads(script[script.index("= {") + 2 : script.rindex(";")])["films"]
@@ -222,22 +258,37 @@ def test_memorised_films_are_left_out_and_counted(make_samples: Callable[..., Pa
     summary = build_site(folder, tmp_path / "out")
     assert (summary.num_films, summary.num_memorised) == (2, 2)
     assert "2 films were left out of this gallery" in read(tmp_path / "out", "gallery.html").text
-    assert sorted(path.name for path in (tmp_path / "out" / "films").iterdir()) == ["seed-00000000.png", "seed-00000003.png"]
+    assert sorted(path.name for path in (tmp_path / "out" / "films").iterdir()) == [
+        "seed-00000000.png",
+        "seed-00000003.png",
+    ]
     only = make_samples({"memorised": "true"}, name="only")
     with pytest.raises(ValueError, match="all 1 films are flagged as memorised"):
         build_site(only, tmp_path / "none")
 
 
-def test_weight_of_a_site_of_64_films(make_nih_samples: Callable[..., Path], tmp_path: Path, snapshot: Snapshot) -> None:
+def test_weight_of_a_site_of_64_films(
+    make_nih_samples: Callable[..., Path], tmp_path: Path, snapshot: Snapshot
+) -> None:
     """Beside the films themselves, whose weight is theirs: drawn ones here are lighter than the bundled network's 4 kB.
 
     Those of the study come one at a time, to those who take part.
     """
     out = tmp_path / "out"
     build_site(make_nih_samples(*[{}] * 64), out, model=find_network("nih-64"))
-    sizes = {name: len(data) for name, data in snapshot(out).items() if not name.startswith(("generator/", "films/", "study/"))}
+    sizes = {
+        name: len(data)
+        for name, data in snapshot(out).items()
+        if not name.startswith(("generator/", "films/", "study/"))
+    }
     film = 4500  # bytes, and no more for 99 of 100 films of nih-64
-    first = sum(sizes[name] for name in ("index.html", "style.css", "favicon.svg", "films.js", "gallery.js", "site.webmanifest")) + film
+    first = (
+        sum(
+            sizes[name]
+            for name in ("index.html", "style.css", "favicon.svg", "films.js", "gallery.js", "site.webmanifest")
+        )
+        + film
+    )
     total = sum(sizes.values()) + 64 * film
     print(f"first film {first} bytes, all but the generator {total} bytes")
     assert first < 60_000
@@ -264,7 +315,9 @@ def test_weight_of_a_site_of_64_films(make_nih_samples: Callable[..., Path], tmp
         ({"network_sha256": "cd" * 32}, "made by network cdcdcdcdcdcd…, but network.json names abababababab…"),
     ],
 )
-def test_bad_rows_are_refused_in_one_line(make_samples: Callable[..., Path], tmp_path: Path, cells: dict[str, str], message: str) -> None:
+def test_bad_rows_are_refused_in_one_line(
+    make_samples: Callable[..., Path], tmp_path: Path, cells: dict[str, str], message: str
+) -> None:
     folder = make_samples({}, cells)
     with pytest.raises(ValueError, match=message) as refusal:
         build_site(folder, tmp_path / "out")
@@ -326,7 +379,9 @@ def test_scores_in_words(score_records: list[Record]) -> None:
     assert "these films are worse, 5 times as far" in words["said"]
     assert "Real films of other patients: 0.81." in evidence(record("precision", 0.6, None, 0.81), [])["said"]
     assert "says little by itself" in evidence(score_records[1], [])["said"]
-    assert evidence(score_records[1], [0.7])["basis"] == "600 real and 600 synthetic films, truncation 1.0 (films shown here: 0.7)"
+    assert evidence(score_records[1], [0.7])["basis"] == (
+        "600 real and 600 synthetic films, truncation 1.0 (films shown here: 0.7)"
+    )
     assert evidence(record("x", None), [])["said"] == "It was not measured."
 
 
@@ -360,7 +415,9 @@ def test_long_lists_of_absent_findings_are_counted_and_no_finding_is_not_denied(
     from thiscxr.gallery.words import asked
 
     blank = dict.fromkeys(Film.__dataclass_fields__, "")
-    film = Film(**{**blank, "view": "PA", "age_years": None, "findings": ("Mass",), "no_findings": ("No Finding", "Edema")})
+    film = Film(
+        **{**blank, "view": "PA", "age_years": None, "findings": ("Mass",), "no_findings": ("No Finding", "Edema")}
+    )
     assert asked(film) == "PA view, mass; without edema"
     film = Film(**{**blank, "view": "PA", "age_years": None, "findings": (), "no_findings": tuple("ABCDE")})
     assert asked(film) == "PA view; without 5 other findings"

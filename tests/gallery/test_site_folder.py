@@ -65,7 +65,9 @@ def test_the_sample_folder_is_never_the_output(samples: Path, tmp_path: Path) ->
         check_ours(tmp_path / "file")
 
 
-def test_a_killed_build_goes_on(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: Snapshot) -> None:
+def test_a_killed_build_goes_on(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: Snapshot
+) -> None:
     """KeyboardInterrupt stands for a kill: nothing is tidied up."""
     out, part = tmp_path / "out", tmp_path / ".out.part"
     read_image, count = site.read_image, iter(range(1000))
@@ -101,7 +103,9 @@ def test_a_folder_that_only_looks_like_an_interrupted_build_is_left_alone(sample
     assert (part / "notes.txt").read_text() == "mine"
 
 
-def test_what_stays_the_same_is_kept_and_what_is_no_more_is_removed(make_samples: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_stays_the_same_is_kept_and_what_is_no_more_is_removed(
+    make_samples: Callable[..., Path], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     build_site(make_samples({}, {}, {}), out)
     before = {path.name: path.stat().st_ino for path in (out / "films").iterdir()}
@@ -113,7 +117,9 @@ def test_what_stays_the_same_is_kept_and_what_is_no_more_is_removed(make_samples
     check_ours(out)
 
 
-def test_a_file_that_arrives_during_the_build_is_not_lost(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_arrives_during_the_build_is_not_lost(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     build_site(samples, out)
     shared = site.shared_picture

@@ -1,4 +1,5 @@
-"""The study pages: what they ask, what they hide, what they refuse; and a study played in a real browser, up to `thiscxr readers`."""
+"""The study pages: what they ask, what they hide, what they refuse; and a study played in a real browser, up to
+`thiscxr readers`."""
 
 import base64
 import csv
@@ -24,7 +25,11 @@ from thiscxr.pool.writer import PoolWriter
 from thiscxr.terms import require_showable
 
 NIH = Terms(
-    "NIH ChestX-ray14", "No restriction on use.", "Wang & al. 2017", "https://nihcc.app.box.com/v/ChestXray-NIHCC", "Thanks to NIH."
+    "NIH ChestX-ray14",
+    "No restriction on use.",
+    "Wang & al. 2017",
+    "https://nihcc.app.box.com/v/ChestXray-NIHCC",
+    "Thanks to NIH.",
 )
 MIMIC = Terms("MIMIC-CXR", "No sharing.", "", "https://physionet.org", "")
 
@@ -63,7 +68,8 @@ def test_nothing_in_the_page_or_its_files_tells_what_a_film_is(samples: Path, ni
     build_site(samples, tmp_path / "out", real=nih_pool)
     listed = truths(tmp_path / "out")
     files = sorted((tmp_path / "out" / "study").glob("*.png"))
-    assert [film["src"] for film in listed] == [f"study/{path.name}" for path in files]  # in the order of names, which are hashes
+    # in the order of names, which are hashes
+    assert [film["src"] for film in listed] == [f"study/{path.name}" for path in files]
     assert sorted(film["truth"] for film in listed) == ["real"] * 12 + ["synthetic"] * 12
     assert all(re.fullmatch(r"[0-9a-f]{16}\.png", path.name) for path in files)
     assert len({path.stat().st_size for path in files}) == 1  # noise and smooth waves alike
@@ -73,14 +79,18 @@ def test_nothing_in_the_page_or_its_files_tells_what_a_film_is(samples: Path, ni
         assert film["item"] not in html
         assert film["src"] not in html
         if film["truth"] == "synthetic":  # the same pixels as in the gallery
-            ours, theirs = (load_film(tmp_path / "out" / name).pixels for name in (film["src"], f"films/{film['item']}"))
+            ours, theirs = (
+                load_film(tmp_path / "out" / name).pixels for name in (film["src"], f"films/{film['item']}")
+            )
             assert np.array_equal(ours, theirs)
     assert "of a real patient" in html
     assert "Wang &amp; al. 2017" in html
     assert "Thanks to NIH." in html
 
 
-def test_real_films_are_held_out_one_a_patient_and_of_the_views_asked(make_samples: Callable[..., Path], nih_pool: Path) -> None:
+def test_real_films_are_held_out_one_a_patient_and_of_the_views_asked(
+    make_samples: Callable[..., Path], nih_pool: Path
+) -> None:
     folder = read_samples(make_samples(*[{"view": "AP" if i % 6 == 0 else "PA"} for i in range(12)]))
     study = choose_films(folder, folder.films, nih_pool)
     pool = Pool.open(nih_pool)
@@ -116,7 +126,8 @@ def test_without_a_pool_phantoms_are_asked_and_no_patient_is_shown(samples: Path
     build_site(samples, tmp_path / "out")
     listed = truths(tmp_path / "out")
     assert sorted(film["truth"] for film in listed) == ["phantom"] * 12 + ["synthetic"] * 12
-    assert {film["item"].split("-")[2] for film in listed if film["truth"] == "phantom"} == {"PA", "AP"}  # as asked of the others
+    # as asked of the others
+    assert {film["item"].split("-")[2] for film in listed if film["truth"] == "phantom"} == {"PA", "AP"}
     html = (tmp_path / "out" / "study.html").read_text()
     assert "Procedural or learned?" in html
     assert "No film here is of a patient." in html
@@ -124,15 +135,23 @@ def test_without_a_pool_phantoms_are_asked_and_no_patient_is_shown(samples: Path
     assert 'href="study.html">Procedural or learned?' in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_sheets_hold_the_films_asked_for_a_label(make_samples: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sheets_hold_the_films_asked_for_a_label(
+    make_samples: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("thiscxr.gallery.study.PER_KIND", 4)
     folder = read_samples(make_samples(*[{"findings": "Mass" if i % 2 else "Own_Word"} for i in range(28)]))
     sheets = choose_films(folder, folder.films).sheets
-    assert [(sheet.label, sheet.kind, len(sheet.films)) for sheet in sheets] == [("Mass", "synthetic", 12), ("Own_Word", "synthetic", 12)]
-    assert sheets[0].films[0] == ("films/seed-00000005.png", "seed-00000005.png")  # first those that the study does not show
+    assert [(sheet.label, sheet.kind, len(sheet.films)) for sheet in sheets] == [
+        ("Mass", "synthetic", 12),
+        ("Own_Word", "synthetic", 12),
+    ]
+    # first those that the study does not show
+    assert sheets[0].films[0] == ("films/seed-00000005.png", "seed-00000005.png")
 
 
-def test_films_that_no_phantom_has_the_size_of_leave_no_study(make_samples: Callable[..., Path], tmp_path: Path) -> None:
+def test_films_that_no_phantom_has_the_size_of_leave_no_study(
+    make_samples: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = make_samples({}, {"findings": ""}, {})
     (folder / "seed-00000001.png").write_bytes(encode_png(np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)))
     build_site(folder, tmp_path / "out")
@@ -164,7 +183,8 @@ def test_only_films_that_anybody_may_show_are_shown(key: str, terms: Terms) -> N
 def test_pools_are_refused_in_one_line(samples: Path, make_pool: Callable[..., Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = CliRunner().invoke(
-        group, ["site", "--samples", str(samples), "--real", str(make_pool(4, **{"mimic-cxr": MIMIC})), "--out", str(out)]
+        group,
+        ["site", "--samples", str(samples), "--real", str(make_pool(4, **{"mimic-cxr": MIMIC})), "--out", str(out)],
     )
     assert isinstance(result.exception, ValueError)
     assert "films of MIMIC-CXR" in str(result.exception)
@@ -186,10 +206,13 @@ def local(samples: Path, nih_pool: Path, tmp_path: Path) -> Path:
 
 
 def play(page: Any, mode: str, films: int, seed: int = 7) -> list[str]:
-    """Play a round with keys alone; the answer is always the first, confidences go round; returns the pictures in their order."""
+    """Play a round with keys alone; the answer is always the first, confidences go round; returns the pictures in their
+    order."""
     keys = page.page.keyboard
     page.look(f"location.hash = '#mode={mode}&films={films}&seed={seed}'")
-    page.until(f"document.getElementById('seed').value === '{seed}' && document.getElementById('mode').value === '{mode}'")
+    page.until(
+        f"document.getElementById('seed').value === '{seed}' && document.getElementById('mode').value === '{mode}'"
+    )
     assert page.page.input_value("#films") == str(films)
     page.page.focus("#begin")
     keys.press("Enter")
@@ -274,7 +297,9 @@ def test_browser_order_is_the_seeds_and_a_reload_goes_on(visit: Any, local: Path
 
 def test_browser_study_without_storage(visit: Any, local: Path, tmp_path: Path) -> None:
     page = visit("about:blank")
-    page.page.add_init_script("Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })")
+    page.page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
+    )
     page.page.goto((local / "study.html").as_uri())
     assert "keeps nothing" in page.page.inner_text("#kept")
     play(page, "single", 3)
@@ -290,7 +315,11 @@ def test_browser_audit_to_readers(visit: Any, local: Path, tmp_path: Path) -> No
     page = visit(address)
     page.page.fill("#reader", "bob")
     titles = page.look("[...document.querySelectorAll('#sheets th')].map(cell => cell.textContent)")
-    assert titles == ["Synthetic films asked for effusion", "Synthetic films asked for pleural thickening", "Real films labelled effusion"]
+    assert titles == [
+        "Synthetic films asked for effusion",
+        "Synthetic films asked for pleural thickening",
+        "Real films labelled effusion",
+    ]
     for sheet, (unsure, denied) in enumerate([(1, 0), (0, 0), (2, 1)]):
         page.page.focus("#sheets button")  # the first that is still to be done
         page.page.keyboard.press("Enter")
@@ -301,14 +330,18 @@ def test_browser_audit_to_readers(visit: Any, local: Path, tmp_path: Path) -> No
             page.page.focus(f"#sheet-films li:nth-child({film}) input:checked")
             page.page.keyboard.press("ArrowRight")
             page.page.keyboard.press("ArrowRight")
-        outlines = page.look("[...document.querySelectorAll('#sheet-films img')].map(one => getComputedStyle(one).outlineColor)")
+        outlines = page.look(
+            "[...document.querySelectorAll('#sheet-films img')].map(one => getComputedStyle(one).outlineColor)"
+        )
         assert outlines.count("rgb(240, 160, 44)") == unsure
         assert outlines.count("rgb(255, 107, 94)") == denied
         page.page.click("#sheet-form button[type=submit]")
     page.page.reload()
     assert page.page.locator("#sheets button").count() == 0
     labels = report(read_answers([exported(page, tmp_path / "audit.csv")]))["label_audit"]["labels"]
-    shares = {label: [found[name]["value"] for name in ("agree", "not sure", "disagree")] for label, found in labels.items()}
+    shares = {
+        label: [found[name]["value"] for name in ("agree", "not sure", "disagree")] for label, found in labels.items()
+    }
     assert shares["Effusion (synthetic)"] == [0.6667, 0.3333, 0.0]  # of 3
     assert shares["Pleural_Thickening (synthetic)"] == [1.0, 0.0, 0.0]
     n = labels["Effusion (real)"]["agree"]["n"]

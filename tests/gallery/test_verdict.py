@@ -56,7 +56,9 @@ def test_all_four_say_the_same_of_one_file(scored: tuple[Path, Panel], tell: Tel
     records = scored[1].records if value is None else with_memorised(scored[1].records, value, 0.01, 150)
     places, lines = tell(records), verdict(records)
     assert len(lines) >= 6, "of a whole panel"
-    assert {name: sum(line in text for line in lines) for name, text in places.items()} == dict.fromkeys(places, len(lines))
+    assert {name: sum(line in text for line in lines) for name, text in places.items()} == dict.fromkeys(
+        places, len(lines)
+    )
     assert {name: WARNING in text for name, text in places.items()} == dict.fromkeys(places, value is not None)
 
 
@@ -68,7 +70,11 @@ def test_all_four_say_the_same_of_each_score(scored: tuple[Path, Panel], tell: T
         record("probe", 0.9, (0.85, 0.95), 0.5, extractor="x", question="view", statistic="auc"),
         record("coverage", 0.8, (0.7, 0.9), 0.75, extractor="x", protocol="k5"),
     ]
-    said = {"worse": "these films are worse", "above": "these films are above", "not distinguished": "the interval holds that"}
+    said = {
+        "worse": "these films are worse",
+        "above": "these films are above",
+        "not distinguished": "the interval holds that",
+    }
     assert [reading(each) for each in wanted] == ["worse", "worse", "above", "not distinguished"]
     for name, text in tell(wanted).items():
         for each in wanted:
@@ -90,7 +96,9 @@ def test_all_four_say_the_same_of_each_score(scored: tuple[Path, Panel], tell: T
         (0.0, 0.0, 100, False),
     ],
 )
-def test_more_memorised_than_the_limit_is_not_to_be_shared(value: float, floor: float | None, num_fake: int, warned: bool) -> None:
+def test_more_memorised_than_the_limit_is_not_to_be_shared(
+    value: float, floor: float | None, num_fake: int, warned: bool
+) -> None:
     records = [record("fd"), record("memorised_rate", value, (0.0, 0.6), floor, num_fake=num_fake)]
     (line,) = memorised(records)
     assert (WARNING in line, line in verdict(records)) == (warned, True)
@@ -117,10 +125,15 @@ def test_sentences_claim_no_more_than_the_scores() -> None:
     ):
         assert words in first(record("fd", value, interval, 2.0))
     told = record("real_or_synthetic", 0.7, (0.65, 0.75), 0.52, statistic="auc")
-    line = "A linear classifier distinguishes synthetic from real films with an AUC of 0.70, 0.65 to 0.75; 0.5 is guessing."
+    line = (
+        "A linear classifier distinguishes synthetic from real films with an AUC "
+        "of 0.70, 0.65 to 0.75; 0.5 is guessing."
+    )
     assert verdict([told])[1] == line
     recall = record("recall", 0.5, (0.4, 0.6), 0.9)
-    assert first(recall) == "50% of the real films have a synthetic film in their neighbourhood, of other real films 90%."
+    assert first(recall) == (
+        "50% of the real films have a synthetic film in their neighbourhood, of other real films 90%."
+    )
 
 
 def test_what_was_asked_and_what_is_tied() -> None:
@@ -130,13 +143,19 @@ def test_what_was_asked_and_what_is_tied() -> None:
         record("fidelity", 0.54, (0.4, 0.6), 0.95, question="sex", statistic="auc", null95=chance),
         record("fidelity", 3.0, (2.0, 4.0), 2.0, question="age", statistic="mae", null95=(15.0, 17.0)),
         record("fidelity", None, None, 0.6, question="Mass", statistic="auc"),
-        record("tie", 0.5, (0.4, 0.6), 0.1, group="asked", question="Effusion", protocol="source", statistic="v", p=0.001),
+        record(
+            "tie", 0.5, (0.4, 0.6), 0.1, group="asked", question="Effusion", protocol="source", statistic="v", p=0.001
+        ),
         record("tie", 0.1, (0.0, 0.2), 0.1, group="asked", question="Edema", protocol="view", statistic="v", p=0.2),
         record("tie", 0.5, (0.4, 0.6), 0.1, group="real", question="Mass", protocol="view", statistic="v", p=0.001),
         record("anatomy", 0.6, (0.45, 0.7), question="ctr cardiomegaly", statistic="auc"),
     ]
     lines = verdict(asked)
     assert "What was asked shows beyond chance for: view PA." in lines
-    assert "Whether the films show it could not be judged of: Mass (the reader is not good enough on real patients" in "\n".join(lines)
+    assert (
+        "Whether the films show it could not be judged of: Mass (the reader is not good enough on real patients"
+    ) in "\n".join(lines)
     assert "In what was asked, findings are tied: Effusion with the source. A classifier" in "\n".join(lines)
-    assert "The measures of anatomy cannot be trusted on these real films, so they say nothing of the synthetic ones." in lines
+    assert (
+        "The measures of anatomy cannot be trusted on these real films, so they say nothing of the synthetic ones."
+    ) in lines

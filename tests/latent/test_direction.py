@@ -1,4 +1,5 @@
-"""Directions: a planted axis is found and a planted confounder kept still, steps are even, and what cannot be told is refused."""
+"""Directions: a planted axis is found and a planted confounder kept still, steps are even, and what cannot be told is
+refused."""
 
 import json
 from collections.abc import Callable
@@ -87,7 +88,9 @@ def test_others_are_held_less_firmly_only_where_nothing_moves_otherwise(found: G
     soft = choose_axis(found, w, read, 1.5 * low, 1.5 * high)
     assert firm.firmness is None
     assert soft.firmness is not None
-    assert choose_axis(found, w, read, 1.5 * low, 1.5 * high, (None,)).firmness is None, "entirely, however little then moves"
+    assert choose_axis(found, w, read, 1.5 * low, 1.5 * high, (None,)).firmness is None, (
+        "entirely, however little then moves"
+    )
     assert soft.kept > firm.kept
     with pytest.raises(ValueError, match="does not rise along its own axis"):
         choose_axis(found, w, lambda w: {"Cardiomegaly": -read(w)["Cardiomegaly"]}, low, high)
@@ -108,21 +111,54 @@ def test_what_has_no_axis_is_refused(scores: Callable[[np.ndarray], np.ndarray],
 
 
 def test_what_is_held_still() -> None:
-    names = ["No Finding", "Cardiomegaly", "Effusion", "Mass", "view PA", "view AP", "sex", "age", "source a", "source b"]
+    names = [
+        "No Finding",
+        "Cardiomegaly",
+        "Effusion",
+        "Mass",
+        "view PA",
+        "view AP",
+        "sex",
+        "age",
+        "source a",
+        "source b",
+    ]
     trusted = [name for name in names if name != "Mass" and not name.startswith("source")]
-    assert held_still("Cardiomegaly", names, trusted) == ["Effusion", "view PA", "view AP", "sex", "age", "source a", "source b"]
-    assert held_still("view PA", names, trusted) == ["No Finding", "Cardiomegaly", "Effusion", "sex", "age", "source a", "source b"]
+    assert held_still("Cardiomegaly", names, trusted) == [
+        "Effusion",
+        "view PA",
+        "view AP",
+        "sex",
+        "age",
+        "source a",
+        "source b",
+    ]
+    assert held_still("view PA", names, trusted) == [
+        "No Finding",
+        "Cardiomegaly",
+        "Effusion",
+        "sex",
+        "age",
+        "source a",
+        "source b",
+    ]
     assert held_still("No Finding", names, trusted) == ["view PA", "view AP", "sex", "age", "source a", "source b"]
 
 
 def test_movements_are_a_step_in_standard_deviations_and_against_the_target() -> None:
     steps = np.arange(5.0)
     up_and_down = np.where(np.arange(40) % 2, 1, -1)
-    walked = {"sex": np.tile(-steps, (40, 1)), "Mass": np.tile(2 * steps, (40, 1)), "age": np.outer(up_and_down, steps) + 50}
+    walked = {
+        "sex": np.tile(-steps, (40, 1)),
+        "Mass": np.tile(2 * steps, (40, 1)),
+        "age": np.outer(up_and_down, steps) + 50,
+    }
     target, sex, age = movements("Mass", walked, {"Mass": 4.0, "sex": 10.0, "age": 1.0})
     assert (target.question, target.per_step, target.against, target.ci95) == ("Mass", 0.5, 1.0, (0.5, 0.5))
     assert (sex.per_step, sex.against) == (pytest.approx(-0.1), pytest.approx(-0.2))
-    assert (age.per_step, age.either_way) == (pytest.approx(0), pytest.approx(1)), "a mean of nothing that hides a movement of every film"
+    assert (age.per_step, age.either_way) == (pytest.approx(0), pytest.approx(1)), (
+        "a mean of nothing that hides a movement of every film"
+    )
     assert age.ci95[0] < 0 < age.ci95[1]
     assert age.ends == (pytest.approx(50), pytest.approx(50))
     assert sex.ends == (pytest.approx(0.5), pytest.approx(1 / (1 + np.e**4)))
@@ -137,7 +173,21 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_from_the_command_line(quick: None, tmp_path: Path) -> None:
     out = tmp_path / "pa"
-    command = ["direction", "--view", "PA", "-n", "400", "--steps", "3", "--seeds", "4,7", "--out", str(out), "--device", "cpu"]
+    command = [
+        "direction",
+        "--view",
+        "PA",
+        "-n",
+        "400",
+        "--steps",
+        "3",
+        "--seeds",
+        "4,7",
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+    ]
     result = CliRunner().invoke(cli.group, command, catch_exceptions=False)
     assert "- held still\nsex" in result.stdout
     facts = json.loads((out / "direction.json").read_text())
@@ -163,7 +213,9 @@ def test_from_the_command_line(quick: None, tmp_path: Path) -> None:
 
 def test_what_the_reader_reads_badly_is_refused_with_its_auc(tmp_path: Path) -> None:
     for flag, value in (("--finding", "Cardiomegaly"), ("--severity", "Fibrosis")):
-        result = CliRunner().invoke(cli.group, ["direction", flag, value, "--out", str(tmp_path / "no"), "--device", "cpu"])
+        result = CliRunner().invoke(
+            cli.group, ["direction", flag, value, "--out", str(tmp_path / "no"), "--device", "cpu"]
+        )
         assert isinstance(result.exception, ValueError)
         assert f"thiscxr64 reads {value} with AUC 0." in str(result.exception)
         assert "must begin above 0.75; it may be asked for: view AP, view PA, sex, age" in str(result.exception)

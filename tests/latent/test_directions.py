@@ -1,4 +1,5 @@
-"""Every metric moves the right way when films are spoilt in a known way. All films are samples of the bundled network."""
+"""Every metric moves the right way when films are spoilt in a known way. All films are samples of the bundled
+network."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -52,7 +53,8 @@ def films() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def panel(films: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """kind of films -> metric -> value; without the intervals, which take ten times as long and have tests of their own."""
+    """kind of films -> metric -> value; without the intervals, which take ten times as long and have tests of their
+    own."""
     extractor = load_extractor("thiscxr64")
     features = {name: extractor.features([pixels]) for name, pixels in films.items()}
     real, whose = features.pop("real"), np.arange(len(films["real"]))
@@ -84,7 +86,12 @@ UP: dict[str, Callable[[float, float], bool]] = {"+": lambda a, b: a > b, "-": l
 def test_spoilt_films_score_worse(panel: dict[str, dict[str, float]], spoilt: str, moves: str) -> None:
     for move in moves.split():
         metric = move[1:].replace("_", " ")
-        assert UP[move[0]](panel[spoilt][metric], panel["good"][metric]), (spoilt, move, panel[spoilt][metric], panel["good"][metric])
+        assert UP[move[0]](panel[spoilt][metric], panel["good"][metric]), (
+            spoilt,
+            move,
+            panel[spoilt][metric],
+            panel["good"][metric],
+        )
 
 
 def test_copies_look_perfect_to_distances_and_are_caught_by_the_search(

@@ -1,4 +1,5 @@
-"""How far a projection is from its film, and what it lost: known differences are measured and found where they were put."""
+"""How far a projection is from its film, and what it lost: known differences are measured and found where they were
+put."""
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ def test_distances_are_those_of_the_textbook() -> None:
     assert table["features"] == {"nearest": 2, "median": 3.5}
 
 
-@pytest.mark.parametrize(("levels", "words"), [(60, "on the film 60 grey levels brighter"), (-60, "on the film 60 grey levels darker")])
+@pytest.mark.parametrize(
+    ("levels", "words"), [(60, "on the film 60 grey levels brighter"), (-60, "on the film 60 grey levels darker")]
+)
 def test_a_planted_line_is_found_where_it_is(levels: int, words: str) -> None:
     """A line of one pixel, running down at a slant, in a film that its projection meets but for noise."""
     rng = np.random.default_rng(0)

@@ -16,7 +16,13 @@ def test_layers_are_read_and_spelled() -> None:
     assert parse_layers("0-3", 8) == [0, 1, 2, 3]
     assert parse_layers(" 6- , 0,2-3", 8) == [0, 2, 3, 6, 7]
     assert spell_layers([0, 2, 3, 6, 7]) == "0,2-3,6-7"
-    for text, message in (("", "'' is not a layer"), ("a", "'a'"), ("3-1", "not all among"), ("0-8", "0 to 7"), ("0-", "all layers")):
+    for text, message in (
+        ("", "'' is not a layer"),
+        ("a", "'a'"),
+        ("3-1", "not all among"),
+        ("0-8", "0 to 7"),
+        ("0-", "all layers"),
+    ):
         with pytest.raises(ValueError, match=message):
             parse_layers(text, 8)
 
@@ -31,9 +37,12 @@ def test_a_film_mixed_with_itself_is_itself(network: Network) -> None:
 
 
 def test_early_layers_give_the_shape(taught: Network) -> None:
-    """The taught bodies differ in their width, which is drawn up to 16 px: those layers decide, and the last ones do not."""
+    """The taught bodies differ in their width, which is drawn up to 16 px: those layers decide, and the last ones do
+    not."""
     for layers, nearer in (([0, 1, 2, 3], "row"), ([4, 5], "column")):
-        rows, columns, mixed = (films.astype(float) for films in mix_films(taught, range(6), range(10, 16), layers, PA, Truncation()))
+        rows, columns, mixed = (
+            films.astype(float) for films in mix_films(taught, range(6), range(10, 16), layers, PA, Truncation())
+        )
         apart = {"row": np.abs(mixed - rows[:, None]).mean(), "column": np.abs(mixed - columns[None]).mean()}
         assert min(apart, key=lambda name: apart[name]) == nearer, apart
         assert min(apart.values()) < 0.75 * max(apart.values()), apart

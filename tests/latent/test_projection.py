@@ -1,4 +1,5 @@
-"""Projection: what the network drew comes back, what only one film has is lost and named, and a likeness of a real film says so."""
+"""Projection: what the network drew comes back, what only one film has is lost and named, and a likeness of a real film
+says so."""
 
 import json
 from pathlib import Path
@@ -84,12 +85,19 @@ def bodies(taught: Network, tmp_path: Path) -> Pool:
     terms = Terms(title="Bodies", terms="none", citation="none", url="none", acknowledgement="none")
     with PoolWriter(tmp_path / "bodies", 32, 8, {"discs": terms}, b"key") as writer:
         for i, film in enumerate(taught.sample(range(500, 540), view="PA")):
-            writer.add("discs", FilmRecord(str(i), str(i), str(i // 2), str(i // 2), "PA", "F", 40.0, {}), film, (32, 32, 8))
+            writer.add(
+                "discs", FilmRecord(str(i), str(i), str(i // 2), str(i // 2), "PA", "F", 40.0, {}), film, (32, 32, 8)
+            )
     return Pool.open(tmp_path / "bodies")
 
 
 def test_the_report_and_its_files(
-    taught: Network, extractor: Extractor, bodies: Pool, taught_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    taught: Network,
+    extractor: Extractor,
+    bodies: Pool,
+    taught_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real, ours = tmp_path / "patient.png", tmp_path / "samples"
     save_png(real, bodies.read(np.array([6]))[0])
@@ -100,7 +108,9 @@ def test_the_report_and_its_files(
         assert each.near["mae"] < each.random["mae"]["nearest"] < each.random["mae"]["median"]
         assert each.near["features"] < each.random["features"]["nearest"]
         assert each.others is not None
-        assert each.others["mae"]["nearest"] > 0.5, "the film itself and its patient's other one are not among the others"
+        assert each.others["mae"]["nearest"] > 0.5, (
+            "the film itself and its patient's other one are not among the others"
+        )
     assert "patient (real)" in projection_table(found)
     out = tmp_path / "out"
     write_projections(out, found, taught, extractor)
@@ -137,7 +147,9 @@ def test_what_says_that_it_is_synthetic_is_believed_and_nothing_else(taught: Net
     assert load_film(tmp_path / "plain.png").marked == ""
 
 
-def test_films_that_cannot_be_projected_are_named(taught: Network, extractor: Extractor, pool: Pool, tmp_path: Path) -> None:
+def test_films_that_cannot_be_projected_are_named(
+    taught: Network, extractor: Extractor, pool: Pool, tmp_path: Path
+) -> None:
     (tmp_path / "text.png").write_text("no film")
     save_png(tmp_path / "small.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
     save_png(tmp_path / "x.png", cable(taught.sample([0], view="PA")[0])[0])
@@ -161,7 +173,9 @@ def test_a_real_film_with_a_planted_cable_loses_it(extractor: Extractor) -> None
     network = load("nih-64")
     images = torch.from_numpy(pixels_to_images(np.stack([film, planted])))[:, None]
     found = project(network, images, draw_candidates(network, 200, Condition()), extractor.reader.block_maps, 150)
-    plain, gone = (lost(one, images_to_pixels(each.image[0].numpy())) for one, each in zip((film, planted), found, strict=True))
+    plain, gone = (
+        lost(one, images_to_pixels(each.image[0].numpy())) for one, each in zip((film, planted), found, strict=True)
+    )
     assert gone.brightest is not None
     assert inside(gone.brightest, where) > 0.8
     assert plain.brightest is None or inside(plain.brightest, where) < 0.5

@@ -24,7 +24,8 @@ def network() -> Network:
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory, network: Network) -> Pool:
-    """A pool of the network's own source, in which films of its seeds 0 and 3 stand for training films that it has copied."""
+    """A pool of the network's own source, in which films of its seeds 0 and 3 stand for training films that it has
+    copied."""
     from thiscxr.labels import FilmRecord, Terms
     from thiscxr.pool.writer import PoolWriter
 
@@ -47,9 +48,22 @@ def test_copies_are_left_out_and_counted(released: Pool, network: Network) -> No
 
 @pytest.mark.parametrize("form", ["png", "dicom"])
 def test_from_the_command_line(released: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str) -> None:
-    """The gate looks before the mark is burned into DICOM files: as films of patients, copies with it are not near anybody."""
+    """The gate looks before the mark is burned into DICOM files: as films of patients, copies with it are not near
+    anybody."""
     out = tmp_path / "films"
-    command = ["sample", "-n", "6", "--release", "--against", str(released.path), "--superset", "--format", form, "--out", str(out)]
+    command = [
+        "sample",
+        "-n",
+        "6",
+        "--release",
+        "--against",
+        str(released.path),
+        "--superset",
+        "--format",
+        form,
+        "--out",
+        str(out),
+    ]
     caplog.set_level("INFO", "thiscxr")
     result = CliRunner().invoke(cli.group, command, catch_exceptions=False)
     assert result.exit_code == 0
@@ -63,7 +77,9 @@ def test_from_the_command_line(released: Pool, tmp_path: Path, caplog: pytest.Lo
     assert {row["against"] for row in rows} == {released.meta["fingerprint"]}
 
 
-@pytest.mark.parametrize("flags", [["--release"], ["--against", "POOL"], ["--superset"], ["--release", "--malformed", "--format", "dicom"]])
+@pytest.mark.parametrize(
+    "flags", [["--release"], ["--against", "POOL"], ["--superset"], ["--release", "--malformed", "--format", "dicom"]]
+)
 def test_half_a_gate_is_refused(flags: list[str], tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.group, ["sample", "-n", "4", *flags, "--out", str(tmp_path / "films")])
     assert result.exit_code == 2, result.output
@@ -79,10 +95,16 @@ def test_what_the_gate_refuses(released: Pool, network: Network, monkeypatch: py
             check_release(released, network, False)
         with pytest.raises(ValueError, match="holds no films of mimic-cxr, which the network has learnt from"):
             check_release(released, network, True, superset=True)
-    with pytest.raises(ValueError, match=r"is not the pool that nih-64 was trained on \(da934d3447bae682\).*or --superset where"):
+    with pytest.raises(
+        ValueError, match=r"is not the pool that nih-64 was trained on " r"\(da934d3447bae682\).*or --superset where"
+    ):
         check_release(released, network, False)
     check_release(released, network, False, superset=True)
-    check_release(released, replace(network, info=replace(network.info, pool_fingerprint=released.meta["fingerprint"])), False)
-    monkeypatch.setattr(gates, "audit", lambda pool, films: (_ for _ in ()).throw(ValueError(f"{np.asarray(films).shape}")))
+    check_release(
+        released, replace(network, info=replace(network.info, pool_fingerprint=released.meta["fingerprint"])), False
+    )
+    monkeypatch.setattr(
+        gates, "audit", lambda pool, films: (_ for _ in ()).throw(ValueError(f"{np.asarray(films).shape}"))
+    )
     with pytest.raises(ValueError, match=r"\(1, 64, 64\)"):
         release(released, network, [1], [Condition()], Truncation(1.0))

@@ -68,7 +68,9 @@ def test_what_is_not_asked_is_drawn_once_a_patient(asked: Condition) -> None:
 
 def test_pairs_are_refused_where_no_lateral_was_learnt(network: Network, taught: Network) -> None:
     for model in (network, load("nih-64")):
-        with pytest.raises(ValueError, match=r"^--pairs: view 'lateral' was not learnt by this network; it knows: AP, PA$"):
+        with pytest.raises(
+            ValueError, match=r"^--pairs: view 'lateral' was not learnt by this " r"network; it knows: AP, PA$"
+        ):
             in_pairs(model, [0], Condition("PA"))
     with pytest.raises(ValueError, match="leave --view out"):
         in_pairs(taught, [0], Condition("lateral"))
@@ -82,7 +84,9 @@ def test_a_pair_is_two_files_of_one_study(taught: Network, tmp_path: Path) -> No
     np.testing.assert_array_equal(
         load_film(tmp_path / "png" / "seed-00000005-lateral.png").pixels, taught.sample([5], view="lateral", sex="M")[0]
     )
-    frontal, lateral, other = (dcmread(tmp_path / "dcm" / f"seed-0000000{name}.dcm") for name in ("5-PA", "5-lateral", "7-PA"))
+    frontal, lateral, other = (
+        dcmread(tmp_path / "dcm" / f"seed-0000000{name}.dcm") for name in ("5-PA", "5-lateral", "7-PA")
+    )
     same = ("PatientID", "PatientName", "PatientSex", "StudyInstanceUID", "AccessionNumber", "StudyDate", "StudyTime")
     assert [getattr(frontal, name) for name in same] == [getattr(lateral, name) for name in same]
     differing = ("SeriesInstanceUID", "SOPInstanceUID", "SeriesNumber", "ViewPosition")
@@ -122,7 +126,9 @@ def test_a_series_of_files(taught: Network, tmp_path: Path) -> None:
     write_series(found, taught, tmp_path / "out", PNG, seen)
     with open(tmp_path / "out" / "samples.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["file"] for row in rows[:6]] == [f"seed-00000003-visit-{n}.png" for n in range(1, 6)] + ["seed-00000004-visit-1.png"]
+    assert [row["file"] for row in rows[:6]] == [f"seed-00000003-visit-{n}.png" for n in range(1, 6)] + [
+        "seed-00000004-visit-1.png"
+    ]
     assert [row["strength"] for row in rows[:5]] == ["0", "0.25", "0.5", "0.75", "1"]
     assert (rows[0]["no_findings"], rows[4]["findings"], rows[14]["reader_sees"]) == ("Effusion", "Effusion", "1.0000")
     days = [int(row["day"]) for row in rows[:5]]

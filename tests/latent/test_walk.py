@@ -27,7 +27,11 @@ def test_positions_reach_every_stop() -> None:
     assert walk_positions(3, 6, loop=True).tolist() == [0, 0.5, 1, 1.5, 2, 2.5]
     ws = torch.tensor([0.0, 1.0, 5.0])[:, None, None]
     assert between(ws, np.array([0, 0.25, 1.5, 2, 2.5])).flatten().tolist() == [0, 0.25, 3, 5, 2.5]
-    for stops, frames, message in ((1, 9, "needs two films or more, and has 1"), (0, 9, "and has 0"), (4, 3, "3 frames are too few")):
+    for stops, frames, message in (
+        (1, 9, "needs two films or more, and has 1"),
+        (0, 9, "and has 0"),
+        (4, 3, "3 frames are too few"),
+    ):
         with pytest.raises(ValueError, match=message):
             walk_positions(stops, frames, loop=False)
 

@@ -1,4 +1,5 @@
-"""What films have to look like: a small language, and rejection to it that says its yield, goes on after a kill, and refuses nonsense."""
+"""What films have to look like: a small language, and rejection to it that says its yield, goes on after a kill, and
+refuses nonsense."""
 
 import csv
 import json
@@ -95,7 +96,9 @@ def test_what_is_no_wish_or_none_that_can_be_kept(text: str, message: str) -> No
 
 
 CLAUSES = st.one_of(
-    st.tuples(st.sampled_from(("cardiomegaly", "effusion")), st.sampled_from(["<", "<=", ">", ">="]), st.floats(0.05, 0.95)),
+    st.tuples(
+        st.sampled_from(("cardiomegaly", "effusion")), st.sampled_from(["<", "<=", ">", ">="]), st.floats(0.05, 0.95)
+    ),
     st.tuples(st.just("age"), st.sampled_from(["<", "<=", ">", ">="]), st.integers(1, 119)),
     st.tuples(st.just("view"), st.sampled_from(("=", "!=")), st.sampled_from(VIEWS)),
     st.tuples(st.just("sex"), st.sampled_from(("=", "!=")), st.sampled_from(("F", "M"))),
@@ -137,7 +140,9 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "STEP", 64)
 
 
-def choose(network: Network, reader: TrustedReader, out: Path, text: str = "view=PA and sex=F", **options: object) -> selection.Selection:
+def choose(
+    network: Network, reader: TrustedReader, out: Path, text: str = "view=PA and sex=F", **options: object
+) -> selection.Selection:
     return select(network, reader, parse_where([text], reader), Condition(), Truncation(), out, **options)
 
 
@@ -155,29 +160,43 @@ def test_the_films_that_pass_and_what_the_pilot_says(
     left_out = sorted(set(range(found.seeds[-1])) - set(found.seeds))
     scores = reader.read(network.sample(left_out))
     assert not ((scores["sex"] > 0) & (scores["view PA"] > 0)).any()
-    told = re.search(r"pilot: (\d+) of 64 films are view=PA and sex=F: .* 40 films take about (\d+) \[(\d+), (\d+)\] draws", caplog.text)
+    told = re.search(
+        r"pilot: (\d+) of 64 films are view=PA and sex=F: .* 40 films take " r"about (\d+) \[(\d+), (\d+)\] draws",
+        caplog.text,
+    )
     assert told
     assert int(told[2]) == round(40 * 64 / int(told[1]))
     assert int(told[3]) < found.seeds[-1] < int(told[4])
 
 
-def test_all_that_pass_of_some_seeds(network: Network, reader: TrustedReader, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_all_that_pass_of_some_seeds(
+    network: Network, reader: TrustedReader, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", "thiscxr")
     found = choose(network, reader, tmp_path / "a", "sex=M", seeds=list(range(10, 40)))
-    assert set(found.seeds) == {10 + int(i) for i in np.flatnonzero(reader.read(network.sample(range(10, 40)))["sex"] <= 0)}
+    assert set(found.seeds) == {
+        10 + int(i) for i in np.flatnonzero(reader.read(network.sample(range(10, 40)))["sex"] <= 0)
+    }
     assert f"{len(found.seeds)} of 30 films drawn are sex=M: {len(found.seeds) / 30:.1%} [" in caplog.text
-    with pytest.raises(ValueError, match=r"\d+ of 30 films are sex=M, and -n asks for 30; give more --seeds, or ask for less"):
+    with pytest.raises(
+        ValueError, match=r"\d+ of 30 films are sex=M, and -n asks for 30; give " r"more --seeds, or ask for less"
+    ):
         choose(network, reader, tmp_path / "b", "sex=M", seeds=list(range(10, 40)), count=30)
     assert not notes_path(tmp_path / "b").exists()
 
 
 def test_a_yield_too_small_stops_with_one_line(network: Network, reader: TrustedReader, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none of 64 films is age>110, so at most 5.7% are; lower the threshold, or ask the network"):
+    with pytest.raises(
+        ValueError,
+        match=r"none of 64 films is age>110, so at most 5.7% are; lower " r"the threshold, or ask the network",
+    ):
         choose(network, reader, tmp_path / "a", "age>110", count=5)
     assert not list(tmp_path.iterdir())
 
 
-def test_it_goes_on_where_it_was_killed(network: Network, reader: TrustedReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_goes_on_where_it_was_killed(
+    network: Network, reader: TrustedReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = choose(network, reader, tmp_path / "whole", count=40)
     passing, drawn = selection._passing, []
 
@@ -204,7 +223,19 @@ def test_it_goes_on_where_it_was_killed(network: Network, reader: TrustedReader,
 
 def test_from_the_command_line(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = ["sample", "-n", "9", "--where", "sex=F and age>50", "--where", "view=PA", "--out", str(out), "--device", "cpu"]
+    command = [
+        "sample",
+        "-n",
+        "9",
+        "--where",
+        "sex=F and age>50",
+        "--where",
+        "view=PA",
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+    ]
     assert CliRunner().invoke(cli.group, command, catch_exceptions=False).exit_code == 0
     with open(out / "samples.csv") as file:
         rows = list(csv.DictReader(file))
@@ -230,7 +261,8 @@ def test_a_reader_without_intervals_asks_for_a_card_and_believes_only_its_own(
     bundled = Path(cli.__file__).parents[1] / "weights" / "thiscxr64.safetensors"
     path.write_bytes(bundled.read_bytes())
     with pytest.raises(
-        ValueError, match="does not say how well it reads held-out patients, with intervals; measure it: thiscxr classify eval"
+        ValueError,
+        match="does not say how well it reads held-out patients, with intervals; measure it: thiscxr classify eval",
     ):
         trusted_reader(str(path))
     card = json.loads(bundled.with_suffix(".json").read_text())
@@ -241,13 +273,16 @@ def test_a_reader_without_intervals_asks_for_a_card_and_believes_only_its_own(
     with pytest.raises(ValueError, match="does not say how well"):
         trusted_reader(str(path))
     truth = np.arange(60.0) % 2
-    films = Reading({"sex": truth, "Mass": truth}, {"sex": truth, "Mass": -truth}, np.arange(60), np.full(60, "a", object))
+    films = Reading(
+        {"sex": truth, "Mass": truth}, {"sex": truth, "Mass": -truth}, np.arange(60), np.full(60, "a", object)
+    )
     assert write_card(str(path), judge([films]), "f" * 64) == path.with_suffix(".json")
     kept = trusted_reader(str(path))
     assert kept.trusted == ["sex"]
     assert kept.ceilings["Mass"] == Ceiling("auc", 0.0, (0.0, 0.0))
     with pytest.raises(
-        ValueError, match=r"nobody has measured on held-out patients how well thiscxr64 reads age; it may be asked for: sex"
+        ValueError,
+        match=r"nobody has measured on held-out patients how well thiscxr64 " r"reads age; it may be asked for: sex",
     ):
         kept.check("age")
 
@@ -263,5 +298,7 @@ def test_no_finding_of_the_bundled_network_may_be_asked(reader: TrustedReader) -
 
 def test_a_reader_of_other_collections_is_refused(reader: TrustedReader) -> None:
     reader.check_films_of(["nih", "phantom-a"])
-    with pytest.raises(ValueError, match="thiscxr64 learnt from nih and the network from phantom-a, phantom-b; give a --reader"):
+    with pytest.raises(
+        ValueError, match="thiscxr64 learnt from nih and the network from phantom-a, phantom-b; give a --reader"
+    ):
         reader.check_films_of(["phantom-a", "phantom-b"])

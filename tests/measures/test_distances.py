@@ -41,7 +41,12 @@ def brute_manifold(real: np.ndarray, fake: np.ndarray, k: int) -> list[float]:
 
     in_real = [[np.linalg.norm(f - r) <= radius(real, i) for i, r in enumerate(real)] for f in fake]
     in_fake = [[np.linalg.norm(f - r) <= radius(fake, i) for i, f in enumerate(fake)] for r in real]
-    return [np.mean(np.any(in_real, 1)), np.mean(np.any(in_fake, 1)), np.sum(in_real) / k / len(fake), np.mean(np.any(in_real, 0))]
+    return [
+        np.mean(np.any(in_real, 1)),
+        np.mean(np.any(in_fake, 1)),
+        np.sum(in_real) / k / len(fake),
+        np.mean(np.any(in_real, 0)),
+    ]
 
 
 @pytest.mark.parametrize("block", [5, 1024])
@@ -60,7 +65,8 @@ def test_manifold_agrees_with_prdc():
 
 def test_manifold_known_answers():
     real = cloud(0, 200)
-    np.testing.assert_allclose(manifold(real, real), [1, 1, 1.2, 1])  # each film lies in its own radius and in five others, about
+    # each film lies in its own radius and in five others, about
+    np.testing.assert_allclose(manifold(real, real), [1, 1, 1.2, 1])
     assert manifold(real, cloud(1, 200, shift=50)).tolist() == [0, 0, 0, 0]
     precision, recall, _, coverage = manifold(real, np.repeat(real[:4], 50, axis=0))
     assert precision == 1
@@ -90,7 +96,9 @@ def test_ms_ssim_agrees_with_another_implementation():
     torch.manual_seed(0)
     a = torch.nn.functional.avg_pool2d(torch.rand(4, 1, 384, 384) * 255, 2)
     b = (a + 20 * torch.randn_like(a)).clamp(0, 255)
-    torch.testing.assert_close(ms_ssim(a, b), theirs.ms_ssim(a, b, data_range=255, size_average=False), atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        ms_ssim(a, b), theirs.ms_ssim(a, b, data_range=255, size_average=False), atol=2e-4, rtol=1e-3
+    )
 
 
 def pixels(seed: int, n: int, spread: float = 60) -> np.ndarray:
@@ -101,9 +109,17 @@ def pixels(seed: int, n: int, spread: float = 60) -> np.ndarray:
 
 def test_scores_stand_at_their_floor_for_other_films_and_leave_it_for_worse_ones():
     real, patients = cloud(0, 400), np.arange(400).astype(str)
-    fakes = {"same": cloud(1, 190), "moved": cloud(1, 190, shift=1.3), "collapsed": np.repeat(cloud(1, 3), 64, axis=0)[:190]}
+    fakes = {
+        "same": cloud(1, 190),
+        "moved": cloud(1, 190, shift=1.3),
+        "collapsed": np.repeat(cloud(1, 3), 64, axis=0)[:190],
+    }
     found = {
-        name: {m.measure: m for scores in (kernel_scores, manifold_scores, vendi_scores) for m in scores(real, patients, fake, "x", n=190)}
+        name: {
+            m.measure: m
+            for scores in (kernel_scores, manifold_scores, vendi_scores)
+            for m in scores(real, patients, fake, "x", n=190)
+        }
         for name, fake in fakes.items()
     }
     for key, score in found["same"].items():
@@ -124,7 +140,9 @@ def test_shares_of_none_and_all_have_intervals() -> None:
     assert {name: far[name].value for name in far} == dict.fromkeys(manifolds.NAMES, 0.0)
     for name in ("precision", "recall", "coverage"):
         assert far[name].ci95 == (0, pytest.approx(0.138, abs=0.001)), "Wilson: z² / (n + z²)"
-    same = {m.measure: m for m in manifold_scores(np.repeat(cloud(0, 60), 2, 0), np.arange(120), cloud(0, 60), "x", n=59)}
+    same = {
+        m.measure: m for m in manifold_scores(np.repeat(cloud(0, 60), 2, 0), np.arange(120), cloud(0, 60), "x", n=59)
+    }
     assert all(each.ci95[0] <= each.value <= each.ci95[1] <= 1 for name, each in same.items() if name != "density")
 
 
@@ -139,7 +157,8 @@ def test_ms_ssim_sees_films_that_are_alike():
 
 def test_the_interval_of_few_pairs_holds_the_mean_of_many() -> None:
     # Of three pairs two degrees of freedom: with the normal's 1.96 it held the mean in 4 trials of 5.
-    films = ((2 * pixels(1, 1).astype(int) + pixels(0, 600)) // 3).astype(np.uint8)[:, 16:48, 16:48]  # alike, by about as much
+    # alike, by about as much
+    films = ((2 * pixels(1, 1).astype(int) + pixels(0, 600)) // 3).astype(np.uint8)[:, 16:48, 16:48]
     (truth,) = ms_ssim_scores(films.__getitem__, np.arange(8), films, n=600)
     few = [ms_ssim_scores(films.__getitem__, np.arange(4), films[6 * i : 6 * i + 6], n=6)[0] for i in range(100)]
     assert np.mean([each.ci95[0] <= truth.value <= each.ci95[1] for each in few]) >= 0.92
@@ -152,8 +171,12 @@ def test_pairs_are_of_different_patients():
     assert (score.num_real, score.num_fake) == (40, 40)
 
 
-@pytest.mark.parametrize(("patients", "fakes", "n", "counts"), [(315, 320, 320, (314, 320)), (41, 39, 39, (38, 38)), (5, 9, 60, (4, 8))])
-def test_of_an_odd_number_of_films_or_patients_one_is_in_no_pair(patients: int, fakes: int, n: int, counts: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("patients", "fakes", "n", "counts"), [(315, 320, 320, (314, 320)), (41, 39, 39, (38, 38)), (5, 9, 60, (4, 8))]
+)
+def test_of_an_odd_number_of_films_or_patients_one_is_in_no_pair(
+    patients: int, fakes: int, n: int, counts: tuple[int, int]
+) -> None:
     # 315 patients below n gave "cannot reshape array of size 315 into shape (2)".
     films = pixels(0, max(patients, fakes))
     (score,) = ms_ssim_scores(films.__getitem__, np.arange(patients), films[:fakes], n=n)

@@ -19,7 +19,8 @@ def gaussian(rng: np.random.Generator, d: int) -> tuple[np.ndarray, np.ndarray]:
 def test_known_answers() -> None:
     eye = np.eye(3)
     assert frechet_distance(np.zeros(3), eye, np.array([1.0, 2.0, 2.0]), eye) == pytest.approx(9)
-    assert frechet_distance(np.zeros(3), 4 * eye, np.zeros(3), 9 * eye) == pytest.approx(3 * (2 - 3) ** 2)  # commuting: sum of (s1 - s2)^2
+    # commuting: sum of (s1 - s2)^2
+    assert frechet_distance(np.zeros(3), 4 * eye, np.zeros(3), 9 * eye) == pytest.approx(3 * (2 - 3) ** 2)
     assert frechet_distance(0.0, 4.0, 1.0, 9.0) == pytest.approx(2)
 
 
@@ -69,7 +70,8 @@ def frechet_score(real: np.ndarray, patients: np.ndarray, fake: np.ndarray, n: i
 @given(st.integers(0, 10**6), st.lists(st.integers(0, 40), min_size=1, max_size=6))
 def test_streamed_moments_are_those_of_all_rows(seed: int, sizes: list[int]) -> None:
     rng = np.random.default_rng(seed)
-    batches = [1e4 + rng.standard_normal((size, 3)) for size in (2, *sizes)]  # a large mean costs a naive sum of squares its digits
+    # a large mean costs a naive sum of squares its digits
+    batches = [1e4 + rng.standard_normal((size, 3)) for size in (2, *sizes)]
     sums = Moments(3)
     for batch in batches:
         sums.add(batch)
@@ -89,7 +91,9 @@ def test_the_extrapolated_distance_has_no_bias_of_small_samples() -> None:
     assert fdinf.ci95[0] < 2 < fdinf.ci95[1]
 
 
-def films(rng: np.random.Generator, patients: int, each: int, d: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def films(
+    rng: np.random.Generator, patients: int, each: int, d: int, shift: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Features of patients with `each` films: half of the variance is the patient's own."""
     own = rng.standard_normal((patients, 1, d))
     features = (own + rng.standard_normal((patients, each, d))) / np.sqrt(2) + shift
@@ -141,8 +145,9 @@ def every_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize(("each", "shift", "scale"), [(1, 0.3, 1.2), (3, 0.0, 1.0)])
 def test_the_interval_covers_the_distance_of_known_gaussians(each: int, shift: float, scale: float) -> None:
-    """Two Gaussians in 6 dimensions, 300 films a side. The interval is for the expectation of the score at that n, taken as the mean over
-    the repetitions; FD∞ has a closed form: 6 (shift² + (scale − 1)²). With the normal's 1.96 KID held it in 91 % only."""
+    """Two Gaussians in 6 dimensions, 300 films a side. The interval is for the expectation of the score at that n,
+    taken as the mean over the repetitions; FD∞ has a closed form: 6 (shift² + (scale − 1)²). With the normal's 1.96 KID
+    held it in 91 % only."""
     found = []
     for seed in range(200):
         rng = np.random.default_rng(seed)

@@ -27,7 +27,10 @@ def test_weights_count_as_so_many_films() -> None:
     values = scores + rng.normal(size=60)
     weights = rng.integers(0, 4, (5, 60)).astype(np.float32)
     for row, area, r in zip(
-        weights.astype(int), weighted_auc(truth, scores, weights), weighted_correlation(scores, values, weights), strict=True
+        weights.astype(int),
+        weighted_auc(truth, scores, weights),
+        weighted_correlation(scores, values, weights),
+        strict=True,
     ):
         rows = np.repeat(np.arange(60), row)
         present, absent = scores[rows][truth[rows]], scores[rows][~truth[rows]]
@@ -66,7 +69,8 @@ def test_many_films_of_few_patients_make_an_interval_wider_not_narrower() -> Non
 
 def test_intervals_by_patient_hold_the_truth_and_intervals_by_film_do_not() -> None:
     rng = np.random.default_rng(1)
-    truth_of_areas, held = 0.7365, {"patients": 0, "films": 0}  # Φ(1 / √(2 · 1.25)): means one apart, variances 1 + 0.25
+    # Φ(1 / √(2 · 1.25)): means one apart, variances 1 + 0.25
+    truth_of_areas, held = 0.7365, {"patients": 0, "films": 0}
     for trial in range(120):
         whose = np.repeat(np.arange(60), 6)
         truth = (rng.random(60) < 0.4)[whose]
@@ -116,7 +120,8 @@ def test_shares_of_none_and_all_have_intervals() -> None:
 
 @pytest.mark.parametrize(("rate", "patients"), [(0.03, 200), (0.15, 300)])
 def test_shares_of_films_of_patients_hold_the_truth_and_wilson_by_film_does_not(rate: float, patients: int) -> None:
-    """Of few patients with a hit, as near films are, and of many: a film is like its patient with a probability of 0.8."""
+    """Of few patients with a hit, as near films are, and of many: a film is like its patient with a probability of
+    0.8."""
     rng = np.random.default_rng(2)
     held = {"patients": 0, "films": 0}
     for trial in range(120):
@@ -134,9 +139,13 @@ def test_an_interval_of_a_share_is_never_empty_and_wilsons_for_independent_films
     whose = np.repeat(np.arange(25), 4)
     for hits in (np.zeros(100), np.ones(100)):
         low, high = share_interval(hits, whose)
-        assert high - low == pytest.approx(float(np.diff(np.array(wilson(hits[0], 25)), axis=0)[0])), "25 patients of four films each"
+        assert high - low == pytest.approx(float(np.diff(np.array(wilson(hits[0], 25)), axis=0)[0])), (
+            "25 patients of four films each"
+        )
     hits = np.arange(100) % 4 == 0  # of every patient the first film: less than chance would vary
-    assert share_interval(hits, whose) == share_interval(hits, np.arange(100)), "never narrower than of independent films"
+    assert share_interval(hits, whose) == share_interval(hits, np.arange(100)), (
+        "never narrower than of independent films"
+    )
     hits = np.arange(100) < 30
     assert share_interval(hits, np.arange(100)) == tuple(float(edge) for edge in wilson(0.3, 100))
     means = bootstrapped_means(hits, whose, rounds=4000)

@@ -10,14 +10,24 @@ import scipy.ndimage as ndi
 from PIL import Image
 
 from thiscxr.measures.floor import films_a_side
-from thiscxr.measures.spectrum import GRID_POINTS, NUM_BANDS, excess_db, film_spectra, grid_db, joined, sharpness_db, spectrum_scores
+from thiscxr.measures.spectrum import (
+    GRID_POINTS,
+    NUM_BANDS,
+    excess_db,
+    film_spectra,
+    grid_db,
+    joined,
+    sharpness_db,
+    spectrum_scores,
+)
 from thiscxr.report.words import fine_structure
 from thiscxr.score.records import Record
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 Films = np.ndarray
 
-# Nine bins under a Hann window are four independent ones: over 48 films their mean power has a spread of 0.3 dB. Four times that.
+# Nine bins under a Hann window are four independent ones: over 48 films their mean power has a spread of 0.3 dB. Four
+# times that.
 CHANCE = 1.2
 
 
@@ -44,13 +54,15 @@ def test_a_grid_of_two_levels_is_found_at_its_own_point(point: int) -> None:
 
 
 def test_a_grid_of_known_strength_reads_as_computed() -> None:
-    """White noise of variance s² under a window w has power s² Σw² a bin; a grid of ±a adds a² (Σw)² at its bin and some beside it."""
+    """White noise of variance s² under a window w has power s² Σw² a bin; a grid of ±a adds a² (Σw)² at its bin and
+    some beside it."""
     rng = np.random.default_rng(1)
     n, res, noise, height = 400, 64, 1.0, 0.1
     columns = np.where(np.arange(res) % 2, height, -height)
     found = grid_db(film_spectra(noise * rng.standard_normal((n, res, res)) + columns))[0]
     window = np.outer(*[0.5 - 0.5 * np.cos(2 * np.pi * np.arange(res) / res)] * 2)
-    # A Hann window has (½, 1, ½) of its mean at the three bins along a side: the nine bins hold (1.5)² of the power at the middle one.
+    # A Hann window has (½, 1, ½) of its mean at the three bins along a side: the nine bins hold (1.5)² of the power at
+    # the middle one.
     expected = 1 + height**2 * window.sum() ** 2 * 1.5**2 / 9 / (noise**2 * (window**2).sum())
     assert found == pytest.approx(10 * np.log10(expected), abs=0.25)
 
@@ -144,14 +156,17 @@ def test_what_is_planted_into_a_second_half_of_real_films_is_named_and_nothing_e
     if not folder.is_dir():
         pytest.skip(f"the NIH subset of {res} px is not beside this checkout ({folder})")
     count = 240 if res < 256 else 120
-    files = list({path.name.split("_")[0]: path for path in sorted(folder.glob("*.png"))}.values())[:count]  # one of each patient
+    # one of each patient
+    files = list({path.name.split("_")[0]: path for path in sorted(folder.glob("*.png"))}.values())[:count]
     pixels, patients = np.stack([np.asarray(Image.open(path).convert("L")) for path in files]), np.arange(len(files))
     here = np.random.default_rng(0).permutation(patients) < len(files) // 2
     real, n = film_spectra(pixels[here]), films_a_side(patients[here])
 
     def told(plant: Callable[[Films], Films]) -> list[str]:
         fake = np.clip(np.rint(plant(pixels[~here].astype(float))), 0, 255).astype(np.uint8)[:n]
-        return fine_structure([Record.of(each) for each in spectrum_scores(real, patients[here], film_spectra(fake), n=n)])
+        return fine_structure(
+            [Record.of(each) for each in spectrum_scores(real, patients[here], film_spectra(fake), n=n)]
+        )
 
     shown = "At the films' own resolution no grid, blur or sharpening beyond 1 dB is shown."
     assert told(nothing) == [shown]
@@ -168,7 +183,9 @@ def test_what_is_planted_into_a_second_half_of_real_films_is_named_and_nothing_e
 
 def test_each_number_of_the_spectrum_has_a_key_a_floor_and_an_interval() -> None:
     some = films(80, 64)
-    found = spectrum_scores(film_spectra(some[:60]), np.arange(60) // 2, film_spectra(blur(some[60:].astype(float))), n=20)
+    found = spectrum_scores(
+        film_spectra(some[:60]), np.arange(60) // 2, film_spectra(blur(some[60:].astype(float))), n=20
+    )
     keys = [Record.of(each, resolution=64).key for each in found]
     bands = [f"band_64px_{k}_db" for k in range(1, 9)]
     assert keys == ["grid_64px_columns_db", "grid_64px_rows_db", "grid_64px_both_db", "sharpness_64px_db", *bands]

@@ -50,7 +50,10 @@ def test_factors_cover_the_vector_once() -> None:
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
-        (Condition(findings={"Efusion": POSITIVE}), "finding 'Efusion' was not learnt by this network (did you mean 'Effusion'?)"),
+        (
+            Condition(findings={"Efusion": POSITIVE}),
+            "finding 'Efusion' was not learnt by this network (did you mean 'Effusion'?)",
+        ),
         (Condition(view="lateral"), "view 'lateral' was not learnt by this network; it knows: AP, PA"),
         (Condition(source="nih"), "source 'nih' was not learnt by this network; it knows: a, b"),
         (Condition(sex="X"), "sex 'X' was not learnt by this network; it knows: F, M"),
@@ -100,7 +103,9 @@ people = st.lists(
             sex=st.sampled_from([None, "F", "M"]),
             age_years=st.one_of(st.none(), st.floats(0, 100)),
             source=st.just("a"),
-            findings=st.dictionaries(st.sampled_from(["Effusion", "Cardiomegaly"]), st.sampled_from([POSITIVE, NEGATIVE])),
+            findings=st.dictionaries(
+                st.sampled_from(["Effusion", "Cardiomegaly"]), st.sampled_from([POSITIVE, NEGATIVE])
+            ),
         ),
     ),
     max_size=60,
@@ -109,19 +114,30 @@ people = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(people)
-def test_every_row_of_the_joint_table_stands_for_enough_patients(film_conditions, films: list[tuple[int, Condition]]) -> None:
+def test_every_row_of_the_joint_table_stands_for_enough_patients(
+    film_conditions, films: list[tuple[int, Condition]]
+) -> None:
     patients, conditions = np.array([p for p, _ in films], np.int64), [c for _, c in films]
     table = joint_table(film_conditions(conditions), patients, WIDE)
     assert table == one_by_one(conditions, patients.tolist())
-    left_out = len(films) - sum(row["films"] for row in joint_table(film_conditions(conditions), np.arange(len(films)), WIDE))
+    left_out = len(films) - sum(
+        row["films"] for row in joint_table(film_conditions(conditions), np.arange(len(films)), WIDE)
+    )
     assert 0 <= left_out < MIN_PATIENTS, "only what too few patients share in every respect may be left out"
     for row in table:
         assert row["films"] >= MIN_PATIENTS
         matching = set()
         for patient, condition in films:
             same = all(row[name] is None or row[name] == getattr(condition, name) for name in ("view", "sex", "source"))
-            in_bin = row["age_bin"] is None or (condition.age_years is not None and condition.age_years // 10 * 10 == row["age_bin"])
-            if same and in_bin and {*row["present"]} <= {*condition.present} and {*row["absent"]} <= {*condition.absent}:
+            in_bin = row["age_bin"] is None or (
+                condition.age_years is not None and condition.age_years // 10 * 10 == row["age_bin"]
+            )
+            if (
+                same
+                and in_bin
+                and {*row["present"]} <= {*condition.present}
+                and {*row["absent"]} <= {*condition.absent}
+            ):
                 matching.add(patient)
         assert len(matching) >= MIN_PATIENTS
 
@@ -141,7 +157,9 @@ def test_without_a_vocabulary_the_table_asks_for_nothing(film_conditions) -> Non
 
 
 def test_draws_follow_the_table(film_conditions) -> None:
-    films = [Condition("PA", "F", 44.0, "a", {"Effusion": POSITIVE})] * 30 + [Condition("AP", "M", 61.0, "a", {"Effusion": NEGATIVE})] * 10
+    films = [Condition("PA", "F", 44.0, "a", {"Effusion": POSITIVE})] * 30 + [
+        Condition("AP", "M", 61.0, "a", {"Effusion": NEGATIVE})
+    ] * 10
     table = joint_table(film_conditions(films), np.arange(40), WIDE)
     rng = np.random.default_rng(0)
     drawn = draw_conditions(table, rng.random((2000, 2)))
@@ -189,7 +207,11 @@ def test_what_is_asked_goes_over_what_is_drawn() -> None:
     assert Condition(findings={"Effusion": 0}).over(both).findings["No Finding"] == 0, "the mass is left"
     assert Condition(findings={"No Finding": 1}).over(both).present == ["No Finding"], "what was drawn gives way"
     wired = Condition(findings={"No Finding": 1, "Support_Devices": 1})
-    assert Condition(sex="M").over(wired) == Condition(sex="M", findings=wired.findings), "devices may be in a film without findings"
-    assert Condition(findings={"Effusion": 1}).over(Condition()) == Condition(findings={"Effusion": 1}), "what is unknown stays so"
+    assert Condition(sex="M").over(wired) == Condition(sex="M", findings=wired.findings), (
+        "devices may be in a film without findings"
+    )
+    assert Condition(findings={"Effusion": 1}).over(Condition()) == Condition(findings={"Effusion": 1}), (
+        "what is unknown stays so"
+    )
     assert Condition(age_years=0.0).over(healthy).age_years == 0, "nought is an age"
     assert Condition().over(healthy) == healthy

@@ -1,4 +1,5 @@
-"""Haar bands against their closed form, and the head that draws with them: flat stays flat, up to the edge and after training."""
+"""Haar bands against their closed form, and the head that draws with them: flat stays flat, up to the edge and after
+training."""
 
 import pytest
 import torch
@@ -98,7 +99,10 @@ def test_a_detail_is_drawn_where_its_band_is_read() -> None:
                 place = F.pixel_unshuffle(made(x, torch.zeros(1, 8)), patch)[0, :, 2, 2]  # styles of w = 0 are one
             bands = analysis(patch) @ place / (DETAIL * made.conv.gain)
             finest = band >= 4 or patch == 2  # a coarse detail is enlarged smoothly, which leaves finer ones
-            assert bands[band] == pytest.approx(8 / 9 if finest else 8 / 9 * 0.5, abs=0.2 if not finest else 1e-5), (patch, band)
+            assert bands[band] == pytest.approx(8 / 9 if finest else 8 / 9 * 0.5, abs=0.2 if not finest else 1e-5), (
+                patch,
+                band,
+            )
             others = bands[:4] if not finest else bands
             assert others.abs().argmax() == band
 
@@ -127,7 +131,9 @@ def test_grain_is_as_strong_as_the_gain_says_also_at_the_border(patch: int) -> N
     with torch.no_grad():
         made.kernel.mul_(7.0)  # its size says nothing
         drawn = made(torch.randn(4000, 6, 2, 2), torch.randn(4000, 8), torch.randn(4000, 1, 2 * patch, 2 * patch))
-    torch.testing.assert_close(drawn.square().mean(dim=0).sqrt(), torch.full((1, 2 * patch, 2 * patch), 2.0 * GRAIN), rtol=0.06, atol=0)
+    torch.testing.assert_close(
+        drawn.square().mean(dim=0).sqrt(), torch.full((1, 2 * patch, 2 * patch), 2.0 * GRAIN), rtol=0.06, atol=0
+    )
 
 
 @pytest.mark.parametrize("patch", [2, 4])

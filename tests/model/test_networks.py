@@ -12,7 +12,11 @@ HEADS = [(1, False), (2, False), (2, True), (4, True)]  # patch, haar
 
 
 def inputs(config: GeneratorConfig, n: int) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-    return torch.randn(n, config.z_dim), torch.randn(n, config.c_dim), [torch.randn(n, 1, res, res) for res in config.noise_resolutions]
+    return (
+        torch.randn(n, config.z_dim),
+        torch.randn(n, config.c_dim),
+        [torch.randn(n, 1, res, res) for res in config.noise_resolutions],
+    )
 
 
 @pytest.mark.parametrize(("res", "c_dim"), [(32, 5), (64, 5), (64, 0), (128, 5), (256, 5), (512, 5), (1024, 5)])
@@ -22,7 +26,9 @@ def test_shapes_at_every_resolution(res: int, c_dim: int, patch: int, haar: bool
     images = Generator(config)(*inputs(config, 2))
     assert images.shape == (2, 1, res, res)
     assert torch.isfinite(images).all()
-    discriminator = Discriminator(DiscriminatorConfig(res, c_dim, channel_base=4 * res, channel_max=8, patch=patch, haar=haar))
+    discriminator = Discriminator(
+        DiscriminatorConfig(res, c_dim, channel_base=4 * res, channel_max=8, patch=patch, haar=haar)
+    )
     assert discriminator(images, torch.randn(2, c_dim)).shape == (2,)
 
 
@@ -37,7 +43,8 @@ def test_growth_blends_from_half_the_side_to_the_full_one(patch: int, haar: bool
     ws = generator.styles(z, torch.zeros(2, 0))
     full = len(config.resolutions)
     assert config.noise_sides(full) == config.noise_resolutions
-    small = generator.synthesis(ws, noises[: len(config.noise_sides(full - 1))], full - 1)  # which knows nothing of the grain
+    # which knows nothing of the grain
+    small = generator.synthesis(ws, noises[: len(config.noise_sides(full - 1))], full - 1)
     assert small.shape == (2, 1, 32, 32)
     draw = {blend: generator.synthesis(ws, noises, full - 1 + blend) for blend in (1e-6, 0.5, 1.0)}
     torch.testing.assert_close(draw[1e-6], upsample2(small, edge=haar), atol=1e-4, rtol=0)
@@ -52,15 +59,21 @@ def test_growth_blends_from_half_the_side_to_the_full_one(patch: int, haar: bool
 @pytest.mark.parametrize(("patch", "haar"), HEADS)
 def test_a_growing_discriminator_blends_from_half_the_side(patch: int, haar: bool) -> None:
     torch.manual_seed(0)
-    discriminator = Discriminator(DiscriminatorConfig(64, 3, channel_base=256, channel_max=8, patch=patch, haar=haar, first_res=16))
+    discriminator = Discriminator(
+        DiscriminatorConfig(64, 3, channel_base=256, channel_max=8, patch=patch, haar=haar, first_res=16)
+    )
     images, c = torch.randn(4, 1, 64, 64), torch.randn(4, 3)
-    torch.testing.assert_close(discriminator(images, c, 1e-7), discriminator(downsample2(images), c), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        discriminator(images, c, 1e-7), discriminator(downsample2(images), c), atol=1e-4, rtol=1e-4
+    )
     assert (discriminator(images, c, 0.5) - discriminator(images, c)).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("patch", [2, 4])
 def test_a_discriminator_of_bands_is_one_of_pixels_with_other_first_weights(patch: int) -> None:
-    configs = [DiscriminatorConfig(64, 0, channel_base=256, channel_max=8, patch=patch, haar=haar) for haar in (True, False)]
+    configs = [
+        DiscriminatorConfig(64, 0, channel_base=256, channel_max=8, patch=patch, haar=haar) for haar in (True, False)
+    ]
     bands, pixels = (Discriminator(config) for config in configs)
     pixels.load_state_dict(bands.state_dict())
     images, c = torch.randn(4, 1, 64, 64), torch.zeros(4, 0)
@@ -87,14 +100,18 @@ def factored(conv: ModulatedConv, x: torch.Tensor, w: torch.Tensor, demodulate: 
 
 
 def grouped(conv: ModulatedConv, x: torch.Tensor, w: torch.Tensor, demodulate: bool = True) -> torch.Tensor:
-    """Per-film weights and one grouped convolution: the form of the paper, which does not export with a free batch size."""
+    """Per-film weights and one grouped convolution: the form of the paper, which does not export with a free batch
+    size."""
     n = x.shape[0]
     weight = conv.weight * conv.gain * conv.style(w)[:, None, :, None, None]  # Eq. 1
     if demodulate:
         weight = weight * (weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()  # Eq. 3
     if conv.up:
-        x, weight = upsample2(x), weight.flip(-1, -2)  # a transposed convolution mirrors the kernel; learnt weights do not mind
-    y = F.conv2d(x.reshape(1, -1, *x.shape[2:]), weight.reshape(-1, *weight.shape[2:]), padding=weight.shape[-1] // 2, groups=n)
+        # a transposed convolution mirrors the kernel; learnt weights do not mind
+        x, weight = upsample2(x), weight.flip(-1, -2)
+    y = F.conv2d(
+        x.reshape(1, -1, *x.shape[2:]), weight.reshape(-1, *weight.shape[2:]), padding=weight.shape[-1] // 2, groups=n
+    )
     return y.reshape(n, -1, *y.shape[2:])
 
 
@@ -146,7 +163,9 @@ def test_noise_reaches_every_input(patch: int, haar: bool) -> None:
         assert (generator(z, c, changed) - before).abs().max() > 1e-4, f"noise input {i} does nothing"
     if haar:
         torch.nn.init.zeros_(generator.synthesis.grain.gain)
-        torch.testing.assert_close(generator(z, c, [*noises[:-1], torch.zeros_like(noises[-1])]), generator(z, c, noises))
+        torch.testing.assert_close(
+            generator(z, c, [*noises[:-1], torch.zeros_like(noises[-1])]), generator(z, c, noises)
+        )
 
 
 def test_minibatch_std_is_zero_for_equal_films_and_one_for_unit_spread() -> None:

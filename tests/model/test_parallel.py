@@ -36,7 +36,11 @@ def test_batches_come_in_order_and_share_the_threads() -> None:
 
 
 def test_one_at_a_time_has_all_threads() -> None:
-    assert [int(n) for n in in_threads(lambda _: torch.tensor(torch.get_num_threads()), range(3), CPU, at_once=1)] == [3, 3, 3]
+    assert [int(n) for n in in_threads(lambda _: torch.tensor(torch.get_num_threads()), range(3), CPU, at_once=1)] == [
+        3,
+        3,
+        3,
+    ]
 
 
 def test_a_caller_that_stops_leaves_nothing_running() -> None:
@@ -64,8 +68,15 @@ def test_what_goes_wrong_reaches_the_caller() -> None:
     assert torch.get_num_threads() == 3
 
 
-@pytest.mark.parametrize(("given", "left"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")])
+@pytest.mark.parametrize(
+    ("given", "left"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+)
 def test_threads_that_wait_soon_sleep_unless_told_otherwise(given: dict[str, str], left: str) -> None:
     rest = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     code = "import os, thiscxr; print(os.environ.get('GOMP_SPINCOUNT'))"
-    assert subprocess.run([sys.executable, "-c", code], env=rest | given, capture_output=True, text=True, check=True).stdout.strip() == left
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], env=rest | given, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == left
+    )

@@ -1,4 +1,5 @@
-"""Resampling against scipy's upfirdn, its gradients, and what runs around it: export, autocast, torch.compile, no Triton."""
+"""Resampling against scipy's upfirdn, its gradients, and what runs around it: export, autocast, torch.compile, no
+Triton."""
 
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from thiscxr.model.resample import FIR, downsample2, filter2d, filter_leaky, lea
 
 def along(x: np.ndarray, axis: int, taps: np.ndarray, up: int, down: int, crop: slice) -> np.ndarray:
     y = upfirdn(taps, x, up=up, down=1, axis=axis)
-    return np.take(y, range(*crop.indices(y.shape[axis])), axis=axis)[(slice(None),) * axis + (slice(None, None, down),)]
+    return np.take(y, range(*crop.indices(y.shape[axis])), axis=axis)[
+        (slice(None),) * axis + (slice(None, None, down),)
+    ]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 4, 4), (3, 1, 5, 7), (2, 3, 8, 6), (1, 2, 5, 7)])
@@ -114,8 +117,14 @@ def test_an_export_holds_plain_operations_and_any_batch(channels: int) -> None:
 
     x = torch.randn(2, channels, 4, 4)
     with torch.no_grad():
-        program = torch.export.export(Both(), (x,), dynamic_shapes=({0: torch.export.Dim("films")},)).run_decompositions()
-        called = {str(node.target) for node in program.graph.nodes if node.op == "call_function" and "aten" in str(node.target)}
+        program = torch.export.export(
+            Both(), (x,), dynamic_shapes=({0: torch.export.Dim("films")},)
+        ).run_decompositions()
+        called = {
+            str(node.target)
+            for node in program.graph.nodes
+            if node.op == "call_function" and "aten" in str(node.target)
+        }
         assert {name.split(".")[1] for name in called} >= {"convolution"}
         assert not [node for node in program.graph.nodes if "autograd" in str(node.target)]
         x = torch.randn(5, channels, 4, 4)

@@ -1,4 +1,5 @@
-"""The Triton kernel under Triton's interpreter, or on a CUDA device where there is one, against the plain version; and its compilation.
+"""The Triton kernel under Triton's interpreter, or on a CUDA device where there is one, against the plain version; and
+its compilation.
 
 The interpreter must be chosen before Triton is imported, hence a process of its own for it.
 """
@@ -29,12 +30,25 @@ DEVICE = "cpu" if INTERPRETED else "cuda"
 POINTERS = ("x", "before", "after", "scale", "bias", "noise", "y")
 
 
-SOME = "(every_function and shape1) or other_layouts or left_alone"  # of the tests of the kernel: a minute of the interpreter in all
+# of the tests of the kernel: a minute of the interpreter in all
+SOME = "(every_function and shape1) or other_layouts or left_alone"
 
 
 @pytest.mark.parametrize("which", [SOME, pytest.param(f"not ({SOME})", marks=pytest.mark.slow)], ids=["some", "rest"])
 def test_under_the_interpreter(which: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"{__file__}::TestKernel", "-k", which]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        f"{__file__}::TestKernel",
+        "-k",
+        which,
+    ]
     result = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "skipped" not in result.stdout
@@ -43,7 +57,12 @@ def test_under_the_interpreter(which: str) -> None:
 @pytest.mark.skipif(INTERPRETED, reason="nothing is compiled under the interpreter")
 @pytest.mark.parametrize(
     ("dtype", "given"),
-    [("fp32", ("x", "y")), ("bf16", ("x", "y", "after")), ("fp64", ("x", "y", "scale", "bias", "noise")), ("bf16", ("x", "y"))],
+    [
+        ("fp32", ("x", "y")),
+        ("bf16", ("x", "y", "after")),
+        ("fp64", ("x", "y", "scale", "bias", "noise")),
+        ("bf16", ("x", "y")),
+    ],
 )
 def test_it_compiles_for_a_gpu_that_is_not_here(
     dtype: str, given: tuple[str, ...], tmp_path: os.PathLike, monkeypatch: pytest.MonkeyPatch
@@ -53,7 +72,9 @@ def test_it_compiles_for_a_gpu_that_is_not_here(
     constants |= {"UP": 1, "DOWN": 1, "PADDING": 1, "GAIN": 4.0, "OWN": len(given) == 2, "SLOPE": 0.2}
     constants |= {"SIDE": 8, "PIXELS": 64, "CHANNELS": 32, "SUM": tl.float64 if dtype == "fp64" else tl.float32}
     names = resample_triton._kernel.arg_names
-    signature = {name: "constexpr" if name in constants else f"*{dtype}" if name in POINTERS else "i32" for name in names}
+    signature = {
+        name: "constexpr" if name in constants else f"*{dtype}" if name in POINTERS else "i32" for name in names
+    }
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if name in given or name == "channels"}
     source = ASTSource(resample_triton._kernel, signature, constants, aligned)
     assembly = compile(source, target=GPUTarget("cuda", 80, 32)).asm["ptx"]
@@ -117,7 +138,9 @@ class TestKernel:
     def test_gradients_and_double_gradients(self, geometry: tuple[int, int, int], active: bool) -> None:
         torch.manual_seed(0)
         for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
-            assert check(lambda x: resample_triton.resample(x, *geometry, 3.0, active=active), normal(1, 1, 4, 4), fast_mode=True)
+            assert check(
+                lambda x: resample_triton.resample(x, *geometry, 3.0, active=active), normal(1, 1, 4, 4), fast_mode=True
+            )
 
     def test_gradients_of_the_activation_after_the_filter(self) -> None:
         torch.manual_seed(0)
@@ -137,7 +160,9 @@ class TestKernel:
         torch.testing.assert_close(gradients[0], gradients[1])
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-    def test_the_first_call_for_a_dtype_checks_the_kernel(self, dtype: torch.dtype, switched_on: list[Tensor], caplog) -> None:
+    def test_the_first_call_for_a_dtype_checks_the_kernel(
+        self, dtype: torch.dtype, switched_on: list[Tensor], caplog
+    ) -> None:
         with torch.inference_mode():
             upsample2(torch.zeros(1, 1, 4, 4, dtype=dtype, device=DEVICE))
         launches = len(switched_on)
@@ -148,7 +173,9 @@ class TestKernel:
 
     def test_a_wrong_kernel_is_left_alone(self, switched_on: list[Tensor], monkeypatch, caplog) -> None:
         launch = resample_triton._launch
-        monkeypatch.setattr(resample_triton, "_launch", lambda x, *rest, **options: launch(x, *rest, **options).roll(1, 3))
+        monkeypatch.setattr(
+            resample_triton, "_launch", lambda x, *rest, **options: launch(x, *rest, **options).roll(1, 3)
+        )
         caplog.set_level(logging.WARNING)
         x = torch.randn(1, 1, 4, 4, device=DEVICE)
         fused = upsample2(x)

@@ -1,4 +1,5 @@
-"""Phantom releases: the truth about them, the road from release to pool, the same bytes for everybody, archives, defects, mistakes."""
+"""Phantom releases: the truth about them, the road from release to pool, the same bytes for everybody, archives,
+defects, mistakes."""
 
 import re
 import tarfile
@@ -28,7 +29,8 @@ VIEWS = ["PA", "AP", "AP_supine", "lateral", "other", "unknown"]
 
 @pytest.fixture(scope="module", autouse=True)
 def each_film_is_rendered_once():
-    """Rendering is nearly all the time of these tests, and is tested elsewhere. Worker processes render for themselves."""
+    """Rendering is nearly all the time of these tests, and is tested elsewhere. Worker processes render for
+    themselves."""
     rendered = {}
 
     def render_once(patient, view, res, *, site, noise_seed=None):
@@ -230,7 +232,9 @@ def test_films_come_out_of_a_pool_as_they_were_drawn(written, tmp_path, layout):
 @pytest.mark.parametrize("layout", ARCHIVED)
 def test_releases_are_read_as_they_are_downloaded(packed, tmp_path, layout):
     films = layouts.truth(layout, 12, SEED, RES)
-    summary = prepare.prepare(tmp_path / "pool", [(layout, packed / layout)], RES, views=VIEWS, key_file=tmp_path / "key")
+    summary = prepare.prepare(
+        tmp_path / "pool", [(layout, packed / layout)], RES, views=VIEWS, key_file=tmp_path / "key"
+    )
     assert (summary.num_kept, summary.num_rejected) == (sum(not film.record.refused for film in films), 0)
 
 
@@ -255,7 +259,9 @@ def test_the_same_arguments_give_the_same_bytes_but_for_the_defects(tmp_path, la
 def test_the_number_of_workers_and_the_clock_change_nothing(packed, tmp_path, monkeypatch):
     monkeypatch.setattr("time.time", lambda: 2e9)
     for layout in ARCHIVED:
-        layouts.write_layout(tmp_path / layout, layout, 12, RES, seed=SEED, archived=True, workers=2 if layout == "chexpert" else 1)
+        layouts.write_layout(
+            tmp_path / layout, layout, 12, RES, seed=SEED, archived=True, workers=2 if layout == "chexpert" else 1
+        )
         assert tree(tmp_path / layout) == tree(packed / layout), layout
 
 
@@ -271,7 +277,9 @@ def test_defects_are_planted_in_equal_numbers_and_refused_for_what_they_are(tmp_
 
 def test_prepare_counts_the_defects(tmp_path):
     layouts.write_layout(tmp_path / "nih", "nih", 12, RES, seed=SEED, defects=5 / 12)
-    summary = prepare.prepare(tmp_path / "pool", [("nih", tmp_path / "nih")], RES, max_rejected=0.5, key_file=tmp_path / "key")
+    summary = prepare.prepare(
+        tmp_path / "pool", [("nih", tmp_path / "nih")], RES, max_rejected=0.5, key_file=tmp_path / "key"
+    )
     assert (summary.num_kept, summary.num_rejected) == (7, 4)
     assert sum(summary.dropped.values()) == 1  # the missing one
 
@@ -291,7 +299,9 @@ def test_nih_comes_in_tars_and_openi_in_two(packed):
     nih = sorted(path.name for path in (packed / "nih").iterdir())
     assert (nih[0], nih[-2:]) == ("Data_Entry_2017_v2020.csv", ["test_list.txt", "train_val_list.txt"])
     assert all(re.fullmatch(r"images_0(0[1-9]|1[0-2])\.tar\.gz", name) for name in nih[1:-2])
-    assert all(re.fullmatch(r"images/\d{8}_\d{3}\.png", name) for tar in (packed / "nih").glob("*.gz") for name in members(tar))
+    assert all(
+        re.fullmatch(r"images/\d{8}_\d{3}\.png", name) for tar in (packed / "nih").glob("*.gz") for name in members(tar)
+    )
     assert {path.name for path in (packed / "openi").iterdir()} == {"NLMCXR_png.tgz", "NLMCXR_reports.tgz"}
     assert "ecgen-radiology/1.xml" in members(packed / "openi" / "NLMCXR_reports.tgz")
     assert all("/" not in name for name in members(packed / "openi" / "NLMCXR_png.tgz"))
@@ -310,7 +320,9 @@ def test_chexpert_comes_in_batches_without_a_level_for_train(packed):
         names = members(packed / "chexpert" / f"{folder}.zip")
         assert names
         for name in names:
-            assert low <= int(re.match(re.escape(folder) + r"/patient(\d{5})/study\d+/view\d_\w+\.jpg$", name)[1]) < high
+            assert (
+                low <= int(re.match(re.escape(folder) + r"/patient(\d{5})/study\d+/view\d_\w+\.jpg$", name)[1]) < high
+            )
 
 
 def test_padchest_comes_in_flat_numbered_zips(packed):
@@ -325,7 +337,10 @@ def test_large_releases_fill_all_archives():
     assert len(places) == 12
     assert places["images_001.tar.gz"] == pytest.approx(4999, rel=0.01)
     assert places["images_007.tar.gz"] == pytest.approx(10_000, rel=0.01)
-    assert len({layout_chexpert.CHEXPERT.archive(film.path, 0)[0] for film in islice(many_films("chexpert"), MANY // 10)}) == 4
+    assert (
+        len({layout_chexpert.CHEXPERT.archive(film.path, 0)[0] for film in islice(many_films("chexpert"), MANY // 10)})
+        == 4
+    )
 
 
 # --- mistakes
@@ -334,7 +349,11 @@ def test_large_releases_fill_all_archives():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layout": "chexpret"}, r"--layout chexpret \(did you mean 'chexpert'\?\) does not exist; there are: pool, nih, chexpert, mimic"),
+        (
+            {"layout": "chexpret"},
+            r"--layout chexpret \(did you mean 'chexpert'\?\) does not exist; "
+            r"there are: pool, nih, chexpert, mimic",
+        ),
         ({"layout": "folders"}, r"did you mean 'folder'\?"),
         ({"res": 33}, "--res 33 is not a power of two"),
         ({"n": 0}, "-n 0 is not a number of films"),

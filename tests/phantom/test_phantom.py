@@ -27,7 +27,8 @@ def film(seed: int, view: str, site: str = "phantom-a", res: int = RES, **severi
 
 
 def change(seed: int, view: str, finding: str) -> tuple[np.ndarray, PhantomFilm, str]:
-    """Grey levels that a finding at full severity adds to the same patient's film, that film, and the side ("" for none)."""
+    """Grey levels that a finding at full severity adds to the same patient's film, that film, and the side ("" for
+    none)."""
     with_it = film(seed, view, **{finding: 1.0})
     difference = with_it.pixels.astype(float) - film(seed, view).pixels
     return difference, with_it, with_it.patient.sides.get(finding, "")
@@ -94,7 +95,9 @@ def test_capsule_length_equals_numerical_integration(view, end):
     rays = rays_for(view)
     expected = sampled(rays, inside, count=5001)
     assert expected.max() > 2
-    np.testing.assert_allclose(whole(rays, capsule_span(rays, Capsule(tuple(start), tuple(end), radius))), expected, atol=0.025)
+    np.testing.assert_allclose(
+        whole(rays, capsule_span(rays, Capsule(tuple(start), tuple(end), radius))), expected, atol=0.025
+    )
 
 
 def test_a_bent_tube_is_counted_once_at_its_joints():
@@ -107,7 +110,8 @@ def test_a_bent_tube_is_counted_once_at_its_joints():
     tubes = Tubes()
     tubes.chain(np.array([[-8.0, 0.15, 0.0], [8.0, 0.15, 0.0]]), 1.5, 1.0)
     tubes.onto(rays, straight)
-    assert 2.9 < bent.max() < 3.02  # the pixel rows miss the very middle by a little; beads at the joint would be half as much again
+    # the pixel rows miss the very middle by a little; beads at the joint would be half as much again
+    assert 2.9 < bent.max() < 3.02
     assert bent.sum() == pytest.approx(straight.sum(), rel=0.02)
 
 
@@ -205,8 +209,14 @@ def test_ap_magnifies_the_heart():
 
 
 def test_heart_size_agrees_between_views():
-    frontal = [cardiothoracic_ratio(film(s, "PA", Cardiomegaly=v)) for s, v in zip(range(10), np.linspace(0, 1, 10), strict=True)]
-    lateral = [int(film(s, "lateral", Cardiomegaly=v).heart.sum()) for s, v in zip(range(10), np.linspace(0, 1, 10), strict=True)]
+    frontal = [
+        cardiothoracic_ratio(film(s, "PA", Cardiomegaly=v))
+        for s, v in zip(range(10), np.linspace(0, 1, 10), strict=True)
+    ]
+    lateral = [
+        int(film(s, "lateral", Cardiomegaly=v).heart.sum())
+        for s, v in zip(range(10), np.linspace(0, 1, 10), strict=True)
+    ]
     assert np.corrcoef(frontal, lateral)[0, 1] > 0.8
 
 
@@ -219,7 +229,8 @@ def test_the_ratio_is_not_read_on_a_lateral_film():
 def test_no_air_shows_between_heart_and_diaphragm(view):
     for seed in range(6):
         made = film(seed, view, res=256)
-        columns = np.flatnonzero(made.heart.sum(0) > 0.4 * made.heart.sum(0).max())  # the tips of the heart overhang lung
+        # the tips of the heart overhang lung
+        columns = np.flatnonzero(made.heart.sum(0) > 0.4 * made.heart.sum(0).max())
         for column in columns:
             below = np.flatnonzero(made.heart[:, column])[-1] + 1
             assert not made.lungs[below:, column].any(), (seed, column)
@@ -241,7 +252,9 @@ def test_a_turned_patient_shifts_front_against_back_about_the_midline(view):
 
 
 @pytest.mark.parametrize("view", ["PA", "AP_supine"])
-@pytest.mark.parametrize("finding", ["Effusion", "Pneumothorax", "Consolidation", "Mass", "Nodule", "Atelectasis", "Fracture"])
+@pytest.mark.parametrize(
+    "finding", ["Effusion", "Pneumothorax", "Consolidation", "Mass", "Nodule", "Atelectasis", "Fracture"]
+)
 def test_a_sided_finding_changes_its_own_side(view, finding):
     for seed in (2, 5):
         difference, _, side = change(seed, view, finding)
@@ -276,7 +289,9 @@ def test_fluid_is_bright_below_and_gas_is_dark_outside():
 
 def test_effusion_grows_with_severity():
     levels = [
-        half(film(9, "PA", Effusion=s).pixels.astype(float), film(9, "PA").lungs, draw_patient(9).sides["Effusion"]).mean()
+        half(
+            film(9, "PA", Effusion=s).pixels.astype(float), film(9, "PA").lungs, draw_patient(9).sides["Effusion"]
+        ).mean()
         for s in (0, 0.3, 0.6, 1)
     ]
     assert all(np.diff(levels) > 2), levels
@@ -352,7 +367,10 @@ def test_other_resolutions_are_filmed(res):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: draw_patient(0, severities={"Cardiomegally": 1.0}), r"finding 'Cardiomegally'.*did you mean 'Cardiomegaly'"),
+        (
+            lambda: draw_patient(0, severities={"Cardiomegally": 1.0}),
+            r"finding 'Cardiomegally'.*did you mean " r"'Cardiomegaly'",
+        ),
         (lambda: draw_patient(0, severities={"Edema": 1.5}), r"severity 1\.5 of Edema is outside 0\.\.1"),
         (lambda: draw_patient(0, sex="male"), r"sex 'male'"),
         (lambda: draw_patient(0, age_years=7), r"age 7 is outside 18\.\.90"),

@@ -55,7 +55,9 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_sheet_holds_every_film_once_and_its_words() -> None:
     films = list(FRAMES)
-    sheet = draw_sheet([films[:3], [None, *films[3:5]]], [["a", "b", "c"], ["", "d", "e"]], ["head"], ["a long line at the foot " * 9])
+    sheet = draw_sheet(
+        [films[:3], [None, *films[3:5]]], [["a", "b", "c"], ["", "d", "e"]], ["head"], ["a long line at the foot " * 9]
+    )
     windows = np.lib.stride_tricks.sliding_window_view(sheet, (64, 64))
     for film in films[:5]:
         places = np.argwhere((windows[:, :, 0, :32] == film[0, :32]).all(-1))

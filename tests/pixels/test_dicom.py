@@ -1,4 +1,5 @@
-"""DICOM films: every transfer syntax, look-up table, window and orientation with known answers, and pydicom's own files as a table."""
+"""DICOM films: every transfer syntax, look-up table, window and orientation with known answers, and pydicom's own files
+as a table."""
 
 import base64
 import gzip
@@ -52,7 +53,8 @@ def stretched(values: np.ndarray) -> np.ndarray:
 
 
 def unsaid(values: np.ndarray, bits: int) -> np.ndarray:
-    """What a film becomes that says nothing of its display: as it is up to 8 bits, else stretched; full scale of 16 bits."""
+    """What a film becomes that says nothing of its display: as it is up to 8 bits, else stretched; full scale of 16
+    bits."""
     return stretched(values) if bits > 8 else values * (65535 / (2**bits - 1))
 
 
@@ -73,7 +75,13 @@ def test_lossless_syntaxes_are_exact(bits, syntax):
     film = load(dicom(values, bits, syntax=syntax))
     assert off(film, unsaid(values, bits)) == 0
     assert film.pixels.dtype == (np.uint8 if bits == 8 else np.uint16)
-    assert (film.native_width, film.native_height, film.native_bits, film.inverted, film.aspect) == (91, 70, bits, False, None)
+    assert (film.native_width, film.native_height, film.native_bits, film.inverted, film.aspect) == (
+        91,
+        70,
+        bits,
+        False,
+        None,
+    )
 
 
 @pytest.mark.parametrize("syntax", NATIVE + LOSSLESS, ids=names(NATIVE + LOSSLESS))
@@ -84,7 +92,13 @@ def test_signed_values_are_signed_in_every_syntax(syntax):
 
 @pytest.mark.parametrize(
     ("syntax", "bits", "within"),
-    [(JPEGBaseline8Bit, 8, 0.03), (JPEGExtended12Bit, 8, 0.03), (JPEGExtended12Bit, 12, 0.01), (JPEG2000, 8, 0.03), (JPEG2000, 12, 0.03)],
+    [
+        (JPEGBaseline8Bit, 8, 0.03),
+        (JPEGExtended12Bit, 8, 0.03),
+        (JPEGExtended12Bit, 12, 0.01),
+        (JPEG2000, 8, 0.03),
+        (JPEG2000, 12, 0.03),
+    ],
 )
 def test_lossy_syntaxes_are_close(syntax, bits, within):
     values = smooth(70, 91, bits)
@@ -102,7 +116,9 @@ HT_FRAME = base64.b64decode(
 )
 
 
-@pytest.mark.parametrize("syntax", [HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K], ids=names([HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K]))
+@pytest.mark.parametrize(
+    "syntax", [HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K], ids=names([HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K])
+)
 def test_high_throughput_jpeg_2000_is_exact(syntax):
     y, x = np.mgrid[:48, :40]
     values = y * 11 + x * 90
@@ -112,7 +128,16 @@ def test_high_throughput_jpeg_2000_is_exact(syntax):
 
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
 @pytest.mark.parametrize(
-    "syntax", [ExplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless]
+    "syntax",
+    [
+        ExplicitVRLittleEndian,
+        RLELossless,
+        JPEGBaseline8Bit,
+        JPEGLossless,
+        JPEGLosslessSV1,
+        JPEGLSLossless,
+        JPEG2000Lossless,
+    ],
 )
 def test_grey_shown_as_three_channels_is_read_and_true_colour_is_not(syntax, photometric):
     grey = smooth(70, 90, 8)
@@ -130,7 +155,15 @@ def test_planar_and_subsampled_channels():
     film = load(dicom(np.dstack([grey] * 3), 8, "RGB", frame=planes, PlanarConfiguration=1))
     assert off(film, unsaid(grey, 8)) == 0
     with pytest.raises(ValueError, match="in colour"):  # the same bytes read as if interleaved
-        load(dicom(np.dstack([grey] * 3), 8, "RGB", frame=np.stack([grey, 255 - grey, grey // 2]).tobytes(), PlanarConfiguration=1))
+        load(
+            dicom(
+                np.dstack([grey] * 3),
+                8,
+                "RGB",
+                frame=np.stack([grey, 255 - grey, grey // 2]).tobytes(),
+                PlanarConfiguration=1,
+            )
+        )
     quads = np.dstack([grey[:, ::2], grey[:, 1::2], *[np.full((70, 45), 128, np.uint8)] * 2])  # Y Y Cb Cr
     assert off(load(dicom(np.dstack([grey] * 3), 8, "YBR_FULL_422", frame=quads.tobytes())), unsaid(grey, 8)) == 0
     deep = smooth(70, 90, 12)
@@ -186,14 +219,18 @@ def test_dicom_window_functions():
 
 
 @pytest.mark.parametrize(
-    "tags", [{"WindowCenter": None, "WindowWidth": None}, {"WindowCenter": 2048}, {"WindowCenter": [], "WindowWidth": []}]
+    "tags",
+    [{"WindowCenter": None, "WindowWidth": None}, {"WindowCenter": 2048}, {"WindowCenter": [], "WindowWidth": []}],
 )
 def test_an_empty_window_is_no_window(tags):
     assert off(load(dicom(DEEP, **tags)), stretched(DEEP)) == 0
 
 
 def test_dicom_monochrome1_is_the_negative():
-    plain, negative = (load(dicom(DEEP, photometric=name, WindowCenter=2048, WindowWidth=1024)) for name in ("MONOCHROME2", "MONOCHROME1"))
+    plain, negative = (
+        load(dicom(DEEP, photometric=name, WindowCenter=2048, WindowWidth=1024))
+        for name in ("MONOCHROME2", "MONOCHROME1")
+    )
     assert negative.inverted
     assert off(negative, 65535 - plain.pixels.astype(float)) == 0
     assert negative.pixels[0, 0] == 65535
@@ -217,14 +254,19 @@ def test_dicom_voi_table_is_applied():
     film = load(dicom(DEEP, VOILUTSequence=[lut_item(0, 65535 - 16 * np.arange(4096))]))  # a falling table
     assert film.pixels[0, 0] == 65535
     assert film.pixels[-1, -1] == 65535 - 16 * 4095
-    part = load(dicom(DEEP, VOILUTSequence=[lut_item(1000, np.arange(0, 60000, 60))]))  # 1000 entries from value 1000 on
+    # 1000 entries from value 1000 on
+    part = load(dicom(DEEP, VOILUTSequence=[lut_item(1000, np.arange(0, 60000, 60))]))
     assert off(part, np.clip(DEEP.astype(float) - 1000, 0, 999) * 60) == 0
 
 
 def test_a_film_says_how_its_greys_were_made():
     window, table = {"WindowCenter": 2048, "WindowWidth": 1024}, [lut_item(0, 16 * np.arange(4096))]
     assert load(dicom(DEEP)).greys == "percentiles"
-    assert load(dicom(DEEP, **window)).greys == load(dicom(DEEP, VOILUTFunction="LINEAR_EXACT", **window)).greys == "window"
+    assert (
+        load(dicom(DEEP, **window)).greys
+        == load(dicom(DEEP, VOILUTFunction="LINEAR_EXACT", **window)).greys
+        == "window"
+    )
     assert load(dicom(DEEP, VOILUTFunction="SIGMOID", **window)).greys == "sigmoid"
     assert load(dicom(DEEP, VOILUTSequence=table, **window)).greys == "lut"
 
@@ -256,7 +298,9 @@ def test_oblong_pixels_give_the_true_aspect(tags, aspect):
 
 def test_a_disc_of_oblong_pixels_is_round_again():
     y, x = np.mgrid[:300, :600]  # pixels half as wide as high
-    disc = np.where((y - 150) ** 2 + ((x - 300) / 2) ** 2 < 100**2, 4000, 100) + np.random.default_rng(0).integers(0, 50, (300, 600))
+    disc = np.where((y - 150) ** 2 + ((x - 300) / 2) ** 2 < 100**2, 4000, 100) + np.random.default_rng(0).integers(
+        0, 50, (300, 600)
+    )
     film = load(dicom(disc.astype(np.uint16), PixelAspectRatio=[2, 1]))
     rows, columns = np.nonzero(px.to_square(film.pixels, 128, film.aspect) > 32768)
     assert abs(rows.std() / columns.std() - 1) < 0.02
@@ -296,9 +340,12 @@ def test_patient_orientation_puts_the_film_upright(orientation, turn):
     assert film.pixel_aspect == (0.5 if expected.shape == stored.shape else 2)
 
 
-@pytest.mark.parametrize(("orientation", "corner"), [("LF", (0, 1)), ("RF", (0, 0)), ("LH", (1, 1)), ("FL", (1, 0)), ("HL", (1, 1))])
+@pytest.mark.parametrize(
+    ("orientation", "corner"), [("LF", (0, 1)), ("RF", (0, 0)), ("LH", (1, 1)), ("FL", (1, 0)), ("HL", (1, 1))]
+)
 def test_a_marker_at_the_left_shoulder_comes_to_the_upper_right(orientation, corner):
-    """corner: where the patient's upper left lies in what is stored, by hand: FL has its rows lead down, its columns to the left."""
+    """corner: where the patient's upper left lies in what is stored, by hand: FL has its rows lead down, its columns to
+    the left."""
     quarters = np.zeros((2, 2), int)
     quarters[corner] = 3000
     stored = np.kron(quarters, np.ones((32, 32), int)) + np.random.default_rng(0).integers(0, 300, (64, 64))
@@ -307,7 +354,8 @@ def test_a_marker_at_the_left_shoulder_comes_to_the_upper_right(orientation, cor
 
 
 def test_reduced_jpeg_2000_is_the_reduced_film(monkeypatch):
-    """Within 3 grey steps of the full decode once both are squared; the wavelet's own shift of half a block is taken back."""
+    """Within 3 grey steps of the full decode once both are squared; the wavelet's own shift of half a block is taken
+    back."""
     values = smooth(1100, 1000, 12)
     data = dicom(values, syntax=JPEG2000Lossless)
     full = load(data)
@@ -324,7 +372,9 @@ def test_reduced_jpeg_2000_is_the_reduced_film(monkeypatch):
     areas = load(data).pixels.reshape(512, 2, 512, 2).mean(axis=(1, 3)).round().astype(np.uint16)
     apart = []
     for _ in range(2):
-        squares = [px.to_bits(px.to_square(each, 256), 8).astype(int) for each in (areas, load(data, min_side=250).pixels)]
+        squares = [
+            px.to_bits(px.to_square(each, 256), 8).astype(int) for each in (areas, load(data, min_side=250).pixels)
+        ]
         apart.append(np.abs(squares[0] - squares[1]).max())
         monkeypatch.setattr(pixels_dicom, "recentred", lambda pixels, halvings: pixels)  # what it would be without
     assert apart[0] <= 25 < 40 < apart[1], apart  # at a step of 250
@@ -380,14 +430,26 @@ def test_a_deflated_bomb_is_refused_before_it_opens(monkeypatch):
         (dicom(DEEP, BitsStored=0), "BitsStored"),
         (dicom(RAMP, 8, "PALETTE COLOR"), "in colour"),
         (dicom(DEEP, without=["PixelData"]), "without pixels"),
-        (dicom(DEEP, WindowCenter=90000, WindowWidth=10), "constant image: its window or look-up table shows nothing of it"),
+        (
+            dicom(DEEP, WindowCenter=90000, WindowWidth=10),
+            "constant image: its window or look-up table shows nothing of it",
+        ),
         (dicom(np.full((64, 64), 9), WindowCenter=2048, WindowWidth=10), "constant image"),
         (dicom(smooth(64, 64, 12) // 512 + 100), "blank image"),
         (dicom(DEEP, syntax=MPEG2MPML, frame=b"no film"), "a transfer syntax that is not read"),
         (dicom(DEEP).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.99999.1.2.1\0"), "a transfer syntax that is not read"),
-        (dicom(DEEP[:, :60], syntax=JPEG2000Lossless, frame=coded_frame(DEEP, 12, JPEG2000Lossless)), "is not the one of its header"),
-        (dicom(DEEP[:, :60], syntax=JPEGLossless, frame=coded_frame(DEEP, 12, JPEGLossless)), "is not the one of its header"),
-        (dicom(RAMP[:, :60], 8, syntax=JPEGBaseline8Bit, frame=coded_frame(RAMP, 8, JPEGBaseline8Bit)), "is not the one of its header"),
+        (
+            dicom(DEEP[:, :60], syntax=JPEG2000Lossless, frame=coded_frame(DEEP, 12, JPEG2000Lossless)),
+            "is not the one of its header",
+        ),
+        (
+            dicom(DEEP[:, :60], syntax=JPEGLossless, frame=coded_frame(DEEP, 12, JPEGLossless)),
+            "is not the one of its header",
+        ),
+        (
+            dicom(RAMP[:, :60], 8, syntax=JPEGBaseline8Bit, frame=coded_frame(RAMP, 8, JPEGBaseline8Bit)),
+            "is not the one of its header",
+        ),
         (dicom(DEEP[:, :60], syntax=RLELossless, frame=coded_frame(DEEP, 12, RLELossless)[:500]), "coded picture"),
     ],
 )
@@ -397,7 +459,9 @@ def test_bad_dicom_is_refused(data, reason):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("syntax", [*NATIVE, *LOSSLESS, JPEGExtended12Bit], ids=names([*NATIVE, *LOSSLESS, JPEGExtended12Bit]))
+@pytest.mark.parametrize(
+    "syntax", [*NATIVE, *LOSSLESS, JPEGExtended12Bit], ids=names([*NATIVE, *LOSSLESS, JPEGExtended12Bit])
+)
 def test_dicom_cut_anywhere_is_refused(syntax):
     whole = dicom(smooth(64, 64, 12), syntax=syntax, WindowCenter=2048, WindowWidth=4096)
     load(whole)
@@ -523,7 +587,8 @@ def code_item(value: str, scheme: str) -> pydicom.Dataset:
         ({"ViewCodeSequence": [code_item("399356000", "SCT")]}, "other"),
         ({"ViewCodeSequence": [code_item("X-1", "99ME")]}, "unknown"),
         ({"ViewCodeSequence": [code_item("R-10206", "SRT")], "ViewPosition": "AP"}, "AP"),
-        ({"ViewCodeSequence": [code_item("R-10206", "SRT")], "ViewPosition": "PA"}, "unknown"),  # they contradict each other
+        # they contradict each other
+        ({"ViewCodeSequence": [code_item("R-10206", "SRT")], "ViewPosition": "PA"}, "unknown"),
         ({"PatientOrientation": ["A", "F"]}, "lateral"),
         ({"PatientOrientation": ["L", "F"]}, "unknown"),  # frontal, but which?
         ({"PatientOrientation": ["P", "F"], "ViewPosition": "LL"}, "lateral"),
@@ -582,7 +647,8 @@ def test_ids_of_a_dicom_header_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no DICOM", bytes(200), b"\x1f\x8b" + bytes(50), dicom(DEEP)[:150], dicom(DEEP, PatientBirthDate="1950")]
+    "data",
+    [b"", b"no DICOM", bytes(200), b"\x1f\x8b" + bytes(50), dicom(DEEP)[:150], dicom(DEEP, PatientBirthDate="1950")],
 )
 def test_a_header_that_cannot_be_read_is_unknown(tmp_path, data):
     assert px.read_dicom_header(data) == px.DicomHeader()
@@ -686,7 +752,11 @@ def pydicom_paths() -> dict[str, Path]:
 def test_files_of_pydicom(reason, names):
     paths = pydicom_paths()
     for name in names.split():
-        for path in [path for known, path in paths.items() if known == name or (name.endswith("*") and known.startswith(name[:-1]))]:
+        for path in [
+            path
+            for known, path in paths.items()
+            if known == name or (name.endswith("*") and known.startswith(name[:-1]))
+        ]:
             if reason:
                 with pytest.raises(ValueError) as caught:
                     px.load_film(path)
@@ -702,7 +772,11 @@ def test_files_of_pydicom(reason, names):
 def test_the_table_names_every_file_of_pydicom():
     named = [name for names in PYDICOM_FILES.values() for name in names.split()]
     assert len(named) == len(set(named))
-    unnamed = {name for name in pydicom_paths() if name not in named and not name.startswith("dicomdirtests/TINY_ALPHA/PT000000/")}
+    unnamed = {
+        name
+        for name in pydicom_paths()
+        if name not in named and not name.startswith("dicomdirtests/TINY_ALPHA/PT000000/")
+    }
     if pydicom.__version__ == "3.0.2":
         assert not unnamed
 

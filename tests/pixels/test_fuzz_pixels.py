@@ -1,7 +1,8 @@
-"""A seeded fuzzer of film files: every damaged file is a film or one line of reason, in bounded time and memory, and never a crash.
+"""A seeded fuzzer of film files: every damaged file is a film or one line of reason, in bounded time and memory, and
+never a crash.
 
-Cases run in processes of their own, so that a crash or a hang is seen and named by its number: `python tests/pixels/test_fuzz_pixels.py
-SEED FIRST STOP` runs them by hand, and `… SEED NUMBER > file` writes the one file.
+Cases run in processes of their own, so that a crash or a hang is seen and named by its number: `python
+tests/pixels/test_fuzz_pixels.py SEED FIRST STOP` runs them by hand, and `… SEED NUMBER > file` writes the one file.
 """
 
 import gzip
@@ -88,7 +89,8 @@ def corpus() -> list[tuple[str, bytes]]:
     ours = [
         item
         for item in files.items()
-        if item[0].split("-")[0].split(".")[0] in ("png", "png8", "png16", "jpeg", "tiff", "tiff16", "dicom", "dicom8", "dicom12")
+        if item[0].split("-")[0].split(".")[0]
+        in ("png", "png8", "png16", "jpeg", "tiff", "tiff16", "dicom", "dicom8", "dicom12")
     ]
     return ours * 6 + [item for item in files.items() if item not in ours]  # two thirds of the cases are of our own
 
@@ -138,7 +140,9 @@ def exchange(rnd: random.Random, data: bytearray) -> bytearray:
     length, (first, second) = rnd.choice([2, 12, 100]), sorted((place(rnd, data), place(rnd, data)))
     if second < first + length:
         return flip(rnd, data)
-    head, a, middle, b, tail = np.split(np.frombuffer(bytes(data), np.uint8), [first, first + length, second, second + length])
+    head, a, middle, b, tail = np.split(
+        np.frombuffer(bytes(data), np.uint8), [first, first + length, second, second + length]
+    )
     return bytearray(b"".join(part.tobytes() for part in (head, b, middle, a, tail)))
 
 
@@ -158,7 +162,13 @@ def png_chunks(rnd: random.Random, data: bytearray) -> bytearray:
         body[:8] = struct.pack(">II", rnd.choice([0, 1, 64, 2**31, 99_999]), rnd.choice([0, 1, 72, 2**31 - 1, 9_000]))
     elif kind == 1:
         chunks[0][1][8:13] = bytes(
-            [rnd.choice([1, 2, 4, 8, 16, 77]), rnd.choice([0, 2, 3, 4, 6, 9]), rnd.choice([0, 1]), 0, rnd.choice([0, 1, 2])]
+            [
+                rnd.choice([1, 2, 4, 8, 16, 77]),
+                rnd.choice([0, 2, 3, 4, 6, 9]),
+                rnd.choice([0, 1]),
+                0,
+                rnd.choice([0, 1, 2]),
+            ]
         )
     elif kind == 2:
         del chunks[index]
@@ -167,9 +177,13 @@ def png_chunks(rnd: random.Random, data: bytearray) -> bytearray:
         chunks[index], chunks[other] = chunks[other], chunks[index]
     else:
         name = rnd.choice([b"zTXt", b"iCCP", b"tRNS", b"PLTE", b"acTL", b"fcTL", b"eXIf", b"IDAT", b"pHYs"])
-        body = rnd.choice([b"", rnd.randbytes(20), b"x\0\0" + zlib.compress(bytes(10**7), 9), struct.pack(">II", 2**31, 0)])
+        body = rnd.choice(
+            [b"", rnd.randbytes(20), b"x\0\0" + zlib.compress(bytes(10**7), 9), struct.pack(">II", 2**31, 0)]
+        )
         chunks.insert(rnd.randrange(1, len(chunks)), (name, bytearray(body)))
-    written = [struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks]
+    written = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    ]
     return data[:8] + b"".join(written)
 
 
@@ -190,7 +204,9 @@ def hostile_elements() -> list[bytes]:
     sizes = [0, 1, 15, 16, 64, 4000, 65535]
     table = item("0028,3002", "US", us(0, 0, 16)) + item("0028,3006", "OW", bytes(30))
     start, end = struct.pack("<HHI", 0xFFFE, 0xE000, len(table)), struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
-    deep = (struct.pack("<HH2sHI", 0x0028, 0x3010, b"SQ", 0, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)) * 3000
+    deep = (
+        struct.pack("<HH2sHI", 0x0028, 0x3010, b"SQ", 0, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    ) * 3000
     texts = [
         b"",
         b"NaN",
@@ -227,9 +243,21 @@ def hostile_elements() -> list[bytes]:
         *[item(tag, "IS", text) for tag in ("0028,0008", "0028,0034") for text in texts],
         *[
             item("0028,0004", "CS", text)
-            for text in (b"", b"RGB ", b"YBR_FULL", b"MONOCHROME1 ", b"PALETTE COLOR ", b"YBR_FULL_422", b"\\\\", b"\0\0")
+            for text in (
+                b"",
+                b"RGB ",
+                b"YBR_FULL",
+                b"MONOCHROME1 ",
+                b"PALETTE COLOR ",
+                b"YBR_FULL_422",
+                b"\\\\",
+                b"\0\0",
+            )
         ],
-        *[item("0020,0020", "CS", text) for text in (b"", b"R\\F ", b"H\\L ", b"\\", b"L\\L ", b"\\\\\\", b"AFH\\LPF ")],
+        *[
+            item("0020,0020", "CS", text)
+            for text in (b"", b"R\\F ", b"H\\L ", b"\\", b"L\\L ", b"\\\\\\", b"AFH\\LPF ")
+        ],
         *[
             item(tag, vr, value)
             for tag in ("0028,0010", "0028,0004", "0028,1050")
@@ -249,7 +277,11 @@ def elements(rnd: random.Random, data: bytearray) -> bytearray:
     """Hostile tags put before the pixels, where they take the place of the true ones."""
     known = hostile_elements()
     at = data.find(b"\xe0\x7f\x10\x00")
-    return data[:at] + b"".join(rnd.choice(known) for _ in range(rnd.choice([1, 1, 2, 4]))) + data[at:] if at > 0 else flip(rnd, data)
+    return (
+        data[:at] + b"".join(rnd.choice(known) for _ in range(rnd.choice([1, 1, 2, 4]))) + data[at:]
+        if at > 0
+        else flip(rnd, data)
+    )
 
 
 def other_syntax(rnd: random.Random, data: bytearray) -> bytearray:
@@ -315,7 +347,8 @@ def outcome(seed: int, number: int) -> str:
 
 
 def work(seed: int, first: int, stop: int) -> None:
-    """Print one line a case; the start of one is printed first, so that the last line names the case that killed the process."""
+    """Print one line a case; the start of one is printed first, so that the last line names the case that killed the
+    process."""
     if sys.platform == "linux":
         import resource
 
@@ -345,7 +378,8 @@ def line(worker: subprocess.Popen[bytes], seconds: float) -> str | None:
 
 
 def run(seed: int, first: int, stop: int) -> dict[int, str]:
-    """Return the outcome of each case; a worker that dies or falls silent is replaced, and its case is named CRASH or HANG."""
+    """Return the outcome of each case; a worker that dies or falls silent is replaced, and its case is named CRASH or
+    HANG."""
     found: dict[int, str] = {}
     while first < stop:
         command = [sys.executable, __file__, str(seed), str(first), str(stop)]
@@ -372,7 +406,11 @@ def judge(found: dict[int, str], capsys: pytest.CaptureFixture[str]) -> None:
         print(f"\n{len(found)} damaged files of seed {SEED}:")
         for said, times in counts.most_common():
             print(f"{times:7d}  {said}")
-    bad = {number: said for number, said in found.items() if said.split(" ")[0] in ("WRONG", "LINES", "EXCEPTION", "CRASH", "HANG")}
+    bad = {
+        number: said
+        for number, said in found.items()
+        if said.split(" ")[0] in ("WRONG", "LINES", "EXCEPTION", "CRASH", "HANG")
+    }
     assert not bad
     assert counts["film"] > len(found) / 20  # otherwise nothing but the first check is fuzzed
     assert len(counts) > 10
@@ -402,7 +440,11 @@ def test_the_fuzzer_sees_crashes_hangs_and_wrong_pixels(monkeypatch, tmp_path):
     assert found == {0: "film", 1: "CRASH -6", 2: "film", 3: "HANG"}
     number = next(number for number in range(1000) if case(SEED, number)[3] and outcome(SEED, number) != "film")
     others = count()
-    monkeypatch.setattr(px, "load_film", lambda data, min_side: px.LoadedFilm(np.full((20, 20), next(others), np.uint8), 20, 20, 8, False))
+    monkeypatch.setattr(
+        px,
+        "load_film",
+        lambda data, min_side: px.LoadedFilm(np.full((20, 20), next(others), np.uint8), 20, 20, 8, False),
+    )
     assert outcome(SEED, number).startswith("WRONG PIXELS")
 
 

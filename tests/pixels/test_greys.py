@@ -1,4 +1,5 @@
-"""What grey a film gets: as its file says, as it is, or by percentiles; known answers from DICOM PS3.3 C.11, by hand."""
+"""What grey a film gets: as its file says, as it is, or by percentiles; known answers from DICOM PS3.3 C.11, by
+hand."""
 
 import io
 from itertools import product
@@ -87,12 +88,17 @@ def test_the_only_frame_of_an_enhanced_object_has_its_display_in_functional_grou
         FrameVOILUTSequence=items(WindowCenter="3000", WindowWidth="1001"),
         PixelMeasuresSequence=items(PixelSpacing=["0.2", "0.1"]),
     )
-    groups = {"SharedFunctionalGroupsSequence": items() if own else shown, "PerFrameFunctionalGroupsSequence": shown if own else items()}
+    groups = {
+        "SharedFunctionalGroupsSequence": items() if own else shown,
+        "PerFrameFunctionalGroupsSequence": shown if own else items(),
+    }
     data = dicom(DEEP, syntax=syntax, NumberOfFrames=1, **groups)
     assert off(data, np.clip((2.0 * DEEP - 100 - 2999.5) / 1000 + 0.5, 0, 1)) <= 1
     film = px.load_film(data)
     assert (film.greys, film.pixel_aspect) == ("window", 0.5)
-    assert off(dicom(DEEP, **groups, RescaleSlope=1, RescaleIntercept=0, **WINDOW), FULL) <= 1, "what the film says itself comes first"
+    assert off(dicom(DEEP, **groups, RescaleSlope=1, RescaleIntercept=0, **WINDOW), FULL) <= 1, (
+        "what the film says itself comes first"
+    )
     curve = np.rint(4095 * FULL.ravel() ** 0.5).astype(int)
     groups["SharedFunctionalGroupsSequence"] = items(FrameVOILUTSequence=items(VOILUTSequence=[lut_item(0, curve, 12)]))
     assert off(dicom(DEEP, **groups | {"PerFrameFunctionalGroupsSequence": items()}), curve[DEEP] / 4095) <= 1
@@ -101,7 +107,13 @@ def test_the_only_frame_of_an_enhanced_object_has_its_display_in_functional_grou
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT"])
 def test_windows_narrower_than_one_are_exact(function):
     """LINEAR is defined from 1 on; values that were scaled down to 0 to 0.41 have such windows."""
-    tags = {"RescaleSlope": "0.0001", "RescaleIntercept": "0", "WindowCenter": "0.2", "WindowWidth": "0.28", "VOILUTFunction": function}
+    tags = {
+        "RescaleSlope": "0.0001",
+        "RescaleIntercept": "0",
+        "WindowCenter": "0.2",
+        "WindowWidth": "0.28",
+        "VOILUTFunction": function,
+    }
     assert off(dicom(DEEP, **tags), np.clip((DEEP * 0.0001 - 0.2) / 0.28 + 0.5, 0, 1)) <= 1
 
 
@@ -139,7 +151,8 @@ def test_the_first_window_that_is_one_counts(center, width):
 
 
 @pytest.mark.parametrize(
-    ("center", "width"), [("2048", "0"), ("2048", "-5"), ("", "100"), ("2048", ""), ("abc", "100"), ("1", "nan"), ("0\\0", "0\\0")]
+    ("center", "width"),
+    [("2048", "0"), ("2048", "-5"), ("", "100"), ("2048", ""), ("abc", "100"), ("1", "nan"), ("0\\0", "0\\0")],
 )
 def test_a_window_that_is_none_says_nothing(center, width):
     data = raw_tags(dicom(DEEP, **WINDOW), WindowCenter=center, WindowWidth=width)
@@ -148,7 +161,10 @@ def test_a_window_that_is_none_says_nothing(center, width):
 
 
 @given(
-    st.lists(st.one_of(st.floats(-1e6, 1e6, width=32), st.sampled_from(["", "x", "1.2.3", "--1", "nan", "inf"])), max_size=5), st.booleans()
+    st.lists(
+        st.one_of(st.floats(-1e6, 1e6, width=32), st.sampled_from(["", "x", "1.2.3", "--1", "nan", "inf"])), max_size=5
+    ),
+    st.booleans(),
 )
 def test_numbers_of_a_tag_are_read_whatever_stands_between(items, comma):
     """Every number is at its place, whatever its decimal sign; what is none is nan, and nothing is raised."""
@@ -164,7 +180,11 @@ def test_numbers_of_a_tag_are_read_whatever_stands_between(items, comma):
     assert [value if np.isfinite(value) else np.nan for value in found] == pytest.approx(expected, nan_ok=True)
 
 
-TABLES = [(bits, form) for bits in (8, 9, 10, 12, 14, 16) for form in ("OW", "US")] + [(8, "packed"), (7, "OW"), (1, "OW")]
+TABLES = [(bits, form) for bits in (8, 9, 10, 12, 14, 16) for form in ("OW", "US")] + [
+    (8, "packed"),
+    (7, "OW"),
+    (1, "OW"),
+]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +210,9 @@ def test_the_first_value_of_a_table_may_be_negative(signed, syntax):
     if signed == "stored":
         data = dicom(DEEP.astype(np.int16) - 2048, syntax=syntax, VOILUTSequence=[lut_item(-2048, table, 16)])
     else:
-        data = dicom(DEEP, syntax=syntax, RescaleSlope=1, RescaleIntercept=-2048, VOILUTSequence=[lut_item(-2048, table, 16)])
+        data = dicom(
+            DEEP, syntax=syntax, RescaleSlope=1, RescaleIntercept=-2048, VOILUTSequence=[lut_item(-2048, table, 16)]
+        )
     assert off(data, DEEP * 16 / 65535) <= 1
     stored = dicom(DEEP.astype(np.int16) - 2048, syntax=syntax, ModalityLUTSequence=[lut_item(-2048, table[::-1], 16)])
     assert off(stored, stretched(-DEEP.astype(float))) <= 1
@@ -203,7 +225,8 @@ def test_tables_are_believed_before_their_descriptors():
     for said in (0, 8, 11, 12, 17):  # twelve bits there are
         assert off(dicom(DEEP, VOILUTSequence=[lut_item(0, table, said)]), FULL) <= 1, said
     whole = np.arange(65536)
-    assert off(dicom(DEEP * 16, 16, VOILUTSequence=[lut_item(0, whole, 16)]), DEEP * 16 / 65535) <= 1  # 65,536 entries are written as 0
+    # 65,536 entries are written as 0
+    assert off(dicom(DEEP * 16, 16, VOILUTSequence=[lut_item(0, whole, 16)]), DEEP * 16 / 65535) <= 1
     odd = (np.arange(255) // 1)[::-1]
     assert off(dicom(RAMP, 8, VOILUTSequence=[lut_item(0, odd, 8, "packed")]), odd[np.minimum(RAMP, 254)] / 255) <= 1
 
@@ -216,7 +239,12 @@ def empty(**tags) -> pydicom.Dataset:
 
 
 def test_what_is_there_but_empty_says_nothing():
-    for hollow in (empty(), empty(LUTExplanation=""), empty(LUTDescriptor=[4096, 0, 12]), empty(LUTDescriptor=[4096, 0, 12], LUTData=b"")):
+    for hollow in (
+        empty(),
+        empty(LUTExplanation=""),
+        empty(LUTDescriptor=[4096, 0, 12]),
+        empty(LUTDescriptor=[4096, 0, 12], LUTData=b""),
+    ):
         for name in ("VOILUTSequence", "ModalityLUTSequence"):
             assert off(dicom(DEEP, **{name: [hollow]}), stretched(DEEP)) <= 1
             assert off(dicom(DEEP, **{name: [hollow]}, **WINDOW), FULL) <= 1
@@ -229,7 +257,9 @@ def test_what_is_there_but_empty_says_nothing():
     for slope in ("NaN", "1e400", "abc"):  # it says something, and nobody knows what
         with pytest.raises(ValueError, match="not finite"):
             px.load_film(raw_tags(dicom(DEEP, RescaleSlope=1, RescaleIntercept=0, **WINDOW), RescaleSlope=slope))
-    comma = raw_tags(dicom(DEEP, RescaleSlope=1, RescaleIntercept=0, **WINDOW), RescaleSlope="0,5", RescaleIntercept="1024,0")
+    comma = raw_tags(
+        dicom(DEEP, RescaleSlope=1, RescaleIntercept=0, **WINDOW), RescaleSlope="0,5", RescaleIntercept="1024,0"
+    )
     assert off(comma, (DEEP / 2 + 1024) / 4095) <= 1
     with pytest.raises(ValueError, match="look-up tables"):
         px.load_film(dicom(DEEP, VOILUTSequence=[empty(LUTDescriptor=[4096, 0], LUTData=bytes(8192))]))
@@ -253,7 +283,8 @@ def test_the_presentation_shape_goes_before_the_photometric_interpretation(photo
 
 @pytest.mark.parametrize("res", [64, 48, 16])
 def test_one_exposure_of_eight_bits_is_one_film_as_png_and_as_dicom(res):
-    """To the byte, also once it is reduced, in either polarity, signed or not, in more bits than it needs, and as a screen capture."""
+    """To the byte, also once it is reduced, in either polarity, signed or not, in more bits than it needs, and as a
+    screen capture."""
     plain = px.load_film(png(RAMP))
     assert np.array_equal(plain.pixels, RAMP)
     full = {"WindowCenter": 128, "WindowWidth": 256}
@@ -279,7 +310,8 @@ def test_one_exposure_of_eight_bits_is_one_film_as_png_and_as_dicom(res):
 def test_a_modality_table_of_a_film_of_eight_bits():
     curve = np.rint((np.arange(256) / 255) ** 2 * 4095).astype(int)
     assert off(dicom(RAMP, 8, ModalityLUTSequence=[lut_item(0, curve // 16, 8)]), (curve // 16)[RAMP] / 255) <= 1
-    assert off(dicom(RAMP, 8, ModalityLUTSequence=[lut_item(0, curve, 12)]), stretched(curve[RAMP])) <= 1  # now it has twelve
+    # now it has twelve
+    assert off(dicom(RAMP, 8, ModalityLUTSequence=[lut_item(0, curve, 12)]), stretched(curve[RAMP])) <= 1
 
 
 def collimated(fill: int, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -315,7 +347,9 @@ def test_padding_is_black_and_counts_for_nothing(fill, dtype, bits, tags, photom
     negative = photometric == "MONOCHROME1"
     expected = stretched(film, inside)
     assert off(data, np.where(inside, 1 - expected if negative else expected, 0)) <= 1
-    windowed = dicom(film.astype(np.uint16), bits, photometric, frame=frame, PixelRepresentation=int(signed), **padding, **WINDOW)
+    windowed = dicom(
+        film.astype(np.uint16), bits, photometric, frame=frame, PixelRepresentation=int(signed), **padding, **WINDOW
+    )
     assert off(windowed, np.where(inside, 1 - film / 4095 if negative else film / 4095, 0)) <= 1
 
 
@@ -341,13 +375,19 @@ def test_a_border_does_not_change_the_film(borders):
     wide = bordered(film.astype(np.float32), *borders)
     tiff = io.BytesIO()
     Image.fromarray(wide).save(tiff, "TIFF")
-    for data in (png(values), dicom(values, 16), dicom(values, 16, syntax=JPEG2000Lossless), dicom(values, 16, syntax=RLELossless)):
+    for data in (
+        png(values),
+        dicom(values, 16),
+        dicom(values, 16, syntax=JPEG2000Lossless),
+        dicom(values, 16, syntax=RLELossless),
+    ):
         assert np.array_equal(px.load_film(data).pixels, plain)
     assert np.abs(px.load_film(tiff.getvalue()).pixels.astype(int) - plain).max() <= 1
     found = px.load_film(dicom(values, 16, PixelAspectRatio=[2, 1]))
     assert (found.native_height, found.native_width) == values.shape
     assert found.aspect == 0.5 * 90 / 100  # of what is left
-    kept = px.load_film(png(values), min_side=91).pixels  # what lies within is too small: the border stays, and still does not count
+    # what lies within is too small: the border stays, and still does not count
+    kept = px.load_film(png(values), min_side=91).pixels
     assert kept.shape == values.shape
     assert np.array_equal(kept[len(borders) * 9 :][:100, len(borders) * 6 :][:, :90], plain)
 
@@ -394,7 +434,9 @@ def test_tiff_of_several_channels_keeps_its_sixteen_bits(number, photometric, pl
     if photometric == 5:  # ink, and none of black
         values = np.dstack([65535 - film] * 3 + [np.zeros_like(film)])
     for extra in [None] if number == 3 or photometric == 5 else [0, 1, 2]:  # what the last channel is said to be
-        data = raw_tiff(values, photometric, order, planar=planar, packed=packed, **({} if extra is None else {"t338": extra}))
+        data = raw_tiff(
+            values, photometric, order, planar=planar, packed=packed, **({} if extra is None else {"t338": extra})
+        )
         if planar and packed:
             with pytest.raises(ValueError, match="separate planes that are compressed"):
                 px.load_film(data)
@@ -445,7 +487,12 @@ def test_bits_stored_of_a_film_with_a_sharp_marker_an_overlay_or_unsaid_padding(
     assert off(dicom(film, 12, BitsStored=10, HighBit=9), stretched(film)) <= 1
     box = np.zeros_like(film)
     box[30:60, 40:90] = 0x8000
-    for rubbish in (box, box >> 3, np.where(box, 0xF000, 0), np.random.default_rng(0).integers(0, 16, film.shape) << 12):
+    for rubbish in (
+        box,
+        box >> 3,
+        np.where(box, 0xF000, 0),
+        np.random.default_rng(0).integers(0, 16, film.shape) << 12,
+    ):
         assert off(dicom(film, 12, frame=(film | rubbish).astype(np.uint16).tobytes()), stretched(film)) <= 1
     noise = (np.random.default_rng(0).random(film.shape) < 0.3).astype(np.uint16) << 15
     assert off(dicom(film, 12, frame=(film | noise).tobytes(), BitsStored=10, HighBit=9), stretched(film)) <= 1
@@ -469,7 +516,10 @@ def test_no_number_of_frames_is_one(frames):
 
 
 def test_a_mention_of_the_deflated_syntax_is_not_one():
-    for tags in ({"ImageComments": "sent as 1.2.840.10008.1.2.1.99"}, {"DerivationDescription": "1.2.840.10008.1.2.1.99"}):
+    for tags in (
+        {"ImageComments": "sent as 1.2.840.10008.1.2.1.99"},
+        {"DerivationDescription": "1.2.840.10008.1.2.1.99"},
+    ):
         data = dicom(DEEP, **tags)
         for form in (data, data[132:]):
             assert off(form, stretched(DEEP)) <= 1

@@ -70,9 +70,14 @@ def test_cmyk_and_ycck_are_read():
     assert close(load(encoded(cmyk, "JPEG", quality=100)), RAMP, 3)  # written inverted, as Adobe does
     black_only = Image.merge("CMYK", [Image.new("L", (64, 64))] * 3 + [Image.fromarray(255 - RAMP)])
     assert close(load(encoded(black_only, "JPEG", quality=100)), RAMP, 3)
-    # YCCK (Adobe's transform 2): luma of inks; with nil chroma all are 255 - light. Pillow writes 255 - what it is given.
+    # YCCK (Adobe's transform 2): luma of inks; with nil chroma all are 255 - light. Pillow writes 255 - what it is
+    # given.
     middle = Image.new("L", (64, 64), 127)
-    ycck = bytearray(encoded(Image.merge("CMYK", [Image.fromarray(RAMP), middle, middle, Image.new("L", (64, 64))]), "JPEG", quality=100))
+    ycck = bytearray(
+        encoded(
+            Image.merge("CMYK", [Image.fromarray(RAMP), middle, middle, Image.new("L", (64, 64))]), "JPEG", quality=100
+        )
+    )
     adobe = ycck.index(b"Adobe")
     assert ycck[adobe + 11] == 0
     ycck[adobe + 11] = 2
@@ -99,7 +104,8 @@ def test_tiff_of_thirty_two_bits():
     assert whole.native_bits == 32
     assert close(whole, np.rint(stretched(deep)), 1)
     assert close(load(raw_tiff(deep.astype(np.float32) / 7 - 3, sample_format=3)), np.rint(stretched(deep)), 1)
-    assert close(load(raw_tiff(deep.astype(np.int32), sample_format=2)), np.rint(stretched(deep)), 1)  # sixteen bits in thirty-two
+    # sixteen bits in thirty-two
+    assert close(load(raw_tiff(deep.astype(np.int32), sample_format=2)), np.rint(stretched(deep)), 1)
 
 
 def test_multi_page_and_animated_files_are_refused():
@@ -194,7 +200,9 @@ def test_percentiles_of_a_histogram_are_those_of_the_film():
         percents = [0.5, 5, 50, 95, 99.5]
         counts = grey.histogram(words)
         assert np.array_equal(counts, np.bincount(words.ravel(), minlength=65536))
-        assert np.allclose(grey.percentiles(np.arange(65536.0), counts, percents), np.percentile(words, percents), rtol=0, atol=1e-9)
+        assert np.allclose(
+            grey.percentiles(np.arange(65536.0), counts, percents), np.percentile(words, percents), rtol=0, atol=1e-9
+        )
 
 
 def blank_with_marker(value: int, dtype: type) -> np.ndarray:
@@ -259,7 +267,8 @@ def test_reasons_say_nothing_of_the_one_file(tmp_path):
 
 
 def test_sixteen_bit_is_stretched_by_percentiles_and_not_clipped_at_255():
-    deep = np.linspace(300, 16383, 64 * 64).round().astype(np.uint16).reshape(64, 64)  # ten bits in sixteen, as in PadChest
+    # ten bits in sixteen, as in PadChest
+    deep = np.linspace(300, 16383, 64 * 64).round().astype(np.uint16).reshape(64, 64)
     film = load(png(deep))
     low, high = np.percentile(deep, (0.5, 99.5))
     expected = np.clip((deep - low) / (high - low), 0, 1) * 65535
@@ -281,7 +290,9 @@ def test_a_film_says_how_its_greys_were_made():
 def test_plain_pictures_of_other_kinds_are_films(kind):
     film = smooth(50, 64, 8)
     for mode in ("L", "RGB", "RGBA"):
-        read = load(encoded(Image.fromarray(film).convert(mode), kind, **({"lossless": True} if kind == "WEBP" else {})))
+        read = load(
+            encoded(Image.fromarray(film).convert(mode), kind, **({"lossless": True} if kind == "WEBP" else {}))
+        )
         assert np.array_equal(read.pixels, film)
         assert (read.native_width, read.native_height, read.native_bits, read.greys) == (64, 50, 8, "as stored")
     with pytest.raises(ValueError, match="picture in colour, not a film"):
@@ -317,7 +328,14 @@ def bomb(width: int, height: int) -> bytes:
     """A valid PNG header that promises a huge picture."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     body = b"IHDR" + header
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body)) + b"\0\0\0\0IDAT" + bytes(4)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + body
+        + struct.pack(">I", zlib.crc32(body))
+        + b"\0\0\0\0IDAT"
+        + bytes(4)
+    )
 
 
 @pytest.mark.parametrize(
@@ -354,7 +372,10 @@ def test_missing_file_is_refused(tmp_path):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=300), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", bytes(128) + b"DICM"]))
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", bytes(128) + b"DICM"]),
+)
 def test_any_bytes_give_a_film_or_a_reason(data, start):
     with pytest.raises(ValueError, match=r"\S"):
         load(start + data)
@@ -411,7 +432,8 @@ def test_films_are_never_enlarged():
 
 def test_restored_aspect_undoes_the_squash():
     y, x = np.mgrid[:512, :512]
-    disc = np.where((y - 256) ** 2 + ((x - 256) * 1.25) ** 2 < 150**2, 255, 10).astype(np.uint8)  # a disc of a 5:4 film, squashed
+    # a disc of a 5:4 film, squashed
+    disc = np.where((y - 256) ** 2 + ((x - 256) * 1.25) ** 2 < 150**2, 255, 10).astype(np.uint8)
     disc[0, ::2] = disc[-1, ::2] = disc[::2, 0] = disc[::2, -1] = 11
     rows, columns = np.nonzero(px.to_square(disc, 128) > 128)
     assert rows.std() / columns.std() > 1.2
@@ -453,7 +475,9 @@ def test_grid_is_in_reading_order():
 
 
 @pytest.mark.parametrize("compressed", [True, False])
-@pytest.mark.parametrize(("shape", "kind"), [((64, 64), np.uint8), ((33, 17), np.uint16), ((5, 9, 3), np.uint8), ((1, 1), np.uint8)])
+@pytest.mark.parametrize(
+    ("shape", "kind"), [((64, 64), np.uint8), ((33, 17), np.uint16), ((5, 9, 3), np.uint8), ((1, 1), np.uint8)]
+)
 def test_every_png_that_is_written_comes_back_with_its_text(shape, kind, compressed):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max + 1, shape).astype(kind)
     text = {"Title": "plain", "Latin": "é", "Beyond": "日本", "XML:com.adobe.xmp": "<x>é</x>"}
@@ -464,7 +488,9 @@ def test_every_png_that_is_written_comes_back_with_its_text(shape, kind, compres
             assert np.array_equal(np.array(image), some)
             assert dict(image.text) == text
     same = px.encode_png(np.zeros(shape, kind), text, compressed)
-    assert (len(same) == len(data)) != compressed or shape == (1, 1), "stored as they are, all films of a shape have one size"
+    assert (len(same) == len(data)) != compressed or shape == (1, 1), (
+        "stored as they are, all films of a shape have one size"
+    )
 
 
 def test_png_text_round_trip_is_deterministic(tmp_path: Path):

@@ -1,6 +1,7 @@
 """A second opinion: films as dcmtk's dcm2pnm shows them, by the first VOI LUT or window of their header, against ours.
 
-`python tests/pixels/test_second_opinion.py FOLDER ...` prints for every DICOM file there what becomes of it and how far it is from dcmtk's.
+`python tests/pixels/test_second_opinion.py FOLDER ...` prints for every DICOM file there what becomes of it and how far
+it is from dcmtk's.
 """
 
 import gzip
@@ -26,7 +27,8 @@ PROGRAMS = ("dcm2pnm", "dcmj2pnm", "dcml2pnm")  # uncompressed and RLE, JPEG, JP
 
 
 def display(data: bytes) -> list[str] | None:
-    """Return dcm2pnm's options for what a header says first, [] where it says nothing, None for what is no single grey picture."""
+    """Return dcm2pnm's options for what a header says first, [] where it says nothing, None for what is no single grey
+    picture."""
     dataset = pydicom.dcmread(io.BytesIO(data), force=True)
     if "PixelData" not in dataset or dataset.get("SamplesPerPixel") != 1 or int(dataset.get("NumberOfFrames") or 1) > 1:
         return None
@@ -45,7 +47,9 @@ def as_dcmtk(data: bytes, options: list[str]) -> np.ndarray | None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "a.dcm").write_bytes(data)
         for program in filter(shutil.which, PROGRAMS):
-            subprocess.run([program, "-q", "-O", "+on2", *options, f"{folder}/a.dcm", f"{folder}/a.png"], capture_output=True)
+            subprocess.run(
+                [program, "-q", "-O", "+on2", *options, f"{folder}/a.dcm", f"{folder}/a.png"], capture_output=True
+            )
             if (Path(folder) / "a.png").is_file():
                 with Image.open(f"{folder}/a.png") as image:
                     found = np.asarray(image).astype(float)
@@ -54,7 +58,8 @@ def as_dcmtk(data: bytes, options: list[str]) -> np.ndarray | None:
 
 
 def apart(film: px.LoadedFilm, shown: np.ndarray, said: bool) -> tuple[float, float]:
-    """Return the mean and the largest difference in levels of 256; what has no display of its own is stretched, as docs/data.md says.
+    """Return the mean and the largest difference in levels of 256; what has no display of its own is stretched, as
+    docs/data.md says.
 
     Films that their header turns are compared as they lie best.
     """
@@ -62,7 +67,9 @@ def apart(film: px.LoadedFilm, shown: np.ndarray, said: bool) -> tuple[float, fl
         box = px.content_box((shown * 65535).astype(np.uint16))
         inner = shown[box[1] : box[3], box[0] : box[2]]
         low, high = np.percentile(inner, (0.5, 99.5))
-        shown = np.clip((inner if inner.shape in (film.pixels.shape, film.pixels.shape[::-1]) else shown) - low, 0, None) / (high - low)
+        shown = np.clip(
+            (inner if inner.shape in (film.pixels.shape, film.pixels.shape[::-1]) else shown) - low, 0, None
+        ) / (high - low)
     ours = px.to_bits(film.pixels, 16) / 257
     turned = (np.rot90(255 * np.clip(shown, 0, 1), times)[::mirror] for times, mirror in product(range(4), (1, -1)))
     off = [np.abs(ours - one) for one in turned if one.shape == ours.shape]
@@ -70,7 +77,8 @@ def apart(film: px.LoadedFilm, shown: np.ndarray, said: bool) -> tuple[float, fl
 
 
 def judged(data: bytes) -> tuple[str, str]:
-    """Return what becomes of a file ("" or why it is refused), and how far it is from dcmtk's (in levels of 256), in words."""
+    """Return what becomes of a file ("" or why it is refused), and how far it is from dcmtk's (in levels of 256), in
+    words."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -81,7 +89,9 @@ def judged(data: bytes) -> tuple[str, str]:
         try:
             film = px.load_film(data)
         except ValueError as error:
-            return str(error), "" if shown is None else f"dcmtk shows it: {255 * shown.min():.0f} to {255 * shown.max():.0f}"
+            return str(error), "" if shown is None else (
+                f"dcmtk shows it: {255 * shown.min():.0f} to {255 * shown.max():.0f}"
+            )
     if shown is None:
         return "", "dcmtk does not show it"
     mean, most = apart(film, shown, bool(options))
@@ -147,7 +157,10 @@ def test_another_film_is_seen_to_be_another():
     """The comparison can fail: another window, a negative, a film that lies otherwise."""
     dcm2pnm()
     film = px.load_film(dicom(DEEP, **WINDOW))
-    for other in (dicom(DEEP, WindowCenter=2100, WindowWidth=2801), dicom(DEEP, RescaleSlope=2, RescaleIntercept=0, **WINDOW)):
+    for other in (
+        dicom(DEEP, WindowCenter=2100, WindowWidth=2801),
+        dicom(DEEP, RescaleSlope=2, RescaleIntercept=0, **WINDOW),
+    ):
         assert apart(film, as_dcmtk(other, ["+Wi", "1"]), True)[0] > 5
     assert apart(film, np.zeros((64, 60)), True)[1] == 255
 
@@ -156,7 +169,9 @@ def test_another_film_is_seen_to_be_another():
 def test_every_film_of_pydicom_is_the_one_of_dcmtk():
     dcm2pnm()
     root = Path(pydicom.data.__file__).parent / "test_files"
-    files = sorted(path for path in root.rglob("*") if path.is_file() and (path.suffix == ".dcm" or path.name.isdigit()))
+    files = sorted(
+        path for path in root.rglob("*") if path.is_file() and (path.suffix == ".dcm" or path.name.isdigit())
+    )
     off = {path.name: judged(path.read_bytes()) for path in files}
     compared = {name: words for name, (refused, words) in off.items() if not refused and "(" in words}
     assert len(compared) > 9

@@ -93,7 +93,8 @@ def test_depth_and_size_do_not_matter(films):
     assert np.array_equal(descriptor(film), descriptor(np.kron(film, np.ones((8, 8), np.uint8))))
     assert correlations(film[None], np.kron(film, np.ones((2, 2), np.uint8))[None]) == pytest.approx(1)
     small = film[::4, ::4]
-    assert np.array_equal(descriptor(small), descriptor(np.rint(np.sqrt(small / 255) * 65535).astype(np.uint16)))  # any rising grey scale
+    # any rising grey scale
+    assert np.array_equal(descriptor(small), descriptor(np.rint(np.sqrt(small / 255) * 65535).astype(np.uint16)))
 
 
 def test_equal_films_are_paired_with_the_first_of_them_which_alone_is_compared(films):
@@ -162,7 +163,9 @@ def test_noise_is_like_no_other_noise():
 def test_another_exposure_of_a_patient_is_less_alike_than_a_copy(films):
     film = draw_film(3, 128)
     other = render(film.patient, film.view, 128, site=film.site, noise_seed=10**15)
-    assert correlations(film.pixels[None], other.pixels[None]) < correlations(film.pixels[None], jpeg(film.pixels, 75)[None])
+    assert correlations(film.pixels[None], other.pixels[None]) < correlations(
+        film.pixels[None], jpeg(film.pixels, 75)[None]
+    )
 
 
 @pytest.mark.parametrize(
@@ -213,7 +216,8 @@ def test_groups_are_the_same_whatever_the_order_and_every_film_is_in_one(data):
     assert {pair for group in found for pair in group} <= set(pairs)  # confirmed against the first film
     firsts = {group[0].a for group in found}
     assert all(pair.a == group[0].a < pair.b for group in found for pair in group)
-    assert all(pair.a not in firsts or pair.b in films for pair in pairs)  # a duplicate of a first film is in some group
+    # a duplicate of a first film is in some group
+    assert all(pair.a not in firsts or pair.b in films for pair in pairs)
 
 
 @pytest.mark.skipif(not (REAL / "nih-64").is_dir(), reason="the real films are not here")
@@ -221,7 +225,9 @@ def test_among_real_films_there_is_one_pair_and_it_is_one_film_twice():
     root = REAL / "nih-64"
     names = sorted(path.name for path in (root / "images").iterdir())
     films = np.stack([to_bits(load_film(root / "images" / name).pixels, 8) for name in names])
-    patients = {row["Image Index"]: row["Patient ID"] for row in csv.DictReader((root / "Data_Entry_2017_v2020.csv").open())}
+    patients = {
+        row["Image Index"]: row["Patient ID"] for row in csv.DictReader((root / "Data_Entry_2017_v2020.csv").open())
+    }
     found = [(names[pair.a], names[pair.b], pair.kind) for pair in search(films)]
     assert found == [("00002658_001.png", "00002658_002.png", "exact")]
     assert len(patients) - len(set(patients.values())) > 700  # so there were films of one patient to be wrong about
@@ -241,10 +247,13 @@ def test_copies_of_real_films_are_found(name):
 def test_many_copies_of_one_film_are_one_group(tmp_path):
     film = draw_film(7, 128, view="PA").pixels
     copies = [film] + [
-        np.clip(np.rint(255 * (film / 255.0) ** gamma), 0, 255).astype(np.uint8) for gamma in (0.8, 0.85, 0.9, 1.1, 1.2, 1.3)
+        np.clip(np.rint(255 * (film / 255.0) ** gamma), 0, 255).astype(np.uint8)
+        for gamma in (0.8, 0.85, 0.9, 1.1, 1.2, 1.3)
     ]
     strangers = [draw_film(seed, 128, view="PA").pixels for seed in range(100, 106)]
     films = np.stack([*copies, *strangers])
     described = np.stack([duplicates.descriptor(one) for one in films])
-    (group,) = duplicates.groups(duplicates.find_duplicates(described, list(range(len(films))), lambda rows: films[rows]))
+    (group,) = duplicates.groups(
+        duplicates.find_duplicates(described, list(range(len(films))), lambda rows: films[rows])
+    )
     assert [(pair.a, pair.b) for pair in group] == [(0, row) for row in range(1, 7)]

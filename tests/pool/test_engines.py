@@ -55,7 +55,9 @@ def test_processes(films, key, alone, tmp_path):
 
 def test_a_dask_cluster_that_loses_a_worker(films, key, alone, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="Dask is an extra: pip install 'thiscxr[dask]'")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+    ) as cluster:
         victims = [worker.pid for worker in cluster.workers.values()]
         add = preparing.PoolWriter.add
 
@@ -83,13 +85,28 @@ def test_kill_9_at_any_moment_and_the_same_command_again(tmp_path, key):
     films = tmp_path / "films"
     for number in range(2000):
         save_png(films / f"{number:04d}.png", np.random.default_rng(number).integers(0, 256, (650, 600), np.uint8))
-    command = [sys.executable, "-m", "thiscxr", "prepare", "--folder", str(films), "--res", "64", "--key-file", str(key), "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "thiscxr",
+        "prepare",
+        "--folder",
+        str(films),
+        "--res",
+        "64",
+        "--key-file",
+        str(key),
+        "--workers",
+        "2",
+    ]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     rng = np.random.default_rng(0)
     journal = tmp_path / ".killed.part" / "journal"
     done, kills = [0], 0
     while not (tmp_path / "killed").exists():
-        with subprocess.Popen([*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
             while process.poll() is None and not (journal.exists() and lines(journal) > done[-1]):
                 time.sleep(0.05)
             if kills < 4 and process.poll() is None:

@@ -1,4 +1,5 @@
-"""From collections to a pool: what comes out, that it is the same for everybody, and that mistakes leave nothing behind."""
+"""From collections to a pool: what comes out, that it is the same for everybody, and that mistakes leave nothing
+behind."""
 
 import csv
 import json
@@ -25,7 +26,10 @@ from thiscxr.pool.writer import PoolWriter
 from thiscxr.report import pool as describe
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
-HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Sex,View Position,OriginalImage[Width,Height],"
+HEADER = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient "
+    "Sex,View Position,OriginalImage[Width,Height],"
+)
 TERMS = Terms("t", "none", "c", "u", "a")
 
 
@@ -72,7 +76,8 @@ def test_the_whole_way(tmp_path, release, key):
     assert (len(pool), pool.resolution, pool.bits) == (11, 32, 8)
     assert pool.fingerprint == summary.fingerprint
     assert verify_pool(tmp_path / "pool") == []
-    assert np.array_equal(pool.read([3, 0, 3]), np.stack([film(3), film(0), film(3)]))  # byte for byte, in table order by id
+    # byte for byte, in table order by id
+    assert np.array_equal(pool.read([3, 0, 3]), np.stack([film(3), film(0), film(3)]))
     assert pool.column("age_years").tolist() == [40.0 + number for number in range(11)]
     assert pool.findings.dtype == np.int8
     assert pool.findings[1, FINDINGS.index("Mass")] == pool.findings[1, FINDINGS.index("Lung_Lesion")] == 1
@@ -119,7 +124,9 @@ def test_the_fingerprint_covers_pixels_and_labels(tmp_path, release, pool, key):
     fingerprints = {Pool.open(pool).fingerprint}
     table = release / "Data_Entry_2017_v2020.csv"
     text = table.read_text()
-    for number, (old, new) in enumerate([(",40,", ",41,"), ("Mass|Edema", "Mass"), ("PA,2500", "AP,2500"), (",M,", ",F,")]):
+    for number, (old, new) in enumerate(
+        [(",40,", ",41,"), ("Mass|Edema", "Mass"), ("PA,2500", "AP,2500"), (",M,", ",F,")]
+    ):
         table.write_text(text.replace(old, new, 1))
         fingerprints.add(prepare.prepare(tmp_path / f"p{number}", [("nih", release)], 32, key_file=key).fingerprint)
     table.write_text(text)
@@ -180,7 +187,9 @@ def test_the_split_holds_out_a_fifth_by_patient():
 def test_refused_films_are_listed_and_counted(tmp_path, release, key):
     (release / "images" / "00000002_000.png").write_text("this is no film")
     save_png(release / "images" / "00000003_000.png", film(0, 20))
-    with pytest.raises(ValueError, match=r"2 of 11 films were refused \(18%\), more than --max-rejected 0.1: 1 x .*") as caught:
+    with pytest.raises(
+        ValueError, match=r"2 of 11 films were refused \(18%\), more than " r"--max-rejected 0.1: 1 x .*"
+    ) as caught:
         prepare.prepare(tmp_path / "pool", [("nih", release)], 32, key_file=key)
     assert "\n" not in str(caught.value)
     assert leftovers(tmp_path) == []
@@ -256,8 +265,11 @@ def test_an_interrupted_prepare_is_gone_on_with(tmp_path, release, pool, key, mo
         with pytest.raises(type(error)):
             prepare.prepare(tmp_path / "new", *options, key_file=key)
     assert leftovers(tmp_path) == [".new.part", "pool"]
-    assert not any("00000001" in path.read_bytes().decode("latin-1") for path in (tmp_path / ".new.part").iterdir())  # no id in the open
-    monkeypatch.setattr(PoolWriter, "add", lambda self, *args, **options: added.append(args[1].film) or add(self, *args, **options))
+    # no id in the open
+    assert not any("00000001" in path.read_bytes().decode("latin-1") for path in (tmp_path / ".new.part").iterdir())
+    monkeypatch.setattr(
+        PoolWriter, "add", lambda self, *args, **options: added.append(args[1].film) or add(self, *args, **options)
+    )
     with caplog.at_level(logging.INFO):
         prepare.prepare(tmp_path / "new", *options, key_file=key)
     assert leftovers(tmp_path) == ["new", "pool"]
@@ -284,7 +296,10 @@ def test_another_job_does_not_go_on_with_what_is_left_of_one(tmp_path, release, 
 
 def test_two_jobs_do_not_write_one_pool(tmp_path, release, key):
     (tmp_path / ".new.part").mkdir()
-    with folder_lock(tmp_path / ".new.part", "busy"), pytest.raises(ValueError, match="is being written by another process"):
+    with (
+        folder_lock(tmp_path / ".new.part", "busy"),
+        pytest.raises(ValueError, match="is being written by another process"),
+    ):
         prepare.prepare(tmp_path / "new", [("nih", release)], 32, key_file=key)
     assert (tmp_path / ".new.part").is_dir()
 
@@ -315,7 +330,9 @@ def test_shards_are_cut_at_their_size(tmp_path, monkeypatch):
         for number, pixels in enumerate(films):
             writer.add("x", FilmRecord(str(number), "", str(number), "s"), pixels, (32, 32, 8))
     pool = Pool.open(tmp_path / "pool")
-    assert sorted(path.name for path in (tmp_path / "pool").glob("*.npy")) == [f"pixels-0000{number}.npy" for number in range(3)]
+    assert sorted(path.name for path in (tmp_path / "pool").glob("*.npy")) == [
+        f"pixels-0000{number}.npy" for number in range(3)
+    ]
     assert [len(np.load(path)) for path in sorted((tmp_path / "pool").glob("*.npy"))] == [3, 3, 2]
     order = [7, 0, 4, 4, 3]
     assert np.array_equal(pool.read(order), np.stack([films[number] for number in order]))
@@ -329,7 +346,15 @@ SIDES = (64, 32, 32, 128, 64, 32, 64, 32, 32)  # of films in the order of a pool
 def add_of_many_sides(writer: PoolWriter, number: int) -> None:
     record = FilmRecord(str(number), "", str(number), "s")
     if not writer.knows("x", record):
-        writer.add("x", record, film(number, SIDES[number]), (9, 9, 8), greys="window", orientation="mirrored, turned 90", inverted=True)
+        writer.add(
+            "x",
+            record,
+            film(number, SIDES[number]),
+            (9, 9, 8),
+            greys="window",
+            orientation="mirrored, turned 90",
+            inverted=True,
+        )
 
 
 @pytest.mark.parametrize("interrupted_at", [0, 1, 4, 5, 8, 9])
@@ -369,7 +394,9 @@ def test_how_a_film_was_made_is_not_in_the_fingerprint(tmp_path):
             writer.add("x", FilmRecord("1", "", "1", "s"), film(0), (200, 200, 8), **made)
         return writer.fingerprint
 
-    assert fingerprint("a") == fingerprint("b", greys="sigmoid", orientation="turned 180", inverted=True, equalised=True)
+    assert fingerprint("a") == fingerprint(
+        "b", greys="sigmoid", orientation="turned 180", inverted=True, equalised=True
+    )
 
 
 def test_sixteen_bit_pools(tmp_path, release, key):
@@ -387,7 +414,10 @@ def test_sixteen_bit_pools(tmp_path, release, key):
         (lambda pool: (pool / "pool.json").unlink(), "is not a pool"),
         (lambda pool: (pool / "pool.json").write_text("{"), "pool.json is damaged"),
         (lambda pool: (pool / "pool.json").write_text('{"format_version": 3}'), "lacks what a pool needs"),
-        (lambda pool: (pool / "pool.json").write_text('{"format_version": 4}'), "format 4, this version reads 3; upgrade"),
+        (
+            lambda pool: (pool / "pool.json").write_text('{"format_version": 4}'),
+            "format 4, this version reads 3; upgrade",
+        ),
         (
             lambda pool: (pool / "pool.json").write_text("[]"),
             "format None, .* make it again with: thiscxr prepare .*pool --nih DIR --res 64",
@@ -395,7 +425,10 @@ def test_sixteen_bit_pools(tmp_path, release, key):
         (lambda pool: (pool / "films.parquet").unlink(), "films.parquet is missing"),
         (lambda pool: (pool / "films.parquet").write_bytes(b"PAR1"), "films.parquet is damaged"),
         (lambda pool: (pool / "pixels-00000.npy").unlink(), "pixels-00000.npy is missing"),
-        (lambda pool: (pool / "pixels-00000.npy").write_bytes((pool / "pixels-00000.npy").read_bytes()[:-5]), "cut off or damaged"),
+        (
+            lambda pool: (pool / "pixels-00000.npy").write_bytes((pool / "pixels-00000.npy").read_bytes()[:-5]),
+            "cut off or damaged",
+        ),
         (
             lambda pool: np.save(pool / "pixels-00000.npy", np.zeros((11, 64, 64), np.uint8)),
             "expected square films of at most 32 px, 8 bits",
@@ -405,7 +438,10 @@ def test_sixteen_bit_pools(tmp_path, release, key):
             lambda pool: np.save(pool / "pixels-00000.npy", np.zeros((11, 16, 16), np.uint8)),
             "pixels-00000.npy holds 11 films of 16 px, films.parquet lists 0",
         ),
-        (lambda pool: np.save(pool / "pixels-00000.npy", np.zeros((9, 32, 32), np.uint8)), "shards hold 9 films, pool.json says 11"),
+        (
+            lambda pool: np.save(pool / "pixels-00000.npy", np.zeros((9, 32, 32), np.uint8)),
+            "shards hold 9 films, pool.json says 11",
+        ),
     ],
 )
 def test_what_is_no_pool_is_refused_in_one_line(pool, damage, message):
@@ -427,7 +463,9 @@ def test_what_is_no_pool_is_refused_in_one_line(pool, damage, message):
 )
 def test_an_older_pool_is_refused_with_the_command_that_makes_a_new_one(pool, options, command):
     meta = json.loads((pool / "pool.json").read_text())
-    (pool / "pool.json").write_text(json.dumps({**meta, "format_version": 2, "options": {**meta["options"], **options}}))
+    (pool / "pool.json").write_text(
+        json.dumps({**meta, "format_version": 2, "options": {**meta["options"], **options}})
+    )
     with pytest.raises(ValueError, match=f"format 2, this version reads 3; .*: thiscxr prepare {pool} {command}$"):
         Pool.open(pool)
 
@@ -500,7 +538,9 @@ def test_folder_and_nih_in_one_pool(tmp_path, release, key, caplog):
     for number in range(3):
         save_png(tmp_path / "mine" / f"{number}.png", film(100 + number))
     with caplog.at_level(logging.WARNING):
-        summary = prepare.prepare(tmp_path / "pool", [("folder", tmp_path / "mine"), ("nih", release), ("nih", release)], 32, key_file=key)
+        summary = prepare.prepare(
+            tmp_path / "pool", [("folder", tmp_path / "mine"), ("nih", release), ("nih", release)], 32, key_file=key
+        )
     assert summary.kept == {"nih": 11, "folder": 3}
     assert summary.dropped == {"file missing": 1, "listed twice": 12}
     assert "--aspect restore" in caplog.text
@@ -534,7 +574,13 @@ def test_describe_of_a_release_and_of_its_pool_agree(release, pool):
     assert (facts["released"]["films"], facts["kept"]["films"], facts["dropped"]) == (12, 11, {"file missing": 1})
     assert facts["released"]["patients"] == 6
     assert facts["released"]["views"] == {"PA": 6, "AP": 6}
-    assert facts["kept"]["findings"]["Mass"] == {"positive": 4, "negative": 7, "uncertain": 0, "not_mentioned": 0, "not_annotated": 0}
+    assert facts["kept"]["findings"]["Mass"] == {
+        "positive": 4,
+        "negative": 7,
+        "uncertain": 0,
+        "not_mentioned": 0,
+        "not_annotated": 0,
+    }
     assert describe.describe_pool(pool)["sources"]["nih"]["kept"] == facts["kept"]
     shutil.rmtree(release / "images")
     facts = describe.describe_sources([("nih", release)], labels_only=True, views=["PA"])["sources"]["nih"]

@@ -43,15 +43,20 @@ def test_every_planted_copy_is_listed_with_its_original_and_nothing_else(pool):
     with open(pool / "duplicates.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     opened = Pool.open(pool)
-    facts = {name: dict(zip(opened.column("film_id"), opened.column(name), strict=True)) for name in ("source", "patient")}
+    facts = {
+        name: dict(zip(opened.column("film_id"), opened.column(name), strict=True)) for name in ("source", "patient")
+    }
     groups: dict[str, list[str]] = {}
     kinds: dict[str, list[str]] = {}
     for row in rows:
         groups.setdefault(row["group"], []).append(row["film_id"])
         kinds.setdefault(row["group"], []).append(row["kind"])
         assert 0.9 < float(row["correlation"]) <= 1
-    planted = [group for group, films in groups.items() if {facts["source"][film] for film in films} == {"nih", "folder"}]
-    # Two frontal films of one phantom body differ by their noise and a few millimetres only: those, and no others, may be listed too.
+    planted = [
+        group for group, films in groups.items() if {facts["source"][film] for film in films} == {"nih", "folder"}
+    ]
+    # Two frontal films of one phantom body differ by their noise and a few millimetres only: those, and no others, may
+    # be listed too.
     for group in groups.keys() - set(planted):
         assert len({facts["patient"][film] for film in groups[group]}) == 1
     assert len(planted) == 10

@@ -41,7 +41,8 @@ def release(films, tmp_path_factory):
         exif[0x0112] = tag
         Image.fromarray(np.ascontiguousarray(stored)).save(root / f"{name}.png", exif=exif)
     deep = np.rot90(films[9]).astype(np.uint16) * 16
-    (root / "16.dcm").write_bytes(dicom(deep, bits=12, PatientOrientation=["H", "R"]))  # mirrors it, and leaves it on its head
+    # mirrors it, and leaves it on its head
+    (root / "16.dcm").write_bytes(dicom(deep, bits=12, PatientOrientation=["H", "R"]))
     return root
 
 
@@ -66,7 +67,14 @@ def test_films_are_put_right_alike_at_every_resolution(films, release, tmp_path,
     for number, film in zip(range(NUM, NUM + 4), films[5:9], strict=True):
         assert np.corrcoef(stored[number].ravel(), to_square(film, res).ravel())[0, 1] > 0.99, number
     assert verify_pool(tmp_path / "pool") == []
-    assert summary.put_right == {"inverted": 2, "mirrored": 1, "mirrored, turned 270": 1, "turned 180": 1, "turned 270": 2, "turned 90": 2}
+    assert summary.put_right == {
+        "inverted": 2,
+        "mirrored": 1,
+        "mirrored, turned 270": 1,
+        "turned 180": 1,
+        "turned 270": 2,
+        "turned 90": 2,
+    }
     assert "  put right: 2 (inverted)" in str(summary)
 
 
@@ -84,12 +92,16 @@ def test_the_native_size_is_that_of_the_upright_film(tmp_path):
         save_png(tmp_path / "films" / f"{number}.png", np.rot90(film, number))
     prepare.prepare(tmp_path / "pool", [("folder", tmp_path / "films")], 64, key_file=tmp_path / "key")
     pool = Pool.open(tmp_path / "pool")
-    assert {*zip(pool.column("native_width").tolist(), pool.column("native_height").tolist(), strict=True)} == {(112, 128)}
+    assert {*zip(pool.column("native_width").tolist(), pool.column("native_height").tolist(), strict=True)} == {
+        (112, 128)
+    }
 
 
 def test_what_does_not_look_right_and_cannot_be_told_is_refused_and_counted(release, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "look", lambda pixels, frontal: Sight(sure=bool(pixels[0, 0] % 2)))
-    summary = prepare.prepare(tmp_path / "pool", [("folder", release)], 64, key_file=tmp_path / "key", max_rejected=0.99)
+    summary = prepare.prepare(
+        tmp_path / "pool", [("folder", release)], 64, key_file=tmp_path / "key", max_rejected=0.99
+    )
     reason = "inverted or turned, by the look of it, but it cannot be told how"
     assert summary.rejected.keys() == {reason}
     assert summary.num_kept + summary.rejected[reason] == 17
@@ -108,7 +120,9 @@ def test_tags_and_columns_say_the_same_turn(tag):
     assert np.array_equal(loaded.pixels, np.rot90(film[:, ::-1] if loaded.mirrored else film, -loaded.turned // 90))
 
 
-@pytest.mark.parametrize("sides", [(row, column) for one in "HF" for other in "LRAP" for row, column in ((one, other), (other, one))])
+@pytest.mark.parametrize(
+    "sides", [(row, column) for one in "HF" for other in "LRAP" for row, column in ((one, other), (other, one))]
+)
 def test_patient_orientation_and_columns_say_the_same_turn(sides):
     film = draw_film(0, 64, view="PA").pixels
     plain = load_film(dicom(film.astype(np.uint16) * 16, bits=12)).pixels

@@ -1,4 +1,5 @@
-"""The sentinel: it sees negatives and turned films, keeps silent on real ones, and its features are what they are said to be."""
+"""The sentinel: it sees negatives and turned films, keeps silent on real ones, and its features are what they are said
+to be."""
 
 import json
 import time
@@ -30,7 +31,8 @@ def ways(film: np.ndarray) -> dict[Sight, np.ndarray]:
 def phantoms() -> dict[str, list[np.ndarray]]:
     """Four films of each view, one a site."""
     return {
-        view: [draw_film(20_000 + number, 64, view=view, site=site).pixels for number, site in enumerate(SITES)] for view in PHANTOM_VIEWS
+        view: [draw_film(20_000 + number, 64, view=view, site=site).pixels for number, site in enumerate(SITES)]
+        for view in PHANTOM_VIEWS
     }
 
 
@@ -52,7 +54,9 @@ def test_what_is_seen_undoes_the_turn(phantoms):
 
 # Films of the release that lie wrong, looked at; and laterals among those that are said to be frontal, all upright.
 DEFECTS = {
-    **dict.fromkeys(("00003064_030", "00003122_004", "00003562_000", "00003490_011", "00002376_002"), Sight(turned=180)),
+    **dict.fromkeys(
+        ("00003064_030", "00003122_004", "00003562_000", "00003490_011", "00002376_002"), Sight(turned=180)
+    ),
     **dict.fromkeys(("00003693_005", "00001814_001", "00001491_000", "00002815_003"), Sight(turned=270)),
     **dict.fromkeys(("00017999_000", "00017625_000", "00002300_026"), Sight(inverted=True)),
     "00003220_004": Sight(turned=90),
@@ -81,10 +85,17 @@ def kermany(path: Path) -> tuple[str, str]:
 
 @pytest.mark.parametrize(
     ("folder", "patient", "suffix", "least"),
-    [("nih-64", nih, "png", 0.95), ("nih-128", nih, "png", 0.95), ("nih-256", nih, "png", 0.95), ("kermany-256", kermany, "jpeg", 0.85)],
+    [
+        ("nih-64", nih, "png", 0.95),
+        ("nih-128", nih, "png", 0.95),
+        ("nih-256", nih, "png", 0.95),
+        ("kermany-256", kermany, "jpeg", 0.85),
+    ],
 )
 def test_real_films_of_held_out_patients(folder, patient, suffix, least):
-    paths = [path for path in sorted((REAL / folder).rglob(f"*.{suffix}")) if patient_split(*patient(path)) == "holdout"]
+    paths = [
+        path for path in sorted((REAL / folder).rglob(f"*.{suffix}")) if patient_split(*patient(path)) == "holdout"
+    ]
     paths = [path for path in paths if path.stem not in DEFECTS]
     films = real(folder, paths[:: 1 + len(paths) // 60])
     assert [look(film) for film in films] == [Sight()] * len(films)
@@ -112,7 +123,8 @@ def test_real_laterals_stay_as_they_are():
 def test_a_film_is_seen_alike_whatever_frames_it(phantoms, side):
     """A border of one grey changes nothing."""
     film = np.kron(phantoms["PA"][1], np.ones((side // 64, side // 64), np.uint8))
-    film = np.clip(film + np.random.default_rng(0).integers(0, 4, film.shape), 1, 254).astype(np.uint8)  # no edge of one grey
+    # no edge of one grey
+    film = np.clip(film + np.random.default_rng(0).integers(0, 4, film.shape), 1, 254).astype(np.uint8)
     for border in (0, 255):
         framed = np.pad(film, ((side // 4, 0), (side // 8, side // 2)), constant_values=border)
         assert np.array_equal(sentinel.thumbnail(framed), sentinel.thumbnail(film))
@@ -187,7 +199,9 @@ def test_the_weights_are_small_and_carry_their_card():
 
 def test_noise_is_no_body_and_nothing_is_seen_in_it():
     rng = np.random.default_rng(0)
-    assert all(look(rng.integers(0, 256, (side, side), np.uint8)) == Sight() for side in (32, 48, 64, 128) for _ in range(50))
+    assert all(
+        look(rng.integers(0, 256, (side, side), np.uint8)) == Sight() for side in (32, 48, 64, 128) for _ in range(50)
+    )
 
 
 def test_the_eight_ways_go_through_one_set_of_weights(phantoms):

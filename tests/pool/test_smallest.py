@@ -35,13 +35,18 @@ def release(root: Path, sides: dict[int, int]) -> Path:
 @pytest.fixture
 def mixed(tmp_path) -> Path:
     """Films 0 to 9, the first four of 64 px and the others of 32 px."""
-    roots = [release(tmp_path / "small", dict.fromkeys(range(10), 32)), release(tmp_path / "large", dict.fromkeys(range(4), 64))]
+    roots = [
+        release(tmp_path / "small", dict.fromkeys(range(10), 32)),
+        release(tmp_path / "large", dict.fromkeys(range(4), 64)),
+    ]
     prepare.prepare(tmp_path / "pool", [("nih", root) for root in roots], 64, smallest=32, key_file=tmp_path / "key")
     return tmp_path / "pool"
 
 
 def test_a_film_in_two_sizes_is_kept_once_the_larger_whichever_folder_comes_first(tmp_path):
-    small, large = (release(tmp_path / str(side), {0: side, 1: side, number: side}) for side, number in ((32, 2), (64, 3)))
+    small, large = (
+        release(tmp_path / str(side), {0: side, 1: side, number: side}) for side, number in ((32, 2), (64, 3))
+    )
     for place, roots in enumerate(permutations([small, large])):
         pool = tmp_path / f"pool{place}"
         summary = prepare.prepare(pool, [("nih", root) for root in roots], 64, smallest=32, key_file=tmp_path / "key")
@@ -59,7 +64,9 @@ def test_films_between_the_two_are_kept_at_the_power_of_two_that_they_fill(tmp_p
         save_png(root / name, smooth(*shape, 8, number))
         with open(root / "Data_Entry_2017_v2020.csv", "a") as table:
             table.write(f"{name},No Finding,0,{number + 1},50,M,PA\n")
-    summary = prepare.prepare(tmp_path / "pool", [("nih", root)], 64, smallest=32, max_rejected=1, key_file=tmp_path / "key")
+    summary = prepare.prepare(
+        tmp_path / "pool", [("nih", root)], 64, smallest=32, max_rejected=1, key_file=tmp_path / "key"
+    )
     assert Pool.open(tmp_path / "pool").column("resolution").tolist() == [64, 64, 32, 32, 32]
     assert summary.rejected == {"short side 31 px is below the resolution 32": 1}
     plain = prepare.prepare(tmp_path / "plain", [("nih", root)], 64, max_rejected=1, key_file=tmp_path / "key")
@@ -69,7 +76,10 @@ def test_films_between_the_two_are_kept_at_the_power_of_two_that_they_fill(tmp_p
 
 @pytest.mark.parametrize(
     ("smallest", "words"),
-    [(128, "--smallest 128 is above --res 64: it is the resolution of the smallest films; give 64 or less"), (48, "--smallest 48 is not")],
+    [
+        (128, "--smallest 128 is above --res 64: it is the resolution of the smallest films; give 64 or less"),
+        (48, "--smallest 48 is not"),
+    ],
 )
 def test_smallest_above_res_is_one_line(tmp_path, smallest, words):
     with pytest.raises(ValueError, match=words):
@@ -78,7 +88,9 @@ def test_smallest_above_res_is_one_line(tmp_path, smallest, words):
 
 def test_a_pool_whose_films_are_all_too_small_is_refused(tmp_path):
     root = release(tmp_path / "nih", dict.fromkeys(range(4), 32))
-    with pytest.raises(ValueError, match=r"no film for .* has a short side of --res 64 px; prepare it at a smaller one, such as 32"):
+    with pytest.raises(
+        ValueError, match=r"no film for .* has a short side of --res 64 px; prepare " r"it at a smaller one, such as 32"
+    ):
         prepare.prepare(tmp_path / "pool", [("nih", root)], 64, smallest=32, key_file=tmp_path / "key")
     assert not (tmp_path / "pool").exists()
 
@@ -87,7 +99,9 @@ def test_one_exposure_in_two_sizes_under_two_names_is_a_duplicate(tmp_path):
     one, other = release(tmp_path / "one", dict.fromkeys(range(6), 64)), tmp_path / "other"
     other.mkdir()
     save_png(other / "copy.png", film(3, 32))
-    summary = prepare.prepare(tmp_path / "pool", [("nih", one), ("folder", other)], 64, smallest=32, key_file=tmp_path / "key")
+    summary = prepare.prepare(
+        tmp_path / "pool", [("nih", one), ("folder", other)], 64, smallest=32, key_file=tmp_path / "key"
+    )
     assert summary.num_duplicates == 2
 
 
@@ -99,7 +113,9 @@ def test_views_hold_the_films_that_are_large_enough_at_one_resolution(mixed):
     large, every = pool.for_side(64), pool.for_side(32)
     assert (len(large), large.resolution, len(every), every.resolution) == (4, 64, 10, 32)
     assert np.array_equal(large.read(range(4)), np.stack([film(number) for number in range(4)]))
-    assert np.array_equal(every.read([9, 0, 3]), np.stack([film(number, 32) for number in (9, 0, 3)])), "area means of the large ones"
+    assert np.array_equal(every.read([9, 0, 3]), np.stack([film(number, 32) for number in (9, 0, 3)])), (
+        "area means of the large ones"
+    )
     assert large.column("resolution").tolist() == [64] * 4
     assert large.findings.shape == (4, 21)
     assert large.column("film_id").tolist() == pool.column("film_id").tolist()[:4]

@@ -92,7 +92,7 @@ FILMS = {
     "xmp as a profile": lambda: png_with("Raw profile type xmp", profile(xmp("")), zip=True),
     "xmp of another program": lambda: png_with(XMP_KEY, xmp("").replace(NOTICE, "").replace(SOFTWARE, "else")),
     "xmp of a composite": lambda: png_with(XMP_KEY, "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"),
-    "software and title": lambda: encode_png(body(), {"Software": SOFTWARE, "Title": "Synthetic chest x-ray, frame 3 of 9 of a walk"}),
+    "software and title": lambda: encode_png(body(), {"Software": SOFTWARE, "Title": ("Synthetic chest x-ray, frame 3 of 9 of " "a walk")}),
     "jpeg with xmp": lambda: saved("JPEG", xmp=xmp("").encode()),
     "jpeg with a comment": lambda: saved("JPEG", comment=NOTICE),
     "jpeg with exif": lambda: jpeg_with_exif(270, NOTICE),
@@ -118,9 +118,13 @@ PICTURES = {
 }  # fmt: skip
 OTHERS = {
     "plain": lambda: encode_png(body()),
-    "of other software": lambda: encode_png(body(), {"Software": "thiscxray viewer 2", "Title": "Synthetic chest x-ray?"}),
+    "of other software": lambda: encode_png(
+        body(), {"Software": "thiscxray viewer 2", "Title": "Synthetic chest x-ray?"}
+    ),
     "of a camera": lambda: png_with(XMP_KEY, "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"),
-    "dicom that says no": lambda: dicom((body().astype(np.uint16) * 16), SyntheticData="NO", ImageComments="AP portable"),
+    "dicom that says no": lambda: dicom(
+        (body().astype(np.uint16) * 16), SyntheticData="NO", ImageComments="AP portable"
+    ),
     "jpeg": lambda: saved("JPEG", comment="scanned film"),
 }
 
@@ -163,7 +167,9 @@ def test_they_are_refused_and_counted(folder, tmp_path):
     facts = describe.describe_sources([("folder", folder)])["sources"]["folder"]
     assert facts["intensity"]["refused"] == summary.rejected
     with pytest.raises(
-        ValueError, match=r"30 of 35 films were refused .*: 27 x marked as synthetic \(--allow-synthetic takes it\), 3 x a sheet"
+        ValueError,
+        match=r"30 of 35 films were refused .*: 27 x marked as synthetic "
+        r"\(--allow-synthetic takes it\), 3 x a sheet",
     ):
         prepare(tmp_path / "few", [("folder", folder)], 32, key_file=tmp_path / "key")
 
@@ -200,7 +206,11 @@ def test_they_are_refused_in_archives(tmp_path, archive):
 def test_phantoms_that_stand_for_a_release_are_films(tmp_path):
     write_layout(tmp_path / "release", "folder", 8, 64, 0)
     summary = prepare(
-        tmp_path / "pool", [("folder", tmp_path / "release")], 32, views=["PA", "AP", "AP_supine", "lateral"], key_file=tmp_path / "key"
+        tmp_path / "pool",
+        [("folder", tmp_path / "release")],
+        32,
+        views=["PA", "AP", "AP_supine", "lateral"],
+        key_file=tmp_path / "key",
     )
     assert not summary.rejected
 

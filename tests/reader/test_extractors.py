@@ -1,4 +1,5 @@
-"""Extractors: features kept by content, public networks by files of their shapes, hostile files refused, fair judges."""
+"""Extractors: features kept by content, public networks by files of their shapes, hostile files refused, fair
+judges."""
 
 import os
 import pickle
@@ -118,7 +119,10 @@ def test_keys_are_of_content(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len({pool_key(pool, rows), pool_key(pool, rows[::-1]), pool_key(pool, rows[:19])}) == 3
     films = pool.read(rows)
     assert films_key(films) == films_key(films.copy())
-    assert len({films_key(films), films_key(films[::-1]), films_key(films[:19]), films_key(films.reshape(20, 16, 64))}) == 4
+    assert (
+        len({films_key(films), films_key(films[::-1]), films_key(films[:19]), films_key(films.reshape(20, 16, 64))})
+        == 4
+    )
     entry = extractors._entry("k", extractor("a"))
     assert entry != extractors._entry("k", extractor("a", 1))
     monkeypatch.setattr(extractors, "CONTRACT", extractors.CONTRACT + 1)
@@ -184,7 +188,9 @@ def inception_state() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("side", [64, 299])
-def test_inception_gives_what_pytorch_fid_gives(inception_state: dict, monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+def test_inception_gives_what_pytorch_fid_gives(
+    inception_state: dict, monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
     monkeypatch.setattr(pytorch_fid.inception, "load_state_dict_from_url", lambda *_, **__: inception_state)
     own = pytorch_fid.inception.InceptionV3().eval()
     ours = NETWORKS["inception"].build(inception_state).eval()
@@ -240,13 +246,18 @@ def test_rad_dino_gives_its_cls_token_under_either_spelling() -> None:
             ours = NETWORKS["rad-dino"].build(tensors, **small).eval()
             torch.testing.assert_close(ours.features(films * 2 - 1), expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match=r"1 tensors are missing.*layernorm.bias"):
-        NETWORKS["rad-dino"].build({name: tensor for name, tensor in state.items() if name != "layernorm.bias"}, **small)
+        NETWORKS["rad-dino"].build(
+            {name: tensor for name, tensor in state.items() if name != "layernorm.bias"}, **small
+        )
     with pytest.raises(ValueError, match=r"1 tensors are missing.*layernorm.bias"):
         NETWORKS["rad-dino"].build({**state, "layernorm.bias": torch.zeros(3)}, **small)
 
 
 def test_a_network_pickled_whole_is_imported_and_used(xrv_file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(ValueError, match=rf"weights of {XRV} are not here; get https://.*thiscxr extractors import .*--allow-download"):
+    with pytest.raises(
+        ValueError,
+        match=rf"weights of {XRV} are not here; get https://.*thiscxr " r"extractors import .*--allow-download",
+    ):
         load_extractor(XRV)
     with caplog.at_level("INFO", logger="thiscxr"):
         assert import_weights(xrv_file) == weights_path(XRV), "known by its name"
@@ -256,13 +267,17 @@ def test_a_network_pickled_whole_is_imported_and_used(xrv_file: Path, caplog: py
     films = np.random.default_rng(0).integers(0, 256, (2, 64, 64)).astype(np.uint8)
     expected = NETWORKS[XRV].build(densenet_like(xrv_file)).eval()
     with torch.inference_mode():
-        torch.testing.assert_close(torch.from_numpy(loaded.features([films])), expected.features(extractors._images(films)))
+        torch.testing.assert_close(
+            torch.from_numpy(loaded.features([films])), expected.features(extractors._images(films))
+        )
     entry = next(entry for entry in extractors.list_extractors() if entry["name"] == XRV)
     assert entry["weights"] == str(weights_path(XRV))
     assert entry["sha256"] is None
     metadata, tensors = read_safetensors(weights_path(XRV), "extractor", weights.WEIGHTS_FORMAT)
     tensors["features.conv0.weight"][0] += 1
-    write_safetensors(weights_path(XRV), tensors, {**metadata, "kind": "extractor", "format_version": weights.WEIGHTS_FORMAT})
+    write_safetensors(
+        weights_path(XRV), tensors, {**metadata, "kind": "extractor", "format_version": weights.WEIGHTS_FORMAT}
+    )
     with pytest.raises(ValueError, match="is damaged or of another network; import it again"):
         load_extractor(XRV)
 
@@ -276,7 +291,9 @@ def test_wrong_shapes_and_unknown_files_are_refused(tmp_path: Path) -> None:
     small = tmp_path / "small.pt"
     save_file(small_densenet().state_dict(), small)
     with pytest.raises(
-        ValueError, match=rf"small.pt is not the weights of {XRV}: [0-9]+ tensors are missing, unknown or of another shape, such as "
+        ValueError,
+        match=rf"small.pt is not the weights of {XRV}: [0-9]+ tensors are missing, "
+        r"unknown or of another shape, such as ",
     ):
         import_weights(small, XRV)
     with pytest.raises(ValueError, match=r"is no file that is known; say whose weights it is: --name xrv"):
@@ -297,7 +314,9 @@ def test_a_download_happens_only_when_allowed_and_goes_the_way_of_an_import(
     fetched = []
     fetch = torch.hub.download_url_to_file
     monkeypatch.setattr(
-        torch.hub, "download_url_to_file", lambda url, *rest, **options: (fetched.append(url), fetch(url, *rest, **options))
+        torch.hub,
+        "download_url_to_file",
+        lambda url, *rest, **options: (fetched.append(url), fetch(url, *rest, **options)),
     )
     file = tmp_path / "published.safetensors"
     save_file(densenet_like(xrv_file), file)
@@ -312,7 +331,9 @@ def test_a_download_happens_only_when_allowed_and_goes_the_way_of_an_import(
     with pytest.raises(ValueError, match="was published with 0000"):
         load_public(XRV, allow_download=True)
     monkeypatch.setitem(NETWORKS, XRV, replace(NETWORKS[XRV], url=(tmp_path / "gone.pt").as_uri()))
-    with pytest.raises(ValueError, match=r"cannot be downloaded .*get it by other means and: thiscxr extractors import gone.pt"):
+    with pytest.raises(
+        ValueError, match=r"cannot be downloaded .*get it by other means and: " r"thiscxr extractors import gone.pt"
+    ):
         load_public(XRV, allow_download=True)
     assert list(weights_path(XRV).parent.iterdir()) == []
 
@@ -399,7 +420,9 @@ def test_a_hostile_checkpoint_is_refused_and_never_run(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("wrap", [as_zip, as_old_format, as_bare_pickle, as_swapped_pickle, in_layers])
-def test_no_name_is_looked_up_but_the_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrap: Callable, payload: str) -> None:
+def test_no_name_is_looked_up_but_the_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrap: Callable, payload: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     wrap(tmp_path / "evil.pt", PAYLOADS[payload]())
     with pytest.raises(ValueError, match=r"which no network needs|neither a checkpoint of torch"):
@@ -417,7 +440,10 @@ LAYER = b"ctorch.nn.modules.linear\nLinear\n"
 CRAFTED = {
     "dotted name": (b"\x8c\x0bcollections\x8c\x20OrderedDict.__init__.__globals__\x93.", "which no network needs"),
     "a class gets attributes": (LAYER + b"N}\x8c\x0cdump_patches\x88s\x86b.", "it changes classes"),
-    "a function gets attributes": (b"ctorch._utils\n_rebuild_parameter\nN}\x8c\x0b__wrapped__\x88s\x86b.", "it changes functions"),
+    "a function gets attributes": (
+        b"ctorch._utils\n_rebuild_parameter\nN}\x8c\x0b__wrapped__\x88s\x86b.",
+        "it changes functions",
+    ),
     "extension registry": (b"\x82\x01.", "unregistered extension"),
     "persistent id of nothing": (b"\x8c\x01xQ.", "."),
     "itself": (LAYER + b")\x81\x94}\x8c\x08_modules}\x8c\x01ah\x00ssb.", "nor a network of known layers"),
@@ -438,7 +464,8 @@ def test_crafted_opcodes_are_refused(name: str, tmp_path: Path, monkeypatch: pyt
 
 
 def test_sources_in_a_pickle_are_not_written_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch offers to write a patch where the source code in an old pickle differs from today's, if the class says so."""
+    """torch offers to write a patch where the source code in an old pickle differs from today's, if the class says
+    so."""
     monkeypatch.chdir(tmp_path)
     network = nn.Sequential(nn.Linear(2, 2))
     torch.save(network, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
@@ -510,7 +537,10 @@ def test_folds_judge_the_patients_that_they_did_not_see(pool: Pool) -> None:
     a, b = of_patients(pool, slice(0, 40)), of_patients(pool, slice(40, None))
     rng = np.random.default_rng(0)
     rows = rng.permutation(pool.indices("all"))
-    folds = tuple(extractor(f"f{i}", i, sources=frozenset({"discs"}), trained_on=prefixes(pool, some)) for i, some in enumerate((a, b), 1))
+    folds = tuple(
+        extractor(f"f{i}", i, sources=frozenset({"discs"}), trained_on=prefixes(pool, some))
+        for i, some in enumerate((a, b), 1)
+    )
     main = extractor("m", sources=frozenset({"discs"}), trained_on=prefixes(pool, np.r_[a, b]), folds=folds)
     groups = fair_groups(pool, rows, main)
     assert [judge for judge, _ in groups] == list(folds)
@@ -537,7 +567,9 @@ def test_without_folds_the_unseen_are_judged_and_one_known_film_gives_away_its_p
     assert fair_groups(pool, one, main) == []
 
 
-def test_a_collection_prepared_otherwise_counts_as_seen_and_the_phantom_does_not(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collection_prepared_otherwise_counts_as_seen_and_the_phantom_does_not(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other_size = extractor("m", sources=frozenset({"discs"}), trained_on=frozenset({"f" * 16}))
     for main in (other_size, replace(other_size, trained_on=frozenset())):
         ((_, judged),) = fair_groups(pool, pool.indices("all"), main)
@@ -580,8 +612,14 @@ def test_every_public_network_says_what_it_is() -> None:
 
 def test_torchxrayvision_lists_the_same_weights() -> None:
     xrv = pytest.importorskip("torchxrayvision.models")
-    theirs = {key.removeprefix("densenet121-res224-"): value["weights_url"] for key, value in xrv.model_urls.items() if "res224" in key}
-    assert theirs == {name.removeprefix("xrv-densenet121-"): n.url for name, n in NETWORKS.items() if name.startswith("xrv")}
+    theirs = {
+        key.removeprefix("densenet121-res224-"): value["weights_url"]
+        for key, value in xrv.model_urls.items()
+        if "res224" in key
+    }
+    assert theirs == {
+        name.removeprefix("xrv-densenet121-"): n.url for name, n in NETWORKS.items() if name.startswith("xrv")
+    }
 
 
 def test_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,17 +10,29 @@ import torch
 from thiscxr.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
 from thiscxr.pool import Pool
 from thiscxr.pool.writer import PoolWriter
-from thiscxr.reader.judge import Reading, calibrate, generalisation, generalisation_table, judge, judgement_table, read_films
+from thiscxr.reader.judge import (
+    Reading,
+    calibrate,
+    generalisation,
+    generalisation_table,
+    judge,
+    judgement_table,
+    read_films,
+)
 from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.reader.saliency import class_activation, last_maps, overlay, saliency_sheet
 from thiscxr.reader.training import Recipe, train_reader
 
 
-def reading(truth: list[float] | np.ndarray, scores: list[float] | np.ndarray, patients: np.ndarray | None = None) -> Reading:
+def reading(
+    truth: list[float] | np.ndarray, scores: list[float] | np.ndarray, patients: np.ndarray | None = None
+) -> Reading:
     truth, scores = np.asarray(truth, np.float64), np.asarray(scores, np.float64)
     patients = np.arange(len(truth)) if patients is None else patients
     age = np.full(len(truth), 50.0)
-    return Reading({"Mass": truth, "age": age}, {"Mass": scores, "age": age + 3}, patients, np.full(len(truth), "a", object))
+    return Reading(
+        {"Mass": truth, "age": age}, {"Mass": scores, "age": age + 3}, patients, np.full(len(truth), "a", object)
+    )
 
 
 def test_the_example_of_scikit_learn_and_an_age_that_is_three_years_off() -> None:
@@ -30,7 +42,13 @@ def test_the_example_of_scikit_learn_and_an_age_that_is_three_years_off() -> Non
     assert (mass.num_positive, mass.num_negative, mass.num_patients) == (2, 2, 4), "the unknown film does not count"
     assert (age.value, age.ci95, age.num_positive) == (pytest.approx(3), pytest.approx((3, 3)), 5)
     assert found.mean_finding_auc == pytest.approx(0.75)
-    brief = {"films": 5, "auc": {"Mass": 0.75}, "auc_ci95": {"Mass": [0.0, 1.0]}, "mean_finding_auc": 0.75, "age_error_years": 3.0}
+    brief = {
+        "films": 5,
+        "auc": {"Mass": 0.75},
+        "auc_ci95": {"Mass": [0.0, 1.0]},
+        "mean_finding_auc": 0.75,
+        "age_error_years": 3.0,
+    }
     assert found.brief() == {**brief, "age_r": None, "age_r_ci95": None}, "an age that never varies has no correlation"
 
 
@@ -38,7 +56,9 @@ def test_the_age_has_an_error_and_a_correlation_with_intervals() -> None:
     years = np.linspace(20, 80, 60)
     truth = np.arange(60.0) % 2
     noise = 10 * np.random.default_rng(0).normal(size=60)
-    films = Reading({"Mass": truth, "age": years}, {"Mass": truth, "age": years + noise}, np.arange(60), np.full(60, "a", object))
+    films = Reading(
+        {"Mass": truth, "age": years}, {"Mass": truth, "age": years + noise}, np.arange(60), np.full(60, "a", object)
+    )
     brief = judge([films]).brief()
     assert brief["age_error_years"] == pytest.approx(np.abs(noise).mean(), abs=0.01)
     assert brief["age_r"] == pytest.approx(np.corrcoef(years, years + noise)[0, 1], abs=1e-4)
@@ -57,7 +77,10 @@ def test_copies_of_films_do_not_make_the_interval_narrower() -> None:
     rng = np.random.default_rng(0)
     truth = rng.random(100) < 0.4
     scores = truth + rng.normal(size=100)
-    once, tenfold = judge([reading(truth, scores)]), judge([reading(*(np.repeat(a, 10) for a in (truth, scores, np.arange(100))))])
+    once, tenfold = (
+        judge([reading(truth, scores)]),
+        judge([reading(*(np.repeat(a, 10) for a in (truth, scores, np.arange(100))))]),
+    )
     widths = [np.diff(found.questions[0].ci95)[0] for found in (once, tenfold)]
     assert tenfold.questions[0].value == pytest.approx(once.questions[0].value)
     assert widths[1] == pytest.approx(widths[0], rel=0.25)
@@ -67,12 +90,15 @@ def test_copies_of_films_do_not_make_the_interval_narrower() -> None:
 def test_networks_on_two_scales_are_judged_apart() -> None:
     one, other = [0, 0, 1, 1], [0, 1, 1, 1]
     found = judge([reading(one, np.array(one) + 0.0), reading(other, np.array(other) + 100.0)])
-    assert found.questions[0].value == 1, "pooled, the second network's absent films would outrank the first one's present ones"
+    assert found.questions[0].value == 1, (
+        "pooled, the second network's absent films would outrank the first one's present ones"
+    )
     assert (found.questions[0].num_positive, found.questions[0].num_negative, found.num_patients) == (5, 3, 8)
 
 
 def test_a_mean_is_of_the_same_findings_in_every_round() -> None:
-    """One film in forty has the second finding: in the rounds without it there is no mean, rather than one of the first finding alone."""
+    """One film in forty has the second finding: in the rounds without it there is no mean, rather than one of the first
+    finding alone."""
     rng = np.random.default_rng(0)
     common, rare = np.arange(40) % 2 == 0, np.arange(40) == 0
     truths = {"Mass": common.astype(float), "Edema": rare.astype(float)}
@@ -89,7 +115,9 @@ def test_true_probabilities_are_calibrated_and_bolder_ones_are_not() -> None:
     true, bold = (calibrate(present, 1 / (1 + np.exp(-each))) for each in (logits, logits + 1))
     assert true.error < true.by_chance < 0.03
     assert bold.error > 2 * bold.by_chance
-    assert bold.error == pytest.approx(np.mean(1 / (1 + np.exp(-logits - 1))) - present.mean(), abs=0.01), "too high everywhere"
+    assert bold.error == pytest.approx(np.mean(1 / (1 + np.exp(-logits - 1))) - present.mean(), abs=0.01), (
+        "too high everywhere"
+    )
     assert [bin.films for bin in true.bins] == [400] * 10
     assert sum(bin.seen * bin.films for bin in true.bins) == pytest.approx(present.sum())
     assert all(a.told < b.told for a, b in zip(true.bins, true.bins[1:], strict=False))
@@ -100,9 +128,13 @@ def test_true_probabilities_are_calibrated_and_bolder_ones_are_not() -> None:
 
 @pytest.fixture(scope="module")
 def two_sites(tmp_path_factory: pytest.TempPathFactory) -> Pool:
-    """Discs of 32 px of two sites: the finding is a disc below at one, above at the other, so that a reader of one misreads the other."""
+    """Discs of 32 px of two sites: the finding is a disc below at one, above at the other, so that a reader of one
+    misreads the other."""
     path = tmp_path_factory.mktemp("sites") / "pool"
-    terms = {site: Terms(title=site, terms="none", citation="none", url="none", acknowledgement="none") for site in ("up", "down")}
+    terms = {
+        site: Terms(title=site, terms="none", citation="none", url="none", acknowledgement="none")
+        for site in ("up", "down")
+    }
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:32, :32] / 32
     with PoolWriter(path, 32, 8, terms, b"key") as writer:
@@ -111,7 +143,10 @@ def two_sites(tmp_path_factory: pytest.TempPathFactory) -> Pool:
             centre = (0.7 if present == (site == "down") else 0.3) + 0.03 * rng.standard_normal()
             disc = ((x - 0.5) / 0.2) ** 2 + ((y - centre) / 0.2) ** 2 < 1
             pixels = np.clip(40 + 150 * disc + 8 * rng.standard_normal((32, 32)), 0, 255).astype(np.uint8)
-            states = {"Effusion": POSITIVE if present else NEGATIVE, "Mass": POSITIVE if present and site == "up" else NEGATIVE}
+            states = {
+                "Effusion": POSITIVE if present else NEGATIVE,
+                "Mass": POSITIVE if present and site == "up" else NEGATIVE,
+            }
             writer.add(site, FilmRecord(str(i), str(i), str(i), str(i), "PA", "F", 50.0, states), pixels, (32, 32, 8))
     return Pool.open(path)
 
@@ -121,13 +156,17 @@ def readers(two_sites: Pool) -> dict[str, Reader]:
     torch.set_num_threads(1)
     rows, sources = two_sites.indices("train"), two_sites.column("source")
     recipe = Recipe(res=32, batch=16)
-    return {site: train_reader(two_sites, 5, 0, recipe=recipe, rows=rows[sources[rows] == site]) for site in ("down", "up")}
+    return {
+        site: train_reader(two_sites, 5, 0, recipe=recipe, rows=rows[sources[rows] == site]) for site in ("down", "up")
+    }
 
 
 def test_a_reader_that_does_not_travel_is_seen(two_sites: Pool, readers: dict[str, Reader]) -> None:
     cells = {(each.trained_on, each.tested_on): each for each in generalisation(two_sites, readers)}
     for (trained, tested), cell in cells.items():
-        assert list(cell.auc) == ["Effusion"], "Mass is never there at one of the sites: no mean with it could be compared"
+        assert list(cell.auc) == ["Effusion"], (
+            "Mass is never there at one of the sites: no mean with it could be compared"
+        )
         assert (cell.value > 0.9) if trained == tested else (cell.value < 0.1), (trained, tested, cell.value)
     lines = generalisation_table(list(cells.values())).splitlines()
     assert [line.split()[0] for line in lines[2:]] == ["down", "up"]
@@ -152,7 +191,8 @@ def test_no_films_and_no_shared_finding_are_said(two_sites: Pool, readers: dict[
 
 
 def test_the_map_is_where_the_logit_comes_from(two_sites: Pool, readers: dict[str, Reader]) -> None:
-    """The disc of a film with the finding is what speaks for it, and the mean of the map is the film's logit less the average one."""
+    """The disc of a film with the finding is what speaks for it, and the mean of the map is the film's logit less the
+    average one."""
     reader, rows = readers["down"], np.flatnonzero(two_sites.column("source") == "down")
     reading = read_films(reader, two_sites, rows)
     pixels = two_sites.read(rows)
@@ -160,7 +200,10 @@ def test_the_map_is_where_the_logit_comes_from(two_sites: Pool, readers: dict[st
     heat = class_activation(reader, pixels, "Effusion", average)
     assert heat.shape == pixels.shape
     logits = reading.answers["Effusion"]
-    coarse = torch.einsum("nchw,c->n", last_maps(reader, pixels) - average, reader.heads["findings"].weight[0]) / average[0].numel()
+    coarse = (
+        torch.einsum("nchw,c->n", last_maps(reader, pixels) - average, reader.heads["findings"].weight[0])
+        / average[0].numel()
+    )
     np.testing.assert_allclose(coarse.numpy(), logits - logits.mean(), atol=1e-3)
     present = reading.truths["Effusion"] == 1
     assert heat[present].mean() > heat[~present].mean()

@@ -16,7 +16,9 @@ def config(backbone: str, res: int) -> ReaderConfig:
     return ReaderConfig(("Mass", "Edema"), ("AP", "PA"), ("a",), res, backbone=backbone)
 
 
-@pytest.mark.parametrize(("backbone", "res", "dim", "side"), [("small", 64, 128, 4), ("small", 128, 128, 8), ("densenet121", 64, 1024, 2)])
+@pytest.mark.parametrize(
+    ("backbone", "res", "dim", "side"), [("small", 64, 128, 4), ("small", 128, 128, 8), ("densenet121", 64, 1024, 2)]
+)
 def test_films_of_any_size_become_maps_features_and_logits(backbone: str, res: int, dim: int, side: int) -> None:
     reader = Reader(config(backbone, res)).eval()
     for given in (32, res, 2 * res):
@@ -79,7 +81,10 @@ def test_other_files_are_no_weights_of_torchvision(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     torch.save(Path("x"), tmp_path / "object.pth")  # a pickle of more than tensors
     for name in ("part.pth", "x.safetensors", "object.pth", "none.pth"):
-        with pytest.raises(ValueError, match=rf"--pretrained .*{name} does not hold the weights of torchvision's densenet121 \(.+\)"):
+        with pytest.raises(
+            ValueError,
+            match=rf"--pretrained .*{name} does not hold the weights of " r"torchvision's densenet121 \(.+\)",
+        ):
             start_from_imagenet(reader, tmp_path / name)
     with pytest.raises(ValueError, match="is for --backbone densenet121"):
         start_from_imagenet(Reader(config("small", 64)), tmp_path / "part.pth")

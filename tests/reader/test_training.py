@@ -76,13 +76,16 @@ def test_present_findings_weigh_as_much_as_absent_ones_up_to_the_limit() -> None
     assert positive_weights(findings, 2).tolist() == [2, 1, 2]
     assert positive_weights(findings, 1).tolist() == [1, 1, 1]
     answers = {"findings": torch.zeros(5, 3)} | {name: torch.zeros(5, 1) for name in ("sex", "age", "view", "source")}
-    unknown = {name: torch.full((5, 1), nan) for name in ("sex", "age")} | {name: torch.full((5,), -100) for name in ("view", "source")}
+    unknown = {name: torch.full((5, 1), nan) for name in ("sex", "age")} | {
+        name: torch.full((5,), -100) for name in ("view", "source")
+    }
     loss = reader_loss(answers, {"findings": findings, **unknown}, torch.tensor([3.0, 1.0, 4.0]))
     assert loss.item() == pytest.approx(np.log(2) * (6 + 4 + 4) / 12)
 
 
 def test_weights_do_not_spoil_the_probabilities() -> None:
-    """Of films that tell nothing, the best answer is the share that has it; weighted, it is more until the weight is taken back."""
+    """Of films that tell nothing, the best answer is the share that has it; weighted, it is more until the weight is
+    taken back."""
     findings = torch.tensor([[1.0, 1.0]] + [[0.0, 1.0]] * 2 + [[0.0, 0.0]] * 5)  # shares of 1 in 8 and 3 in 8
     weights = positive_weights(findings, 5)
     reader = Reader(ReaderConfig(("Mass", "Edema"), ("PA",), ("a",), 32))

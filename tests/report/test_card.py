@@ -31,7 +31,9 @@ def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = Generator(GeneratorConfig(32, vocabulary.dim, 16, 16, 2, channel_base=256, channel_max=16))
     table = [{"view": "PA", "sex": None, "age_bin": None, "source": "discs", "present": [], "absent": [], "films": 37}]
     path = tmp_path_factory.mktemp("network") / "discs.safetensors"
-    save_network(path, generator, NetworkInfo("discs", generator.config, vocabulary, table, 4321, "f" * 64, {"discs": DISCS}))
+    save_network(
+        path, generator, NetworkInfo("discs", generator.config, vocabulary, table, 4321, "f" * 64, {"discs": DISCS})
+    )
     return path
 
 
@@ -49,7 +51,13 @@ def planted(network_file: Path) -> list[Record]:
         ("fidelity", {**by, "question": "view PA", "statistic": "auc"}), ("anatomy", {"question": "ctr", "statistic": "w1"}),
         ("anatomy", {"statistic": "implausible"}), ("utility", {"question": "mean of findings", "group": "real + synthetic over real"}),
     ]  # fmt: skip
-    common = {"truncation": 1.0, "seeds": "0-98", "split": "all", "pool_fingerprint": "f" * 64, "network_sha256": sha256_file(network_file)}
+    common = {
+        "truncation": 1.0,
+        "seeds": "0-98",
+        "split": "all",
+        "pool_fingerprint": "f" * 64,
+        "network_sha256": sha256_file(network_file),
+    }
     common |= {"num_real": 77, "num_fake": 99}
     found = [
         record(measure, 0.1013 + i / 50, (0.1007 + i / 50, 0.1021 + i / 50), 0.6031 + i / 50, **fields, **common)
@@ -57,7 +65,10 @@ def planted(network_file: Path) -> list[Record]:
     ]
     found.append(record("anatomy", 0.8123, (0.7456, 0.8789), question="ctr cardiomegaly", statistic="auc", **common))
     found.append(record("fidelity", None, None, 0.7219, question="Effusion", statistic="auc", **by, **common))
-    return [*found, record("poses", 0.9999, (0.9998, 1.0), 0.0, group="real", protocol="turn", question="sex", **common)]
+    return [
+        *found,
+        record("poses", 0.9999, (0.9998, 1.0), 0.0, group="real", protocol="turn", question="sex", **common),
+    ]
 
 
 def test_every_figure_is_of_the_scores(network_file: Path, planted: list[Record], tmp_path: Path) -> None:
@@ -71,10 +82,14 @@ def test_every_figure_is_of_the_scores(network_file: Path, planted: list[Record]
         figures = [float(number) for number in re.findall(r"-?[\d.]+(?:e-?\d+)?", " ".join(cell[2:5]))]
         told = [rows[key].value, *rows[key].ci95, rows[key].floor]
         assert figures == pytest.approx([each for each in told if each is not None], rel=1e-3)
-    figures = [number for each in planted for number in (each.value, each.floor, *(each.ci95 or ())) if number is not None]
+    figures = [
+        number for each in planted for number in (each.value, each.floor, *(each.ci95 or ())) if number is not None
+    ]
     given = {round(abs(number), 3) for number in figures}
     worth = text[text.index("## What its films are worth") : text.index("## What it cannot do")]
-    decimals = {round(float(number), 3) for number in re.findall(r"\d*\.\d+(?![\d%]|\.)", worth.split("Every figure", 1)[1])}
+    decimals = {
+        round(float(number), 3) for number in re.findall(r"\d*\.\d+(?![\d%]|\.)", worth.split("Every figure", 1)[1])
+    }
     assert decimals <= given | {0.5}, "a figure that no score has; 0.5 is guessing"
     for needed in (
         sha256_file(network_file),
@@ -97,7 +112,11 @@ def test_the_same_scores_give_the_same_card(network_file: Path, planted: list[Re
         write_card(str(network_file), written(tmp_path / "scores.json", *planted), tmp_path / folder / "CARD.md")
     a, b, c = ((tmp_path / folder / "CARD.md").read_text() for folder in "abc")
     assert a == b
-    assert [(one, other) for one, other in zip(a.splitlines(), c.splitlines(), strict=True) if one != other and "0.1015" not in other] == []
+    assert [
+        (one, other)
+        for one, other in zip(a.splitlines(), c.splitlines(), strict=True)
+        if one != other and "0.1015" not in other
+    ] == []
     assert a != c
     pictures = [(tmp_path / folder / "CARD.png").read_bytes() for folder in "ab"]
     assert pictures[0] == pictures[1]
@@ -108,7 +127,10 @@ def test_the_same_scores_give_the_same_card(network_file: Path, planted: list[Re
 def test_scores_of_something_else_are_refused(network_file: Path, planted: list[Record], tmp_path: Path) -> None:
     path, first = tmp_path / "scores.json", planted[0]
     for spoilt, message in (
-        ([*planted, replace(first, network_sha256="b" * 64)], rf"is of network bbbbbbbbbbbb…, not of {first.network_sha256[:12]}…"),
+        (
+            [*planted, replace(first, network_sha256="b" * 64)],
+            r"is of network bbbbbbbbbbbb…, not of " rf"{first.network_sha256[:12]}…",
+        ),
         ([first, replace(planted[1], truncation=0.7)], r"has truncation 0\.7, .* a card tells of one set of films"),
         ([first, replace(planted[1], pool_fingerprint="0")], r"has pool_fingerprint '0'"),
     ):
@@ -144,7 +166,11 @@ def test_a_run_folder_tells_what_it_cost(network_file: Path, planted: list[Recor
     run = tmp_path / "00000-discs-32"
     run.mkdir()
     (run / "network-latest.safetensors").write_bytes(network_file.read_bytes())
-    lines = [{"images_seen": 1000, "img_per_sec": 10.0}, {"images_seen": 4000, "img_per_sec": 100.0}, {"images_seen": 4000}]
+    lines = [
+        {"images_seen": 1000, "img_per_sec": 10.0},
+        {"images_seen": 4000, "img_per_sec": 100.0},
+        {"images_seen": 4000},
+    ]
     (run / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (run / "config.toml").write_text('device = "cuda"\nthreads = 3\nbatch = 16\nseed = 5\n')
     (run / "env.json").write_text(json.dumps({"cuda": ["Some GPU"]}))
@@ -171,7 +197,11 @@ def test_words_and_readings() -> None:
     error = replace(base, measure="fidelity", statistic="mae", question="age")
     assert (title(error), reading(error)) == ("Seen as asked: age, error", "worse")
     assert title(replace(base, group="Pleural_Thickening")) == "Fréchet distance, Pleural Thickening only"
-    tie = record("tie", 0.5, (0.4, 0.6), 0.1, group="real", question="Pleural_Thickening", protocol="source", statistic="v")
+    tie = record(
+        "tie", 0.5, (0.4, 0.6), 0.1, group="real", question="Pleural_Thickening", protocol="source", statistic="v"
+    )
     assert title(tie) == "A finding tied to the source, real films"
-    assert sentence(tie) == "The strongest tie: Pleural Thickening (Cramér's V). Findings that are not tied stay below: 0.1."
+    assert sentence(tie) == (
+        "The strongest tie: Pleural Thickening (Cramér's V). Findings that are not tied stay below: 0.1."
+    )
     assert title(record("something_new")) == "Something_new"

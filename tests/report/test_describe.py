@@ -1,4 +1,5 @@
-"""What `describe` counts, warns of and shows: known answers, and pages that stay whole and harmless whatever the names say."""
+"""What `describe` counts, warns of and shows: known answers, and pages that stay whole and harmless whatever the names
+say."""
 
 import base64
 import csv
@@ -40,7 +41,8 @@ def pixels(seed: int) -> np.ndarray:
 
 
 def film(number: int, **changes: Any) -> FilmRecord:
-    """Four films of two patients each ten years; half have Effusion, evenly over views and sexes; Mass comes with every other of them."""
+    """Four films of two patients each ten years; half have Effusion, evenly over views and sexes; Mass comes with every
+    other of them."""
     effusion = number // 4 % 2
     findings = {"Effusion": effusion, "Mass": effusion & (number // 8 % 2), "Edema": -2}
     record = {
@@ -55,9 +57,16 @@ def film(number: int, **changes: Any) -> FilmRecord:
     return FilmRecord(str(number), str(number), **{**record, **changes})
 
 
-def write_pool(path: Path, *sources: tuple[str, list[FilmRecord]], terms: Terms = TERMS, options: dict[str, Any] | None = None) -> Path:
+def write_pool(
+    path: Path, *sources: tuple[str, list[FilmRecord]], terms: Terms = TERMS, options: dict[str, Any] | None = None
+) -> Path:
     with PoolWriter(
-        path, 32, 8, {key: terms for key, _ in sources}, b"k" * 16, options or {"views": "default", "aspect": "released"}
+        path,
+        32,
+        8,
+        {key: terms for key, _ in sources},
+        b"k" * 16,
+        options or {"views": "default", "aspect": "released"},
     ) as writer:
         for place, (key, films) in enumerate(sources):
             for number, record in enumerate(films):
@@ -105,7 +114,13 @@ def test_a_pool_is_counted(two: Path) -> None:
     assert (kept["films"], kept["patients"], kept["studies"]) == (144, 72, 144)
     assert kept["views"] == {"PA": 72, "AP": 72}
     assert kept["sexes"] == {"M": 72, "F": 72}
-    assert kept["findings"]["Effusion"] == {"positive": 72, "negative": 72, "uncertain": 0, "not_mentioned": 0, "not_annotated": 0}
+    assert kept["findings"]["Effusion"] == {
+        "positive": 72,
+        "negative": 72,
+        "uncertain": 0,
+        "not_mentioned": 0,
+        "not_annotated": 0,
+    }
     assert kept["findings"]["Edema"]["not_mentioned"] == kept["findings"]["Hernia"]["not_annotated"] == 144
     assert list(kept["findings"]) == list(FINDINGS)
     assert kept["ages"] == {**dict.fromkeys(describe_facts.DECADES[:9], 16), "90-99": 0, "100+": 0, "unknown": 0}
@@ -114,14 +129,22 @@ def test_a_pool_is_counted(two: Path) -> None:
     assert kept["films_per_patient"]["patients"]["2"] == 72
     assert kept["labelers"] == {"reader": 144}
     assert Counter(Pool.open(two).column("split").tolist()) == Counter(
-        {name: kept["splits"][name] + facts["sources"]["there"]["kept"]["splits"][name] for name in ("train", "holdout")}
+        {
+            name: kept["splits"][name] + facts["sources"]["there"]["kept"]["splits"][name]
+            for name in ("train", "holdout")
+        }
     )
     assert here["co_occurrence"]["Effusion"] == {"Mass": [36, 72], "Edema": [0, 72]}
     assert here["co_occurrence"]["Mass"] == {"Effusion": [36, 36], "Edema": [0, 36]}
     assert here["views_by_finding"]["Effusion"] == {"positive": {"PA": 36, "AP": 36}, "negative": {"PA": 36, "AP": 36}}
     native = here["native"]
     assert native["width"] == {"min": 3000, "median": 3000, "max": 3000}
-    assert (native["cells"], native["bits"], native["square"], native["inverted"]) == ([[3000, 2500, 144]], {"12": 144}, 0, 1)
+    assert (native["cells"], native["bits"], native["square"], native["inverted"]) == (
+        [[3000, 2500, 144]],
+        {"12": 144},
+        0,
+        1,
+    )
     assert (here["intensity"]["films"], here["intensity"]["of"], here["intensity"]["refused"]) == (144, 144, {})
     assert sum(here["intensity"]["histogram"]) == pytest.approx(1, abs=1e-4)
     assert json.loads(json.dumps(facts)) == facts
@@ -142,14 +165,18 @@ def test_duplicates_are_counted_when_somebody_looked_for_them(two: Path, tmp_pat
     same = next(place for place in range(0, 288, 2) if place not in (holdout, train))
     rows = [(holdout, 0, "near"), (train, 0, "near"), (same, 1, "exact"), (same + 1, 1, "exact")]
     with open(pool / "duplicates.csv", "a", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows((ids[place], group, kind, "1.0000") for place, group, kind in rows)
+        csv.writer(file, lineterminator="\n").writerows(
+            (ids[place], group, kind, "1.0000") for place, group, kind in rows
+        )
     facts = describe.describe_pool(pool)
     across_sources = int(holdout < 144)
     assert facts["duplicates"] == {
         "groups": 2, "films": 4, "kinds": {"exact": 2, "near": 2},
         "across_splits": 1, "across_patients": 1, "across_sources": across_sources,
     }  # fmt: skip
-    assert facts["warnings"] == ["1 groups of duplicate films lie in both splits, so the holdout knows films of the training"]
+    assert facts["warnings"] == [
+        "1 groups of duplicate films lie in both splits, so the holdout knows films of the training"
+    ]
     assert "duplicates: 2 groups (2 exact, 2 near films); 1 across patients" in describe_text(facts)
     (pool / "duplicates.csv").write_text("film,group\n")
     with pytest.raises(ValueError, match=r"duplicates.csv has no column 'film_id'; prepare the pool again"):
@@ -167,7 +194,9 @@ def test_duplicates_are_counted_when_somebody_looked_for_them(two: Path, tmp_pat
 def test_a_damaged_pool_gets_one_line(two: Path, tmp_path: Path, name: str, data: bytes | None, message: str) -> None:
     pool = shutil.copytree(two, tmp_path / "pool")
     whole = (pool / name).read_bytes()
-    (pool / name).write_bytes(whole[: len(whole) // 4] + bytes(len(whole) // 4) + whole[len(whole) // 2 :] if data is None else data)
+    (pool / name).write_bytes(
+        whole[: len(whole) // 4] + bytes(len(whole) // 4) + whole[len(whole) // 2 :] if data is None else data
+    )
     with pytest.raises(ValueError, match=message) as caught:
         describe.describe_pool(pool)
     assert "\n" not in str(caught.value)
@@ -217,7 +246,9 @@ def test_counts_are_those_of_a_plain_loop(films: list[FilmRecord]) -> None:
     assert Counter(facts["ages"]) == sum((Counter(counts) for counts in facts["ages_by_sex"].values()), Counter())
     assert sum(facts["films_per_patient"]["patients"].values()) == facts["patients"]
     for column, name in enumerate(FINDINGS):
-        assert facts["findings"][name] == {word: sum(row[column] == state for row in states) for state, word in STATES.items()}
+        assert facts["findings"][name] == {
+            word: sum(row[column] == state for row in states) for state, word in STATES.items()
+        }
     pairs = describe_facts.co_occurrence(table)
     for row, given_name in enumerate(FINDINGS):
         positive = [state for state in states if state[row] == 1]
@@ -233,7 +264,10 @@ def test_counts_are_those_of_a_plain_loop(films: list[FilmRecord]) -> None:
 
 
 def test_a_hundred_thousand_films_take_no_time() -> None:
-    films = [film(number, findings={name: (number + place) % 5 - 3 for place, name in enumerate(FINDINGS)}) for number in range(100_000)]
+    films = [
+        film(number, findings={name: (number + place) % 5 - 3 for place, name in enumerate(FINDINGS)})
+        for number in range(100_000)
+    ]
     table = describe_facts.film_table("x", films)
     kept = describe_facts.part_facts(table)
     assert kept["patients"] == 50_000
@@ -254,7 +288,8 @@ def test_levels_are_those_of_the_full_scale_at_any_depth() -> None:
     assert describe_facts.film_levels(ramp).tolist() == [4] * 64
     assert describe_facts.film_levels(ramp.astype(np.uint16) * 257).tolist() == [4] * 64
     assert describe_facts.intensity_facts([[4] * 64], 1)["unevenness"] == pytest.approx(0, abs=1e-9)
-    assert describe_facts.intensity_facts([[900] + [1] * 63], 1)["unevenness"] == pytest.approx(0, abs=1e-9)  # black margins do not count
+    # black margins do not count
+    assert describe_facts.intensity_facts([[900] + [1] * 63], 1)["unevenness"] == pytest.approx(0, abs=1e-9)
     assert describe_facts.intensity_facts([[0, 10] + [0] * 62], 1)["unevenness"] == pytest.approx(1 - 1 / 63, abs=1e-4)
     one = describe_facts.intensity_facts([[0] * 63 + [7], [70] + [0] * 63], 9, {"b": 1, "a": 3})
     assert (one["histogram"][0], one["histogram"][63], one["mean"], one["films"], one["of"]) == (0.5, 0.5, 0.5, 2, 9)
@@ -273,19 +308,26 @@ def test_distance_of_two_distributions() -> None:
 def test_sizes_are_counted_in_squares() -> None:
     facts = describe_facts.size_facts([1024, 1024, 1026, 3000], [1024, 1024, 1030, 2500], [8, 8, 8, 12])
     assert facts["cells"] == [[1025, 1026, 3], [3000, 2500, 1]]
-    assert (facts["square"], facts["bits"], facts["height"]) == (2, {"8": 3, "12": 1}, {"min": 1024, "median": 1027, "max": 2500})
+    assert (facts["square"], facts["bits"], facts["height"]) == (
+        2,
+        {"8": 3, "12": 1},
+        {"min": 1024, "median": 1027, "max": 2500},
+    )
     assert describe_facts.size_facts([], [], [])["cells"] == []
 
 
 def test_strongest_pairs_leave_definitions_and_chance_out() -> None:
     findings = [
-        {"Mass": i % 2, "Lung_Lesion": i % 2 or i % 8 == 0, "Edema": i % 4 < 2, "Effusion": i % 4 == 0 or i % 8 == 1} for i in range(400)
+        {"Mass": i % 2, "Lung_Lesion": i % 2 or i % 8 == 0, "Edema": i % 4 < 2, "Effusion": i % 4 == 0 or i % 8 == 1}
+        for i in range(400)
     ]
     facts = facts_of(x=[film(number, findings=states) for number, states in enumerate(findings)])
     pairs = describe_facts.strongest_pairs(facts["sources"])
     # Effusion never comes without Edema, nor Mass without Lung_Lesion
     assert [pair[:2] for pair in pairs] == [("Edema", "Lung_Lesion"), ("Effusion", "Lung_Lesion")]
-    findings = [{**states, "Effusion": int(states["Effusion"] if i % 16 else 0) or i == 3} for i, states in enumerate(findings)]
+    findings = [
+        {**states, "Effusion": int(states["Effusion"] if i % 16 else 0) or i == 3} for i, states in enumerate(findings)
+    ]
     facts = facts_of(x=[film(number, findings=states) for number, states in enumerate(findings)])
     (first, *_) = describe_facts.strongest_pairs(facts["sources"])
     assert set(first[:2]) == {"Edema", "Effusion"}
@@ -297,11 +339,17 @@ def test_strongest_pairs_leave_definitions_and_chance_out() -> None:
 def test_a_release_is_looked_at_and_bad_films_are_counted(release: Path) -> None:
     facts = describe.describe_sources([("folder", release)])
     source = facts["sources"]["folder"]
-    assert (source["released"]["films"], source["kept"]["films"], source["dropped"]) == (8, 6, {"file missing": 1, "view lateral": 1})
+    assert (source["released"]["films"], source["kept"]["films"], source["dropped"]) == (
+        8,
+        6,
+        {"file missing": 1, "view lateral": 1},
+    )
     assert (source["intensity"]["films"], source["intensity"]["of"]) == (5, 6)
     assert list(source["intensity"]["refused"].values()) == [1]
     assert source["native"]["cells"] == [[32, 64, 5]]
-    assert any(line.startswith("folder: 1 of 6 films looked at cannot be read, most often: ") for line in facts["warnings"])
+    assert any(
+        line.startswith("folder: 1 of 6 films looked at cannot be read, most often: ") for line in facts["warnings"]
+    )
     (release / "3.png").write_bytes((release / "2.png").read_bytes())
     assert not any("cannot be read" in line for line in describe.describe_sources([("folder", release)])["warnings"])
 
@@ -354,11 +402,16 @@ def test_derive_fills_what_is_kept_and_not_what_was_released(tmp_path: Path) -> 
 def test_real_films() -> None:
     facts = describe.describe_sources([("nih", REAL)])
     source = facts["sources"]["nih"]
-    assert (source["kept"]["films"], source["kept"]["patients"], source["native"]["cells"]) == (1988, 1229, [[64, 64, 200]])
+    assert (source["kept"]["films"], source["kept"]["patients"], source["native"]["cells"]) == (
+        1988,
+        1229,
+        [[64, 64, 200]],
+    )
     assert source["intensity"]["films"] == 200
     assert source["intensity"]["unevenness"] > 0.15  # not equalised
     assert any(
-        line.startswith("nih: the view predicts Edema (AP: 82% of 91 positive, 35% of 1,897 negative)") for line in facts["warnings"]
+        line.startswith("nih: the view predicts Edema (AP: 82% of 91 positive, 35% of 1,897 negative)")
+        for line in facts["warnings"]
     )
 
 
@@ -378,7 +431,10 @@ def changed(**change: Any) -> dict[str, Any]:
 
 def only(key: str, value: Any, numbers: Any = range(144)) -> dict[str, Any]:
     """The plain facts with one field of the films of one source changed."""
-    return facts_of(here=[film(n, **({key: value(n)} if n in numbers else {})) for n in range(144)], there=[film(n) for n in range(144)])
+    return facts_of(
+        here=[film(n, **({key: value(n)} if n in numbers else {})) for n in range(144)],
+        there=[film(n) for n in range(144)],
+    )
 
 
 def flat(unevenness: float) -> dict[str, Any]:
@@ -393,29 +449,29 @@ def test_ordinary_facts_give_no_warning() -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        (lambda: facts_of(here=[film(0)] * 3 + [film(1)], gone=[]), "gone: no film is left, so there is nothing to pool"),
-        (lambda: plain() | {"duplicates": {"across_splits": 3}}, "3 groups of duplicate films lie in both splits, so the holdout knows"),
+        (lambda: facts_of(here=[film(0)] * 3 + [film(1)], gone=[]), "gone: no film is left, so there is " "nothing to pool"),
+        (lambda: plain() | {"duplicates": {"across_splits": 3}}, "3 groups of duplicate films lie in both " "splits, so the holdout knows"),
         (
             lambda: changed(intensity={**flat(0.2), "refused": {"truncated file": 2, "empty file": 1}}),
             "here: 3 of 12 films looked at cannot be read, most often: truncated file",
         ),
-        (lambda: changed(release={"squashed": True, "equalised": []}), "here: oblong films were squashed to squares by the release"),
+        (lambda: changed(release={"squashed": True, "equalised": []}), "here: oblong films were squashed to " "squares by the release"),
         (
             lambda: changed(native={"films": 9, "equalised": 8}),
-            "here: 8 of 9 films were histogram-equalised by the release, and the others' are not: the look names the source",
+            "here: 8 of 9 films were histogram-equalised by the release, and the " "others' are not: the look names the source",
         ),
-        (lambda: changed(intensity=flat(0.02)), "here: the films look histogram-equalised (all greys are about as frequent: unev"),
+        (lambda: changed(intensity=flat(0.02)), "here: the films look histogram-equalised (all greys " "are about as frequent: unev"),
         (
             lambda: changed(release={"squashed": False, "equalised": [".jpg"]}),
             "here: .jpg films of this release are histogram-equalised, and the others' are not",
         ),
-        (lambda: facts_of(here=[film(n, split="train") for n in range(144)]), "no film is held out, so there is nothing to judge"),
-        (lambda: only("patient", str), "here: no patient has two films; if there are no patient ids, no split keeps patients apart"),
+        (lambda: facts_of(here=[film(n, split="train") for n in range(144)]), "no film is held out, so there is " "nothing to judge"),
+        (lambda: only("patient", str), "here: no patient has two films; if there are no patient " "ids, no split keeps patients apart"),
         (
             lambda: only("findings", lambda n: {**film(n).findings, "Hernia": 1, "Fracture": 0}),
             "only here annotates Hernia, Fracture: asking for them names the hospital",
         ),
-        (lambda: only("findings", lambda n: {**film(n).findings, "Hernia": 1}), "only here annotates Hernia: asking for it names"),
+        (lambda: only("findings", lambda n: {**film(n).findings, "Hernia": 1}), "only here annotates Hernia: asking for " "it names"),
         (
             lambda: facts_of(here=[film(n, findings={}) for n in range(144)]),
             "no finding is annotated, so none can be asked for",
@@ -443,7 +499,10 @@ def test_each_warning_fires(facts: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("facts", "word"),
     [
-        (lambda: only("view", lambda n: "AP" if film(n).findings["Effusion"] and n % 16 == 4 else film(n).view), "view predicts"),
+        (
+            lambda: only("view", lambda n: "AP" if film(n).findings["Effusion"] and n % 16 == 4 else film(n).view),
+            "view predicts",
+        ),
         (
             lambda: facts_of(here=[film(n, view="AP" if film(n).findings["Effusion"] else "PA") for n in range(80)]),
             "view predicts",
@@ -451,9 +510,20 @@ def test_each_warning_fires(facts: Any, message: str) -> None:
         (lambda: only("findings", lambda n: {**film(n).findings, "Effusion": int(n < 80)}), "source predicts"),
         (lambda: only("age_years", lambda n: None, range(20)), "unknown age"),
         (lambda: facts_of(here=[film(n, patient=str(n)) for n in range(40)]), "no patient has two films"),
-        (lambda: changed(release={"squashed": False, "equalised": [".jpg"]}, native={"films": 9, "equalised": 0}), "equalised"),
-        (lambda: {"sources": {"here": changed(release={"squashed": True, "equalised": []})["sources"]["here"]}}, "squashed"),
-        (lambda: {"sources": {"here": only("findings", lambda n: {**film(n).findings, "Hernia": 1})["sources"]["here"]}}, "only here"),
+        (
+            lambda: changed(release={"squashed": False, "equalised": [".jpg"]}, native={"films": 9, "equalised": 0}),
+            "equalised",
+        ),
+        (
+            lambda: {"sources": {"here": changed(release={"squashed": True, "equalised": []})["sources"]["here"]}},
+            "squashed",
+        ),
+        (
+            lambda: {
+                "sources": {"here": only("findings", lambda n: {**film(n).findings, "Hernia": 1})["sources"]["here"]}
+            },
+            "only here",
+        ),
         (lambda: changed(intensity={**flat(0.2), "films": 99, "refused": {"truncated file": 1}}), "cannot be read"),
         (lambda: plain() | {"duplicates": {"across_splits": 0}}, "duplicate"),
     ],
@@ -563,7 +633,18 @@ def read_page(text: str) -> Reader:
     """Parse a page, and check what must hold for any."""
     reader = Reader(text)
     assert reader.open == []
-    assert not reader.tags.keys() & {"script", "img", "link", "iframe", "object", "form", "base", "image", "use", "foreignobject"}
+    assert not reader.tags.keys() & {
+        "script",
+        "img",
+        "link",
+        "iframe",
+        "object",
+        "form",
+        "base",
+        "image",
+        "use",
+        "foreignobject",
+    }
     assert not {name for _, name, _ in reader.attributes if name.startswith("on")} | {"src", "style", "xlink:href"} & {
         name for _, name, _ in reader.attributes
     }
@@ -574,7 +655,9 @@ def read_page(text: str) -> Reader:
     assert {name for value in reader.values("aria-labelledby") for name in value.split()} <= set(ids)
     style = text.split("<style>")[1].split("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'" in reader.values("content")
+    assert (f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'") in reader.values(
+        "content"
+    )
     assert "url(" not in style
     assert "@import" not in style
     for drawing in text.split("<svg")[1:]:
@@ -610,7 +693,11 @@ def test_names_of_others_stay_text(tmp_path: Path) -> None:
     films = [film(number, labeler=HOSTILE) for number in range(144)]
     terms = Terms(HOSTILE, HOSTILE, HOSTILE, "javascript:alert(1)", HOSTILE)
     pool = write_pool(
-        tmp_path / "pool", (HOSTILE, films), (HOSTILE + "2", films), terms=terms, options={HOSTILE: HOSTILE, "aspect": "released"}
+        tmp_path / "pool",
+        (HOSTILE, films),
+        (HOSTILE + "2", films),
+        terms=terms,
+        options={HOSTILE: HOSTILE, "aspect": "released"},
     )
     (pool / "rejected.csv").write_text(f'film_id,reason\na,"<b>{"x" * 9}</b>"\n')
     facts = describe.describe_pool(pool)
@@ -629,10 +716,18 @@ def test_names_of_others_stay_text(tmp_path: Path) -> None:
         [],
         [FilmRecord("a", "a", "p", "s")],
         [FilmRecord("a", "a", "p", "s", view="PA", sex="F", age_years=0.0, findings={"Hernia": 1})],
-        [FilmRecord(str(n), "a", str(n), "s", age_years=110.0, findings=dict.fromkeys(FINDINGS, -1)) for n in range(60)],
-        [FilmRecord(str(n), "a", "p", "s", view="PA", sex="M", findings=dict.fromkeys(FINDINGS, n % 2)) for n in range(60)],
         [
-            FilmRecord(str(n), "a", "p", "s", view=VIEWS[n % 6], sex=SEXES[n % 3], findings=dict.fromkeys(FINDINGS, n % 5 - 3))
+            FilmRecord(str(n), "a", str(n), "s", age_years=110.0, findings=dict.fromkeys(FINDINGS, -1))
+            for n in range(60)
+        ],
+        [
+            FilmRecord(str(n), "a", "p", "s", view="PA", sex="M", findings=dict.fromkeys(FINDINGS, n % 2))
+            for n in range(60)
+        ],
+        [
+            FilmRecord(
+                str(n), "a", "p", "s", view=VIEWS[n % 6], sex=SEXES[n % 3], findings=dict.fromkeys(FINDINGS, n % 5 - 3)
+            )
             for n in range(300)
         ],
     ],
@@ -665,7 +760,9 @@ def test_a_pool_of_one_film(tmp_path: Path) -> None:
 
 
 def test_label_files_alone_make_a_page_without_pixels(release: Path) -> None:
-    text, with_pixels = (page(describe.describe_sources([("folder", release)], labels_only=only)) for only in (True, False))
+    text, with_pixels = (
+        page(describe.describe_sources([("folder", release)], labels_only=only)) for only in (True, False)
+    )
     read_page(text)
     assert 'id="pixels"' not in text
     assert 'id="pixels"' in with_pixels
@@ -673,15 +770,29 @@ def test_label_files_alone_make_a_page_without_pixels(release: Path) -> None:
 
 
 def test_charts_draw_what_they_are_told() -> None:
-    bars = describe_charts.stacked_bars("a", "t", "d", [("row", {"one": 3, "two": 1}, "3")], {"one": "#111111", "two": "#222222"})
-    widths = {rect.split('fill="')[1][:7]: float(rect.split('width="')[1].split('"')[0]) for rect in bars.split("<rect")[1:]}
+    bars = describe_charts.stacked_bars(
+        "a", "t", "d", [("row", {"one": 3, "two": 1}, "3")], {"one": "#111111", "two": "#222222"}
+    )
+    widths = {
+        rect.split('fill="')[1][:7]: float(rect.split('width="')[1].split('"')[0]) for rect in bars.split("<rect")[1:]
+    }
     assert widths["#111111"] == pytest.approx(3 * widths["#222222"], abs=0.05)
-    start, end = (float(part.split('x="')[1].split('"')[0]) for part in (bars.split("<rect")[1], bars.split("<text")[2]))
+    start, end = (
+        float(part.split('x="')[1].split('"')[0]) for part in (bars.split("<rect")[1], bars.split("<text")[2])
+    )
     assert start + sum(widths.values()) == pytest.approx(end - 6, abs=0.1)  # the bar is 100 %, up to its note
     for label in ("n", "nih", "phantom-a", "Enlarged Cardiomediastinum"):
-        assert f">{label}</text>" in describe_charts.stacked_bars("a", "t", "d", [(label, {"one": 1}, "")], {"one": "#111111"})
+        assert f">{label}</text>" in describe_charts.stacked_bars(
+            "a", "t", "d", [(label, {"one": 1}, "")], {"one": "#111111"}
+        )
     assert "…</text>" in describe_charts.stacked_bars("a", "t", "d", [("x" * 40, {"one": 1}, "")], {"one": "#111111"})
-    cells = [[describe_charts.Cell(0.0, "0", "none"), describe_charts.Cell(1.0, "100", "all"), describe_charts.Cell(None, "", "")]]
+    cells = [
+        [
+            describe_charts.Cell(0.0, "0", "none"),
+            describe_charts.Cell(1.0, "100", "all"),
+            describe_charts.Cell(None, "", ""),
+        ]
+    ]
     heat = describe_charts.heat_map("a", "t", "d", ["r"], ["x", "y", "z"], cells)
     assert [rect.split('fill="')[1][:7] for rect in heat.split("<rect")[1:]] == ["#ffffff", "#084582", "#f1f3f5"]
 
@@ -699,7 +810,10 @@ def test_a_browser_finds_nothing_to_complain_of(two: Path, tmp_path: Path) -> No
             sheet.on("request", lambda request: seen.append(request.url))
             sheet.goto(f"file://{tmp_path}/page.html")
             assert sheet.evaluate("document.documentElement.scrollWidth") <= width
-            assert sheet.evaluate("getComputedStyle(document.querySelector('.figures')).display") == "grid"  # the policy lets the style in
-            assert sheet.evaluate("[...document.querySelectorAll('.drawing svg')].every(one => one.getBoundingClientRect().height > 20)")
+            # the policy lets the style in
+            assert sheet.evaluate("getComputedStyle(document.querySelector('.figures')).display") == "grid"
+            assert sheet.evaluate(
+                "[...document.querySelectorAll('.drawing svg')].every(one => one.getBoundingClientRect().height > 20)"
+            )
         browser.close()
     assert seen == [f"file://{tmp_path}/page.html"] * 2

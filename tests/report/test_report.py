@@ -1,4 +1,5 @@
-"""The report: whole in itself, every value escaped, the same bytes for the same panel, and no claim beyond the numbers."""
+"""The report: whole in itself, every value escaped, the same bytes for the same panel, and no claim beyond the
+numbers."""
 
 import re
 from pathlib import Path
@@ -27,10 +28,18 @@ def test_it_is_whole_in_itself(page: tuple[str, panel.Panel, str]) -> None:
     text, found, again = page
     assert text == again
     assert "<script" not in text
-    assert not [address for address in re.findall(r'(?:src|href)="([^"]*)"', text) if not address.startswith(("data:image/png", "#"))]
+    assert not [
+        address
+        for address in re.findall(r'(?:src|href)="([^"]*)"', text)
+        if not address.startswith(("data:image/png", "#"))
+    ]
     assert "default-src 'none'" in text
     for each in found.records:
-        if each.value is not None and each.statistic not in ("mae", "auc") and each.measure not in ("utility", "poses", "fidelity"):
+        if (
+            each.value is not None
+            and each.statistic not in ("mae", "auc")
+            and each.measure not in ("utility", "poses", "fidelity")
+        ):
             assert each.key in text, each.key
 
 

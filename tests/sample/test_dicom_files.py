@@ -88,7 +88,9 @@ def test_the_terms_of_restricted_sources_are_in_the_file() -> None:
 
 
 @pytest.mark.parametrize("compress", COMPRESSIONS)
-@pytest.mark.parametrize(("bits", "photometric"), list(itertools.product((8, 10, 12, 16), ("MONOCHROME2", "MONOCHROME1"))))
+@pytest.mark.parametrize(
+    ("bits", "photometric"), list(itertools.product((8, 10, 12, 16), ("MONOCHROME2", "MONOCHROME1")))
+)
 def test_pixels_come_back_exactly(bits: int, photometric: str, compress: str) -> None:
     data = written(DicomOptions("dx", bits, photometric, compress, mark=False))
     file = read(data)
@@ -102,7 +104,8 @@ def test_pixels_come_back_exactly(bits: int, photometric: str, compress: str) ->
 @pytest.mark.parametrize("compress", COMPRESSIONS)
 @pytest.mark.parametrize(("sop_class", "photometric"), list(itertools.product(CLASSES, PHOTOMETRICS)))
 def test_a_film_read_back_is_the_png_of_its_seed(sop_class: str, photometric: str, compress: str, mark: bool) -> None:
-    """Within one of 256 levels, at every depth: dark films stay dark, and nothing is stretched. With the mark, but for its place."""
+    """Within one of 256 levels, at every depth: dark films stay dark, and nothing is stretched. With the mark, but for
+    its place."""
     y, x = np.mgrid[:64, :64] / 64
     wave = 0.3 * np.sin(9 * x) * np.cos(7 * y) + 0.1 * np.random.default_rng(0).random((64, 64))
     for middle in (-0.5, 0.3):
@@ -129,7 +132,9 @@ def test_the_mark_is_burned_in_and_bright(photometric: str) -> None:
     assert (plain[-mask.shape[0] :, : mask.shape[1]][~mask] > 0).any()
 
 
-@pytest.mark.parametrize(("res", "word", "scale"), [(32, "SYN", 1), (64, "SYNTHETIC", 1), (256, "SYNTHETIC", 1), (1024, "SYNTHETIC", 4)])
+@pytest.mark.parametrize(
+    ("res", "word", "scale"), [(32, "SYN", 1), (64, "SYNTHETIC", 1), (256, "SYNTHETIC", 1), (1024, "SYNTHETIC", 4)]
+)
 def test_the_mark_fits_every_film(res: int, word: str, scale: int) -> None:
     out = marked(np.full((res, res), 7, np.uint8), 255)
     assert (out == 255).sum() == word_mask(word).sum() * scale**2
@@ -137,8 +142,13 @@ def test_the_mark_fits_every_film(res: int, word: str, scale: int) -> None:
 
 
 def test_uids_hold_together() -> None:
-    """2.25 and the integer of a version 5 UUID; one study, series and instance a film; one patient a seed, whatever is asked."""
-    files = [read(written(DicomOptions(), film(seed, condition))) for seed in (1, 2) for condition in (ASKED, Condition("AP", "F", 44.0))]
+    """2.25 and the integer of a version 5 UUID; one study, series and instance a film; one patient a seed, whatever is
+    asked."""
+    files = [
+        read(written(DicomOptions(), film(seed, condition)))
+        for seed in (1, 2)
+        for condition in (ASKED, Condition("AP", "F", 44.0))
+    ]
     uids = [getattr(file, f"{level}InstanceUID") for file in files for level in ("Study", "Series", "SOP")]
     assert len(set(uids)) == 12
     for value in (*uids, files[0].file_meta.ImplementationClassUID):
@@ -147,9 +157,18 @@ def test_uids_hold_together() -> None:
     assert [file.file_meta.MediaStorageSOPInstanceUID for file in files] == [file.SOPInstanceUID for file in files]
     ids = [file.PatientID for file in files]
     assert ids[0] == ids[1] != ids[2] == ids[3]
-    assert read(written(DicomOptions(), film(1, Condition("PA", "M", 44.0)))).PatientID != ids[0], "of the other sex it is another patient"
-    changed = [DicomOptions(bits=16), DicomOptions(mark=False), DicomOptions("dx"), DicomOptions(photometric="MONOCHROME1")]
-    assert len({read(written(options, film(1))).SOPInstanceUID for options in (DicomOptions(), *changed)}) == 5, "other pixels, other file"
+    assert read(written(DicomOptions(), film(1, Condition("PA", "M", 44.0)))).PatientID != ids[0], (
+        "of the other sex it is another patient"
+    )
+    changed = [
+        DicomOptions(bits=16),
+        DicomOptions(mark=False),
+        DicomOptions("dx"),
+        DicomOptions(photometric="MONOCHROME1"),
+    ]
+    assert len({read(written(options, film(1))).SOPInstanceUID for options in (DicomOptions(), *changed)}) == 5, (
+        "other pixels, other file"
+    )
     assert written(DicomOptions()) == written(DicomOptions()), "the same film is the same file"
 
 
@@ -212,15 +231,23 @@ def test_dciodvfy_would_find_an_error(tmp_path: Path) -> None:
     dataset = dicom_dataset(drawn(12), film(), DicomOptions("dx"))
     del dataset.PresentationIntentType
     (tmp_path / "film.dcm").write_bytes(dicom_bytes(dataset))
-    assert any(line.startswith("Error") and "PresentationIntentType" in line for line in complaints(tmp_path / "film.dcm"))
+    assert any(
+        line.startswith("Error") and "PresentationIntentType" in line for line in complaints(tmp_path / "film.dcm")
+    )
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """A DICOM server (dcmtk's storescp) on this machine: its port, and the folder where it keeps what it is sent."""
-    places = (shutil.which("storescp", path=folder) for folder in os.get_exec_path())  # pynetdicom has a program of that name, too
+    # pynetdicom has a program of that name, too
+    places = (shutil.which("storescp", path=folder) for folder in os.get_exec_path())
     program = next(
-        (place for place in places if place and b"dcmtk" in subprocess.run([place, "--version"], capture_output=True).stdout), None
+        (
+            place
+            for place in places
+            if place and b"dcmtk" in subprocess.run([place, "--version"], capture_output=True).stdout
+        ),
+        None,
     )
     if program is None:
         pytest.skip("storescp is not installed (Debian: apt-get install dcmtk)")
@@ -229,7 +256,9 @@ def server(tmp_path: Path) -> Iterator[tuple[int, Path]]:
         port = probe.getsockname()[1]
     inbox = tmp_path / "inbox"
     inbox.mkdir()
-    process = subprocess.Popen([program, "+xa", "-od", str(inbox), str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [program, "+xa", "-od", str(inbox), str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         for _ in range(100):
             with socket.socket() as knock:
@@ -273,7 +302,9 @@ def test_films_that_differ_by_less_than_words_tell_have_uids_of_their_own() -> N
         assert len({file.StudyInstanceUID for file in files}) == 2
 
 
-@pytest.mark.parametrize(("age", "told"), [(0.0, "000M"), (0.5, "006M"), (1.0, "012M"), (1.9, "022M"), (2.0, "002Y"), (44.0, "044Y")])
+@pytest.mark.parametrize(
+    ("age", "told"), [(0.0, "000M"), (0.5, "006M"), (1.0, "012M"), (1.9, "022M"), (2.0, "002Y"), (44.0, "044Y")]
+)
 def test_the_age_of_infants_is_in_months(age: float, told: str) -> None:
     for seed in range(40):
         file = read(written(DicomOptions(), film(seed, Condition("PA", "F", age))))

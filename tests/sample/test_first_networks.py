@@ -1,4 +1,5 @@
-"""Networks of the first file version are drawn as they were: their formula is kept here, as the first release had it."""
+"""Networks of the first file version are drawn as they were: their formula is kept here, as the first release had
+it."""
 
 import json
 import math
@@ -37,7 +38,10 @@ def first_synthesis(generator: Generator, ws: Tensor, noises: list[Tensor]) -> T
     def grey(i: int, x: Tensor) -> Tensor:
         conv = network.to_grey[i].conv
         kernel = 1 if patch == 1 else 3
-        style, weight = conv.style(ws[:, 2 * i + 1]), conv.weight * (1 / math.sqrt(conv.weight.shape[1] * kernel * kernel))
+        style, weight = (
+            conv.style(ws[:, 2 * i + 1]),
+            conv.weight * (1 / math.sqrt(conv.weight.shape[1] * kernel * kernel)),
+        )
         drawn = F.conv2d(x * style[:, :, None, None], weight, padding=kernel // 2)
         return F.pixel_shuffle(drawn + network.to_grey[i].bias[:, None, None], patch)
 
@@ -70,7 +74,10 @@ def test_first_networks_give_the_same_bytes(name: str | int) -> None:
     if network.info.architecture.haar:
         pytest.skip(f"{name} is no network of the first kind any more")
     sides = [4] + [side for side in (8, 16, 32, 64) if side * patch <= res for _ in range(2)]
-    noises = [torch.from_numpy(normals(SEEDS, NOISE_STREAM + i, side * side)).view(-1, 1, side, side) for i, side in enumerate(sides)]
+    noises = [
+        torch.from_numpy(normals(SEEDS, NOISE_STREAM + i, side * side)).view(-1, 1, side, side)
+        for i, side in enumerate(sides)
+    ]
     assert all(torch.equal(a, b) for a, b in zip(noises, noises_of(network, SEEDS), strict=True))
     conditions = network.conditions(SEEDS, Condition())
     with torch.inference_mode():
@@ -95,7 +102,9 @@ def test_a_file_of_either_version_is_read_and_of_no_other(tmp_path: Path) -> Non
 
     assert np.array_equal(load(described(format_version=2)).sample(SEEDS), films)
     for version in (0, 3, 9, "2", None, True, 1.5, [1]):
-        with pytest.raises(ValueError, match=r"has format .*, but thiscxr \S+ reads 1 and 2; export it again or upgrade$") as error:
+        with pytest.raises(
+            ValueError, match=r"has format .*, but thiscxr \S+ reads 1 and 2; " r"export it again or upgrade$"
+        ) as error:
             load(described(format_version=version))
         assert "\n" not in str(error.value)
     for wrong in ({"patch": 1, "haar": True}, {"haar": True}):  # bands of single pixels; bands that the tensors are not

@@ -1,4 +1,5 @@
-"""Networks that draw bands and grain: the grain has a stream of its own, films do not depend on the batch, files come back."""
+"""Networks that draw bands and grain: the grain has a stream of its own, films do not depend on the batch, files come
+back."""
 
 import json
 from pathlib import Path
@@ -15,7 +16,8 @@ from thiscxr.sample.latents import NOISE_STREAM, normals
 from thiscxr.sample.sampling import Network, load, noises_of, sample_films
 
 SEEDS = list(range(9))
-GRAIN_VECTOR = [-0.2124503, -0.7410183, 0.9424425, -1.4414285]  # the first row begins with these: seed 0, 128 px, patches of 2
+# the first row begins with these: seed 0, 128 px, patches of 2
+GRAIN_VECTOR = [-0.2124503, -0.7410183, 0.9424425, -1.4414285]
 
 
 def network(res: int = 64, patch: int = 2, haar: bool = True, gain: float = 1.0) -> Network:

@@ -85,7 +85,8 @@ def test_pydicom_never_does_worse_than_raise(network: Network, tmp_path: Path) -
         warnings.simplefilter("ignore")
         for row in rows:
             started, read = time.perf_counter(), {}
-            with suppress(Exception):  # whatever it raises: here it is pydicom that is tested with our files, not the other way round
+            # whatever it raises: here it is pydicom that is tested with our files, not the other way round
+            with suppress(Exception):
                 file = pydicom.dcmread(io.BytesIO((tmp_path / "out" / row["file"]).read_bytes()), force=True)
                 read = {name: str(file[name].value) for name in told if name in file}
                 file.pixel_array  # noqa: B018

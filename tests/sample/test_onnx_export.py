@@ -1,4 +1,5 @@
-"""The ONNX file: its contract, the films of `thiscxr sample` at any batch size, the same bytes, and refusals that leave no file."""
+"""The ONNX file: its contract, the films of `thiscxr sample` at any batch size, the same bytes, and refusals that leave
+no file."""
 
 import hashlib
 import json
@@ -22,7 +23,9 @@ from thiscxr.sample.sampling import Network, load, sample_films
 def network() -> Network:
     torch.manual_seed(0)
     vocabulary = Vocabulary(("Mass", "Edema"), ("lateral", "PA"), ("here",))
-    config = GeneratorConfig(res=32, c_dim=vocabulary.dim, z_dim=16, w_dim=16, mapping_layers=2, channel_max=16, patch=4, haar=True)
+    config = GeneratorConfig(
+        res=32, c_dim=vocabulary.dim, z_dim=16, w_dim=16, mapping_layers=2, channel_max=16, patch=4, haar=True
+    )
     generator = Generator(config).eval().requires_grad_(False)
     for name, value in generator.named_parameters():
         if name.endswith("noise_strength"):
@@ -43,7 +46,9 @@ def feeds(network: Network, seeds: list[int], conditions: list[Condition], psi: 
         "psi": np.full(len(seeds), psi, np.float32),
     }
     for i, side in enumerate(config.noise_resolutions):
-        inputs[f"noise_{i}"] = np.stack([normals(seed, NOISE_STREAM + i, side * side).reshape(1, side, side) for seed in seeds])
+        inputs[f"noise_{i}"] = np.stack(
+            [normals(seed, NOISE_STREAM + i, side * side).reshape(1, side, side) for seed in seeds]
+        )
     return inputs
 
 
@@ -70,7 +75,10 @@ def test_onnx_draws_the_films_of_sample(network: Network, tmp_path: Path) -> Non
     assert difference <= TOLERANCE
     check(path, network, [Condition(view="PA", findings={"Mass": 1}), Condition(), Condition(age_years=80.0, sex="F")])
     data = path.read_bytes()
-    assert hashlib.sha256(onnx_bytes(network.generator, network.info, network.sha256)[0]).digest() == hashlib.sha256(data).digest()
+    assert (
+        hashlib.sha256(onnx_bytes(network.generator, network.info, network.sha256)[0]).digest()
+        == hashlib.sha256(data).digest()
+    )
     for private in (str(Path.home()), str(Path(__file__).parents[2]), "site-packages", "stack_trace"):
         assert private.encode() not in data, private
     model = onnx.load(path)
@@ -89,7 +97,9 @@ def test_onnx_of_the_bundled_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_onnx_that_draws_other_films_is_not_written(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_that_draws_other_films_is_not_written(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     onnx = pytest.importorskip("onnx", reason="needs `pip install 'thiscxr[onnx]'`")
     anonymous = onnx_export._anonymous
 
@@ -97,7 +107,9 @@ def test_onnx_that_draws_other_films_is_not_written(network: Network, tmp_path: 
         """Change one tensor, as a faulty exporter might."""
         anonymous(model)
         weight = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))  # type: ignore[attr-defined]
-        weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1.05), weight.name))
+        weight.CopyFrom(
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1.05), weight.name)
+        )
 
     monkeypatch.setattr(onnx_export, "_anonymous", spoil)
     with pytest.raises(ValueError, match=r"films differ from torch's by .*, more than 0\.001: not exported"):
@@ -116,7 +128,9 @@ def test_onnx_without_its_packages_says_what_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_onnx_refuses_a_folder_and_a_network_without_conditions(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_refuses_a_folder_and_a_network_without_conditions(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
         monkeypatch.setitem(sys.modules, name, json)
     with pytest.raises(ValueError, match="is a folder; give the name of a file"):

@@ -1,4 +1,5 @@
-"""Every file says what it is; a network that saw restricted films marks its files and is not shared without permission."""
+"""Every file says what it is; a network that saw restricted films marks its files and is not shared without
+permission."""
 
 import json
 import re
@@ -36,7 +37,9 @@ def test_the_xmp_packet_names_the_iptc_source_type(network: Network, tmp_path: P
         assert b"iTXtXML:com.adobe.xmp\0\0\0\0\0<?xpacket" in data, "uncompressed, as XMP part 3 wants it"
         packet = read_png_text(tmp_path / "out" / name)["XML:com.adobe.xmp"]
         tree = ElementTree.fromstring(re.sub(r"<\?xpacket.*?\?>", "", packet))
-        assert [node.text for node in tree.iter(IPTC)] == ["http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"]
+        assert [node.text for node in tree.iter(IPTC)] == [
+            "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+        ]
         assert "not a patient" in "".join(tree.itertext())
 
 
@@ -50,12 +53,16 @@ def test_restricted_collections_are_known_by_any_name() -> None:
         assert restricted_sources({key: {}}) == (name,)
     assert restricted_sources(sources_of(*keys)) == names
     inherited = with_inherited({"mimic-cxr": {"title": "other"}}, sources_of("mimic-cxr", "openi"))
-    assert restricted_sources({name: value for name, value in inherited.items() if "(before)" in name}) == ("MIMIC-CXR",)
+    assert restricted_sources({name: value for name, value in inherited.items() if "(before)" in name}) == (
+        "MIMIC-CXR",
+    )
 
 
 def test_release_needs_permission_and_then_says_so() -> None:
     tainted = sources_of("nih", "mimic-cxr", "openi")
-    with pytest.raises(ValueError, match=r"^--release is refused: .* MIMIC-CXR, Open-I, .*--i-have-permission") as error:
+    with pytest.raises(
+        ValueError, match=r"^--release is refused: .* MIMIC-CXR, " r"Open-I, .*--i-have-permission"
+    ) as error:
         require_permission(tainted, False, "--release")
     assert "\n" not in str(error.value)
     assert "states to have permission" in require_permission(tainted, True, "--release")
@@ -64,7 +71,9 @@ def test_release_needs_permission_and_then_says_so() -> None:
 
 
 @pytest.mark.parametrize(("permission", "words"), [(False, "for local use only"), (True, "states to have permission")])
-def test_a_restricted_network_marks_every_file(restricted: Network, tmp_path: Path, permission: bool, words: str) -> None:
+def test_a_restricted_network_marks_every_file(
+    restricted: Network, tmp_path: Path, permission: bool, words: str
+) -> None:
     for name in ("png", "npz", "wds"):
         writing.write_samples(restricted, [0], [Condition()], 1.0, tmp_path / name, FORMATS[name], permission)
     for path in (tmp_path / "png").glob("*.png"):
@@ -88,19 +97,33 @@ def test_an_unrestricted_network_says_nothing_of_restrictions(network: Network) 
     assert "rights" not in text["XML:com.adobe.xmp"]
 
 
-def test_a_network_that_learnt_from_films_under_cc_by_names_them_in_every_file(network: Network, tmp_path: Path) -> None:
+def test_a_network_that_learnt_from_films_under_cc_by_names_them_in_every_file(
+    network: Network, tmp_path: Path
+) -> None:
     told = {"discs": network.info.sources["discs"], "kermany": asdict(COLLECTIONS["kermany"].terms)}
     network = replace(network, info=replace(network.info, sources=told))
     for name in ("png", "npz", "wds"):
         writing.write_samples(network, [0], [Condition()], 1.0, tmp_path / name, FORMATS[name])
     build_site(tmp_path / "png", tmp_path / "site")
-    pictures = [*(tmp_path / "png").glob("*.png"), *(tmp_path / "site").glob("*.png"), *(tmp_path / "site" / "films").iterdir()]
+    pictures = [
+        *(tmp_path / "png").glob("*.png"),
+        *(tmp_path / "site").glob("*.png"),
+        *(tmp_path / "site" / "films").iterdir(),
+    ]
     texts = [read_png_text(path) for path in pictures if not path.name.startswith("icon")]
     film = Film(0, Condition(), Truncation(), origin_of(network))
     dicom = dicom_dataset(np.zeros((32, 32), np.uint16), film, DicomOptions()).ImageComments
     with np.load(tmp_path / "npz" / "films-00000.npz") as arrays:
-        said = [*(text["Attribution"] for text in texts), *(text["XML:com.adobe.xmp"] for text in texts), str(arrays["notice"]), dicom]
-    said += [(tmp_path / "wds" / "films-00000.tar").read_bytes().decode("latin-1"), (tmp_path / "site" / "about.html").read_text()]
+        said = [
+            *(text["Attribution"] for text in texts),
+            *(text["XML:com.adobe.xmp"] for text in texts),
+            str(arrays["notice"]),
+            dicom,
+        ]
+    said += [
+        (tmp_path / "wds" / "films-00000.tar").read_bytes().decode("latin-1"),
+        (tmp_path / "site" / "about.html").read_text(),
+    ]
     assert len(texts) == 5
     for text in said:
         assert all(words in text for words in ("Kermany", "10.17632/rscbjbr9sj", "CC BY 4.0")), text

@@ -1,4 +1,5 @@
-"""Reports read backwards: what they ask of a network, what they leave open, what it never learnt, and which words say nothing here."""
+"""Reports read backwards: what they ask of a network, what they leave open, what it never learnt, and which words say
+nothing here."""
 
 import csv
 import subprocess
@@ -24,14 +25,19 @@ def test_the_example() -> None:
         ["Pneumothorax"],
     )
     assert request.not_understood == ("small", "left")
-    assert str(request) == ("asked for: view AP; present Cardiomegaly, Effusion; absent Pneumothorax\nnot understood: small, left")
+    assert str(request) == (
+        "asked for: view AP; present Cardiomegaly, Effusion; absent Pneumothorax\nnot understood: small, left"
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "asked"),
     [
         ("PA and lateral views, 72-year-old woman. Cardiomegaly.", ("PA", "F", 72, ["Cardiomegaly"], [])),
-        ("INDICATION: 61M, rule out edema.\nFINDINGS: AP window is clear. No effusion.", (None, "M", 61, [], ["Effusion"])),
+        (
+            "INDICATION: 61M, rule out edema.\nFINDINGS: AP window is clear. No effusion.",
+            (None, "M", 61, [], ["Effusion"]),
+        ),
         ("Normal chest.", (None, None, None, ["No Finding"], [])),
         ("No effusion.", (None, None, None, [], ["Effusion"])),  # one denial is no normal chest
         ("There is a mass.", (None, None, None, ["Mass"], [])),  # a Lung_Lesion too, which this network does not know
@@ -54,8 +60,14 @@ def test_what_is_left_open_is_told_and_not_asked_for() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Old rib fracture, effusion.", "the report says Fracture, which this network never learnt.*it knows: No Finding, Cardiomegaly"),
-        ("Right lower lobe infiltrate.", "the report says (Infiltration or Lung_Opacity|Lung_Opacity or Infiltration), which this network"),
+        (
+            "Old rib fracture, effusion.",
+            "the report says Fracture, which this network never learnt.*it knows: No Finding, Cardiomegaly",
+        ),
+        (
+            "Right lower lobe infiltrate.",
+            "the report says (Infiltration or Lung_Opacity|Lung_Opacity or Infiltration), which this network",
+        ),
         ("Supine film. Effusion.", "view 'AP_supine' was not learnt.*it knows: AP, PA"),
         ("Possible edema.", "says nothing that this network can be asked for; it knows: No Finding"),
         ("The bibbles are unremarkable.", "says nothing that this network can be asked for"),
@@ -70,7 +82,10 @@ def test_what_cannot_be_asked_for_is_refused_in_one_line(text: str, message: str
     assert "\n" not in str(caught.value)
 
 
-@given(st.text(max_size=200) | st.lists(st.sampled_from([*EXAMPLE.split(), "72", "F", "man", "supine", "no", "possible"])).map(" ".join))
+@given(
+    st.text(max_size=200)
+    | st.lists(st.sampled_from([*EXAMPLE.split(), "72", "F", "man", "supine", "no", "possible"])).map(" ".join)
+)
 def test_any_text_is_a_request_or_one_line(text: str) -> None:
     try:
         said = KNOWN.encode([read_request(text, KNOWN).condition])
@@ -80,7 +95,18 @@ def test_any_text_is_a_request_or_one_line(text: str) -> None:
 
 
 def test_sample_asks_for_what_a_report_says_and_keeps_no_word_of_it(network_file: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "thiscxr", "sample", "--model", str(network_file), "-n", "1", "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "thiscxr",
+        "sample",
+        "--model",
+        str(network_file),
+        "-n",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     text = "Portable AP. Quetzalcoatl effusion."
     result = subprocess.run([*command, "--report", text], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")

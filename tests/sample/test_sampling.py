@@ -33,7 +33,9 @@ def test_a_seed_gives_the_same_film_whatever_the_batch(network: Network) -> None
     assert abs(films[1] - films[4]).max() <= 1
     assert abs(films[1] - films[9]).max() <= 1
     assert abs(films[9][0] - films[9][1]).max() > 10, "different seeds must differ"
-    torch.testing.assert_close(torch.from_numpy(network.sample([3])[0].astype(int)), torch.from_numpy(films[1][3]), atol=1, rtol=0)
+    torch.testing.assert_close(
+        torch.from_numpy(network.sample([3])[0].astype(int)), torch.from_numpy(films[1][3]), atol=1, rtol=0
+    )
 
 
 def test_the_lines_of_the_readme() -> None:
@@ -53,11 +55,19 @@ def test_asking_changes_the_film_and_nothing_else_does(network: Network) -> None
 
 
 def test_truncation_by_layer(network: Network) -> None:
-    """Ranges that cover all layers alike are one psi; early layers and late ones each change the film; the rest is not truncated."""
+    """Ranges that cover all layers alike are one psi; early layers and late ones each change the film; the rest is not
+    truncated."""
     whole = network.sample(range(3), view="PA", truncation=0.4)
-    np.testing.assert_array_equal(network.sample(range(3), view="PA", truncation=parse_truncation("0.4:0-3,0.4:4-")), whole)
-    early, late, none = (network.sample(range(3), view="PA", truncation=parse_truncation(text)) for text in ("0.4:0-3", "0.4:4-", "1"))
-    assert all((one != other).any() for one, other in ((early, late), (early, none), (late, none), (early, whole), (late, whole)))
+    np.testing.assert_array_equal(
+        network.sample(range(3), view="PA", truncation=parse_truncation("0.4:0-3,0.4:4-")), whole
+    )
+    early, late, none = (
+        network.sample(range(3), view="PA", truncation=parse_truncation(text)) for text in ("0.4:0-3", "0.4:4-", "1")
+    )
+    assert all(
+        (one != other).any()
+        for one, other in ((early, late), (early, none), (late, none), (early, whole), (late, whole))
+    )
     np.testing.assert_array_equal(network.sample(range(3), view="PA"), none)
     assert parse_truncation("0.5:0-3,1.0:4-").per_layer(6) == [0.5, 0.5, 0.5, 0.5, 1.0, 1.0]
     assert parse_truncation(" 0.5:5 , 0:1-2").per_layer(6) == [1.0, 0.0, 0.0, 1.0, 1.0, 0.5]
@@ -118,7 +128,9 @@ def test_contradictions_and_the_never_learnt_are_refused(network: Network) -> No
 def test_files_say_what_they_are(network: Network, tmp_path: Path) -> None:
     out = tmp_path / "samples"
     seeds = [0, 5]
-    writing.write_samples(network, seeds, network.conditions(seeds, Condition(view="PA", findings={"Effusion": POSITIVE})), 0.7, out)
+    writing.write_samples(
+        network, seeds, network.conditions(seeds, Condition(view="PA", findings={"Effusion": POSITIVE})), 0.7, out
+    )
     assert sorted(path.name for path in out.iterdir()) == [
         "grid.png",
         "network.json",
@@ -140,7 +152,8 @@ def test_files_say_what_they_are(network: Network, tmp_path: Path) -> None:
     assert facts["sources"]["discs"]["title"] == "Discs"
     assert facts["sha256"] == network.sha256
     np.testing.assert_array_equal(
-        load_film(out / "seed-00000000.png").pixels, network.sample([0], view="PA", findings=["Effusion"], truncation=0.7)[0]
+        load_film(out / "seed-00000000.png").pixels,
+        network.sample([0], view="PA", findings=["Effusion"], truncation=0.7)[0],
     )
 
 
@@ -177,7 +190,9 @@ def test_a_network_file_survives_a_round_trip(network_file: Path, vocabulary: Vo
 
 
 def test_what_is_not_a_network_is_refused_in_one_line(network_file: Path, tmp_path: Path) -> None:
-    pickled, text, foreign, cut = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors", "d.safetensors"))
+    pickled, text, foreign, cut = (
+        tmp_path / name for name in ("a.safetensors", "b.safetensors", "c.safetensors", "d.safetensors")
+    )
     torch.save({"w": torch.zeros(3)}, pickled)
     text.write_text("not a network")
     from safetensors.torch import save_file
@@ -230,11 +245,17 @@ def test_another_format_version_is_refused_with_what_to_do(network_file: Path, t
         with pytest.raises(ValueError, match="was changed after it was written"):
             load(tmp_path / f"{name}.safetensors")
     del metadata["content_sha256"]  # as in files of old
-    save_file(tensors, tmp_path / "next.safetensors", metadata={"thiscxr": json.dumps({**metadata, "format_version": 3})})
+    save_file(
+        tensors, tmp_path / "next.safetensors", metadata={"thiscxr": json.dumps({**metadata, "format_version": 3})}
+    )
     with pytest.raises(ValueError, match=r"has format 3, but thiscxr .* reads 1 and 2; export it again or upgrade"):
         load(tmp_path / "next.safetensors")
     architecture = {**metadata["architecture"], "channel_max": 8}
-    save_file(tensors, tmp_path / "wrong.safetensors", metadata={"thiscxr": json.dumps({**metadata, "architecture": architecture})})
+    save_file(
+        tensors,
+        tmp_path / "wrong.safetensors",
+        metadata={"thiscxr": json.dumps({**metadata, "architecture": architecture})},
+    )
     with pytest.raises(ValueError, match="description and its tensors do not fit"):
         load(tmp_path / "wrong.safetensors")
     broken = {"sources": ["nih"], "vocabulary": [], "joint_table": [{"films": 3}]}
@@ -246,7 +267,9 @@ def test_another_format_version_is_refused_with_what_to_do(network_file: Path, t
     with pytest.raises(ValueError, match="its metadata is no table"):
         load(tmp_path / "list.safetensors")
     save_file(
-        {**tensors, "w_mean": tensors["w_mean"] * torch.nan}, tmp_path / "nan.safetensors", metadata={"thiscxr": json.dumps(metadata)}
+        {**tensors, "w_mean": tensors["w_mean"] * torch.nan},
+        tmp_path / "nan.safetensors",
+        metadata={"thiscxr": json.dumps(metadata)},
     )
     with pytest.raises(ValueError, match="the tensor w_mean holds values that are not finite"):
         load(tmp_path / "nan.safetensors")
@@ -275,13 +298,17 @@ def test_a_network_that_is_replaced_meanwhile_keeps_its_own_hash(
 
 def test_case_and_underscores_do_not_matter() -> None:
     asked = ask(view="pa", sex="f", findings=["pleural thickening", "CARDIOMEGALY"], no_findings=["lung_lesion"])
-    assert asked == ask(view="PA", sex="F", findings=["Pleural_Thickening", "Cardiomegaly"], no_findings=["Lung_Lesion"])
+    assert asked == ask(
+        view="PA", sex="F", findings=["Pleural_Thickening", "Cardiomegaly"], no_findings=["Lung_Lesion"]
+    )
     assert ask(findings=["no_finding"]).present == ["No Finding"]
     with pytest.raises(ValueError, match="is asked for and asked to be absent"):
         ask(findings=["mass"], no_findings=["Mass"])
 
 
-def test_the_bundled_networks_are_whole_and_a_changed_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bundled_networks_are_whole_and_a_changed_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = load("nih-64")
     assert network.sample(range(2), view="PA").shape == (2, 64, 64)
     assert network.info.sources["nih"]["citation"]

@@ -30,7 +30,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def write(network: Network, n: int, out: Path, form: formats.Format = formats.PNG, **options: object) -> dict[str, bytes]:
+def write(
+    network: Network, n: int, out: Path, form: formats.Format = formats.PNG, **options: object
+) -> dict[str, bytes]:
     seeds = list(range(n))
     writing.write_samples(network, seeds, network.conditions(seeds, Condition()), 1.0, out, form, **options)
     return contents(out)
@@ -48,7 +50,9 @@ def test_sixteen_bits_are_of_the_network_and_not_of_eight(network: Network, tmp_
     assert (inside % 257 != 0).mean() > 0.9
 
 
-def test_arrays_hold_films_and_what_was_asked(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_hold_films_and_what_was_asked(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(formats, "MAX_SHARD_FILMS", 64)
     files = write(network, 100, tmp_path / "out", FORMATS["npz"])
     assert sorted(files) == ["films-00000.npz", "films-00001.npz", "grid.png", "network.json", "samples.csv"]
@@ -127,9 +131,13 @@ writing.write_samples(network, range(300), network.conditions(range(300), Condit
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
 @pytest.mark.parametrize(("name", "after"), [("png", 150), ("npz", 2)])
-def test_a_killed_job_goes_on_to_the_same_bytes(network: Network, network_file: Path, tmp_path: Path, name: str, after: int) -> None:
+def test_a_killed_job_goes_on_to_the_same_bytes(
+    network: Network, network_file: Path, tmp_path: Path, name: str, after: int
+) -> None:
     out = tmp_path / "killed"
-    result = subprocess.run([sys.executable, "-c", KILLED, network_file, str(after), name, out], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", KILLED, network_file, str(after), name, out], capture_output=True, text=True
+    )
     assert result.returncode == -signal.SIGKILL, result.stderr
     assert not out.exists(), "nothing half-written has the name of the result"
     part = tmp_path / ".killed.part"
@@ -184,7 +192,9 @@ def test_a_full_disk_leaves_the_old_samples_and_the_same_call_goes_on(
     assert write(network, 200, out) == write(network, 200, tmp_path / "undisturbed")
 
 
-def test_a_file_that_arrives_meanwhile_is_not_lost(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_arrives_meanwhile_is_not_lost(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "samples"
     write(network, 1, out)
     real = writing._write_tables
@@ -205,13 +215,18 @@ def plan(path: Path, text: str) -> Path:
 
 
 def test_a_plan_becomes_a_labelled_set(network: Network, tmp_path: Path) -> None:
-    path = plan(tmp_path / "plan.csv", "view,age_years,findings,no_findings,n\nPA,70,Effusion,,2\nAP,,,Effusion,1\nPA,,,,0\n,,,,1\n")
+    path = plan(
+        tmp_path / "plan.csv",
+        "view,age_years,findings,no_findings,n\nPA,70,Effusion,,2\nAP,,,Effusion,1\nPA,,,,0\n,,,,1\n",
+    )
     conditions = read_plan(path, network.info.vocabulary)
     assert [condition.view for condition in conditions] == ["PA", "PA", "AP", None]
     out = tmp_path / "out"
     writing.write_samples(network, plan_seeds(None, 4), conditions, 1.0, out, labels=True)
     names = ["labels.csv", "metadata.csv", "network.json", "samples.csv", *(f"seed-{i:08d}.png" for i in range(4))]
-    assert sorted(path.name for path in out.iterdir()) == names, "no grid: a reader of image folders would take it for a film"
+    assert sorted(path.name for path in out.iterdir()) == names, (
+        "no grid: a reader of image folders would take it for a film"
+    )
     for table, key in (("labels.csv", "file"), ("metadata.csv", "file_name")):
         with open(out / table, newline="") as file:
             rows = list(csv.DictReader(file))
@@ -219,7 +234,12 @@ def test_a_plan_becomes_a_labelled_set(network: Network, tmp_path: Path) -> None
         assert [row["Effusion"] for row in rows] == ["1", "1", "0", ""]
         assert [row["age_years"] for row in rows] == ["70.0", "70.0", "", ""]
     writing.write_samples(network, plan_seeds([5, 6, 7, 8], 4), conditions, 1.0, out, FORMATS["wds"], labels=True)
-    assert sorted(path.name for path in out.iterdir()) == ["films-00000.tar", "labels.csv", "network.json", "samples.csv"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "films-00000.tar",
+        "labels.csv",
+        "network.json",
+        "samples.csv",
+    ]
     with pytest.raises(ValueError, match="asks for 4 films, but --seeds names 2"):
         plan_seeds([1, 2], 4)
 
@@ -235,7 +255,10 @@ def test_a_plan_becomes_a_labelled_set(network: Network, tmp_path: Path) -> None
         ("view,n\nPA,0\n", "asks for no film"),
         ("", "no column 'n'"),
         ("view,n\nPA,999999999\n", "line 2: the plan asks for more than 10,000,000"),
-        ("findings,no_findings,n\nEffusion,Effusion,1\n", "line 2: finding 'Effusion' is asked for and asked to be absent"),
+        (
+            "findings,no_findings,n\nEffusion,Effusion,1\n",
+            "line 2: finding 'Effusion' is asked for and asked to be absent",
+        ),
         ("findings,n\nNo Finding|Effusion,1\n", "line 2: 'No Finding' and finding 'Effusion'"),
         ("findings,n\nHernia,1\n", "line 2: finding 'Hernia' was not learnt"),
         ("view,n\nLL,1\n", "line 2: view 'LL' was not learnt"),
@@ -258,13 +281,21 @@ def test_a_plan_that_cannot_be_read_is_refused(network: Network, tmp_path: Path)
 def test_dicom_films_go_through_the_same_writer(network: Network, tmp_path: Path) -> None:
     files = write(network, 3, tmp_path / "out", dicom_format(DicomOptions()))
     assert sorted(files) == ["grid.png", "network.json", "samples.csv", *(f"seed-{i:08d}.dcm" for i in range(3))]
-    assert write(network, 3, tmp_path / "again", dicom_format(DicomOptions())) == files, "the same films are the same bytes"
+    assert write(network, 3, tmp_path / "again", dicom_format(DicomOptions())) == files, (
+        "the same films are the same bytes"
+    )
 
 
-def test_a_disk_that_is_full_at_the_very_end_costs_nothing(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_at_the_very_end_costs_nothing(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = write(network, 70, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "_bring_to_disk", lambda folder: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        patch.setattr(
+            writing,
+            "_bring_to_disk",
+            lambda folder: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")),
+        )
         with pytest.raises(OSError, match="No space"):
             write(network, 70, tmp_path / "out")
     drawn: list[int] = []
@@ -278,7 +309,9 @@ def test_a_disk_that_is_full_at_the_very_end_costs_nothing(network: Network, tmp
     assert drawn == []
 
 
-def test_a_labelled_set_does_not_go_on_with_a_plain_one(network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_labelled_set_does_not_go_on_with_a_plain_one(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(writing, "_write_tables", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):

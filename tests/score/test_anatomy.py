@@ -1,4 +1,5 @@
-"""Plausibility of anatomy: measures of known masks, what the bundled segmenter sees of phantoms and of real films, and what moves it."""
+"""Plausibility of anatomy: measures of known masks, what the bundled segmenter sees of phantoms and of real films, and
+what moves it."""
 
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def test_measures_of_a_drawn_chest_are_those_of_its_rectangles() -> None:
 
 def test_faint_edges_count_by_their_share_of_a_pixel() -> None:
     masks = drawn_chest(slice(10, 26), slice(42, 54), slice(26, 42))
-    masks[0, 1, 30:50, 42] = 0.4  # the crossing of one half moves by a sixth of a pixel from where the last whole pixel ends
+    # the crossing of one half moves by a sixth of a pixel from where the last whole pixel ends
+    masks[0, 1, 30:50, 42] = 0.4
     wider = measure_masks(masks)["ctr"][0]
     assert 16 / 44 < wider < 17 / 44
 
@@ -80,7 +82,9 @@ def test_specks_far_from_the_organs_change_nothing_and_half_a_chest_is_no_chest(
     assert measure_masks(np.zeros((0, 2, 64, 64)))["ctr"].shape == (0,)
 
 
-def test_the_bundled_segmenter_measures_phantoms_that_it_has_not_seen(segmenter: Segmenter, phantoms: list[PhantomFilm]) -> None:
+def test_the_bundled_segmenter_measures_phantoms_that_it_has_not_seen(
+    segmenter: Segmenter, phantoms: list[PhantomFilm]
+) -> None:
     found = measure_films(segmenter, [np.stack([film.pixels for film in phantoms])])
     true = np.array([cardiothoracic_ratio(film) for film in phantoms])
     assert np.isfinite(found["ctr"]).all()
@@ -121,7 +125,9 @@ def test_where_there_is_no_chest_none_is_seen(segmenter: Segmenter, phantoms: li
 def test_on_real_films_the_ratio_tells_large_hearts_and_noise_is_not_trusted(segmenter: Segmenter) -> None:
     if not NIH_64.exists():
         pytest.skip(f"needs the films in {NIH_64}")
-    records = [record for record in read_labels(NIH_64) if (NIH_64 / "images" / record.file).exists() and record.view == "PA"]
+    records = [
+        record for record in read_labels(NIH_64) if (NIH_64 / "images" / record.file).exists() and record.view == "PA"
+    ]
     cases = [record for record in records if record.findings["Cardiomegaly"] == 1]
     records = cases + [record for record in records if record.findings["Cardiomegaly"] == 0][:200]
     states, patients = [record.findings["Cardiomegaly"] for record in records], [record.patient for record in records]
@@ -181,7 +187,10 @@ def test_films_without_a_chest_are_implausible() -> None:
 
 
 def test_too_few_films_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"30 real and 100 synthetic frontal films give 14 a side; plausibility needs at least 20 a side"):
+    with pytest.raises(
+        ValueError,
+        match=r"30 real and 100 synthetic frontal films give 14 a side; " r"plausibility needs at least 20 a side",
+    ):
         plausibility(some_measures(30), np.arange(30), some_measures(100), np.arange(100))
     with pytest.raises(ValueError, match=r"0 real and 100 synthetic"):
         plausibility(some_measures(0), np.arange(0), some_measures(100), np.arange(100))
@@ -223,7 +232,9 @@ def test_variation_moves_masks_with_films_and_is_a_function_of_the_seed() -> Non
     torch.testing.assert_close(varied, again)
     assert varied.shape == images.shape
     torch.testing.assert_close(moved.sum(dim=1), torch.ones(32, 64, 64))
-    inside, outside = ((varied[:, 0] * part).sum((1, 2)) / part.sum((1, 2)).clamp(min=1) for part in (moved[:, 1], 1 - moved[:, 1]))
+    inside, outside = (
+        (varied[:, 0] * part).sum((1, 2)) / part.sum((1, 2)).clamp(min=1) for part in (moved[:, 1], 1 - moved[:, 1])
+    )
     visible = moved[:, 1].sum((1, 2)) > 30
     assert (inside > outside)[visible].float().mean() > 0.9, "bone stays brighter than air, and where the mask is"
     centres = (moved[:, 1] * torch.arange(64)).sum((1, 2)) / moved[:, 1].sum((1, 2)).clamp(min=1)

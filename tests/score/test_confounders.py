@@ -156,14 +156,17 @@ def test_a_score_that_follows_the_site_is_found_and_one_that_does_not_is_not() -
 
 @pytest.mark.slow
 def test_a_reader_taught_on_tied_films_takes_the_site_for_the_finding() -> None:
-    """Films of the same patients at two sites: to a reader taught where effusions come from site a, a film from a has one."""
+    """Films of the same patients at two sites: to a reader taught where effusions come from site a, a film from a has
+    one."""
 
     def features(patient: int, site: str, ill: bool) -> np.ndarray:
         film = render(draw_patient(900_000 + patient, severities={"Effusion": 0.5} if ill else {}), "PA", 32, site=site)
         return film.pixels.reshape(8, 4, 8, 4).mean((1, 3)).ravel() / 64 - 2
 
     ill = np.arange(60) % 2 == 0
-    at_a, at_b = (np.stack([features(i, site, bool(sick)) for i, sick in enumerate(ill)]) for site in (SITES[0], SITES[1]))
+    at_a, at_b = (
+        np.stack([features(i, site, bool(sick)) for i, sick in enumerate(ill)]) for site in (SITES[0], SITES[1])
+    )
     taught, judged = slice(0, 40), slice(40, 60)
     odd = (np.arange(60) // 2 % 2 == 0)[:, None]  # half of the ill and half of the well
     pools = {"tied": np.where(ill[:, None], at_a, at_b), "untied": np.where(odd, at_a, at_b)}

@@ -39,7 +39,9 @@ def look(films: FilmConditions, seed: int, tell: float = 2.0) -> Seen:
     """What a reader sees that is good at everything but masses."""
     rng = np.random.default_rng(1000 + seed)
     truth = questions_of(films, QUESTIONS)
-    seen = {name: tell * truth[name] * (name != "Mass") + rng.normal(size=len(films)) for name in QUESTIONS if name != "age"}
+    seen = {
+        name: tell * truth[name] * (name != "Mass") + rng.normal(size=len(films)) for name in QUESTIONS if name != "age"
+    }
     return seen | {"age": truth["age"] * (tell > 0) + 55 * (tell <= 0) + 8 * rng.normal(size=len(films))}
 
 
@@ -80,7 +82,8 @@ def test_what_is_seen_is_of_findings_that_the_reader_can_see() -> None:
     sides = look(real, 0), look(asked, 1)
     found = fidelity(real, sides[0], np.arange(600), asked, sides[1], np.arange(2000))
     seen = findings_seen(found, real, *sides)
-    assert {name for names in seen for name in names} == {"Effusion"}  # views and sex are no findings, masses are beyond this reader
+    # views and sex are no findings, masses are beyond this reader
+    assert {name for names in seen for name in names} == {"Effusion"}
     shows = np.array([bool(names) for names in seen])
     has = questions_of(asked, ["Effusion"])["Effusion"] == 1
     assert shows[~has].mean() == pytest.approx(0.1, abs=0.04)  # as on real films without it
@@ -176,7 +179,11 @@ def test_a_reader_answers_by_name(pool: Pool) -> None:
 
 def test_truth_by_question(film_conditions: Callable[[list[Condition]], FilmConditions]) -> None:
     films = film_conditions(
-        [Condition("PA", "F", 30.0, None, {"Mass": POSITIVE}), Condition("AP", "M", None, None, {"Mass": NEGATIVE}), Condition()]
+        [
+            Condition("PA", "F", 30.0, None, {"Mass": POSITIVE}),
+            Condition("AP", "M", None, None, {"Mass": NEGATIVE}),
+            Condition(),
+        ]
     )
     truth = questions_of(films, [*QUESTIONS, "view lateral"])
     expected = {

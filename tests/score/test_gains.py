@@ -1,4 +1,5 @@
-"""Gains between arms: intervals that hold the truth, and the smallest gain that a test could have seen, on planted answers."""
+"""Gains between arms: intervals that hold the truth, and the smallest gain that a test could have seen, on planted
+answers."""
 
 import numpy as np
 import pytest
@@ -10,11 +11,16 @@ from thiscxr.score.records import Record
 PATIENTS = np.repeat(np.arange(150), 2)
 
 
-def answers(rng: np.random.Generator, truth: np.ndarray, tells: dict[str, float], seeds: int, spread: float) -> dict[str, np.ndarray]:
-    """Scores [seeds, n] an arm: what every arm sees alike of a film, what its arm tells beside it, and what a seed changes."""
+def answers(
+    rng: np.random.Generator, truth: np.ndarray, tells: dict[str, float], seeds: int, spread: float
+) -> dict[str, np.ndarray]:
+    """Scores [seeds, n] an arm: what every arm sees alike of a film, what its arm tells beside it, and what a seed
+    changes."""
     common = rng.normal(size=len(truth))
     return {
-        arm: np.stack([truth * (tell + spread * rng.normal()) + common + 0.5 * rng.normal(size=len(truth)) for _ in range(seeds)])
+        arm: np.stack(
+            [truth * (tell + spread * rng.normal()) + common + 0.5 * rng.normal(size=len(truth)) for _ in range(seeds)]
+        )
         for arm, tell in tells.items()
     }
 
@@ -33,7 +39,8 @@ def test_intervals_hold_what_another_seed_and_other_patients_change() -> None:
     found = [one(seed, 0.0) for seed in range(100)]
     covered = np.mean([gain.ci95[0] <= 0 <= gain.ci95[1] for gain in found])
     assert covered >= 0.92, covered
-    # Seeds alone, or patients alone, would not do: the spread of the values is as wide as the interval says and no wider.
+    # Seeds alone, or patients alone, would not do: the spread of the values is as wide as the interval says and no
+    # wider.
     wide = np.mean([(gain.ci95[1] - gain.ci95[0]) / 2 for gain in found])
     assert 1.7 < wide / np.std([gain.value for gain in found]) < 4.5
 
@@ -78,24 +85,37 @@ def test_means_over_questions_are_paired_by_patient() -> None:
     truth = {name: np.repeat(rng.random(150) < 0.3, 2).astype(float) for name in ("Mass", "Nodule")}
     parts = {name: answers(rng, values, {"more": 1.5, "less": 1.0}, 3, 0.05) for name, values in truth.items()}
     found = {arm: areas(truth, {name: part[arm] for name, part in parts.items()}, PATIENTS) for arm in ("more", "less")}
-    mass, nodule, mean = gains(truth, found, PATIENTS, [("more", "less")], {"mean of findings": list(truth), "none": []})
+    mass, nodule, mean = gains(
+        truth, found, PATIENTS, [("more", "less")], {"mean of findings": list(truth), "none": []}
+    )
     assert mean.question == "mean of findings"
     assert mean.value == pytest.approx((mass.value + nodule.value) / 2)
     assert mean.smallest < max(mass.smallest, nodule.smallest)
 
 
 def test_a_mean_is_of_the_same_questions_in_every_sample() -> None:
-    """A question that half of the samples cannot answer: the mean was then of the other one, and that it came and went passed for
-    variance, with an interval of [0.00, 0.20] around a difference that no sample changes."""
+    """A question that half of the samples cannot answer: the mean was then of the other one, and that it came and went
+    passed for variance, with an interval of [0.00, 0.20] around a difference that no sample changes."""
     there = np.arange(201) % 2 == 0
     levels = {"more": (0.9, 0.7), "less": (0.7, 0.7)}
-    found = {arm: {"Mass": np.full((2, 201), a), "Hernia": np.tile(np.where(there, b, np.nan), (2, 1))} for arm, (a, b) in levels.items()}
+    found = {
+        arm: {"Mass": np.full((2, 201), a), "Hernia": np.tile(np.where(there, b, np.nan), (2, 1))}
+        for arm, (a, b) in levels.items()
+    }
     truth = {name: np.repeat([1.0, 0.0], 20) for name in ("Mass", "Hernia")}
-    (mean,) = (each for each in gains(truth, found, np.arange(40), [("more", "less")], {"mean": list(truth)}) if each.question == "mean")
+    (mean,) = (
+        each
+        for each in gains(truth, found, np.arange(40), [("more", "less")], {"mean": list(truth)})
+        if each.question == "mean"
+    )
     assert mean.value == pytest.approx(0.1)
     assert mean.ci95 == pytest.approx((0.1, 0.1))
     found["more"]["Hernia"][:, 1:] = np.nan
-    (mean,) = (each for each in gains(truth, found, np.arange(40), [("more", "less")], {"mean": list(truth)}) if each.question == "mean")
+    (mean,) = (
+        each
+        for each in gains(truth, found, np.arange(40), [("more", "less")], {"mean": list(truth)})
+        if each.question == "mean"
+    )
     assert mean.value == pytest.approx(0.1)
     assert np.isnan(mean.ci95).all()
     assert mean.verdict == "no gain"
@@ -103,9 +123,13 @@ def test_a_mean_is_of_the_same_questions_in_every_sample() -> None:
 
 def test_what_cannot_be_tested_is_refused() -> None:
     truth = np.array([1.0] * 4 + [0.0] * 50 + [np.nan] * 10)
-    assert too_few(truth, np.arange(64)) == "4 held-out patients with and 50 without it; at least 5 of either are needed"
+    assert too_few(truth, np.arange(64)) == (
+        "4 held-out patients with and 50 without it; at least 5 of either are needed"
+    )
     assert too_few(np.array([1.0, 0.0] * 5), np.arange(10) // 2) == ""
-    assert too_few(np.array([1.0, 0.0] * 5), np.arange(10) // 5).startswith("2 held-out patients with"), "ten films of two patients"
+    assert too_few(np.array([1.0, 0.0] * 5), np.arange(10) // 5).startswith("2 held-out patients with"), (
+        "ten films of two patients"
+    )
     with pytest.raises(ValueError, match="Mass: 4 held-out patients with and 50 without it"):
         areas({"Mass": truth}, {"Mass": np.zeros((2, 64))}, np.arange(64))
     with pytest.raises(ValueError, match="1 seed of training; at least 2"):

@@ -24,7 +24,9 @@ from thiscxr.score.records import Record
 from thiscxr.score.utility import LabelledFilms
 
 
-@pytest.mark.parametrize(("prevalence", "share", "tell"), [(0.5, 0.2, 1.0), (0.1, 0.1, 1.5), (0.03, 0.3, 2.0), (0.8, 0.4, 1.0)])
+@pytest.mark.parametrize(
+    ("prevalence", "share", "tell"), [(0.5, 0.2, 1.0), (0.1, 0.1, 1.5), (0.03, 0.3, 2.0), (0.8, 0.4, 1.0)]
+)
 def test_auc_against_flipped_labels_is_the_closed_form(prevalence: float, share: float, tell: float) -> None:
     rng = np.random.default_rng(0)
     truth = rng.random(400_000) < prevalence
@@ -60,7 +62,9 @@ def discs(count: int, seed: int, finding: str = "Effusion") -> LabelledFilms:
     shown = np.random.default_rng(seed).random(count) < 0.4
     known = [Condition("PA", "F", 50.0, "discs", {finding: int(e)}) for e in shown]
     return LabelledFilms(
-        np.stack([blob(1000 * seed + i, 32, e) for i, e in enumerate(shown)]), FilmConditions.of(known), np.arange(count) + 1000 * seed
+        np.stack([blob(1000 * seed + i, 32, e) for i, e in enumerate(shown)]),
+        FilmConditions.of(known),
+        np.arange(count) + 1000 * seed,
     )
 
 
@@ -127,7 +131,9 @@ def test_mistakes_are_refused() -> None:
     with pytest.raises(ValueError, match="60 patients are among the training and the test films"):
         label_noise(train, replace(test, patients=train.patients[:60]))
     none = replace(test, conditions=FilmConditions.of([Condition(findings={"Effusion": 0})] * 60))
-    with pytest.raises(ValueError, match="no finding can be tested; Effusion: 0 held-out patients with and 60 without it"):
+    with pytest.raises(
+        ValueError, match="no finding can be tested; Effusion: 0 held-out patients with and 60 without it"
+    ):
         label_noise(train, none)
 
 

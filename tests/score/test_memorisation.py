@@ -72,7 +72,11 @@ def test_copies_are_found_and_strangers_are_not(crowd, strangers):
     assert dict(zip(ATTACKS, (share >= 0.95).tolist(), strict=True)) == dict.fromkeys(ATTACKS, True), share
     assert found.memorised[len(planted) :].mean() <= 0.05
     near, rate, ratio = audit(crowd, strangers).measures()
-    assert tuple(Record.of(each).key for each in (near, rate, ratio)) == ("near_rate_p1", "memorised_rate", "nearest_ratio_median")
+    assert tuple(Record.of(each).key for each in (near, rate, ratio)) == (
+        "near_rate_p1",
+        "memorised_rate",
+        "nearest_ratio_median",
+    )
     assert near.ci95[0] <= 0.05
     assert rate.ci95[0] <= rate.value <= rate.ci95[1]
     assert rate.floor <= 0.03
@@ -128,7 +132,9 @@ def test_patients_who_share_an_exposure_are_one(tmp_path, crowd):
     other = int(np.flatnonzero(patients != patients[0])[0])
     with open(path / "duplicates.csv", "w", newline="") as file:
         table = csv.writer(file)
-        table.writerows([["film_id", "group", "kind", "correlation"], [films[0], 0, "first", 1], [films[other], 0, "near", 0.97]])
+        table.writerows(
+            [["film_id", "group", "kind", "correlation"], [films[0], 0, "first", 1], [films[other], 0, "near", 0.97]]
+        )
     people = tied_patients(Pool.open(path))
     assert people[0] == people[other]
     assert len(np.unique(people)) == len(np.unique(patients)) - 1
@@ -137,7 +143,9 @@ def test_patients_who_share_an_exposure_are_one(tmp_path, crowd):
 def test_bad_input_is_named(crowd):
     with pytest.raises(ValueError, match=r"synthetic films have 32 px, but .* has 64 px"):
         audit(crowd, np.zeros((3, 32, 32), np.uint8))
-    few = types.SimpleNamespace(resolution=32, path=Path("pool"), codes=lambda name: (np.arange(99, dtype=np.int32), None))
+    few = types.SimpleNamespace(
+        resolution=32, path=Path("pool"), codes=lambda name: (np.arange(99, dtype=np.int32), None)
+    )
     with pytest.raises(ValueError, match="pool has 99 patients; at least 100 are needed"):
         audit(few, np.zeros((3, 32, 32), np.uint8))
 
@@ -153,11 +161,18 @@ def test_the_verdict_goes_into_samples_csv(tmp_path, crowd, strangers):
         rows = list(csv.DictReader(file))
     assert [row["memorised"] for row in rows] == ["true", "true", "false", "false"]
     assert float(rows[0]["nearest"]) < 0.01
-    (tmp_path / "samples.csv").write_text("seed,file\n" + "".join(f"{i},{name}\n" for i, name in reversed(list(enumerate(names)))))
+    (tmp_path / "samples.csv").write_text(
+        "seed,file\n" + "".join(f"{i},{name}\n" for i, name in reversed(list(enumerate(names))))
+    )
     annotate(tmp_path, names, audit_columns(found))  # another order, other columns
     with open(tmp_path / "samples.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["seed"], row["memorised"]) for row in rows] == [("3", "false"), ("2", "false"), ("1", "true"), ("0", "true")]
+    assert [(row["seed"], row["memorised"]) for row in rows] == [
+        ("3", "false"),
+        ("2", "false"),
+        ("1", "true"),
+        ("0", "true"),
+    ]
 
 
 def test_the_pairs_carry_their_numbers_and_restricted_films_are_not_shown(crowd, strangers):
@@ -177,9 +192,13 @@ def test_the_pairs_carry_their_numbers_and_restricted_films_are_not_shown(crowd,
     terms = {name: {"title": "MIMIC-CXR"} for name in crowd.meta["sources"]}
     bound = types.SimpleNamespace(column=crowd.column, read=crowd.read, meta={"sources": terms})
     hidden = worst_pairs(bound, films, names, found, most=4)
-    assert [(p.name, p.distance, p.stranger_rank) for p in hidden] == [(p.name, p.distance, p.stranger_rank) for p in pairs]
+    assert [(p.name, p.distance, p.stranger_rank) for p in hidden] == [
+        (p.name, p.distance, p.stranger_rank) for p in pairs
+    ]
     assert all(pair.real is None for pair in hidden)
-    assert [pair.fake is None for pair in hidden] == [pair.memorised for pair in pairs], "a copy of a restricted film is that film"
+    assert [pair.fake is None for pair in hidden] == [pair.memorised for pair in pairs], (
+        "a copy of a restricted film is that film"
+    )
 
 
 def test_rates_of_films_of_patients_are_wider(crowd):
@@ -203,13 +222,17 @@ def as_dicom(*options, **more) -> Callable[[Path, np.ndarray], None]:
     return write
 
 
-def as_picture(suffix: str, scale: float = 1, bits: int = 8, mark: bool = False, **how) -> Callable[[Path, np.ndarray], None]:
+def as_picture(
+    suffix: str, scale: float = 1, bits: int = 8, mark: bool = False, **how
+) -> Callable[[Path, np.ndarray], None]:
     """Write a film as somebody else's tool would who was handed it, or the DICOM file with the mark."""
 
     def write(path: Path, film: np.ndarray) -> None:
         image = Image.fromarray(marked(film, 255) if mark else film)
         image = image.resize((round(len(film) * scale),) * 2, Image.Resampling.BICUBIC)
-        Image.fromarray(np.asarray(image) * np.uint16(257) if bits == 16 else np.asarray(image)).save(path.with_suffix(suffix), **how)
+        Image.fromarray(np.asarray(image) * np.uint16(257) if bits == 16 else np.asarray(image)).save(
+            path.with_suffix(suffix), **how
+        )
 
     return write
 
@@ -244,7 +267,8 @@ def laid_down(folder: Path, films: np.ndarray, write: Callable[[Path, np.ndarray
 
 
 def test_a_copy_is_a_copy_in_every_format(crowd, tmp_path):
-    """Films with the mark were found at 0.36 instead of 1.00; of 16 bits, or enlarged, they were refused or lost their borders."""
+    """Films with the mark were found at 0.36 instead of 1.00; of 16 bits, or enlarged, they were refused or lost their
+    borders."""
     films = crowd.read(np.arange(0, len(crowd), 60))
     read: dict[int, list[np.ndarray]] = {}
     for name, write in EXACT.items():
@@ -262,7 +286,8 @@ def test_a_copy_is_a_copy_in_every_format(crowd, tmp_path):
 
 
 def test_borders_of_square_films_stay(tmp_path):
-    """Cut off, 64 px of 16 bits were refused as 59, and enlarged ones lay elsewhere than the film that they were copied from."""
+    """Cut off, 64 px of 16 bits were refused as 59, and enlarged ones lay elsewhere than the film that they were copied
+    from."""
     films = np.stack([blob(i, 64, i % 2 == 0) for i in range(3)])
     films[0, :5], films[1, -5:], films[2, :, :5] = 0, 0, 255
     for name in ("2x", "16 bits", "marked 2x", "marked, 16 bits"):
@@ -306,7 +331,9 @@ def test_one_marked_film_hides_the_foot_of_all(tmp_path, caplog):
 def test_a_covered_pool_travels(crowd):
     pool = pickle.loads(pickle.dumps(CoveredPool(crowd, 9)))
     np.testing.assert_array_equal(pool.read(np.arange(3)), cover(crowd.read(np.arange(3)), 9))
-    assert len({pool_key(each, np.arange(3)) for each in (crowd, pool, CoveredPool(crowd, 11))}) == 3, "features are kept by what was seen"
+    assert len({pool_key(each, np.arange(3)) for each in (crowd, pool, CoveredPool(crowd, 11))}) == 3, (
+        "features are kept by what was seen"
+    )
 
 
 @pytest.mark.skipif(not (Path(__file__).parents[2] / "../shared/data/nih-64").is_dir(), reason="../shared is not here")
@@ -315,7 +342,9 @@ def test_on_films_of_patients(tmp_path):
     """The promise of docs/memorisation.md, on films that no phantom resembles."""
     from thiscxr.pool.prepare import prepare
 
-    prepare(tmp_path / "nih", [("nih", Path(__file__).parents[2] / "../shared/data/nih-64")], 64, key_file=tmp_path / "key")
+    prepare(
+        tmp_path / "nih", [("nih", Path(__file__).parents[2] / "../shared/data/nih-64")], 64, key_file=tmp_path / "key"
+    )
     pool = Pool.open(tmp_path / "nih")
     films = pool.read(np.arange(0, len(pool), 10)).astype(float)
     for name, attack in ATTACKS.items():

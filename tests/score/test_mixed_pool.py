@@ -36,7 +36,9 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mixed") / "pool"
     with PoolWriter(path, 64, 8, {"nih": phantom_terms("phantom-a")}, b"key") as writer:
         for i in range(ALL):
-            record = FilmRecord(str(i), str(i), str(i), str(i), "PA", "F", 40.0, {"Effusion": POSITIVE if i % 2 else NEGATIVE})
+            record = FilmRecord(
+                str(i), str(i), str(i), str(i), "PA", "F", 40.0, {"Effusion": POSITIVE if i % 2 else NEGATIVE}
+            )
             pixels = film(i) if i < LARGE else area_means(film(i)[None], 32)[0]
             writer.add("nih", record, pixels, (*2 * (len(pixels),), 8))
     return path
@@ -51,11 +53,15 @@ def test_copies_are_looked_for_among_all_films_each_as_it_is(mixed: Path) -> Non
     assert found.memorised[: len(copied)].all()
     assert found.memorised[len(copied) :].mean() < 0.2
     only = audit(pool.for_side(64), fakes)
-    assert only.memorised[: len(copied)].tolist() == [True, True, False, False], "what the large films alone would have told"
+    assert only.memorised[: len(copied)].tolist() == [True, True, False, False], (
+        "what the large films alone would have told"
+    )
 
 
 @pytest.mark.parametrize("hidden", [0, 6])
-def test_distances_use_films_of_their_own_resolution_and_copies_all(mixed: Path, monkeypatch: pytest.MonkeyPatch, hidden: int) -> None:
+def test_distances_use_films_of_their_own_resolution_and_copies_all(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch, hidden: int
+) -> None:
     pool, seen = Pool.open(mixed), []
 
     def part(what: object, context: panel.Context) -> panel.Panel:
@@ -85,7 +91,13 @@ def test_distances_use_films_of_their_own_resolution_and_copies_all(mixed: Path,
 
 @pytest.mark.parametrize(("res", "films", "side"), [("32", ALL, 32), ("64", LARGE, 64)])
 def test_a_reader_learns_from_all_films_that_are_as_large_as_it_reads(
-    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, res: str, films: int, side: int
+    mixed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    res: str,
+    films: int,
+    side: int,
 ) -> None:
     def train_reader(pool: Pool, *_: object) -> None:
         raise ValueError(f"{len(pool)} films at {pool.resolution} px")

@@ -51,7 +51,17 @@ def folder(path: Path, films: np.ndarray, rows: list[dict[str, str]] | None = No
     return path
 
 
-PARTS = ("distances", "groups", "confounders", "diversity", "fine_structure", "copies", "condition_fidelity", "plausibility", "shortcuts")
+PARTS = (
+    "distances",
+    "groups",
+    "confounders",
+    "diversity",
+    "fine_structure",
+    "copies",
+    "condition_fidelity",
+    "plausibility",
+    "shortcuts",
+)
 
 
 @pytest.fixture
@@ -81,15 +91,30 @@ def whole(pool: Pool, path: Path, extractor: Extractor, **options: object) -> pa
         return panel.score(pool, fakes, [extractor], **options)
 
 
-def test_a_record_carries_its_protocol(pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., Record]) -> None:
+def test_a_record_carries_its_protocol(
+    pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., Record]
+) -> None:
     films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)])
-    rows = [{"file": f"seed-{i:08d}.png", "seed": str(i), "truncation": "0.7", "network_sha256": "a" * 64} for i in range(len(films))]
+    rows = [
+        {"file": f"seed-{i:08d}.png", "seed": str(i), "truncation": "0.7", "network_sha256": "a" * 64}
+        for i in range(len(films))
+    ]
     record = score(pool, folder(tmp_path / "fakes", films, rows), extractor)
     n = len(films)
     assert record.key == f"fd_random8_{n}"
-    assert (record.measure, record.extractor, record.resolution, record.num_real, record.num_fake) == ("fd", "random8", 32, n, n)
+    assert (record.measure, record.extractor, record.resolution, record.num_real, record.num_fake) == (
+        "fd",
+        "random8",
+        32,
+        n,
+        n,
+    )
     assert (record.truncation, record.seeds, record.split) == (0.7, f"0-{n - 1}", "all")
-    assert (record.network_sha256, record.extractor_sha256, record.pool_fingerprint) == ("a" * 64, "0" * 64, pool.fingerprint)
+    assert (record.network_sha256, record.extractor_sha256, record.pool_fingerprint) == (
+        "a" * 64,
+        "0" * 64,
+        pool.fingerprint,
+    )
     assert record.value is not None
     assert record.ci95 is not None
     assert record.ci95[0] <= record.value <= record.ci95[1]
@@ -103,7 +128,14 @@ def test_real_films_score_at_the_floor_and_spoilt_ones_above(
     rng = np.random.default_rng(0)
     noisy = np.clip(films + 40 * rng.standard_normal(films.shape), 0, 255).astype(np.uint8)
     blurred = (
-        (films.astype(int) + np.roll(films, 1, 1) + np.roll(films, 1, 2) + np.roll(films, -1, 2) + np.roll(films, -1, 1)) // 5
+        (
+            films.astype(int)
+            + np.roll(films, 1, 1)
+            + np.roll(films, 1, 2)
+            + np.roll(films, -1, 2)
+            + np.roll(films, -1, 1)
+        )
+        // 5
     ).astype(np.uint8)
     collapsed = np.repeat(films[:2], len(films) // 2, axis=0)
     real = score(pool, folder(tmp_path / "real", films), extractor)
@@ -112,8 +144,11 @@ def test_real_films_score_at_the_floor_and_spoilt_ones_above(
         assert score(pool, folder(tmp_path / name, spoilt), extractor).value > 3 * real.value, name
 
 
-def test_numbers_of_marked_films_are_of_the_films(pool: Pool, extractor: Extractor, tmp_path: Path, only: Callable[..., None]) -> None:
-    """All is measured with the foot of both sides hidden, and said; distances of the mark were taken for those of the films."""
+def test_numbers_of_marked_films_are_of_the_films(
+    pool: Pool, extractor: Extractor, tmp_path: Path, only: Callable[..., None]
+) -> None:
+    """All is measured with the foot of both sides hidden, and said; distances of the mark were taken for those of the
+    films."""
     only("distances")
     films = pool.read(np.arange(0, len(pool), 4))
     found = {}
@@ -140,7 +175,9 @@ def test_too_few_films_are_refused_unless_allowed_and_then_the_key_says_so(
 
 
 @pytest.mark.parametrize("split", ["train", "holdout"])
-def test_the_split_is_kept(pool: Pool, extractor: Extractor, tmp_path: Path, split: str, score: Callable[..., Record]) -> None:
+def test_the_split_is_kept(
+    pool: Pool, extractor: Extractor, tmp_path: Path, split: str, score: Callable[..., Record]
+) -> None:
     record = score(pool, folder(tmp_path / "fakes", pool.read(pool.indices(split))), extractor, split=split)
     assert record.split == split
     assert record.num_real <= len(pool.indices(split)) // 2
@@ -151,7 +188,9 @@ def opened(path: Path, res: int = 32) -> FakeFilms:
         return fakes
 
 
-def test_films_in_sub_folders_are_scored_and_what_is_not_is_told(pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_films_in_sub_folders_are_scored_and_what_is_not_is_told(
+    pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     films = pool.read(pool.indices("all")[:12])
     path = folder(tmp_path / "fakes", films[:4])
     for number, film in enumerate(films[4:]):
@@ -202,10 +241,15 @@ def test_what_cannot_be_scored_is_named(pool: Pool, tmp_path: Path) -> None:
         ([{"file": "seed-00000000.png", "findings": "Efusion"}], "no finding is called 'Efusion'"),
         ([{"file": "seed-00000000.png", "view": "<b>"}], "view '<b>' is not one of"),
         ([{"file": "seed-00000000.png", "age_years": "old"}], "age_years is 'old'"),
-        ([{"file": "seed-00000000.png", "findings": "Mass", "no_findings": "Mass"}], "Mass is asked for twice, or both present and absent"),
+        (
+            [{"file": "seed-00000000.png", "findings": "Mass", "no_findings": "Mass"}],
+            "Mass is asked for twice, or both present and absent",
+        ),
     ],
 )
-def test_a_table_that_does_not_fit_is_named(pool: Pool, tmp_path: Path, rows: list[dict[str, str]], message: str) -> None:
+def test_a_table_that_does_not_fit_is_named(
+    pool: Pool, tmp_path: Path, rows: list[dict[str, str]], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         opened(folder(tmp_path / "fakes", pool.read(pool.indices("all")[:2]), rows))
     assert "\n" not in str(caught.value)
@@ -226,7 +270,9 @@ def test_colour_is_refused(tmp_path: Path) -> None:
     from PIL import Image
 
     (tmp_path / "colour").mkdir()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path / "colour" / "a.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)).save(
+        tmp_path / "colour" / "a.png"
+    )
     with pytest.raises(ValueError, match="colour"):
         opened(tmp_path / "colour")
 
@@ -240,14 +286,28 @@ def test_the_same_films_on_both_sides_are_told(
     assert {each.measure: each.value for each in found.records}["memorised_rate"] > 0.9
 
 
-def test_the_panel_is_whole_and_says_what_it_could_not_measure(pool: Pool, extractor: Extractor, tmp_path: Path) -> None:
+def test_the_panel_is_whole_and_says_what_it_could_not_measure(
+    pool: Pool, extractor: Extractor, tmp_path: Path
+) -> None:
     path = folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(120)]))
     found = whole(pool, path, extractor)
     kinds = {each.measure for each in found.records}
     spread = {"precision", "recall", "density", "coverage", "vendi", "msssim"}
-    assert {"fd", "fdinf", "kid", "near_rate", "memorised_rate", "real_or_synthetic", "grid", "sharpness", "band"} | spread <= kinds
+    assert {
+        "fd",
+        "fdinf",
+        "kid",
+        "near_rate",
+        "memorised_rate",
+        "real_or_synthetic",
+        "grid",
+        "sharpness",
+        "band",
+    } | spread <= kinds
     assert any("nothing is known of what was asked" in note for note in found.notes)
-    assert any(note.startswith("no distance of the ctr, viewer left lung") for note in found.notes), "discs are no chests"
+    assert any(note.startswith("no distance of the ctr, viewer left lung") for note in found.notes), (
+        "discs are no chests"
+    )
     assert all(each.seconds >= 0 and each.num_fake >= 0 for each in found.records)
     with open(path / "samples.csv") as file:
         rows = list(csv.DictReader(file))  # there was no table: it is made
@@ -282,18 +342,25 @@ def test_extractors_by_file(pool: Pool, extractor: Extractor, tmp_path: Path) ->
     loaded = load_extractor(str(path))
     assert (loaded.name, loaded.dim, len(loaded.sha256)) == ("mine", 8, 64)
     batch = pool.read(pool.indices("all")[:9])
-    np.testing.assert_allclose(loaded.features([batch[:4], batch[4:]]), extractor.features([batch]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        loaded.features([batch[:4], batch[4:]]), extractor.features([batch]), rtol=1e-4, atol=1e-5
+    )
     with pytest.raises(ValueError, match="no reader file or extractor 'thiscxr65'"):
         load_extractor("thiscxr65")
 
 
 def folds_of(pool: Pool, extractor: Extractor, patients: int) -> Extractor:
-    """The extractor with two folds of its own, of which the first has learnt from all but so many patients, and the other from these."""
+    """The extractor with two folds of its own, of which the first has learnt from all but so many patients, and the
+    other from these."""
     codes, prefixes = pool.codes("patient")[0], [digest[:16] for digest in pool.column("sha256")]
     sides = [
-        frozenset(prefix for prefix, code in zip(prefixes, codes, strict=True) if (code < patients) == first) for first in (False, True)
+        frozenset(prefix for prefix, code in zip(prefixes, codes, strict=True) if (code < patients) == first)
+        for first in (False, True)
     ]
-    folds = tuple(Extractor(f"{extractor.name}-fold{i}", str(i) * 64, extractor.reader, trained_on=side) for i, side in enumerate(sides))
+    folds = tuple(
+        Extractor(f"{extractor.name}-fold{i}", str(i) * 64, extractor.reader, trained_on=side)
+        for i, side in enumerate(sides)
+    )
     return replace(extractor, trained_on=frozenset(prefixes), folds=folds)
 
 
@@ -318,7 +385,9 @@ def test_views_and_findings_are_judged_by_folds_of_different_sizes(
     assert f"not measured: {note}" in score_table(found)
 
 
-def test_ties_need_no_judge_and_are_of_all_films(pool: Pool, extractor: Extractor, tmp_path: Path, only: Callable[..., None]) -> None:
+def test_ties_need_no_judge_and_are_of_all_films(
+    pool: Pool, extractor: Extractor, tmp_path: Path, only: Callable[..., None]
+) -> None:
     # They were of the 102 films of the first fold, without a word.
     only("confounders")
     path = folder(tmp_path / "fakes", np.stack([blob(9000 + i, 32, i % 2 == 0) for i in range(44)]))
@@ -348,7 +417,9 @@ def test_a_group_of_few_patients_does_not_take_the_others_with_it(
     rows = [{"file": f"seed-{i:08d}.png", "view": "PA" if i % 2 else "AP", "findings": "Effusion"} for i in range(80)]
     found = whole(pool, folder(tmp_path / "fakes", films, rows), extractor)
     assert [each.group for each in found.records if each.measure == "fd"] == ["view PA", "Effusion"]
-    assert "Fréchet distance by random8, view AP: 7 real patients and 30 films a side are too few for an interval" in found.notes
+    assert (
+        "Fréchet distance by random8, view AP: 7 real patients and 30 films a side are too few for an interval"
+    ) in found.notes
 
 
 def test_of_a_part_that_fails_nothing_stays(
@@ -361,7 +432,9 @@ def test_of_a_part_that_fails_nothing_stays(
         raise ValueError("ties cannot be told")
 
     monkeypatch.setattr(panel, "ties", broken)
-    found = whole(pool, folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)])), extractor)
+    found = whole(
+        pool, folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)])), extractor
+    )
     assert not found.records
     assert "ties cannot be told" in found.notes
     assert (found.ties, found.shifts, found.clouds) == ({}, [], {})
@@ -369,9 +442,14 @@ def test_of_a_part_that_fails_nothing_stays(
     assert not [line for line in verdict(found.records) if "linear classifier" in line]
 
 
-def test_a_finding_that_follows_the_source_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extractor: Extractor) -> None:
-    """Films of the same seeds asked for at two sources: the reader sees more of Effusion at the second, and of Mass as much."""
-    with PoolWriter(tmp_path / "pool", 32, 8, {name: Terms(name, "", "", "", "") for name in ("here", "there")}, b"key") as writer:
+def test_a_finding_that_follows_the_source_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extractor: Extractor
+) -> None:
+    """Films of the same seeds asked for at two sources: the reader sees more of Effusion at the second, and of Mass as
+    much."""
+    with PoolWriter(
+        tmp_path / "pool", 32, 8, {name: Terms(name, "", "", "", "") for name in ("here", "there")}, b"key"
+    ) as writer:
         for i in range(80):
             findings = dict.fromkeys(("Effusion", "Mass", "Edema"), POSITIVE if i % 2 else NEGATIVE)
             film = FilmRecord(str(i), str(i), str(i), str(i), "PA", "F", 50.0, findings)
@@ -392,14 +470,20 @@ def test_a_finding_that_follows_the_source_is_told(tmp_path: Path, monkeypatch: 
         (batch,) = batches
         if isinstance(batch, np.ndarray):  # real films: Edema is not read at all
             truth = (held % 2).astype(float)
-            return {"Effusion": truth + 0.1 * rng.normal(size=80), "Mass": truth + 0.1 * rng.normal(size=80), "Edema": rng.normal(size=80)}
+            return {
+                "Effusion": truth + 0.1 * rng.normal(size=80),
+                "Mass": truth + 0.1 * rng.normal(size=80),
+                "Edema": rng.normal(size=80),
+            }
         _, seeds, asked = batch
         noise = np.random.default_rng([len(asked.source), *seeds]).normal(size=len(seeds)) * 0.1
         return {"Effusion": noise + 0.4 * (asked.source == "there"), "Mass": noise}
 
     monkeypatch.setattr(panel, "sample_films", sample)
     monkeypatch.setattr(panel, "read_answers", read)
-    fakes = FakeFilms(np.zeros((2, 32, 32), np.uint8), [Condition()] * 2, ["a", "b"], 1.0, "0-1", "a" * 64, None, {}, network)
+    fakes = FakeFilms(
+        np.zeros((2, 32, 32), np.uint8), [Condition()] * 2, ["a", "b"], 1.0, "0-1", "a" * 64, None, {}, network
+    )
     context = panel.Context(pool, pool, held, fakes, [panel.Looked(extractor, [], 20)], "all", 0, "cpu")
     found = panel.shortcuts(context)
     assert [each.key for each in found.records] == ["shortcut_random8_Effusion", "shortcut_random8_Mass"]

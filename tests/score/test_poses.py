@@ -17,7 +17,8 @@ from thiscxr.score.records import Record
 
 
 class Side(Reader):
-    """Sees a finding where the right half of the film is brighter than the left one; the sex by the brightness, whatever the pose."""
+    """Sees a finding where the right half of the film is brighter than the left one; the sex by the brightness,
+    whatever the pose."""
 
     def __init__(self) -> None:
         super().__init__(ReaderConfig(("Mass",), ("PA",), (), 32, (8, 8)))
@@ -30,13 +31,19 @@ class Side(Reader):
 
 
 def bars(count: int, seed: int) -> PosedFilms:
-    """A narrow bright bar a film, 1.5 to 4.5 px of 32 right of the middle (Mass) or left of it; as many bright films as dark ones."""
+    """A narrow bright bar a film, 1.5 to 4.5 px of 32 right of the middle (Mass) or left of it; as many bright films as
+    dark ones."""
     rng = np.random.default_rng(seed)
     x = np.arange(32) + 0.5
     offsets = rng.uniform(1.5, 4.5, count) * np.where(np.arange(count) % 2, 1, -1)
     grey = np.where(np.arange(count) // 2 % 2, 150, 40)
-    pixels = np.stack([np.tile(g + 80 * np.exp(-((x - 16 - o) ** 2) / 2), (32, 1)) for o, g in zip(offsets, grey, strict=True)])
-    known = [Condition("PA", "F" if g > 100 else "M", 50.0, None, {"Mass": int(o > 0)}) for o, g in zip(offsets, grey, strict=True)]
+    pixels = np.stack(
+        [np.tile(g + 80 * np.exp(-((x - 16 - o) ** 2) / 2), (32, 1)) for o, g in zip(offsets, grey, strict=True)]
+    )
+    known = [
+        Condition("PA", "F" if g > 100 else "M", 50.0, None, {"Mass": int(o > 0)})
+        for o, g in zip(offsets, grey, strict=True)
+    ]
     return PosedFilms(np.rint(pixels).astype(np.uint8), np.arange(count), FilmConditions.of(known))
 
 
@@ -83,7 +90,9 @@ def test_numbers_and_words(found: Poses) -> None:
     lines = str(found).splitlines()
     assert len(lines) == 2 * len(AMOUNTS), "one a group and motion, whatever the number of questions"
     span = spans["real", "shift_x"]
-    fooled = {curve.motion: curve.fooled for curve in found.curves if (curve.group, curve.question) == ("real", "Mass")}["shift_x"]
+    fooled = {
+        curve.motion: curve.fooled for curve in found.curves if (curve.group, curve.question) == ("real", "Mass")
+    }["shift_x"]
     inside = [f"{edge:.3g}" for edge in fooled if span.low <= edge <= span.high]
     (line,) = (line for line in lines if line.startswith("poses, real films, shift_x"))
     assert line.endswith(f"Mass (from {' and '.join(inside)})" if inside else "nothing")
@@ -103,7 +112,9 @@ def test_a_pool_its_synthetic_films_and_phantoms(pool: Pool, monkeypatch: pytest
     fakes = FakeFilms(pool.read(np.arange(30)), [Condition("PA")] * 30, ["f"] * 30, None, "", None, None, {})
     found = pool_poses(reader, pool, fakes, phantoms=draw_posed_films(pool.resolution, 6), films=20)
     assert {curve.group for curve in found.curves} == {"real", "synthetic", "phantom"}
-    assert {curve.question for curve in found.curves} == {"Effusion", "view PA", "sex", "age"}, "two views flip together"
+    assert {curve.question for curve in found.curves} == {"Effusion", "view PA", "sex", "age"}, (
+        "two views flip together"
+    )
     assert {curve.num_films for curve in found.curves} == {20, 6}
     assert found.left_out == {}
     unread = FilmConditions.of([Condition("PA", "FM"[i % 2]) for i in range(40)])

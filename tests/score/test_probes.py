@@ -6,7 +6,15 @@ from scipy.stats import mannwhitneyu, norm
 
 from thiscxr.measures.resampling import interval, patient_weights, weighted_auc
 from thiscxr.model.conditions import Condition, FilmConditions
-from thiscxr.score.probes import PENALTY_PER_DIMENSION, Judged, cross_fit, draw_folds, probe, probe_conditions, probe_real_or_synthetic
+from thiscxr.score.probes import (
+    PENALTY_PER_DIMENSION,
+    Judged,
+    cross_fit,
+    draw_folds,
+    probe,
+    probe_conditions,
+    probe_real_or_synthetic,
+)
 from thiscxr.score.records import Record
 
 SITES, VIEWS = ("a", "b", "c"), ("AP", "PA")
@@ -16,7 +24,8 @@ def films(count: int, seed: int, tell: float = 1.5) -> tuple[np.ndarray, FilmCon
     """Features of 12 dimensions, of which the first ones tell site, view, sex and age."""
     rng = np.random.default_rng(seed)
     conditions = [
-        Condition(VIEWS[rng.integers(2)], "MF"[rng.integers(2)], float(rng.integers(20, 90)), SITES[rng.integers(3)]) for _ in range(count)
+        Condition(VIEWS[rng.integers(2)], "MF"[rng.integers(2)], float(rng.integers(20, 90)), SITES[rng.integers(3)])
+        for _ in range(count)
     ]
     columns = FilmConditions.of(conditions)
     features = rng.normal(size=(count, 12))
@@ -29,7 +38,8 @@ def films(count: int, seed: int, tell: float = 1.5) -> tuple[np.ndarray, FilmCon
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_fit_is_where_the_gradient_is_zero(classes: int) -> None:
-    """Of the loss that is documented, whatever the package calls its strength: mean cross-entropy and a penalty on all weights."""
+    """Of the loss that is documented, whatever the package calls its strength: mean cross-entropy and a penalty on all
+    weights."""
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(200, 5)), rng.integers(0, classes, 200)
     scaler, model = probe(x, labels)
@@ -59,8 +69,18 @@ def test_a_class_that_a_fold_has_not_seen_is_the_least_likely() -> None:
 def test_planted_conditions_are_read_and_synthetic_films_that_ignore_them_fall_to_chance() -> None:
     (features, real), (fake, asked) = films(400, 0), films(300, 1)
     patients = np.repeat(np.arange(200), 2)
-    found = {(each.factor, each.measure): each for each in probe_conditions(features, real, patients, fake, asked, np.arange(300)).probed}
-    assert set(found) == {("source", "auc"), ("view", "auc"), ("sex", "auc"), ("age over median", "auc"), ("age", "r"), ("age", "mae")}
+    found = {
+        (each.factor, each.measure): each
+        for each in probe_conditions(features, real, patients, fake, asked, np.arange(300)).probed
+    }
+    assert set(found) == {
+        ("source", "auc"),
+        ("view", "auc"),
+        ("sex", "auc"),
+        ("age over median", "auc"),
+        ("age", "r"),
+        ("age", "mae"),
+    }
     for (_, measure), each in found.items():
         assert each.ci95[0] <= each.baseline <= each.ci95[1], each
         assert each.baseline95[0] <= each.baseline <= each.baseline95[1]
@@ -80,7 +100,11 @@ def test_swapped_conditions_turn_the_answer_round() -> None:
     (features, real), (fake, asked) = films(400, 0), films(300, 1)
     swapped = FilmConditions(asked.view, 1 - asked.sex, asked.source, asked.age_years, asked.findings, asked.names)
     plain, turned = (
-        next(p for p in probe_conditions(features, real, np.arange(400), fake, each, np.arange(300)).probed if p.factor == "sex")
+        next(
+            p
+            for p in probe_conditions(features, real, np.arange(400), fake, each, np.arange(300)).probed
+            if p.factor == "sex"
+        )
         for each in (asked, swapped)
     )
     assert turned.value == pytest.approx(1 - plain.value, abs=1e-9)
@@ -90,10 +114,16 @@ def test_names_are_matched_not_their_places() -> None:
     features, real = films(400, 0)
     fake, asked = films(200, 1)
     reordered = FilmConditions(
-        asked.view, asked.sex, 2 - asked.source, asked.age_years, asked.findings, {**asked.names, "source": list(SITES[::-1])}
+        asked.view,
+        asked.sex,
+        2 - asked.source,
+        asked.age_years,
+        asked.findings,
+        {**asked.names, "source": list(SITES[::-1])},
     )
     plain, other = (
-        probe_conditions(features, real, np.arange(400), fake, each, np.arange(200)).probed[0].value for each in (asked, reordered)
+        probe_conditions(features, real, np.arange(400), fake, each, np.arange(200)).probed[0].value
+        for each in (asked, reordered)
     )
     assert plain == other
 
@@ -139,11 +169,16 @@ def test_real_films_are_not_told_from_real_films_and_others_are() -> None:
 
 @pytest.mark.slow
 def test_intervals_of_synthetic_films_hold_what_the_models_say_of_many() -> None:
-    """The five models are given: their interval holds their mean area of films without end. That of cross-fitted films, as of real or
-    synthetic, is too narrow by a tenth, since each model has learnt from what the others judge (Bengio and Grandvalet 2004)."""
+    """The five models are given: their interval holds their mean area of films without end. That of cross-fitted films,
+    as of real or synthetic, is too narrow by a tenth, since each model has learnt from what the others judge (Bengio
+    and Grandvalet 2004)."""
     covered, told = [], []
     for seed in range(100):
-        (features, real), (fake, asked), (many, of_many) = films(200, 3 * seed), films(100, 3 * seed + 1), films(3000, 3 * seed + 2)
+        (features, real), (fake, asked), (many, of_many) = (
+            films(200, 3 * seed),
+            films(100, 3 * seed + 1),
+            films(3000, 3 * seed + 2),
+        )
         few, all_of_them = (
             next(
                 each
@@ -153,7 +188,9 @@ def test_intervals_of_synthetic_films_hold_what_the_models_say_of_many() -> None
             for x, what in ((fake, asked), (many, of_many))
         )
         covered.append(few.ci95[0] <= all_of_them.value <= few.ci95[1])
-        nothing = probe_real_or_synthetic(films(122, seed)[0], np.arange(122), films(60, 500 + seed)[0], np.arange(60), seed)
+        nothing = probe_real_or_synthetic(
+            films(122, seed)[0], np.arange(122), films(60, 500 + seed)[0], np.arange(60), seed
+        )
         told.append(nothing.ci95[0] <= 0.5 <= nothing.ci95[1])
     assert np.mean(covered) >= 0.92, np.mean(covered)
     assert np.mean(told) >= 0.85, np.mean(told)
@@ -161,7 +198,10 @@ def test_intervals_of_synthetic_films_hold_what_the_models_say_of_many() -> None
 
 @pytest.mark.slow
 def test_the_area_of_nothing_is_one_half_on_average() -> None:
-    areas = [probe_real_or_synthetic(films(80, s)[0], np.arange(80), films(40, 100 + s)[0], np.arange(40), s).value for s in range(30)]
+    areas = [
+        probe_real_or_synthetic(films(80, s)[0], np.arange(80), films(40, 100 + s)[0], np.arange(40), s).value
+        for s in range(30)
+    ]
     assert np.mean(areas) == pytest.approx(0.5, abs=0.03)
 
 
@@ -173,9 +213,13 @@ def test_features_that_do_not_fit_are_refused() -> None:
         probe_conditions(features, real, np.arange(100), broken, real, np.arange(100))
     with pytest.raises(ValueError, match=r"real features have shape \(99, 12\); expected \[n, d\] with 100 films"):
         probe_conditions(features[:99], real, np.arange(100), features, real, np.arange(100))
-    with pytest.raises(ValueError, match=r"synthetic features have shape \(100, 11\); expected \[n, d\] with 12 dimensions"):
+    with pytest.raises(
+        ValueError, match=r"synthetic features have shape \(100, 11\); expected " r"\[n, d\] with 12 dimensions"
+    ):
         probe_real_or_synthetic(features, np.arange(100), features[:, :11], np.arange(100))
-    with pytest.raises(ValueError, match="100 real and 15 synthetic films give 15 a side; the probe needs at least 20 a side"):
+    with pytest.raises(
+        ValueError, match="100 real and 15 synthetic films give 15 a side; the probe needs at least 20 a side"
+    ):
         probe_real_or_synthetic(features, np.arange(100), features[:15], np.arange(15))
 
 
@@ -185,18 +229,24 @@ def test_constant_features_tell_nothing() -> None:
     probed = probe_conditions(flat, real, np.arange(100), flat, real, np.arange(100)).probed
     assert any(each.measure.endswith("auc") for each in probed)
     for each in probed:
-        if each.measure.endswith("auc"):  # pooled it was 0.39 of the view, 0.29 to 0.49: a model's intercept tells what it was not shown
+        # pooled it was 0.39 of the view, 0.29 to 0.49: a model's intercept tells what it was not shown
+        if each.measure.endswith("auc"):
             assert (each.value, each.baseline, each.ci95) == (0.5, 0.5, (0.5, 0.5)), each
         else:
             assert np.isfinite(each.value) or each.measure == "r", each
 
 
 def test_areas_are_means_over_the_models() -> None:
-    """Against Mann and Whitney's test fold by fold (LeDell et al. 2015), each class against the rest, of the classes on both sides."""
+    """Against Mann and Whitney's test fold by fold (LeDell et al. 2015), each class against the rest, of the classes on
+    both sides."""
     (features, real), (fake, asked) = films(200, 0, tell=0.7), films(120, 1, tell=0.7)
     two = FilmConditions(asked.view, asked.sex, asked.source % 2, asked.age_years, asked.findings, asked.names)
     patients, seeds = np.arange(200) // 2, np.arange(120)
-    (found,) = (each for each in probe_conditions(features, real, patients, fake, two, seeds, 5).probed if each.factor == "source")
+    (found,) = (
+        each
+        for each in probe_conditions(features, real, patients, fake, two, seeds, 5).probed
+        if each.factor == "source"
+    )
     folds, other_folds = draw_folds(patients, 5), draw_folds(seeds, 5)
     answers = cross_fit(features.astype(float), real.source, folds, fake.astype(float), other_folds)
     for value, scores, truth, where in (
@@ -211,7 +261,8 @@ def test_areas_are_means_over_the_models() -> None:
 
 
 def test_models_of_different_scales_are_not_pooled() -> None:
-    """Scores of a known area, each model's on a scale of its own; pooled they had one of 0.55, and no interval held the truth."""
+    """Scores of a known area, each model's on a scale of its own; pooled they had one of 0.55, and no interval held the
+    truth."""
     area, covered, values = norm.cdf(1 / np.sqrt(2)), [], []
     for seed in range(150):
         rng = np.random.default_rng(seed)

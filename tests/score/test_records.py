@@ -1,4 +1,5 @@
-"""scores.json: keys are what they were, a file gives back what was written, and what is no such file is named in one line."""
+"""scores.json: keys are what they were, a file gives back what was written, and what is no such file is named in one
+line."""
 
 import json
 from pathlib import Path
@@ -57,24 +58,35 @@ def test_an_extractor_may_be_called_anything(extractor: str) -> None:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     written = [record(measure, num_fake=size, **fields) for _, measure, size, fields in KEYS]
-    written.append(Record.of(Measured("kid", float("nan"), (float("nan"), 1.0), None, 3, 4), network_sha256=SHA, hidden=0.0352))
-    written.append(Record.of(Measured("kid", -0.1234567, (-1.0, 1.0), 1 / 3, 3, 4, null95=(0.4, 0.6), p=0.0123), network_sha256=SHA))
+    written.append(
+        Record.of(Measured("kid", float("nan"), (float("nan"), 1.0), None, 3, 4), network_sha256=SHA, hidden=0.0352)
+    )
+    written.append(
+        Record.of(
+            Measured("kid", -0.1234567, (-1.0, 1.0), 1 / 3, 3, 4, null95=(0.4, 0.6), p=0.0123), network_sha256=SHA
+        )
+    )
     write_scores(tmp_path / "scores.json", written)
     assert read_scores(tmp_path / "scores.json", SHA) == written
-    assert (written[-2].value, written[-2].ci95, written[-1].value, written[-1].floor) == (None, None, -0.123457, 0.333333)
+    assert (written[-2].value, written[-2].ci95, written[-1].value, written[-1].floor) == (
+        None,
+        None,
+        -0.123457,
+        0.333333,
+    )
     entries = json.loads((tmp_path / "scores.json").read_text())["records"]
     assert [entry["key"] for entry in entries][:-2] == [key for key, *_ in KEYS]
 
 
 BAD = [
-    ([], r"is a list, as scores were written before version 2; make a new one: thiscxr score --real POOL --fake .*scores\.json"),
+    ([], r"is a list, as scores were written before version 2; make a new one: thiscxr " r"score --real POOL --fake .*scores\.json"),
     ([{"key": "fd_x_2k", "value": 1.0}], "is a list"),
-    ({"format_version": 3, "records": [{}]}, r"is of format version 3; this thiscxr reads 2; make a new one: thiscxr score"),
+    ({"format_version": 3, "records": [{}]}, r"is of format version 3; this thiscxr reads 2; " r"make a new one: thiscxr score"),
     ({"records": [{}]}, "is of format version None"),
     ({"format_version": 2, "records": []}, "holds no record; expected"),
     ({"format_version": 2}, "holds no records of scores; expected"),
     ("scores", "holds no records of scores"),
-    ({"network_sha256": "b" * 64}, rf"fd_600 is of network bbbbbbbbbbbb…, not of {SHA[:12]}…; score this network's films"),
+    ({"network_sha256": "b" * 64}, r"fd_600 is of network bbbbbbbbbbbb…, not of " rf"{SHA[:12]}…; score this network's films"),
     ({"network_sha256": None}, "is of no named network"),
     ({"measure": ""}, "record 1: measure is ''; expected the name of a measure"),
     ({"value": "good"}, "record 1: value is 'good'; expected a number or null"),
@@ -111,7 +123,9 @@ def test_what_a_record_lacks_is_named(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"record 1 has no {name}; expected"):
             read_scores(path, SHA)
     path.write_text("{")
-    with pytest.raises(ValueError, match=r"scores\.json is not JSON .*; expected the scores that `thiscxr score --out` writes"):
+    with pytest.raises(
+        ValueError, match=r"scores\.json is not JSON .*; expected the scores that " r"`thiscxr score --out` writes"
+    ):
         read_scores(path, SHA)
     with pytest.raises(ValueError, match=r"none\.json is missing; expected"):
         read_scores(tmp_path / "none.json", SHA)
@@ -132,7 +146,9 @@ NAMES = st.sampled_from([*json.loads(scores_json([record("fd")]))["records"][0],
 def test_any_record_is_read_or_named(tmp_path: Path, spoilt: Any) -> None:
     path = tmp_path / "scores.json"
     whole = json.loads(scores_json([record("fd")]))
-    path.write_text(json.dumps({**whole, "records": [{**whole["records"][0], **spoilt} if isinstance(spoilt, dict) else spoilt]}))
+    path.write_text(
+        json.dumps({**whole, "records": [{**whole["records"][0], **spoilt} if isinstance(spoilt, dict) else spoilt]})
+    )
     try:
         (found,) = read_scores(path, SHA)
     except ValueError as error:

@@ -48,7 +48,15 @@ def test_no_black_comes_in_at_the_border(fill: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "motion", [Motion(turn=-12), Motion(turn=6), Motion(shift_x=0.1), Motion(shift_y=-0.08), Motion(scale=0.85), Motion(scale=1.15)]
+    "motion",
+    [
+        Motion(turn=-12),
+        Motion(turn=6),
+        Motion(shift_x=0.1),
+        Motion(shift_y=-0.08),
+        Motion(scale=0.85),
+        Motion(scale=1.15),
+    ],
 )
 def test_known_moves_are_found_again(phantoms: np.ndarray, mean: MeanFilm, motion: Motion) -> None:
     before, match = find_poses(phantoms, mean)

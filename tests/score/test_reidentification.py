@@ -20,7 +20,11 @@ def test_it_knows_patients_from_strangers(people: tuple[np.ndarray, np.ndarray])
     rng = np.random.default_rng(1)
     strangers = np.sqrt(1.25) * rng.standard_normal((300, 16))
     area, rank1, match = reidentification(features, patients, strangers, "x")
-    assert tuple(Record.of(each).key for each in (area, rank1, match)) == ("reid_auc_x", "reid_rank1_x", "reid_match_rate_x")
+    assert tuple(Record.of(each).key for each in (area, rank1, match)) == (
+        "reid_auc_x",
+        "reid_rank1_x",
+        "reid_match_rate_x",
+    )
     assert area.ci95[0] > 0.95
     assert match.ci95[0] <= 0.03
     assert rank1.floor == pytest.approx(2 / 449)

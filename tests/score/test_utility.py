@@ -35,7 +35,10 @@ def discs(count: int, seed: int, share: float = 0.5) -> LabelledFilms:
     """Films of 32 px whose Effusion is plain to see; view, sex and age are drawn."""
     rng = np.random.default_rng(seed)
     effusion = rng.random(count) < share
-    asked = [Condition(("AP", "PA")[rng.integers(2)], "MF"[rng.integers(2)], 50.0, "discs", {"Effusion": int(e)}) for e in effusion]
+    asked = [
+        Condition(("AP", "PA")[rng.integers(2)], "MF"[rng.integers(2)], 50.0, "discs", {"Effusion": int(e)})
+        for e in effusion
+    ]
     pixels = np.stack([blob(1000 * seed + i, 32, e) for i, e in enumerate(effusion)])
     return LabelledFilms(pixels, FilmConditions.of(asked), np.arange(count) + 10_000 * seed)
 
@@ -43,11 +46,28 @@ def discs(count: int, seed: int, share: float = 0.5) -> LabelledFilms:
 def test_each_arm_has_its_films_and_as_many_as_its_control() -> None:
     train, test, fake = discs(100, 1), discs(60, 2), discs(150, 3)
     found = utility(train, test, fake, steps=3, seeds=2, widths=SMALL)
-    assert found.films == {REAL: 100, BOTH: 200, DUPLICATES: 200, SYNTHETIC: 100}, "of 150 synthetic films as many as real ones"
-    assert {(gain.arm, gain.control) for gain in found.gains} == {(BOTH, DUPLICATES), (BOTH, REAL), (DUPLICATES, REAL), (SYNTHETIC, REAL)}
-    assert {gain.question for gain in found.gains} == {"Effusion", "view AP", "view PA", "sex", "mean of findings", "mean of rare findings"}
+    assert found.films == {REAL: 100, BOTH: 200, DUPLICATES: 200, SYNTHETIC: 100}, (
+        "of 150 synthetic films as many as real ones"
+    )
+    assert {(gain.arm, gain.control) for gain in found.gains} == {
+        (BOTH, DUPLICATES),
+        (BOTH, REAL),
+        (DUPLICATES, REAL),
+        (SYNTHETIC, REAL),
+    }
+    assert {gain.question for gain in found.gains} == {
+        "Effusion",
+        "view AP",
+        "view PA",
+        "sex",
+        "mean of findings",
+        "mean of rare findings",
+    }
     assert all(values.shape == (2,) for each in found.aucs.values() for values in each.values())
-    assert Record.of(found.measured()[0]).key == "utility_32px_3steps_2seeds_real_and_synthetic_over_real_and_duplicates_Effusion"
+    assert (
+        Record.of(found.measured()[0]).key
+        == "utility_32px_3steps_2seeds_real_and_synthetic_over_real_and_duplicates_Effusion"
+    )
     assert str(found).startswith("mean of findings: real + synthetic AUC ")
     again = utility(train, test, fake, steps=3, seeds=2, widths=SMALL)
     assert again.gains == found.gains
@@ -65,7 +85,9 @@ def test_duplicates_have_the_labels_that_were_asked() -> None:
     same = [(real.names["sex"][a], real.names["view"][b]) for a, b in zip(real.sex[rows], real.view[rows], strict=True)]
     asked = [(fake.names["sex"][a], fake.names["view"][b]) for a, b in zip(fake.sex, fake.view, strict=True)]
     negative = fake.findings[:, column] == 0
-    assert [s for s, n in zip(same, negative, strict=True) if n] == [a for a, n in zip(asked, negative, strict=True) if n]
+    assert [s for s, n in zip(same, negative, strict=True) if n] == [
+        a for a, n in zip(asked, negative, strict=True) if n
+    ]
     assert len(np.unique(rows[negative])) > 40, "ties are drawn, not always the first"
 
 
@@ -82,7 +104,10 @@ def as_fakes(films: LabelledFilms, asked: list[Condition]) -> FakeFilms:
 
 def test_a_pool_and_its_synthetic_films(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = discs(64, 7)
-    asked = [Condition(findings={"Effusion": int(state)}) for state in fake.conditions.findings[:, FINDINGS.index("Effusion")]]
+    asked = [
+        Condition(findings={"Effusion": int(state)})
+        for state in fake.conditions.findings[:, FINDINGS.index("Effusion")]
+    ]
     found = pool_utility(pool, as_fakes(fake, asked), steps=12, seeds=2)
     assert set(found.left_out) == {"view AP", "view PA", "sex"}
     assert found.left_out["sex"] == "asked of 0 synthetic films; at least 5 are needed"
@@ -104,10 +129,19 @@ def test_mistakes_are_refused() -> None:
     for arms, message in (
         ((train, test.take(np.arange(0)), fake), "there are no held-out films"),
         ((train, test, empty), "nothing is known of what was asked"),
-        ((train, replace(test, patients=train.patients[:60]), fake), "60 patients are among the training and the held-out films"),
+        (
+            (train, replace(test, patients=train.patients[:60]), fake),
+            "60 patients are among the training and the held-out films",
+        ),
         ((train.take(np.arange(20)), test, fake), "20 real training films; at least 64"),
-        ((train, test, replace(fake, pixels=fake.pixels[:, :16, :16])), "synthetic films of 16 × 16 px and real training films of 32 px"),
-        ((train, test, replace(fake, pixels=fake.pixels.astype(np.uint16))), "synthetic films are uint16, real training films uint8"),
+        (
+            (train, test, replace(fake, pixels=fake.pixels[:, :16, :16])),
+            "synthetic films of 16 × 16 px and real training films of 32 px",
+        ),
+        (
+            (train, test, replace(fake, pixels=fake.pixels.astype(np.uint16))),
+            "synthetic films are uint16, real training films uint8",
+        ),
         ((train, few, fake), r"no question can be tested; Effusion: 0 held-out patients with and \d+ without it"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -132,7 +166,8 @@ def phantoms(count: int, seed: int, share: float, sides: tuple[str, ...] = ("lef
 
 @pytest.fixture(scope="module")
 def planted() -> tuple[LabelledFilms, LabelledFilms, LabelledFilms]:
-    """Real films of which 3 % show an Effusion, all on one side, held-out films, and fresh phantoms of which half do, on either side."""
+    """Real films of which 3 % show an Effusion, all on one side, held-out films, and fresh phantoms of which half do,
+    on either side."""
     return phantoms(300, 1, 0.03, ("left",)), phantoms(300, 2, 0.3), phantoms(300, 3, 0.5)
 
 
@@ -141,7 +176,9 @@ def trained(train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms) -> U
 
 
 @pytest.mark.slow
-def test_fresh_films_of_a_rare_finding_gain_over_duplicates(planted: tuple[LabelledFilms, LabelledFilms, LabelledFilms]) -> None:
+def test_fresh_films_of_a_rare_finding_gain_over_duplicates(
+    planted: tuple[LabelledFilms, LabelledFilms, LabelledFilms],
+) -> None:
     found = trained(*planted)
     assert found.rare == ("Effusion",)
     gain = next(each for each in found.of(BOTH, DUPLICATES) if each.question == "Effusion")
@@ -150,9 +187,13 @@ def test_fresh_films_of_a_rare_finding_gain_over_duplicates(planted: tuple[Label
 
 
 @pytest.mark.slow
-def test_copies_and_films_with_labels_at_random_gain_nothing(planted: tuple[LabelledFilms, LabelledFilms, LabelledFilms]) -> None:
+def test_copies_and_films_with_labels_at_random_gain_nothing(
+    planted: tuple[LabelledFilms, LabelledFilms, LabelledFilms],
+) -> None:
     train, test, fake = planted
-    copies = train.take(matched(train.conditions, fake.conditions, learnable_vocabulary(train.conditions, train.patients), seed=9))
+    copies = train.take(
+        matched(train.conditions, fake.conditions, learnable_vocabulary(train.conditions, train.patients), seed=9)
+    )
     at_random = replace(fake, conditions=fake.conditions.take(np.random.default_rng(0).permutation(len(fake))))
     for useless in (copies, at_random):
         found = trained(train, test, useless)

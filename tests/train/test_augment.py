@@ -22,10 +22,12 @@ def test_one_seed_gives_one_augmentation_however_many_processes_share_the_batch(
 
 
 def test_the_heart_stays_on_its_side_and_the_film_upright_and_not_inverted() -> None:
-    # A bright blob at the lower right (the viewer's), as a heart apex: at full strength its centre of mass must stay in that quadrant.
+    # A bright blob at the lower right (the viewer's), as a heart apex: at full strength its centre of mass must stay in
+    # that quadrant.
     films = torch.full((400, 1, 64, 64), -1.0)
     films[:, :, 38:52, 38:52] = 1.0
-    out = augment(films, MAX_STRENGTH, Draws(0, 0, 400), AugmentRanges(noise=0.0, patch=0.0))  # what only hides is left out
+    # what only hides is left out
+    out = augment(films, MAX_STRENGTH, Draws(0, 0, 400), AugmentRanges(noise=0.0, patch=0.0))
     bright = (out - out.amin(dim=(2, 3), keepdim=True)).square()
     at = torch.arange(64.0)
     x = (bright.sum(dim=2) * at).sum(dim=2) / bright.sum(dim=(2, 3)).clamp(min=1e-6)

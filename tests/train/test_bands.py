@@ -12,7 +12,9 @@ from thiscxr.train.growth import stage
 from thiscxr.train.training import Training
 
 
-@pytest.mark.parametrize(("patch", "haar", "bands"), [(2, True, True), (4, True, True), (2, False, False), (1, True, False)])
+@pytest.mark.parametrize(
+    ("patch", "haar", "bands"), [(2, True, True), (4, True, True), (2, False, False), (1, True, False)]
+)
 def test_larger_patches_are_drawn_and_read_as_bands_unless_told_otherwise(
     pool: Pool, tmp_path: Path, patch: int, haar: bool, bands: bool
 ) -> None:

@@ -1,4 +1,5 @@
-"""The pictures of TensorBoard: the filters are what the network computes, the rows are what they say, and they arrive."""
+"""The pictures of TensorBoard: the filters are what the network computes, the rows are what they say, and they
+arrive."""
 
 from pathlib import Path
 
@@ -34,11 +35,15 @@ def test_filters_are_what_the_first_block_computes(patch: int, haar: bool) -> No
     first = F.conv2d(F.conv2d(places, D.analysis) if haar else places, layer.weight, padding=layer.padding)
     whole = F.conv2d(filter2d(F.conv2d(first, block.conv0.weight, padding=1), padding=2), block.conv1.weight, stride=2)
     kernels = first_filters(D, side)
-    for answers, kernel, stride, margin in zip((first, whole), kernels, (1, 2), (layer.padding, layer.padding + 3), strict=True):
+    for answers, kernel, stride, margin in zip(
+        (first, whole), kernels, (1, 2), (layer.padding, layer.padding + 3), strict=True
+    ):
         found = F.conv2d(film, kernel[:, None], stride=stride * patch, padding=margin * patch)
         inside = slice(4, answers.shape[-1] - 4)  # at the border the layers see their own zeros
         torch.testing.assert_close(found[..., inside, inside], answers[..., inside, inside], rtol=1e-4, atol=1e-3)
-    assert [len(first_filters(Discriminator(DiscriminatorConfig(32, 0, patch=patch, first_res=4 * patch)), 4))] == [1], "no block at 4"
+    assert [len(first_filters(Discriminator(DiscriminatorConfig(32, 0, patch=patch, first_res=4 * patch)), 4))] == [
+        1
+    ], "no block at 4"
 
 
 def test_a_filter_grid_has_the_strongest_first_and_zero_grey() -> None:
@@ -59,7 +64,9 @@ def test_rows_ask_one_thing_each_that_enough_films_have() -> None:
     findings[:1, FINDINGS.index("Hernia")] = POSITIVE
     findings[:, FINDINGS.index("Mass")] = POSITIVE
     names = [name for name, _ in asked_rows(KNOWN, findings)]
-    assert names == ["nothing", "AP", "PA", "F", "M", "25 years", "75 years", "Effusion"], "Hernia is too rare, Mass was not learnt"
+    assert names == ["nothing", "AP", "PA", "F", "M", "25 years", "75 years", "Effusion"], (
+        "Hernia is too rare, Mass was not learnt"
+    )
     for name, condition in asked_rows(KNOWN, findings):
         assert np.count_nonzero(KNOWN.encode([condition])) == {"nothing": 0, "25 years": 2, "75 years": 2}.get(name, 1)
     assert [name for name, _ in asked_rows(Vocabulary((), (), (), (), False), findings)] == ["nothing"]
@@ -74,12 +81,17 @@ def test_rows_and_columns_of_the_films_by_condition(res: int) -> None:
     grid = asked_grid(G, info, rows)
     shown = min(res, 128)
     assert grid.shape == (3 * shown, 8 * shown)
-    film = Network(G, info, "").sample([SEEDS[2]], view="PA")[0].reshape(shown, res // shown, shown, -1).mean(axis=(1, 3))
-    np.testing.assert_allclose(grid[shown : 2 * shown, 2 * shown : 3 * shown], film, atol=1.01)  # one level, whatever the batch
+    film = (
+        Network(G, info, "").sample([SEEDS[2]], view="PA")[0].reshape(shown, res // shown, shown, -1).mean(axis=(1, 3))
+    )
+    # one level, whatever the batch
+    np.testing.assert_allclose(grid[shown : 2 * shown, 2 * shown : 3 * shown], film, atol=1.01)
     with torch.no_grad():
         G.mapping.embed.weight.zero_()
     same = asked_grid(G, info, rows)
-    assert (same[:shown] == same[shown : 2 * shown]).all(), "columns have one seed: without conditions all rows are alike"
+    assert (same[:shown] == same[shown : 2 * shown]).all(), (
+        "columns have one seed: without conditions all rows are alike"
+    )
 
 
 def test_noise_strengths_are_means_over_a_block() -> None:
@@ -98,4 +110,6 @@ def test_they_arrive_in_the_run_folder(pool: Pool, tmp_path: Path) -> None:
     assert {"noise/4", "noise/16", "loss/D", "augment/strength", "data/wait_share"} <= set(tags["scalars"])
     (text,) = events.Tensors("asked/text_summary")
     assert b"From above: nothing, AP, PA, F, M, 25 years, 75 years, Effusion" in text.tensor_proto.string_val[0]
-    assert sorted(path.name for path in run.glob("*.png")) == ["fakes-000000.png", "reals.png"], "no picture beyond the contract"
+    assert sorted(path.name for path in run.glob("*.png")) == ["fakes-000000.png", "reals.png"], (
+        "no picture beyond the contract"
+    )

@@ -71,13 +71,17 @@ def test_the_numbers_are_the_documented_ones() -> None:
     """Philox of key (seed, images_seen) and counter (0, film, stream, returns), read by NumPy's own distributions."""
 
     def numbers(film: int, stream: int) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(key=np.array([5, 160], np.uint64), counter=np.array([0, film, stream, 2], np.uint64)))
+        return np.random.Generator(
+            np.random.Philox(key=np.array([5, 160], np.uint64), counter=np.array([0, film, stream, 2], np.uint64))
+        )
 
     draws = Draws(5, 160, 4, returns=2)
     assert np.array_equal(draws.normal(3), numbers(0, 1).standard_normal((4, 3), np.float32))
     assert np.array_equal(draws.uniform(), numbers(0, 2).random(4, np.float32))
     assert np.array_equal(draws.whole(9), numbers(0, 3).integers(9, size=4))
-    assert np.array_equal(draws.grain(2, 2), np.stack([numbers(film, 4).standard_normal((2, 2), np.float32) for film in range(4)]))
+    assert np.array_equal(
+        draws.grain(2, 2), np.stack([numbers(film, 4).standard_normal((2, 2), np.float32) for film in range(4)])
+    )
 
 
 def test_the_numbers_are_the_recorded_ones_on_every_processor() -> None:

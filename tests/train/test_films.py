@@ -45,7 +45,8 @@ def test_the_repeat_factor_is_that_of_the_rarest_finding() -> None:
 def test_balancing_repeats_what_is_rare_and_keeps_the_length_of_an_epoch(tmp_path: Path) -> None:
     terms = Terms(title="Discs", terms="none", citation="none", url="none", acknowledgement="none")
     with PoolWriter(tmp_path / "pool", 32, 8, {"a": terms, "b": terms}, b"key") as writer:
-        for i in range(800):  # a finding in one film of 4, an AP view in one of 8 without it, source b in one of 16 without either
+        # a finding in one film of 4, an AP view in one of 8 without it, source b in one of 16 without either
+        for i in range(800):
             view, source = ("AP" if i % 8 == 1 else "PA"), ("b" if i % 16 == 2 else "a")
             findings = {"Effusion": POSITIVE if i % 4 == 0 else NEGATIVE}
             record = FilmRecord(str(i), str(i), str(i), str(i), view, "F", 50.0, findings)
@@ -57,7 +58,8 @@ def test_balancing_repeats_what_is_rare_and_keeps_the_length_of_an_epoch(tmp_pat
     of_b = films.conditions.source == films.conditions.names["source"].index("b")
     ap = films.conditions.view == films.conditions.names["view"].index("AP")
     effusion = films.conditions.findings[:, FINDINGS.index("Effusion")] == POSITIVE
-    wanted = np.where(of_b, math.sqrt(0.25 / of_b.mean()), np.where(ap, math.sqrt(0.25 / ap.mean()), 1.0))  # by hand: about 2 and √2
+    # by hand: about 2 and √2
+    wanted = np.where(of_b, math.sqrt(0.25 / of_b.mean()), np.where(ap, math.sqrt(0.25 / ap.mean()), 1.0))
     wanted[effusion] = max(math.sqrt(0.25 / effusion.mean()), 1.0)
     for rare in (of_b, ap, effusion):
         assert rare[shown].mean() == pytest.approx(wanted[rare].sum() / wanted.sum(), abs=0.005)
@@ -94,19 +96,29 @@ def test_contrasts_are_what_a_film_is_less_what_another_is(two_sources: Pool) ->
         torch.testing.assert_close(contrasts[:, i], expected)
     often = (contrasts != 0).any(dim=2).float().mean(dim=0)
     assert 0.1 < often[0] < 0.5, "Effusion, which both sources know"
-    assert (often[len(films.vocabulary.findings) :] > 0).tolist() == [False, True, False, False], "one view, two sources, one sex, one age"
+    assert (often[len(films.vocabulary.findings) :] > 0).tolist() == [False, True, False, False], (
+        "one view, two sources, one sex, one age"
+    )
 
 
 @pytest.fixture(scope="module")
 def two_sources(tmp_path_factory: pytest.TempPathFactory) -> Pool:
-    """Source a knows effusion, hernia, view and age; source b knows effusion in one film of three and the sex, and has no hernia."""
+    """Source a knows effusion, hernia, view and age; source b knows effusion in one film of three and the sex, and has
+    no hernia."""
     path = tmp_path_factory.mktemp("two") / "pool"
     terms = Terms(title="Discs", terms="none", citation="none", url="none", acknowledgement="none")
     with PoolWriter(path, 32, 8, {"a": terms, "b": terms}, b"key") as writer:
         for i in range(200):
             state = POSITIVE if i % 4 < 2 else NEGATIVE
             a = FilmRecord(
-                str(i), str(i), str(i), str(i), "PA", "unknown", 50.0, {"Effusion": state, "Hernia": -state + 1 if i % 2 else state}
+                str(i),
+                str(i),
+                str(i),
+                str(i),
+                "PA",
+                "unknown",
+                50.0,
+                {"Effusion": state, "Hernia": -state + 1 if i % 2 else state},
             )
             writer.add("a", a, blob(i, 32, i % 4 < 2), (32, 32, 8))
             findings = {"Effusion": state} if i % 3 == 0 else {}
@@ -128,7 +140,9 @@ def test_what_is_left_unknown_does_not_tell_a_hidden_source(two_sources: Pool) -
     patterns = {tuple(row) for row in known[hidden].int().tolist()}
     assert len(patterns) > 1, "a pattern that never varies hides nothing of interest"
     for pattern in patterns:  # the best possible probe: the share of every pattern is the same in both
-        shares = [(known[hidden & side].int() == torch.tensor(pattern)).all(dim=1).float().mean() for side in (of_a, ~of_a)]
+        shares = [
+            (known[hidden & side].int() == torch.tensor(pattern)).all(dim=1).float().mean() for side in (of_a, ~of_a)
+        ]
         assert shares[0] == pytest.approx(float(shares[1]), abs=0.02), pattern
     shown = [known[~hidden & side].float().mean(dim=0) for side in (of_a, ~of_a)]
     assert (shown[0] - shown[1]).abs().max() > 0.5, "with the source told, each keeps what it knows: the check can fail"

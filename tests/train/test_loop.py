@@ -68,19 +68,24 @@ def assert_same(a: Path, b: Path) -> None:
 
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(pool: Pool, tmp_path: Path) -> None:
     whole = loop.train(small(pool, tmp_path / "whole"), pool, "discs")
-    # In the small stage, while the last block is blended in, at full size; not at multiples of the R1 or augmentation interval alone.
+    # In the small stage, while the last block is blended in, at full size; not at multiples of the R1 or augmentation
+    # interval alone.
     for kimg in (0.024, 0.08, 0.12, 0.16):
         parts = loop.train(small(pool, tmp_path / "parts", kimg=kimg), pool, "discs")
     assert_same(whole, parts)
     assert runs.load_state(parts)["images_seen"] == 160
-    assert runs.load_state(whole)["strength"] > 0, "the augmentation must have been at work, or its resume was not tested"
+    assert runs.load_state(whole)["strength"] > 0, (
+        "the augmentation must have been at work, or its resume was not tested"
+    )
     files = [(run / "network-latest.safetensors").read_bytes() for run in (whole, parts)]
     assert files[0] == files[1]
     a, b = ((run / "stats.jsonl").read_text().splitlines()[-1] for run in (whole, parts))
     assert json.loads(a)["images_seen"] == json.loads(b)["images_seen"] == 160
 
 
-def test_a_finished_run_says_so_and_stays_as_it_is(pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_finished_run_says_so_and_stays_as_it_is(
+    pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = small(pool, tmp_path, kimg=0.016)
     run = loop.train(config, pool, "discs")
     before = (run / "state-latest.pt").read_bytes()
@@ -115,7 +120,9 @@ def test_other_threads_go_on_with_the_run_and_say_that_it_is_not_bit_for_bit(
     assert "1 processes × 2 threads, before 1 × 1: the same training, but not bit for bit" in caplog.text
 
 
-def test_a_damaged_state_falls_back_to_the_one_before(pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_state_falls_back_to_the_one_before(
+    pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = small(pool, tmp_path, kimg=0.032, save_kimg=0.016)
     run = loop.train(config, pool, "discs")
     path = run / "state-latest.pt"
@@ -191,11 +198,15 @@ def test_what_is_not_finite_stops_before_the_step_and_is_named(
     weights = [p.clone() for p in network.parameters()]
     with pytest.raises(FloatingPointError, match=f"^step 2, {what} is not finite after 8 films; nothing was updated"):
         training.step()
-    assert all(torch.allclose(p, before, rtol=0, atol=0, equal_nan=True) for p, before in zip(network.parameters(), weights, strict=True))
+    assert all(
+        torch.allclose(p, before, rtol=0, atol=0, equal_nan=True)
+        for p, before in zip(network.parameters(), weights, strict=True)
+    )
 
 
 def test_r1_takes_no_step_of_its_own_and_the_step_needs_no_correction(pool: Pool, tmp_path: Path) -> None:
-    """The correction of Karras et al. 2020, appendix B, by k / (k + 1), is for penalties that are steps of their own."""
+    """The correction of Karras et al. 2020, appendix B, by k / (k + 1), is for penalties that are steps of their
+    own."""
     config = small(pool, tmp_path, r1_interval=2, anneal_kimg=0)
     training = Training(config, Films(pool, config))
     assert ["loss/R1" in training.step() for _ in range(3)] == [True, False, True]
@@ -232,7 +243,8 @@ def test_an_unconditional_network_takes_no_conditions(pool: Pool, tmp_path: Path
 
 
 def test_the_discriminator_learns_which_condition_is_wrong(pool: Pool, tmp_path: Path) -> None:
-    """In this pool the finding is the place and width of a disc; view, sex and age are not to be seen, so log 2 stays for those."""
+    """In this pool the finding is the place and width of a disc; view, sex and age are not to be seen, so log 2 stays
+    for those."""
     learnt = {}
     for contrast in (1.0, 0.0):
         config = small(pool, tmp_path, contrast=contrast, r1_interval=16, channel_max=32, grow_from=0)
@@ -254,10 +266,30 @@ def test_the_discriminator_learns_which_condition_is_wrong(pool: Pool, tmp_path:
 
 
 def command(pool: Pool, out: Path, *more: str) -> list[str]:
-    settings = ["z_dim=16", "w_dim=16", "mapping_layers=2", "channel_base=128", "channel_max=16", "batch=8", "threads=1", "augment_kimg=1"]
+    settings = [
+        "z_dim=16",
+        "w_dim=16",
+        "mapping_layers=2",
+        "channel_base=128",
+        "channel_max=16",
+        "batch=8",
+        "threads=1",
+        "augment_kimg=1",
+    ]
     settings += ["grow_from=16", "grow_kimg=1", "fade_kimg=1"]
     flags = [flag for setting in settings for flag in ("--set", setting)]
-    return [sys.executable, "train_gan.py", "--data", str(pool.path), "--out", str(out), "--device", "cpu", *flags, *more]
+    return [
+        sys.executable,
+        "train_gan.py",
+        "--data",
+        str(pool.path),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+        *flags,
+        *more,
+    ]
 
 
 ROOT = Path(__file__).parents[2]
@@ -285,11 +317,14 @@ def wait_for(happened: Callable[[], object], process: subprocess.Popen) -> None:
 @pytest.mark.slow
 def test_kill_9_at_random_moments_then_the_same_command_gives_the_uninterrupted_run(pool: Pool, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    options = ("--kimg", "4", "--save-kimg", "0.3")  # grows after 1,000 films and blends in until 2,000; the watch looks at 2,000 and 4,000
+    # grows after 1,000 films and blends in until 2,000; the watch looks at 2,000 and 4,000
+    options = ("--kimg", "4", "--save-kimg", "0.3")
     subprocess.run(command(pool, whole, *options), cwd=ROOT, check=True, capture_output=True)
     moments = random.Random(0)
     for _ in range(6):
-        process = subprocess.Popen(command(pool, parts, *options), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command(pool, parts, *options), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         before = latest(parts)
         wait_for(lambda before=before: latest(parts) != before, process)  # one more saved state: so it ends some day
         time.sleep(moments.uniform(0, 1.5))
@@ -302,7 +337,9 @@ def test_kill_9_at_random_moments_then_the_same_command_gives_the_uninterrupted_
     assert not list(b.glob(".*.part")), "what the kills left half-written is gone"
 
 
-def test_a_full_disk_is_one_line_and_the_last_state_stays(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_and_the_last_state_stays(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A limit on the size of files stands in for a full disk: the state (over 300 kB) does not fit, the small files do.
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
@@ -324,7 +361,11 @@ def test_a_full_disk_is_one_line_and_the_last_state_stays(pool: Pool, tmp_path: 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_within_a_step_stops_after_it(
-    pool: Pool, tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pool: Pool,
+    tmp_path: Path,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     before, step = signal.getsignal(number), Training.step
 
@@ -343,7 +384,9 @@ def test_a_signal_within_a_step_stops_after_it(
 
 
 def test_ctrl_c_saves_and_stops_the_command_cleanly(pool: Pool, tmp_path: Path) -> None:
-    process = subprocess.Popen(command(pool, tmp_path, "--kimg", "1000"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command(pool, tmp_path, "--kimg", "1000"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     wait_for(lambda: list(tmp_path.glob("*/reals.png")), process)
     time.sleep(1)  # some steps
     process.send_signal(signal.SIGINT)

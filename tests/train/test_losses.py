@@ -34,7 +34,9 @@ def test_the_relativistic_loss_sees_differences_of_pairs_alone() -> None:
 def test_r1_of_a_linear_discriminator_is_its_squared_weight() -> None:
     weight = torch.randn(1, 8, 8, dtype=torch.float64)
     images = torch.randn(5, 1, 8, 8, dtype=torch.float64, requires_grad=True)
-    assert gradient_penalty((images * weight).sum(dim=(1, 2, 3)), images).item() == pytest.approx(weight.square().sum().item(), rel=1e-12)
+    assert gradient_penalty((images * weight).sum(dim=(1, 2, 3)), images).item() == pytest.approx(
+        weight.square().sum().item(), rel=1e-12
+    )
 
 
 def test_r1_of_a_quadratic_discriminator_and_its_second_gradient() -> None:
@@ -71,19 +73,23 @@ def test_the_contrast_counts_contradictions_alone() -> None:
 
 
 def test_the_contrast_is_least_at_the_log_ratio_of_probabilities() -> None:
-    """A finding is present in 90 % of the films that look like A and 30 % of those like B. Known: the logit of each, less that of all."""
+    """A finding is present in 90 % of the films that look like A and 30 % of those like B. Known: the logit of each,
+    less that of all."""
     present = torch.tensor([[0.9], [0.3]])
     gain = torch.zeros(2, 1, requires_grad=True)  # the projection of "present"
     optimizer = torch.optim.LBFGS([gain], max_iter=200)
     prior = present.mean()
 
-    # A film with the finding meets one without in 1 − prior of the draws, one without the finding meets one with it in prior.
+    # A film with the finding meets one without in 1 − prior of the draws, one without the finding meets one with it in
+    # prior.
     pairs = ((present * (1 - prior), 1.0), ((1 - present) * prior, -1.0))
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         value = sum(
-            weight[i, 0] * contrast_loss(sign * gain[i], torch.zeros(1, 1), torch.ones(1, 1)) for weight, sign in pairs for i in range(2)
+            weight[i, 0] * contrast_loss(sign * gain[i], torch.zeros(1, 1), torch.ones(1, 1))
+            for weight, sign in pairs
+            for i in range(2)
         )
         value.backward()
         return value

@@ -51,7 +51,9 @@ def test_the_next_batch_is_read_meanwhile(pool: Pool, tmp_path: Path, monkeypatc
     assert films.waited_sec - before < 0.05
 
 
-def test_a_damaged_film_is_told_when_its_batch_is_due_and_not_before(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_film_is_told_when_its_batch_is_due_and_not_before(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     films = Films(pool, small(pool, tmp_path))
     damaged = films.indices[films.epoch_order(0)[20]]
     reading = Pool.read

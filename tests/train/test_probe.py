@@ -33,7 +33,12 @@ def test_films_are_spread_over_the_sides_by_hand() -> None:
     assert spread(resting, 100_000) == [(16, 30_000), (32, 20_000), (64, 50_000)]
 
 
-@given(seen=st.integers(0, 120_000), grow_kimg=st.floats(0.1, 60), first=st.sampled_from([0, 8, 16, 32, 64]), init=st.booleans())
+@given(
+    seen=st.integers(0, 120_000),
+    grow_kimg=st.floats(0.1, 60),
+    first=st.sampled_from([0, 8, 16, 32, 64]),
+    init=st.booleans(),
+)
 def test_the_spread_is_that_of_the_schedule(seen: int, grow_kimg: float, first: int, init: bool) -> None:
     config = replace(CONFIG, grow_kimg=grow_kimg, grow_from=first, init_sha256="f" * init)
     until = 0.0
@@ -59,12 +64,16 @@ def test_costs_and_what_time_is_enough_for_by_hand() -> None:
     assert lines[-1] == "--minutes 100 is enough for about 25 kimg, which ends at 32 px"
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.4, "0 s"), (119, "119 s"), (120, "2.0 min"), (7200, "2.0 h"), (86400 * 3.5, "3.5 days")])
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0 s"), (119, "119 s"), (120, "2.0 min"), (7200, "2.0 h"), (86400 * 3.5, "3.5 days")]
+)
 def test_a_time_is_told_in_the_unit_that_suits_it(seconds: float, told: str) -> None:
     assert tell_time(seconds) == told
 
 
-def test_three_real_steps_a_side_one_of_them_with_r1(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_real_steps_a_side_one_of_them_with_r1(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken: list[tuple[int, bool]] = []
     step = Training.step
 
@@ -99,7 +108,9 @@ def test_a_dry_run_prints_toml_with_the_estimate_as_comments(
     monkeypatch.setenv("THISCXR_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     narrow = ["--set", "channel_base=64", "--set", "batch=4", "--res", "32", "--minutes", "3"]
-    result = CliRunner().invoke(group, ["train", "--dry-run", *narrow, *(["--data", str(pool.path)] if with_pool else [])])
+    result = CliRunner().invoke(
+        group, ["train", "--dry-run", *narrow, *(["--data", str(pool.path)] if with_pool else [])]
+    )
     assert result.exit_code == 0, result.output
     values: dict[str, Any] = tomllib.loads(result.stdout)
     assert values["res"] == 32

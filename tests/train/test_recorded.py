@@ -1,11 +1,13 @@
-"""A training of eight steps gives the recorded losses and weights on every processor, and one that is changed a little does not.
+"""A training of eight steps gives the recorded losses and weights on every processor, and one that is changed a little
+does not.
 
-It runs in float64, where instruction sets and numbers of threads differ in the last digits only. Record it anew, after a change that is
-meant to change trainings, with
+It runs in float64, where instruction sets and numbers of threads differ in the last digits only. Record it anew, after
+a change that is meant to change trainings, with
 
     THISCXR_RECORD=1 pytest tests/train/test_recorded.py -k are_the_recorded_ones
 
-and see how far every instruction set is from the limit with `pytest -s tests/train/test_recorded.py -k every_instruction_set`.
+and see how far every instruction set is from the limit with `pytest -s tests/train/test_recorded.py -k
+every_instruction_set`.
 """
 
 import itertools
@@ -28,8 +30,8 @@ from thiscxr.train.training import Training
 RECORDED = Path(__file__).parents[1] / "golden" / "training.json"
 LIMIT = 1e-8  # relative; instruction sets differ by 2e-14
 STEPS = 8
-# In so few steps the films grow, the last block is blended in, R1 comes three times, the augmentation sets in, and the half-life of the
-# average is a share of the films seen at first and then constant.
+# In so few steps the films grow, the last block is blended in, R1 comes three times, the augmentation sets in, and the
+# half-life of the average is a share of the films seen at first and then constant.
 SHORT: dict[str, object] = {
     "grow_kimg": 0.024, "fade_kimg": 0.024, "r1_gamma": 1.0, "r1_interval": 3, "augment_kimg": 0.1, "augment_target": 0.1,
     "ema_kimg": 0.02, "ema_rampup": 0.8,
@@ -96,9 +98,21 @@ def test_every_instruction_set_gives_the_recorded_numbers() -> None:
     for values in itertools.product(*ISAS.values()):
         environment = {name: value for name, value in os.environ.items() if name not in (*ISAS, "THISCXR_RECORD")}
         environment |= {name: value for name, value in zip(ISAS, values, strict=True) if value}
-        command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", __file__, "-k", "are_the_recorded_ones"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-s",
+            "-p",
+            "no:cacheprovider",
+            __file__,
+            "-k",
+            "are_the_recorded_ones",
+        ]
         result = subprocess.run(command, env=environment, capture_output=True, text=True)
-        found = {where: float(far) for where, far in re.findall(r"^\.?(\w+, \d threads): (\S+) \(", result.stdout, re.M)}
+        found = {
+            where: float(far) for where, far in re.findall(r"^\.?(\w+, \d threads): (\S+) \(", result.stdout, re.M)
+        }
         print(", ".join(f"{name}={value or 'unset'}" for name, value in zip(ISAS, values, strict=True)), found)
         assert result.returncode == 0, result.stdout[-2000:]
         assert len(found) == 2 * len(RECIPES), result.stdout

@@ -1,4 +1,5 @@
-"""Training on phantom films of which half have half the resolution: batches, where D judges them, exact resume, what does not fit."""
+"""Training on phantom films of which half have half the resolution: batches, where D judges them, exact resume, what
+does not fit."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,9 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     """48 phantom films: every other one of 64 px, the others their area means of 32 px."""
     path = tmp_path_factory.mktemp("halves") / "pool"
     films = truth("pool", 48, 0, 64)
-    with PoolWriter(path, 64, 8, {site: phantom_terms(site) for site in {film.shot.site for film in films}}, b"key") as writer:
+    with PoolWriter(
+        path, 64, 8, {site: phantom_terms(site) for site in {film.shot.site for film in films}}, b"key"
+    ) as writer:
         for i, film in enumerate(films):
             pixels = area_means(film.shot.take(64)[None], 64 >> i % 2)[0]
             record = replace(film.record, patient=str(i))  # so that some of each are training films
@@ -53,14 +56,18 @@ def test_each_batch_is_of_one_resolution_and_each_has_its_share(halves: Pool, tm
         shown += rows.tolist()
         seen.append(sides[rows[0]])
     assert 0.3 < np.mean(np.array(seen) == 32) < 0.7
-    assert len({tuple(seen[i : i + 4]) for i in range(0, 36, 4)}) > 3, "in no fixed order, or R1 would fall on one resolution"
+    assert len({tuple(seen[i : i + 4]) for i in range(0, 36, 4)}) > 3, (
+        "in no fixed order, or R1 would fall on one resolution"
+    )
     assert set(shown) == set(range(len(films.indices))), "no film is left out for good"
     again = Films(halves, tiny(halves, tmp_path))
     parts = [again.batch(8 * 17 + part)[1] for part in torch.arange(8).split(4)]  # as two processes share a batch
     assert np.concatenate(parts).tolist() == shown[8 * 17 : 8 * 18]
 
 
-def test_small_films_are_judged_at_their_own_block_beside_reduced_synthetic_ones(halves: Pool, tmp_path: Path, monkeypatch) -> None:
+def test_small_films_are_judged_at_their_own_block_beside_reduced_synthetic_ones(
+    halves: Pool, tmp_path: Path, monkeypatch
+) -> None:
     config = tiny(halves, tmp_path)
     training = Training(config, Films(halves, config))
     judged: list[tuple[int, int, float]] = []
@@ -82,7 +89,9 @@ def test_small_films_are_judged_at_their_own_block_beside_reduced_synthetic_ones
             assert not torch.equal(entry, before[0]), "it learns where the small films enter"
             assert torch.equal(last, before[1]), "and not where they do not come by"
     assert {(drawn, side) for drawn, side, _ in judged} == {(16, 16), (32, 32), (64, 32), (64, 64)}
-    assert {blend for drawn, side, blend in judged if (drawn, side) == (64, 32)} == {1.0}, "nothing is blended in below the last block"
+    assert {blend for drawn, side, blend in judged if (drawn, side) == (64, 32)} == {1.0}, (
+        "nothing is blended in below the last block"
+    )
 
 
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(halves: Pool, tmp_path: Path) -> None:

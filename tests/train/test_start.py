@@ -1,4 +1,5 @@
-"""Starting from a network: what both know gives the same film, what is new adds nothing, and the run needs the file no more."""
+"""Starting from a network: what both know gives the same film, what is new adds nothing, and the run needs the file no
+more."""
 
 import shutil
 from dataclasses import replace
@@ -22,7 +23,16 @@ from thiscxr.pool.writer import PoolWriter
 from thiscxr.train import loop
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
-from thiscxr.train.start import check_widths, copy_head, copy_known, drawn_side, draws_alike, resolve_init, start, with_inherited
+from thiscxr.train.start import (
+    check_widths,
+    copy_head,
+    copy_known,
+    drawn_side,
+    draws_alike,
+    resolve_init,
+    start,
+    with_inherited,
+)
 from thiscxr.train.training import Training
 
 KNOWN = Vocabulary(("Effusion", "Mass"), ("AP", "PA"), ("discs",))
@@ -32,10 +42,13 @@ NOBODY = Vocabulary((), (), (), (), False)
 
 def generator(res: int, vocabulary: Vocabulary, seed: int, patch: int = 2, haar: bool = True) -> Generator:
     torch.manual_seed(seed)
-    made = Generator(GeneratorConfig(res, vocabulary.dim, 16, 16, 2, channel_base=256, channel_max=16, patch=patch, haar=haar))
+    made = Generator(
+        GeneratorConfig(res, vocabulary.dim, 16, 16, 2, channel_base=256, channel_max=16, patch=patch, haar=haar)
+    )
     for name, value in made.named_parameters():
         if value.dim() < 2 and "embed" not in name:
-            torch.nn.init.normal_(value, std=0.3)  # biases and noise strengths are zero when new, and would hide a mistake
+            # biases and noise strengths are zero when new, and would hide a mistake
+            torch.nn.init.normal_(value, std=0.3)
     if made.mapping.embed is not None:
         torch.nn.init.normal_(made.mapping.embed.bias, std=0.3)
     torch.nn.init.normal_(made.w_mean)
@@ -44,7 +57,9 @@ def generator(res: int, vocabulary: Vocabulary, seed: int, patch: int = 2, haar:
     return made
 
 
-def draw(made: Generator, vocabulary: Vocabulary, condition: Condition, truncation: float = 0.7, grain: float = 0.0) -> torch.Tensor:
+def draw(
+    made: Generator, vocabulary: Vocabulary, condition: Condition, truncation: float = 0.7, grain: float = 0.0
+) -> torch.Tensor:
     random = torch.Generator().manual_seed(5)
     z = torch.randn(3, 16, generator=random)
     noises = [torch.randn(3, 1, side, side, generator=random) for side in made.config.noise_resolutions]
@@ -82,7 +97,9 @@ def test_patches_of_four_draw_the_film_of_patches_of_two_at_twice_the_side_and_b
     old, new, back = generator(32, KNOWN, 0), generator(64, KNOWN, 1, patch=4), generator(32, KNOWN, 2)
     copy_known(new, KNOWN, old, KNOWN)
     film = draw(old, KNOWN, Condition())
-    torch.testing.assert_close(draw(new, KNOWN, Condition(), grain=1.0), upsample2(film, edge=True), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        draw(new, KNOWN, Condition(), grain=1.0), upsample2(film, edge=True), atol=1e-4, rtol=1e-4
+    )
     copy_known(back, KNOWN, new, KNOWN)
     torch.testing.assert_close(draw(back, KNOWN, Condition()), film, atol=1e-4, rtol=1e-4)
     assert drawn_side(old) // 2 * 4 == drawn_side(new) == 64
@@ -108,7 +125,8 @@ def test_free_pixels_become_bands_and_lose_their_grid() -> None:
         means = F.avg_pool2d(drawn, 2)
         inside = slice(4, 12)  # at the border the two heads see other things beyond it
         found = smooth(x, w)[..., inside, inside]
-        # Flat x by another style gives another grid, so only what it leaves in the kernels can be told from the rest by its own test.
+        # Flat x by another style gives another grid, so only what it leaves in the kernels can be told from the rest by
+        # its own test.
         detail = smooth.synthesis[1:, 1:] @ (analysis(2)[1:] @ free.conv.weight.flatten(1))
         detail = without_mean(detail.view_as(free.conv.weight))
         styled = x * free.conv.style(w)[:, :, None, None] * free.conv.gain
@@ -123,19 +141,36 @@ def test_what_cannot_draw_bands_starts_new() -> None:
     copy_known(free, KNOWN, bands, KNOWN)
     assert torch.equal(free.synthesis.to_grey[0].conv.weight, fresh)
     assert torch.equal(free.synthesis.constant, bands.synthesis.constant)
-    cases = {(True, 2, True, 4): True, (True, 4, False, 1): True, (False, 2, False, 2): True, (False, 2, True, 2): False}
+    cases = {
+        (True, 2, True, 4): True,
+        (True, 4, False, 1): True,
+        (False, 2, False, 2): True,
+        (False, 2, True, 2): False,
+    }
     cases |= {(False, 2, False, 1): False, (True, 1, True, 2): False, (True, 1, False, 1): True}
     for (haar, patch, init_haar, init_patch), alike in cases.items():
-        assert draws_alike(Config(haar=haar, patch=patch), GeneratorConfig(64, 0, patch=init_patch, haar=init_haar)) is alike
+        assert (
+            draws_alike(Config(haar=haar, patch=patch), GeneratorConfig(64, 0, patch=init_patch, haar=init_haar))
+            is alike
+        )
 
 
 def test_what_is_new_maps_as_unknown_and_what_is_known_does_not() -> None:
     old, new = generator(32, KNOWN, 0), generator(32, WIDER, 1)
     copy_known(new, WIDER, old, KNOWN)
     nothing = draw(new, WIDER, Condition())
-    for condition in (Condition(view="lateral"), Condition(source="rings"), Condition(findings={"Cardiomegaly": POSITIVE})):
+    for condition in (
+        Condition(view="lateral"),
+        Condition(source="rings"),
+        Condition(findings={"Cardiomegaly": POSITIVE}),
+    ):
         torch.testing.assert_close(draw(new, WIDER, condition), nothing)
-    for condition in (Condition(view="PA"), Condition(source="discs"), Condition(sex="M"), Condition(findings={"Effusion": POSITIVE})):
+    for condition in (
+        Condition(view="PA"),
+        Condition(source="discs"),
+        Condition(sex="M"),
+        Condition(findings={"Effusion": POSITIVE}),
+    ):
         assert (draw(new, WIDER, condition) - nothing).abs().max() > 1e-3, condition
 
 
@@ -146,7 +181,9 @@ def test_conditions_come_and_go(before: Vocabulary, after: Vocabulary) -> None:
     torch.testing.assert_close(draw(new, after, Condition()), draw(old, before, Condition()), atol=1e-4, rtol=1e-4)
     if after.dim:
         new.mapping(torch.randn(8, 16), torch.randn(8, after.dim)).square().sum().backward()
-        assert (new.mapping.embed.weight.grad.abs().sum(dim=0) > 0).all(), "what starts at nothing must be able to learn"
+        assert (new.mapping.embed.weight.grad.abs().sum(dim=0) > 0).all(), (
+            "what starts at nothing must be able to learn"
+        )
 
 
 def test_a_smaller_side_and_other_patches_share_the_blocks() -> None:
@@ -171,7 +208,11 @@ def test_the_side_is_what_has_grown() -> None:
 
 def test_of_one_source_with_other_terms_both_are_kept() -> None:
     a, b, c = ({"terms": name} for name in "abc")
-    assert with_inherited({"nih": a, "folder": b}, {"nih": a, "folder": c}) == {"nih": a, "folder": b, "folder (before)": c}
+    assert with_inherited({"nih": a, "folder": b}, {"nih": a, "folder": c}) == {
+        "nih": a,
+        "folder": b,
+        "folder (before)": c,
+    }
     assert with_inherited({"nih": a}, {"chexpert": b}) == {"nih": a, "chexpert": b}
     assert with_inherited({"nih": {**a, "films": 10}}, {"nih": {**a, "films": 20}}) == {"nih": {**a, "films": 10}}
 
@@ -184,9 +225,15 @@ def rings(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     with PoolWriter(path, 64, 8, {"rings": terms}, b"key") as writer:
         for i in range(80):
             large = i % 2 == 0
-            findings = {"Cardiomegaly": POSITIVE if large else NEGATIVE, "Effusion": NEGATIVE if i % 4 < 2 else POSITIVE}
+            findings = {
+                "Cardiomegaly": POSITIVE if large else NEGATIVE,
+                "Effusion": NEGATIVE if i % 4 < 2 else POSITIVE,
+            }
             writer.add(
-                "rings", FilmRecord(str(i), str(i), str(i), str(i), "PA", "unknown", 50.0, findings), blob(i, 64, large), (64, 64, 8)
+                "rings",
+                FilmRecord(str(i), str(i), str(i), str(i), "PA", "unknown", 50.0, findings),
+                blob(i, 64, large),
+                (64, 64, 8),
             )
     return Pool.open(path)
 
@@ -198,11 +245,22 @@ def base(pool: Pool, tmp_path: Path) -> Path:
 
 
 def begun(rings: Pool, base: Path, out: Path, **changes: object) -> Config:
-    config = small(rings, out, res=64, init=str(base), pool_fingerprint=rings.fingerprint, grow_kimg=0.03, fade_kimg=0.02, kimg=0.08)
+    config = small(
+        rings,
+        out,
+        res=64,
+        init=str(base),
+        pool_fingerprint=rings.fingerprint,
+        grow_kimg=0.03,
+        fade_kimg=0.02,
+        kimg=0.08,
+    )
     return replace(config, **{"rest_kimg": 0.016, **changes})
 
 
-def test_a_training_grows_on_carries_the_terms_and_resumes_without_the_file(rings: Pool, base: Path, tmp_path: Path) -> None:
+def test_a_training_grows_on_carries_the_terms_and_resumes_without_the_file(
+    rings: Pool, base: Path, tmp_path: Path
+) -> None:
     config = begun(rings, base, tmp_path / "whole")
     resolved = resolve_init(config)
     assert resolved.grow_from == 32
@@ -214,7 +272,9 @@ def test_a_training_grows_on_carries_the_terms_and_resumes_without_the_file(ring
     again = resolve_init(begun(rings, base, tmp_path / "parts"))
     assert again.fingerprint == resolved.fingerprint
     unmade = resolve_init(begun(rings, base, tmp_path / "parts", pool_fingerprint=AUTO))
-    assert (unmade.init_sha256, unmade.pool_fingerprint) == (resolved.init_sha256, AUTO), "before a phantom pool is made"
+    assert (unmade.init_sha256, unmade.pool_fingerprint) == (resolved.init_sha256, AUTO), (
+        "before a phantom pool is made"
+    )
     parts = loop.train(again, rings, "rings")
     assert [run.name for run in parts.parent.iterdir()] == ["00000-rings-64"], "resumed, not begun again"
     assert_same(whole, parts)
@@ -225,14 +285,17 @@ def test_a_training_grows_on_carries_the_terms_and_resumes_without_the_file(ring
             resolve_init(begun(rings, base, run), new)
 
 
-def test_the_first_film_is_that_of_the_network(rings: Pool, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_film_is_that_of_the_network(
+    rings: Pool, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = resolve_init(begun(rings, base, tmp_path))
     training = Training(config, Films(rings, config))
     fresh = training.D.conv.weight.clone()
     caplog.set_level("INFO")
     start(training)
     assert "starts from" in caplog.text
-    assert "4 of 6 conditions are known to it; with it go the terms of discs" in caplog.text  # Effusion, PA, and the two of the age
+    # Effusion, PA, and the two of the age
+    assert "4 of 6 conditions are known to it; with it go the terms of discs" in caplog.text
     assert torch.equal(training.D.conv.weight, fresh)
     old, info = network_file.load_network(base / "network-latest.safetensors")
     condition = Condition(view="PA", age_years=40.0, findings={"Effusion": POSITIVE})
@@ -241,7 +304,9 @@ def test_the_first_film_is_that_of_the_network(rings: Pool, base: Path, tmp_path
     assert torch.equal(training.G.synthesis.constant, training.G_ema.synthesis.constant)
 
 
-def test_widths_that_nobody_asked_for_and_other_patches(rings: Pool, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_widths_that_nobody_asked_for_and_other_patches(
+    rings: Pool, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     config = begun(rings, base, tmp_path, channel_base=64, patch=1)
     with pytest.raises(ValueError, match="channel_base 128 where this training has 64; add --set channel_base=128"):
         resolve_init(config)
@@ -253,7 +318,9 @@ def test_widths_that_nobody_asked_for_and_other_patches(rings: Pool, base: Path,
     assert "what draws pixels starts new (patches of 1 for its 2)" in caplog.text
     shutil.rmtree(base)
     loop.new_run(tmp_path, config, "rings")
-    assert resolve_init(begun(rings, base, tmp_path, channel_base=64, patch=1), fit=True).fingerprint == config.fingerprint
+    assert (
+        resolve_init(begun(rings, base, tmp_path, channel_base=64, patch=1), fit=True).fingerprint == config.fingerprint
+    )
 
 
 def test_the_generator_rests_until_the_new_discriminator_has_learnt(rings: Pool, base: Path, tmp_path: Path) -> None:
@@ -275,7 +342,8 @@ def test_mistakes_are_told_in_one_line(rings: Pool, base: Path, tmp_path: Path) 
     with pytest.raises(ValueError) as error:
         resolve_init(begun(rings, base, tmp_path, z_dim=32, channel_max=8))
     assert str(error.value) == (
-        f"--init {base}: the network has z_dim 16 where this training has 32, channel_max 16 where this training has 8; "
+        f"--init {base}: the network has z_dim 16 where this training has 32, "
+        "channel_max 16 where this training has 8; "
         "add --set z_dim=16 --set channel_max=16"
     )
     (tmp_path / "x.safetensors").write_bytes(b"nothing")

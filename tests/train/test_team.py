@@ -31,7 +31,8 @@ STEPS = 12
 
 @pytest.mark.parametrize(("size", "rows"), [(1, [[0, 1, 2, 3, 4, 5, 6, 7]]), (2, [[0, 2, 4, 6], [1, 3, 5, 7]])])
 def test_a_process_takes_whole_groups_of_the_minibatch_statistics(size: int, rows: list[list[int]]) -> None:
-    assert [Team(rank, size).rows(8).tolist() for rank in range(size)] == rows  # groups: films i, i + 2, i + 4 and i + 6
+    # groups: films i, i + 2, i + 4 and i + 6
+    assert [Team(rank, size).rows(8).tolist() for rank in range(size)] == rows
 
 
 def test_groups_that_cannot_be_shared_out_are_refused() -> None:
@@ -145,7 +146,8 @@ with open_team("cpu") as team:
 
 
 def loop_with_a_collapse(pool: Pool, out: Path, here: Team) -> int:
-    """Train, in each process, a run that collapses once and goes back; return the number of films of the returned folder's state."""
+    """Train, in each process, a run that collapses once and goes back; return the number of films of the returned
+    folder's state."""
     from test_watch import loop, once, watched
 
     # One launch connects once: a second group could take the first one's addresses from the store, and wait for ever.
@@ -170,10 +172,17 @@ def found(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     (out / "worker.py").write_text(WORKER)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        [*LAUNCH, "2", str(out / "worker.py"), str(pool.path), str(out)], cwd=ROOT, env=environment, capture_output=True, text=True
+        [*LAUNCH, "2", str(out / "worker.py"), str(pool.path), str(out)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr[-4000:]
-    return [{**json.loads((out / f"found-{rank}.json").read_text()), "out": out, "stderr": result.stderr} for rank in range(2)]
+    return [
+        {**json.loads((out / f"found-{rank}.json").read_text()), "out": out, "stderr": result.stderr}
+        for rank in range(2)
+    ]
 
 
 def one_process(pool: Pool, out: Path, steps: int) -> list[dict[str, float]]:
@@ -262,7 +271,9 @@ LOST = "error: another process of this training has ended or does not answer"
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="the ranks are found in /proc")
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_lost_process_ends_all_with_one_line_and_a_state_to_go_on_from(pool: Pool, tmp_path: Path, launch: Launch, rank: int) -> None:
+def test_a_lost_process_ends_all_with_one_line_and_a_state_to_go_on_from(
+    pool: Pool, tmp_path: Path, launch: Launch, rank: int
+) -> None:
     launcher = launch(tmp_path, "--kimg", "1000", "--save-kimg", "0.4")
     wait_for(lambda: list(tmp_path.glob("*/state-latest.pt")), launcher)
     ranks = processes_of(launcher)
@@ -322,13 +333,27 @@ def test_what_all_meet_is_told_once(tmp_path: Path, launch: Launch) -> None:
     launcher = launch(tmp_path, "--set", "batch=12")
     told, errors = launcher.communicate(timeout=60)
     assert launcher.returncode != 0
-    assert errors.count("error: ") == errors.count("error: batch is 12, but 2 processes need a multiple of 8") == 1, errors
+    assert errors.count("error: ") == errors.count("error: batch is 12, but 2 processes need a multiple of 8") == 1, (
+        errors
+    )
     assert told == ""
 
 
 @pytest.mark.slow
 def test_without_data_one_process_makes_the_phantoms_and_one_tells_the_run(tmp_path: Path) -> None:
-    program = [*LAUNCH, "2", "train_gan.py", "--res", "32", "--out", str(tmp_path / "runs"), "--kimg", "0.032", "--device", "cpu"]
+    program = [
+        *LAUNCH,
+        "2",
+        "train_gan.py",
+        "--res",
+        "32",
+        "--out",
+        str(tmp_path / "runs"),
+        "--kimg",
+        "0.032",
+        "--device",
+        "cpu",
+    ]
     settings = ["phantom_films=80", "channel_base=128", "channel_max=16", "grow_from=16"]
     program += [word for setting in settings for word in ("--set", setting)]
     environment = {**os.environ, "THISCXR_CACHE": str(tmp_path / "cache")}
@@ -338,7 +363,9 @@ def test_without_data_one_process_makes_the_phantoms_and_one_tells_the_run(tmp_p
     assert result.stderr.count("making 80 phantom films") == 1
 
 
-def test_who_waits_for_phantoms_makes_them_when_their_maker_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_for_phantoms_makes_them_when_their_maker_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It waited without end for the first process of the machine, which need not be a child of torchrun."""
     monkeypatch.setenv("THISCXR_CACHE", str(tmp_path))
     monkeypatch.setenv("LOCAL_RANK", "1")
@@ -373,7 +400,9 @@ def test_other_pools_in_the_processes_of_one_training_are_refused(pool: Pool, tm
     )
     (tmp_path / "train.py").write_text(code)
     program = [*LAUNCH, "2", str(tmp_path / "train.py"), *command(pool, tmp_path / "runs", "--kimg", "1")[2:]]
-    result = subprocess.run(program, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    result = subprocess.run(
+        program, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
     assert result.returncode != 0
     assert "error: process 1 has other options or another pool" in result.stderr
     assert not list((tmp_path / "runs").glob("*/state-latest.pt"))

@@ -1,4 +1,5 @@
-"""The watch: what it measures, that it stays quiet where it should, and that a collapse leads back, on, and at last to an end."""
+"""The watch: what it measures, that it stays quiet where it should, and that a collapse leads back, on, and at last to
+an end."""
 
 import json
 import os
@@ -93,7 +94,9 @@ def lines(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
 
 
-def test_a_collapse_goes_back_once_and_on(pool: Pool, tmp_path: Path, plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_collapse_goes_back_once_and_on(
+    pool: Pool, tmp_path: Path, plant: Plant, caplog: pytest.LogCaptureFixture
+) -> None:
     plant(once)
     run = loop.train(watched(pool, tmp_path), pool, "discs")
     state = runs.load_state(run)
@@ -102,8 +105,9 @@ def test_a_collapse_goes_back_once_and_on(pool: Pool, tmp_path: Path, plant: Pla
     assert state["noise_stream"] == 1
     assert [state[name]["param_groups"][0]["lr"] for name in ("opt_G", "opt_D")] == [0.0015, 0.0015]
     assert (
-        "collapsed after 120 films: two synthetic films differ by 0.00 of what two real ones do, below 0.3; back to 80 films" in caplog.text
-    )
+        "collapsed after 120 films: two synthetic films differ by 0.00 of what two "
+        "real ones do, below 0.3; back to 80 films"
+    ) in caplog.text
     assert "back to 80 films" in (run / "log.txt").read_text()
     back, last = lines(run)
     assert (back["images_seen"], back["watch/returns"], back["watch/back_to"]) == (120, 0, 80)
@@ -148,7 +152,9 @@ def test_a_return_is_the_same_when_the_run_is_killed_or_stopped_around_it(
                 loop.train(watched(pool, tmp_path / "parts", save_kimg=0.016), pool, "discs")
     else:
         for kimg in stops:  # between looks: the state to go back to travels within the saved one
-            collapsed = pytest.raises(CollapseError, match=r"finished after 104 films, not saved: two .* Raise --kimg to 0\.12")
+            collapsed = pytest.raises(
+                CollapseError, match=r"finished after 104 films, not saved: two " r".* Raise --kimg to 0\.12"
+            )
             with collapsed if kimg == 0.104 else nullcontext():
                 loop.train(watched(pool, tmp_path / "parts", kimg=kimg), pool, "discs")
     parts = loop.train(watched(pool, tmp_path / "parts"), pool, "discs")
@@ -169,7 +175,9 @@ def test_the_returns_are_bounded_and_the_last_good_state_stays(pool: Pool, tmp_p
         step = Training.step
         patch.setattr(Training, "step", lambda training: (step(training), always(training))[0])
         for _ in range(2):  # the second call meets the same end
-            with pytest.raises(CollapseError, match=r"collapsed 3 times, at last after 120 films: .* The state of 80 films is kept") as end:
+            with pytest.raises(
+                CollapseError, match=r"collapsed 3 times, at last after 120 films: .* " r"The state of 80 films is kept"
+            ) as end:
                 loop.train(config, pool, "discs")
     assert "\n" not in str(end.value)
     (run,) = tmp_path.iterdir()
@@ -177,12 +185,20 @@ def test_the_returns_are_bounded_and_the_last_good_state_stays(pool: Pool, tmp_p
     assert state is not None
     assert (state["images_seen"], state["noise_stream"]) == (80, 2)
     assert [line["watch/returns"] for line in lines(run) if "watch/back_to" in line] == [0, 1, 2]
-    assert loop.train(replace(config, max_returns=3), pool, "discs") == run, "more returns, and nothing planted: it goes on from there"
+    assert loop.train(replace(config, max_returns=3), pool, "discs") == run, (
+        "more returns, and nothing planted: it goes on from there"
+    )
     assert runs.load_state(run)["images_seen"] == 200
 
 
-def test_a_discriminator_far_too_strong_goes_back(pool: Pool, tmp_path: Path, plant: Plant, caplog: pytest.LogCaptureFixture) -> None:
-    plant(lambda training: strong_discriminator(training) if (training.images_seen, training.noise_stream) == (88, 0) else None)
+def test_a_discriminator_far_too_strong_goes_back(
+    pool: Pool, tmp_path: Path, plant: Plant, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant(
+        lambda training: (
+            strong_discriminator(training) if (training.images_seen, training.noise_stream) == (88, 0) else None
+        )
+    )
     run = loop.train(watched(pool, tmp_path), pool, "discs")
     assert "D(real) − D(fake) is " in caplog.text
     assert ", beyond ±20; back to 80 films" in caplog.text
@@ -199,7 +215,9 @@ def test_a_loss_of_coverage_is_seen(pool: Pool, tmp_path: Path) -> None:
     watch.best = 0.39  # not yet learnt
     assert watch.look(training, True)[1] == ""
     watch.best = 0.8
-    assert watch.look(training, True)[1] == "0% of the real films have a synthetic one near, below 20% (best so far 80%)"
+    assert watch.look(training, True)[1] == (
+        "0% of the real films have a synthetic one near, below 20% (best so far 80%)"
+    )
 
 
 def test_a_collapsed_state_is_not_saved(pool: Pool, tmp_path: Path, plant: Plant) -> None:
@@ -238,7 +256,16 @@ def test_no_watch_and_too_few_films_to_compare(pool: Pool, tmp_path: Path, plant
 def test_a_plain_training_is_left_alone(tmp_path: Path) -> None:
     write_layout(tmp_path / "phantom", "pool", 300, 32, 0)
     pool = Pool.open(tmp_path / "phantom")
-    config = small(pool, tmp_path / "runs", watch_kimg=0.1, kimg=30.0, grow_kimg=1.0, fade_kimg=0.5, augment_kimg=5.0, channel_base=256)
+    config = small(
+        pool,
+        tmp_path / "runs",
+        watch_kimg=0.1,
+        kimg=30.0,
+        grow_kimg=1.0,
+        fade_kimg=0.5,
+        augment_kimg=5.0,
+        channel_base=256,
+    )
     config = replace(config, channel_max=32, batch=16, r1_interval=16)
     run = loop.train(config, pool, "phantom")
     told = lines(run)
@@ -266,9 +293,13 @@ Training.step = planted
 loop.train(watched(pool, out, save_kimg=0.016), pool, "discs")
 """
     for kills in (["0-96"], ["0-112"], ["1-88"], ["1-144"], []):
-        process = subprocess.run([sys.executable, "-c", code, str(pool.path), str(tmp_path / "parts"), *kills], cwd=ROOT, env=os.environ)
+        process = subprocess.run(
+            [sys.executable, "-c", code, str(pool.path), str(tmp_path / "parts"), *kills], cwd=ROOT, env=os.environ
+        )
         assert process.returncode == (-signal.SIGKILL if kills else 0)
-    subprocess.run([sys.executable, "-c", code, str(pool.path), str(tmp_path / "whole")], cwd=ROOT, env=os.environ, check=True)
+    subprocess.run(
+        [sys.executable, "-c", code, str(pool.path), str(tmp_path / "whole")], cwd=ROOT, env=os.environ, check=True
+    )
     (a,), (b,) = (tmp_path / "whole").iterdir(), (tmp_path / "parts").iterdir()
     assert runs.load_state(a)["noise_stream"] == 1
     assert_same(a, b)

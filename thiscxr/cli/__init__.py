@@ -1,6 +1,7 @@
 """The command line: one click group, one short function a command.
 
-Heavy imports are inside the commands, so that `thiscxr --help` answers at once. stdout carries results, stderr carries chatter.
+Heavy imports are inside the commands, so that `thiscxr --help` answers at once. stdout carries results, stderr carries
+chatter.
 """
 
 import errno
@@ -18,7 +19,8 @@ __all__ = ["group", "main"]
 
 
 def main(*command: str) -> None:
-    """Run the command line; `command` is put in front of the arguments. One line and exit code 1 on a failure, 2 on a usage error."""
+    """Run the command line; `command` is put in front of the arguments. One line and exit code 1 on a failure, 2 on a
+    usage error."""
     debug = "--debug" in sys.argv
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -37,10 +39,17 @@ def main(*command: str) -> None:
         elif debug:
             traceback.print_exc()
         elif isinstance(error, ValueError | OSError | FloatingPointError):
-            advice = "; free some space and run the same command again" if getattr(error, "errno", None) == errno.ENOSPC else ""
+            advice = (
+                ("; free some space and run the same command again")
+                if getattr(error, "errno", None) == errno.ENOSPC
+                else ""
+            )
             print(f"error: {' '.join(str(error).split())}{advice}", file=sys.stderr)
         else:
-            print(f"error: {type(error).__name__}: {error} (a fault of thiscxr: please report it, with --debug)", file=sys.stderr)
+            print(
+                f"error: {type(error).__name__}: {error} (a fault of thiscxr: please report it, with --debug)",
+                file=sys.stderr,
+            )
         sys.exit(1)
 
 

@@ -31,12 +31,23 @@ SOURCES = {
     "--layout",
     default="pool",
     show_default=True,
-    help="pool, or as a collection releases its films: nih, chexpert, mimic-cxr-jpg, mimic-cxr, padchest, openi, kermany, folder.",
+    help="pool, or as a collection releases its films: nih, chexpert, mimic-cxr-jpg, "
+    "mimic-cxr, padchest, openi, kermany, folder.",
 )
-@click.option("--defects", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of files missing or broken on purpose.")
+@click.option(
+    "--defects",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of files missing or broken on purpose.",
+)
 @click.option("--archived", is_flag=True, help="Zips and tars, where the collection is distributed so.")
-@click.option("--key-file", type=FOLDER, help="Key of the ids in a pool; default: a public one, since there is nobody to protect.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; default: one a core. The films are the same for any number.")
+@click.option(
+    "--key-file", type=FOLDER, help="Key of the ids in a pool; default: a public one, since there is nobody to protect."
+)
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes; default: one a core. The films are the same for any number."
+)
 @common(device=False)
 def phantom(out: Path, count: int, res: int, layout: str, seed: int, **options: Any) -> None:
     """Write procedural chest films with known anatomy and findings.
@@ -52,7 +63,9 @@ def phantom(out: Path, count: int, res: int, layout: str, seed: int, **options: 
 def source_options(function: Callable) -> Callable:
     """Add one repeatable flag a collection."""
     for key, title in reversed(SOURCES.items()):
-        function = click.option(f"--{key}", type=FOLDER, multiple=True, metavar="DIR", help=f"Root of {title}; repeatable.")(function)
+        function = click.option(
+            f"--{key}", type=FOLDER, multiple=True, metavar="DIR", help=f"Root of {title}; repeatable."
+        )(function)
     return function
 
 
@@ -61,10 +74,14 @@ def chosen_sources(flags: dict[str, Any]) -> list[tuple[str, Path]]:
     return [(key, root) for key in SOURCES for root in flags[key.replace("-", "_")]]
 
 
-VIEWS = click.option("--views", help="Comma-separated; default PA,AP,AP_supine (and unknown for folder, openi and rsna).")
+VIEWS = click.option(
+    "--views", help="Comma-separated; default PA,AP,AP_supine (and unknown for folder, openi and rsna)."
+)
 
 
-ALLOW_SYNTHETIC = click.option("--allow-synthetic", is_flag=True, help="Take films that are marked as synthetic, which are refused else.")
+ALLOW_SYNTHETIC = click.option(
+    "--allow-synthetic", is_flag=True, help="Take films that are marked as synthetic, which are refused else."
+)
 
 
 LABELS = click.option(
@@ -85,19 +102,41 @@ def chosen_views(views: str | None) -> tuple[str, ...] | None:
 @click.argument("pool", type=NEW_FOLDER)
 @source_options
 @click.option("--res", type=int, required=True, help="Side in pixels, a power of two from 32 to 1024.")
-@click.option("--smallest", type=int, metavar="SIDE", help="Keep films below --res at the power of two that they fill, down to SIDE.")
+@click.option(
+    "--smallest",
+    type=int,
+    metavar="SIDE",
+    help="Keep films below --res at the power of two that they fill, down to SIDE.",
+)
 @VIEWS
-@click.option("--aspect", type=click.Choice(["released", "restore"]), default="released", show_default=True, help="NIH films are squashed.")
+@click.option(
+    "--aspect",
+    type=click.Choice(["released", "restore"]),
+    default="released",
+    show_default=True,
+    help="NIH films are squashed.",
+)
 @LABELS
 @click.option("--derive", is_flag=True, help="Derive findings that a collection implies but does not annotate.")
 @ALLOW_SYNTHETIC
-@click.option("--max-rejected", type=click.FloatRange(0, 1), default=0.1, show_default=True, help="Share of refused films that fails it.")
+@click.option(
+    "--max-rejected",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Share of refused films that fails it.",
+)
 @click.option("--key-file", type=FOLDER, help="Key of the ids; default: one made once in your configuration folder.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; default: one a core. The pool is the same for any number.")
-@click.option("--dask", "scheduler", default="", metavar="ADDRESS", help="Decode on the Dask cluster whose scheduler is there.")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes; default: one a core. The pool is the same for any number."
+)
+@click.option(
+    "--dask", "scheduler", default="", metavar="ADDRESS", help="Decode on the Dask cluster whose scheduler is there."
+)
 @common(seed=False, device=False)
 def prepare(pool: Path, views: str | None, **options: Any) -> None:
-    """Read collections as released and write one pool. An interrupted call goes on where it stopped when it is made again.
+    """Read collections as released and write one pool. An interrupted call goes on where it stopped when it is made
+    again.
 
     Example: thiscxr prepare pool --nih ChestXray-NIHCC --res 64
     """
@@ -105,8 +144,21 @@ def prepare(pool: Path, views: str | None, **options: Any) -> None:
 
     sources = chosen_sources(options)
     if not sources:
-        raise click.UsageError(f"no collection given; use one or more of {', '.join(f'--{key} DIR' for key in SOURCES)}")
-    names = ("res", "smallest", "aspect", "derive", "max_rejected", "key_file", "workers", "scheduler", "allow_synthetic", "labels")
+        raise click.UsageError(
+            f"no collection given; use one or more of {', '.join(f'--{key} DIR' for key in SOURCES)}"
+        )
+    names = (
+        "res",
+        "smallest",
+        "aspect",
+        "derive",
+        "max_rejected",
+        "key_file",
+        "workers",
+        "scheduler",
+        "allow_synthetic",
+        "labels",
+    )
     click.echo(prepare_pool(pool, sources, views=chosen_views(views), **{name: options[name] for name in names}))
 
 
@@ -124,7 +176,10 @@ def verify(pool: Path) -> None:
     if problems:
         raise ValueError(f"{pool}: {len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems[:5])}")
     sides = Pool.open(pool).resolutions
-    click.echo(f"{pool}: whole" + (f" ({', '.join(f'{n} films of {side} px' for side, n in sides.items())})" if len(sides) > 1 else ""))
+    click.echo(
+        f"{pool}: whole"
+        + ((f" ({', '.join(f'{n} films of {side} px' for side, n in sides.items())})") if len(sides) > 1 else "")
+    )
 
 
 @group.command()
@@ -160,7 +215,9 @@ def describe(
     if pool:
         facts = describing.describe_pool(pool)
     else:
-        facts = describing.describe_sources(sources, chosen_views(views), labels_only, allow_synthetic=allow_synthetic, labels=labels)
+        facts = describing.describe_sources(
+            sources, chosen_views(views), labels_only, allow_synthetic=allow_synthetic, labels=labels
+        )
     if html is not None:
         write_page(html, facts)
     click.echo(json.dumps(facts, indent=2) if as_json else describing.describe_text(facts))
@@ -168,11 +225,18 @@ def describe(
 
 @group.command()
 @click.argument("table", type=FOLDER, metavar="IN.csv")
-@click.option("--out", type=NEW_FILE, required=True, metavar="OUT.csv", help="Labels; the words that decided go to OUT.spans.jsonl.")
+@click.option(
+    "--out",
+    type=NEW_FILE,
+    required=True,
+    metavar="OUT.csv",
+    help="Labels; the words that decided go to OUT.spans.jsonl.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @common(seed=False, device=False)
 def label(table: Path, out: Path, as_json: bool) -> None:
-    """Label free-text reports in English: IN.csv has the columns id and report, OUT.csv id and 1, 0, -1 or -2 for each finding.
+    """Label free-text reports in English: IN.csv has the columns id and report, OUT.csv id and 1, 0, -1 or -2 for each
+    finding.
 
     Example: thiscxr label reports.csv --out labels.csv
     """

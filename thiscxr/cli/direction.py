@@ -15,14 +15,27 @@ from thiscxr.cli.options import MODEL, NEW_FOLDER, common, group, resolve_device
 @click.option("--view", help="Towards this view, such as PA.")
 @click.option("--sex", is_flag=True, help="From M to F.")
 @click.option("--age", is_flag=True, help="From young to old.")
-@click.option("--asked-view", help="Only among films asked for this view; the heart is for PA.  [default: as the training films come]")
+@click.option(
+    "--asked-view",
+    help="Only among films asked for this view; the heart is for PA.  [default: as the training films come]",
+)
 @click.option("--entirely", is_flag=True, help="Hold everything else still, however little then moves.")
-@click.option("--reader", default="thiscxr64", show_default=True, help="A bundled reader or a file of `thiscxr classify train`.")
-@click.option("-n", "count", type=click.IntRange(1), default=2000, show_default=True, help="Films that the axis is found from.")
+@click.option(
+    "--reader", default="thiscxr64", show_default=True, help="A bundled reader or a file of `thiscxr classify train`."
+)
+@click.option(
+    "-n", "count", type=click.IntRange(1), default=2000, show_default=True, help="Films that the axis is found from."
+)
 @click.option("--steps", type=click.IntRange(2, 25), default=7, show_default=True, help="From one end to the other.")
 @click.option("--seeds", "seed_list", default="0-5", show_default=True, help="Of the films on the sheet.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--out", type=NEW_FOLDER, default=Path("direction"), show_default=True, help="Folder of the axis, its facts and a sheet.")
+@click.option(
+    "--out",
+    type=NEW_FOLDER,
+    default=Path("direction"),
+    show_default=True,
+    help="Folder of the axis, its facts and a sheet.",
+)
 @common(seed=False)
 def direction(
     model: str,
@@ -57,11 +70,15 @@ def direction(
     wishes = [finding, severity, view and f"view {view}", sex and "sex", age and "age"]
     questions = [question for question in wishes if question]
     if len(questions) != 1:
-        raise click.UsageError("a direction is of one thing; give one of --finding, --severity, --view, --sex and --age")
+        raise click.UsageError(
+            "a direction is of one thing; give one of --finding, --severity, --view, --sex and --age"
+        )
     if (name := finding or severity) and name not in FINDINGS:
         raise ValueError(f"no finding is called '{name}'{nearest_name(name, FINDINGS)}")
     if view and asked_view:
-        raise click.UsageError("--view is the direction and --asked-view what all films are asked for; drop one of the two")
+        raise click.UsageError(
+            "--view is the direction and --asked-view what all films are asked for; drop one of the two"
+        )
     device = resolve_device(device)
     judge, network, seeds = trusted_reader(reader, device), load(model, device), parse_seeds(seed_list)
     judge.check_films_of(network.info.sources)

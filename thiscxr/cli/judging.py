@@ -57,7 +57,9 @@ def extractors_import(file: Path | None, name: str | None, allow_download: bool)
 
 @group.command()
 @click.option("--real", type=FOLDER, required=True, metavar="POOL")
-@click.option("--fake", required=True, metavar="DIR|MODEL", help="A folder of films, or FILE, NAME or RUN to sample from.")
+@click.option(
+    "--fake", required=True, metavar="DIR|MODEL", help="A folder of films, or FILE, NAME or RUN to sample from."
+)
 @click.option(
     "--extractor",
     "names",
@@ -66,16 +68,36 @@ def extractors_import(file: Path | None, name: str | None, allow_download: bool)
     show_default=True,
     help="See `thiscxr extractors`, or a file.",
 )
-@click.option("-n", "count", type=click.IntRange(2), default=2048, show_default=True, help="Samples at most, when --fake is a model.")
-@click.option("--truncation", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="When --fake is a model.")
-@click.option("--split", type=click.Choice(["all", "holdout", "train"]), default="all", show_default=True, help="Of the real films.")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(2),
+    default=2048,
+    show_default=True,
+    help="Samples at most, when --fake is a model.",
+)
+@click.option(
+    "--truncation", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="When --fake is a model."
+)
+@click.option(
+    "--split",
+    type=click.Choice(["all", "holdout", "train"]),
+    default="all",
+    show_default=True,
+    help="Of the real films.",
+)
 @click.option("--allow-small", is_flag=True, help="Fewer films than feature dimensions: the key then says so.")
 @click.option("--utility", is_flag=True, help="Do films help a reader on held-out patients? 10 to 15 minutes.")
 @click.option("--poses", is_flag=True, help="Where is the reader fooled as films are moved? Some minutes.")
 @click.option("--label-noise", is_flag=True, help="What flipped labels do, on phantoms. Some minutes.")
 @click.option("--allow-download", is_flag=True, help="Fetch the weights of a public extractor that are not here.")
 @click.option("--out", type=NEW_FILE, metavar="FILE", help="Write scores.json there.")
-@click.option("--html", type=NEW_FILE, metavar="FILE", help="The same as one page with plots. It shows films of the pool: keep it private.")
+@click.option(
+    "--html",
+    type=NEW_FILE,
+    metavar="FILE",
+    help="The same as one page with plots. It shows films of the pool: keep it private.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @common()
 def score(
@@ -89,7 +111,8 @@ def score(
     device: str,
     **options: Any,
 ) -> None:
-    """Score synthetic films against a pool: distances, diversity, copies, confounders, what was asked against what is seen.
+    """Score synthetic films against a pool: distances, diversity, copies, confounders, what was asked against what is
+    seen.
 
     Example: thiscxr score --real pool --fake samples --out scores.json --html scores.html
     """
@@ -123,8 +146,16 @@ def score(
 @group.command()
 @MODEL
 @click.option("--scores", type=FOLDER, required=True, metavar="FILE", help="What `score --out` wrote of this network.")
-@click.option("--notes", type=FOLDER, metavar="FILE", help="Markdown that is put in as it is: what neither file can say.")
-@click.option("--out", type=NEW_FILE, required=True, metavar="FILE", help="CARD.md; the films of seeds 0 to 63 go beside it as PNG.")
+@click.option(
+    "--notes", type=FOLDER, metavar="FILE", help="Markdown that is put in as it is: what neither file can say."
+)
+@click.option(
+    "--out",
+    type=NEW_FILE,
+    required=True,
+    metavar="FILE",
+    help="CARD.md; the films of seeds 0 to 63 go beside it as PNG.",
+)
 @common(seed=False, device=False)
 def card(model: str, scores: Path, notes: Path | None, out: Path) -> None:
     """Write the model card of a network from its file and its scores.
@@ -142,7 +173,8 @@ def card(model: str, scores: Path, notes: Path | None, out: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 @common(seed=False, device=False)
 def readers(files: tuple[Path, ...], as_json: bool) -> None:
-    """Tell what readers answered on the site's study pages: accuracy with intervals, agreement, visual PPV of the labels.
+    """Tell what readers answered on the site's study pages: accuracy with intervals, agreement, visual PPV of the
+    labels.
 
     Example: thiscxr readers answers-*.csv
     """

@@ -20,7 +20,9 @@ def conditions(function: Callable) -> Callable:
         click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False)),
         click.option("--age", "age_years", type=float, help="Years."),
         click.option("--source", help="The look of one collection."),
-        click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer."),
+        click.option(
+            "--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer."
+        ),
     )
     for option in reversed(options):
         function = option(function)
@@ -34,7 +36,12 @@ def conditions(function: Callable) -> Callable:
 @click.option("--frames", type=click.IntRange(2, 5000), default=60, show_default=True)
 @click.option("--fps", type=click.IntRange(1, 60), default=15, show_default=True, help="Frames a second.")
 @click.option("--loop", is_flag=True, help="And back to the first.")
-@click.option("--format", "kind", type=click.Choice(["webp", "gif", "mp4", "frames"]), help="[default: what --out ends with, or webp]")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["webp", "gif", "mp4", "frames"]),
+    help="[default: what --out ends with, or webp]",
+)
 @conditions
 @PERMISSION
 @click.option("--out", type=FOLDER, metavar="FILE|DIR", help="[default: walk.webp and so on]")
@@ -69,7 +76,9 @@ def walk(
     if kind and named and kind != named:
         raise click.UsageError(f"--format {kind} does not agree with --out {out}; drop one of the two")
     if not kind and not named and out is not None:
-        raise click.UsageError(f"--out {out} ends in none of {', '.join(f'.{known}' for known in ANIMATIONS)}; name one, or give --format")
+        raise click.UsageError(
+            f"--out {out} ends in none of {', '.join(f'.{known}' for known in ANIMATIONS)}; name one, or give --format"
+        )
     kind = kind or named or "webp"
     out = out or Path("walk" if kind == "frames" else f"walk.{kind}")
     check_place(out, folder=kind == "frames")
@@ -125,7 +134,9 @@ def mix(
     layers = parse_layers(layer_list, network.generator.config.num_ws)
     sheet = mixing_sheet(mix_films(network, rows, columns, layers, condition, psi), rows, columns, layers)
     text = grid_text(origin_of(network, permission))
-    save_png(out, sheet, text | {"Rows": row_list, "Columns": column_list, "Layers": layer_list, "Truncation": str(psi)})
+    save_png(
+        out, sheet, text | {"Rows": row_list, "Columns": column_list, "Layers": layer_list, "Truncation": str(psi)}
+    )
     click.echo(out)
 
 
@@ -135,13 +146,19 @@ def mix(
 @click.option("--steps", type=click.IntRange(2), default=5, show_default=True, help="Visits of a patient.")
 @click.option("--seeds", "seed_list", default="0-7", show_default=True, help="Patients.")
 @click.option(
-    "--reader", default="thiscxr64", show_default=True, metavar="NAME|FILE", help="Says whether the finding can be told, and is seen."
+    "--reader",
+    default="thiscxr64",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Says whether the finding can be told, and is seen.",
 )
 @click.option("--view", help="PA, AP, … as the network learnt them.")
 @click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False))
 @click.option("--age", "age_years", type=float, help="Years.")
 @click.option("--source", help="The look of one collection.")
-@click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer.")
+@click.option(
+    "--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer."
+)
 @click.option("--format", "kind", type=click.Choice(["png", "png16", "dicom"]), default="png", show_default=True)
 @PERMISSION
 @click.option("--out", type=NEW_FOLDER, default=Path("series"), show_default=True, metavar="DIR")
@@ -161,7 +178,8 @@ def series(
 ) -> None:
     """Draw follow-up films of invented patients in whom a finding grows, where a reader can confirm it.
 
-    Example: thiscxr series --model runs/00000-pool-64 --reader reader.safetensors --finding Effusion --steps 5 --out series
+    Example: thiscxr series --model runs/00000-pool-64 --reader reader.safetensors --finding Effusion --steps 5 --out
+    series
     """
     import numpy as np
 
@@ -183,7 +201,9 @@ def series(
     found = draw_series(network, seeds, finding, steps, condition, psi, permission)
     seen = 1 / (1 + np.exp(-judge.read(found.pixels)[finding]))
     write_series(found, network, out, dicom_format(DicomOptions()) if kind == "dicom" else FORMATS[kind], seen)
-    logging.getLogger("thiscxr").info("%s", growth_table(seen.reshape(-1, steps), finding, f"{judge.name}, {ceiling} on held-out patients"))
+    logging.getLogger("thiscxr").info(
+        "%s", growth_table(seen.reshape(-1, steps), finding, f"{judge.name}, {ceiling} on held-out patients")
+    )
     click.echo(out)
 
 
@@ -191,9 +211,27 @@ def series(
 @click.argument("films", type=FOLDER, nargs=-1, required=True)
 @MODEL
 @click.option("--steps", type=click.IntRange(1), default=300, show_default=True)
-@click.option("--space", type=click.Choice(["w", "w+"]), default="w", show_default=True, help="w: as a seed has; w+: one latent a layer.")
-@click.option("--candidates", type=click.IntRange(16), default=500, show_default=True, help="Films to begin at, and to compare with.")
-@click.option("--reader", default="thiscxr64", show_default=True, metavar="NAME|FILE", help="Whose maps and features are compared.")
+@click.option(
+    "--space",
+    type=click.Choice(["w", "w+"]),
+    default="w",
+    show_default=True,
+    help="w: as a seed has; w+: one latent a layer.",
+)
+@click.option(
+    "--candidates",
+    type=click.IntRange(16),
+    default=500,
+    show_default=True,
+    help="Films to begin at, and to compare with.",
+)
+@click.option(
+    "--reader",
+    default="thiscxr64",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Whose maps and features are compared.",
+)
 @click.option("--real", type=FOLDER, metavar="POOL", help="Compare with its films of other patients.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 @click.option("--out", type=NEW_FOLDER, default=Path("projections"), show_default=True, metavar="DIR")
@@ -210,7 +248,8 @@ def project(
     out: Path,
     device: str,
 ) -> None:
-    """Find the film of a network that is nearest to a given one, and say what it has lost. Real films: keep what comes out local.
+    """Find the film of a network that is nearest to a given one, and say what it has lost. Real films: keep what comes
+    out local.
 
     Example: thiscxr project film.png --steps 300 --real pool --out projections
     """

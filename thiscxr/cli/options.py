@@ -19,10 +19,14 @@ def common(seed: bool = True, device: bool = True) -> Callable[[Callable], Calla
 
     def decorate(function: Callable) -> Callable:
         if seed:
-            function = click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")(function)
+            function = click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")(
+                function
+            )
         if device:
             function = click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)(function)
-        return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")(function)
+        return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")(
+            function
+        )
 
     return decorate
 
@@ -30,7 +34,8 @@ def common(seed: bool = True, device: bool = True) -> Callable[[Callable], Calla
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(thiscxr.__version__, prog_name="thiscxr")
 def group() -> None:
-    """Pool chest x-rays, train a generator on them, sample, score, and show the result. Synthetic films are not for diagnosis."""
+    """Pool chest x-rays, train a generator on them, sample, score, and show the result. Synthetic films are not for
+    diagnosis."""
 
 
 FOLDER = click.Path(path_type=Path)
@@ -50,9 +55,14 @@ class _Place(click.Path):
 
 
 NEW_FILE, NEW_FOLDER = _Place(folder=False), _Place(folder=True)
-MODEL = click.option("--model", default="nih-64", show_default=True, help="FILE, NAME (see `thiscxr models`) or RUN folder.")
+MODEL = click.option(
+    "--model", default="nih-64", show_default=True, help="FILE, NAME (see `thiscxr models`) or RUN folder."
+)
 PERMISSION = click.option(
-    "--i-have-permission", "permission", is_flag=True, help="To share what a network of restricted films made; every file then says so."
+    "--i-have-permission",
+    "permission",
+    is_flag=True,
+    help="To share what a network of restricted films made; every file then says so.",
 )
 
 
@@ -64,5 +74,7 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return next(name for name, available in there.items() if available)
     if not there[device]:
-        raise ValueError(f"--device {device}: this torch ({torch.__version__}) finds none; use --device {resolve_device('auto')}")
+        raise ValueError(
+            f"--device {device}: this torch ({torch.__version__}) finds none; use --device {resolve_device('auto')}"
+        )
     return device

@@ -39,23 +39,54 @@ def models(as_json: bool) -> None:
 @click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False))
 @click.option("--age", "age_years", type=float, help="Years.")
 @click.option("--source", help="The look of one collection.")
-@click.option("--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer: 0.5:0-3,1.0:4-.")
-@click.option("--pairs", is_flag=True, help="A frontal and a lateral film of each seed.")
-@click.option("--where", multiple=True, metavar="TEXT", help='Only films that a reader sees so: "cardiomegaly>0.8 and sex=F"; repeatable.')
-@click.option("--reader", help="With --where: a bundled reader or a file of `thiscxr classify train`.  [default: thiscxr64]")
-@click.option("--plan", type=FOLDER, metavar="FILE", help="CSV of conditions and n: a labelled set, with labels.csv.")
-@click.option("--format", "form", type=click.Choice(["png", "png16", "dicom", "npz", "wds"]), default="png", show_default=True)
 @click.option(
-    "--dicom-class", "sop_class", type=click.Choice(["sc", "dx"]), help="Secondary Capture, or DX for presentation.  [default: sc]"
+    "--truncation",
+    default="1.0",
+    show_default=True,
+    help="psi: below 1, nearer to the mean film; or by layer: 0.5:0-3,1.0:4-.",
+)
+@click.option("--pairs", is_flag=True, help="A frontal and a lateral film of each seed.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="TEXT",
+    help='Only films that a reader sees so: "cardiomegaly>0.8 and sex=F"; repeatable.',
+)
+@click.option(
+    "--reader", help="With --where: a bundled reader or a file of `thiscxr classify train`.  [default: thiscxr64]"
+)
+@click.option("--plan", type=FOLDER, metavar="FILE", help="CSV of conditions and n: a labelled set, with labels.csv.")
+@click.option(
+    "--format", "form", type=click.Choice(["png", "png16", "dicom", "npz", "wds"]), default="png", show_default=True
+)
+@click.option(
+    "--dicom-class",
+    "sop_class",
+    type=click.Choice(["sc", "dx"]),
+    help="Secondary Capture, or DX for presentation.  [default: sc]",
 )
 @click.option("--bits", type=click.IntRange(8, 16), help="Of a DICOM file.  [default: 12]")
-@click.option("--photometric", type=click.Choice(["MONOCHROME2", "MONOCHROME1"]), help="Of a DICOM file.  [default: MONOCHROME2]")
-@click.option("--compress", type=click.Choice(["none", "rle", "j2k"]), help="A DICOM file, without loss.  [default: none]")
-@click.option("--no-mark", "mark", flag_value=False, default=None, type=bool, help="Do not burn SYNTHETIC into a DICOM file.")
-@click.option("--malformed", is_flag=True, help="DICOM files that are broken on purpose, with malformed.csv, instead of films.")
+@click.option(
+    "--photometric", type=click.Choice(["MONOCHROME2", "MONOCHROME1"]), help="Of a DICOM file.  [default: MONOCHROME2]"
+)
+@click.option(
+    "--compress", type=click.Choice(["none", "rle", "j2k"]), help="A DICOM file, without loss.  [default: none]"
+)
+@click.option(
+    "--no-mark", "mark", flag_value=False, default=None, type=bool, help="Do not burn SYNTHETIC into a DICOM file."
+)
+@click.option(
+    "--malformed", is_flag=True, help="DICOM files that are broken on purpose, with malformed.csv, instead of films."
+)
 @click.option("--release", is_flag=True, help="Leave out films that are too close to a real one; needs --against.")
-@click.option("--against", type=FOLDER, metavar="POOL", help="With --release: the pool that the network was trained on.")
-@click.option("--superset", is_flag=True, help="With --against: another pool, which holds all films of the training; your word for it.")
+@click.option(
+    "--against", type=FOLDER, metavar="POOL", help="With --release: the pool that the network was trained on."
+)
+@click.option(
+    "--superset",
+    is_flag=True,
+    help="With --against: another pool, which holds all films of the training; your word for it.",
+)
 @PERMISSION
 @click.option("--out", type=NEW_FOLDER, default=Path("samples"), show_default=True)
 @common(seed=False)
@@ -79,7 +110,8 @@ def sample(
     device: str,
     **rest: Any,
 ) -> None:
-    """Write synthetic films, a grid, and samples.csv. An interrupted call goes on where it stopped when it is made again.
+    """Write synthetic films, a grid, and samples.csv. An interrupted call goes on where it stopped when it is made
+    again.
 
     Example: thiscxr sample -n 64 --view PA
     """
@@ -95,12 +127,18 @@ def sample(
     names = ("sop_class", "bits", "photometric", "compress", "mark")
     given = {name: value for name in names if (value := rest.pop(name)) is not None}
     if form != "dicom" and (given or malformed):
-        raise click.UsageError("--dicom-class, --bits, --photometric, --compress, --no-mark and --malformed need --format dicom")
+        raise click.UsageError(
+            "--dicom-class, --bits, --photometric, --compress, --no-mark and --malformed need --format dicom"
+        )
     dicom, psi, condition = DicomOptions(**given), parse_truncation(truncation), ask(**rest)
     if report is not None and (plan is not None or condition != ask()):
-        raise click.UsageError("--report says what is asked for; leave --plan and the conditions out, and put them into the report")
+        raise click.UsageError(
+            "--report says what is asked for; leave --plan and the conditions out, and put them into the report"
+        )
     if plan is not None and (malformed or pairs or count is not None or condition != ask()):
-        raise click.UsageError("--plan says what is asked for and how often; leave -n, --pairs, --malformed and the conditions out")
+        raise click.UsageError(
+            "--plan says what is asked for and how often; leave -n, --pairs, --malformed and the conditions out"
+        )
     if malformed and release:
         raise click.UsageError("--malformed files are broken, which no gate can judge; leave --release out")
     if release != (against is not None) or (superset and not release):
@@ -111,11 +149,15 @@ def sample(
         raise click.UsageError(f"-n {count:,}: one call draws at most {MAX_FILMS:,} films; draw them in several")
     seeds = parse_seeds(seed_list) if seed_list is not None else list(range(count or (1 if malformed else 64)))
     if where and (plan is not None or pairs or malformed):
-        raise click.UsageError("--where leaves films out, and --plan, --pairs and --malformed say how many there are; drop one of the two")
+        raise click.UsageError(
+            "--where leaves films out, and --plan, --pairs and --malformed say how many there are; drop one of the two"
+        )
     if reader is not None and not where:
         raise click.UsageError("--reader says who looks at the films for --where; give both")
     if count is not None and count != len(seeds) and not where:
-        raise click.UsageError(f"-n {count} does not agree with --seeds {seed_list}, which are {len(seeds)}; drop one of the two")
+        raise click.UsageError(
+            f"-n {count} does not agree with --seeds {seed_list}, which are {len(seeds)}; drop one of the two"
+        )
     network = load(model, resolve_device(device))
     if report is not None:
         from thiscxr.sample.report import read_request
@@ -144,7 +186,9 @@ def sample(
         judge = trusted_reader(reader or "thiscxr64", resolve_device(device))
         judge.check_films_of(network.info.sources)
         wanted = count if seed_list else len(seeds)  # of seeds that are named, all that pass are kept
-        selection = select(network, judge, parse_where(where, judge), condition, psi, out, seeds if seed_list else None, wanted)
+        selection = select(
+            network, judge, parse_where(where, judge), condition, psi, out, seeds if seed_list else None, wanted
+        )
         seeds, conditions = selection.seeds, selection.conditions
     else:
         conditions = network.conditions(seeds, condition)
@@ -174,7 +218,8 @@ def sample(
 @PERMISSION
 @common(seed=False, device=False)
 def export(model: str, onnx: Path, permission: bool) -> None:
-    """Write a generator as ONNX once onnxruntime draws the same with it as torch: inputs z, c, psi and noise, free batch size.
+    """Write a generator as ONNX once onnxruntime draws the same with it as torch: inputs z, c, psi and noise, free
+    batch size.
 
     Example: thiscxr export --model nih-64 --onnx nih-64.onnx
     """

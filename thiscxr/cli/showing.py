@@ -13,16 +13,34 @@ from thiscxr.files import cache_folder
 @group.command()
 @click.option("--samples", type=FOLDER, metavar="DIR", help="A folder that `thiscxr sample` wrote.")
 @click.option("--scores", type=FOLDER, metavar="FILE", help="scores.json of these samples.")
-@click.option("--model", metavar="MODEL", help="FILE, NAME or RUN: adds make.html, which draws films in the visitor's browser.")
+@click.option(
+    "--model", metavar="MODEL", help="FILE, NAME or RUN: adds make.html, which draws films in the visitor's browser."
+)
 @click.option("--index/--no-index", default=False, show_default=True, help="Whether search engines may list the site.")
-@click.option("--url", default="", metavar="URL", help="Where the site will be: pictures of shared links need it. All else is relative.")
-@click.option("--real", type=FOLDER, metavar="POOL", help="Held-out real films for the reader study; only of collections that allow it.")
-@click.option("--card", type=FOLDER, metavar="FILE", help="Model card (Markdown) for the evidence page; else one beside the network.")
+@click.option(
+    "--url",
+    default="",
+    metavar="URL",
+    help="Where the site will be: pictures of shared links need it. All else is relative.",
+)
+@click.option(
+    "--real",
+    type=FOLDER,
+    metavar="POOL",
+    help="Held-out real films for the reader study; only of collections that allow it.",
+)
+@click.option(
+    "--card",
+    type=FOLDER,
+    metavar="FILE",
+    help="Model card (Markdown) for the evidence page; else one beside the network.",
+)
 @PERMISSION
 @click.option("--out", type=NEW_FOLDER, default=Path("site/_build"), show_default=True)
 @common(seed=False, device=False)
 def site(samples: Path | None, scores: Path | None, model: str | None, out: Path, **options: Any) -> None:
-    """Export a static site that works from any host and from file://: a gallery of samples, a generator in the browser, or both.
+    """Export a static site that works from any host and from file://: a gallery of samples, a generator in the browser,
+    or both.
 
     Example: thiscxr site --samples samples --scores scores.json --model nih-64 --out gallery
     """

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @click.option("--res", type=int, help="Side in pixels; default: the pool's, or 64.")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file or the name of a preset.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any option of the config; repeatable.")
-@click.option("--init", metavar="FILE|NAME|RUN", help="Start from that network: of another resolution, source or conditions.")
+@click.option(
+    "--init", metavar="FILE|NAME|RUN", help="Start from that network: of another resolution, source or conditions."
+)
 @click.option("--out", help="Folder of the run folders.  [default: runs]")
 @click.option("--kimg", type=float, help="Thousand films in total.")
 @click.option("--minutes", type=float, help="Stop this call cleanly after that time.")
@@ -80,7 +82,8 @@ def phantom_pool(config: "Config", make: bool) -> Path | None:
         if not make:
             return None
         cache.mkdir(parents=True, exist_ok=True)
-        with folder_lock(cache):  # the processes of torchrun come together: one makes it, and the next one does if that one dies
+        # the processes of torchrun come together: one makes it, and the next one does if that one dies
+        with folder_lock(cache):
             if not (path / "pool.json").is_file():
                 logging.getLogger("thiscxr").info("making %d phantom films of %d px in %s", films, config.res, path)
                 write_layout(path, "pool", films, config.res, config.phantom_seed)
@@ -96,16 +99,29 @@ def recipe_options(function: Callable) -> Callable:
     """Add what decides how a reader is made."""
     for option in (
         click.option(
-            "--pretrained", type=FOLDER, metavar="FILE", help="torchvision's ImageNet weights of densenet121 (.safetensors, .pth)."
+            "--pretrained",
+            type=FOLDER,
+            metavar="FILE",
+            help="torchvision's ImageNet weights of densenet121 (.safetensors, .pth).",
         ),
-        click.option("--batch", type=click.IntRange(1), help="Films a step.  [default: 64; from 96 px on 32; densenet121: 16]"),
         click.option(
-            "--max-weight", type=click.FloatRange(1), help="A rare finding present weighs up to this.  [default: 1; from 96 px on 5]"
+            "--batch", type=click.IntRange(1), help="Films a step.  [default: 64; from 96 px on 32; densenet121: 16]"
         ),
         click.option(
-            "--uncertain", type=click.Choice(["ignore", "zeros", "ones"]), default="ignore", show_default=True, help="What -1 teaches."
+            "--max-weight",
+            type=click.FloatRange(1),
+            help="A rare finding present weighs up to this.  [default: 1; from 96 px on 5]",
         ),
-        click.option("--res", type=click.IntRange(32), help="Side at which films are read.  [default: 64; densenet121: 224]"),
+        click.option(
+            "--uncertain",
+            type=click.Choice(["ignore", "zeros", "ones"]),
+            default="ignore",
+            show_default=True,
+            help="What -1 teaches.",
+        ),
+        click.option(
+            "--res", type=click.IntRange(32), help="Side at which films are read.  [default: 64; densenet121: 224]"
+        ),
         click.option("--backbone", type=click.Choice(["small", "densenet121"]), default="small", show_default=True),
         click.option("--epochs", type=click.IntRange(1), default=60, show_default=True),
     ):
@@ -116,7 +132,11 @@ def recipe_options(function: Callable) -> Callable:
 @classify.command("train")
 @click.option("--data", type=FOLDER, required=True, metavar="POOL")
 @recipe_options
-@click.option("--cross-fit", is_flag=True, help="Two more networks on halves of all patients, so that every film has a fair judge.")
+@click.option(
+    "--cross-fit",
+    is_flag=True,
+    help="Two more networks on halves of all patients, so that every film has a fair judge.",
+)
 @click.option("--out", type=NEW_FILE, required=True, metavar="FILE", help="A .safetensors file.")
 @common()
 def classify_train(data: Path, epochs: int, cross_fit: bool, out: Path, seed: int, device: str, **options: Any) -> None:
@@ -146,10 +166,17 @@ def classify_train(data: Path, epochs: int, cross_fit: bool, out: Path, seed: in
 @click.option("--cross-fit", is_flag=True, help="Also all films, each by the fold that has not seen the patient.")
 @click.option("--reliability", is_flag=True, help="Also the reliability tables of the findings.")
 @click.option(
-    "--gradcam", type=NEW_FILE, metavar="FILE", help="Picture of where findings are seen. It shows films of the pool: keep it private."
+    "--gradcam",
+    type=NEW_FILE,
+    metavar="FILE",
+    help="Picture of where findings are seen. It shows films of the pool: keep it private.",
 )
 @click.option("--filters", type=NEW_FILE, metavar="FILE", help="Picture of the filters of the first layer.")
-@click.option("--keep", is_flag=True, help="Keep how well it reads in a card beside the reader's file, for direction and sample --where.")
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Keep how well it reads in a card beside the reader's file, for direction and sample --where.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @common()
 def classify_eval(
@@ -165,7 +192,8 @@ def classify_eval(
     seed: int,
     device: str,
 ) -> None:
-    """Tell how well a reader reads a pool: AUC per finding, view and sex with intervals, calibration, age error, all per source.
+    """Tell how well a reader reads a pool: AUC per finding, view and sex with intervals, calibration, age error, all
+    per source.
 
     Example: thiscxr classify eval --data pool
     """
@@ -186,7 +214,9 @@ def classify_eval(
     seen = int(seen_films(pool, extractor)[rows].sum())
     if keep:
         if seen:
-            raise ValueError("--keep is of patients whom the reader does not know; leave --split out, or take another pool")
+            raise ValueError(
+                "--keep is of patients whom the reader does not know; leave --split out, or take another pool"
+            )
         check_place(card_path(model))
     reading = read_films(extractor.reader, pool, rows)
     found = {split: judge([reading], seed)}
@@ -207,7 +237,11 @@ def classify_eval(
         save_png(gradcam, sheet, {"Description": f"from above: {', '.join(shown)}"})
         click.echo(f"{gradcam}: from above {', '.join(shown)}", err=True)
     if as_json:
-        click.echo(json.dumps({"reader_sha256": extractor.sha256} | {name: each.to_json() for name, each in found.items()}, indent=2))
+        click.echo(
+            json.dumps(
+                {"reader_sha256": extractor.sha256} | {name: each.to_json() for name, each in found.items()}, indent=2
+            )
+        )
     else:
         click.echo("\n\n".join(judgement_table(name, each, reliability) for name, each in found.items()))
 
@@ -236,8 +270,12 @@ def classify_matrix(data: Path, epochs: int, as_json: bool, seed: int, device: s
         raise ValueError(f"{data} has films of {next(iter(of), 'no source')} alone; a matrix needs two sources or more")
     if few := [source for source, films in of.items() if len(films) < recipe.step]:
         raise ValueError(
-            f"{data} has fewer than {recipe.step} training films of {few[0]}; leave it out of the pool, or take a smaller --batch"
+            f"{data} has fewer than {recipe.step} training films of {few[0]}; leave it "
+            "out of the pool, or take a smaller --batch"
         )
-    readers = {source: train_reader(pool, epochs, seed, device, recipe, films, f"reader of {source}") for source, films in of.items()}
+    readers = {
+        source: train_reader(pool, epochs, seed, device, recipe, films, f"reader of {source}")
+        for source, films in of.items()
+    }
     found = generalisation(pool, readers, seed)
     click.echo(json.dumps([vars(each) for each in found], indent=2) if as_json else generalisation_table(found))

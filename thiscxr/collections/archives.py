@@ -1,6 +1,8 @@
-"""The files of a release where they lie: on disk, or as members of zips and tars, which are read in place and never extracted.
+"""The files of a release where they lie: on disk, or as members of zips and tars, which are read in place and never
+extracted.
 
-Names of members only ever serve as names: nothing here writes, so no member can land anywhere. What a member may expand to is bounded.
+Names of members only ever serve as names: nothing here writes, so no member can land anywhere. What a member may expand
+to is bounded.
 """
 
 import bz2
@@ -29,15 +31,34 @@ _TARS = (".tar",)
 _OPENERS: dict[str, Callable[..., Any]] = {
     ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open, ".tbz2": bz2.open, ".tar.xz": lzma.open, ".txz": lzma.open,
 }  # fmt: skip
-_SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+_SYSTEM = {
+    "__macosx",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "@eadir",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+}
 HIDDEN, NO_FILE = "hidden or system file", "link to nowhere, pipe or device"  # why something is passed over
 _ENCRYPTED = 1  # bit 0 of the flags, APPNOTE 4.4.4
-_DAMAGE = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError)
+_DAMAGE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFile:
-    """A file of a release. `path`: on disk; the others only for a member of an archive. It travels to workers, so it is small."""
+    """A file of a release. `path`: on disk; the others only for a member of an archive. It travels to workers, so it is
+    small."""
 
     path: str
     member: str = ""
@@ -49,7 +70,8 @@ class ReleaseFile:
 
     @property
     def name(self) -> str:
-        """Path on disk, or in the archive as it would be unpacked: Windows' own zips have other slashes, and many tars begin with `./`."""
+        """Path on disk, or in the archive as it would be unpacked: Windows' own zips have other slashes, and many tars
+        begin with `./`."""
         return self.member.replace("\\", "/").removeprefix("./") or self.path
 
     @property
@@ -61,7 +83,8 @@ class ReleaseFile:
             return 0
 
     def read(self) -> bytes:
-        """Return all bytes. Raises ValueError, without a path in it, when they are not to be had or more than MAX_FILE_BYTES."""
+        """Return all bytes. Raises ValueError, without a path in it, when they are not to be had or more than
+        MAX_FILE_BYTES."""
         with self._bytes() as (file, size):
             return _bounded(file, size, follows=self.offset >= 0)
 
@@ -93,7 +116,9 @@ class ReleaseFile:
             return archive.open(info)
         except NotImplementedError as error:
             method = zipfile.compressor_names.get(info.compress_type, str(info.compress_type))  # type: ignore[attr-defined]
-            raise ValueError(f"in a zip that is packed by the method {method}, which is not read here; unpack it first") from error
+            raise ValueError(
+                f"in a zip that is packed by the method {method}, which is not read here; unpack it first"
+            ) from error
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -113,7 +138,9 @@ def _bounded(file: IO[bytes], size: int, follows: bool = False) -> bytes:
         raise ValueError(f"absurd file of more than {MAX_FILE_BYTES // 2**20} MiB")
     data = file.read(size + (not follows))  # one more than it says: a member must not be longer than its entry
     if len(data) != size:
-        raise ValueError("truncated file" if len(data) < size else "damaged archive (a member is longer than its entry)")
+        raise ValueError(
+            "truncated file" if len(data) < size else ("damaged archive (a member is longer than its entry)")
+        )
     return data
 
 
@@ -123,13 +150,17 @@ def _zip(path: str) -> zipfile.ZipFile:
 
 
 def _hidden(name: str) -> bool:
-    return any(part.lower() in _SYSTEM or (part.startswith(".") and part not in (".", "..")) for part in name.split("/"))
+    return any(
+        part.lower() in _SYSTEM or (part.startswith(".") and part not in (".", "..")) for part in name.split("/")
+    )
 
 
 def walk(root: Path, passed: Counter[str] | None = None) -> Iterator[tuple[str, Path]]:
-    """Yield (path inside `root` with forward slashes, path) of every file, sorted in each folder; hidden ones are passed over.
+    """Yield (path inside `root` with forward slashes, path) of every file, sorted in each folder; hidden ones are
+    passed over.
 
-    Links to folders are followed, each folder once. passed: counts what is passed over, by reason; a hidden folder counts once.
+    Links to folders are followed, each folder once. passed: counts what is passed over, by reason; a hidden folder
+    counts once.
     """
     passed = Counter() if passed is None else passed
     seen = set()
@@ -166,11 +197,15 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def release_files(root: Path, suffixes: tuple[str, ...] = ("",), passed: Counter[str] | None = None) -> Iterator[tuple[str, ReleaseFile]]:
-    """Yield (path inside the release, file) of all files with one of `suffixes`: on disk first, then in zips and uncompressed tars.
+def release_files(
+    root: Path, suffixes: tuple[str, ...] = ("",), passed: Counter[str] | None = None
+) -> Iterator[tuple[str, ReleaseFile]]:
+    """Yield (path inside the release, file) of all files with one of `suffixes`: on disk first, then in zips and
+    uncompressed tars.
 
-    A member has the path that it would have if its archive were unpacked where it lies, with forward slashes. passed: as of `walk`.
-    An archive that cannot be read to its end is named in a warning; what it held is missing, like any other missing file.
+    A member has the path that it would have if its archive were unpacked where it lies, with forward slashes. passed:
+    as of `walk`. An archive that cannot be read to its end is named in a warning; what it held is missing, like any
+    other missing file.
     """
     passed = Counter() if passed is None else passed
     archives = []
@@ -223,7 +258,8 @@ def _offered(member: tarfile.TarInfo, passed: Counter[str]) -> bool:
 
 
 def compressed_tars(root: Path) -> list[tuple[str, Path]]:
-    """Return (folder inside `root`, path) of the archives that can only be read from front to back, sorted; folders end in a slash."""
+    """Return (folder inside `root`, path) of the archives that can only be read from front to back, sorted; folders end
+    in a slash."""
     return [(name[: name.rfind("/") + 1], path) for name, path in walk(root) if name.lower().endswith(tuple(_OPENERS))]
 
 
@@ -232,8 +268,8 @@ def stream(
 ) -> Iterator[tuple[str, bytes | None]]:
     """Yield (name, bytes) of the wanted members of a compressed tar, in its order, in one pass and bounded memory.
 
-    None instead of bytes: more than MAX_FILE_BYTES. An archive that is cut off or expands absurdly ends the stream with a warning;
-    with a ValueError if `strict`. passed: as of `walk`, of what `wanted` was not asked.
+    None instead of bytes: more than MAX_FILE_BYTES. An archive that is cut off or expands absurdly ends the stream with
+    a warning; with a ValueError if `strict`. passed: as of `walk`, of what `wanted` was not asked.
     """
     passed = Counter() if passed is None else passed
     bound = _FREE_EXPANSION_BYTES + _MAX_EXPANSION * path.stat().st_size
@@ -262,7 +298,9 @@ def _warn_of_damage(path: Path, error: Exception) -> None:
 
 @lru_cache(maxsize=256)  # a folder may be gone through several times; once is enough to say it
 def _warn(path: Path, reason: str) -> None:
-    logging.getLogger(__name__).warning("%s cannot be read to its end (%s); films after that point count as missing", path, reason)
+    logging.getLogger(__name__).warning(
+        "%s cannot be read to its end (%s); films after that point count as missing", path, reason
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -270,7 +308,8 @@ def _reason(error: Exception) -> str:
 
 
 def find_table(root: Path, *names: str) -> ReleaseFile | None:
-    """Return the first of `names` that `root`, one of its folders or a zip in either holds, plain or as .gz; None when none does.
+    """Return the first of `names` that `root`, one of its folders or a zip in either holds, plain or as .gz; None when
+    none does.
 
     A folder that holds a single folder is only a wrapping, as wget and unzip make them: what is inside counts too.
     """

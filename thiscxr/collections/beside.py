@@ -1,9 +1,27 @@
-"""What lies in a release and is not taken: named by kind, in words that are equal for equal kinds, so that it can be counted."""
+"""What lies in a release and is not taken: named by kind, in words that are equal for equal kinds, so that it can be
+counted."""
 
 import re
 from pathlib import PurePosixPath
 
-_PACKED = {".7z", ".rar", ".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".lz4", ".lzma", ".z", ".cab", ".iso"}
+_PACKED = {
+    ".7z",
+    ".rar",
+    ".zip",
+    ".tar",
+    ".tgz",
+    ".tbz2",
+    ".txz",
+    ".gz",
+    ".bz2",
+    ".xz",
+    ".zst",
+    ".lz4",
+    ".lzma",
+    ".z",
+    ".cab",
+    ".iso",
+}
 _VOLUME = re.compile(r"\.(?:zip|7z|rar|tar|gz)\.\d{2,3}$|\.part\d+\.rar$|\.[rz]\d\d$", re.IGNORECASE)
 _PICTURES = {
     ".avif", ".dng", ".exr", ".gif", ".heic", ".heif", ".img", ".j2c", ".j2k", ".jls", ".jp2", ".jpc", ".jpf", ".jph", ".jpx",
@@ -13,7 +31,8 @@ _SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,9}")
 
 
 def kind(name: str, films: tuple[str, ...]) -> str:
-    """Return what a file is by its name, and what to do where it may hold films; films: the suffixes of those that are read."""
+    """Return what a file is by its name, and what to do where it may hold films; films: the suffixes of those that are
+    read."""
     lower = PurePosixPath(name).name.lower()
     if lower.endswith(".txt") and "reports" in PurePosixPath(name).parts[:-1]:
         return "report"

@@ -1,6 +1,8 @@
-"""CheXpert as released: small or full, Stanford's four batches, or the CheXlocalize repack; one table each for train, valid and test.
+"""CheXpert as released: small or full, Stanford's four batches, or the CheXlocalize repack; one table each for train,
+valid and test.
 
-Facts about the release (columns, defects, counts) are in the datasets reference, section 3. Ages of 90 are top-coded: 90 or more.
+Facts about the release (columns, defects, counts) are in the datasets reference, section 3. Ages of 90 are top-coded:
+90 or more.
 """
 
 import re
@@ -21,7 +23,8 @@ TRAIN_TABLES = {  # the release's own labels before later ones for the same film
     "train_visualCheXbert.csv": "VisualCheXbert",
     "chexpert_train.csv": "CheXpert labeler",  # train.csv as torchxrayvision ships it
 }
-READ_TABLES = (("valid.csv", "val_labels.csv"), ("test_labels.csv",))  # labeled by radiologists; the other name is CheXlocalize's
+# labeled by radiologists; the other name is CheXlocalize's
+READ_TABLES = (("valid.csv", "val_labels.csv"), ("test_labels.csv",))
 
 _MAPPING = read_mapping("chexpert.json")
 COLUMNS: dict[str, list[str]] = _MAPPING["findings"]
@@ -37,11 +40,14 @@ _HELD_OUT = re.compile(r"(?:^|/)(?:valid|val|test)/patient\d+/")  # where somebo
 TERMS = Terms(
     title="CheXpert",
     terms=(
-        "Stanford University research use agreement, signed by each user: no part may be distributed, published or reproduced without "
-        "Stanford's written permission. Trained weights and samples are not mentioned; ask Stanford before releasing either."
+        "Stanford University research use agreement, signed by each user: no part may be "
+        "distributed, published or reproduced without "
+        "Stanford's written permission. Trained weights and samples are not "
+        "mentioned; ask Stanford before releasing either."
     ),
     citation=(
-        "Irvin J, Rajpurkar P, Ko M, et al. CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison. "
+        "Irvin J, Rajpurkar P, Ko M, et al. CheXpert: A Large Chest Radiograph Dataset with "
+        "Uncertainty Labels and Expert Comparison. "
         "AAAI 2019."
     ),
     url="https://stanfordmlgroup.github.io/competitions/chexpert/",
@@ -52,15 +58,19 @@ TERMS = Terms(
 @lru_cache(maxsize=2**16)
 def released_findings(states: tuple[int | None, ...]) -> Mapping[str, int] | None:
     """Return the findings of a row as its cells have them; None when one of them is odd."""
-    return None if None in states else {name: state for name, state in zip(_FINDINGS, states, strict=True) if state is not None}
+    return (
+        None
+        if None in states
+        else {name: state for name, state in zip(_FINDINGS, states, strict=True) if state is not None}
+    )
 
 
 @lru_cache(maxsize=2**16)  # 23,707 different rows of labels serve 223,414 films, which share their findings
 def labeler_findings(states: tuple[int | None, ...]) -> Mapping[str, int] | None:
     """Return the findings of a row of 14 states in the order of FINDINGS; None when one of them is None.
 
-    Under No Finding, 12 blank findings are taken as absent. No Finding itself is positive or not mentioned, never negative: what stands
-    against it is in the other findings.
+    Under No Finding, 12 blank findings are taken as absent. No Finding itself is positive or not mentioned, never
+    negative: what stands against it is in the other findings.
     """
     if None in states:
         return None
@@ -70,8 +80,11 @@ def labeler_findings(states: tuple[int | None, ...]) -> Mapping[str, int] | None
     return findings | {"No Finding": NOT_MENTIONED}
 
 
-def label_rows(table: ReleaseFile, required: list[str | tuple[str, ...]]) -> Iterator[tuple[int, dict[str, str], tuple[int | None, ...]]]:
-    """Yield (line number, row, states of the 14 findings as its cells have them) of a table of the CheXpert labeler's kind.
+def label_rows(
+    table: ReleaseFile, required: list[str | tuple[str, ...]]
+) -> Iterator[tuple[int, dict[str, str], tuple[int | None, ...]]]:
+    """Yield (line number, row, states of the 14 findings as its cells have them) of a table of the CheXpert labeler's
+    kind.
 
     The states are in the order of FINDINGS; None: a cell that is not 1, 0, -1 or empty.
     """
@@ -98,7 +111,8 @@ def read_labels(root: Path) -> list[FilmRecord]:
 
 
 def _tables(root: Path) -> Iterator[tuple[ReleaseFile, str, str | None]]:
-    """Yield (table, labeler, split); the table decides what is held out, for its paths may say train, valid, val, test or nothing."""
+    """Yield (table, labeler, split); the table decides what is held out, for its paths may say train, valid, val, test
+    or nothing."""
     for name, labeler in TRAIN_TABLES.items():
         train = find_table(root, name)
         if train is not None:
@@ -116,7 +130,9 @@ def _records(table: ReleaseFile, labeler: str, split: str | None) -> Iterator[Fi
         for line, row, states in label_rows(table, ["Path", *(described if split is None else [])]):
             match = _search(row["Path"])
             if match is None:
-                raise ValueError(f"{table} line {line}: Path {row['Path']!r} does not end like patient00001/study1/view1_frontal.jpg")
+                raise ValueError(
+                    f"{table} line {line}: Path {row['Path']!r} does not end like patient00001/study1/view1_frontal.jpg"
+                )
             film, patient, study, side = match.groups()
             view, lateral = cells.view(row, "AP/PA"), "lateral" in (side, cells.view(row, "Frontal/Lateral"))
             findings = labeler_findings(states)
@@ -141,7 +157,8 @@ def _search(path: str) -> re.Match[str] | None:
 
 
 def image_key(path: str) -> str:
-    """Return patient, study and view of an image: patient numbers are never used twice, so the folders above do not matter."""
+    """Return patient, study and view of an image: patient numbers are never used twice, so the folders above do not
+    matter."""
     match = _search(path)
     return match[1] if match else path
 

@@ -1,7 +1,7 @@
 """What every collection has in common: a label table, images under names of its own, terms.
 
-A collection is one module of this folder that makes one `Collection`; the rest of the house knows no other thing about it. Which words of
-its tables mean which finding is data, in mappings/.
+A collection is one module of this folder that makes one `Collection`; the rest of the house knows no other thing about
+it. Which words of its tables mean which finding is data, in mappings/.
 """
 
 import json
@@ -32,17 +32,22 @@ class Collection:
     terms: Terms
     read_labels: Callable[
         ..., list[FilmRecord]
-    ]  # (root: Path), and name: str where `by_path`; the label files alone, every row; ValueError when they are not as released
+        # (root: Path), and name: str where `by_path`; the label files alone, every row; ValueError when they are not as
+        # released
+    ]
     image_key: Callable[[str], str]  # path of an image inside the release -> FilmRecord.file
     default_views: tuple[str, ...] = FRONTAL_VIEWS
-    suffixes: tuple[str, ...] = IMAGE_SUFFIXES  # of its images; when a film is there in two formats, the earlier one is read
-    by_path: bool = False  # its ids are paths: another folder may have the same ones, and a film is one whatever its suffix
+    # of its images; when a film is there in two formats, the earlier one is read
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+    # its ids are paths: another folder may have the same ones, and a film is one whatever its suffix
+    by_path: bool = False
     equalised: tuple[str, ...] = ()  # suffixes of those that the release histogram-equalised
     squashed: bool = False  # the release made squares of oblong films
     reports: bool = False  # the release has reports: `read_labels` takes reports=True, and labels the films by them
 
     def key_of(self, path: str) -> str | None:
-        """Return the FilmRecord.file of an image by its path inside the release; None when it is no image by its suffix."""
+        """Return the FilmRecord.file of an image by its path inside the release; None when it is no image by its
+        suffix."""
         return self.image_key(path) if self.by_path or path.lower().endswith(self.suffixes) else None
 
 
@@ -53,23 +58,32 @@ def find_files(
     listed: Container[str] = frozenset(),
     passed: Counter[str] | None = None,
 ) -> dict[str, ReleaseFile]:
-    """Return FilmRecord.file -> file for the images under `root` that are `wanted`; compressed tars are not looked into.
+    """Return FilmRecord.file -> file for the images under `root` that are `wanted`; compressed tars are not looked
+    into.
 
-    Of several copies the one whose suffix comes first in `collection.suffixes` is taken, and of those the largest, then the first by path.
-    listed: what is counted elsewhere when it is not wanted. passed: counts everything else that lies there, by kind.
+    Of several copies the one whose suffix comes first in `collection.suffixes` is taken, and of those the largest, then
+    the first by path. listed: what is counted elsewhere when it is not wanted. passed: counts everything else that lies
+    there, by kind.
     """
     passed = Counter() if passed is None else passed
     found: dict[str, ReleaseFile] = {}
     ranks: dict[str, int] = {}
     for name, file in release_files(root, passed=passed):
         key = collection.key_of(name)
-        if file.member and (key in found or key not in wanted) and (other := collection.key_of(apart(name, file))) in wanted:
+        if (
+            file.member
+            and (key in found or key not in wanted)
+            and (other := collection.key_of(apart(name, file))) in wanted
+        ):
             key = other
         if key is None or key not in wanted:
             if key not in listed:
                 passed[kind(name, collection.suffixes)] += 1
             continue
-        rank = next((rank for rank, suffix in enumerate(collection.suffixes) if name.lower().endswith(suffix)), len(collection.suffixes))
+        rank = next(
+            (rank for rank, suffix in enumerate(collection.suffixes) if name.lower().endswith(suffix)),
+            len(collection.suffixes),
+        )
         passed[COPY] += key in found
         if key not in found or rank < ranks[key] or (rank == ranks[key] and file.num_bytes > found[key].num_bytes):
             found[key], ranks[key] = file, rank
@@ -105,8 +119,11 @@ def table_name(table: ReleaseFile) -> str:
 
 
 def missing_table(root: Path, title: str, *names: str) -> ValueError:
-    """Return the error for a folder without a collection's table; it names the collection that is there instead, if that can be told."""
-    return ValueError(f"{root} has no {title} label table; expected {' or '.join(names)} in that folder{looks_like(root)}")
+    """Return the error for a folder without a collection's table; it names the collection that is there instead, if
+    that can be told."""
+    return ValueError(
+        f"{root} has no {title} label table; expected {' or '.join(names)} in that folder{looks_like(root)}"
+    )
 
 
 def looks_like(root: Path) -> str:
@@ -115,17 +132,23 @@ def looks_like(root: Path) -> str:
     return "" if table is None else f"; it looks like --{_SIGNS[table_name(table)]}"
 
 
-def match_terms(terms: Set[str], table: Mapping[str, Mapping[str, Sequence[str]]], silent: bool = False) -> dict[str, int]:
-    """Return the state of each finding of `table`, a mapping of finding -> {"tokens", "mask_tokens"}; whole terms are compared.
+def match_terms(
+    terms: Set[str], table: Mapping[str, Mapping[str, Sequence[str]]], silent: bool = False
+) -> dict[str, int]:
+    """Return the state of each finding of `table`, a mapping of finding -> {"tokens", "mask_tokens"}; whole terms are
+    compared.
 
-    A token makes it positive; "only" makes it positive when that is the whole set; a mask token, or a `silent` report, not mentioned.
+    A token makes it positive; "only" makes it positive when that is the whole set; a mask token, or a `silent` report,
+    not mentioned.
     """
     states = {}
     for finding, words in table.items():
         if not terms.isdisjoint(words.get("tokens", ())) or (terms and terms == set(words.get("only", ()))):
             states[finding] = POSITIVE
         else:
-            states[finding] = NOT_MENTIONED if silent or not terms.isdisjoint(words.get("mask_tokens", ())) else NEGATIVE
+            states[finding] = (
+                NOT_MENTIONED if silent or not terms.isdisjoint(words.get("mask_tokens", ())) else NEGATIVE
+            )
     return states
 
 

@@ -1,9 +1,10 @@
-"""A plain folder of films: images wherever they lie, and tables `metadata.csv`, `.tsv`, `.jsonl` or `.parquet` beside or above them.
+"""A plain folder of films: images wherever they lie, and tables `metadata.csv`, `.tsv`, `.jsonl` or `.parquet` beside
+or above them.
 
 Reports, in a column `report` or as files `reports/ID.txt`, label the films where no column of a finding does.
 
-View, sex and age come from a table or a DICOM header, never from names. Where neither names the patient, folders may stand for patients,
-or else every film has its own.
+View, sex and age come from a table or a DICOM header, never from names. Where neither names the patient, folders may
+stand for patients, or else every film has its own.
 """
 
 import io
@@ -50,7 +51,8 @@ TERMS = Terms(
 
 
 def _our_columns(header: list[str]) -> list[str]:
-    """Return the names that the columns have here: in any case, with spaces or underscores, and some that others use."""
+    """Return the names that the columns have here: in any case, with spaces or underscores, and some that others
+    use."""
     ours = [spelled(name, (*_FIELDS, *FINDINGS)) for name in header]
     others = [_OTHER_NAMES.get(name.lower().replace(" ", "_"), name) for name in ours]
     return [name if other in ours else other for name, other in zip(ours, others, strict=True)]
@@ -80,7 +82,9 @@ def _table_rows(table: ReleaseFile) -> Iterator[dict[str, str]]:
     for line, row in _objects(table):
         columns = _our_columns(list(row)) if isinstance(row, Mapping) else []
         if "file_name" not in columns:
-            raise ValueError(f'{table} line {line} has no \'file_name\'; expected an object such as {{"file_name": "a.png"}}')
+            raise ValueError(
+                f'{table} line {line} has no \'file_name\'; expected an object such as {{"file_name": "a.png"}}'
+            )
         yield {name: "" if value is None else _text(value) for name, value in zip(columns, row.values(), strict=True)}
 
 
@@ -89,13 +93,17 @@ def _text(value: object) -> str:
 
 
 def _find_tables(files: Mapping[str, ReleaseFile]) -> dict[str, ReleaseFile]:
-    """Return folder inside the root (with a slash at its end) -> its table, the deepest first: the nearest table tells of a film."""
+    """Return folder inside the root (with a slash at its end) -> its table, the deepest first: the nearest table tells
+    of a film."""
     tables: dict[str, ReleaseFile] = {}
     for name, file in files.items():
         folder, slash, last = name.rpartition("/")
         if last.lower() in TABLES:
             if folder + slash in tables:
-                raise ValueError(f"{tables[folder + slash]} and {file} both tell of the films of one folder; keep the one that is meant")
+                raise ValueError(
+                    f"{tables[folder + slash]} and {file} both tell of the films of one "
+                    "folder; keep the one that is meant"
+                )
             tables[folder + slash] = file
     return dict(sorted(tables.items(), key=lambda item: -item[0].count("/")))
 
@@ -109,10 +117,15 @@ def _rows(table: ReleaseFile, folder: str, files: Iterable[str]) -> list[tuple[s
     if unknown := {name: None for row in rows for name in row if name and name not in _FIELDS and name not in FINDINGS}:
         named = ", ".join(name + nearest_name(name, (*_FIELDS, *FINDINGS)) for name in unknown)
         logging.getLogger(__name__).warning("%s: unknown columns are ignored: %s", table, named)
-    inside = [file.removeprefix(folder) for file in files if file.startswith(folder) and not file.lower().endswith(TABLES)]
+    inside = [
+        file.removeprefix(folder) for file in files if file.startswith(folder) and not file.lower().endswith(TABLES)
+    ]
     folder, inside = (folder, inside) if inside else ("", list(files))
     found = locate((row["file_name"] for row in rows), inside)
-    return [(folder + (found.get(path := row["file_name"]) or PurePosixPath(path.replace("\\", "/")).as_posix()), row) for row in rows]
+    return [
+        (folder + (found.get(path := row["file_name"]) or PurePosixPath(path.replace("\\", "/")).as_posix()), row)
+        for row in rows
+    ]
 
 
 def _record(
@@ -132,10 +145,17 @@ def _record(
     if row and is_missing(row["file_name"]):
         return FilmRecord(f"{name}/", file, name, name, refused=NO_NAME)
     film = f"{name}/{file}"  # two folders may both hold an a.png
-    patient = cells.id(row, "patient") or ("" if is_missing(header.patient) else header.patient) or folder_patient or film
+    patient = (
+        cells.id(row, "patient") or ("" if is_missing(header.patient) else header.patient) or folder_patient or film
+    )
     # study numbers often start again for each patient
     study = f"{patient}/{number}" if (number := cells.id(row, "study")) else header.study or film
-    view, sex, age, split = cells.view(row, "view"), cells.sex(row, "sex"), cells.age(row, "age_years"), row.get("split", "")
+    view, sex, age, split = (
+        cells.view(row, "view"),
+        cells.sex(row, "sex"),
+        cells.age(row, "age_years"),
+        row.get("split", ""),
+    )
     return FilmRecord(
         film=film,
         file=file,
@@ -159,8 +179,8 @@ def _states(row: Mapping[str, str], cells: Cells, also_empty: bool) -> dict[str,
 def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
     """Return the films that the tables list (others are not taken), or without a table every film under `root`, sorted.
 
-    name: what ids begin with; by default the folder's own name. DICOM objects that are no films come with the reason in `refused`.
-    Raises ValueError when a table has no `file_name`, or an id that a spreadsheet has rounded.
+    name: what ids begin with; by default the folder's own name. DICOM objects that are no films come with the reason in
+    `refused`. Raises ValueError when a table has no `file_name`, or an id that a spreadsheet has rounded.
     """
     name = plain_name(name or root.resolve().name)
     files: dict[str, ReleaseFile] = {}
@@ -172,7 +192,12 @@ def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
     told: Mapping[str, DicomHeader | None]
     if tables:
         listed = {file for some in rows.values() for file, _ in some}
-        untold = {file for some in rows.values() for file, row in some if any(is_missing(row.get(field, "")) for field in _TOLD_BY_HEADERS)}
+        untold = {
+            file
+            for some in rows.values()
+            for file, row in some
+            if any(is_missing(row.get(field, "")) for field in _TOLD_BY_HEADERS)
+        }
         told = headers({file: files[file] for file in sorted(untold & files.keys())})
     else:
         told = films_in(root, there)
@@ -187,8 +212,16 @@ def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
                 for file, row in some:
                     header, patient = told.get(file) or _NO_HEADER, plain_name(patients.get(file, ""))
                     beside = folders.find(file, row.get("study", ""))
-                    reported = reports.read(row["report"]) if row.get("report") else reports.read_file(beside) if beside else None
-                    records.append(_record(name, plain_name(file), row, cells, header, patient, splits.get(file), reported))
+                    reported = (
+                        reports.read(row["report"])
+                        if row.get("report")
+                        else reports.read_file(beside)
+                        if beside
+                        else None
+                    )
+                    records.append(
+                        _record(name, plain_name(file), row, cells, header, patient, splits.get(file), reported)
+                    )
     folders.warn(root)
     _warn_of_patients(root, [film for film in records if not film.refused])
     return records
@@ -198,13 +231,13 @@ def _warn_of_patients(root: Path, films: list[FilmRecord]) -> None:
     own = sum(film.patient == film.film for film in films)
     if own and len(films) > 1:
         logging.getLogger(__name__).warning(
-            "%s: nothing says who the patient of %d of %d films is: each counts as one of its own, and films of one patient may be on both "
+            "%s: nothing says who the patient of %d of %d films is: each counts as one of its " "own, and films of one patient may be on both "
             "sides of the split; give a metadata.csv with the columns file_name and patient", root, own, len(films),
         )  # fmt: skip
     patients = Counter(film.patient for film in films)
     if patients and (most := max(patients.values())) > max(_FEW_FILMS, len(films) / 2):
         logging.getLogger(__name__).warning(
-            "%s: %d of %d films have one and the same patient id and count as one patient; if it is a placeholder, give a metadata.csv "
+            "%s: %d of %d films have one and the same patient id and count as one patient; if " "it is a placeholder, give a metadata.csv "
             "with the columns file_name and patient", root, most, len(films),
         )  # fmt: skip
 

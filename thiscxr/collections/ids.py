@@ -1,7 +1,7 @@
 """Private ids and the patient-wise split.
 
-A pool never holds a collection's own ids: only HMACs of them, under a key that stays outside the pool. The split does not depend on
-the key, so that two people who prepare the same collection hold out the same patients.
+A pool never holds a collection's own ids: only HMACs of them, under a key that stays outside the pool. The split does
+not depend on the key, so that two people who prepare the same collection hold out the same patients.
 """
 
 import hashlib
@@ -17,7 +17,8 @@ LONG_ID = 16  # digits: more than a spreadsheet keeps of a number
 SURELY_ROUNDED = 20.0  # bits: by chance in one of a million
 _DIGITS_KEPT = range(15, 18)  # of a number: 15 by spreadsheets, up to 17 where a 64-bit float is written out
 _FLOAT_BITS = 53
-_FLOAT = re.compile(r"[0-9]([.,][0-9]+)?[eE]\+[0-9]+|[0-9][.,][0-9]+[eE][0-9]+")  # 1e5 without a sign may be a hexadecimal id
+# 1e5 without a sign may be a hexadecimal id
+_FLOAT = re.compile(r"[0-9]([.,][0-9]+)?[eE]\+[0-9]+|[0-9][.,][0-9]+[eE][0-9]+")
 _KEY_BYTES = 32
 _MIN_KEY_BYTES = 16
 
@@ -45,9 +46,14 @@ def load_key(key_file: Path) -> bytes:
             with os.fdopen(handle, "wb") as file:
                 file.write(key + b"\n")
     except OSError as error:
-        raise ValueError(f"key file {key_file} cannot be read or made ({error.strerror}); name another with --key-file") from error
+        raise ValueError(
+            f"key file {key_file} cannot be read or made ({error.strerror}); name another with --key-file"
+        ) from error
     if len(key) < _MIN_KEY_BYTES:
-        raise ValueError(f"key file {key_file} holds {len(key)} bytes, expected at least {_MIN_KEY_BYTES}; name another with --key-file")
+        raise ValueError(
+            f"key file {key_file} holds {len(key)} bytes, expected at least "
+            f"{_MIN_KEY_BYTES}; name another with --key-file"
+        )
     return key
 
 
@@ -68,8 +74,8 @@ def patient_split(source: str, patient: str) -> str:
 def rounding(own_id: str) -> float | None:
     """Return how surely an id was rounded as a number on its way, in bits; inf when it is written as one (1.83E+38).
 
-    A long one has digits to spare: zeros after the 15 that a spreadsheet keeps, or exactly the value of a 64-bit float, do not come by
-    chance. 0: it has others there, so it is whole. None: it is short, no number, or cannot be told.
+    A long one has digits to spare: zeros after the 15 that a spreadsheet keeps, or exactly the value of a 64-bit float,
+    do not come by chance. 0: it has others there, so it is whole. None: it is short, no number, or cannot be told.
     """
     if _FLOAT.fullmatch(own_id):
         return math.inf

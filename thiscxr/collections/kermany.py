@@ -1,7 +1,9 @@
-"""Kermany et al. 2018: AP films of children of one to five years, Guangzhou; no table, folders tell the label and names the patient.
+"""Kermany et al. 2018: AP films of children of one to five years, Guangzhou; no table, folders tell the label and names
+the patient.
 
-As Mendeley Data releases them (version 2: `person17_bacteria_56.jpeg`, `IM-0115-0001.jpeg`; version 3: `VIRUS-1015198-0001.jpeg`) and as
-Kaggle has them, with a folder `val/` and everything a second time. Age and sex are not told, and the release's split goes through patients.
+As Mendeley Data releases them (version 2: `person17_bacteria_56.jpeg`, `IM-0115-0001.jpeg`; version 3:
+`VIRUS-1015198-0001.jpeg`) and as Kaggle has them, with a folder `val/` and everything a second time. Age and sex are
+not told, and the release's split goes through patients.
 """
 
 import logging
@@ -22,9 +24,11 @@ _PATIENT = re.compile(r"(?<![a-z])(im-|person|normal-|bacteria-|virus-)0*(\d+)")
 
 TERMS = Terms(
     title="Kermany et al., chest films of children (Guangzhou)",
-    terms="CC BY 4.0, https://creativecommons.org/licenses/by/4.0/ (share and change; name authors, source, licence and the changes).",
+    terms="CC BY 4.0, https://creativecommons.org/licenses/by/4.0/ (share and change; name "
+    "authors, source, licence and the changes).",
     citation=(
-        "Kermany DS, Goldbaum M, Cai W, et al. Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep Learning. "
+        "Kermany DS, Goldbaum M, Cai W, et al. Identifying Medical Diagnoses and "
+        "Treatable Diseases by Image-Based Deep Learning. "
         "Cell 172(5):1122-1131, 2018."
     ),
     url="https://doi.org/10.17632/rscbjbr9sj",
@@ -33,7 +37,8 @@ TERMS = Terms(
 
 
 def _paths(root: Path) -> Iterator[str]:
-    """Yield the path inside the release of every file, in archives too; a compressed tar is read from front to back for that."""
+    """Yield the path inside the release of every file, in archives too; a compressed tar is read from front to back for
+    that."""
     yield from (name for name, _ in release_files(root))
     for folder, tar in compressed_tars(root):
         names: list[str] = []
@@ -43,7 +48,8 @@ def _paths(root: Path) -> Iterator[str]:
 
 
 def image_key(path: str) -> str:
-    """Return part of the split, class and name of an image: what lies in one more folder, or is a copy in another format, is one film."""
+    """Return part of the split, class and name of an image: what lies in one more folder, or is a copy in another
+    format, is one film."""
     *folders, name = plain_name(path).replace("\\", "/").lower().split("/")
     return "/".join([*folders[-2:], PurePosixPath(name).stem])
 
@@ -57,13 +63,17 @@ def _record(film: str) -> FilmRecord | None:
     label = next((folder for folder in reversed(folders) if folder in _FINDINGS), by_name)
     if not label:
         return None
-    # Whether person17 of two folders is one child nobody says: it is taken for one. Numbers after the other words are others.
+    # Whether person17 of two folders is one child nobody says: it is taken for one. Numbers after the other words are
+    # others.
     patient = {"": film, "im-": f"IM-{number}", "person": f"person{number}"}.get(word, f"patient{number}")
-    return FilmRecord(film=film, file=film, patient=patient, study=film, view="AP", findings=_FINDINGS[label], labeler="physicians")
+    return FilmRecord(
+        film=film, file=film, patient=patient, study=film, view="AP", findings=_FINDINGS[label], labeler="physicians"
+    )
 
 
 def read_labels(root: Path) -> list[FilmRecord]:
-    """Return every film in or under a folder NORMAL or PNEUMONIA, or whose name tells the label, by path; all else is not annotated.
+    """Return every film in or under a folder NORMAL or PNEUMONIA, or whose name tells the label, by path; all else is
+    not annotated.
 
     Raises ValueError when there is none.
     """
@@ -73,12 +83,16 @@ def read_labels(root: Path) -> list[FilmRecord]:
     films = [film for key in keys if (film := _record(key))]
     if not films:
         raise ValueError(
-            f"{root} has no films as Kermany et al. release them; expected chest_xray/train/NORMAL/IM-0115-0001.jpeg and the like, "
+            f"{root} has no films as Kermany et al. release them; expected "
+            "chest_xray/train/NORMAL/IM-0115-0001.jpeg and the like, "
             f"zipped or not, in that folder{looks_like(root)}"
         )
     if own := sum(film.patient == film.film for film in films):
         logging.getLogger(__name__).warning(
-            "%s: the names of %d of %d films have no patient (IM-0115, person17): each counts as one of its own", root, own, len(films)
+            "%s: the names of %d of %d films have no patient (IM-0115, person17): each counts as one of its own",
+            root,
+            own,
+            len(films),
         )
     return films
 

@@ -1,7 +1,8 @@
-"""MIMIC-CXR as released, as JPEG or as DICOM: one tree of files, and tables for films, labels and splits, gzipped or not.
+"""MIMIC-CXR as released, as JPEG or as DICOM: one tree of files, and tables for films, labels and splits, gzipped or
+not.
 
-Facts about the release (columns, counts, defects) are in the datasets reference, section 4. Its JPEGs are histogram-equalised, its
-DICOM files are not, so a film that is there as both is read from DICOM.
+Facts about the release (columns, counts, defects) are in the datasets reference, section 4. Its JPEGs are
+histogram-equalised, its DICOM files are not, so a film that is there as both is read from DICOM.
 """
 
 import logging
@@ -34,7 +35,8 @@ LABEL_TABLES = {
     "mimic-cxr-2.1.0-negbio.csv": "NegBio",
 }
 READ_TABLE = "mimic-cxr-2.1.0-test-set-labeled.csv"
-_REPORT = re.compile(r"(?:^|/)s(\d+)\.txt$")  # of mimic-cxr-reports.zip, packed or not: files/p10/p10000032/s50414267.txt
+# of mimic-cxr-reports.zip, packed or not: files/p10/p10000032/s50414267.txt
+_REPORT = re.compile(r"(?:^|/)s(\d+)\.txt$")
 _OLDEST = 91.0  # MIMIC-IV's word for everybody above 89
 
 # Where MIMIC-IV's table may be: in the folder, beside it, or where PhysioNet's tree has it.
@@ -51,11 +53,14 @@ _ORIENTATION = "PatientOrientationCodeSequence_CodeMeaning"
 TERMS = Terms(
     title="MIMIC-CXR",
     terms=(
-        "PhysioNet Credentialed Health Data License and Data Use Agreement 1.5.0, for each user: no sharing with anybody or any service, "
-        "no attempt to identify anybody. A model that can reproduce training films belongs on PhysioNet under the same terms."
+        "PhysioNet Credentialed Health Data License and Data Use Agreement 1.5.0, for each "
+        "user: no sharing with anybody or any service, "
+        "no attempt to identify anybody. A model that can reproduce training films "
+        "belongs on PhysioNet under the same terms."
     ),
     citation=(
-        "Johnson AEW, Pollard TJ, Berkowitz SJ, et al. MIMIC-CXR, a de-identified publicly available database of chest radiographs with "
+        "Johnson AEW, Pollard TJ, Berkowitz SJ, et al. MIMIC-CXR, a de-identified publicly "
+        "available database of chest radiographs with "
         "free-text reports. Scientific Data 6:317, 2019."
     ),
     url="https://physionet.org/content/mimic-cxr/",
@@ -98,7 +103,10 @@ def _report_labels(root: Path) -> dict[str, _Labels]:
     """Return study -> labels that its report says; studies without a report that can be read have no findings."""
     files = {match[1]: file for name, file in release_files(root, (".txt",)) if (match := _REPORT.search(name))}
     if not files:
-        raise ValueError(f"{root} has no reports; expected mimic-cxr-reports.zip there, or its files such as p10/p10000032/s50414267.txt")
+        raise ValueError(
+            f"{root} has no reports; expected mimic-cxr-reports.zip there, or its "
+            "files such as p10/p10000032/s50414267.txt"
+        )
     with ReportFindings(root) as reports:
         bar = tqdm(files.items(), unit="report", file=sys.stderr, desc="label", delay=2)
         return {intern(study): _Labels(reports.read_file(file), labeler=LABELER) for study, file in bar}
@@ -107,7 +115,11 @@ def _report_labels(root: Path) -> dict[str, _Labels]:
 @lru_cache(maxsize=2**16)
 def _shared_labels(states: tuple[int | None, ...], labeler: str) -> _Labels:
     findings = labeler_findings(states)
-    return _Labels(SILENCE, None, labeler, ODD_LABEL) if findings is None else _Labels(findings, released_findings(states), labeler)
+    return (
+        _Labels(SILENCE, None, labeler, ODD_LABEL)
+        if findings is None
+        else _Labels(findings, released_findings(states), labeler)
+    )
 
 
 def _splits(root: Path) -> dict[str, str]:
@@ -116,7 +128,9 @@ def _splits(root: Path) -> dict[str, str]:
     splits: dict[str, str] = {}
     if table is None:
         logging.getLogger(__name__).warning(
-            "%s has no %s: a fifth of the patients is held out, and not the official validation and test patients", root, SPLIT_TABLES[0]
+            "%s has no %s: a fifth of the patients is held out, and not the official validation and test patients",
+            root,
+            SPLIT_TABLES[0],
         )
         return splits
     with Cells(table) as cells:
@@ -131,10 +145,13 @@ def _splits(root: Path) -> dict[str, str]:
 
 
 def _patients(root: Path) -> dict[str, _Patient]:
-    """Return patient -> sex and age from MIMIC-IV's `patients` table in the folder or beside it; empty when it is not there."""
+    """Return patient -> sex and age from MIMIC-IV's `patients` table in the folder or beside it; empty when it is not
+    there."""
     root = root.resolve()
     paths = (
-        path for folder, pattern in zip((root, root.parent, root.parent.parent), _PLACES, strict=True) for path in _matches(folder, pattern)
+        path
+        for folder, pattern in zip((root, root.parent, root.parent.parent), _PLACES, strict=True)
+        for path in _matches(folder, pattern)
     )
     for path in paths:
         try:
@@ -164,7 +181,8 @@ def _age_years(patient: _Patient, study_date: str) -> float | None:
 
 
 def _view(cells: Cells, row: dict[str, str]) -> str:
-    """Return the view that ViewPosition names; where it is blank, the view code or a procedure of a single view may settle it."""
+    """Return the view that ViewPosition names; where it is blank, the view code or a procedure of a single view may
+    settle it."""
     if not is_missing(row.get("ViewPosition", "")):
         view = cells.view(row, "ViewPosition", _MAPPING["views"])
     else:
@@ -174,7 +192,8 @@ def _view(cells: Cells, row: dict[str, str]) -> str:
 
 
 def read_labels(root: Path, reports: bool = False) -> list[FilmRecord]:
-    """Return every row of the metadata, or else of the record list, which names no view; studies with an odd label are refused.
+    """Return every row of the metadata, or else of the record list, which names no view; studies with an odd label are
+    refused.
 
     reports: the findings come from the reports, which are distributed apart, and not from the label tables.
     Raises ValueError when both are missing, a column of any table is, or a row lacks one of its ids.
@@ -184,7 +203,9 @@ def read_labels(root: Path, reports: bool = False) -> list[FilmRecord]:
         raise missing_table(root, "MIMIC-CXR", FILM_TABLES[0], FILM_TABLES[-1])
     labels, splits, patients = _report_labels(root) if reports else _labels(root), _splits(root), _patients(root)
     if not labels:
-        logging.getLogger(__name__).warning("%s has no label table such as %s: no finding is annotated", root, next(iter(LABEL_TABLES)))
+        logging.getLogger(__name__).warning(
+            "%s has no label table such as %s: no finding is annotated", root, next(iter(LABEL_TABLES))
+        )
     unlabeled = _Labels(SILENCE if labels and not reports else None)
     records = []
     described = [] if table_name(table) == FILM_TABLES[-1] else ["ViewPosition"]
@@ -213,7 +234,8 @@ def read_labels(root: Path, reports: bool = False) -> list[FilmRecord]:
 
 
 def image_key(path: str) -> str:
-    """Return the DICOM id that an image is named after, whatever its suffix: ids are unique, so the folders above do not matter."""
+    """Return the DICOM id that an image is named after, whatever its suffix: ids are unique, so the folders above do
+    not matter."""
     return base_name(path).partition(".")[0]
 
 

@@ -1,4 +1,5 @@
-"""Names of files, as disks have them and as tables write them: in either Unicode form, in any bytes, with another machine's folders."""
+"""Names of files, as disks have them and as tables write them: in either Unicode form, in any bytes, with another
+machine's folders."""
 
 import codecs
 import os
@@ -41,9 +42,9 @@ def stem(path: str) -> str:
 def locate(written: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     """Return path as a table writes it -> path of the file that it means, for those that mean one of the files `there`.
 
-    The same path goes first; then the same in another case or Unicode form, or with other slashes; then the file that shares the longest
-    end with it: `C:\\films\\a.png` is `images/a.png` where no other can be meant; at last a copy in another format, `a.jpg`. Where several
-    could be meant, or several paths would mean one file, nothing is.
+    The same path goes first; then the same in another case or Unicode form, or with other slashes; then the file that
+    shares the longest end with it: `C:\\films\\a.png` is `images/a.png` where no other can be meant; at last a copy in
+    another format, `a.jpg`. Where several could be meant, or several paths would mean one file, nothing is.
     """
     files, paths = dict.fromkeys(there), dict.fromkeys(written)
     found = {path: path for path in paths if path in files}
@@ -53,11 +54,14 @@ def locate(written: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _by_ends(paths: Iterable[str], files: Iterable[str], taken: set[str], spelled: Callable[[str], str]) -> dict[str, str]:
+def _by_ends(
+    paths: Iterable[str], files: Iterable[str], taken: set[str], spelled: Callable[[str], str]
+) -> dict[str, str]:
     ends: dict[str, str | None] = {}  # the end of a file's path -> the file; None: there are several
     for file in files:
         ends |= {end: None if end in ends else file for end in _ends(spelled(file))}
-    claims: dict[str, dict[tuple[bool, int], list[str]]] = {}  # file -> is it the whole path, how many folders are shared -> paths
+    # file -> is it the whole path, how many folders are shared -> paths
+    claims: dict[str, dict[tuple[bool, int], list[str]]] = {}
     for path in paths:
         mine = _ends(spelled(path))
         end = next((end for end in mine if end in ends), "")

@@ -1,6 +1,7 @@
 """NIH ChestX-ray14 as released: one label table, images flat or in numbered folders, two optional split lists.
 
-Facts about the release (columns, defects, counts) are in the datasets reference, section 2. Age > 100 is a defect of the older table.
+Facts about the release (columns, defects, counts) are in the datasets reference, section 2. Age > 100 is a defect of
+the older table.
 """
 
 import logging
@@ -30,7 +31,8 @@ TERMS = Terms(
     title="NIH ChestX-ray14",
     terms="No restriction on use; link the NIH download site, cite the paper and acknowledge the NIH Clinical Center.",
     citation=(
-        "Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks on "
+        "Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. ChestX-ray8: "
+        "Hospital-scale Chest X-ray Database and Benchmarks on "
         "Weakly-Supervised Classification and Localization of Common Thorax Diseases. CVPR 2017."
     ),
     url="https://nihcc.app.box.com/v/ChestXray-NIHCC",
@@ -46,8 +48,8 @@ def _tokens(labels: str) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def _findings(labels: str) -> Mapping[str, int]:
-    # Both kinds of lesion are annotated in every film, so their union is annotated too: 11,207 positives in the whole release.
-    # What a word that is not NIH's stands for is not known, and so no other finding is absent.
+    # Both kinds of lesion are annotated in every film, so their union is annotated too: 11,207 positives in the whole
+    # release. What a word that is not NIH's stands for is not known, and so no other finding is absent.
     tokens = _tokens(labels)
     return share(match_terms(tokens & _TOKENS, _MAPPING["findings"], silent=not tokens or not tokens <= _TOKENS))
 
@@ -64,7 +66,8 @@ def _patient(text: str) -> str:
 
 
 def read_labels(root: Path) -> list[FilmRecord]:
-    """Return every row of the label table; findings outside the 14, their union Lung_Lesion and No Finding stay not annotated.
+    """Return every row of the label table; findings outside the 14, their union Lung_Lesion and No Finding stay not
+    annotated.
 
     Raises ValueError when the table or one of its columns is missing, or a row lacks one of its ids.
     """
@@ -72,7 +75,15 @@ def read_labels(root: Path) -> list[FilmRecord]:
     if table is None:
         raise missing_table(root, "NIH", *TABLES[:2])
     rows = read_table(
-        table, ["Image Index", "Finding Labels", "Patient ID", "Patient Age", ("Patient Sex", "Patient Gender"), "View Position"]
+        table,
+        [
+            "Image Index",
+            "Finding Labels",
+            "Patient ID",
+            "Patient Age",
+            ("Patient Sex", "Patient Gender"),
+            "View Position",
+        ],
     )
     records = []
     with Cells(table) as cells:
@@ -102,7 +113,9 @@ def _with_official_split(root: Path, records: list[FilmRecord]) -> list[FilmReco
     test, train = _listed(root, TEST_LISTS), _listed(root, TRAIN_LISTS)
     if test is None and train is None:
         logging.getLogger(__name__).warning(
-            "%s has no %s: a fifth of the patients is held out, and not the official test patients", root, " or ".join(TEST_LISTS)
+            "%s has no %s: a fifth of the patients is held out, and not the official test patients",
+            root,
+            " or ".join(TEST_LISTS),
         )
         return records
     test_films = test if test is not None else {record.film for record in records} - (train or set())
@@ -122,8 +135,16 @@ def _listed(root: Path, names: tuple[str, ...]) -> set[str] | None:
 
 
 def image_key(path: str) -> str:
-    """Return the table's name for an image: base names are unique in this collection, and copies as DICOM or JPEG serve too."""
+    """Return the table's name for an image: base names are unique in this collection, and copies as DICOM or JPEG serve
+    too."""
     return stem(path) + ".png"
 
 
-NIH = Collection("nih", TERMS, read_labels, image_key, suffixes=(".png", ".dcm", ".dicom", ".jpg", ".jpeg", ".tif", ".tiff"), squashed=True)
+NIH = Collection(
+    "nih",
+    TERMS,
+    read_labels,
+    image_key,
+    suffixes=(".png", ".dcm", ".dicom", ".jpg", ".jpeg", ".tif", ".tiff"),
+    squashed=True,
+)

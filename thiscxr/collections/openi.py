@@ -1,7 +1,9 @@
-"""Open-I (Indiana University) as released: reports in XML, or Kaggle's two tables in their place; films as PNG or as DICOM.
+"""Open-I (Indiana University) as released: reports in XML, or Kaggle's two tables in their place; films as PNG or as
+DICOM.
 
-Facts about the release (terms, counts, defects) are in the datasets reference, section 5.2. What the DICOM headers say of the view is
-wrong too often to be used: only Kaggle's table of projections tells the lateral films, and nothing tells PA from AP.
+Facts about the release (terms, counts, defects) are in the datasets reference, section 5.2. What the DICOM headers say
+of the view is wrong too often to be used: only Kaggle's table of projections tells the lateral films, and nothing tells
+PA from AP.
 """
 
 import re
@@ -26,17 +28,20 @@ _SILENT = frozenset(_MAPPING["silent"])
 _REPORT = re.compile(r"(?:^|/)\d+\.xml$")
 _REPORTS_TAR = re.compile(r"report", re.IGNORECASE)  # NLMCXR_reports.tgz; the others hold films, 80 GB of them
 _MAX_REPORT_BYTES = 2**20  # they have some thousand
-# XML writes CXR1_1_IM-… for what is 1_IM-….dcm in the DICOM release and 1_IM-….dcm.png at Kaggle; all other numbers stand once.
+# XML writes CXR1_1_IM-… for what is 1_IM-….dcm in the DICOM release and 1_IM-….dcm.png at Kaggle; all other numbers
+# stand once.
 _FILM = re.compile(r"(?:CXR)?(\d+)_(?:\1_)?(IM-[\d-]+)(?:\.\w+)*", re.IGNORECASE)
 
 TERMS = Terms(
     title="Open-I Indiana University chest x-rays",
     terms=(
-        "CC BY-NC-ND 4.0: verbatim copies with credit for non-commercial use, no derivatives. Whether trained weights and samples are "
+        "CC BY-NC-ND 4.0: verbatim copies with credit for non-commercial use, no "
+        "derivatives. Whether trained weights and samples are "
         "derivatives is not said; ask before releasing either."
     ),
     citation=(
-        "Demner-Fushman D, Kohli MD, Rosenman MB, et al. Preparing a collection of radiology examinations for distribution and retrieval. "
+        "Demner-Fushman D, Kohli MD, Rosenman MB, et al. Preparing a collection of radiology "
+        "examinations for distribution and retrieval. "
         "Journal of the American Medical Informatics Association 23(2):304-310, 2016."
     ),
     url="https://openi.nlm.nih.gov/",
@@ -57,7 +62,8 @@ class Report:
 def parse_report(data: bytes) -> Report:
     """Return the report of one XML document.
 
-    Raises ValueError when it is no XML, has a DOCTYPE (no released one has; entities may expand without bound), or lacks an id.
+    Raises ValueError when it is no XML, has a DOCTYPE (no released one has; entities may expand without bound), or
+    lacks an id.
     """
     guard = expat.ParserCreate()
     guard.StartDoctypeDeclHandler = _refuse_doctype
@@ -70,7 +76,9 @@ def parse_report(data: bytes) -> Report:
     images = [image.get("id", "") for image in tree.iterfind("parentImage")]
     if not number or not all(images):
         raise ValueError("a uId or a parentImage has no id")
-    headings = frozenset(heading for element in tree.iterfind("MeSH/major") if (heading := (element.text or "").strip().lower()))
+    headings = frozenset(
+        heading for element in tree.iterfind("MeSH/major") if (heading := (element.text or "").strip().lower())
+    )
     parts = [(part.get("Label", ""), "".join(part.itertext())) for part in tree.iter("AbstractText")]
     return Report(number, headings, tuple(map(image_key, images)), _text(parts))
 
@@ -84,7 +92,8 @@ def _refuse_doctype(*_: object) -> None:
 
 
 def _documents(root: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield (where it is, bytes) of all XML reports: on disk, in zips and tars, or else in the compressed tar of reports."""
+    """Yield (where it is, bytes) of all XML reports: on disk, in zips and tars, or else in the compressed tar of
+    reports."""
     found = False
     for name, file in release_files(root, (".xml",)):
         if _REPORT.search(name):
@@ -97,7 +106,8 @@ def _documents(root: Path) -> Iterator[tuple[str, bytes]]:
     for _, path in compressed_tars(root):
         if not found and _REPORTS_TAR.search(path.name):
             yield from (
-                (f"{path}!{name}", data or b"") for name, data in stream(path, lambda name: _REPORT.search(name) is not None, strict=True)
+                (f"{path}!{name}", data or b"")
+                for name, data in stream(path, lambda name: _REPORT.search(name) is not None, strict=True)
             )
 
 
@@ -122,7 +132,9 @@ def read_reports(root: Path) -> list[Report]:
 def _kaggle_reports(root: Path) -> Iterator[Report]:
     table, projections = find_table(root, KAGGLE_REPORTS), find_table(root, KAGGLE_PROJECTIONS)
     if table is None or projections is None:
-        raise missing_table(root, "Open-I", "NLMCXR_reports.tgz", "ecgen-radiology/*.xml", f"{KAGGLE_REPORTS} with {KAGGLE_PROJECTIONS}")
+        raise missing_table(
+            root, "Open-I", "NLMCXR_reports.tgz", "ecgen-radiology/*.xml", f"{KAGGLE_REPORTS} with {KAGGLE_PROJECTIONS}"
+        )
     films: dict[str, list[str]] = {}
     with Cells(projections) as cells:
         for line, row in read_table(projections, ["uid", "filename"]):
@@ -136,7 +148,8 @@ def _kaggle_reports(root: Path) -> Iterator[Report]:
 
 
 def heading_terms(headings: frozenset[str]) -> set[str]:
-    """Return what the mapping may name: each heading alone, and with each of its qualifiers (opacity/lung of opacity/lung/base/left)."""
+    """Return what the mapping may name: each heading alone, and with each of its qualifiers (opacity/lung of
+    opacity/lung/base/left)."""
     terms = set()
     for heading in headings:
         head, *qualifiers = (part.strip() for part in heading.split("/"))
@@ -160,7 +173,10 @@ def _views(root: Path) -> dict[str, str]:
     if table is None:
         return {}
     with Cells(table) as cells:
-        return {image_key(row["filename"]): cells.view(row, "projection") for _, row in read_table(table, ["filename", "projection"])}
+        return {
+            image_key(row["filename"]): cells.view(row, "projection")
+            for _, row in read_table(table, ["filename", "projection"])
+        }
 
 
 def read_labels(root: Path, reports: bool = False) -> list[FilmRecord]:

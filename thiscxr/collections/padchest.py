@@ -1,7 +1,7 @@
 """PadChest as released: one table, images in numbered folders, in numbered zips, or flat.
 
-Facts about the release (columns, tokens, counts) are in the datasets reference, section 5.1. Reports without a change since the last
-film, and poor films, say nothing about what they do not name.
+Facts about the release (columns, tokens, counts) are in the datasets reference, section 5.1. Reports without a change
+since the last film, and poor films, say nothing about what they do not name.
 """
 
 import re
@@ -27,7 +27,9 @@ LABELS_ODD = "labels are not a list of words"
 
 _MAPPING = read_mapping("padchest.json")
 _EXCLUDE, _SILENT = frozenset(_MAPPING["exclude"]), frozenset(_MAPPING["silent"])
-WORDS = frozenset(chain(_EXCLUDE, _SILENT, _MAPPING["others"], *chain(*(words.values() for words in _MAPPING["findings"].values()))))
+WORDS = frozenset(
+    chain(_EXCLUDE, _SILENT, _MAPPING["others"], *chain(*(words.values() for words in _MAPPING["findings"].values())))
+)
 _SILENCE = dict.fromkeys(_MAPPING["findings"], NOT_MENTIONED)
 # A Python list of strings; an expression would do more than it has to, on a cell that anybody may have written.
 _LIST = re.compile(r"""\[\s*(?:(?:'[^'\\]*'|"[^"\\]*")\s*(?:,\s*|(?=\])))*\]""")
@@ -36,11 +38,13 @@ _ITEM = re.compile(r"""'([^'\\]*)'|"([^"\\]*)\"""")
 TERMS = Terms(
     title="PadChest",
     terms=(
-        "Access on request at BIMCV, for each user: no sharing of images or labels, no attempt to identify anybody. Trained weights and "
+        "Access on request at BIMCV, for each user: no sharing of images or labels, no "
+        "attempt to identify anybody. Trained weights and "
         "samples are not mentioned; ask BIMCV before releasing either."
     ),
     citation=(
-        "Bustos A, Pertusa A, Salinas JM, de la Iglesia-Vayá M. PadChest: A large chest x-ray image dataset with multi-label annotated "
+        "Bustos A, Pertusa A, Salinas JM, de la Iglesia-Vayá M. PadChest: A large chest "
+        "x-ray image dataset with multi-label annotated "
         "reports. Medical Image Analysis 66:101797, 2020."
     ),
     url="https://bimcv.cipf.es/bimcv-projects/padchest/",
@@ -50,7 +54,8 @@ TERMS = Terms(
 
 @lru_cache(maxsize=2**16)  # 28,809 different lists serve 160,861 rows
 def label_tokens(text: str) -> frozenset[str] | None:
-    """Return the stripped words of a list as Python prints it, without the empty one; None when it is no list of strings."""
+    """Return the stripped words of a list as Python prints it, without the empty one; None when it is no list of
+    strings."""
     if not _LIST.fullmatch(text):
         return None
     return frozenset(token for one, other in _ITEM.findall(text) if (token := (one or other).strip()))
@@ -58,7 +63,9 @@ def label_tokens(text: str) -> frozenset[str] | None:
 
 @lru_cache(maxsize=2**16)
 def _findings(tokens: frozenset[str]) -> Mapping[str, int]:
-    return share(match_terms(tokens, _MAPPING["findings"], silent=not tokens.isdisjoint(_SILENT) or not tokens <= WORDS))
+    return share(
+        match_terms(tokens, _MAPPING["findings"], silent=not tokens.isdisjoint(_SILENT) or not tokens <= WORDS)
+    )
 
 
 def _read(text: str) -> tuple[frozenset[str], str]:
@@ -79,14 +86,24 @@ def _age_years(study_date: str, birth: str) -> float | None:
 
 
 def read_labels(root: Path) -> list[FilmRecord]:
-    """Return every row of the table; those without usable labels are refused, and patients who share a study or report are split as one.
+    """Return every row of the table; those without usable labels are refused, and patients who share a study or report
+    are split as one.
 
     Raises ValueError when the table or one of its columns is missing, or a row lacks one of its ids.
     """
     table = first_table(root, TABLES)
     if table is None:
         raise missing_table(root, "PadChest", TABLES[0])
-    columns = ["ImageID", "StudyDate_DICOM", "StudyID", "PatientID", "PatientBirth", "PatientSex_DICOM", "Projection", "ReportID"]
+    columns = [
+        "ImageID",
+        "StudyDate_DICOM",
+        "StudyID",
+        "PatientID",
+        "PatientBirth",
+        "PatientSex_DICOM",
+        "Projection",
+        "ReportID",
+    ]
     records = []
     first_patients: dict[tuple[str, str], str] = {}
     links = []
@@ -115,11 +132,14 @@ def read_labels(root: Path) -> list[FilmRecord]:
                 )
             )
     ties = tie_patients(links)
-    return [replace(film, split_as=("padchest", ties[film.patient])) if film.patient in ties else film for film in records]
+    return [
+        replace(film, split_as=("padchest", ties[film.patient])) if film.patient in ties else film for film in records
+    ]
 
 
 def tie_patients(links: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return patient -> smallest id of all the patients whom a chain of `links` ties together, for those in any link."""
+    """Return patient -> smallest id of all the patients whom a chain of `links` ties together, for those in any
+    link."""
     parents: dict[str, str] = {}
 
     def smallest(patient: str) -> str:

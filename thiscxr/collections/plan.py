@@ -20,7 +20,8 @@ from thiscxr.pixels import num_pixels
 
 _HEAD_BYTES = 2**16  # what comes before the pixels of a picture
 MISSING, TWICE = "file missing", "listed twice"
-LABELS = ("released", "reports")  # where the findings of a collection come from: its label tables, or the reports of its films
+# where the findings of a collection come from: its label tables, or the reports of its films
+LABELS = ("released", "reports")
 _UNREAD = "compressed tar, not looked into: every film lies open"
 
 
@@ -31,8 +32,10 @@ class Wanted:
     collection: Collection
     released: list[FilmRecord] = field(default_factory=list)  # every row of its tables
     films: dict[str, FilmRecord] = field(default_factory=dict)  # by id, in the order of ids
-    files: dict[str, ReleaseFile] = field(default_factory=dict)  # by id, of the films that do not lie in a compressed tar
-    tars: list[tuple[Path, str]] = field(default_factory=list)  # compressed, and what goes before the names in it; others may be there
+    # by id, of the films that do not lie in a compressed tar
+    files: dict[str, ReleaseFile] = field(default_factory=dict)
+    # compressed, and what goes before the names in it; others may be there
+    tars: list[tuple[Path, str]] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)  # rows that are not taken
     beside: Counter[str] = field(default_factory=Counter)  # files that are no row's
     listed: set[str] = field(default_factory=set)  # the keys of every row
@@ -42,7 +45,8 @@ class Wanted:
         return film.film if self.collection.by_path else film.file
 
     def streamed(self, done: Callable[[FilmRecord], bool]) -> Iterator[tuple[FilmRecord, bytes | None]]:
-        """Yield (film, bytes; None: absurdly many) in the order of the tars, each read once; those that are `done` are passed over.
+        """Yield (film, bytes; None: absurdly many) in the order of the tars, each read once; those that are `done` are
+        passed over.
 
         Sets `files` of all that it meets, and counts as dropped, and takes out of `films`, what is nowhere.
         """
@@ -54,7 +58,9 @@ class Wanted:
 
             def wanted(name: str, tar: Path = tar, folder: str = folder, taken: list[FilmRecord] = taken) -> bool:
                 member = ReleaseFile(str(tar), name)
-                keys = [self.collection.key_of(path) for path in (folder + member.name, apart(folder + member.name, member))]
+                keys = [
+                    self.collection.key_of(path) for path in (folder + member.name, apart(folder + member.name, member))
+                ]
                 film = next((missing[key] for key in keys if key in missing), None)
                 if film is None:
                     if keys[0] not in self.listed:
@@ -83,11 +89,18 @@ def check_sources(sources: Sequence[tuple[str, Path]]) -> None:
         raise ValueError(f"no collection given; name at least one: {', '.join(f'--{key} DIR' for key in COLLECTIONS)}")
     for key, root in sources:
         if key not in COLLECTIONS:
-            raise ValueError(f"unknown collection '{key}'{nearest_name(key, COLLECTIONS)}; known: {', '.join(COLLECTIONS)}")
+            raise ValueError(
+                f"unknown collection '{key}'{nearest_name(key, COLLECTIONS)}; known: {', '.join(COLLECTIONS)}"
+            )
         if not root.is_dir():
-            raise ValueError(f"--{key} {root} {'is not a folder' if root.exists() else 'does not exist'}; give the collection's folder")
+            raise ValueError(
+                f"--{key} {root} "
+                f"{'is not a folder' if root.exists() else 'does not exist'}; give the collection's folder"
+            )
         if not any(root.iterdir()):
-            raise ValueError(f"--{key} {root} is empty; give the folder that holds the collection's label table and images")
+            raise ValueError(
+                f"--{key} {root} is empty; give the folder that holds the collection's label table and images"
+            )
 
 
 def check_views(views: Sequence[str] | None) -> None:
@@ -104,16 +117,23 @@ def check_labels(sources: Sequence[tuple[str, Path]], labels: str) -> None:
     for key, _ in sources:
         if labels == "reports" and not (COLLECTIONS[key].reports or COLLECTIONS[key].by_path):
             those = ", ".join(f"--{name}" for name, collection in COLLECTIONS.items() if collection.reports)
-            raise ValueError(f"--labels reports: --{key} is released without reports; it is for {those}, and --folder always reads its own")
+            raise ValueError(
+                f"--labels reports: --{key} is released without reports; it is for "
+                f"{those}, and --folder always reads its own"
+            )
 
 
 def wanted_films(
-    sources: Sequence[tuple[str, Path]], views: Sequence[str] | None = None, labels_only: bool = False, labels: str = LABELS[0]
+    sources: Sequence[tuple[str, Path]],
+    views: Sequence[str] | None = None,
+    labels_only: bool = False,
+    labels: str = LABELS[0],
 ) -> list[Wanted]:
     """Return what is wanted of each collection of (key, folder) pairs, in the order of COLLECTIONS.
 
-    views None: each collection's default. labels_only: films are not looked for. A film that is listed twice, or lies in two folders, is
-    taken once; one that lies in a compressed tar is found when the tar is streamed. labels: one of LABELS, where the findings come from.
+    views None: each collection's default. labels_only: films are not looked for. A film that is listed twice, or lies
+    in two folders, is taken once; one that lies in a compressed tar is found when the tar is streamed. labels: one of
+    LABELS, where the findings come from.
     """
     check_sources(sources)
     check_views(views)
@@ -126,13 +146,16 @@ def wanted_films(
     there = {part.collection.key: part for part in plan}
     if {"nih", "rsna"} <= there.keys() and any(film.split_as is None for film in there["rsna"].films.values()):
         raise ValueError(
-            f"--rsna films are NIH films under other names, and {RSNA_MAP}, which says which, is not there (or does not name them all); "
+            f"--rsna films are NIH films under other names, and {RSNA_MAP}, which says which, "
+            "is not there (or does not name them all); "
             "put it beside RSNA's tables, or pool only one of the two: a patient must not be on both sides of the split"
         )
     return plan
 
 
-def _wanted(collection: Collection, roots: Sequence[Path], views: Sequence[str], labels_only: bool, by_reports: bool) -> Wanted:
+def _wanted(
+    collection: Collection, roots: Sequence[Path], views: Sequence[str], labels_only: bool, by_reports: bool
+) -> Wanted:
     wanted = Wanted(collection)
     chosen: dict[str, FilmRecord] = {}
     names = folder_names(roots) if collection.by_path else {}
@@ -154,7 +177,9 @@ def _wanted(collection: Collection, roots: Sequence[Path], views: Sequence[str],
                 here[film.film] = film
         files = {}
         if not labels_only:
-            files = find_files(collection, root, {film.file for film in here.values()}, {film.file for film in released}, wanted.beside)
+            files = find_files(
+                collection, root, {film.file for film in here.values()}, {film.file for film in released}, wanted.beside
+            )
             tars = [(path, ("" if name is None else f"{name}/") + folder) for folder, path in compressed_tars(root)]
             wanted.tars += [tar for tar in tars if tar not in wanted.tars]
             wanted.listed |= {wanted.key(film) for film in released} if tars else set()
@@ -188,7 +213,8 @@ def _size(file: ReleaseFile) -> tuple[int, int]:
 
 
 def folder_names(roots: Sequence[Path]) -> dict[Path, str]:
-    """Return the name of each (resolved) folder that its films' ids begin with: its own, and as much of its path as tells it from others.
+    """Return the name of each (resolved) folder that its films' ids begin with: its own, and as much of its path as
+    tells it from others.
 
     Where a folder lies does not matter else, so that two people who pool one folder hold out the same films.
     """
@@ -197,6 +223,8 @@ def folder_names(roots: Sequence[Path]) -> dict[Path, str]:
     for folder in folders:
         others = [other for other in folders if other != folder and other.name == folder.name]
         most = len(folder.parts)
-        length = next(n for n in range(1, most + 1) if n == most or all(other.parts[-n:] != folder.parts[-n:] for other in others))
+        length = next(
+            n for n in range(1, most + 1) if n == most or all(other.parts[-n:] != folder.parts[-n:] for other in others)
+        )
         names[folder] = "/".join(folder.parts[-length:])
     return names

@@ -17,13 +17,16 @@ FOLDER = "reports"
 
 
 class ReportFindings(AbstractContextManager["ReportFindings"]):
-    """Reads the reports of one collection; at the end of the block a warning counts those that could not be read, without their words."""
+    """Reads the reports of one collection; at the end of the block a warning counts those that could not be read,
+    without their words."""
 
     def __init__(self, where: Path | str) -> None:
         self.where = where
         self._unread: Counter[str] = Counter()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None and self._unread:
             counts = ", ".join(f"{why} {count}" for why, count in sorted(self._unread.items()))
             logging.getLogger(__name__).warning("%s: reports that cannot be read label no film: %s", self.where, counts)
@@ -49,18 +52,24 @@ class ReportFindings(AbstractContextManager["ReportFindings"]):
 
 
 class ReportFolders:
-    """The files `reports/ID.txt` of a plain folder, wherever such a folder lies; ID is a film's name without its suffix, or its study."""
+    """The files `reports/ID.txt` of a plain folder, wherever such a folder lies; ID is a film's name without its
+    suffix, or its study."""
 
     def __init__(self, files: Mapping[str, ReleaseFile]) -> None:
         self._files: dict[tuple[str, str], ReleaseFile] = {}  # (folder that holds reports/, ID) -> file
         self._taken: set[tuple[str, str]] = set()
         for path, file in files.items():
             folder, _, name = path.rpartition(f"{FOLDER}/")
-            if name.lower().endswith(".txt") and (not folder or folder.endswith("/")) and FOLDER in PurePosixPath(path).parts[:-1]:
+            if (
+                name.lower().endswith(".txt")
+                and (not folder or folder.endswith("/"))
+                and FOLDER in PurePosixPath(path).parts[:-1]
+            ):
                 self._files[folder, name[: -len(".txt")]] = file
 
     def find(self, path: str, study: str) -> ReleaseFile | None:
-        """Return the report of the film at `path` inside the folder, the nearest one; its name goes before its study."""
+        """Return the report of the film at `path` inside the folder, the nearest one; its name goes before its
+        study."""
         for parent in (*PurePosixPath(path).parents, None) if self._files else ():
             folder = "" if parent in (None, PurePosixPath(".")) else f"{parent}/"
             inside = path.removeprefix(folder)

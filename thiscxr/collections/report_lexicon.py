@@ -1,6 +1,7 @@
 """The phrases of reports (`report_phrases.json`), and where they stand in a sentence: the longest one at each word.
 
-In a phrase `a|b` is either word, `a?` may be missing, `a*` begins a word and `<set>` is any of a set. Hyphens and line breaks are spaces.
+In a phrase `a|b` is either word, `a?` may be missing, `a*` begins a word and `<set>` is any of a set. Hyphens and line
+breaks are spaces.
 """
 
 import json
@@ -13,7 +14,9 @@ from typing import Any
 
 PHRASES: dict[str, Any] = json.loads((files("thiscxr.collections") / "report_phrases.json").read_text(encoding="utf-8"))
 
-_TOKEN = re.compile(r"(?:[rh]/o|s/p|w/o|c/w)\b|and/or\b|[^\W_]+(?:'[a-z]+)?|(?<=\s)-{1,2}(?=\s)|[?/,;:()&.\u2013\u2014]")
+_TOKEN = re.compile(
+    r"(?:[rh]/o|s/p|w/o|c/w)\b|and/or\b|[^\W_]+(?:'[a-z]+)?|(?<=\s)-{1,2}(?=\s)|[?/,;:()&.\u2013\u2014]"
+)
 _PUNCTUATION = {
     ",": "comma", "and": "and", "&": "and", "plus": "and", "or": "or", "nor": "or", "and/or": "or", "versus": "or", "vs": "or", "/": "or",
     ":": "colon", "-": "colon", "--": "colon", "\u2013": "colon", "\u2014": "colon", "(": "stop", ".": "dot",
@@ -38,7 +41,8 @@ class _Node:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A phrase in a text: what it may be, the findings or organs that it names, and where it stands, [start, end) in characters."""
+    """A phrase in a text: what it may be, the findings or organs that it names, and where it stands, [start, end) in
+    characters."""
 
     kinds: frozenset[str]
     names: frozenset[str]
@@ -51,7 +55,9 @@ def _plant(root: _Node, phrase: str, kind: str, name: str) -> None:
     for slot in phrase.split():
         missing = slot.endswith("?") and slot != "?"
         slot = slot.removesuffix("?") if missing else slot
-        words = "|".join(PHRASES["sets"].get(word.strip("<>"), word) if word.startswith("<") else word for word in slot.split("|"))
+        words = "|".join(
+            PHRASES["sets"].get(word.strip("<>"), word) if word.startswith("<") else word for word in slot.split("|")
+        )
         child = _Node()
         for node in ends:
             for word in words.split("|"):
@@ -72,7 +78,18 @@ def _grow() -> _Node:
             kind = {"findings": "finding", "organs": "organ"}.get(group, f"{group} {name}")
             for phrase in phrases:
                 _plant(root, phrase, kind, name if kind in ("finding", "organ") else "")
-    single = ("look_alikes", "enlarged", "prominent", "borderline", "normal", "clear", "unclear", "link", "ignored", "stop")
+    single = (
+        "look_alikes",
+        "enlarged",
+        "prominent",
+        "borderline",
+        "normal",
+        "clear",
+        "unclear",
+        "link",
+        "ignored",
+        "stop",
+    )
     for kind in (*single, "with", "verbs", "degree", "status"):
         for phrase in PHRASES[kind]:
             _plant(root, phrase, kind, "")
@@ -93,7 +110,8 @@ def _first(word: str) -> tuple[_Node, ...]:
 
 @lru_cache(maxsize=2**14)
 def _spelled(word: str) -> str:
-    """Return the word of the vocabulary that a long word with one slip (a letter too many, missing, wrong, or two swapped) means."""
+    """Return the word of the vocabulary that a long word with one slip (a letter too many, missing, wrong, or two
+    swapped) means."""
     if len(word) < _LONG_WORD or _first(word) or not word.isascii():
         return word
     return next((right for right in PHRASES["misspelt"] if right[0] == word[0] and _one_slip(word, right)), word)
@@ -102,7 +120,9 @@ def _spelled(word: str) -> str:
 def _one_slip(word: str, right: str) -> bool:
     if abs(len(word) - len(right)) > 1 or len(right) < _LONG_WORD:
         return False
-    at = next((i for i, pair in enumerate(zip(word, right, strict=False)) if pair[0] != pair[1]), min(len(word), len(right)))
+    at = next(
+        (i for i, pair in enumerate(zip(word, right, strict=False)) if pair[0] != pair[1]), min(len(word), len(right))
+    )
     rests = {(word[at + 1 :], right[at + 1 :]), (word[at:], right[at + 1 :]), (word[at + 1 :], right[at:])}
     swapped = word[at : at + 2] == right[at : at + 2][::-1] and word[at + 2 :] == right[at + 2 :]
     return swapped or any(a == b for a, b in rests)
@@ -153,4 +173,8 @@ def _longest(words: Sequence[str], i: int) -> tuple[int, frozenset[str], frozens
         nodes = [following for node in nodes for following in node.after(word)]
     if best is None:
         return _NOTHING
-    return best[0], frozenset().union(*(node.kinds for node in best[1])), frozenset().union(*(node.names for node in best[1])) - {""}
+    return (
+        best[0],
+        frozenset().union(*(node.kinds for node in best[1])),
+        frozenset().union(*(node.names for node in best[1])) - {""},
+    )

@@ -33,21 +33,29 @@ class LabelSummary:
 
 
 def label_table(table: Path, out: Path) -> LabelSummary:
-    """Label the reports of a table with the columns id and report; write `out` (id and a state for each finding) and beside it the spans.
+    """Label the reports of a table with the columns id and report; write `out` (id and a state for each finding) and
+    beside it the spans.
 
-    A report that cannot be read is labelled not mentioned throughout, and counted. `out` with the suffix .spans.jsonl has a line a report:
-    {"id", "spans": [{"finding", "state", "start", "end", "phrase", "phrase_start", "rule"}]}, positions in characters of its cell.
-    Raises ValueError where the columns are missing, ids are empty or there twice (all of them counted), and where `table` is no table.
+    A report that cannot be read is labelled not mentioned throughout, and counted. `out` with the suffix .spans.jsonl
+    has a line a report: {"id", "spans": [{"finding", "state", "start", "end", "phrase", "phrase_start", "rule"}]},
+    positions in characters of its cell. Raises ValueError where the columns are missing, ids are empty or there twice
+    (all of them counted), and where `table` is no table.
     """
     if not table.is_file():
-        raise ValueError(f"{table} {'is no file' if table.exists() else 'does not exist'}; expected a table with the columns id and report")
+        raise ValueError(
+            f"{table} {'is no file' if table.exists() else 'does not exist'}; expected "
+            "a table with the columns id and report"
+        )
     unread: dict[str, list[str]] = {}
     present: Counter[str] = Counter()
     seen: set[str] = set()
     ill: list[str] = []  # ids that are empty or there twice
     silent = ReportLabels(dict.fromkeys(FINDINGS, NOT_MENTIONED), ())
     with atomic_path(out) as labels_part, atomic_path(spans_path(out)) as spans_part:
-        with open(labels_part, "w", newline="", encoding="utf-8") as labels, open(spans_part, "w", encoding="utf-8") as spans:
+        with (
+            open(labels_part, "w", newline="", encoding="utf-8") as labels,
+            open(spans_part, "w", encoding="utf-8") as spans,
+        ):
             writer = csv.writer(labels)
             writer.writerow(("id", *FINDINGS))
             for line, name, text in tqdm(_reports(table), unit="report", file=sys.stderr, desc="label", delay=2):
@@ -64,9 +72,13 @@ def label_table(table: Path, out: Path) -> LabelSummary:
         if ill:
             more = f" and {len(ill) - _SHOWN} more" if len(ill) > _SHOWN else ""
             rows = f"{len(ill)} row{'s' * (len(ill) > 1)}"
-            raise ValueError(f"{table}: {rows} without an id of its own ({'; '.join(ill[:_SHOWN])}{more}); give each report one")
+            raise ValueError(
+                f"{table}: {rows} without an id of its own ({'; '.join(ill[:_SHOWN])}{more}); give each report one"
+            )
         if not seen:
-            raise ValueError(f"{table} has no reports, only a header; expected a row for each, with the columns id and report")
+            raise ValueError(
+                f"{table} has no reports, only a header; expected a row for each, with the columns id and report"
+            )
     return LabelSummary(len(seen), len(seen) - sum(map(len, unread.values())), unread, dict(present))
 
 
@@ -79,7 +91,8 @@ def _reports(table: Path) -> Iterator[tuple[int, str, str]]:
     """Yield (line, id, report) with the report as it stands in its cell: positions in it count its white space."""
     try:
         with open_text(table) as stream:
-            csv.field_size_limit(2**24)  # a report has some thousand characters; the default of 131,072 is a matter of memory long gone
+            # a report has some thousand characters; the default of 131,072 is a matter of memory long gone
+            csv.field_size_limit(2**24)
             reader = csv.reader(stream)
             header = [name.strip().lower() for name in next(reader, [])]
             if not "".join(header).isprintable():
@@ -87,7 +100,8 @@ def _reports(table: Path) -> Iterator[tuple[int, str, str]]:
             for wanted in ("id", "report"):
                 if wanted not in header:
                     raise ValueError(
-                        f"{table} has no column '{wanted}'{nearest_name(wanted, header)}; found: {', '.join(header) or 'nothing'}; "
+                        f"{table} has no column '{wanted}'{nearest_name(wanted, header)}; "
+                        f"found: {', '.join(header) or 'nothing'}; "
                         "expected id and report, separated by commas"
                     )
             at, text = header.index("id"), header.index("report")
@@ -96,11 +110,14 @@ def _reports(table: Path) -> Iterator[tuple[int, str, str]]:
                     continue
                 if len(row) <= max(at, text):
                     raise ValueError(
-                        f"{table} line {reader.line_num} has {len(row)} cells, expected {len(header)}; quote texts with commas"
+                        f"{table} line {reader.line_num} has {len(row)} cells, expected "
+                        f"{len(header)}; quote texts with commas"
                     )
                 yield reader.line_num, row[at].strip(), row[text]
     except csv.Error as error:
-        raise ValueError(f"{table} is not a comma-separated table ({error}); expected the columns id and report") from None
+        raise ValueError(
+            f"{table} is not a comma-separated table ({error}); expected the columns id and report"
+        ) from None
 
 
 def summary_text(summary: LabelSummary) -> str:

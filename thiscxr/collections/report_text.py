@@ -11,7 +11,8 @@ _FIRST, _SKIP, _READ, _LAST = (frozenset(PHRASES["sections"][name]) for name in 
 _WORD = re.compile(r"[^\W\d_]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffd]")
 _PLAIN_LETTERS = 0.7  # of the letters of a report in English, at the least, are a to z
-# A heading: a few words and a colon, at the start of a line or after a sentence, or anywhere in capitals; or one word alone in a line.
+# A heading: a few words and a colon, at the start of a line or after a sentence, or anywhere in capitals; or one word
+# alone in a line.
 _HEADING = re.compile(
     r"(?:(?:(?:^|\n)[ \t]{0,40}[*#]{0,3} ?|(?<=[.:;)\]*]\s)|(?<=\s\s))"
     r"(?P<line>[A-Za-z][A-Za-z ,/&()'-]{2,60}?|[A-Z][A-Z0-9_ ,/&()'-]{2,70}?)|"
@@ -30,11 +31,14 @@ _GOES_ON = re.compile(
     re.IGNORECASE,
 )
 _NEW_LINE = re.compile(r"\n\s*[A-Z][\w']*\s")
-_CARRIES_ON = re.compile(r"\n\s*(?:or|and|nor|with|without|in|of|on|at|to|is|are|was|which|that|for|from|by|but|as)\b", re.IGNORECASE)
+_CARRIES_ON = re.compile(
+    r"\n\s*(?:or|and|nor|with|without|in|of|on|at|to|is|are|was|which|that|for|from|by|but|as)\b", re.IGNORECASE
+)
 
 
 def why_unread(text: str) -> str:
-    """Return why a report cannot be read ("empty", "not text" or "not in English"), or "". A language is told by its small words."""
+    """Return why a report cannot be read ("empty", "not text" or "not in English"), or "". A language is told by its
+    small words."""
     if not text.strip():
         return "empty"
     if _CONTROL.search(text):
@@ -62,8 +66,9 @@ def _kind(heading: str) -> str:
 def read_sections(text: str) -> list[tuple[int, int]]:
     """Return the parts of a report that describe the film, [start, end) in characters.
 
-    All but what stands under a heading that tells of the patient or of other films (indication, history, comparison, technique, …), as
-    far as the end of its paragraph; without any paragraph, and where no heading follows that is read, as far as the end of its sentence.
+    All but what stands under a heading that tells of the patient or of other films (indication, history, comparison,
+    technique, …), as far as the end of its paragraph; without any paragraph, and where no heading follows that is read,
+    as far as the end of its sentence.
     """
     marks = [
         (mark.start(), mark.end(), kind)
@@ -78,7 +83,8 @@ def read_sections(text: str) -> list[tuple[int, int]]:
         if kind == "read":
             parts.append((start, following))
             continue
-        first = len(text[end:following]) - len(text[end:following].lstrip())  # a heading and its text may be apart by a blank line
+        # a heading and its text may be apart by a blank line
+        first = len(text[end:following]) - len(text[end:following].lstrip())
         if blank := _BLANK.search(text, end + first, following):
             parts.append((blank.end(), following))
         elif not told and following == len(text):
@@ -100,7 +106,8 @@ def sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_list_line(text: str, start: int, newline: int) -> bool:
-    """Whether a sentence ends with a line that has no full stop: a short one, before another that begins in capitals."""
+    """Whether a sentence ends with a line that has no full stop: a short one, before another that begins in
+    capitals."""
     line = text[max(start, text.rfind("\n", 0, newline) + 1) : newline]
     begins = (_NEW_LINE.match(text, newline) is not None or "." not in text) and not _CARRIES_ON.match(text, newline)
     return len(line.strip()) < _LIST_LINE and begins and not _GOES_ON.search(line)

@@ -1,8 +1,9 @@
 """Free-text reports of chest films to states of the findings, by phrases and the words around them.
 
-The phrases are data (`report_phrases.json`), the rules are here: how far a negation, a doubt or a question reaches, and what a normal
-organ denies. After NegEx (Chapman et al. 2001, doi:10.1006/jbin.2001.1029), ConText (Harkema et al. 2009,
-doi:10.1016/j.jbi.2009.05.002), NegBio (Peng et al. 2018, arXiv:1712.05898) and CheXpert (Irvin et al. 2019, arXiv:1901.07031).
+The phrases are data (`report_phrases.json`), the rules are here: how far a negation, a doubt or a question reaches, and
+what a normal organ denies. After NegEx (Chapman et al. 2001, doi:10.1006/jbin.2001.1029), ConText (Harkema et al. 2009,
+doi:10.1016/j.jbi.2009.05.002), NegBio (Peng et al. 2018, arXiv:1712.05898) and CheXpert (Irvin et al. 2019,
+arXiv:1901.07031).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,8 @@ from thiscxr.collections.report_lexicon import Item, items, plain
 from thiscxr.collections.report_text import read_sections, sentences
 from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_MENTIONED, POSITIVE, SUPPORT_DEVICES, UNCERTAIN
 
-_RANK = {POSITIVE: 3, UNCERTAIN: 2, NEGATIVE: 1}  # of several mentions of a finding the most telling one counts (CheXpert, section 3.1)
+# of several mentions of a finding the most telling one counts (CheXpert, section 3.1)
+_RANK = {POSITIVE: 3, UNCERTAIN: 2, NEGATIVE: 1}
 _LINKS = ("comma", "and", "or")
 _ENDS = ("stop", "colon", "dot")
 _LONGEST = 60  # phrases of a sentence: with more it is none, and the walks over it would take their time
@@ -31,7 +33,8 @@ _SAID_OF_ORGANS = frozenset(("enlarged", "prominent", "borderline", "normal", "c
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The words that decided: characters [start, end) of the report name the finding, and `phrase` with `rule` gave its state."""
+    """The words that decided: characters [start, end) of the report name the finding, and `phrase` with `rule` gave its
+    state."""
 
     finding: str
     state: int
@@ -53,7 +56,8 @@ class ReportLabels:
 
 @dataclass(frozen=True, slots=True)
 class _Mention:
-    """Item `at` of a sentence names `names`, in the characters [start, end); `subject` is the item of the organ that comes before it."""
+    """Item `at` of a sentence names `names`, in the characters [start, end); `subject` is the item of the organ that
+    comes before it."""
 
     at: int
     names: tuple[str, ...]
@@ -66,7 +70,8 @@ class _Mention:
 def label_report(text: str) -> ReportLabels:
     """Return the states of all findings in a report in English: 1 present, 0 absent, -1 uncertain, -2 not mentioned.
 
-    "No Finding" is 1 where the report looked for findings, or calls the chest normal, and leaves none but support devices; it is never 0.
+    "No Finding" is 1 where the report looked for findings, or calls the chest normal, and leaves none but support
+    devices; it is never 0.
     """
     lower = plain(text)
     mentions: list[Span] = []
@@ -79,7 +84,9 @@ def label_report(text: str) -> ReportLabels:
     for span in mentions:
         if _RANK[span.state] > _RANK.get(states[span.finding], 0):
             states[span.finding] = span.state
-    if any(state in (POSITIVE, UNCERTAIN) for name, state in states.items() if name not in (NO_FINDING, SUPPORT_DEVICES)):
+    if any(
+        state in (POSITIVE, UNCERTAIN) for name, state in states.items() if name not in (NO_FINDING, SUPPORT_DEVICES)
+    ):
         states[NO_FINDING] = NOT_MENTIONED
     elif states[NO_FINDING] == NOT_MENTIONED and any(states[n] == NEGATIVE for n in FINDINGS if n != SUPPORT_DEVICES):
         states[NO_FINDING] = POSITIVE
@@ -91,12 +98,22 @@ def _read_sentence(text: str, found: Sequence[Item]) -> Iterator[Span]:
     normal, mentions = _organs(text, found)
     for mention in normal:
         for name in mention.names:
-            yield Span(name, NEGATIVE, mention.start, mention.end, text[mention.start : mention.end], mention.start, "normality")
+            yield Span(
+                name,
+                NEGATIVE,
+                mention.start,
+                mention.end,
+                text[mention.start : mention.end],
+                mention.start,
+                "normality",
+            )
     for at, item in enumerate(found):
         if "finding" in item.kinds and "look_alikes" not in item.kinds and item.names:
             mentions.append(_Mention(at, tuple(item.names), item.start, item.end))
         if "normal_chest" in item.kinds and not (at and _cue(found[at - 1], "before") == "absent"):
-            yield Span(NO_FINDING, POSITIVE, item.start, item.end, text[item.start : item.end], item.start, "normal chest")
+            yield Span(
+                NO_FINDING, POSITIVE, item.start, item.end, text[item.start : item.end], item.start, "normal chest"
+            )
     for mention in mentions:
         for device in (False, True):
             names = [name for name in mention.names if (name == SUPPORT_DEVICES) == device]
@@ -129,7 +146,8 @@ def _decide(found: Sequence[Item], mention: _Mention, device: bool) -> tuple[int
 
 
 def _cue(item: Item, side: str) -> str:
-    """Return what a phrase before (or after) a finding does to it: asked, uncertain, absent, removed, or "" for nothing."""
+    """Return what a phrase before (or after) a finding does to it: asked, uncertain, absent, removed, or "" for
+    nothing."""
     return next((kind for kind in ("asked", "uncertain", "absent", "removed") if f"{side} {kind}" in item.kinds), "")
 
 
@@ -141,14 +159,16 @@ def _link(found: Sequence[Item], at: int) -> str:
 def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]:
     """Return the kind and the item of the words before a finding that speak of it, ("", None) where none do.
 
-    Goes back from the finding, item by item, over a list and what is said of its members, to the first cue; then on to one around that:
+    Goes back from the finding, item by item, over a list and what is said of its members, to the first cue; then on to
+    one around that:
 
         no   focal   opacity   or   nodule   suspicious for   cancer        "suspicious for" is within "no": absent
         no   pneumothorax   ,   small   effusion                            "small" after a comma begins a clause: "no" ends there
     """
     kind, cue = "", None
     links: list[str] = []  # between here and the finding, the nearest first
-    # linked: over "suspicious for"; weak: over a "with"; pending: a comma or "and" opens something new; broken: after another finding
+    # linked: over "suspicious for"; weak: over a "with"; pending: a comma or "and" opens something new; broken: after
+    # another finding
     linked = pending = broken = weak = False
     at = mention.at
     while (at := at - 1) >= 0:
@@ -160,9 +180,19 @@ def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]
         if this := _cue(item, "before") if not _looks_back(found, at) else "":
             broken = broken or (pending and "normal_chest" in item.kinds)
             if kind:  # an outer one: "no opacity suspicious for", "may be without"
-                if kind == "uncertain" and this == "absent" and not broken and not weak and (not linked or _whole(links)):
+                if (
+                    kind == "uncertain"
+                    and this == "absent"
+                    and not broken
+                    and not weak
+                    and (not linked or _whole(links))
+                ):
                     return this, item
-                return (this, item) if kind != "asked" and this in ("uncertain", "asked") and not broken and not weak else (kind, cue)
+                return (
+                    (this, item)
+                    if kind != "asked" and this in ("uncertain", "asked") and not broken and not weak
+                    else (kind, cue)
+                )
             if (broken and not _oxford(found, mention.at, links)) or (weak and this != "uncertain"):
                 break
             if (links and links[0] != "or" and "or" in links) or _says_more(found, mention.at, links):
@@ -171,7 +201,9 @@ def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]
             linked = "link" in item.kinds
             continue
         if any(end in item.kinds for end in _ENDS) or (kind == "absent" and "verbs" not in item.kinds):
-            break  # of a negation, only what stands before it counts: "possibly without edema", not "borderline heart without edema"
+            # of a negation, only what stands before it counts: "possibly without edema", not "borderline heart without
+            # edema"
+            break
         if "with" in item.kinds:
             weak = True
         elif link := _link(found, at):
@@ -201,7 +233,9 @@ def _oxford(found: Sequence[Item], at: int, links: Sequence[str]) -> bool:
     for here in range(at + 1, len(found)):
         if "or" in found[here].kinds:
             return "comma" in found[here - 1].kinds
-        if any(kind in found[here].kinds for kind in ("stop", "colon", "verbs", "with", "and")) or _cue(found[here], "before"):
+        if any(kind in found[here].kinds for kind in ("stop", "colon", "verbs", "with", "and")) or _cue(
+            found[here], "before"
+        ):
             return False
     return False
 
@@ -212,7 +246,8 @@ def _oxford_before(found: Sequence[Item], at: int) -> bool:
 
 
 def _begins_clause(found: Sequence[Item], at: int) -> bool:
-    """Whether what follows a comma or "and" speaks of something new: "small effusion", "possible edema", "the heart"."""
+    """Whether what follows a comma or "and" speaks of something new: "small effusion", "possible edema", "the
+    heart"."""
     if at >= len(found):
         return False
     kinds = found[at].kinds
@@ -224,7 +259,9 @@ def _says_more(found: Sequence[Item], at: int, links: Sequence[str]) -> bool:
     if not links or links[0] == "or":
         return False
     after = [item.kinds for item in found[at + 1 : at + 3]]
-    return any("status" in kinds for kinds in after[:1]) or (len(after) == 2 and "verbs" in after[0] and "status" in after[1])
+    return any("status" in kinds for kinds in after[:1]) or (
+        len(after) == 2 and "verbs" in after[0] and "status" in after[1]
+    )
 
 
 def _looks_back(found: Sequence[Item], at: int) -> bool:
@@ -251,7 +288,12 @@ def _after(found: Sequence[Item], at: int, device: bool) -> tuple[str, Item | No
         if kind and not _opens(found, here):
             apart = others and (not links or links[-1] == "comma")  # "atelectasis, infection cannot be excluded"
             return ("", None) if apart or (broken and not item.kinds & {"plural"}) else (kind, item)
-        if _cue(item, "before") or any(end in item.kinds for end in _ENDS) or "verbs" in item.kinds or (others and "with" in item.kinds):
+        if (
+            _cue(item, "before")
+            or any(end in item.kinds for end in _ENDS)
+            or "verbs" in item.kinds
+            or (others and "with" in item.kinds)
+        ):
             break
         if link := _link(found, here):
             links.append(link)
@@ -268,7 +310,8 @@ def _after(found: Sequence[Item], at: int, device: bool) -> tuple[str, Item | No
 
 
 def _opens(found: Sequence[Item], at: int) -> bool:
-    """Whether words that may stand before or after a finding ("possible") open what follows a comma: "effusion, possible loculation"."""
+    """Whether words that may stand before or after a finding ("possible") open what follows a comma: "effusion,
+    possible loculation"."""
     if not _cue(found[at], "before") or _looks_back(found, at):
         return False
     if _link(found, at - 1) and at + 1 < len(found) and found[at + 1].start - found[at].end > 1:
@@ -277,7 +320,8 @@ def _opens(found: Sequence[Item], at: int) -> bool:
 
 
 def _alternative(found: Sequence[Item], at: int) -> Item | None:
-    """Return the "or" of "atelectasis or pneumonia", where a finding is one of the two; none in "no change in effusion or edema"."""
+    """Return the "or" of "atelectasis or pneumonia", where a finding is one of the two; none in "no change in effusion
+    or edema"."""
     for item in reversed(found[:at]):
         if item.kinds & {"stop", "verbs"}:
             break
@@ -294,11 +338,19 @@ def _alternative(found: Sequence[Item], at: int) -> Item | None:
                 if link is not None and item.names != found[at].names:
                     return link
                 break
-            elif "comma" in item.kinds and link is None and step == 1 and _oxford(found, at, ()) and not _begins_clause(found, here + 1):
+            elif (
+                "comma" in item.kinds
+                and link is None
+                and step == 1
+                and _oxford(found, at, ())
+                and not _begins_clause(found, here + 1)
+            ):
                 following = found[here + 1] if here + 1 < len(found) else None
                 if following is not None and "finding" in following.kinds:
                     return _alternative(found, here + 1) if _goes_right(found, here + 1) else None
-            elif not (item.kinds & {"degree", "comma", "link"}) or (step == -1 and link is None and "comma" in item.kinds):
+            elif not (item.kinds & {"degree", "comma", "link"}) or (
+                step == -1 and link is None and "comma" in item.kinds
+            ):
                 break
             here += step
     return None
@@ -332,7 +384,9 @@ def _organs(text: str, found: Sequence[Item]) -> tuple[list[_Mention], list[_Men
 
 def _or_large(text: str, found: Sequence[Item], at: int) -> bool:
     """Whether "normal" is only one end of a range: "normal to mildly enlarged"."""
-    following = [i for i in range(at + 1, len(found)) if not found[i].kinds & {"degree", "or"} or found[i].kinds & {"enlarged"}][:1]
+    following = [
+        i for i in range(at + 1, len(found)) if not found[i].kinds & {"degree", "or"} or found[i].kinds & {"enlarged"}
+    ][:1]
     said = following and found[following[0]].kinds & {"enlarged", "prominent", "borderline"}
     return bool(said) and text[found[at].end :].split(None, 1)[0].lower() in ("to", "or")
 
@@ -344,7 +398,8 @@ def _around(found: Sequence[Item], at: int, subject: int | None) -> tuple[int, i
 
 
 def _organs_of(found: Sequence[Item], at: int) -> tuple[set[str], int | None]:
-    """Return the organs that item `at` ("normal", "enlarged", "clear") speaks of, and the first of them where they come before it."""
+    """Return the organs that item `at` ("normal", "enlarged", "clear") speaks of, and the first of them where they come
+    before it."""
     names: set[str] = set()
     here = at + 1
     if here < len(found) and "organ" in found[here].kinds and not (at and "organ" in found[at - 1].kinds):
@@ -353,8 +408,14 @@ def _organs_of(found: Sequence[Item], at: int) -> tuple[set[str], int | None]:
             here += 1
             while here < len(found) and _link(found, here):
                 here += 1
-        if here < len(found) and "organ" in found[here - 1].kinds and found[here].kinds & {"verbs", *_SAID_OF_ORGANS} and here - 1 > at + 1:
-            names -= found[here - 1].names  # it has a predicate of its own: "normal heart and the mediastinum is widened"
+        if (
+            here < len(found)
+            and "organ" in found[here - 1].kinds
+            and found[here].kinds & {"verbs", *_SAID_OF_ORGANS}
+            and here - 1 > at + 1
+        ):
+            # it has a predicate of its own: "normal heart and the mediastinum is widened"
+            names -= found[here - 1].names
         return names, None
     here = at - 1
     while here >= 0 and "organ" not in found[here].kinds:

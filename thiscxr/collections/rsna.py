@@ -1,7 +1,9 @@
-"""RSNA Pneumonia Detection Challenge (2018) as Kaggle releases stage 2: NIH films, with radiologists' boxes around opacities.
+"""RSNA Pneumonia Detection Challenge (2018) as Kaggle releases stage 2: NIH films, with radiologists' boxes around
+opacities.
 
-Facts about the release (columns, counts) are in the datasets reference, sections 5.4 and 6. Its patientId is an id of a film; who the
-patient is, only RSNA's map to the NIH's file names tells, and with it a patient is on the side of the split that the NIH films are on.
+Facts about the release (columns, counts) are in the datasets reference, sections 5.4 and 6. Its patientId is an id of a
+film; who the patient is, only RSNA's map to the NIH's file names tells, and with it a patient is on the side of the
+split that the NIH films are on.
 """
 
 import json
@@ -28,11 +30,13 @@ ODD_LABEL = "Target that is not 0 or 1"
 TERMS = Terms(
     title="RSNA Pneumonia Detection Challenge",
     terms=(
-        "The rules of the Kaggle competition, accepted by each user; read them before sharing or releasing anything. The films are the "
+        "The rules of the Kaggle competition, accepted by each user; read them before "
+        "sharing or releasing anything. The films are the "
         "NIH's: link its download site, cite its paper and acknowledge the NIH Clinical Center."
     ),
     citation=(
-        "Shih G, Wu CC, Halabi SS, et al. Augmenting the National Institutes of Health Chest Radiograph Dataset with Expert Annotations of "
+        "Shih G, Wu CC, Halabi SS, et al. Augmenting the National Institutes of Health Chest "
+        "Radiograph Dataset with Expert Annotations of "
         "Possible Pneumonia. Radiology: Artificial Intelligence 1(1):e180041, 2019."
     ),
     url="https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
@@ -52,7 +56,7 @@ def _patients(root: Path) -> dict[str, str]:
     file = find_table(root, MAP)
     if file is None:
         logging.getLogger(__name__).warning(
-            "%s has no %s, which says who the patients are: each film counts as one of its own, and films of one patient may be on both "
+            "%s has no %s, which says who the patients are: each film counts as one of its " "own, and films of one patient may be on both "
             "sides of the split", root, MAP,
         )  # fmt: skip
         return {}
@@ -62,7 +66,9 @@ def _patients(root: Path) -> dict[str, str]:
             raise TypeError
         return {row["subset_img_id"]: str(int(base_name(row["img_id"]).partition("_")[0])) for row in rows}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{file} is not RSNA's map, a list of objects with subset_img_id and img_id ({type(error).__name__})") from error
+        raise ValueError(
+            f"{file} is not RSNA's map, a list of objects with subset_img_id and img_id ({type(error).__name__})"
+        ) from error
 
 
 def _by_film(root: Path, name: str, film: str, *columns: str) -> dict[str, dict[str, str]] | None:
@@ -83,7 +89,8 @@ def _targets(table: ReleaseFile) -> dict[str, int | None]:
 
 
 def read_labels(root: Path) -> list[FilmRecord]:
-    """Return the training films; without the class table No Finding is not annotated, without the map every film is its own patient.
+    """Return the training films; without the class table No Finding is not annotated, without the map every film is its
+    own patient.
 
     Raises ValueError when the label table or a column is missing, or the map is not as released.
     """
@@ -104,7 +111,9 @@ def _normal(classes: dict[str, dict[str, str]] | None, film: str) -> int | None:
     return None if classes is None else _MAPPING["classes"].get(classes.get(film, {}).get("class"), NOT_MENTIONED)
 
 
-def _record(cells: Cells, film: str, target: int | None, normal: int | None, patient: str | None, header: dict[str, str]) -> FilmRecord:
+def _record(
+    cells: Cells, film: str, target: int | None, normal: int | None, patient: str | None, header: dict[str, str]
+) -> FilmRecord:
     return FilmRecord(
         film=film,
         file=film,

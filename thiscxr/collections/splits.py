@@ -1,7 +1,8 @@
 """Which patients are held out: a function of collection and patient id, and of what ties patients together.
 
-Patients whose films are duplicates of one another, or whom a collection ties together (shared studies or reports, one film in two
-collections), are on one side; if any of them is held out, all are: a film may leave the training films, never enter them.
+Patients whose films are duplicates of one another, or whom a collection ties together (shared studies or reports, one
+film in two collections), are on one side; if any of them is held out, all are: a film may leave the training films,
+never enter them.
 """
 
 from thiscxr.collections.ids import patient_split

@@ -1,4 +1,5 @@
-"""What the folders inside a plain folder of films stand for: patients, parts of a split, or anything else, such as classes.
+"""What the folders inside a plain folder of films stand for: patients, parts of a split, or anything else, such as
+classes.
 
 A guess by their names and sizes alone, for films of which no table and no header says more.
 """
@@ -26,11 +27,14 @@ _OTHER = re.compile(
 def folder_patients(files: Sequence[str]) -> dict[str, str]:
     """Return the folder that stands for a patient, for each of `files` (paths) that lies in one.
 
-    Those are called patient, subject or case with a number; or, outermost, the folders that are many, hold few films each and have
-    numbers in their names: a word is a class. Folders of one name in several parts of a split are one patient.
+    Those are called patient, subject or case with a number; or, outermost, the folders that are many, hold few films
+    each and have numbers in their names: a word is a class. Folders of one name in several parts of a split are one
+    patient.
     """
     depths = range(1, max((file.count("/") for file in files), default=0) + 1)
-    levels = [{file: "/".join(file.split("/")[:depth]) for file in files if file.count("/") >= depth} for depth in depths]
+    levels = [
+        {file: "/".join(file.split("/")[:depth]) for file in files if file.count("/") >= depth} for depth in depths
+    ]
     for stands_for_patients in (_called_patients, _many_and_numbered):
         for folders in levels:
             if stands_for_patients(Counter(folders.values())):
@@ -43,7 +47,9 @@ def _called_patients(sizes: Mapping[str, int]) -> bool:
 
 
 def _many_and_numbered(sizes: Mapping[str, int]) -> bool:
-    numbered = [folder for folder in sizes if any(map(str.isdigit, _name(folder))) and not _OTHER.fullmatch(_name(folder))]
+    numbered = [
+        folder for folder in sizes if any(map(str.isdigit, _name(folder))) and not _OTHER.fullmatch(_name(folder))
+    ]
     return len(sizes) >= _MANY_FOLDERS and median(sizes.values()) <= _FEW_FILMS and len(numbered) > len(sizes) / 2
 
 
@@ -56,7 +62,8 @@ def _without_split(folder: str) -> str:
 
 
 def folder_splits(files: Iterable[str]) -> dict[str, str]:
-    """Return train or holdout for each of `files` in a folder called after a part of a split; nothing where one of the two is not there."""
+    """Return train or holdout for each of `files` in a folder called after a part of a split; nothing where one of the
+    two is not there."""
     said = {file: next(filter(None, map(read_split, file.split("/")[:-1])), None) for file in files}
     splits = {file: split for file, split in said.items() if split}
     return splits if len(set(splits.values())) == 2 else {}

@@ -1,4 +1,5 @@
-"""Tables as people have them: whatever wrote them, their cells become the vocabulary, and what is not understood is counted and said.
+"""Tables as people have them: whatever wrote them, their cells become the vocabulary, and what is not understood is
+counted and said.
 
 Every collection's reader reads its tables through this module alone.
 """
@@ -41,9 +42,11 @@ _MOST_WORDS = 5
 
 @contextmanager
 def open_text(table: Path | ReleaseFile) -> Iterator[TextIO]:
-    """Yield a table's text, gzipped or not: UTF-8 or UTF-16 with or without a byte order mark, else bytes that are no UTF-8 as Latin-1.
+    """Yield a table's text, gzipped or not: UTF-8 or UTF-16 with or without a byte order mark, else bytes that are no
+    UTF-8 as Latin-1.
 
-    Raises ValueError for a workbook of a spreadsheet program, or when what is read in the block turns out to be no text.
+    Raises ValueError for a workbook of a spreadsheet program, or when what is read in the block turns out to be no
+    text.
     """
     file = ReleaseFile(str(table)) if isinstance(table, Path) else table
     try:
@@ -55,13 +58,18 @@ def open_text(table: Path | ReleaseFile) -> Iterator[TextIO]:
             encoding = next((name for bom, name in _BOMS.items() if head.startswith(bom)), "utf-8")
             if encoding == "utf-8" and head[:2].count(0) == 1:
                 encoding = "utf-16-be" if head[0] == 0 else "utf-16-le"
-            yield io.TextIOWrapper(stream, encoding, AS_LATIN_1 if encoding.startswith("utf-8") else "strict", newline="")
+            yield io.TextIOWrapper(
+                stream, encoding, AS_LATIN_1 if encoding.startswith("utf-8") else "strict", newline=""
+            )
     except _UNREADABLE as error:
         raise ValueError(f"{file} is no text in UTF-8 ({error})") from error
 
 
-def _header(rows: Iterator[list[str]], groups: Sequence[Sequence[str]], rename: Callable[[list[str]], list[str]]) -> list[str]:
-    """Return the names of the columns; a required one may be there in another case, or with dots, as R writes them, or underscores."""
+def _header(
+    rows: Iterator[list[str]], groups: Sequence[Sequence[str]], rename: Callable[[list[str]], list[str]]
+) -> list[str]:
+    """Return the names of the columns; a required one may be there in another case, or with dots, as R writes them, or
+    underscores."""
     header = rename([" ".join(name.split()) for name in next(rows, [])])
     absent = {_plain(name): name for names in groups for name in names if name not in header}
     return [absent.get(_plain(name), name) for name in header]
@@ -77,12 +85,15 @@ def _columns(header: list[str], groups: Sequence[Sequence[str]]) -> tuple[int, i
 
 
 def read_table(
-    table: Path | ReleaseFile, required: Sequence[str | tuple[str, ...]], rename: Callable[[list[str]], list[str]] = list
+    table: Path | ReleaseFile,
+    required: Sequence[str | tuple[str, ...]],
+    rename: Callable[[list[str]], list[str]] = list,
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, row by column name) of a table separated by commas, semicolons or tabs; all values are stripped strings.
+    """Yield (line number, row by column name) of a table separated by commas, semicolons or tabs; all values are
+    stripped strings.
 
-    required: column names, or tuples of names of which one must be there. rename: what the columns are called from here on.
-    Raises ValueError when a required column is missing, a row ends before it, or the file is no table.
+    required: column names, or tuples of names of which one must be there. rename: what the columns are called from here
+    on. Raises ValueError when a required column is missing, a row ends before it, or the file is no table.
     """
     file = ReleaseFile(str(table)) if isinstance(table, Path) else table
     groups = [(names,) if isinstance(names, str) else names for names in required]
@@ -92,7 +103,10 @@ def read_table(
             first, above = stream.readline(), 0
             if said := _SEP.fullmatch(first.strip("\r\n")):
                 first, above = stream.readline(), 1
-            headers = {mark: _header(csv.reader([first], delimiter=mark), groups, rename) for mark in (said[1] if said else _DELIMITERS)}
+            headers = {
+                mark: _header(csv.reader([first], delimiter=mark), groups, rename)
+                for mark in (said[1] if said else _DELIMITERS)
+            }
             delimiter = max(headers, key=lambda mark: _columns(headers[mark], groups))
             reader = csv.reader(chain([first], stream), delimiter=delimiter)
             header = _header(reader, groups, rename)
@@ -102,7 +116,9 @@ def read_table(
                 if not any(map(str.strip, row)):
                     continue
                 if len(row) <= max(needed, default=0):
-                    raise ValueError(f"{file} line {line} has {len(row)} cells, expected {len(header)}; the file may be cut off")
+                    raise ValueError(
+                        f"{file} line {line} has {len(row)} cells, expected {len(header)}; the file may be cut off"
+                    )
                 yield line, dict(zip(header, map(str.strip, row), strict=False))
         except _UNREADABLE as error:
             raise ValueError(f"{file} after line {line} is not a comma-separated table in UTF-8 ({error})") from error
@@ -118,10 +134,11 @@ def _place(file: ReleaseFile, header: list[str], names: Sequence[str]) -> int:
 
 
 class Cells(AbstractContextManager["Cells"]):
-    """Reads the cells of one table into the vocabulary; at the end of the block a warning counts what was not understood, by column.
+    """Reads the cells of one table into the vocabulary; at the end of the block a warning counts what was not
+    understood, by column.
 
-    One word in a million rows stops nobody: what it would have said is unknown. An id that a spreadsheet has rounded does: strangers
-    would be one patient.
+    One word in a million rows stops nobody: what it would have said is unknown. An id that a spreadsheet has rounded
+    does: strangers would be one patient.
     """
 
     def __init__(self, table: Path | ReleaseFile | str) -> None:
@@ -130,7 +147,9 @@ class Cells(AbstractContextManager["Cells"]):
         self._rounded: dict[str, dict[str, float]] = {}  # column -> id that may be rounded -> bits of evidence
         self._whole: set[str] = set()  # columns with a long id that is not
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             return
         for column, ids in self._rounded.items():
@@ -154,7 +173,8 @@ class Cells(AbstractContextManager["Cells"]):
         return self.known(column, text, read_sex(text)) or "unknown"
 
     def view(self, row: Mapping[str, str], column: str, own: Mapping[str, str] = {}) -> str:
-        """Return a view of the vocabulary. own: words that mean something else, or only something, in this collection."""
+        """Return a view of the vocabulary. own: words that mean something else, or only something, in this
+        collection."""
         text = row.get(column, "")
         return self.known(column, text, own.get(text) or read_view(text)) or "unknown"
 
@@ -197,6 +217,7 @@ class Cells(AbstractContextManager["Cells"]):
 
     def _rounded_id(self, text: str, column: str) -> ValueError:
         return ValueError(
-            f"{self.table}: {column} {text} is an id that a spreadsheet has rounded, so that strangers would count as one; take the "
+            f"{self.table}: {column} {text} is an id that a spreadsheet has rounded, so "
+            "that strangers would count as one; take the "
             "table as it was released, or import that column as text"
         )

@@ -1,4 +1,5 @@
-"""Which films lie in a folder that no table describes: pictures by their suffix, DICOM by its first bytes, since media give it none.
+"""Which films lie in a folder that no table describes: pictures by their suffix, DICOM by its first bytes, since media
+give it none.
 
 A picture with a suffix is never opened here, so that a large folder costs no more than its listing.
 """
@@ -22,10 +23,11 @@ _COPY_BYTES = 2**16
 
 
 def films_in(root: Path, there: Iterable[tuple[str, ReleaseFile]]) -> dict[str, DicomHeader]:
-    """Return path inside `root` -> what the header says (nothing, of a picture) of every film; there: what `release_files` found.
+    """Return path inside `root` -> what the header says (nothing, of a picture) of every film; there: what
+    `release_files` found.
 
-    A member has the path it would have if its archive were unpacked where it lies; where something else is there already, the archive
-    stands as a folder in it. DICOM objects that are no films are there too: `no_film` says so.
+    A member has the path it would have if its archive were unpacked where it lies; where something else is there
+    already, the archive stands as a folder in it. DICOM objects that are no films are there too: `no_film` says so.
     """
     files: dict[str, ReleaseFile] = {}
     for name, file in there:
@@ -62,12 +64,15 @@ def _header(name: str, start: Callable[[], bytes], head: Callable[[], bytes]) ->
         return read_dicom_header(head())
     like = begins_like(start())
     if like == "picture":
-        return None if "." in name else _NO_HEADER  # with a suffix it may be a camera's raw file, which begins like TIFF
+        # with a suffix it may be a camera's raw file, which begins like TIFF
+        return None if "." in name else _NO_HEADER
     header = read_dicom_header(head()) if like else _NO_HEADER
     return header if like == "DICOM" or header.sop_class or header != _NO_HEADER else None
 
 
-def _streamed(folder: str, tar: Path, files: Mapping[str, ReleaseFile], found: Mapping[str, DicomHeader]) -> dict[str, DicomHeader]:
+def _streamed(
+    folder: str, tar: Path, files: Mapping[str, ReleaseFile], found: Mapping[str, DicomHeader]
+) -> dict[str, DicomHeader]:
     """Return the films of a compressed tar as `films_in` does; it is read from front to back for that."""
     here: dict[str, DicomHeader] = {}
     opened: list[str] = []

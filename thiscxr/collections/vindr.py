@@ -1,7 +1,8 @@
-"""VinDr-CXR as PhysioNet or Kaggle (VinBigData) releases it: votes of three radiologists a film, consensus for the test films.
+"""VinDr-CXR as PhysioNet or Kaggle (VinBigData) releases it: votes of three radiologists a film, consensus for the test
+films.
 
-Facts about the release (columns, classes, counts) are in the datasets reference, section 5.3. It names no patients, so every film is its
-own and that no patient crosses a split cannot be proven.
+Facts about the release (columns, classes, counts) are in the datasets reference, section 5.3. It names no patients, so
+every film is its own and that no patient crosses a split cannot be proven.
 """
 
 from collections.abc import Mapping
@@ -28,11 +29,13 @@ ODD_CLASS = "class that is not VinDr's"
 TERMS = Terms(
     title="VinDr-CXR",
     terms=(
-        "PhysioNet Credentialed Health Data License 1.5.0 or the rules of the Kaggle competition, for each user: no sharing, research and "
+        "PhysioNet Credentialed Health Data License 1.5.0 or the rules of the Kaggle "
+        "competition, for each user: no sharing, research and "
         "education only. Trained weights and samples are not mentioned; ask before releasing either."
     ),
     citation=(
-        "Nguyen HQ, Lam K, Le LT, et al. VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations. Scientific Data 9:429, "
+        "Nguyen HQ, Lam K, Le LT, et al. VinDr-CXR: An open dataset of chest X-rays with "
+        "radiologist's annotations. Scientific Data 9:429, "
         "2022."
     ),
     url="https://physionet.org/content/vindr-cxr/",
@@ -53,7 +56,9 @@ class _Marks:
         for name, words in _MAPPING["findings"].items():
             if not classes.isdisjoint(words):
                 votes = len({reader for word, reader in self.marks if word in words})
-                states[name] = NOT_MENTIONED if self.odd else POSITIVE if votes >= needed else UNCERTAIN if votes else NEGATIVE
+                states[name] = (
+                    NOT_MENTIONED if self.odd else POSITIVE if votes >= needed else UNCERTAIN if votes else NEGATIVE
+                )
         return share(states)
 
 
@@ -89,7 +94,8 @@ def _boxes(table: ReleaseFile) -> tuple[dict[str, _Marks], frozenset[str]]:
 
 
 def read_labels(root: Path) -> list[FilmRecord]:
-    """Return the films of the training table, PhysioNet's before Kaggle's, and of the consensus table, which are held out.
+    """Return the films of the training table, PhysioNet's before Kaggle's, and of the consensus table, which are held
+    out.
 
     Raises ValueError when there is none of them, a column is missing, or a class has a name that is not VinDr's.
     """
@@ -125,4 +131,6 @@ def image_key(path: str) -> str:
     return stem(path)
 
 
-VINDR = Collection("vindr", TERMS, read_labels, image_key, suffixes=(".dicom", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff"))
+VINDR = Collection(
+    "vindr", TERMS, read_labels, image_key, suffixes=(".dicom", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+)

@@ -1,8 +1,9 @@
-"""Makes the generator that runs in a visitor's browser: a network file in half precision, twice, and what else its page loads.
+"""Makes the generator that runs in a visitor's browser: a network file in half precision, twice, and what else its page
+loads.
 
-`generator/network.safetensors` is an ordinary network file, so `thiscxr sample --model` reads it too; `generator/network.js` is the same in
-base64, for pages opened from file://, which may not read files but may run scripts. The arithmetic is site/generator.js. It must load
-without torch, and nothing here is fetched from anywhere.
+`generator/network.safetensors` is an ordinary network file, so `thiscxr sample --model` reads it too;
+`generator/network.js` is the same in base64, for pages opened from file://, which may not read files but may run
+scripts. The arithmetic is site/generator.js. It must load without torch, and nothing here is fetched from anywhere.
 """
 
 import base64
@@ -23,7 +24,10 @@ from thiscxr.terms import attribution
 
 FORMATS = (1, 2)  # of network files, see docs/formats.md
 # What the page reads of a network's description.
-REQUIRED = {"architecture": ("res", "c_dim", "z_dim", "w_dim", "mapping_layers"), "vocabulary": ("findings", "views", "sources")}
+REQUIRED = {
+    "architecture": ("res", "c_dim", "z_dim", "w_dim", "mapping_layers"),
+    "vocabulary": ("findings", "views", "sources"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class BrowserModel:
 def read_browser_model(path: Path) -> BrowserModel:
     """Read a network file for the browser. The same file gives the same bytes.
 
-    Raises ValueError when it is not a generator of ours, of another format version, or has a value that half precision cannot hold.
+    Raises ValueError when it is not a generator of ours, of another format version, or has a value that half precision
+    cannot hold.
     """
     path = Path(path)
     if not path.is_file():
@@ -49,9 +54,14 @@ def read_browser_model(path: Path) -> BrowserModel:
             info = json.loads(metadata.get("thiscxr", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: a kind of number that numpy has not
-        raise ValueError(f"{path} is not a safetensors file of plain numbers ({error}); expected a network file of thiscxr") from None
+        raise ValueError(
+            f"{path} is not a safetensors file of plain numbers ({error}); expected a network file of thiscxr"
+        ) from None
     if not isinstance(info, dict) or info.get("kind") != "generator" or info.get("format_version") not in FORMATS:
-        raise ValueError(f"{path} is not a thiscxr generator of format 1 or 2; give a network that `thiscxr train` wrote, or a bundled one")
+        raise ValueError(
+            f"{path} is not a thiscxr generator of format 1 or 2; give a network that "
+            "`thiscxr train` wrote, or a bundled one"
+        )
     if others := {str(tensor.dtype) for tensor in tensors.values()} - {"float16", "float32"}:
         raise ValueError(f"{path} holds {others.pop()}; expected a network in float16 or float32")
     for part, keys in REQUIRED.items():
@@ -65,7 +75,10 @@ def read_browser_model(path: Path) -> BrowserModel:
         halves = {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
     for name, half in halves.items():
         if not np.isfinite(half).all():
-            raise ValueError(f"{path}: {name} has a value of {np.abs(tensors[name]).max():.3g}, which half precision cannot hold (65504)")
+            raise ValueError(
+                f"{path}: {name} has a value of {np.abs(tensors[name]).max():.3g}, "
+                "which half precision cannot hold (65504)"
+            )
     info.pop("content_sha256", None)  # of the tensors before
     return BrowserModel(info, sha256, save(halves, metadata={"thiscxr": json.dumps(info, sort_keys=True)}))
 
@@ -80,13 +93,16 @@ def generator_files(model: BrowserModel) -> dict[str, bytes]:
 
 
 def page_facts(model: BrowserModel, files: Mapping[str, bytes], restriction: str = "") -> dict[str, Any]:
-    """Return what make.html and its script say of the network, and the bytes that a click loads: from a host, and from file://.
+    """Return what make.html and its script say of the network, and the bytes that a click loads: from a host, and from
+    file://.
 
     files: those of `generator_files`, and generator.js.
     """
     sizes = {name: len(data) for name, data in files.items()}
     sources = model.info["sources"]
-    marks = origin_text([str(source.get("title") or key) for key, source in sources.items()], restriction, attribution(sources))
+    marks = origin_text(
+        [str(source.get("title") or key) for key, source in sources.items()], restriction, attribution(sources)
+    )
     from_file = {"generator.js", "generator/network.js"}
     return {
         "sha256": model.sha256,

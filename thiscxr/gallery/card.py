@@ -24,9 +24,11 @@ def read_card(path: Path | None) -> Markup:
 
 
 def card_html(text: str) -> Markup:
-    """Return the card as HTML, its highest heading an h3 (it stands inside a section of a page). HTML in it is shown, not used."""
+    """Return the card as HTML, its highest heading an h3 (it stands inside a section of a page). HTML in it is shown,
+    not used."""
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = reader.parse(re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL))  # YAML for a hub of models, not for a reader
+    # YAML for a hub of models, not for a reader
+    tokens = reader.parse(re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL))
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
@@ -38,7 +40,8 @@ def card_html(text: str) -> Markup:
 
 
 def _without_paths(tokens: list[Token]) -> list[Token]:
-    """Return inline tokens without what leads to files beside the card, which are not beside the page: their words stay."""
+    """Return inline tokens without what leads to files beside the card, which are not beside the page: their words
+    stay."""
     kept, inside = [], []
     for token in tokens:
         if token.type == "image":

@@ -1,4 +1,5 @@
-"""Turns scores.json and samples.csv into what evidence.html says and draws: words, places on a scale, tables. It measures nothing.
+"""Turns scores.json and samples.csv into what evidence.html says and draws: words, places on a scale, tables. It
+measures nothing.
 
 What a score means is docs/scoring.md; a number is never shown without its floor or a word that there is none.
 """
@@ -44,7 +45,8 @@ def evidence(record: Record, truncations: Iterable[float]) -> dict[str, str]:
 
 
 def _scale(record: Record) -> tuple[float, float]:
-    """Return the ends of the scale that a score is drawn on: 0 to 1 where it is of that kind, else round ends around its numbers."""
+    """Return the ends of the scale that a score is drawn on: 0 to 1 where it is of that kind, else round ends around
+    its numbers."""
     if from_0_to_1([record]):
         return 0.0, 1.0
     numbers = [*(record.ci95 or ()), *(x for x in (record.value, record.floor) if x is not None)]
@@ -56,7 +58,8 @@ def _scale(record: Record) -> tuple[float, float]:
 
 
 def drawing(record: Record) -> dict[str, Any] | None:
-    """Return where a score stands on its scale, as shares of the width, and the scale's ends; None where it was not measured."""
+    """Return where a score stands on its scale, as shares of the width, and the scale's ends; None where it was not
+    measured."""
     if record.value is None:
         return None
     first, last = _scale(record)
@@ -73,7 +76,8 @@ def drawing(record: Record) -> dict[str, Any] | None:
 
 
 def score_groups(records: Sequence[Record], truncations: Iterable[float]) -> list[dict[str, Any]]:
-    """Return the scores by what they ask: slug, title, intro and rows, each of which is `evidence` with its `drawing`."""
+    """Return the scores by what they ask: slug, title, intro and rows, each of which is `evidence` with its
+    `drawing`."""
     truncations = list(truncations)
     groups = []
     for slug, section, some in by_section(records):
@@ -83,9 +87,11 @@ def score_groups(records: Sequence[Record], truncations: Iterable[float]) -> lis
 
 
 def nearest_films(films: Sequence[Film]) -> dict[str, Any] | None:
-    """Return the films that are nearest to a real one, the nearest first, and how the ranks among strangers spread; None unscreened.
+    """Return the films that are nearest to a real one, the nearest first, and how the ranks among strangers spread;
+    None unscreened.
 
-    `bars`: share of the films in each tenth of the ranks. Films that are no nearer than strangers fill all tenths alike.
+    `bars`: share of the films in each tenth of the ranks. Films that are no nearer than strangers fill all tenths
+    alike.
     """
     ranked = [film for film in films if film.stranger_rank is not None]
     if not ranked:
@@ -103,9 +109,11 @@ def nearest_films(films: Sequence[Film]) -> dict[str, Any] | None:
 
 
 def asked_table(films: Sequence[Film]) -> dict[str, Any]:
-    """Return what was asked, a finding a row under a row of all films: films, share of each view and of women, median age.
+    """Return what was asked, a finding a row under a row of all films: films, share of each view and of women, median
+    age.
 
-    A finding whose shares differ from those of all films is tied to view, sex or age: who learns it from these films may learn the tie.
+    A finding whose shares differ from those of all films is tied to view, sex or age: who learns it from these films
+    may learn the tie.
     """
     views = sorted({film.view for film in films if film.view})
     rows = []
@@ -117,7 +125,9 @@ def asked_table(films: Sequence[Film]) -> dict[str, Any]:
             {
                 "finding": finding,
                 "films": len(having),
-                "views": [f"{sum(film.view == view for film in seen) / len(seen):.0%}" if seen else "–" for view in views],
+                "views": [
+                    f"{sum(film.view == view for film in seen) / len(seen):.0%}" if seen else "–" for view in views
+                ],
                 "women": f"{sum(film.sex == 'F' for film in sexed) / len(sexed):.0%}" if sexed else "–",
                 "age": f"{median(ages):.0f}" if ages else "–",
             }
@@ -126,7 +136,8 @@ def asked_table(films: Sequence[Film]) -> dict[str, Any]:
 
 
 def evidence_facts(films: Sequence[Film], shown: Iterable[Film], records: Sequence[Record]) -> dict[str, Any]:
-    """Return all that evidence.html says of scores and films; films: those of the sample folder, shown: those in the gallery."""
+    """Return all that evidence.html says of scores and films; films: those of the sample folder, shown: those in the
+    gallery."""
     truncations = sorted({film.truncation for film in films if film.truncation is not None})
     asked = ("pool_fingerprint", "split", "seeds", "code_version")
     measured = {name: sorted({str(value) for each in records if (value := getattr(each, name))}) for name in asked}

@@ -1,4 +1,5 @@
-"""The folder of a site: what we wrote there, and how a fresh one takes its place. It must never delete a file that we did not write."""
+"""The folder of a site: what we wrote there, and how a fresh one takes its place. It must never delete a file that we
+did not write."""
 
 import hashlib
 import json
@@ -35,7 +36,9 @@ def check_ours(out: Path) -> Mapping[str, str]:
         if name not in ours or path.is_symlink():
             raise ValueError(f"{path} was not written by `thiscxr site`, and replacing {out} would delete it; {ADVICE}")
         if sha256_file(path) != ours[name]:
-            raise ValueError(f"{path} was changed since `thiscxr site` wrote it, and replacing {out} would lose that; {ADVICE}")
+            raise ValueError(
+                f"{path} was changed since `thiscxr site` wrote it, and replacing {out} would lose that; {ADVICE}"
+            )
     return ours
 
 
@@ -78,14 +81,21 @@ class SiteFolder:
 
 @contextmanager
 def site_folder(out: Path) -> Iterator[SiteFolder]:
-    """Yield a folder that takes the place of `out` when the block ends well; what an interruption leaves is kept for the next call.
+    """Yield a folder that takes the place of `out` when the block ends well; what an interruption leaves is kept for
+    the next call.
 
     Raises ValueError as `check_ours`, and when `.NAME.part` beside it is not an interrupted build of ours.
     """
     ours = check_ours(out)
     part = out.with_name(f".{out.name}.part")
-    if part.exists() and not (part / MARKER).is_file() and (not part.is_dir() or {path.name for path in part.iterdir()} - {"lock"}):
-        raise ValueError(f"{part} was not written by `thiscxr site` (no {MARKER} inside), and it would work there; {ADVICE}")
+    if (
+        part.exists()
+        and not (part / MARKER).is_file()
+        and (not part.is_dir() or {path.name for path in part.iterdir()} - {"lock"})
+    ):
+        raise ValueError(
+            f"{part} was not written by `thiscxr site` (no {MARKER} inside), and it would work there; {ADVICE}"
+        )
     with resumable_folder(out, replace=True) as room:
         (room / MARKER).unlink(missing_ok=True)
         (room / MARKER).write_text("{}")

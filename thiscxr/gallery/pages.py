@@ -1,7 +1,8 @@
-"""The pages of a site as text: what a template is told. Templates, style and scripts are the hand-written files of site/.
+"""The pages of a site as text: what a template is told. Templates, style and scripts are the hand-written files of
+site/.
 
-Pages are whole without JavaScript, but for make.html, which draws with it. What a script knows of the films is in films.js, a script
-itself, since pages from file:// may not read files.
+Pages are whole without JavaScript, but for make.html, which draws with it. What a script knows of the films is in
+films.js, a script itself, since pages from file:// may not read files.
 """
 
 import json
@@ -19,7 +20,8 @@ from thiscxr.gallery.samples import Film, Image, cited_sources
 from thiscxr.gallery.words import SEX_WORDS, asked, near, number, seen
 
 MAKE_ASSETS = ("make.js", "generator.js")  # of make.html
-ENLARGED_BELOW_PX = 512  # the large film is shown about this wide on a desk; a smaller one is enlarged, and the page says so
+# the large film is shown about this wide on a desk; a smaller one is enlarged, and the page says so
+ENLARGED_BELOW_PX = 512
 PAGE_FILMS = 120  # of one page of the gallery: whole rows of 2, 3, 4, 5, 6, 8, 10 or 12
 NOTICE = "Synthetic. Not a patient. Not for diagnosis."
 
@@ -58,7 +60,8 @@ class Frame:
 
 
 def site_sources() -> Path:
-    """Return the folder of templates, style and script: inside the package in a wheel, at the root of a source checkout."""
+    """Return the folder of templates, style and script: inside the package in a wheel, at the root of a source
+    checkout."""
     here = Path(__file__).resolve()
     for folder in (here.parent / "site", here.parents[2] / "site"):
         if (folder / "templates" / "index.html").is_file():
@@ -129,14 +132,21 @@ def manifest(frame: Frame, shown: Sequence[Shown]) -> bytes:
         }
         for film, image, _ in shown
     ]
-    facts: dict[str, Any] = {"format": 1, "title": frame.title, "notice": NOTICE, "network": _facts(frame.network), "films": films}
+    facts: dict[str, Any] = {
+        "format": 1,
+        "title": frame.title,
+        "notice": NOTICE,
+        "network": _facts(frame.network),
+        "films": films,
+    }
     if frame.restriction:
         facts["restriction"] = frame.restriction
     return (json.dumps(facts, ensure_ascii=False) + "\n").encode()
 
 
 def films_script(shown: Sequence[Shown], marks: Mapping[str, str]) -> bytes:
-    """Return films.js: what gallery.js knows of every film. A key that says nothing is left out; `width` and `height` are the usual ones.
+    """Return films.js: what gallery.js knows of every film. A key that says nothing is left out; `width` and `height`
+    are the usual ones.
 
     marks: the text chunks of a contact sheet.
     """
@@ -166,7 +176,10 @@ def films_script(shown: Sequence[Shown], marks: Mapping[str, str]) -> bytes:
 
 def web_manifest(frame: Frame) -> bytes:
     """Return site.webmanifest (W3C Web Application Manifest)."""
-    icons = [{"src": f"icon-{side}.png", "sizes": f"{side}x{side}", "type": "image/png", "purpose": "any maskable"} for side in (192, 512)]
+    icons = [
+        {"src": f"icon-{side}.png", "sizes": f"{side}x{side}", "type": "image/png", "purpose": "any maskable"}
+        for side in (192, 512)
+    ]
     facts = {
         "name": frame.title,
         "short_name": "thiscxr",
@@ -183,7 +196,8 @@ def web_manifest(frame: Frame) -> bytes:
 
 
 def robots(frame: Frame) -> bytes:
-    """Return robots.txt. Listed pages still ask that their pictures are not shown without the words around them (base.html)."""
+    """Return robots.txt. Listed pages still ask that their pictures are not shown without the words around them
+    (base.html)."""
     return b"User-agent: *\nAllow: /\n" if frame.index else b"User-agent: *\nDisallow: /\n"
 
 
@@ -196,7 +210,9 @@ def _image_object(frame: Frame, film: Film, image: Image) -> dict[str, Any]:
         "name": f"Synthetic chest x-ray, seed {film.key}",
         "description": (f"Asked for: {said}. " if said else "") + NOTICE,
         "digitalSourceType": "https://schema.org/TrainedAlgorithmicMediaDigitalSource",
-        "creditText": f"Synthetic image by the neural network {frame.network.get('name') or frame.network['sha256'][:12]}",
+        "creditText": (
+            f"Synthetic image by the neural network {frame.network.get('name') or frame.network['sha256'][:12]}"
+        ),
         "encodingFormat": "image/png",
         "width": image.width_px,
         "height": image.height_px,
@@ -256,10 +272,27 @@ def film_pages(frame: Frame, shown: Sequence[Shown], num_memorised: int) -> dict
     for place, start in enumerate(starts, 1):
         part = shown[start : start + PAGE_FILMS]
         media = [_image_object(frame, film, image) for film, image, _ in part]
-        linked = {**context, "@type": "ImageGallery", "name": frame.title, "description": NOTICE, "associatedMedia": media}
-        facts = {"part": part, "facets": facets, "place": place, "num_pages": len(starts), "page_films": PAGE_FILMS, "linked": linked}
-        pages[page_name(place)] = render(frame, "gallery.html", page_name(place), **common, **facts, page_name=page_name)
-    pages["about.html"] = render(frame, "about.html", "about.html", **common, truncations=[number(value) for value in truncations])
+        linked = {
+            **context,
+            "@type": "ImageGallery",
+            "name": frame.title,
+            "description": NOTICE,
+            "associatedMedia": media,
+        }
+        facts = {
+            "part": part,
+            "facets": facets,
+            "place": place,
+            "num_pages": len(starts),
+            "page_films": PAGE_FILMS,
+            "linked": linked,
+        }
+        pages[page_name(place)] = render(
+            frame, "gallery.html", page_name(place), **common, **facts, page_name=page_name
+        )
+    pages["about.html"] = render(
+        frame, "about.html", "about.html", **common, truncations=[number(value) for value in truncations]
+    )
     return pages
 
 

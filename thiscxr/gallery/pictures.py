@@ -1,4 +1,5 @@
-"""The pictures that a site adds to its films: a contact sheet, the picture of a shared link, and small films for the grid.
+"""The pictures that a site adds to its films: a contact sheet, the picture of a shared link, and small films for the
+grid.
 
 Each carries the marks of the films, burned in where it holds several, and nothing is drawn that is no film or mark.
 """
@@ -16,7 +17,8 @@ from thiscxr.terms import attribution
 
 SHEET_COLUMNS = 12
 SHEET_SIDE_PX = 128  # of a film on the contact sheet, at most
-SHARED_PX = (600, 315)  # the proportion of Open Graph pictures; larger would be heavy, and 64 px films have no more to show
+# the proportion of Open Graph pictures; larger would be heavy, and 64 px films have no more to show
+SHARED_PX = (600, 315)
 THUMB_ABOVE_PX = 256  # films wider than this get a small one for the grid
 THUMB_PX = 192
 
@@ -32,7 +34,9 @@ def read_grey(data: bytes, path: Path) -> Pixels:
 def sheet_text(network: Mapping[str, Any], restriction: str) -> dict[str, str]:
     """Return the PNG text chunks of a picture of several films."""
     sources = network.get("sources", {})
-    marks = origin_text([str(source.get("title") or key) for key, source in sources.items()], restriction, attribution(sources))
+    marks = origin_text(
+        [str(source.get("title") or key) for key, source in sources.items()], restriction, attribution(sources)
+    )
     return {"Disclaimer": NOTICE, "Software": SOFTWARE, "Network": str(network["sha256"]), **marks}
 
 

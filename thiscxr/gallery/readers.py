@@ -1,8 +1,8 @@
 """What readers answered on the site's study pages, from the CSV files that their browsers exported.
 
 A file is a list of answers, one a row; the columns stand in docs/formats.md. The same answer in two files counts once.
-Intervals: Wilson 1927 where answers are independent, a bootstrap of readers and films where they are not.
-Agreement: Krippendorff's alpha for nominal answers (Krippendorff 2004, chapter 11), which copes with films that not everybody saw.
+Intervals: Wilson 1927 where answers are independent, a bootstrap of readers and films where they are not. Agreement:
+Krippendorff's alpha for nominal answers (Krippendorff 2004, chapter 11), which copes with films that not everybody saw.
 """
 
 import csv
@@ -19,7 +19,20 @@ from scipy.stats import rankdata
 
 from thiscxr.measures.resampling import wilson
 
-COLUMNS = ("session", "reader", "role", "mode", "item", "findings", "label", "truth", "answer", "confidence", "seconds", "at")
+COLUMNS = (
+    "session",
+    "reader",
+    "role",
+    "mode",
+    "item",
+    "findings",
+    "label",
+    "truth",
+    "answer",
+    "confidence",
+    "seconds",
+    "at",
+)
 KINDS = ("real", "synthetic", "phantom")
 MODES = {"single": KINDS, "pair": ("left", "right"), "audit": ("agree", "not sure", "disagree")}
 CONFIDENCES = (1, 2, 3, 4)  # from a guess to certain
@@ -60,7 +73,8 @@ class Share:
 
 
 def read_answers(paths: Iterable[Path]) -> list[Answer]:
-    """Return the answers of the files, each once. Raises ValueError naming file and line for whatever the page cannot have written."""
+    """Return the answers of the files, each once. Raises ValueError naming file and line for whatever the page cannot
+    have written."""
     answers: dict[tuple[str, ...], Answer] = {}
     for path in paths:
         try:
@@ -69,13 +83,17 @@ def read_answers(paths: Iterable[Path]) -> list[Answer]:
                 missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
                 if missing:
                     raise ValueError(
-                        f"{path} has no column '{missing[0]}'; expected a file exported by the study page: {', '.join(COLUMNS)}"
+                        f"{path} has no column '{missing[0]}'; expected a file exported by "
+                        f"the study page: {', '.join(COLUMNS)}"
                     )
                 for row in table:
                     answer = _answer(row, f"{path}, line {table.line_num}")
                     key = (answer.session, answer.reader, answer.mode, answer.item, answer.label)
                     if answers.setdefault(key, answer) != answer:
-                        raise ValueError(f"{path}, line {table.line_num}: {answer.item} was answered otherwise before in the same session")
+                        raise ValueError(
+                            f"{path}, line {table.line_num}: {answer.item} was answered "
+                            "otherwise before in the same session"
+                        )
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path} cannot be read as CSV ({error}); export it again from the study page") from None
     if not answers:
@@ -99,7 +117,9 @@ def _answer(row: dict[str, Any], where: str) -> Answer:
         confidence = NOT_ASKED if audit and not row["confidence"] else int(row["confidence"])
         seconds = float(row["seconds"])
     except ValueError:
-        raise ValueError(f"{where}: confidence {row['confidence']!r} and seconds {row['seconds']!r} must be numbers") from None
+        raise ValueError(
+            f"{where}: confidence {row['confidence']!r} and seconds {row['seconds']!r} must be numbers"
+        ) from None
     if confidence not in (CONFIDENCES if not audit else (NOT_ASKED, *CONFIDENCES)) or not 0 <= seconds < math.inf:
         raise ValueError(f"{where}: confidence must be {CONFIDENCES[0]} to {CONFIDENCES[-1]} and seconds 0 or more")
     findings = tuple(filter(None, row["findings"].split("|")))
@@ -116,7 +136,8 @@ def share_of(hits: int, n: int) -> Share:
 
 
 def accuracy(answers: Sequence[Answer], seed: int = 0) -> Share:
-    """Return the share of right answers; where several readers answered, the interval is over other readers and other films."""
+    """Return the share of right answers; where several readers answered, the interval is over other readers and other
+    films."""
     right = np.array([answer.right for answer in answers], float)
     readers, items = ({answer.reader for answer in answers}, {answer.item for answer in answers})
     if len(readers) < 2 or len(items) < 2:
@@ -125,10 +146,15 @@ def accuracy(answers: Sequence[Answer], seed: int = 0) -> Share:
     return Share(float(right.mean()), low, high, len(right))
 
 
-def _two_way_bootstrap(answers: Sequence[Answer], measure: Callable[[NDArray[np.float64]], float], seed: int) -> tuple[float, float]:
-    """Return the 95 % interval of a weighted measure: readers and films drawn anew, each answer weighted by both (Owen 2007)."""
+def _two_way_bootstrap(
+    answers: Sequence[Answer], measure: Callable[[NDArray[np.float64]], float], seed: int
+) -> tuple[float, float]:
+    """Return the 95 % interval of a weighted measure: readers and films drawn anew, each answer weighted by both (Owen
+    2007)."""
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
-    codes = [np.unique([getattr(answer, name) for answer in answers], return_inverse=True)[1] for name in ("reader", "item")]
+    codes = [
+        np.unique([getattr(answer, name) for answer in answers], return_inverse=True)[1] for name in ("reader", "item")
+    ]
     values: list[float] = []
     while len(values) < _DRAWS:
         weights = np.ones(len(answers))
@@ -142,7 +168,8 @@ def _two_way_bootstrap(answers: Sequence[Answer], measure: Callable[[NDArray[np.
 
 
 def telling_auc(answers: Sequence[Answer], seed: int = 0) -> Share | None:
-    """Return the AUC of "synthetic", graded by confidence, over real films, or over phantoms in a study without real ones.
+    """Return the AUC of "synthetic", graded by confidence, over real films, or over phantoms in a study without real
+    ones.
 
     0.5 is guessing, 1 telling each apart. None without films of both kinds.
     """
@@ -164,7 +191,8 @@ def telling_auc(answers: Sequence[Answer], seed: int = 0) -> Share | None:
 
 
 def agreement(answers: Sequence[Answer]) -> float | None:
-    """Return Krippendorff's alpha: 1 is full agreement, 0 that of chance; None where no film was answered by two readers."""
+    """Return Krippendorff's alpha: 1 is full agreement, 0 that of chance; None where no film was answered by two
+    readers."""
     units: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for answer in {(a.reader, a.mode, a.item, a.label): a for a in answers}.values():
         units[answer.mode, answer.item, answer.label].append(answer.answer)
@@ -183,10 +211,12 @@ def agreement(answers: Sequence[Answer]) -> float | None:
 
 
 def visual_ppv(answers: Sequence[Answer]) -> dict[str, tuple[Share, Share, Share]]:
-    """Return for each label (films where the readers agree with it, are not sure, disagree), by the majority of a film's readers.
+    """Return for each label (films where the readers agree with it, are not sure, disagree), by the majority of a
+    film's readers.
 
-    Labels asked of synthetic films and labels of real ones are apart: "Mass (synthetic)", "Mass (real)"; plain where no kind is said.
-    A film without a majority counts as "not sure". The first share is the visual positive predictive value of the label.
+    Labels asked of synthetic films and labels of real ones are apart: "Mass (synthetic)", "Mass (real)"; plain where no
+    kind is said. A film without a majority counts as "not sure". The first share is the visual positive predictive
+    value of the label.
     """
     votes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for answer in answers:
@@ -195,7 +225,10 @@ def visual_ppv(answers: Sequence[Answer]) -> dict[str, tuple[Share, Share, Share
             votes[label][answer.item].append(answer.answer)
     shares = {}
     for label, films in sorted(votes.items()):
-        verdicts = [next((v for v in ("agree", "disagree") if 2 * given.count(v) > len(given)), "not sure") for given in films.values()]
+        verdicts = [
+            next((v for v in ("agree", "disagree") if 2 * given.count(v) > len(given)), "not sure")
+            for given in films.values()
+        ]
         shares[label] = tuple(share_of(verdicts.count(verdict), len(verdicts)) for verdict in MODES["audit"])
     return shares  # type: ignore[return-value]
 
@@ -248,13 +281,19 @@ def report_text(facts: dict[str, Any]) -> str:
     lines = [f"{facts['answers']} answers of {facts['readers']} reader{'s' * (facts['readers'] != 1)}"]
     if study := facts.get("real_or_not"):
         lines += ["", f"{'real or not':<28} {'right':>7}  {'95 % interval':>16}  {'answers':>7}"]
-        groups = (("all", {"": study["accuracy"]}), *((name[3:], study[name]) for name in study if name.startswith("by_")))
+        groups = (
+            ("all", {"": study["accuracy"]}),
+            *((name[3:], study[name]) for name in study if name.startswith("by_")),
+        )
         lines += [_line(f"{group} {name}".strip(), share) for group, shares in groups for name, share in shares.items()]
         if study["auc"]:
             lines.append(_line("AUC by confidence", study["auc"]))
         lines.append(_alpha(study["agreement_alpha"]) + f"; median time an answer {study['median_seconds']:.1f} s")
     if audit := facts.get("label_audit"):
-        lines += ["", f"{'label audit: visual PPV':<28} {'agree':>7}  {'95 % interval':>16}  {'films':>7}  not sure  disagree"]
+        lines += [
+            "",
+            f"{'label audit: visual PPV':<28} {'agree':>7}  {'95 % interval':>16}  {'films':>7}  not sure  disagree",
+        ]
         for label, shares in audit["labels"].items():
             rest = "  ".join(f"{shares[name]['value']:>8.1%}" for name in ("not sure", "disagree"))
             lines.append(f"{_line(label, shares['agree'])}  {rest}")
@@ -269,5 +308,7 @@ def _line(name: str, share: dict[str, Any]) -> str:
 
 def _alpha(value: float | None) -> str:
     return (
-        "agreement: no film was seen by two readers" if value is None else f"agreement of the readers (Krippendorff's alpha): {value:.2f}"
+        ("agreement: no film was seen by two readers")
+        if value is None
+        else (f"agreement of the readers (Krippendorff's alpha): {value:.2f}")
     )

@@ -78,9 +78,13 @@ def read_json(path: Path, what: str) -> Any:
 def check_name(name: str, where: str) -> str:
     """Return `name` when it is a plain PNG file name. Raises ValueError for a path, a hidden file or another format."""
     if UNSAFE_IN_NAME.search(name) or name.startswith(".") or len(name.encode()) > 200:
-        raise ValueError(f"{where}: file {name!r} is not a plain file name; expected the name of a PNG inside the sample folder")
+        raise ValueError(
+            f"{where}: file {name!r} is not a plain file name; expected the name of a PNG inside the sample folder"
+        )
     if not name.lower().endswith(".png"):
-        raise ValueError(f"{where}: file {name!r} is not a PNG; the gallery shows PNG films: sample again with --format png")
+        raise ValueError(
+            f"{where}: file {name!r} is not a PNG; the gallery shows PNG films: sample again with --format png"
+        )
     return name
 
 
@@ -130,8 +134,12 @@ def _film(row: Mapping[str, str], where: str, films_of_seed: dict[int, int]) -> 
 
 
 def read_network(path: Path) -> Mapping[str, Any]:
-    """Read network.json: name, sha256, architecture, images_seen, sources. Raises ValueError for a missing or malformed one."""
-    what = "the network.json that `thiscxr sample` writes beside its films: a gallery says which network made them, from whose data"
+    """Read network.json: name, sha256, architecture, images_seen, sources. Raises ValueError for a missing or malformed
+    one."""
+    what = (
+        "the network.json that `thiscxr sample` writes beside its films: a gallery says "
+        "which network made them, from whose data"
+    )
     network = read_json(path, what)
     if not isinstance(network, dict) or not isinstance(network.get("sha256"), str) or not network["sha256"]:
         raise ValueError(f"{path}: no sha256 of a network inside; expected {what}")
@@ -139,7 +147,9 @@ def read_network(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path}: architecture is not a table; expected {{res, z_dim, …}}")
     sources = network.get("sources", {})
     if not isinstance(sources, dict) or not all(isinstance(source, dict) for source in sources.values()):
-        raise ValueError(f"{path}: sources is not a table of collections; expected {{key: {{title, terms, citation, url}}}}")
+        raise ValueError(
+            f"{path}: sources is not a table of collections; expected {{key: {{title, terms, citation, url}}}}"
+        )
     return network
 
 
@@ -158,8 +168,8 @@ def cited_sources(sources: Mapping[str, Mapping[str, Any]]) -> list[dict[str, st
 def read_samples(path: Path) -> SampleFolder:
     """Read samples.csv and network.json of a sample folder; the films themselves are read by `read_image`.
 
-    Raises ValueError when either is missing, a row is malformed, a file name is no plain PNG name or listed twice, or a row was
-    made by another network than the one in network.json.
+    Raises ValueError when either is missing, a row is malformed, a file name is no plain PNG name or listed twice, or a
+    row was made by another network than the one in network.json.
     """
     table = path / "samples.csv"
     if not table.is_file():
@@ -174,7 +184,9 @@ def read_samples(path: Path) -> SampleFolder:
             columns = reader.fieldnames or []
             for column in ("file", "seed"):
                 if column not in columns:
-                    raise ValueError(f"{table}: no column {column!r}{nearest_name(column, columns)}; expected file, seed, conditions")
+                    raise ValueError(
+                        f"{table}: no column {column!r}{nearest_name(column, columns)}; expected file, seed, conditions"
+                    )
             for cells in reader:
                 where = f"{table} line {reader.line_num}"
                 if None in cells:
@@ -186,7 +198,8 @@ def read_samples(path: Path) -> SampleFolder:
                 seen.add(film.file.casefold())
                 if row.get("network_sha256", "") not in ("", network["sha256"]):
                     raise ValueError(
-                        f"{where}: made by network {row['network_sha256'][:12]}…, but network.json names {network['sha256'][:12]}…; "
+                        f"{where}: made by network {row['network_sha256'][:12]}…, but "
+                        f"network.json names {network['sha256'][:12]}…; "
                         "show the films of one network at a time"
                     )
                 films.append(film)
@@ -198,7 +211,8 @@ def read_samples(path: Path) -> SampleFolder:
 
 
 def read_image(folder: Path, film: Film, text: Mapping[str, str] | None = None) -> tuple[bytes, Image]:
-    """Read one film: its bytes as they are on the disk, and its facts; with `text`, further text chunks stand at the end of the bytes.
+    """Read one film: its bytes as they are on the disk, and its facts; with `text`, further text chunks stand at the
+    end of the bytes.
 
     Raises ValueError when it is missing, a link, or no whole PNG.
     """
@@ -219,7 +233,9 @@ def read_image(folder: Path, film: Film, text: Mapping[str, str] | None = None) 
             reason = str(error)
     if reason:
         raise ValueError(f"{path} is not a whole PNG file ({reason}); expected a film as `thiscxr sample` writes it")
-    data = data.removesuffix(PNG_END) + b"".join(_text_chunk(key, value) for key, value in (text or {}).items()) + PNG_END
+    data = (
+        data.removesuffix(PNG_END) + b"".join(_text_chunk(key, value) for key, value in (text or {}).items()) + PNG_END
+    )
     width_px, height_px = struct.unpack(">II", data[16:24])
     return data, Image(width_px, height_px, len(data), hashlib.sha256(data).hexdigest())
 

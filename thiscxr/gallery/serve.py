@@ -1,7 +1,7 @@
 """Serves a finished gallery on this machine alone, for a look at it; publishing is the job of a real static host.
 
-It binds the loopback address only, answers only to its local names (so that no web page can reach in by DNS rebinding), lists no
-folders, and prints nothing of its own.
+It binds the loopback address only, answers only to its local names (so that no web page can reach in by DNS rebinding),
+lists no folders, and prints nothing of its own.
 """
 
 import http.server
@@ -78,7 +78,9 @@ def make_server(folder: Path, port: int = 8000) -> GalleryServer:
         return GalleryServer((HOST, port), handler)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ValueError(f"port {port} on {HOST} cannot be had ({reason}); choose another with --port, or 0 for any free one") from None
+        raise ValueError(
+            f"port {port} on {HOST} cannot be had ({reason}); choose another with --port, or 0 for any free one"
+        ) from None
 
 
 def serve(folder: Path, port: int = 8000, announce: Callable[[str], None] = log.info) -> None:

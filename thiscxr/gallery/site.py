@@ -51,33 +51,43 @@ def build_site(
     real: Path | None = None,
     card: Path | None = None,
 ) -> SiteSummary:
-    """Write the site of a sample folder to `out`: pages, films/, manifest.json, style, script, icons and the marker file.
+    """Write the site of a sample folder to `out`: pages, films/, manifest.json, style, script, icons and the marker
+    file.
 
-    With the network file `model`, also make.html, which draws films in the visitor's browser, and what it loads; without `samples`, that
-    page is the whole site. `index`: search engines may list the pages. `url`: where the site will be, http(s), which pictures of shared
-    links need; everything else is relative.
+    With the network file `model`, also make.html, which draws films in the visitor's browser, and what it loads;
+    without `samples`, that page is the whole site. `index`: search engines may list the pages. `url`: where the site
+    will be, http(s), which pictures of shared links need; everything else is relative.
 
-    With samples there are also the study pages; `real`: a pool whose held-out films stand against the synthetic ones there (see
-    `choose_films`); and evidence.html, with the model card `card` (Markdown; by default one beside `model`, of its name).
+    With samples there are also the study pages; `real`: a pool whose held-out films stand against the synthetic ones
+    there (see `choose_films`); and evidence.html, with the model card `card` (Markdown; by default one beside `model`,
+    of its name).
 
-    The same input gives the same bytes. Films flagged as memorised are left out and counted. Nothing appears in `out` unless all of
-    it was written; an older site there is replaced when it holds nothing but our own unchanged files. After a kill the same call goes on.
-    Raises ValueError when the samples, the network's facts or the scores are missing, malformed or of different networks, when a file
-    name would leave the sample folder, when no film is left to show, when `out` holds anything that we did not write, and when the
-    terms of a source restrict sharing and no `permission` is stated; where it is, the page, the manifest and every film say so.
+    The same input gives the same bytes. Films flagged as memorised are left out and counted. Nothing appears in `out`
+    unless all of it was written; an older site there is replaced when it holds nothing but our own unchanged files.
+    After a kill the same call goes on. Raises ValueError when the samples, the network's facts or the scores are
+    missing, malformed or of different networks, when a file name would leave the sample folder, when no film is left to
+    show, when `out` holds anything that we did not write, and when the terms of a source restrict sharing and no
+    `permission` is stated; where it is, the page, the manifest and every film say so.
     """
     out = Path(out).resolve()
     check_ours(out)
     if samples is None and (model is None or scores is not None or real is not None or card is not None):
         raise ValueError(
-            "a site shows a sample folder, a network that draws in the browser, or both; give --samples, or --model without --scores, "
+            "a site shows a sample folder, a network that draws in the browser, or both; "
+            "give --samples, or --model without --scores, "
             "--real and --card, which are about samples"
         )
     if url and not re.fullmatch(r"https?://[^\s\"'<>?#]+", url):
-        raise ValueError(f"--url {url}: expected the address where the site will be, such as https://example.org/films/")
+        raise ValueError(
+            f"--url {url}: expected the address where the site will be, such as https://example.org/films/"
+        )
     url = url and url.rstrip("/") + "/"
     generator = read_browser_model(model) if model is not None else None
-    restriction = require_permission(generator.info["sources"], permission, f"a page that draws with {model}") if generator else ""
+    restriction = (
+        require_permission(generator.info["sources"], permission, f"a page that draws with {model}")
+        if generator
+        else ""
+    )
     if samples is None:
         assert generator is not None
         with site_folder(out) as room:
@@ -97,7 +107,10 @@ def build_site(
     records = read_scores(Path(scores), folder.network["sha256"]) if scores is not None else ()
     films = [film for film in folder.films if not film.memorised]
     if not films:
-        raise ValueError(f"{samples}: all {len(folder.films)} films are flagged as memorised, so none is left to show; sample other seeds")
+        raise ValueError(
+            f"{samples}: all {len(folder.films)} films are flagged as memorised, so "
+            "none is left to show; sample other seeds"
+        )
     study = choose_films(folder, films, real)
     card_text = read_card(card or find_card(model))
     more = (*study.pages, ("evidence.html", "Evidence"))

@@ -1,8 +1,10 @@
-"""Chooses and hides the films of a reader study: study.html ("real or not?") and audit.html (does a film show its label?).
+"""Chooses and hides the films of a reader study: study.html ("real or not?") and audit.html (does a film show its
+label?).
 
-Nothing that the page shows before an answer may tell what a film is: names are hashes, the pixels are stored uncompressed so that all files
-have one size, all carry the same text, and the list is in the order of the names. The list, study/films.js, does hold the truth, in base64,
-since a static page has nowhere else to keep it: that stops an eye, not a will. Answers: docs/formats.md and readers.py.
+Nothing that the page shows before an answer may tell what a film is: names are hashes, the pixels are stored
+uncompressed so that all files have one size, all carry the same text, and the list is in the order of the names. The
+list, study/films.js, does hold the truth, in base64, since a static page has nowhere else to keep it: that stops an
+eye, not a will. Answers: docs/formats.md and readers.py.
 """
 
 import base64
@@ -46,7 +48,8 @@ class StudyFilm:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Films of one label: (address inside the site, item); kind: synthetic films were asked for it, real ones carry it."""
+    """Films of one label: (address inside the site, item); kind: synthetic films were asked for it, real ones carry
+    it."""
 
     label: str
     kind: str
@@ -71,30 +74,40 @@ class Study:
     def pages(self) -> list[tuple[str, str]]:
         """The pages that there will be: file, words."""
         asks = "Real or not?" if self.other == "real" else "Procedural or learned?"
-        return [*([("study.html", asks)] if self.films else []), *([("audit.html", "Label audit")] if self.sheets else [])]
+        return [
+            *([("study.html", asks)] if self.films else []),
+            *([("audit.html", "Label audit")] if self.sheets else []),
+        ]
 
 
 def choose_films(samples: SampleFolder, films: Sequence[Film], real: Path | None = None) -> Study:
-    """Return the study of synthetic films against held-out real ones of the pool `real`, or, without, against procedural phantoms.
+    """Return the study of synthetic films against held-out real ones of the pool `real`, or, without, against
+    procedural phantoms.
 
-    films: those of the sample folder that may be shown. Partners have the view that was asked, where there is one.
-    Of a pool of several resolutions, all films that have the size of the samples or more, reduced to it.
-    Raises ValueError when the pool is of another size, has no held-out patients, or holds films that not everybody may show.
+    films: those of the sample folder that may be shown. Partners have the view that was asked, where there is one. Of a
+    pool of several resolutions, all films that have the size of the samples or more, reduced to it. Raises ValueError
+    when the pool is of another size, has no held-out patients, or holds films that not everybody may show.
     """
     pool = _open_pool(real) if real is not None else None
-    synthetic, views = [_read_synthetic(samples, film) for film in films[:PER_KIND]], [film.view for film in films[:PER_KIND]]
+    synthetic, views = (
+        [_read_synthetic(samples, film) for film in films[:PER_KIND]],
+        [film.view for film in films[:PER_KIND]],
+    )
     sides = {side for film in synthetic for side in film.pixels.shape}
     res = sides.pop() if len(sides) == 1 else 0  # 0: not all square and of one size
     sheets = _synthetic_sheets(films)
     if pool is None:
         if res not in RESOLUTIONS:  # the phantom draws square films of these sizes only
             return Study((), sheets, {}, {})
-        partners = [_phantom(seed, res, view) for seed, view in enumerate(tqdm(views, "phantoms", unit="film", delay=2))]
+        partners = [
+            _phantom(seed, res, view) for seed, view in enumerate(tqdm(views, "phantoms", unit="film", delay=2))
+        ]
         return Study((*synthetic, *partners), sheets, {}, {})
     pool = pool.for_side(res)
     if pool.resolution != res:
         raise ValueError(
-            f"{pool.path} holds films of {pool.resolution} px, the samples have {f'{res} px' if res else 'several sizes'}: what differs in "
+            f"{pool.path} holds films of {pool.resolution} px, the samples have "
+            f"{f'{res} px' if res else 'several sizes'}: what differs in "
             "size is told apart by it; prepare the pool at the size of the samples"
         )
     rows = _drawn_rows(pool)
@@ -110,7 +123,9 @@ def _open_pool(path: Path) -> Pool:
     pool = Pool.open(path)
     require_showable(pool.meta["sources"], f"--real {path}")
     if not len(pool.indices("holdout")):
-        raise ValueError(f"{path} has no held-out patients, and training films would be no test; prepare a pool with more patients")
+        raise ValueError(
+            f"{path} has no held-out patients, and training films would be no test; prepare a pool with more patients"
+        )
     return pool
 
 
@@ -132,7 +147,8 @@ def _drawn_rows(pool: Pool) -> list[int]:
 
 
 def _matched(pool: Pool, rows: Sequence[int], views: Iterable[str]) -> list[int]:
-    """Return a row for each view while there are patients: of that view, or, where none is left, of whichever there is most of.
+    """Return a row for each view while there are patients: of that view, or, where none is left, of whichever there is
+    most of.
 
     One row a patient: two films of one patient would not be two answers.
     """
@@ -164,7 +180,9 @@ def _synthetic_sheets(films: Sequence[Film]) -> tuple[Sheet, ...]:
     sheets = []
     for label in labels:
         having = [film for film in later_first if label in film.findings][:PER_SHEET]
-        sheets.append(Sheet(label, "synthetic", tuple((f"films/{quote(film.file, safe='')}", film.file) for film in having)))
+        sheets.append(
+            Sheet(label, "synthetic", tuple((f"films/{quote(film.file, safe='')}", film.file) for film in having))
+        )
     return tuple(sheets)
 
 
@@ -187,7 +205,8 @@ def study_files(study: Study, frame: Frame) -> dict[str, bytes]:
     """Return study.html and audit.html and all that they load: path inside the site -> bytes."""
     names = [name for name, _ in study.pages]
     files = {
-        name: (site_sources() / name).read_bytes() for name in (["answers.js"] if names else []) + [name[:-4] + "js" for name in names]
+        name: (site_sources() / name).read_bytes()
+        for name in (["answers.js"] if names else []) + [name[:-4] + "js" for name in names]
     }
     real_sources = cited_sources(study.real_sources)
     if study.films:
@@ -206,7 +225,11 @@ def study_files(study: Study, frame: Frame) -> dict[str, bytes]:
         files["study.html"] = render(frame, "study.html", "study.html", study=facts, real_sources=real_sources, **sizes)
     if study.sheets:
         sheets: list[dict[str, Any]] = [
-            {"label": sheet.label, "kind": sheet.kind, "films": [{"src": src, "item": item} for src, item in sheet.films]}
+            {
+                "label": sheet.label,
+                "kind": sheet.kind,
+                "films": [{"src": src, "item": item} for src, item in sheet.films],
+            }
             for sheet in study.sheets
         ]
         audit = {"id": hashlib.sha256(json.dumps(sheets).encode()).hexdigest()[:12], "sheets": sheets}

@@ -1,4 +1,5 @@
-"""How the pages say what was asked, what a reader saw, and how near a real film is: "asked for" a finding, never "has" one."""
+"""How the pages say what was asked, what a reader saw, and how near a real film is: "asked for" a finding, never "has"
+one."""
 
 from thiscxr.gallery.samples import Film
 
@@ -11,7 +12,8 @@ def words(name: str) -> str:
 
 
 def asked(film: Film) -> str:
-    """Say what the network was asked for: "PA view, female, 70 years, effusion; without mass". Empty when nothing was asked."""
+    """Say what the network was asked for: "PA view, female, 70 years, effusion; without mass". Empty when nothing was
+    asked."""
     parts = []
     if film.view:
         parts.append("view unknown" if film.view == "unknown" else f"{film.view.replace('_', ' ')} view")
@@ -23,7 +25,8 @@ def asked(film: Film) -> str:
     if film.source:
         parts.append(f"in the manner of {film.source}")
     text = ", ".join(parts)
-    absent = [words(finding) for finding in film.no_findings if finding != "No Finding"]  # "without no finding" says nothing
+    # "without no finding" says nothing
+    absent = [words(finding) for finding in film.no_findings if finding != "No Finding"]
     if absent:
         listed = ", ".join(absent) if len(absent) <= 4 else f"{len(absent)} other findings"
         text += ("; " if text else "") + f"without {listed}"
@@ -31,12 +34,14 @@ def asked(film: Film) -> str:
 
 
 def seen(film: Film) -> str:
-    """Say which of the findings asked for a reader saw: only those are listed in samples.csv that it is good enough at."""
+    """Say which of the findings asked for a reader saw: only those are listed in samples.csv that it is good enough
+    at."""
     return ", ".join(words(finding) for finding in film.findings if finding in film.seen)
 
 
 def near(film: Film) -> str:
-    """Return the share of real films that have a stranger's film as near as this film's nearest training film: "62 %", "" when unknown."""
+    """Return the share of real films that have a stranger's film as near as this film's nearest training film: "62 %",
+    "" when unknown."""
     if film.stranger_rank is None:
         return ""
     return f"{film.stranger_rank * 100:.0f}\u00a0%" if film.stranger_rank >= 0.01 else "fewer than 1\u00a0%"

@@ -1,10 +1,12 @@
-"""A direction in w: an axis along which the films change in one respect as a reader sees it, and as little as can be in any other.
+"""A direction in w: an axis along which the films change in one respect as a reader sees it, and as little as can be in
+any other.
 
-Many films are drawn and read. Ridge regression of every score on w gives its gradient, in units in which w is as spread in every
-direction. The axis is the target's gradient without its parts along the gradients of the other findings, view, sex, age and source: held
-still entirely, it is the coefficient of the target in the regression of w on all scores together, a partial regression (Frisch and Waugh
-1933). Where scores go together on the films, nothing of the target may be left then, so they can be held less firmly: ridge regression
-again. Axes from scores: Shen et al. 2020, arXiv:1907.10786, section 3.2, there in z or w as they are, against one other score at a time.
+Many films are drawn and read. Ridge regression of every score on w gives its gradient, in units in which w is as spread
+in every direction. The axis is the target's gradient without its parts along the gradients of the other findings, view,
+sex, age and source: held still entirely, it is the coefficient of the target in the regression of w on all scores
+together, a partial regression (Frisch and Waugh 1933). Where scores go together on the films, nothing of the target may
+be left then, so they can be held less firmly: ridge regression again. Axes from scores: Shen et al. 2020,
+arXiv:1907.10786, section 3.2, there in z or w as they are, against one other score at a time.
 
 Legend: w style latent, N films, D = w_dim, K scores.
 """
@@ -22,7 +24,8 @@ from thiscxr.measures.resampling import generator, interval, patient_weights
 FOLDS = 5
 PENALTIES = 10.0 ** np.arange(-5, 2)  # of ridge regression, in units of the mean variance of w
 HELD_OUT = 5  # one film in so many is not regressed on
-REACH = 2.5  # standard deviations of the films along the axis, beyond which it is not followed: one film in eighty is farther out
+# standard deviations of the films along the axis, beyond which it is not followed: one film in eighty is farther out
+REACH = 2.5
 GRID = np.linspace(-REACH, REACH, 21)
 FIRMNESS = (None, 30.0, 10.0, 3.0, 1.0, 0.3, 0.0)  # tried in this order; None: held still entirely, 0: not at all
 COVERED = 0.75  # share of the score's range that an axis should walk through
@@ -45,7 +48,8 @@ class Axis:
     """Share of the score's variance that w explains, on films that were not regressed on."""
     r2_ci95: tuple[float, float]
     kept: float
-    """Share of the target's squared gradient that is along the axis; what is missing goes together with what is held still."""
+    """Share of the target's squared gradient that is along the axis; what is missing goes together with what is held
+    still."""
     held_still: tuple[str, ...]
     firmness: float | None
     """Of holding still: the weight of the others' squared movements against the length of the axis; None: entirely."""
@@ -62,8 +66,9 @@ class Axis:
 def held_still(question: str, questions: Sequence[str], trusted: Sequence[str]) -> list[str]:
     """Return the scores that must not move with a question: what the reader can be trusted with, and the source.
 
-    Left out are those that say the same, or its opposite, in other words: "No Finding" goes when any finding comes, a view when another
-    comes. A score that tells nothing of its finding must not be held still either: what it does follow may be the target.
+    Left out are those that say the same, or its opposite, in other words: "No Finding" goes when any finding comes, a
+    view when another comes. A score that tells nothing of its finding must not be held still either: what it does
+    follow may be the target.
     """
     others = [name for name in questions if name != question and (name in trusted or name.startswith("source "))]
     if question in FINDINGS:
@@ -102,8 +107,8 @@ class Gradients:
 def fit_gradients(question: str, w: Array, scores: Scores, still: Sequence[str], seed: int = 0) -> Gradients:
     """Return the gradients of a question and of what is to be held still, from w [N, D] and the scores of N films.
 
-    Raises ValueError for fewer films than twice D, for a score that never changes, and where w does not tell it on the fifth of the films
-    that is held out.
+    Raises ValueError for fewer films than twice D, for a score that never changes, and where w does not tell it on the
+    fifth of the films that is held out.
     """
     n, d = w.shape
     if n < 2 * d:
@@ -117,7 +122,10 @@ def fit_gradients(question: str, w: Array, scores: Scores, still: Sequence[str],
     fitted = np.stack([fit_gradient(x, scores[name][taught]) for name in (question, *others)])  # [1 + K, D]
     r2, r2_ci95 = _explained(scores[question][held], (w[held] - mean) @ fitted[0], seed)
     if not r2_ci95[0] > 0:
-        what = f"w explains {r2:.2f} [{r2_ci95[0]:.2f}, {r2_ci95[1]:.2f}] of the variance of {question} on films that were held out"
+        what = (
+            f"w explains {r2:.2f} [{r2_ci95[0]:.2f}, {r2_ci95[1]:.2f}] of the variance of "
+            f"{question} on films that were held out"
+        )
         raise ValueError(f"{what}, which is nothing; use more films (-n), or a network that has learnt {question}")
     variances, turn = np.linalg.eigh(x.T @ x / len(x))
     spread = np.sqrt(np.maximum(variances, 1e-9 * variances.max()))
@@ -136,7 +144,8 @@ def _shadow(vector: Array, rows: Array) -> Array:
 
 
 def fit_gradient(x: Array, values: Array) -> Array:
-    """Return the coefficients [D] of ridge regression of values [N] on centred x [N, D], with the penalty that five folds choose."""
+    """Return the coefficients [D] of ridge regression of values [N] on centred x [N, D], with the penalty that five
+    folds choose."""
     y, folds = values - values.mean(), np.arange(len(x)) % FOLDS
     errors = np.zeros(len(PENALTIES))
     for fold in range(FOLDS):
@@ -156,14 +165,18 @@ def _explained(truth: Array, told: Array, seed: int) -> tuple[float, tuple[float
     """Return the share of the variance of the truth [n] that is explained, and its interval over films."""
     weights = np.concatenate([np.ones((1, len(truth))), patient_weights(np.arange(len(truth)), seed)])
     middle = (weights @ truth / weights.sum(axis=1))[:, None]
-    offset = (weights @ (truth - told) / weights.sum(axis=1))[:, None]  # the middle of the taught films is not that of these
+    # the middle of the taught films is not that of these
+    offset = (weights @ (truth - told) / weights.sum(axis=1))[:, None]
     errors, spread = ((weights * np.square(truth - part)).sum(axis=1) for part in (told + offset, middle))
     shares = 1 - errors / np.maximum(spread, 1e-300)
     return float(shares[0]), interval(shares[1:])
 
 
-def choose_axis(gradients: Gradients, w: Array, read: Read, low: float, high: float, ladder: Sequence[float | None] = FIRMNESS) -> Axis:
-    """Return the axis that holds the others still most firmly of those that move some films, w [n, D], through enough of low to high.
+def choose_axis(
+    gradients: Gradients, w: Array, read: Read, low: float, high: float, ladder: Sequence[float | None] = FIRMNESS
+) -> Axis:
+    """Return the axis that holds the others still most firmly of those that move some films, w [n, D], through enough
+    of low to high.
 
     ladder: the firmnesses that are tried, in this order; the last one is taken where none moves them enough.
 
@@ -175,14 +188,18 @@ def choose_axis(gradients: Gradients, w: Array, read: Read, low: float, high: fl
         if last - first >= COVERED * (high - low):
             return axis
     if not last > first:
-        raise ValueError(f"the score of {axis.question} does not rise along its own axis; use more films (-n) or another reader")
+        raise ValueError(
+            f"the score of {axis.question} does not rise along its own axis; use more films (-n) or another reader"
+        )
     return axis
 
 
 def place_steps(axis: Axis, w: Array, read: Read, low: float, high: float, steps: int) -> Array:
-    """Return `steps` places on the axis between which the mean score of some films, w [n, D], rises evenly from `low` to `high`.
+    """Return `steps` places on the axis between which the mean score of some films, w [n, D], rises evenly from `low`
+    to `high`.
 
-    Where the mean score stops rising before, the steps end there: the axis is followed from its middle, and no further than REACH.
+    Where the mean score stops rising before, the steps end there: the axis is followed from its middle, and no further
+    than REACH.
     """
     curve = np.array([read(axis.moved(w, place))[axis.question].mean() for place in GRID])
     middle = len(GRID) // 2
@@ -211,10 +228,17 @@ class Movement:
     """Mean over films at the first and the last step: a probability, or years."""
 
 
-def movements(question: str, walked: Mapping[str, Array], spreads: Mapping[str, float], seed: int = 0) -> list[Movement]:
-    """Return how far each score moved, the target first; walked: question -> [n films, steps], spreads: of each score among films."""
+def movements(
+    question: str, walked: Mapping[str, Array], spreads: Mapping[str, float], seed: int = 0
+) -> list[Movement]:
+    """Return how far each score moved, the target first; walked: question -> [n films, steps], spreads: of each score
+    among films."""
     steps = next(iter(walked.values())).shape[1] - 1
-    per_film = {name: (values[:, -1] - values[:, 0]) / steps / spreads[name] for name, values in walked.items() if spreads[name] > 0}
+    per_film = {
+        name: (values[:, -1] - values[:, 0]) / steps / spreads[name]
+        for name, values in walked.items()
+        if spreads[name] > 0
+    }
     weights = patient_weights(np.arange(len(per_film[question])), seed)
     resampled = {name: weights @ values / weights.sum(axis=1) for name, values in per_film.items()}
     target = per_film[question].mean()

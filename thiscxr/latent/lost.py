@@ -1,7 +1,8 @@
-"""What a projection has lost: how near it is, beside films that are not of this patient, and where the largest piece is that it leaves out.
+"""What a projection has lost: how near it is, beside films that are not of this patient, and where the largest piece is
+that it leaves out.
 
-A network draws what most films have. Cables, devices, letters and whatever else is only on this film vanish, and nothing in the projection
-says that they were there; the difference does.
+A network draws what most films have. Cables, devices, letters and whatever else is only on this film vanish, and
+nothing in the projection says that they were there; the difference does.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,12 @@ from thiscxr.measures.diversity import ms_ssim
 from thiscxr.pixels import Pixels
 from thiscxr.pixels.drawing import LEAST_SIDE, draw_sheet, draw_text, enlarge
 
-MEASURES = {"mae": "mean difference, grey levels", "psnr": "PSNR, dB", "ms_ssim": "MS-SSIM", "features": "distance of features"}
+MEASURES = {
+    "mae": "mean difference, grey levels",
+    "psnr": "PSNR, dB",
+    "ms_ssim": "MS-SSIM",
+    "features": "distance of features",
+}
 HIGHER_IS_NEARER = ("psnr", "ms_ssim")
 ROBUST_SIGMAS = 4.0  # what stands out of a difference, in standard deviations as its median tells them
 LEAST_LEVELS = 12.0  # and in grey levels
@@ -26,11 +32,15 @@ Array = NDArray[np.float64]
 
 
 def distances(film: Pixels, features: NDArray, others: Pixels, of_others: NDArray) -> dict[str, Array]:
-    """Return how far films uint8 [n, h, w] are from one [h, w], and their features [n, d] from its own [d]: [n] for each of MEASURES."""
+    """Return how far films uint8 [n, h, w] are from one [h, w], and their features [n, d] from its own [d]: [n] for
+    each of MEASURES."""
     a, b = film.astype(np.float64), others.astype(np.float64)
     square = np.maximum(((b - a) ** 2).mean(axis=(1, 2)), 1e-10)
     one = torch.from_numpy(a.astype(np.float32))[None, None]
-    alike = [ms_ssim(one.expand(len(some), -1, -1, -1), some[:, None]) for some in torch.from_numpy(b.astype(np.float32)).split(256)]
+    alike = [
+        ms_ssim(one.expand(len(some), -1, -1, -1), some[:, None])
+        for some in torch.from_numpy(b.astype(np.float32)).split(256)
+    ]
     return {
         "mae": np.abs(b - a).mean(axis=(1, 2)),
         "psnr": 10 * np.log10(255**2 / square),
@@ -42,7 +52,10 @@ def distances(film: Pixels, features: NDArray, others: Pixels, of_others: NDArra
 def nearest_and_median(found: Mapping[str, Array]) -> dict[str, dict[str, float]]:
     """Return of each measure the value of the nearest film and the median."""
     return {
-        name: {"nearest": float(values.max() if name in HIGHER_IS_NEARER else values.min()), "median": float(np.median(values))}
+        name: {
+            "nearest": float(values.max() if name in HIGHER_IS_NEARER else values.min()),
+            "median": float(np.median(values)),
+        }
         for name, values in found.items()
     }
 
@@ -66,7 +79,10 @@ class Piece:
         """Where and what it is, for a line of the report."""
         kind = "brighter" if self.mean > 0 else "darker"
         where = f"columns {self.left} to {self.right - 1}, rows {self.top} to {self.bottom - 1}"
-        return f"{where}: {self.num_pixels} px, on the film {abs(self.mean):.0f} grey levels {kind}, {self.share:.0%} of what was lost"
+        return (
+            f"{where}: {self.num_pixels} px, on the film {abs(self.mean):.0f} grey levels "
+            f"{kind}, {self.share:.0%} of what was lost"
+        )
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,8 @@ def _pieces(mask: NDArray[np.bool_], difference: Array, energy: Array, total: fl
 
 
 def projection_picture(film: Pixels, projected: Pixels, found: Lost, real: bool, notes: tuple[str, ...]) -> Pixels:
-    """Return film, projection, their difference with its largest bright piece in a box, and the scale, uint8 [h, w, 3]."""
+    """Return film, projection, their difference with its largest bright piece in a box, and the scale, uint8 [h, w,
+    3]."""
     difference = film.astype(np.float64) - projected
     limit = max(16.0, 16 * np.ceil(np.abs(difference).max() / 16))
     coloured = _coloured(difference / limit)
@@ -117,7 +134,11 @@ def projection_picture(film: Pixels, projected: Pixels, found: Lost, real: bool,
     for piece in filter(None, {found.largest, found.brightest}):
         _frame(shown, piece, times)
     first = "REAL FILM of a patient" if real else "film given, synthetic"
-    head = ["A real film and its likeness: keep both where the film may be." if real else "Both films are synthetic; no patient."]
+    head = [
+        ("A real film and its likeness: keep both where the film may be.")
+        if real
+        else "Both films are synthetic; no patient."
+    ]
     scale = _scale(shown.shape[0], limit)
     names = [first, "what the network draws", "film less projection", "grey levels"]
     return draw_sheet([[*large, shown, scale]], [names], head, notes)
@@ -132,7 +153,11 @@ def _coloured(share: Array) -> Pixels:
 def _scale(side: int, limit: float) -> Pixels:
     picture = np.zeros((side, side, 3), np.uint8)
     picture[:, : side // 8] = _coloured(np.linspace(1, -1, side)[:, None])
-    for y, words in ((0, f"+{limit:.0f}: brighter on the film"), (side // 2 - 8, "0"), (side - 18, f"-{limit:.0f}: darker on the film")):
+    for y, words in (
+        (0, f"+{limit:.0f}: brighter on the film"),
+        (side // 2 - 8, "0"),
+        (side - 18, f"-{limit:.0f}: darker on the film"),
+    ):
         draw_text(picture, side // 8 + 6, y, words)
     return picture
 

@@ -1,4 +1,5 @@
-"""Style mixing: some layers of one film's style, the other layers of another's (Karras et al. 2019, arXiv:1812.04948, section 3.1)."""
+"""Style mixing: some layers of one film's style, the other layers of another's (Karras et al. 2019, arXiv:1812.04948,
+section 3.1)."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ MOST_FILMS = 1024  # of a sheet
 def parse_layers(text: str, num_ws: int) -> list[int]:
     """Return the layers of "0-3" or "0,2-4"; ranges are inclusive and open to the end without a last layer.
 
-    Raises ValueError for other text, for layers that the network does not have, and when all of them are named, which mixes nothing.
+    Raises ValueError for other text, for layers that the network does not have, and when all of them are named, which
+    mixes nothing.
     """
     layers: set[int] = set()
     for part in text.split(","):
@@ -27,24 +29,39 @@ def parse_layers(text: str, num_ws: int) -> list[int]:
         first = int(match[1])
         last = int(match[3]) if match[3] else num_ws - 1 if match[2] else first
         if not first <= last < num_ws:
-            raise ValueError(f"--layers {text}: layers {first} to {last} are not all among this network's 0 to {num_ws - 1}")
+            raise ValueError(
+                f"--layers {text}: layers {first} to {last} are not all among this network's 0 to {num_ws - 1}"
+            )
         layers.update(range(first, last + 1))
     if len(layers) == num_ws:
-        raise ValueError(f"--layers {text} are all layers of this network, so the columns would give nothing; leave some out")
+        raise ValueError(
+            f"--layers {text} are all layers of this network, so the columns would give nothing; leave some out"
+        )
     return sorted(layers)
 
 
 def mix_films(
-    network: Network, rows: Sequence[int], columns: Sequence[int], layers: Sequence[int], asked: Condition, truncation: Truncation
+    network: Network,
+    rows: Sequence[int],
+    columns: Sequence[int],
+    layers: Sequence[int],
+    asked: Condition,
+    truncation: Truncation,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the films of the rows' seeds [r], of the columns' seeds [c], and their mixtures [r, c], each uint8 [..., res, res].
+    """Return the films of the rows' seeds [r], of the columns' seeds [c], and their mixtures [r, c], each uint8 [...,
+    res, res].
 
-    A mixture has the row's style in `layers` and the column's in all others, and the column's noise, which belongs to the fine texture.
-    Raises ValueError for more than MOST_FILMS films.
+    A mixture has the row's style in `layers` and the column's in all others, and the column's noise, which belongs to
+    the fine texture. Raises ValueError for more than MOST_FILMS films.
     """
     if len(rows) * len(columns) > MOST_FILMS:
-        raise ValueError(f"{len(rows)} rows and {len(columns)} columns are {len(rows) * len(columns)} films; a sheet holds {MOST_FILMS}")
-    of_rows, of_columns = (styles_of(network, seeds, network.conditions(seeds, asked), truncation) for seeds in (rows, columns))
+        raise ValueError(
+            f"{len(rows)} rows and {len(columns)} columns are "
+            f"{len(rows) * len(columns)} films; a sheet holds {MOST_FILMS}"
+        )
+    of_rows, of_columns = (
+        styles_of(network, seeds, network.conditions(seeds, asked), truncation) for seeds in (rows, columns)
+    )
     ws = of_columns.repeat(len(rows), 1, 1)
     ws[:, list(layers)] = of_rows.repeat_interleave(len(columns), 0)[:, list(layers)]
     noises = [noise.repeat(len(rows), 1, 1, 1) for noise in noises_of(network, columns)]

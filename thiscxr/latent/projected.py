@@ -1,4 +1,5 @@
-"""Projections of films, judged: how near each comes, beside random synthetic films and films of other patients, and what it has lost."""
+"""Projections of films, judged: how near each comes, beside random synthetic films and films of other patients, and
+what it has lost."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +23,10 @@ from thiscxr.sample.provenance import origin_of
 from thiscxr.sample.sampling import Network
 
 MOST_OTHERS = 1000  # real films that each is compared with
-KEEP = "Left: a film of a real patient; beside it what a network draws that is nearest to it. Keep both where the film may be."
+KEEP = (
+    "Left: a film of a real patient; beside it what a network draws that is "
+    "nearest to it. Keep both where the film may be."
+)
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,22 @@ class Projected:
 
     def report(self) -> dict[str, Any]:
         """Return it as plain values."""
-        facts = {"film": self.name, "real": self.real, "space": self.space, "steps": self.steps, "start": self.projection.start}
+        facts = {
+            "film": self.name,
+            "real": self.real,
+            "space": self.space,
+            "steps": self.steps,
+            "start": self.projection.start,
+        }
         descent = {"distance": self.projection.distance, "nearest_candidate": self.projection.nearest}
-        return {**facts, **descent, "projected": self.near, "random": self.random, "others": self.others, "lost": asdict(self.lost)}
+        return {
+            **facts,
+            **descent,
+            "projected": self.near,
+            "random": self.random,
+            "others": self.others,
+            "lost": asdict(self.lost),
+        }
 
 
 def project_films(
@@ -69,7 +86,10 @@ def project_films(
         raise ValueError("two films have one name; project them one after the other")
     real = real and real.for_side(res)
     if real is not None and real.resolution != res:
-        raise ValueError(f"{real.path} holds films of {real.resolution} px, but the network draws {res} px; prepare a pool of that side")
+        raise ValueError(
+            f"{real.path} holds films of {real.resolution} px, but the network draws "
+            f"{res} px; prepare a pool of that side"
+        )
     reader = extractor.reader
     framed = [_framed(path, res) for path in paths]
     films = _stack([film.pixels for film in framed])
@@ -119,11 +139,16 @@ class _Others:
 
 
 def write_projections(out: Path, found: Sequence[Projected], network: Network, extractor: Extractor) -> None:
-    """Write a new folder: a picture and the latent of each film, and projections.json. Raises ValueError when it is not empty."""
+    """Write a new folder: a picture and the latent of each film, and projections.json. Raises ValueError when it is not
+    empty."""
     origin = origin_of(network)
     with atomic_folder(out) as part:
         for each in found:
-            text = {"Title": "A film and its projection", "Disclaimer": KEEP if each.real else NOTICE, "Software": SOFTWARE}
+            text = {
+                "Title": "A film and its projection",
+                "Disclaimer": KEEP if each.real else NOTICE,
+                "Software": SOFTWARE,
+            }
             picture = projection_picture(each.film, each.drawn, each.lost, each.real, tuple(_lines(each)))
             marks = origin_text(origin.sources, origin.restriction, origin.attribution)
             if each.real:
@@ -131,7 +156,12 @@ def write_projections(out: Path, found: Sequence[Projected], network: Network, e
             save_png(part / f"{each.name}.png", picture, {**text, "Network": network.sha256, **marks})
             path = part / f"{each.name}.safetensors"
             save_projection(path, each.projection, origin, each.name, each.space, each.steps, each.real)
-        facts = {"network_sha256": network.sha256, "reader": extractor.name, "reader_sha256": extractor.sha256, "software": SOFTWARE}
+        facts = {
+            "network_sha256": network.sha256,
+            "reader": extractor.name,
+            "reader_sha256": extractor.sha256,
+            "software": SOFTWARE,
+        }
         facts |= {"notice": KEEP if any(each.real for each in found) else NOTICE, "restriction": origin.restriction}
         whole = {**facts, "films": [each.report() for each in found]}
         (part / "projections.json").write_text(json.dumps(whole, indent=2) + "\n")
@@ -139,7 +169,10 @@ def write_projections(out: Path, found: Sequence[Projected], network: Network, e
 
 def projection_table(found: Sequence[Projected]) -> str:
     """Return the report as lines."""
-    parts = [[f"{each.name} ({'real' if each.real else 'synthetic'})", *(f"  {line}" for line in _lines(each))] for each in found]
+    parts = [
+        [f"{each.name} ({'real' if each.real else 'synthetic'})", *(f"  {line}" for line in _lines(each))]
+        for each in found
+    ]
     return "\n".join(line for part in parts for line in part)
 
 

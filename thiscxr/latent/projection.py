@@ -1,10 +1,12 @@
-"""Projection: the latent w whose film is nearest to a given one, found by descent (Karras et al. 2020, arXiv:1912.04958, section 5).
+"""Projection: the latent w whose film is nearest to a given one, found by descent (Karras et al. 2020,
+arXiv:1912.04958, section 5).
 
-A film that a network drew comes back; of any other comes back what the network can draw. Noise is left out, since no w can stand for it.
+A film that a network drew comes back; of any other comes back what the network can draw. Noise is left out, since no w
+can stand for it.
 
-The distance is that of pixels plus that of a reader's maps, block by block, each place's channels scaled to unit length (Zhang et al. 2018,
-arXiv:1801.03924, Eq. 1, without learnt weights). Each is divided by its median over films of the network, so that 2 is as far away as one
-of those is in the middle.
+The distance is that of pixels plus that of a reader's maps, block by block, each place's channels scaled to unit length
+(Zhang et al. 2018, arXiv:1801.03924, Eq. 1, without learnt weights). Each is divided by its median over films of the
+network, so that 2 is as far away as one of those is in the middle.
 """
 
 import sys
@@ -64,11 +66,14 @@ def draw_candidates(network: Network, count: int, asked: Condition) -> Candidate
     return Candidates(seeds, ws, images.clamp(-1, 1))
 
 
-def project(network: Network, images: Tensor, candidates: Candidates, perceive: Perceive, steps: int, space: str = "w") -> list[Projection]:
-    """Return the projection of each of images [N, 1, res, res] in [-1, 1]: `steps` of Adam from the mean w and from the nearest candidate.
+def project(
+    network: Network, images: Tensor, candidates: Candidates, perceive: Perceive, steps: int, space: str = "w"
+) -> list[Projection]:
+    """Return the projection of each of images [N, 1, res, res] in [-1, 1]: `steps` of Adam from the mean w and from the
+    nearest candidate.
 
-    space: "w", one latent for all layers, as a seed has; "w+", one a layer, held together by SHARED: nearer, and less of a film of this
-    network. perceive: images -> maps, each [N, C, h, w]. Raises ValueError for another space.
+    space: "w", one latent for all layers, as a seed has; "w+", one a layer, held together by SHARED: nearer, and less
+    of a film of this network. perceive: images -> maps, each [N, C, h, w]. Raises ValueError for another space.
     """
     if space not in SPACES:
         raise ValueError(f"space '{space}' is not one of {', '.join(SPACES)}")
@@ -77,8 +82,12 @@ def project(network: Network, images: Tensor, candidates: Candidates, perceive: 
     measure = _Distance(images, candidates.images.to(device), perceive)
     nearest = measure.of_candidates.argmin(dim=1)
     std = candidates.ws[:, 0].std(dim=0).clamp(min=1e-6)
-    begun = torch.stack([generator.w_mean.expand(len(images), -1), candidates.ws[nearest.to(candidates.ws.device), 0]], dim=1)
-    offset = torch.zeros(len(images), 2, generator.config.num_ws if space == "w+" else 1, generator.config.w_dim, device=device)
+    begun = torch.stack(
+        [generator.w_mean.expand(len(images), -1), candidates.ws[nearest.to(candidates.ws.device), 0]], dim=1
+    )
+    offset = torch.zeros(
+        len(images), 2, generator.config.num_ws if space == "w+" else 1, generator.config.w_dim, device=device
+    )
     offset.requires_grad_(True)
     noises = [torch.zeros(1, 1, side, side, device=device) for side in generator.config.noise_resolutions]
     optimizer = torch.optim.Adam([offset], lr=RATE, betas=(0.9, 0.99))
@@ -107,12 +116,15 @@ def project(network: Network, images: Tensor, candidates: Candidates, perceive: 
         place = 2 * number + which
         least = float(measure.of_candidates[number].min())
         start = f"seed {seed}" if which else "mean"
-        results.append(Projection(ws[place].cpu(), drawn[place].clamp(-1, 1).cpu(), start, float(found[number, which]), least))
+        results.append(
+            Projection(ws[place].cpu(), drawn[place].clamp(-1, 1).cpu(), start, float(found[number, which]), least)
+        )
     return results
 
 
 class _Distance:
-    """The distance of films [2N, 1, res, res] to the given ones [N, 1, res, res], two in a row to each; units from the candidates."""
+    """The distance of films [2N, 1, res, res] to the given ones [N, 1, res, res], two in a row to each; units from the
+    candidates."""
 
     def __init__(self, images: Tensor, candidates: Tensor, perceive: Perceive) -> None:
         self.perceive = perceive
@@ -120,7 +132,8 @@ class _Distance:
             own = self._with_maps(images)
             parts = []
             for some in map(self._with_maps, candidates.split(64)):
-                parts.append(torch.stack([_terms(some, [x[n : n + 1] for x in own]) for n in range(len(images))]))  # [N, 2, k]
+                # [N, 2, k]
+                parts.append(torch.stack([_terms(some, [x[n : n + 1] for x in own]) for n in range(len(images))]))
             both = torch.cat(parts, dim=2)
             self.units = both.median(dim=2).values.median(dim=0).values.clamp(min=1e-8)  # [2]
             self.of_candidates = (both / self.units[:, None]).sum(dim=1)  # [N, n]
@@ -134,16 +147,29 @@ class _Distance:
 
 
 def _terms(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """Return the mean squared difference of films and, averaged over blocks, of their maps, [2, N]; a, b: films and maps."""
+    """Return the mean squared difference of films and, averaged over blocks, of their maps, [2, N]; a, b: films and
+    maps."""
     pixels, *blocks = ((x - y).square().sum(dim=1).mean(dim=(1, 2)) for x, y in zip(a, b, strict=True))
     return torch.stack([pixels, torch.stack(blocks).mean(dim=0)])
 
 
-def save_projection(path: Path, found: Projection, origin: Origin, name: str, space: str, steps: int, real: bool) -> None:
-    """Write what was found as safetensors: `ws` [num_ws, w_dim], and what it stands for. real: it is the likeness of a real film."""
-    facts = {"name": name, "space": space, "steps": steps, "start": found.start, "real": real, "distance": found.distance}
+def save_projection(
+    path: Path, found: Projection, origin: Origin, name: str, space: str, steps: int, real: bool
+) -> None:
+    """Write what was found as safetensors: `ws` [num_ws, w_dim], and what it stands for. real: it is the likeness of a
+    real film."""
+    facts = {
+        "name": name,
+        "space": space,
+        "steps": steps,
+        "start": found.start,
+        "real": real,
+        "distance": found.distance,
+    }
     facts |= {"network_sha256": origin.sha256, "restriction": origin.restriction, "code_version": thiscxr.__version__}
-    write_safetensors(path, {"ws": found.ws.contiguous()}, {"format_version": PROJECTION_FORMAT, "kind": "projection", **facts})
+    write_safetensors(
+        path, {"ws": found.ws.contiguous()}, {"format_version": PROJECTION_FORMAT, "kind": "projection", **facts}
+    )
 
 
 def load_projection(path: Path, network: Network) -> tuple[Tensor, str, bool]:
@@ -153,7 +179,9 @@ def load_projection(path: Path, network: Network) -> tuple[Tensor, str, bool]:
     """
     facts, tensors = read_safetensors(path, "projection", PROJECTION_FORMAT)
     if facts.get("network_sha256") != network.sha256:
-        raise ValueError(f"{path} was found in another network than {network.info.name}; give --model the one that it was found in")
+        raise ValueError(
+            f"{path} was found in another network than {network.info.name}; give --model the one that it was found in"
+        )
     ws = tensors.get("ws")
     if ws is None or ws.shape != (network.generator.config.num_ws, network.generator.config.w_dim):
         raise ValueError(f"{path} does not hold the styles of a film of {network.info.name}")

@@ -30,8 +30,9 @@ class Release:
 def check_release(pool: Pool, network: Network, permission: bool, superset: bool = False) -> None:
     """Raise ValueError where films of a network cannot pass a gate against this pool.
 
-    That is where the terms of its sources ask for a permission that is not given, and where the pool is another than the one that it was
-    trained on: a copy could come from elsewhere. superset: stated by whoever runs this, the pool holds all films of the training and more.
+    That is where the terms of its sources ask for a permission that is not given, and where the pool is another than
+    the one that it was trained on: a copy could come from elsewhere. superset: stated by whoever runs this, the pool
+    holds all films of the training and more.
     """
     require_permission(network.info.sources, permission, "--release")
     missing = sorted(set(network.info.sources) - set(pool.meta["sources"]))
@@ -41,26 +42,43 @@ def check_release(pool: Pool, network: Network, permission: bool, superset: bool
     trained = network.info.pool_fingerprint
     here = pool.meta["fingerprint"]
     if not superset and here != trained:
-        what = f"--against {pool.path} ({here[:16]}) is not the pool that {network.info.name} was trained on ({trained[:16]})"
-        raise ValueError(f"{what}, and what it lacks is not compared; give that pool, or --superset where this one holds all of its films")
+        what = (
+            f"--against {pool.path} ({here[:16]}) is not the pool that "
+            f"{network.info.name} was trained on ({trained[:16]})"
+        )
+        raise ValueError(
+            f"{what}, and what it lacks is not compared; give that pool, or --superset "
+            "where this one holds all of its films"
+        )
 
 
-def release(pool: Pool, network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: Truncation) -> Release:
-    """Draw the films of some seeds, compare each with every film of the pool, and leave out what is a copy; nothing is written yet.
+def release(
+    pool: Pool, network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: Truncation
+) -> Release:
+    """Draw the films of some seeds, compare each with every film of the pool, and leave out what is a copy; nothing is
+    written yet.
 
     The pool is one that `check_release` lets pass. Raises ValueError as `audit`, and where no film is left.
     """
     res = network.info.architecture.res
     with tempfile.TemporaryDirectory(prefix="thiscxr-") as scratch:
         path = Path(scratch) / "films"
-        with open(path, "wb") as file, tqdm(total=len(seeds), unit="film", file=sys.stderr, desc="draw to compare", delay=1) as bar:
+        with (
+            open(path, "wb") as file,
+            tqdm(total=len(seeds), unit="film", file=sys.stderr, desc="draw to compare", delay=1) as bar,
+        ):
             for films in sample_films(network, seeds, conditions, truncation):
                 file.write(films.tobytes())
                 bar.update(len(films))
         found = audit(pool, np.memmap(path, np.uint8, "r", shape=(len(seeds), res, res)))
     fine = np.flatnonzero(~found.memorised).tolist()
     if not fine:
-        raise ValueError(f"all {len(seeds)} films are too close to a real one of {pool.path}, so none is left; train on more patients")
+        raise ValueError(
+            f"all {len(seeds)} films are too close to a real one of {pool.path}, so "
+            "none is left; train on more patients"
+        )
     columns = {name: [values[place] for place in fine] for name, values in audit_columns(found).items()}
     columns["against"] = [pool.meta["fingerprint"]] * len(fine)
-    return Release([seeds[place] for place in fine], [conditions[place] for place in fine], columns, len(seeds) - len(fine))
+    return Release(
+        [seeds[place] for place in fine], [conditions[place] for place in fine], columns, len(seeds) - len(fine)
+    )

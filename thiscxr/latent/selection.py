@@ -1,7 +1,7 @@
 """Rejection to a target: of many films those that look to a reader as they should, before any is written.
 
-A pilot says what share that is and how long it will take. What was looked at is noted beside the folder to come, so that the same call
-goes on there after a kill.
+A pilot says what share that is and how long it will take. What was looked at is noted beside the folder to come, so
+that the same call goes on there after a kill.
 """
 
 import hashlib
@@ -47,7 +47,8 @@ class Selection:
 
 
 class _Notes:
-    """How far an earlier call for the same films came: a line of what is asked, then a JSON line every STEP films, appended."""
+    """How far an earlier call for the same films came: a line of what is asked, then a JSON line every STEP films,
+    appended."""
 
     def __init__(self, path: Path, asked: str) -> None:
         self.path, self.drawn = path, 0
@@ -90,7 +91,8 @@ def select(
     seeds: Sequence[int] | None = None,
     count: int | None = None,
 ) -> Selection:
-    """Draw the films of seeds one after the other until `count` pass; seeds: None: all there are; count: None: all that pass of `seeds`.
+    """Draw the films of seeds one after the other until `count` pass; seeds: None: all there are; count: None: all that
+    pass of `seeds`.
 
     Raises ValueError when none of the first PILOT films passes, and when `seeds` do not hold `count` that do.
     """
@@ -117,7 +119,9 @@ def select(
     if not notes.found or (count is not None and len(notes.found) < count):
         told = f"{len(notes.found)} of {notes.drawn} films are {where}"
         notes.path.unlink()
-        raise ValueError(f"{told}{'' if count is None else f', and -n asks for {count}'}; give more --seeds, or ask for less")
+        raise ValueError(
+            f"{told}{'' if count is None else f', and -n asks for {count}'}; give more --seeds, or ask for less"
+        )
     kept = notes.found[:most]
     share = len(notes.found) / notes.drawn
     low, high = wilson(share, notes.drawn)
@@ -125,18 +129,27 @@ def select(
     log.info("%s%s", told, f"; the first {most:,} are kept" if len(notes.found) > most else "")
     chosen = [seed for seed, _ in kept]
     columns = {f"read_{name}": [values[i] for _, values in kept] for i, name in enumerate(where.names)}
-    return Selection(chosen, network.conditions(chosen, asked), {**columns, "reader_sha256": [reader.sha256] * len(chosen)})
+    return Selection(
+        chosen, network.conditions(chosen, asked), {**columns, "reader_sha256": [reader.sha256] * len(chosen)}
+    )
 
 
 def _passing(
-    network: Network, reader: TrustedReader, where: Where, asked: Condition, truncation: Truncation, seeds: Sequence[int]
+    network: Network,
+    reader: TrustedReader,
+    where: Where,
+    asked: Condition,
+    truncation: Truncation,
+    seeds: Sequence[int],
 ) -> list[tuple[int, list[str]]]:
     found, done = [], 0
     for pixels in sample_films(network, list(seeds), network.conditions(list(seeds), asked), truncation):
         seen = where.look(reader.read(pixels))
         for place in np.flatnonzero(where.holds(seen)).tolist():
             values = [seen[name][place] for name in where.names]
-            found.append((int(seeds[done + place]), [value if isinstance(value, str) else f"{value:.4f}" for value in values]))
+            found.append(
+                (int(seeds[done + place]), [value if isinstance(value, str) else f"{value:.4f}" for value in values])
+            )
         done += len(pixels)
     return found
 
@@ -147,7 +160,9 @@ def _tell(where: Where, passed: int, most: int, all_of_them: bool, seconds: floa
     low, high = (float(edge) for edge in wilson(share, PILOT))
     if not passed:
         what = f"none of {PILOT} films is {where}, so at most {high:.1%} are"
-        raise ValueError(f"{what}; lower the threshold, or ask the network for it too, with --finding, --view, --sex or --age")
+        raise ValueError(
+            f"{what}; lower the threshold, or ask the network for it too, with --finding, --view, --sex or --age"
+        )
     told = f"pilot: {passed} of {PILOT} films are {where}: {share:.1%} [{low:.1%}, {high:.1%}]"
     if all_of_them:
         log.info("%s; %s of them take %s", told, f"{most:,}", _clock(most * seconds))
@@ -155,10 +170,22 @@ def _tell(where: Where, passed: int, most: int, all_of_them: bool, seconds: floa
     if passed < most:
         draws = [most / each for each in (share, high, low)]
         span = f"{draws[0]:,.0f} [{draws[1]:,.0f}, {draws[2]:,.0f}]"
-        log.info("%s; %s films take about %s draws, %s [%s, %s]", told, f"{most:,}", span, *(_clock(each * seconds) for each in draws))
+        log.info(
+            "%s; %s films take about %s draws, %s [%s, %s]",
+            told,
+            f"{most:,}",
+            span,
+            *(_clock(each * seconds) for each in draws),
+        )
     else:
         log.info("%s", told)
 
 
 def _clock(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )

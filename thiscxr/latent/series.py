@@ -1,7 +1,7 @@
 """Several films of one invented patient: a frontal and a lateral one, and follow-up series in which a finding grows.
 
-What makes them one patient is one latent z, one noise, one sex and age. Nothing has taught the network that they are one person: how far
-they agree is for the eye and for the reader to say.
+What makes them one patient is one latent z, one noise, one sex and age. Nothing has taught the network that they are
+one person: how far they agree is for the eye and for the reader to say.
 """
 
 import uuid
@@ -29,10 +29,12 @@ SHOWN = 12  # patients on the sheet
 
 
 def in_pairs(network: Network, seeds: Sequence[int], asked: Condition) -> tuple[list[int], list[Condition]]:
-    """Return each seed twice, and the conditions: frontal (PA unless another view is asked for) and lateral, the rest as asked.
+    """Return each seed twice, and the conditions: frontal (PA unless another view is asked for) and lateral, the rest
+    as asked.
 
-    What is not asked, each seed draws for both films: left unknown, each film would have a sex, a site and findings of its own.
-    Raises ValueError when the network never learnt one of the two views, and when the view asked for is the lateral one.
+    What is not asked, each seed draws for both films: left unknown, each film would have a sex, a site and findings of
+    its own. Raises ValueError when the network never learnt one of the two views, and when the view asked for is the
+    lateral one.
     """
     if asked.view == "lateral":
         raise ValueError("--pairs draw a frontal and a lateral film; leave --view out, or name the frontal one")
@@ -61,20 +63,33 @@ class Series:
 
 
 def draw_series(
-    network: Network, seeds: Sequence[int], finding: str, steps: int, asked: Condition, truncation: Truncation, permission: bool = False
+    network: Network,
+    seeds: Sequence[int],
+    finding: str,
+    steps: int,
+    asked: Condition,
+    truncation: Truncation,
+    permission: bool = False,
 ) -> Series:
-    """Draw follow-up films, one patient a seed: equal steps on the straight line in w from "asked to be absent" to "asked for".
+    """Draw follow-up films, one patient a seed: equal steps on the straight line in w from "asked to be absent" to
+    "asked for".
 
-    In w, because both ends are then films as the network was taught to draw them; half a finding in the condition vector stands for nothing
-    that it was taught. asked: the rest, without findings; of view, sex, age and source, what is not asked is drawn from the joint table.
-    Raises ValueError for a finding that was not learnt or cannot grow, fewer than two steps, and more than MOST_FILMS films.
+    In w, because both ends are then films as the network was taught to draw them; half a finding in the condition
+    vector stands for nothing that it was taught. asked: the rest, without findings; of view, sex, age and source, what
+    is not asked is drawn from the joint table. Raises ValueError for a finding that was not learnt or cannot grow,
+    fewer than two steps, and more than MOST_FILMS films.
     """
     if finding == NO_FINDING:
         raise ValueError(f"'{NO_FINDING}' cannot grow; a series needs a finding")
     if steps < 2 or steps * len(seeds) > MOST_FILMS:
-        raise ValueError(f"{steps} steps of {len(seeds)} seeds: a series has 2 or more, and at most {MOST_FILMS} films are drawn at once")
+        raise ValueError(
+            f"{steps} steps of {len(seeds)} seeds: a series has 2 or more, and at "
+            f"most {MOST_FILMS} films are drawn at once"
+        )
     rest = [replace(one, findings={}) for one in network.patients(seeds, asked)]
-    first, last = ([replace(one, findings=states) for one in rest] for states in _ends(finding, network.info.vocabulary))
+    first, last = (
+        [replace(one, findings=states) for one in rest] for states in _ends(finding, network.info.vocabulary)
+    )
     start, end = (styles_of(network, seeds, some, truncation) for some in (first, last))
     shares = torch.linspace(0, 1, steps)
     ws = torch.lerp(start[:, None], end[:, None], shares[:, None, None].to(start.device)).flatten(0, 1)
@@ -99,14 +114,16 @@ def _ends(finding: str, vocabulary: Vocabulary) -> tuple[dict[str, int], dict[st
 
 def _day(seed: int, number: int) -> int:
     """Return the day of a visit after the first one: invented, 3 to 16 days apart."""
-    return sum(3 + uuid.uuid5(uuid.NAMESPACE_URL, f"thiscxr/visit/{seed}/{later}").int % 14 for later in range(2, number + 1))
+    return sum(
+        3 + uuid.uuid5(uuid.NAMESPACE_URL, f"thiscxr/visit/{seed}/{later}").int % 14 for later in range(2, number + 1)
+    )
 
 
 def write_series(series: Series, network: Network, out: Path, form: Format, seen: np.ndarray) -> None:
     """Write a sample folder of series; seen: what a reader sees of the finding, float [films], between 0 and 1.
 
-    samples.csv has also the columns visit, day, grows, strength and reader_sees; grid.png has a line a patient. Raises ValueError as
-    `write_samples`.
+    samples.csv has also the columns visit, day, grows, strength and reader_sees; grid.png has a line a patient. Raises
+    ValueError as `write_samples`.
     """
     check_ours(out)
     with atomic_folder(out, replace=True) as part:
@@ -115,7 +132,12 @@ def write_series(series: Series, network: Network, out: Path, form: Format, seen
             name = form.file_name(film, 0)
             (part / name).write_bytes(form.encode(pixels[None], [film]))
             assert film.visit is not None
-            visit = {"visit": film.visit.number, "day": film.visit.day, "grows": film.visit.finding, "strength": f"{film.visit.strength:g}"}
+            visit = {
+                "visit": film.visit.number,
+                "day": film.visit.day,
+                "grows": film.visit.finding,
+                "strength": f"{film.visit.strength:g}",
+            }
             rows.append({**sample_row(name, film), **visit, "reader_sees": f"{probability:.4f}"})
         write_csv(part / "samples.csv", (*COLUMNS, "visit", "day", "grows", "strength", "reader_sees"), rows)
         write_facts(part, network, series.films[0].origin)
@@ -129,16 +151,22 @@ def _sheet(series: Series, seen: np.ndarray) -> np.ndarray:
     captions = [[f"day {film.visit.day}: {p:.2f}" for film, p in _with(series, seen, i) if film.visit] for i in lines]
     visit = series.films[0].visit
     assert visit is not None
-    head = [f"{visit.finding}, asked absent (left) to asked for (right); a line is a seed", "day (invented): probability by the reader"]
+    head = [
+        f"{visit.finding}, asked absent (left) to asked for (right); a line is a seed",
+        "day (invented): probability by the reader",
+    ]
     return draw_sheet([list(films[i : i + series.steps]) for i in lines], captions, head, [NOTICE])
 
 
 def _with(series: Series, seen: np.ndarray, start: int) -> list[tuple[Film, float]]:
-    return list(zip(series.films[start : start + series.steps], seen[start : start + series.steps].tolist(), strict=True))
+    return list(
+        zip(series.films[start : start + series.steps], seen[start : start + series.steps].tolist(), strict=True)
+    )
 
 
 def growth_table(seen: np.ndarray, finding: str, reader: str) -> str:
-    """Return lines: the mean probability [patients, visits] at each visit, and in how many patients the last exceeds the first."""
+    """Return lines: the mean probability [patients, visits] at each visit, and in how many patients the last exceeds
+    the first."""
     means = "  ".join(f"{value:.2f}" for value in seen.mean(axis=0))
     more = int((seen[:, -1] > seen[:, 0]).sum())
     steady = int((np.diff(seen, axis=1) >= 0).all(axis=1).sum())

@@ -1,4 +1,5 @@
-"""An axis of a network for one question of a reader: found, placed, walked with seeds it was not found from, and written with a sheet.
+"""An axis of a network for one question of a reader: found, placed, walked with seeds it was not found from, and
+written with a sheet.
 
 What is printed is what the reader sees, not what a patient would have. The mathematics is in `direction`.
 """
@@ -20,7 +21,18 @@ from tqdm import tqdm
 import thiscxr
 from thiscxr.files import atomic_folder
 from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
-from thiscxr.latent.direction import FIRMNESS, TAILS, Axis, Movement, Scores, choose_axis, fit_gradients, held_still, movements, place_steps
+from thiscxr.latent.direction import (
+    FIRMNESS,
+    TAILS,
+    Axis,
+    Movement,
+    Scores,
+    choose_axis,
+    fit_gradients,
+    held_still,
+    movements,
+    place_steps,
+)
 from thiscxr.measures.resampling import interval, patient_weights
 from thiscxr.model.conditions import Condition
 from thiscxr.model.network_file import write_safetensors
@@ -31,12 +43,14 @@ from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
 
 DIRECTION_FORMAT = 1
-FIRST_SEED = 10**6  # of the films that the axis is found from; those that place its steps and those that judge it follow
+# of the films that the axis is found from; those that place its steps and those that judge it follow
+FIRST_SEED = 10**6
 PLACING = 64  # films by which the steps are placed
 JUDGING = 64  # films by which the axis is judged
 BATCH = 64
 SIDE = 120  # of a film on the sheet, px at least
-MARGIN, HEAD, FOOT = 76, 62, 20  # px for the names of the rows, of the sheet and its columns, and for the score under a film
+# px for the names of the rows, of the sheet and its columns, and for the score under a film
+MARGIN, HEAD, FOOT = 76, 62, 20
 
 Array = NDArray[np.float64]
 
@@ -99,9 +113,9 @@ def find_direction(
 ) -> Direction:
     """Find the axis of a question in a network's w, in `steps` steps of which the first and the last are its ends.
 
-    view: asked of all films; entirely: hold the others still, however little then moves. A finding is asked of every second film, and its
-    absence of the others; of its severity it is asked of all.
-    Raises ValueError as `TrustedReader.check`, `fit_gradients` and `choose_axis`, and for what the network never learnt.
+    view: asked of all films; entirely: hold the others still, however little then moves. A finding is asked of every
+    second film, and its absence of the others; of its severity it is asked of all. Raises ValueError as
+    `TrustedReader.check`, `fit_gradients` and `choose_axis`, and for what the network never learnt.
     """
     ceiling = reader.check(question)
     ends = np.cumsum([FIRST_SEED, num_films, PLACING, JUDGING]).tolist()
@@ -120,7 +134,10 @@ def find_direction(
     axis = choose_axis(gradients, there, read, low, high, (None,) if entirely else FIRMNESS)
     places = place_steps(axis, there, read, low, high, steps)
     films = walk_films(network, axis, places, judging, view, severity)
-    walked = {name: values.reshape(steps, JUDGING).T for name, values in read_films(reader, [films.reshape(-1, *films.shape[2:])]).items()}
+    walked = {
+        name: values.reshape(steps, JUDGING).T
+        for name, values in read_films(reader, [films.reshape(-1, *films.shape[2:])]).items()
+    }
     weights = patient_weights(np.arange(JUDGING), 0)
     resampled = weights @ walked[question] / weights.sum(axis=1, keepdims=True)  # [rounds, steps]
     return Direction(
@@ -138,7 +155,9 @@ def find_direction(
     )
 
 
-def latents(network: Network, seeds: Sequence[int], view: str | None, finding: str, states: Sequence[int] | None) -> Array:
+def latents(
+    network: Network, seeds: Sequence[int], view: str | None, finding: str, states: Sequence[int] | None
+) -> Array:
     """Return w [n, w_dim] of some seeds with the conditions that each draws for itself, but for the view and a finding.
 
     states: of the finding, one film after the other in turn; None: as it is drawn.
@@ -149,7 +168,8 @@ def latents(network: Network, seeds: Sequence[int], view: str | None, finding: s
 
 
 def draw_films(network: Network, w: Array, seeds: Sequence[int], told: str = "") -> Iterator[Pixels]:
-    """Yield the films of w [n, w_dim] with the noise of their seeds, uint8 [up to BATCH, res, res]; told: name of a progress bar."""
+    """Yield the films of w [n, w_dim] with the noise of their seeds, uint8 [up to BATCH, res, res]; told: name of a
+    progress bar."""
     with tqdm(total=len(w), unit="film", file=sys.stderr, desc=told, disable=not told, delay=1) as bar:
         for start in range(0, len(w), BATCH):
             some = torch.from_numpy(w[start : start + BATCH].astype(np.float32))[:, None]  # [k, 1, w_dim]
@@ -174,19 +194,34 @@ def walk_films(
 
 
 def write_direction(out: Path, found: Direction, network: Network, reader: TrustedReader, seeds: Sequence[int]) -> None:
-    """Write direction.safetensors, direction.json and direction.png, the sheet of some seeds, into a folder; an older one is replaced.
+    """Write direction.safetensors, direction.json and direction.png, the sheet of some seeds, into a folder; an older
+    one is replaced.
 
     Raises ValueError as `check_direction_folder`.
     """
     check_direction_folder(out)
     origin = origin_of(network)
-    facts = {"format_version": DIRECTION_FORMAT, "kind": "direction", "network_sha256": network.sha256, "reader": reader.name}
-    facts |= {"reader_sha256": reader.sha256, "code_version": thiscxr.__version__, "restriction": origin.restriction, **found.to_json()}
+    facts = {
+        "format_version": DIRECTION_FORMAT,
+        "kind": "direction",
+        "network_sha256": network.sha256,
+        "reader": reader.name,
+    }
+    facts |= {
+        "reader_sha256": reader.sha256,
+        "code_version": thiscxr.__version__,
+        "restriction": origin.restriction,
+        **found.to_json(),
+    }
     films = walk_films(network, found.axis, found.places, seeds, found.view, found.severity)
     tensors = {"step": found.axis.step, "gauge": found.axis.gauge, "mean": found.axis.mean, "places": found.places}
     title = {"Title": f"Synthetic chest x-rays along {_title(found, reader.name)}", "Seeds": ", ".join(map(str, seeds))}
     with atomic_folder(out, replace=True) as part:
-        write_safetensors(part / "direction.safetensors", {name: torch.tensor(value).float() for name, value in tensors.items()}, facts)
+        write_safetensors(
+            part / "direction.safetensors",
+            {name: torch.tensor(value).float() for name, value in tensors.items()},
+            facts,
+        )
         (part / "direction.json").write_text(json.dumps(facts, indent=2) + "\n")
         save_png(part / "direction.png", slider_sheet(found, reader, films, seeds), title | grid_text(origin))
 
@@ -198,12 +233,16 @@ def check_direction_folder(out: Path) -> None:
     foreign = [path.name for path in out.iterdir() if path.stem != "direction"] if out.is_dir() else []
     if foreign:
         raise ValueError(
-            f"--out {out} holds {foreign[0]!r}, which is no part of a direction; choose another folder, so that nothing is lost"
+            f"--out {out} holds {foreign[0]!r}, which is no part of a direction; choose "
+            "another folder, so that nothing is lost"
         )
 
 
-def slider_sheet(found: Direction, reader: TrustedReader, films: NDArray[np.uint8], seeds: Sequence[int]) -> NDArray[np.uint8]:
-    """Return a picture uint8 [h, w]: a row a seed, a column a step, under each film the score; films: uint8 [steps, seeds, res, res]."""
+def slider_sheet(
+    found: Direction, reader: TrustedReader, films: NDArray[np.uint8], seeds: Sequence[int]
+) -> NDArray[np.uint8]:
+    """Return a picture uint8 [h, w]: a row a seed, a column a step, under each film the score; films: uint8 [steps,
+    seeds, res, res]."""
     question, steps = found.axis.question, len(found.places)
     scores = read_films(reader, [films.reshape(-1, *films.shape[2:])])[question].reshape(steps, -1)
     large = enlarge(films, SIDE)
@@ -234,7 +273,9 @@ def _title(found: Direction, reader: str) -> str:
 def _unit(question: str) -> str:
     if question == "age":
         return "years"
-    return f"log odds and probability of {'F' if question == 'sex' else question.removeprefix('view ').replace('_', ' ')}"
+    return (
+        f"log odds and probability of {'F' if question == 'sex' else question.removeprefix('view ').replace('_', ' ')}"
+    )
 
 
 def spell_score(question: str, score: float) -> str:
@@ -258,7 +299,13 @@ def direction_table(found: Direction) -> str:
     """Return what walking along the axis does, as aligned lines."""
     axis, first = found.axis, found.movements[0]
     span = "[{:.2f}, {:.2f}]".format
-    firm = "entirely" if axis.firmness is None else "not at all" if axis.firmness == 0 else f"with firmness {axis.firmness:g}"
+    firm = (
+        "entirely"
+        if axis.firmness is None
+        else "not at all"
+        if axis.firmness == 0
+        else f"with firmness {axis.firmness:g}"
+    )
     rows = {
         "step": [f"{i}" for i in range(1, len(found.places) + 1)],
         "place": [f"{place:+.2f}" for place in found.places],
@@ -267,20 +314,31 @@ def direction_table(found: Direction) -> str:
     }
     notes = {
         "place": "standard deviations of the films along the axis",
-        "score": f"5th to 95th percentile of the {found.num_films} films: {found.wanted[0]:.2f} to {found.wanted[1]:.2f}",
+        "score": (
+            f"5th to 95th percentile of the {found.num_films} films: {found.wanted[0]:.2f} to {found.wanted[1]:.2f}"
+        ),
     }
     lines = [
-        f"{axis.question}: w explains {axis.r2:.2f} {span(*axis.r2_ci95)} of the variance of the score on films held out",
+        f"{axis.question}: w explains {axis.r2:.2f} {span(*axis.r2_ci95)} of the "
+        "variance of the score on films held out",
         f"the others are held still {firm}; {axis.kept:.0%} of the squared gradient is along the axis",
-        *(f"{name:<8}" + "".join(f"{cell:>9}" for cell in cells) + f"   {notes.get(name, '')}".rstrip() for name, cells in rows.items()),
+        *(
+            f"{name:<8}" + "".join(f"{cell:>9}" for cell in cells) + f"   {notes.get(name, '')}".rstrip()
+            for name, cells in rows.items()
+        ),
         f"the score rises at {found.rising:.0%} of the steps of {JUDGING} seeds that had no part in this",
         "",
-        f"{'a step, in SD of the films':<28}{'moves':>7}  {'95 %':<16}{'of the target':>14}  {'95 %':<20}{'either way':>10}"
+        f"{'a step, in SD of the films':<28}{'moves':>7}  "
+        f"{'95 %':<16}{'of the target':>14}  {'95 %':<20}{'either way':>10}"
         f"{'first, last step':>20}",
     ]
     still = [each for each in found.movements if each.question in axis.held_still]
     free = [each for each in found.movements[1:] if each not in still]
-    for head, group in (("", (first,)), ("held still", still), ("not read well enough to be held still, or the same thing", free)):
+    for head, group in (
+        ("", (first,)),
+        ("held still", still),
+        ("not read well enough to be held still, or the same thing", free),
+    ):
         lines += [f"- {head}"] if head and group else []
         for each in group:
             share = f"[{each.against_ci95[0]:.0%}, {each.against_ci95[1]:.0%}]"

@@ -1,8 +1,9 @@
 """A walk from film to film: straight lines in w between the latents of some seeds, drawn with one noise.
 
-In w, and not in z: the mapping network has unfolded there what z must fold to be normal, so that a straight line of equal steps changes the
-film evenly (Karras et al. 2019, arXiv:1812.04948, section 4.1). The noise is that of the first seed throughout, or the texture would
-flicker; so the film of another seed is passed with its own shape and the first one's grain.
+In w, and not in z: the mapping network has unfolded there what z must fold to be normal, so that a straight line of
+equal steps changes the film evenly (Karras et al. 2019, arXiv:1812.04948, section 4.1). The noise is that of the first
+seed throughout, or the texture would flicker; so the film of another seed is passed with its own shape and the first
+one's grain.
 """
 
 import json
@@ -26,7 +27,10 @@ from thiscxr.sample.provenance import Film, Origin, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
 from thiscxr.sample.truncation import Truncation
 
-LIKENESS = "Drawn by a neural network on the way from a real film of a patient: keep it where that film may be; not for diagnosis."
+LIKENESS = (
+    "Drawn by a neural network on the way from a real film of a patient: keep it "
+    "where that film may be; not for diagnosis."
+)
 LEAST_SIDE = 256  # of an animation, px: smaller films are enlarged by whole pixels
 
 
@@ -89,11 +93,14 @@ class Walk:
 
     def comment(self) -> str:
         """Return the same for a file of all frames."""
-        return " ".join((self.notice, f"A walk: {self.route}.", f"{SOFTWARE}, network {self.origin.sha256}.", self.origin.terms)).strip()
+        return " ".join(
+            (self.notice, f"A walk: {self.route}.", f"{SOFTWARE}, network {self.origin.sha256}.", self.origin.terms)
+        ).strip()
 
 
 def walk_positions(num_stops: int, num_frames: int, loop: bool) -> np.ndarray:
-    """Return float64 [num_frames]: equal steps from the first stop to the last, or, in a loop, on to the first without repeating it.
+    """Return float64 [num_frames]: equal steps from the first stop to the last, or, in a loop, on to the first without
+    repeating it.
 
     Raises ValueError for a walk without two different ends or too few frames for its stops.
     """
@@ -107,7 +114,8 @@ def walk_positions(num_stops: int, num_frames: int, loop: bool) -> np.ndarray:
 
 
 def between(ws: Tensor, positions: np.ndarray) -> Tensor:
-    """Return ws [n, num_ws, w_dim] at positions [n] on the straight lines between the stops ws [k, num_ws, w_dim]; k is the first again."""
+    """Return ws [n, num_ws, w_dim] at positions [n] on the straight lines between the stops ws [k, num_ws, w_dim]; k is
+    the first again."""
     places = torch.from_numpy(np.floor(positions).astype(np.int64)).to(ws.device)
     share = torch.from_numpy((positions - np.floor(positions)).astype(np.float32)).to(ws.device)[:, None, None]
     return torch.lerp(ws[places % len(ws)], ws[(places + 1) % len(ws)], share)
@@ -116,7 +124,9 @@ def between(ws: Tensor, positions: np.ndarray) -> Tensor:
 def seed_stops(network: Network, seeds: Sequence[int], asked: Condition, truncation: Truncation) -> list[Stop]:
     """Return the films of some seeds as stops; with nothing asked, each seed draws its own conditions."""
     conditions = network.conditions(seeds, asked)
-    films = [Film(seed, condition, truncation, origin_of(network)) for seed, condition in zip(seeds, conditions, strict=True)]
+    films = [
+        Film(seed, condition, truncation, origin_of(network)) for seed, condition in zip(seeds, conditions, strict=True)
+    ]
     ws = styles_of(network, seeds, conditions, truncation) if seeds else ()
     return [Stop(f"seed {film.seed}", film.asked_words, w) for film, w in zip(films, ws, strict=True)]
 
@@ -147,8 +157,8 @@ def draw_walk(
 def write_walk(found: Walk, out: Path, kind: str, fps: int) -> None:
     """Write a walk as one file (webp, gif, mp4), or as a new folder of PNG frames.
 
-    A frame of an animation has no words of its own once it is cut out, so SYNTHETIC is burned into each; PNG frames carry text chunks.
-    Raises ValueError as `encode_animation`, and when the folder exists and is not empty.
+    A frame of an animation has no words of its own once it is cut out, so SYNTHETIC is burned into each; PNG frames
+    carry text chunks. Raises ValueError as `encode_animation`, and when the folder exists and is not empty.
     """
     if kind == "frames":
         with atomic_folder(out) as part:
@@ -158,6 +168,8 @@ def write_walk(found: Walk, out: Path, kind: str, fps: int) -> None:
     if out.is_dir():
         raise ValueError(f"--out {out} is a folder; give the name of a file, or use --format frames")
     large = np.stack([marked(frame, 255) for frame in enlarge(found.frames, LEAST_SIDE)]).astype(np.uint8)
-    data = encode_animation(large, fps, kind, found.comment(), xmp(" ".join(filter(None, (found.restriction, found.origin.attribution)))))
+    data = encode_animation(
+        large, fps, kind, found.comment(), xmp(" ".join(filter(None, (found.restriction, found.origin.attribution))))
+    )
     with atomic_path(out) as file:
         file.write_bytes(data)

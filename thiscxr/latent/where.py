@@ -3,7 +3,8 @@
     where = clause ("and" clause)*        clause = NAME TEST VALUE
     a finding: < <= > >= and a probability from 0 to 1        age: the same and years        view, sex: = != and a value
 
-Names are as the reader has learnt them, in any case, with spaces or underscores. Clauses that no film can meet together are refused.
+Names are as the reader has learnt them, in any case, with spaces or underscores. Clauses that no film can meet together
+are refused.
 """
 
 import re
@@ -73,8 +74,11 @@ class Where:
         return np.logical_and.reduce(passed)
 
     def look(self, scores: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray]:
-        """Return what these names are on films, of a reader's scores: probabilities, years, and the names of view and sex."""
-        seen: dict[str, NDArray] = {name: scores[name] if name == "age" else expit(scores[name]) for name in self.ranges}
+        """Return what these names are on films, of a reader's scores: probabilities, years, and the names of view and
+        sex."""
+        seen: dict[str, NDArray] = {
+            name: scores[name] if name == "age" else expit(scores[name]) for name in self.ranges
+        }
         if "sex" in self.choices:
             seen["sex"] = np.where(scores["sex"] > 0, "F", "M")
         if "view" in self.choices:
@@ -90,8 +94,8 @@ class Where:
 def parse_where(texts: Sequence[str], reader: TrustedReader) -> Where:
     """Return what all of some texts ask for together.
 
-    Raises ValueError for what is no clause, for a name or value that the reader has not learnt, for clauses that no film can meet, and for
-    what the reader does not read well enough.
+    Raises ValueError for what is no clause, for a name or value that the reader has not learnt, for clauses that no
+    film can meet, and for what the reader does not read well enough.
     """
     ranges: dict[str, Range] = {}
     choices: dict[str, tuple[str, ...]] = {}
@@ -130,7 +134,10 @@ def _name(word: str, reader: TrustedReader) -> str:
 def _chosen(left: tuple[str, ...], clause: str, test: str, value: str, values: tuple[str, ...]) -> tuple[str, ...]:
     same = {name.lower(): name for name in values}.get(value.lower())
     if test not in ("=", "!=") or same is None:
-        raise ValueError(f"--where: '{clause}' is not possible{nearest_name(value, values)}; use = or != and one of {', '.join(values)}")
+        raise ValueError(
+            f"--where: '{clause}' is not possible{nearest_name(value, values)}; use = "
+            f"or != and one of {', '.join(values)}"
+        )
     return tuple(name for name in left if (name == same) == (test == "="))
 
 
@@ -140,5 +147,7 @@ def _number(clause: str, test: str, value: str, low: float, high: float) -> tupl
     except ValueError:
         number = np.nan
     if test in ("=", "!=") or not low <= number <= high:
-        raise ValueError(f"--where: '{clause}' is not possible; use <, <=, > or >= and a number from {low:g} to {high:g}")
+        raise ValueError(
+            f"--where: '{clause}' is not possible; use <, <=, > or >= and a number from {low:g} to {high:g}"
+        )
     return test, number

@@ -1,4 +1,5 @@
-"""How different are films from one another? The same for synthetic and for real ones: there is no distance between the two in it."""
+"""How different are films from one another? The same for synthetic and for real ones: there is no distance between the
+two in it."""
 
 from collections.abc import Callable
 
@@ -18,7 +19,8 @@ _WINDOW, _SIGMA = 11, 1.5
 
 
 def vendi(features: Array) -> float:
-    """Return the Vendi score of [n, d]: the effective number of different films (Friedman and Dieng 2023, arXiv:2210.02410, Eq. 3).
+    """Return the Vendi score of [n, d]: the effective number of different films (Friedman and Dieng 2023,
+    arXiv:2210.02410, Eq. 3).
 
     Cosine kernel, q = 1: n for orthogonal films, 1 for one film over and over. The eigenvalues of the kernel matrix
     are those of the d × d matrix X'X / n, which is small.
@@ -48,7 +50,8 @@ def vendi_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: i
 
 
 def num_scales(side: int) -> int:
-    """Return how many of the five scales of MS-SSIM fit into films of `side` px: the window must fit into the smallest."""
+    """Return how many of the five scales of MS-SSIM fit into films of `side` px: the window must fit into the
+    smallest."""
     scales = [k for k in range(1, 6) if side // 2 ** (k - 1) >= _WINDOW]
     if not scales:
         raise ValueError(f"films of {side} px are too small for MS-SSIM; at least {_WINDOW} px are needed")
@@ -58,8 +61,9 @@ def num_scales(side: int) -> int:
 def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
     """Return the multi-scale structural similarity of pairs of films, [N], for a, b float [N, 1, H, W] in [0, 255].
 
-    Source: Wang, Simoncelli and Bovik 2003, "Multiscale structural similarity for image quality assessment", Eq. 7. Where fewer than five
-    scales fit, the weights of those that do are scaled to sum to 1. Raises ValueError for films that are too small.
+    Source: Wang, Simoncelli and Bovik 2003, "Multiscale structural similarity for image quality assessment", Eq. 7.
+    Where fewer than five scales fit, the weights of those that do are scaled to sum to 1. Raises ValueError for films
+    that are too small.
     """
     weights = torch.tensor(_WEIGHTS[: num_scales(min(a.shape[-2:]))], dtype=a.dtype)
     weights = weights / weights.sum()
@@ -87,10 +91,12 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
 def ms_ssim_scores(
     read: Callable[[NDArray[np.int64]], Pixels], patients: NDArray, fake: NDArray[np.uint8], *, n: int, seed: int = 0
 ) -> list[Measured]:
-    """Return the mean MS-SSIM of pairs of synthetic films (pixels [m, res, res]), and as its floor that of pairs of different patients.
+    """Return the mean MS-SSIM of pairs of synthetic films (pixels [m, res, res]), and as its floor that of pairs of
+    different patients.
 
-    read: real films by number, of `patients` [k]. Each film is in one pair, so that pairs are independent; of an odd number one
-    film is in none. Lower is more diverse; far below the floor is noise. n: films a side at most. Raises ValueError for fewer than 4.
+    read: real films by number, of `patients` [k]. Each film is in one pair, so that pairs are independent; of an odd
+    number one film is in none. Lower is more diverse; far below the floor is noise. n: films a side at most. Raises
+    ValueError for fewer than 4.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, 3]))
     first = np.unique(patients, return_index=True)[1]  # one film a patient

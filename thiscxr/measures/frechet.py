@@ -1,8 +1,8 @@
 """The Fréchet distance between two sets of feature vectors, in float64.
 
-Source: Dowson and Landau 1982, "The Fréchet distance between multivariate normal distributions", Eq. 4; Heusel et al. 2017,
-arXiv:1706.08500, Eq. 6. Own code on purpose: the usual packages call an argument that SciPy 1.18 removed, and fail on singular
-covariances.
+Source: Dowson and Landau 1982, "The Fréchet distance between multivariate normal distributions", Eq. 4; Heusel et al.
+2017, arXiv:1706.08500, Eq. 6. Own code on purpose: the usual packages call an argument that SciPy 1.18 removed, and
+fail on singular covariances.
 """
 
 from itertools import pairwise
@@ -19,10 +19,13 @@ _SIZES = 8  # sets of different sizes through which FD∞ draws its line
 def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
     """Return |mu1 − mu2|² + tr(sigma1 + sigma2 − 2 (sigma1 sigma2)^½) for means [d] and covariances [d, d].
 
-    The trace of the root is the sum of the roots of the eigenvalues of L' sigma2 L, with sigma1 = L L', which is symmetric: always real,
-    also where the covariances are singular. Raises ValueError for shapes that do not fit and for values that are not finite.
+    The trace of the root is the sum of the roots of the eigenvalues of L' sigma2 L, with sigma1 = L L', which is
+    symmetric: always real, also where the covariances are singular. Raises ValueError for shapes that do not fit and
+    for values that are not finite.
     """
-    mu1, mu2, sigma1, sigma2 = (np.asarray(a, dtype=np.float64) for a in (np.atleast_1d(mu1), np.atleast_1d(mu2), sigma1, sigma2))
+    mu1, mu2, sigma1, sigma2 = (
+        np.asarray(a, dtype=np.float64) for a in (np.atleast_1d(mu1), np.atleast_1d(mu2), sigma1, sigma2)
+    )
     sigma1, sigma2 = np.atleast_2d(sigma1), np.atleast_2d(sigma2)
     d = mu1.shape[0]
     if mu1.shape != (d,) or mu2.shape != (d,) or sigma1.shape != (d, d) or sigma2.shape != (d, d):
@@ -44,7 +47,8 @@ def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> fl
 class Moments:
     """Mean and covariance of features that come in batches: float64, in memory that does not grow with their number.
 
-    Batches are merged by the pairwise update of Chan, Golub and LeVeque 1983, Eq. 2.1, which loses nothing where the mean is large.
+    Batches are merged by the pairwise update of Chan, Golub and LeVeque 1983, Eq. 2.1, which loses nothing where the
+    mean is large.
     """
 
     def __init__(self, dim: int) -> None:
@@ -74,7 +78,8 @@ class Moments:
 
 
 def moments(features: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean [d] and the unbiased covariance [d, d] of features [n, d]. Raises ValueError for fewer than 2 rows."""
+    """Return the mean [d] and the unbiased covariance [d, d] of features [n, d]. Raises ValueError for fewer than 2
+    rows."""
     sums = Moments(features.shape[1])
     for start in range(0, len(features), 8192):
         sums.add(features[start : start + 8192])
@@ -84,15 +89,18 @@ def moments(features: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def group_distance(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> Measured:
     """Return the Fréchet distance alone, as `frechet_scores`: of groups too small for a line through several sizes."""
     check_features(real, fake)
-    found = against_floor(lambda a, b: np.array([frechet_distance(*moments(a), *moments(b))]), real, patients, fake, n=n, seed=seed)
+    found = against_floor(
+        lambda a, b: np.array([frechet_distance(*moments(a), *moments(b))]), real, patients, fake, n=n, seed=seed
+    )
     ci95 = (max(0.0, float(found.low[0])), float(found.high[0]))
     small = "small" if n <= real.shape[1] else ""
     return Measured("fd", float(found.value[0]), ci95, float(found.floor[0]), n, n, extractor=name, protocol=small)
 
 
 def frechet_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> list[Measured]:
-    """Return the Fréchet distance at n films a side, and FD∞, where the line of the distance over 1/n meets 0 (Chong and Forsyth 2020,
-    arXiv:1911.07023, section 3), of synthetic features [m, d] from real ones [k, d] of `patients` [k] by the extractor `name`.
+    """Return the Fréchet distance at n films a side, and FD∞, where the line of the distance over 1/n meets 0 (Chong
+    and Forsyth 2020, arXiv:1911.07023, section 3), of synthetic features [m, d] from real ones [k, d] of `patients` [k]
+    by the extractor `name`.
 
     FD∞ has no small-sample bias, so that its floor is about 0; it varies more. Raises ValueError as `against_floor`.
     """

@@ -1,6 +1,7 @@
 """The kernel distance between two sets of features: an unbiased estimate of a squared maximum mean discrepancy.
 
-Source: Bińkowski et al. 2018, arXiv:1801.01401, section 4 (KID: the cubic polynomial kernel); Gretton et al. 2012, Eq. 3.
+Source: Bińkowski et al. 2018, arXiv:1801.01401, section 4 (KID: the cubic polynomial kernel); Gretton et al. 2012, Eq.
+3.
 """
 
 import numpy as np
@@ -13,12 +14,15 @@ _BLOCK = 256  # rows at a time: what is held of the kernel matrix stays in the c
 
 
 def kernel_distance(a: Array, b: Array) -> float:
-    """Return the unbiased MMD² of features [n, d] and [m, d] under k(x, y) = (x·y / d + 1)³. It is below 0 by chance where sets are alike.
+    """Return the unbiased MMD² of features [n, d] and [m, d] under k(x, y) = (x·y / d + 1)³. It is below 0 by chance
+    where sets are alike.
 
     Raises ValueError for fewer than 2 rows.
     """
     if min(len(a), len(b)) < 2:
-        raise ValueError(f"{len(a)} and {len(b)} feature vectors are too few for a kernel distance; at least 2 are needed")
+        raise ValueError(
+            f"{len(a)} and {len(b)} feature vectors are too few for a kernel distance; at least 2 are needed"
+        )
     n, m = len(a), len(b)
     return (_sum(a, a, True) / (n * (n - 1))) + (_sum(b, b, True) / (m * (m - 1))) - 2 * _sum(a, b, False) / (n * m)
 
@@ -32,11 +36,13 @@ def _sum(a: Array, b: Array, without_diagonal: bool) -> float:
 
 def _sum_of_kernel(products: NDArray[np.float64]) -> float:
     products += 1
-    return float(np.vdot(products * products, products))  # to numpy, x ** 3 is a power of real numbers, and ten times as slow
+    # to numpy, x ** 3 is a power of real numbers, and ten times as slow
+    return float(np.vdot(products * products, products))
 
 
 def kernel_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> list[Measured]:
-    """Return KID of synthetic features [m, d] from real ones [k, d] of `patients` [k]. Raises ValueError as `against_floor`."""
+    """Return KID of synthetic features [m, d] from real ones [k, d] of `patients` [k]. Raises ValueError as
+    `against_floor`."""
     check_features(real, fake)
     found = against_floor(lambda a, b: np.array([kernel_distance(a, b)]), real, patients, fake, n=n, seed=seed)
     interval = (float(found.low[0]), float(found.high[0]))

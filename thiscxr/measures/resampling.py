@@ -1,7 +1,7 @@
 """Intervals by resampling patients: a patient's films are drawn together or not at all.
 
-The weights of all rounds are drawn once and the measures are weighted, so that hundreds of rounds are one pass over arrays. Source: Efron
-and Tibshirani 1993, chapters 6, 11 and 13.
+The weights of all rounds are drawn once and the measures are weighted, so that hundreds of rounds are one pass over
+arrays. Source: Efron and Tibshirani 1993, chapters 6, 11 and 13.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,8 @@ Z_95 = 1.959963984540054  # the 97.5th percentile of the normal
 
 
 def student_95(freedom: float) -> float:
-    """Return the 97.5th percentile of Student's t: half a 95 % interval, in standard errors that are known from few values."""
+    """Return the 97.5th percentile of Student's t: half a 95 % interval, in standard errors that are known from few
+    values."""
     return float(stdtrit(freedom, 0.975))
 
 
@@ -31,7 +32,8 @@ def generator(seed: int, stream: int) -> np.random.Generator:
 
 
 def number_patients(patients: ArrayLike) -> NDArray[np.int64]:
-    """Return int64 [n]: whose film each is, as numbers from 0 in order of appearance (the ids themselves differ from user to user)."""
+    """Return int64 [n]: whose film each is, as numbers from 0 in order of appearance (the ids themselves differ from
+    user to user)."""
     _, first, codes = np.unique(np.asarray(patients), return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first, kind="stable"), kind="stable")[codes]
 
@@ -45,7 +47,8 @@ def patient_weights(patients: ArrayLike, seed: int, rounds: int = ROUNDS) -> NDA
 
 
 def interval(values: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the 2.5th and 97.5th percentile of bootstrapped values, those that are no number left out; (nan, nan) when all are."""
+    """Return the 2.5th and 97.5th percentile of bootstrapped values, those that are no number left out; (nan, nan) when
+    all are."""
     known = values[np.isfinite(values)]
     if not len(known):
         return float("nan"), float("nan")
@@ -54,8 +57,8 @@ def interval(values: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def mean_over(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return the mean of arrays [..., 1 + rounds] that are numbers in the first place of the last axis, the value itself; nan in the rounds
-    in which one of them is none, and everywhere when there is no such array.
+    """Return the mean of arrays [..., 1 + rounds] that are numbers in the first place of the last axis, the value
+    itself; nan in the rounds in which one of them is none, and everywhere when there is no such array.
 
     A mean over what happens to be there would be of other things from round to round.
     """
@@ -63,19 +66,29 @@ def mean_over(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.mean(known, axis=0) if known else np.full(1, np.nan)
 
 
-def weighted_auc(positive: NDArray[np.bool_], scores: NDArray[np.floating], weights: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return [rounds]: area under the ROC curve of truth [n] and scores [n], weights [rounds, n]; ties count half; nan for one class."""
+def weighted_auc(
+    positive: NDArray[np.bool_], scores: NDArray[np.floating], weights: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return [rounds]: area under the ROC curve of truth [n] and scores [n], weights [rounds, n]; ties count half; nan
+    for one class."""
     _, rank = np.unique(scores, return_inverse=True)
     order = np.argsort(rank, kind="stable")
-    weights, positive, starts = weights[:, order].astype(np.float64), positive[order], np.flatnonzero(np.diff(rank[order], prepend=-1))
+    weights, positive, starts = (
+        weights[:, order].astype(np.float64),
+        positive[order],
+        np.flatnonzero(np.diff(rank[order], prepend=-1)),
+    )
     above, below = (np.add.reduceat(weights * side, starts, axis=1) for side in (positive, ~positive))
     won = (above * (np.cumsum(below, axis=1) - below / 2)).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return won / (above.sum(axis=1) * below.sum(axis=1))
 
 
-def weighted_correlation(a: NDArray[np.floating], b: NDArray[np.floating], weights: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return [rounds]: Pearson correlation of a [n] and b [n] with weights [rounds, n]; nan where one of them is constant."""
+def weighted_correlation(
+    a: NDArray[np.floating], b: NDArray[np.floating], weights: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return [rounds]: Pearson correlation of a [n] and b [n] with weights [rounds, n]; nan where one of them is
+    constant."""
     weights = weights.astype(np.float64)
     total = weights.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -85,32 +98,42 @@ def weighted_correlation(a: NDArray[np.floating], b: NDArray[np.floating], weigh
         return np.where(spread > 1e-20, cross / np.sqrt(np.abs(spread)), np.nan)
 
 
-def halves(patients: ArrayLike, n: int, splits: int, seed: int, stream: int = 1) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield `splits` pairs of n rows each with no patient on both sides. Raises ValueError when there are not enough patients or films."""
+def halves(
+    patients: ArrayLike, n: int, splits: int, seed: int, stream: int = 1
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield `splits` pairs of n rows each with no patient on both sides. Raises ValueError when there are not enough
+    patients or films."""
     codes = number_patients(patients)
     rng = generator(seed, stream)
     for _ in range(splits):
         ranks = rng.permutation(int(codes.max()) + 1 if len(codes) else 0)[codes]
         rows = np.argsort(ranks, kind="stable")
         first = rows[:n]
-        rest = rows[n:][ranks[rows[n:]] > ranks[first[-1]]][:n] if len(first) else first  # the patient at the cut stays on one side
+        # the patient at the cut stays on one side
+        rest = rows[n:][ranks[rows[n:]] > ranks[first[-1]]][:n] if len(first) else first
         if n < 1 or len(rest) < n:
-            raise ValueError(f"{len(codes)} real films do not give {n} a side with no patient on both; add films or ask for fewer")
+            raise ValueError(
+                f"{len(codes)} real films do not give {n} a side with no patient on both; add films or ask for fewer"
+            )
         yield first, rest
 
 
-def jackknife_error(measure: Callable[..., Any], *samples: tuple[NDArray[Any], NDArray[np.int64]]) -> NDArray[np.float64]:
-    """Return the standard error of measure(*arrays) from leaving out one group of patients in ten of every array at a time.
+def jackknife_error(
+    measure: Callable[..., Any], *samples: tuple[NDArray[Any], NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    """Return the standard error of measure(*arrays) from leaving out one group of patients in ten of every array at a
+    time.
 
-    samples: (rows [n, …], patient numbers [n]) a sample; the measure may be several numbers. For distances, of which a percentile
-    bootstrap is biased. JACKKNIFE_95 of these errors is half an interval.
+    samples: (rows [n, …], patient numbers [n]) a sample; the measure may be several numbers. For distances, of which a
+    percentile bootstrap is biased. JACKKNIFE_95 of these errors is half an interval.
     """
     left = [measure(*(rows[codes % GROUPS != group] for rows, codes in samples)) for group in range(GROUPS)]
     return np.asarray(np.sqrt((GROUPS - 1) * np.var(left, axis=0)))
 
 
 def effective_size(patients: ArrayLike) -> float:
-    """Return for how many independent films these stand when a patient's films all say the same (Kish 1965): (Σ m)² / Σ m²."""
+    """Return for how many independent films these stand when a patient's films all say the same (Kish 1965): (Σ m)² / Σ
+    m²."""
     _, films = np.unique(np.asarray(patients), return_counts=True)
     return float(films.sum() ** 2 / max((films**2).sum(), 1))
 
@@ -124,7 +147,8 @@ def wilson(share: ArrayLike, n: ArrayLike, z: float = Z_95) -> tuple[NDArray[np.
 
 
 def bootstrapped_means(values: ArrayLike, whose: ArrayLike, seed: int = 0, rounds: int = ROUNDS) -> NDArray[np.float64]:
-    """Return [rounds]: the mean of values [n] over the films of as many patients (whose [n]), drawn with replacement."""
+    """Return [rounds]: the mean of values [n] over the films of as many patients (whose [n]), drawn with
+    replacement."""
     codes = number_patients(whose)
     sums, films = np.bincount(codes, np.asarray(values, np.float64)), np.bincount(codes)
     weights = patient_weights(np.arange(len(films)), seed, rounds).astype(np.float64)
@@ -132,12 +156,14 @@ def bootstrapped_means(values: ArrayLike, whose: ArrayLike, seed: int = 0, round
 
 
 def share_interval(hits: ArrayLike, whose: ArrayLike, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % interval of the share of films [n] that are hits (bool [n]), with the films of one patient (whose [n]) kept together.
+    """Return the 95 % interval of the share of films [n] that are hits (bool [n]), with the films of one patient (whose
+    [n]) kept together.
 
-    It is Wilson's, for as many independent films as a bootstrap over patients says that these are worth, at most n (Korn and Graubard
-    1998, Survey Methodology 24: 193). Where fewer than LEAST_HIT patients have a hit, or have none, their variance is hardly known, and
-    the films of a patient count as if they all said the same (`effective_size`): rather too wide than too narrow. Where each film is of
-    another patient, as synthetic films are, it is Wilson's interval as it stands.
+    It is Wilson's, for as many independent films as a bootstrap over patients says that these are worth, at most n
+    (Korn and Graubard 1998, Survey Methodology 24: 193). Where fewer than LEAST_HIT patients have a hit, or have none,
+    their variance is hardly known, and the films of a patient count as if they all said the same (`effective_size`):
+    rather too wide than too narrow. Where each film is of another patient, as synthetic films are, it is Wilson's
+    interval as it stands.
     """
     hits, codes = np.asarray(hits, np.float64), number_patients(whose)
     share, size, patients = float(hits.mean()), float(len(hits)), int(codes.max()) + 1

@@ -1,4 +1,5 @@
-"""What the eye sees and features at 64 px do not: a grid at the Nyquist frequencies, a blur, a sharpening, from the films' power spectra.
+"""What the eye sees and features at 64 px do not: a grid at the Nyquist frequencies, a blur, a sharpening, from the
+films' power spectra.
 
 Everything is kept film by film, so that an interval can come from drawing films anew.
 """
@@ -16,10 +17,12 @@ from thiscxr.measures.measured import Measured
 
 Array = NDArray[np.float64]
 
-GRID_POINTS = ("columns", "rows", "both")  # what alternates: the Nyquist points (u, v) = (½, 0), (0, ½) and (½, ½) cycles a pixel
+# what alternates: the Nyquist points (u, v) = (½, 0), (0, ½) and (½, ½) cycles a pixel
+GRID_POINTS = ("columns", "rows", "both")
 NUM_BANDS = 8  # rings of equal width from 0 to the Nyquist frequency
 COARSE, FINE = slice(0, 3), slice(4, 7)  # bands; not the last, into which a grid leaks
-_PEAK, _INNER, _OUTER = 1, 3, 6  # half widths in bins: 3 × 3 at the point, the ring of 13 × 13 around it without its inner 7 × 7
+# half widths in bins: 3 × 3 at the point, the ring of 13 × 13 around it without its inner 7 × 7
+_PEAK, _INNER, _OUTER = 1, 3, 6
 _AT_ONCE = 2**24  # pixels transformed at a time
 
 
@@ -35,16 +38,20 @@ class Spectra:
 def film_spectra(films: NDArray) -> Spectra:
     """Return the spectra of films [n, res, res] of any scale, under a Hann window and without their mean.
 
-    Raises ValueError for films that are not square or too small for the ring (32 px), and for a film of one grey, whose power is zero.
+    Raises ValueError for films that are not square or too small for the ring (32 px), and for a film of one grey, whose
+    power is zero.
     """
     if films.ndim != 3 or films.shape[1] != films.shape[2] or films.shape[1] < 32 or films.shape[1] % 2:
-        raise ValueError(f"films of shape {films.shape} have no such spectrum; expected [n, res, res] with an even res of 32 or more")
+        raise ValueError(
+            f"films of shape {films.shape} have no such spectrum; expected [n, res, res] with an even res of 32 or more"
+        )
     res = films.shape[1]
     along = hann(res, sym=False)
     window = np.outer(along, along)
     frequency = np.abs(scipy.fft.fftfreq(res))
     radius = np.hypot(frequency[:, None], frequency) * 2 * NUM_BANDS
-    band = np.where(radius < NUM_BANDS, np.ceil(radius), 0).astype(int) - 1  # band k: radii in (k, k + 1]; not the mean, nor the corners
+    # band k: radii in (k, k + 1]; not the mean, nor the corners
+    band = np.where(radius < NUM_BANDS, np.ceil(radius), 0).astype(int) - 1
     members = [np.flatnonzero(band == k) for k in range(NUM_BANDS)]
     points = ((0, res // 2), (res // 2, 0), (res // 2, res // 2))  # rows and columns of the transform
     around = np.arange(-_OUTER, _OUTER + 1)
@@ -58,9 +65,13 @@ def film_spectra(films: NDArray) -> Spectra:
         if not (power.reshape(len(some), -1).max(axis=1) > 0).all():
             raise ValueError("a film has one grey all over, which has no spectrum; leave it out")
         near = [power[:, (row + around[:, None]) % res, (column + around) % res] for row, column in points]
-        peaks, rings = (np.stack([one[:, cells].mean(axis=1) for one in near], axis=1) for cells in (far <= _PEAK, far > _INNER))
+        peaks, rings = (
+            np.stack([one[:, cells].mean(axis=1) for one in near], axis=1) for cells in (far <= _PEAK, far > _INNER)
+        )
         flat = power.reshape(len(some), -1)
-        parts.append((peaks, rings, np.stack([10 * np.log10(flat[:, cells].mean(axis=1)) for cells in members], axis=1)))
+        parts.append(
+            (peaks, rings, np.stack([10 * np.log10(flat[:, cells].mean(axis=1)) for cells in members], axis=1))
+        )
     return Spectra(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
@@ -71,7 +82,8 @@ def joined(parts: Iterable[Spectra]) -> Spectra:
 
 
 def grid_db(spectra: Spectra) -> Array:
-    """Return by how much the mean power at each of GRID_POINTS stands above the ring around it, [3] in dB; 0: no grid."""
+    """Return by how much the mean power at each of GRID_POINTS stands above the ring around it, [3] in dB; 0: no
+    grid."""
     return 10 * np.log10(spectra.peaks.mean(axis=0) / spectra.rings.mean(axis=0))
 
 
@@ -84,13 +96,15 @@ def excess_db(fake: Spectra, real: Spectra) -> Array:
 
 
 def sharpness_db(fake: Spectra, real: Spectra) -> float:
-    """Return by how much fine detail stands above coarse detail, in dB, less the same of real films; contrast alone changes nothing."""
+    """Return by how much fine detail stands above coarse detail, in dB, less the same of real films; contrast alone
+    changes nothing."""
     excess = excess_db(fake, real)
     return float(excess[FINE].mean() - excess[COARSE].mean())
 
 
 def spectrum_scores(real: Spectra, patients: NDArray, fake: Spectra, *, n: int, seed: int = 0) -> list[Measured]:
-    """Return the grid at each of GRID_POINTS, the sharpness and each band, in dB above real films of `patients` [k], at n films a side.
+    """Return the grid at each of GRID_POINTS, the sharpness and each band, in dB above real films of `patients` [k], at
+    n films a side.
 
     0 is as real films are; the floor is that of other real films. Raises ValueError as `against_floor`.
     """
@@ -102,7 +116,11 @@ def spectrum_scores(real: Spectra, patients: NDArray, fake: Spectra, *, n: int, 
 
     found = against_floor(differences, sides[0], patients, sides[1], n=n, seed=seed)
     value, low, high, floor = (each.tolist() for each in (found.value, found.low, found.high, found.floor))
-    told = [*(("grid", point) for point in GRID_POINTS), ("sharpness", ""), *(("band", str(k + 1)) for k in range(NUM_BANDS))]
+    told = [
+        *(("grid", point) for point in GRID_POINTS),
+        ("sharpness", ""),
+        *(("band", str(k + 1)) for k in range(NUM_BANDS)),
+    ]
     return [
         Measured(measure, value[i], (low[i], high[i]), floor[i], n, n, question=question, statistic="db")
         for i, (measure, question) in enumerate(told)

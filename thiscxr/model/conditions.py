@@ -1,11 +1,12 @@
 """Conditions of a film as numbers: findings, view, sex, age and source, each with its own "unknown".
 
-A condition vector holds ±1 for a known finding and 0 for everything unknown, so that an unknown value adds nothing to the first layer of
-either network: it neither conditions nor penalises, whether it is uncertain, not mentioned or not annotated.
+A condition vector holds ±1 for a known finding and 0 for everything unknown, so that an unknown value adds nothing to
+the first layer of either network: it neither conditions nor penalises, whether it is uncertain, not mentioned or not
+annotated.
 
-The joint table of the training films is what a network draws from when nothing is asked. It travels in the network file, so it must not
-describe a patient: every row stands for at least MIN_PATIENTS of them. Rarer combinations are generalised (the age, then the sex, then
-the findings become unknown) until they do.
+The joint table of the training films is what a network draws from when nothing is asked. It travels in the network
+file, so it must not describe a patient: every row stands for at least MIN_PATIENTS of them. Rarer combinations are
+generalised (the age, then the sex, then the findings become unknown) until they do.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +23,8 @@ from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_ANNOTATED, POSITI
 AGE_CENTRE, AGE_SCALE = 50.0, 25.0  # years; adults land in about [-1.3, 1.6]
 MIN_PATIENTS = 5
 AGE_BIN_YEARS = 10
-# What is kept of a combination, from all of it to the view and source alone. Of several findings that few patients have together, the
-# rarest is kept ("finding"): without it, the films that are left would be those without findings.
+# What is kept of a combination, from all of it to the view and source alone. Of several findings that few patients have
+# together, the rarest is kept ("finding"): without it, the films that are left would be those without findings.
 _LEVELS = (
     ("view", "source", "findings", "sex", "age_bin"),
     ("view", "source", "findings", "sex"),
@@ -58,15 +59,22 @@ class Condition:
         return [name for name in FINDINGS if self.findings.get(name) == NEGATIVE]
 
     def over(self, drawn: "Condition") -> "Condition":
-        """Return this, with all that it leaves unknown as in `drawn`, and "No Finding" in agreement with the findings."""
+        """Return this, with all that it leaves unknown as in `drawn`, and "No Finding" in agreement with the
+        findings."""
         states = dict(drawn.findings)
         if self.findings.get(NO_FINDING) == POSITIVE:
-            states = {name: state for name, state in states.items() if state != POSITIVE or name in (NO_FINDING, SUPPORT_DEVICES)}
+            states = {
+                name: state
+                for name, state in states.items()
+                if state != POSITIVE or name in (NO_FINDING, SUPPORT_DEVICES)
+            }
         states |= self.findings
         if NO_FINDING in states and NO_FINDING not in self.findings:
             ill = any(state == POSITIVE and name not in (NO_FINDING, SUPPORT_DEVICES) for name, state in states.items())
             states[NO_FINDING] = NEGATIVE if ill else POSITIVE
-        known = {name: value for name in ("view", "sex", "age_years", "source") if (value := getattr(self, name)) is not None}
+        known = {
+            name: value for name in ("view", "sex", "age_years", "source") if (value := getattr(self, name)) is not None
+        }
         return replace(drawn, **known, findings=states)
 
 
@@ -82,7 +90,8 @@ class Vocabulary:
 
     @property
     def dim(self) -> int:
-        """Length of the condition vector: a value a finding, one-hot view and source, one value of sex, known-age flag and age."""
+        """Length of the condition vector: a value a finding, one-hot view and source, one value of sex, known-age flag
+        and age."""
         return len(self.findings) + len(self.views) + len(self.sources) + bool(self.sexes) + 2 * self.ages
 
     @property
@@ -94,12 +103,15 @@ class Vocabulary:
         return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
     def encode(self, conditions: Iterable[Condition]) -> np.ndarray:
-        """Return float32 [N, dim]. Raises ValueError for a value that the network has never seen, naming the nearest that it has."""
+        """Return float32 [N, dim]. Raises ValueError for a value that the network has never seen, naming the nearest
+        that it has."""
         rows = []
         for condition in conditions:
             for name in condition.findings:
                 _known("finding", name, self.findings)
-            states = [{POSITIVE: 1.0, NEGATIVE: -1.0}.get(condition.findings.get(name, -3), 0.0) for name in self.findings]
+            states = [
+                {POSITIVE: 1.0, NEGATIVE: -1.0}.get(condition.findings.get(name, -3), 0.0) for name in self.findings
+            ]
             view = _one_hot("view", condition.view, self.views)
             source = _one_hot("source", condition.source, self.sources)
             sex = [0.0 if condition.sex is None else {"F": 1.0, "M": -1.0}[_known("sex", condition.sex, self.sexes)]]
@@ -116,14 +128,18 @@ class Vocabulary:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Vocabulary":
         """Return the vocabulary that `to_json` wrote."""
-        plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
         return cls(**plain)
 
 
 def _known(factor: str, value: str, names: tuple[str, ...]) -> str:
     if value not in names:
         known = ", ".join(names) or "none"
-        raise ValueError(f"{factor} '{value}' was not learnt by this network{nearest_name(value, names)}; it knows: {known}")
+        raise ValueError(
+            f"{factor} '{value}' was not learnt by this network{nearest_name(value, names)}; it knows: {known}"
+        )
     return value
 
 
@@ -137,8 +153,9 @@ def _one_hot(factor: str, value: str | None, names: tuple[str, ...]) -> list[flo
 class FilmConditions:
     """The known conditions of many films in columns, so that a million films are a matter of a second.
 
-    view, sex, source: a code a film, into the names of the same place in `names`; -1: unknown. age_years: float64, nan: unknown.
-    findings: int8 [n,21] in the order of FINDINGS; POSITIVE and NEGATIVE are known, everything else is unknown alike.
+    view, sex, source: a code a film, into the names of the same place in `names`; -1: unknown. age_years: float64, nan:
+    unknown. findings: int8 [n,21] in the order of FINDINGS; POSITIVE and NEGATIVE are known, everything else is unknown
+    alike.
     """
 
     view: NDArray[np.integer]
@@ -153,15 +170,22 @@ class FilmConditions:
 
     @classmethod
     def of(cls, conditions: Sequence[Condition]) -> "FilmConditions":
-        """Return single conditions as columns; the names are in alphabetical order, a finding that is not asked is NOT_ANNOTATED."""
+        """Return single conditions as columns; the names are in alphabetical order, a finding that is not asked is
+        NOT_ANNOTATED."""
         codes, names = {}, {}
         for factor in ("view", "sex", "source"):
             values = [getattr(condition, factor) for condition in conditions]
             names[factor] = sorted({value for value in values if value is not None})
-            codes[factor] = np.array([-1 if value is None else names[factor].index(value) for value in values], np.int64)
-        ages = np.array([np.nan if condition.age_years is None else condition.age_years for condition in conditions], np.float64)
+            codes[factor] = np.array(
+                [-1 if value is None else names[factor].index(value) for value in values], np.int64
+            )
+        ages = np.array(
+            [np.nan if condition.age_years is None else condition.age_years for condition in conditions], np.float64
+        )
         findings = [[condition.findings.get(name, NOT_ANNOTATED) for name in FINDINGS] for condition in conditions]
-        return cls(**codes, age_years=ages, findings=np.array(findings, np.int8).reshape(-1, len(FINDINGS)), names=names)
+        return cls(
+            **codes, age_years=ages, findings=np.array(findings, np.int8).reshape(-1, len(FINDINGS)), names=names
+        )
 
     def take(self, rows: NDArray[np.integer]) -> "FilmConditions":
         """Return the conditions of some of the films."""
@@ -169,7 +193,8 @@ class FilmConditions:
         return replace(self, **columns)
 
     def encode(self, vocabulary: Vocabulary) -> NDArray[np.float32]:
-        """Return the condition vectors, float32 [n, vocabulary.dim]; findings that are not in the vocabulary are left out."""
+        """Return the condition vectors, float32 [n, vocabulary.dim]; findings that are not in the vocabulary are left
+        out."""
         states = self.findings[:, [FINDINGS.index(name) for name in vocabulary.findings]]
         columns = [(states == POSITIVE).astype(np.float32) - (states == NEGATIVE)]
         columns += [self._is("view", vocabulary.views), self._is("source", vocabulary.sources)]
@@ -187,18 +212,25 @@ class FilmConditions:
         return getattr(self, factor)[:, None] == wanted
 
     def parts(self, vocabulary: Vocabulary) -> dict[str, NDArray[np.int64]]:
-        """Return what the joint table tells apart, as one whole number from 0 a film each: what is not in the vocabulary is unknown."""
+        """Return what the joint table tells apart, as one whole number from 0 a film each: what is not in the
+        vocabulary is unknown."""
         known = {"view": vocabulary.views, "source": vocabulary.sources, "sex": vocabulary.sexes}
-        codes = {name: np.where(self._is(name, values).any(axis=1), getattr(self, name) + 1, 0) for name, values in known.items()}
+        codes = {
+            name: np.where(self._is(name, values).any(axis=1), getattr(self, name) + 1, 0)
+            for name, values in known.items()
+        }
         decades = np.where(np.isfinite(self.age_years) & vocabulary.ages, self.age_years // AGE_BIN_YEARS + 1, 0)
         findings = np.zeros(len(self), np.int64)
         for name in vocabulary.findings:
             bit, states = FINDINGS.index(name), self.findings[:, FINDINGS.index(name)]
-            findings |= (states == POSITIVE).astype(np.int64) << (bit + len(FINDINGS)) | (states == NEGATIVE).astype(np.int64) << bit
+            findings |= (states == POSITIVE).astype(np.int64) << (bit + len(FINDINGS)) | (states == NEGATIVE).astype(
+                np.int64
+            ) << bit
         return {**codes, "age_bin": decades.astype(np.int64), "findings": findings, "finding": self._rarest(findings)}
 
     def _rarest(self, findings: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return of each film's findings, as in `parts`, the one that the fewest films have, and that No Finding is absent."""
+        """Return of each film's findings, as in `parts`, the one that the fewest films have, and that No Finding is
+        absent."""
         has = [(findings >> (bit + len(FINDINGS)) & 1).astype(bool) for bit in range(len(FINDINGS))]
         one = np.zeros(len(self), np.int64)
         for bit in sorted(range(len(FINDINGS)), key=lambda bit: -int(has[bit].sum())):  # a rarer one overwrites
@@ -218,7 +250,8 @@ class FilmConditions:
 def joint_table(films: FilmConditions, patients: NDArray[np.integer], vocabulary: Vocabulary) -> list[dict[str, Any]]:
     """Return rows {view, sex, age_bin, source, present, absent, films}: JSON values, None where unknown.
 
-    patients: a number a film, the same for all films of one. The films of at most MIN_PATIENTS - 1 patients are left out.
+    patients: a number a film, the same for all films of one. The films of at most MIN_PATIENTS - 1 patients are left
+    out.
     """
     rows = []
     parts = films.parts(vocabulary)
@@ -239,7 +272,9 @@ def joint_table(films: FilmConditions, patients: NDArray[np.integer], vocabulary
         told = {}
         for g in np.flatnonzero(enough).tolist():
             codes = {name: int(parts[name][left[first[g]]]) for name in level}
-            told[g] = tuple(films.spell(name, int(words[name][code]) if name in words else code) for name, code in codes.items())
+            told[g] = tuple(
+                films.spell(name, int(words[name][code]) if name in words else code) for name, code in codes.items()
+            )
         for g, values in sorted(told.items(), key=lambda item: repr(item[1])):
             known = dict(zip(level, values, strict=True))
             present, absent = known.pop("findings", None) or known.pop("finding", ((), ()))
@@ -250,7 +285,8 @@ def joint_table(films: FilmConditions, patients: NDArray[np.integer], vocabulary
 
 
 def draw_conditions(table: Sequence[dict[str, Any]], uniforms: NDArray[np.float64]) -> list[Condition]:
-    """Return conditions from a joint table and uniforms [n, 2] in [0, 1): the row by its films, the age in whole years within its bin."""
+    """Return conditions from a joint table and uniforms [n, 2] in [0, 1): the row by its films, the age in whole years
+    within its bin."""
     if not table:
         return [Condition()] * len(uniforms)  # fewer than MIN_PATIENTS patients in all
     edges = np.cumsum([row["films"] for row in table])

@@ -1,7 +1,7 @@
 """The discriminator: the residual StyleGAN2 network with minibatch statistics and a projection of the condition.
 
-Source: Karras et al. 2020, arXiv:1912.04958, figure 7c and appendix B; minibatch standard deviation of Karras et al. 2018,
-arXiv:1710.10196, section 3; projection of Miyato and Koyama 2018, arXiv:1802.05637, Eq. 3.
+Source: Karras et al. 2020, arXiv:1912.04958, figure 7c and appendix B; minibatch standard deviation of Karras et al.
+2018, arXiv:1710.10196, section 3; projection of Miyato and Koyama 2018, arXiv:1802.05637, Eq. 3.
 """
 
 import math
@@ -29,14 +29,16 @@ class DiscriminatorConfig:
     patch: int = 1  # a block of side r reads films of side r · patch, each place a square of patch × patch pixels
     first_res: int | None = None  # side of the smallest films that it is shown while it grows; None: it does not grow
     haar: bool = False  # patches are read as their Haar bands
-    logit_bias: bool = True  # False where only differences of logits count: its gradient would be rounding noise, which Adam blows up
+    # False where only differences of logits count: its gradient would be rounding noise, which Adam blows up
+    logit_bias: bool = True
 
 
 def minibatch_std(x: Tensor, group: int) -> Tensor:
-    """Append to [N, C, H, W] one channel: the standard deviation over groups of `group` films, averaged over channels and pixels.
+    """Append to [N, C, H, W] one channel: the standard deviation over groups of `group` films, averaged over channels
+    and pixels.
 
-    It lets the discriminator see a lack of variety. Groups are strided (film i joins films i + N/group, …); N must be a multiple of
-    `group`, or is one group when smaller.
+    It lets the discriminator see a lack of variety. Groups are strided (film i joins films i + N/group, …); N must be a
+    multiple of `group`, or is one group when smaller.
     """
     n, _, h, w = x.shape
     size = min(group, n)
@@ -47,7 +49,8 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
 
 
 class ResidualDown(nn.Module):
-    """[N, wide, H, W] -> [N, narrow, H/2, W/2]; the sum of the two branches is scaled by 1/sqrt(2) to keep the variance."""
+    """[N, wide, H, W] -> [N, narrow, H/2, W/2]; the sum of the two branches is scaled by 1/sqrt(2) to keep the
+    variance."""
 
     def __init__(self, fan_in: int, fan_out: int) -> None:
         super().__init__()
@@ -61,7 +64,8 @@ class ResidualDown(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """images [N, 1, res, res] in [-1, 1] and c [N, c_dim] -> logits [N], high for films that look real under that condition.
+    """images [N, 1, res, res] in [-1, 1] and c [N, c_dim] -> logits [N], high for films that look real under that
+    condition.
 
     Several conditions a film, [N, k, c_dim], give logits [N, k] for next to nothing.
     """
@@ -72,15 +76,22 @@ class Discriminator(nn.Module):
         super().__init__()
         self.config = config
         side = config.res // config.patch
-        channels = {side >> i: num_channels(side >> i, config.channel_base, config.channel_max) for i in range(int(math.log2(side)) - 1)}
+        channels = {
+            side >> i: num_channels(side >> i, config.channel_base, config.channel_max)
+            for i in range(int(math.log2(side)) - 1)
+        }
         entries = [side for side in channels if side * config.patch >= (config.first_res or config.res)]
         kernel = 1 if config.patch == 1 else 3  # across the edges of the patches
         if config.haar:
-            # Orthonormal: at first R1 and the weights see what they would of single pixels. Details four times as loud had three times the
-            # penalty and were learnt no faster.
+            # Orthonormal: at first R1 and the weights see what they would of single pixels. Details four times as loud
+            # had three times the penalty and were learnt no faster.
             self.register_buffer("analysis", F.normalize(analysis(config.patch))[:, :, None, None], persistent=False)
-        self.from_grey = nn.ModuleDict({str(side): EqualizedConv(config.patch**2, channels[side], kernel, active=True) for side in entries})
-        self.blocks = nn.ModuleDict({str(side): ResidualDown(channels[side], channels[side // 2]) for side in channels if side > 4})
+        self.from_grey = nn.ModuleDict(
+            {str(side): EqualizedConv(config.patch**2, channels[side], kernel, active=True) for side in entries}
+        )
+        self.blocks = nn.ModuleDict(
+            {str(side): ResidualDown(channels[side], channels[side // 2]) for side in channels if side > 4}
+        )
         last = channels[4]
         self.conv = EqualizedConv(last + 1, last, 3, active=True)
         self.dense = EqualizedLinear(last * 16, last, active=True)
@@ -89,10 +100,11 @@ class Discriminator(nn.Module):
         self.embed = EqualizedLinear(config.c_dim, last, bias=None) if config.c_dim else None
 
     def forward(self, images: Tensor, c: Tensor, blend: float = 1.0, batches: int = 1) -> Tensor:
-        """Judge films of the full side or, while growing, of a smaller one; below 1, `blend` is the share of the largest block.
+        """Judge films of the full side or, while growing, of a smaller one; below 1, `blend` is the share of the
+        largest block.
 
-        The rest comes from the films at half the side (Karras et al. 2018, arXiv:1710.10196, figure 2). The films may be `batches` batches,
-        one after another: each has its own minibatch statistics, as if it had come alone.
+        The rest comes from the films at half the side (Karras et al. 2018, arXiv:1710.10196, figure 2). The films may
+        be `batches` batches, one after another: each has its own minibatch statistics, as if it had come alone.
         """
         side = images.shape[-1] // self.config.patch
         x = self._read(images)

@@ -1,7 +1,8 @@
 """The generator: a mapping network and a StyleGAN2 synthesis network with skip connections, one grey channel.
 
-It knows nothing of files, seeds or schedules: latents and noise come from outside, so that Python, ONNX and a browser can agree.
-Source: Karras et al. 2019, arXiv:1812.04948 (mapping, styles, noise); Karras et al. 2020, arXiv:1912.04958 (modulation, skips).
+It knows nothing of files, seeds or schedules: latents and noise come from outside, so that Python, ONNX and a browser
+can agree. Source: Karras et al. 2019, arXiv:1812.04948 (mapping, styles, noise); Karras et al. 2020, arXiv:1912.04958
+(modulation, skips).
 
 Legend: z latent, w style latent, c condition vector; N films, C channels, H and W pixels.
 """
@@ -19,7 +20,8 @@ from thiscxr.model.haar import detail_synthesis, without_mean
 from thiscxr.model.layers import ACTIVATION_GAIN, EqualizedLinear, num_channels, scale_leaky
 from thiscxr.model.resample import filter_leaky, upsample2
 
-# Details and grain are small in films, a tenth and less of the spread of the smooth value; so a step of Adam is small for them too.
+# Details and grain are small in films, a tenth and less of the spread of the smooth value; so a step of Adam is small
+# for them too.
 DETAIL = 0.25
 GRAIN = 0.1
 
@@ -53,13 +55,15 @@ class GeneratorConfig:
         return self.noise_sides(len(self.resolutions))
 
     def noise_sides(self, blocks: int) -> list[int]:
-        """Return the sides of the noise inputs of the first blocks: one at 4 px, two a block after it, and with all blocks the grain's."""
+        """Return the sides of the noise inputs of the first blocks: one at 4 px, two a block after it, and with all
+        blocks the grain's."""
         sides = [4] + [res for res in self.resolutions[1:blocks] for _ in range(2)]
         return [*sides, self.res] if self.haar and blocks == len(self.resolutions) else sides
 
     @property
     def num_ws(self) -> int:
-        """The number of style inputs, one a convolution and one a to-grey layer (shared as in the paper's skip design)."""
+        """The number of style inputs, one a convolution and one a to-grey layer (shared as in the paper's skip
+        design)."""
         return 2 * len(self.resolutions)
 
 
@@ -80,8 +84,8 @@ class MappingNetwork(nn.Module):
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         x = normalize_second_moment(z)
         if self.embed is not None:
-            # Not normalised, unlike z: the fewer factors are known, the nearer to the middle. Scaled up to unit length, a film asked for
-            # its view alone would lie where no fully described film ever was, and come out grey.
+            # Not normalised, unlike z: the fewer factors are known, the nearer to the middle. Scaled up to unit length,
+            # a film asked for its view alone would lie where no fully described film ever was, and come out grey.
             x = torch.cat([x, self.embed(c)], dim=1)
         for layer in self.layers:
             x = layer(x)
@@ -91,8 +95,9 @@ class MappingNetwork(nn.Module):
 class ModulatedConv(nn.Module):
     """A convolution whose input channels are scaled by a style, in the factored form.
 
-    Scaling the inputs, convolving with one shared weight and scaling the outputs by the demodulation is the same function as
-    per-film grouped weights (Karras et al. 2020, Eqs. 1 and 3), is faster, and exports to ONNX with a free batch size.
+    Scaling the inputs, convolving with one shared weight and scaling the outputs by the demodulation is the same
+    function as per-film grouped weights (Karras et al. 2020, Eqs. 1 and 3), is faster, and exports to ONNX with a free
+    batch size.
     """
 
     def __init__(self, fan_in: int, fan_out: int, kernel: int, w_dim: int, up: bool = False) -> None:
@@ -105,14 +110,18 @@ class ModulatedConv(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """x [N, fan_in, H, W], w [N, w_dim] -> y [N, fan_out, H, W] and the demodulation [N, fan_out].
 
-        y is to be multiplied by the demodulation (Eq. 3) or, without, left as it is. With `up`, y is [N, fan_out, 2H + 1, 2W + 1] and still
-        to be filtered: `filter_leaky` does both.
+        y is to be multiplied by the demodulation (Eq. 3) or, without, left as it is. With `up`, y is [N, fan_out, 2H +
+        1, 2W + 1] and still to be filtered: `filter_leaky` does both.
         """
         style = self.style(w)  # [N, fan_in]
         weight = self.weight * self.gain
         x = x * style[:, :, None, None]
         # Zero insertion, convolution and FIR commute: the strided transposed convolution skips the zeros.
-        x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2) if self.up else F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        x = (
+            F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+            if self.up
+            else F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        )
         energy = style.square() @ weight.square().sum(dim=(2, 3)).T  # sum of the squared modulated weights
         return x, (energy + 1e-8).rsqrt()
 
@@ -137,9 +146,11 @@ class StyledConv(nn.Module):
 
 
 class ToGrey(nn.Module):
-    """Modulated convolution to the pixels of each place, without demodulation (Karras et al. 2020, section 2.2 and figure 7b).
+    """Modulated convolution to the pixels of each place, without demodulation (Karras et al. 2020, section 2.2 and
+    figure 7b).
 
-    1×1, as in the paper, for single pixels; 3×3 for larger patches, so that neighbouring ones agree. The head of the first networks.
+    1×1, as in the paper, for single pixels; 3×3 for larger patches, so that neighbouring ones agree. The head of the
+    first networks.
     """
 
     def __init__(self, fan_in: int, w_dim: int, patch: int) -> None:
@@ -155,17 +166,20 @@ class ToGrey(nn.Module):
 
 
 class SmoothToGrey(nn.Module):
-    """The pixels of each place as a Haar pyramid: one smooth value, which the FIR filter enlarges, and three details a square of 2 × 2.
+    """The pixels of each place as a Haar pyramid: one smooth value, which the FIR filter enlarges, and three details a
+    square of 2 × 2.
 
-    Pixels of a place that are free to differ do so where nothing changes too: a grid. Here kernels of details have no mean and no bias, so
-    that flat features give no detail, whatever the style; features go on beyond the border as they are at it.
+    Pixels of a place that are free to differ do so where nothing changes too: a grid. Here kernels of details have no
+    mean and no bias, so that flat features give no detail, whatever the style; features go on beyond the border as they
+    are at it.
     """
 
     synthesis: Tensor
 
     def __init__(self, fan_in: int, w_dim: int, patch: int) -> None:
         super().__init__()
-        self.conv = ModulatedConv(fan_in, patch * patch, 3, w_dim)  # the smooth value, then the bands in the order of `haar`
+        # the smooth value, then the bands in the order of `haar`
+        self.conv = ModulatedConv(fan_in, patch * patch, 3, w_dim)
         self.bias = nn.Parameter(torch.zeros(1))
         self.scales = [2**level for level in range(1, patch.bit_length())]
         pixels = torch.block_diag(torch.ones(1, 1), *detail_synthesis(patch))  # [1 + 4 (+ 16), patch²]
@@ -185,7 +199,8 @@ class SmoothToGrey(nn.Module):
 
 
 class Grain(nn.Module):
-    """Noise of the full side, which a network that works at a part of it cannot draw: white noise under a short learnt kernel.
+    """Noise of the full side, which a network that works at a part of it cannot draw: white noise under a short learnt
+    kernel.
 
     Its strength is a smooth map of the last block's features, so that it differs by film and place; it starts at zero.
     """
@@ -200,8 +215,10 @@ class Grain(nn.Module):
         self.gain = nn.Parameter(torch.zeros(()))
         self.kernel = nn.Parameter(torch.zeros(5, 5).index_put((torch.tensor(2), torch.tensor(2)), torch.tensor(1.0)))
         self.patch = patch
-        # The kernel as one between the pixels of a place and of the nine around it: several times as fast as on single pixels.
-        away = torch.arange(3 * patch) - torch.arange(patch)[:, None] - patch  # rows from a pixel of a place to one of the places, [p, 3 p]
+        # The kernel as one between the pixels of a place and of the nine around it: several times as fast as on single
+        # pixels.
+        # rows from a pixel of a place to one of the places, [p, 3 p]
+        away = torch.arange(3 * patch) - torch.arange(patch)[:, None] - patch
         tap = (away[:, None, :, None] + 2) * 5 + away[:, None] + 2  # [p, p, 3 p, 3 p]
         tap = torch.where((away.abs()[:, None, :, None] <= 2) & (away.abs()[:, None] <= 2), tap, 25)  # 25: none
         taps = tap.view(patch, patch, 3, patch, 3, patch).permute(0, 1, 3, 5, 2, 4).reshape(patch**2, patch**2, 3, 3)
@@ -212,7 +229,8 @@ class Grain(nn.Module):
         strength = (self.conv(x, w)[0] + self.bias) * (self.gain * GRAIN)
         while strength.shape[-1] < noise.shape[-1]:
             strength = upsample2(strength, edge=True)
-        kernel = self.kernel * self.kernel.square().sum().rsqrt()  # of unit energy, so that the gain alone says how strong
+        # of unit energy, so that the gain alone says how strong
+        kernel = self.kernel * self.kernel.square().sum().rsqrt()
         # Wrapped around: the noise at the border is as strong as within.
         places = F.pad(F.pixel_unshuffle(noise, self.patch), (1, 1, 1, 1), mode="circular")
         return F.pixel_shuffle(F.conv2d(places, F.pad(kernel.flatten(), (0, 1))[self.taps]), self.patch) * strength
@@ -235,9 +253,11 @@ class SynthesisNetwork(nn.Module):
         self.grain = Grain(channels[-1], config.w_dim, config.patch) if config.haar else None
 
     def forward(self, ws: Tensor, noises: Sequence[Tensor], grown: float | None = None) -> Tensor:
-        """Draw with all blocks, or with the first `grown` ones: films of the side of the last, which a fraction blends in.
+        """Draw with all blocks, or with the first `grown` ones: films of the side of the last, which a fraction blends
+        in.
 
-        The skip design needs no more than that to grow (Karras et al. 2018, arXiv:1710.10196, section 2, in the form of the 2020 paper).
+        The skip design needs no more than that to grow (Karras et al. 2018, arXiv:1710.10196, section 2, in the form of
+        the 2020 paper).
         """
         blocks = len(self.to_grey) if grown is None else math.ceil(grown)
         blend = 1.0 if grown is None else grown - blocks + 1
@@ -252,11 +272,14 @@ class SynthesisNetwork(nn.Module):
             if self.grain is not None and i == len(self.to_grey) - 1:
                 grey = grey + self.grain(x, ws[:, -1], noises[-1])
             # Zeros beyond the border would darken it: what the first networks learnt to make good.
-            images = upsample2(images, edge=self.grain is not None) + (grey * blend if i == blocks - 1 and blend < 1 else grey)
+            images = upsample2(images, edge=self.grain is not None) + (
+                grey * blend if i == blocks - 1 and blend < 1 else grey
+            )
         return images
 
     def bake(self, grown: float) -> None:
-        """Write the growth into the weights: from here on all blocks draw what the first `grown` ones drew, at the full side."""
+        """Write the growth into the weights: from here on all blocks draw what the first `grown` ones drew, at the full
+        side."""
         with torch.no_grad():
             for i, grey in enumerate(self.to_grey):
                 share = min(max(grown - i, 0.0), 1.0)
@@ -289,5 +312,6 @@ class Generator(nn.Module):
         return (self.w_mean + truncation * (w - self.w_mean)).expand(-1, self.config.num_ws, -1)
 
     def forward(self, z: Tensor, c: Tensor, noises: Sequence[Tensor], truncation: float | Tensor = 1.0) -> Tensor:
-        """z float32 [N, z_dim] normal, c float32 [N, c_dim], noises[i] float32 [N, 1, r_i, r_i] with r_i of `noise_resolutions`."""
+        """z float32 [N, z_dim] normal, c float32 [N, c_dim], noises[i] float32 [N, 1, r_i, r_i] with r_i of
+        `noise_resolutions`."""
         return self.synthesis(self.styles(z, c, truncation), noises)

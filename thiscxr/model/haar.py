@@ -1,20 +1,22 @@
 """Patches of pixels as Haar bands: their mean, and what is left of them in three patterns a scale.
 
-Bands of patches of 2 × 2: mean, horizontal, vertical, diagonal difference; of 4 × 4: the mean, the three differences of the means of its
-four quarters, then each of the three of every quarter, row by row. Source: Haar 1910, "Zur Theorie der orthogonalen Funktionensysteme";
-wavelets in both networks: Gal et al. 2021, arXiv:2102.06108 (SWAGAN).
+Bands of patches of 2 × 2: mean, horizontal, vertical, diagonal difference; of 4 × 4: the mean, the three differences of
+the means of its four quarters, then each of the three of every quarter, row by row. Source: Haar 1910, "Zur Theorie der
+orthogonalen Funktionensysteme"; wavelets in both networks: Gal et al. 2021, arXiv:2102.06108 (SWAGAN).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# The differences between the four pixels of a square, row by row: left and right, above and below, one diagonal and the other.
+# The differences between the four pixels of a square, row by row: left and right, above and below, one diagonal and the
+# other.
 _PATTERNS = ((1.0, -1.0, 1.0, -1.0), (1.0, 1.0, -1.0, -1.0), (1.0, -1.0, -1.0, 1.0))
 
 
 def detail_synthesis(patch: int) -> list[Tensor]:
-    """Return for each scale, coarse to fine, the map from its bands to the pixels that it has in a patch: [4, 3], then [16, 12].
+    """Return for each scale, coarse to fine, the map from its bands to the pixels that it has in a patch: [4, 3], then
+    [16, 12].
 
     Pixels come row by row, as `pixel_shuffle` takes them.
     """
@@ -27,14 +29,16 @@ def detail_synthesis(patch: int) -> list[Tensor]:
 
 
 def analysis(patch: int) -> Tensor:
-    """Return the map from the pixels of a patch, row by row, to its bands [patch², patch²]: the mean, then half the differences of means.
+    """Return the map from the pixels of a patch, row by row, to its bands [patch², patch²]: the mean, then half the
+    differences of means.
 
     The inverse of adding up the mean and what `detail_synthesis` makes of the rest.
     """
     pixels = [torch.ones(patch * patch, 1)]
     for level, synthesis in enumerate(detail_synthesis(patch), 1):
         coarse = synthesis.T.reshape(-1, 1, 2**level, 2**level)
-        pixels.append(F.interpolate(coarse, size=(patch, patch)).flatten(1).T)  # a coarse pixel is a square of fine ones
+        # a coarse pixel is a square of fine ones
+        pixels.append(F.interpolate(coarse, size=(patch, patch)).flatten(1).T)
     whole = torch.cat(pixels, dim=1)
     return whole.T / whole.square().sum(dim=0)[:, None]  # its columns are orthogonal
 

@@ -1,4 +1,5 @@
-"""Network files: safetensors with JSON metadata and a hash of both, of our own or bundled. Nothing here runs code from a file."""
+"""Network files: safetensors with JSON metadata and a hash of both, of our own or bundled. Nothing here runs code from
+a file."""
 
 import hashlib
 import json
@@ -35,7 +36,12 @@ class NetworkInfo:
 
     def to_json(self) -> dict[str, Any]:
         """Return the metadata as plain values."""
-        return {"format_version": NETWORK_FORMAT, "kind": "generator", **asdict(self), "vocabulary": self.vocabulary.to_json()}
+        return {
+            "format_version": NETWORK_FORMAT,
+            "kind": "generator",
+            **asdict(self),
+            "vocabulary": self.vocabulary.to_json(),
+        }
 
 
 def save_network(path: Path, generator: Generator, info: NetworkInfo, dtype: torch.dtype = torch.float32) -> None:
@@ -79,16 +85,22 @@ def load_network(path: Path) -> tuple[Generator, NetworkInfo]:
         vocabulary = Vocabulary.from_json(metadata.pop("vocabulary"))
         names = {f.name for f in fields(NetworkInfo)}
         info = NetworkInfo(
-            architecture=architecture, vocabulary=vocabulary, **{key: value for key, value in metadata.items() if key in names}
+            architecture=architecture,
+            vocabulary=vocabulary,
+            **{key: value for key, value in metadata.items() if key in names},
         )
         generator = Generator(architecture)
         generator.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except (KeyError, TypeError, RuntimeError, AttributeError, ValueError, AssertionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path}: the network's description and its tensors do not fit ({reason}); get the file again") from None
+        raise ValueError(
+            f"{path}: the network's description and its tensors do not fit ({reason}); get the file again"
+        ) from None
     damaged = next((name for name, tensor in generator.state_dict().items() if not tensor.isfinite().all()), None)
     if damaged:
-        raise ValueError(f"{path}: the tensor {damaged} holds values that are not finite; get the file again, or train again")
+        raise ValueError(
+            f"{path}: the tensor {damaged} holds values that are not finite; get the file again, or train again"
+        )
     return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last), info
 
 
@@ -107,8 +119,11 @@ def _check_told(metadata: dict[str, Any]) -> None:
             raise TypeError("a row of joint_table has a view, sex, source or age_bin that is none")
 
 
-def read_safetensors(path: Path, kind: str, version: int, oldest: int | None = None) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return the JSON metadata and the tensors of one of our safetensors files of that kind ("generator", "reader") and version.
+def read_safetensors(
+    path: Path, kind: str, version: int, oldest: int | None = None
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return the JSON metadata and the tensors of one of our safetensors files of that kind ("generator", "reader") and
+    version.
 
     Older versions are read from `oldest` on. Raises ValueError with one line when it is something else.
     """
@@ -129,9 +144,14 @@ def read_safetensors(path: Path, kind: str, version: int, oldest: int | None = N
     found, known = metadata.pop("format_version", None), range(version if oldest is None else oldest, version + 1)
     if type(found) is not int or found not in known:
         reads = " and ".join(map(str, known))
-        raise ValueError(f"{path} has format {found}, but thiscxr {thiscxr.__version__} reads {reads}; export it again or upgrade")
+        raise ValueError(
+            f"{path} has format {found}, but thiscxr {thiscxr.__version__} reads {reads}; export it again or upgrade"
+        )
     if not whole:
-        raise ValueError(f"{path} was changed after it was written (its content has another SHA-256 than it says); get the file again")
+        raise ValueError(
+            f"{path} was changed after it was written (its content has another "
+            "SHA-256 than it says); get the file again"
+        )
     metadata.pop("kind")
     return metadata, tensors
 
@@ -139,7 +159,8 @@ def read_safetensors(path: Path, kind: str, version: int, oldest: int | None = N
 def find_network(model: str) -> Path:
     """Return the network file that FILE, NAME (of a bundled network) or RUN (a run folder) means.
 
-    Raises ValueError for none of them, naming the nearest bundled name, and for a bundled file whose SHA-256 is not the recorded one.
+    Raises ValueError for none of them, naming the nearest bundled name, and for a bundled file whose SHA-256 is not the
+    recorded one.
     """
     path = Path(model)
     if path.is_dir():
@@ -147,7 +168,10 @@ def find_network(model: str) -> Path:
         if not latest.is_file() and model in bundled_weights("generator"):
             return find_weights(model, "generator")  # the folder is another thing of that name, such as its pool
         if not latest.is_file():
-            raise ValueError(f"{path} is a folder without network-latest.safetensors; give a run folder, a .safetensors file or a name")
+            raise ValueError(
+                f"{path} is a folder without network-latest.safetensors; give a run "
+                "folder, a .safetensors file or a name"
+            )
         return latest
     if path.is_file():
         return path
@@ -156,16 +180,23 @@ def find_network(model: str) -> Path:
 
 def bundled_weights(kind: str) -> dict[str, dict[str, Any]]:
     """Return the table of the bundled files of a kind: name -> {file, sha256, kind, summary}."""
-    return {name: entry for name, entry in json.loads((WEIGHTS / "weights.json").read_text()).items() if entry["kind"] == kind}
+    return {
+        name: entry
+        for name, entry in json.loads((WEIGHTS / "weights.json").read_text()).items()
+        if entry["kind"] == kind
+    }
 
 
 def find_weights(name: str, kind: str) -> Path:
-    """Return the path of a bundled file after checking its SHA-256. Raises ValueError for an unknown name or a changed file."""
+    """Return the path of a bundled file after checking its SHA-256. Raises ValueError for an unknown name or a changed
+    file."""
     table = bundled_weights(kind)
     if name not in table:
         known = ", ".join(table) or "none"
         raise ValueError(f"no file, run folder or bundled {kind} '{name}'{nearest_name(name, table)}; bundled: {known}")
     path = WEIGHTS / table[name]["file"]
     if not path.is_file() or sha256_file(path) != table[name]["sha256"]:
-        raise ValueError(f"{path} is missing or not the file that was shipped (its SHA-256 differs); install thiscxr again")
+        raise ValueError(
+            f"{path} is missing or not the file that was shipped (its SHA-256 differs); install thiscxr again"
+        )
     return path

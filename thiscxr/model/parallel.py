@@ -1,7 +1,7 @@
 """A network at work on several batches at once, a thread each.
 
-On a CPU a batch a thread is faster than all threads at one batch, whose small steps they wait for one another at: a little on an idle
-machine, many times on one that has other work (docs/sampling.md).
+On a CPU a batch a thread is faster than all threads at one batch, whose small steps they wait for one another at: a
+little on an idle machine, many times on one that has other work (docs/sampling.md).
 """
 
 from collections import deque
@@ -19,9 +19,11 @@ Batch = TypeVar("Batch")
 def in_threads(
     work: Callable[[Batch], torch.Tensor], batches: Iterable[Batch], device: torch.device, at_once: int = AT_ONCE
 ) -> Iterator[torch.Tensor]:
-    """Yield what `work` makes of each batch, in their order; at most `at_once` of them are in work, and as many wait to be taken.
+    """Yield what `work` makes of each batch, in their order; at most `at_once` of them are in work, and as many wait to
+    be taken.
 
-    On a GPU two threads take turns, so that the next batch is prepared beside it. The caller's number of threads stays as it is.
+    On a GPU two threads take turns, so that the next batch is prepared beside it. The caller's number of threads stays
+    as it is.
     """
     threads = torch.get_num_threads()
     workers = min(threads if device.type == "cpu" else 2, at_once)

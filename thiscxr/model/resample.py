@@ -1,14 +1,16 @@
 """Resampling by two with the FIR filter [1, 3, 3, 1], as StyleGAN2 uses it around every change of resolution.
 
-No stretching, no learnt weights. Source: Karras et al. 2020, arXiv:1912.04958, section 4.1 and appendix B; the filter itself is the
-binomial one of Zhang 2019, arXiv:1904.11486. Borders are zero, as in `scipy.signal.upfirdn`, unless said otherwise.
+No stretching, no learnt weights. Source: Karras et al. 2020, arXiv:1912.04958, section 4.1 and appendix B; the filter
+itself is the binomial one of Zhang 2019, arXiv:1904.11486. Borders are zero, as in `scipy.signal.upfirdn`, unless said
+otherwise.
 
-Along each side all of it is one map, y[o] = gain · Σ_k FIR[k] · z[o · down - padding + k], where z is x with up - 1 zeros after each value.
-It is computed by phases: no zero is inserted, no output dropped. FIR is symmetric, so the gradient is the same map with up and down swapped
-and 3 - padding, to any order.
+Along each side all of it is one map, y[o] = gain · Σ_k FIR[k] · z[o · down - padding + k], where z is x with up - 1
+zeros after each value. It is computed by phases: no zero is inserted, no output dropped. FIR is symmetric, so the
+gradient is the same map with up and down swapped and 3 - padding, to any order.
 
-Bytes moved from and to main memory, each operation reading and writing all of it, for films of T bytes at the larger side and many channels
-(`benchmarks/resample_rate.py` counts them); the Triton kernel passes its tests on an H100, where it was not timed alone:
+Bytes moved from and to main memory, each operation reading and writing all of it, for films of T bytes at the larger
+side and many channels (`benchmarks/resample_rate.py` counts them); the Triton kernel passes its tests on an H100, where
+it was not timed alone:
 
     function                 least, plain and Triton, T     its gradient, T
     filter2d                  2     2     2                  2     2     2
@@ -36,7 +38,8 @@ _use_triton = False
 
 
 def use_triton(on: bool) -> None:
-    """Let films on a CUDA device take the Triton kernel, where its first call for a dtype agrees with the plain version. Off by default.
+    """Let films on a CUDA device take the Triton kernel, where its first call for a dtype agrees with the plain
+    version. Off by default.
 
     Raises ValueError where Triton is not installed.
     """
@@ -47,7 +50,8 @@ def use_triton(on: bool) -> None:
 
 
 def filter2d(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
-    """Filter each channel at its own resolution: [N, C, H, W] -> [N, C, H + 2 padding - 3, W + 2 padding - 3]; `padding` is 0 to 3."""
+    """Filter each channel at its own resolution: [N, C, H, W] -> [N, C, H + 2 padding - 3, W + 2 padding - 3];
+    `padding` is 0 to 3."""
     return _resample(x, 1, 1, padding, gain)
 
 
@@ -63,7 +67,9 @@ def upsample2(x: Tensor, edge: bool = False) -> Tensor:
 def downsample2(x: Tensor) -> Tensor:
     """Halve both sides: [N, C, H, W] -> [N, C, H/2, W/2]. Raises ValueError where H or W is odd."""
     if x.shape[2] % 2 or x.shape[3] % 2:
-        raise ValueError(f"downsample2 was given {x.shape[2]} × {x.shape[3]} px and halves even sides: pad or crop the film first")
+        raise ValueError(
+            f"downsample2 was given {x.shape[2]} × {x.shape[3]} px and halves even sides: pad or crop the film first"
+        )
     return _resample(x, 1, 2, 1, 1.0)
 
 
@@ -97,7 +103,8 @@ def _resample(x: Tensor, up: int, down: int, padding: int, gain: float) -> Tenso
 
 
 class _Plain(torch.autograd.Function):
-    """`_plain` with its transpose as gradient: autograd's second derivative of a depthwise convolution, in R1, is much slower on a CPU."""
+    """`_plain` with its transpose as gradient: autograd's second derivative of a depthwise convolution, in R1, is much
+    slower on a CPU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, up: int, down: int, padding: int, gain: float) -> Tensor:
@@ -122,11 +129,13 @@ def _plain(x: Tensor, up: int, down: int, padding: int, gain: float) -> Tensor:
 
 
 def _upsample_one_channel(x: Tensor, gain: float) -> Tensor:
-    """Slices and adds: depthwise convolutions are made for many channels and take five times as long here. x has a border of one value."""
+    """Slices and adds: depthwise convolutions are made for many channels and take five times as long here. x has a
+    border of one value."""
     x = x * gain if gain != 1 else x
     for dim in (3, 2):
         size = x.shape[dim] - 2
         here = x.narrow(dim, 1, size)
-        even, odd = (torch.lerp(x.narrow(dim, start, size), here, 0.75) for start in (0, 2))  # [1, 3] / 4 of the neighbour and itself
+        # [1, 3] / 4 of the neighbour and itself
+        even, odd = (torch.lerp(x.narrow(dim, start, size), here, 0.75) for start in (0, 2))
         x = torch.stack((even, odd), dim + 1).flatten(dim, dim + 1)
     return x

@@ -1,7 +1,9 @@
-"""The resampling of `resample.py` and the leaky ReLU beside it in one Triton kernel, for CUDA; compiled at the first call.
+"""The resampling of `resample.py` and the leaky ReLU beside it in one Triton kernel, for CUDA; compiled at the first
+call.
 
-A program makes a square of pixels of up to 32 channels, so that all but the rim of what it reads is read once; channels lie next to each
-other in memory (channels_last). Sums are in float32, or float64 for float64. Import it through `resample.py`: Triton is optional.
+A program makes a square of pixels of up to 32 channels, so that all but the rim of what it reads is read once; channels
+lie next to each other in memory (channels_last). Sums are in float32, or float64 for float64. Import it through
+`resample.py`: Triton is optional.
 """
 
 import logging
@@ -30,8 +32,8 @@ def _kernel(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """y = leaky_after(GAIN · FIR(leaky_before(x)) · scale + bias + noise); what is None is left out.
 
-    leaky_before multiplies by SLOPE where `before` (x itself if OWN) is not positive; leaky_after where `after` is not, or without it, and
-    with a scale, where the sum is not.
+    leaky_before multiplies by SLOPE where `before` (x itself if OWN) is not positive; leaky_after where `after` is not,
+    or without it, and with a scale, where the sum is not.
     """
     tile, film = tl.program_id(0), tl.program_id(2).to(tl.int64)  # int64: a batch may hold more than 2^31 values
     pixel = tl.arange(0, PIXELS)[:, None]
@@ -67,7 +69,9 @@ def _kernel(  # type: ignore[no-untyped-def]
     if scale is not None:
         total *= tl.load(scale + film * channels + channel, channel < channels, 0.0).to(SUM)
         total += tl.load(bias + channel, channel < channels, 0.0).to(SUM)
-        total += tl.load(noise + film * out_height * out_width + place, (out_row < out_height) & (out_column < out_width), 0.0).to(SUM)
+        total += tl.load(
+            noise + film * out_height * out_width + place, (out_row < out_height) & (out_column < out_width), 0.0
+        ).to(SUM)
         total = tl.where(total > 0, total, total * SLOPE)
     if after is not None:
         total = tl.where(tl.load(after + at, inside, 0.0) > 0, total, total * SLOPE)
@@ -75,12 +79,14 @@ def _kernel(  # type: ignore[no-untyped-def]
 
 
 def runs_on(device: torch.device) -> bool:
-    """Return whether kernels run on `device`: on CUDA or, under Triton's interpreter (TRITON_INTERPRET=1, for tests), anywhere."""
+    """Return whether kernels run on `device`: on CUDA or, under Triton's interpreter (TRITON_INTERPRET=1, for tests),
+    anywhere."""
     return device.type == "cuda" or not isinstance(_kernel, triton.JITFunction)
 
 
 def resample(x: Tensor, up: int, down: int, padding: int, gain: float, active: bool = False) -> Tensor:
-    """Return the map of `resample.py`, of `layers.leaky` of x with `active`: [N, C, H, W] -> [N, C, H · up / down + 2 padding - 3, …].
+    """Return the map of `resample.py`, of `layers.leaky` of x with `active`: [N, C, H, W] -> [N, C, H · up / down + 2
+    padding - 3, …].
 
     Without the 2 padding - 3 where up or down is 2. Differentiable to any order.
     """
@@ -95,10 +101,13 @@ def filter_leaky(x: Tensor, scale: Tensor, bias: Tensor, noise: Tensor, padding:
 
 
 class _Resample(torch.autograd.Function):
-    """leaky_after(FIR(leaky_before(x))), linear in x for given masks; the gradient swaps the masks and transposes the filter."""
+    """leaky_after(FIR(leaky_before(x))), linear in x for given masks; the gradient swaps the masks and transposes the
+    filter."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, before: Tensor | None, after: Tensor | None, up: int, down: int, padding: int, gain: float) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, before: Tensor | None, after: Tensor | None, up: int, down: int, padding: int, gain: float
+    ) -> Tensor:
         ctx.save_for_backward(before, after)
         ctx.transposed = (down, up, 3 - padding, gain)
         return _launch(x, up, down, padding, gain, before, after)
@@ -139,7 +148,9 @@ def _launch(
     own = before is x
     films, channels, height, width = x.shape
     out_height, out_width = (side * up // down + (2 * padding - 3 if up == down else 0) for side in (height, width))
-    y = torch.empty((films, channels, out_height, out_width), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    y = torch.empty(
+        (films, channels, out_height, out_width), dtype=x.dtype, device=x.device, memory_format=torch.channels_last
+    )
     many = min(32, triton.next_power_of_2(channels))
     pixels = ELEMENTS // many
     side = 1 << (pixels.bit_length() // 2)
@@ -161,7 +172,8 @@ def _channels_last(x: Tensor | None) -> Tensor | None:
 
 @cache
 def agrees(plain: Callable[..., Tensor], dtype: torch.dtype, device: torch.device) -> bool:
-    """Return whether the kernel does on `device` what `plain` does in float64, gradients too; log a warning where it does not."""
+    """Return whether the kernel does on `device` what `plain` does in float64, gradients too; log a warning where it
+    does not."""
     try:
         with torch.inference_mode(False), torch.enable_grad():
             worst = max(_differences(plain, dtype, device))
@@ -176,7 +188,12 @@ def agrees(plain: Callable[..., Tensor], dtype: torch.dtype, device: torch.devic
         return False
     tolerance = 16 * torch.finfo(dtype).eps
     if not worst <= tolerance:
-        log.warning("the Triton kernel for %s is off by %.1e (at most %.1e): the plain version does its work", dtype, worst, tolerance)
+        log.warning(
+            "the Triton kernel for %s is off by %.1e (at most %.1e): the plain version does its work",
+            dtype,
+            worst,
+            tolerance,
+        )
     return worst <= tolerance
 
 
@@ -184,9 +201,13 @@ def _differences(plain: Callable[..., Tensor], dtype: torch.dtype, device: torch
     """Return the largest difference of each output and gradient from that of `plain`, by its largest value."""
     random = torch.Generator().manual_seed(0)
     shapes = ((2, 37, 6, 10), (2, 37), (37,), (2, 1, 5, 9))
-    x, scale, bias, noise = inputs = [torch.randn(shape, generator=random).to(device, dtype).requires_grad_() for shape in shapes]
+    x, scale, bias, noise = inputs = [
+        torch.randn(shape, generator=random).to(device, dtype).requires_grad_() for shape in shapes
+    ]
     exact = [t.detach().double().requires_grad_() for t in inputs]
-    pairs = [(resample(x, *geometry, 1.0), plain(exact[0], *geometry, 1.0)) for geometry in ((2, 1, 2), (1, 2, 1), (1, 1, 2))]
+    pairs = [
+        (resample(x, *geometry, 1.0), plain(exact[0], *geometry, 1.0)) for geometry in ((2, 1, 2), (1, 2, 1), (1, 1, 2))
+    ]
     pairs.append((resample(x, 1, 1, 2, 1.0, active=True), plain(leaky(exact[0] * 1), 1, 1, 2, 1.0)))
     z = plain(exact[0], 1, 1, 1, 4.0) * exact[1][:, :, None, None] + exact[2][:, None, None] + exact[3]
     pairs.append((filter_leaky(x, scale, bias, noise, 1, 4.0), leaky(z)))

@@ -1,7 +1,7 @@
 """The procedural phantom: chest films of drawn patients with known view, site, anatomy and findings.
 
-One body gives all views of a study. No film of a real person is used, and nothing here is fitted to data. Idea: the analytical
-FORBILD thorax phantom. Called, `thiscxr.phantom("pool", n=2000)` is `thiscxr.api.phantom`.
+One body gives all views of a study. No film of a real person is used, and nothing here is fitted to data. Idea: the
+analytical FORBILD thorax phantom. Called, `thiscxr.phantom("pool", n=2000)` is `thiscxr.api.phantom`.
 """
 
 import sys
@@ -60,16 +60,20 @@ class PhantomFilm:
 
 
 def render(patient: Patient, view: str, res: int, *, site: str, noise_seed: int | None = None) -> PhantomFilm:
-    """Film a patient. `noise_seed` (default: the patient's own) draws quantum noise, centring, turning and the place of the marker.
+    """Film a patient. `noise_seed` (default: the patient's own) draws quantum noise, centring, turning and the place of
+    the marker.
 
     Raises ValueError for a view, a site or a resolution that there is not.
     """
     if view not in PHANTOM_VIEWS:
         raise ValueError(
-            f"view '{view}' is not one the phantom films{nearest_name(view, PHANTOM_VIEWS)}; expected one of {', '.join(PHANTOM_VIEWS)}"
+            f"view '{view}' is not one the phantom films{nearest_name(view, PHANTOM_VIEWS)}; "
+            f"expected one of {', '.join(PHANTOM_VIEWS)}"
         )
     if site not in PROFILES:
-        raise ValueError(f"site '{site}' is not one of the phantom's{nearest_name(site, SITES)}; expected one of {', '.join(SITES)}")
+        raise ValueError(
+            f"site '{site}' is not one of the phantom's{nearest_name(site, SITES)}; expected one of {', '.join(SITES)}"
+        )
     if res not in RESOLUTIONS:
         near = min(RESOLUTIONS, key=lambda known: abs(known - res))
         raise ValueError(f"resolution {res} is not a power of two from 32 to 1024 (did you mean {near}?)")
@@ -96,11 +100,14 @@ def render(patient: Patient, view: str, res: int, *, site: str, noise_seed: int 
     lungs, heart = (mask.reshape(res, factor, res, factor).mean((1, 3)) >= 0.5 for mask in (shadow.lungs, shadow.heart))
     severities = {name: patient.severity(name) for name in PHANTOM_FINDINGS}
     labels = {"No Finding": int(not any(severities.values())), **{name: int(s > 0) for name, s in severities.items()}}
-    return PhantomFilm(np.round(np.clip(grey, 0, 1) * 255).astype(np.uint8), view, site, patient, labels, severities, lungs, heart)
+    return PhantomFilm(
+        np.round(np.clip(grey, 0, 1) * 255).astype(np.uint8), view, site, patient, labels, severities, lungs, heart
+    )
 
 
 def _exposure(patient: Patient, view: str) -> Array:
-    """Line integrals of a healthy lung and of the abdomen of such a patient: what the exposure is set for, blind to findings."""
+    """Line integrals of a healthy lung and of the abdomen of such a patient: what the exposure is set for, blind to
+    findings."""
     if view == "lateral":
         thickness, air = 1.72 * (patient.half_width + patient.wall), 1.15 * patient.half_width
     else:
@@ -109,9 +116,15 @@ def _exposure(patient: Patient, view: str) -> Array:
 
 
 def draw_film(
-    seed: int, res: int, *, view: str | None = None, site: str | None = None, severities: Mapping[str, float] | None = None
+    seed: int,
+    res: int,
+    *,
+    view: str | None = None,
+    site: str | None = None,
+    severities: Mapping[str, float] | None = None,
 ) -> PhantomFilm:
-    """Draw a patient and film it; view (PA 55 %, AP_supine 25 %, lateral 20 %) and site come from the seed unless given."""
+    """Draw a patient and film it; view (PA 55 %, AP_supine 25 %, lateral 20 %) and site come from the seed unless
+    given."""
     r = stream(seed, "study")  # not the stream that centres the film: view and site must tell nothing of it
     drawn_view = str(r.choice(["PA", "AP_supine", "lateral"], p=[0.55, 0.25, 0.20]))
     drawn_site = str(r.choice(SITES))

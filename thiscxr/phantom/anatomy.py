@@ -1,7 +1,8 @@
 """From a patient to solids: cage, lungs, heart, great vessels, bones, soft tissue.
 
-Knows nothing of rays or films, and of findings only how they change the size of organs; lesions are added by `phantom_findings`.
-Origin: midline, about mid-thorax. Densities are in 1/cm relative to what surrounds the solid, effective for a chest beam of some 100 kV.
+Knows nothing of rays or films, and of findings only how they change the size of organs; lesions are added by
+`phantom_findings`. Origin: midline, about mid-thorax. Densities are in 1/cm relative to what surrounds the solid,
+effective for a chest beam of some 100 kV.
 """
 
 from dataclasses import dataclass, field
@@ -43,7 +44,9 @@ class Lung:
     def holds(self, points: Array, margin: float = 0.3) -> Array:
         """bool [n]: which points lie in aerated lung above the diaphragm."""
         loft = self.air
-        x_mid, x_half, z_mid, z_half = (np.interp(points[:, 1], loft.y, t) for t in (loft.x_mid, loft.x_half, loft.z_mid, loft.z_half))
+        x_mid, x_half, z_mid, z_half = (
+            np.interp(points[:, 1], loft.y, t) for t in (loft.x_mid, loft.x_half, loft.z_mid, loft.z_half)
+        )
         x = np.abs(points[:, 0] - x_mid) / np.maximum(x_half - margin, 1e-3)
         z = np.abs(points[:, 2] - z_mid) / np.maximum(z_half - margin, 1e-3)
         dome = (((points - np.array(self.dome.center)) / (np.array(self.dome.radii) + margin)) ** 2).sum(1)
@@ -86,7 +89,8 @@ class Body:
 
 
 def cage_at(p: Patient, y: Array) -> tuple[Array, Array, Array, Array]:
-    """Return lateral, medial, back and front extents of the inner cage at heights y (lateral and medial as distances from the midline)."""
+    """Return lateral, medial, back and front extents of the inner cage at heights y (lateral and medial as distances
+    from the midline)."""
     u = np.sqrt(np.clip((APEX_Y - y) / p.cage_height, 0, 1.4))
     grid = np.sqrt(_U)
     depth_front, depth_back = p.half_depth, p.half_depth
@@ -114,7 +118,9 @@ def build_body(p: Patient, view: str) -> Body:
     for side, top in ((-1, dome_right), (1, dome_left)):
         if "Atelectasis" in p.severities and side == p.sign("Atelectasis"):
             top += 1.0 + 3.0 * collapse
-        dome = Ellipsoid((side * 0.48 * p.half_width, top - bulge, 1.2), (0.60 * p.half_width, bulge, 1.12 * p.half_depth))
+        dome = Ellipsoid(
+            (side * 0.48 * p.half_width, top - bulge, 1.2), (0.60 * p.half_width, bulge, 1.12 * p.half_depth)
+        )
         above = y > top - bulge
         mid, half = side * (lateral + medial) / 2 * hyper, (lateral - medial) / 2 * hyper
         cage = Loft(y[above], mid[above], half[above], ((front + back) / 2)[above], ((front - back) / 2)[above])
@@ -148,7 +154,9 @@ def _belly_gas(body: Body, floor: float) -> None:
         x, y = x + r.uniform(0.7, 1.5) * size, y + r.normal(0, 0.9) * size
         if x < p.half_width - size:
             radii = (size * r.uniform(0.9, 1.5), size * r.uniform(0.6, 1.0), size)
-            body.pockets.append((Ellipsoid((x, y, 3.0), radii, _rotation(r.normal(0, 30), 0), density=-0.3 * TISSUE), -np.inf))
+            body.pockets.append(
+                (Ellipsoid((x, y, 3.0), radii, _rotation(r.normal(0, 30), 0), density=-0.3 * TISSUE), -np.inf)
+            )
 
 
 def _torso(p: Patient) -> Loft:
@@ -189,8 +197,11 @@ def _spine_line(p: Patient) -> Array:
     return np.stack([bend, y, -4.6 - p.kyphosis * np.exp(-(((y - 1) / 9) ** 2))], 1)
 
 
-def _mediastinum(p: Patient, spine: Array, supine: bool, solids: list[Ellipsoid], tops: tuple[float, float]) -> list[Loft]:
-    """One sheath about heart and great vessels, so that their borders run into each other, and the soft tissue beside the spine.
+def _mediastinum(
+    p: Patient, spine: Array, supine: bool, solids: list[Ellipsoid], tops: tuple[float, float]
+) -> list[Loft]:
+    """One sheath about heart and great vessels, so that their borders run into each other, and the soft tissue beside
+    the spine.
 
     tops: heights of the right and the left dome; over them the sheath flares into the cardiophrenic fat pads.
     """
@@ -205,7 +216,9 @@ def _mediastinum(p: Patient, spine: Array, supine: bool, solids: list[Ellipsoid]
     edges = list(PchipInterpolator(y, np.stack([right, left, front, back], 1))(fine).T)
     pads = ((0.8, tops[0]), (0.7, tops[1]), (1.6, min(tops) - 1.0), (0.0, min(tops)))
     ends = (_outline(solids, fine, 0), _outline(solids, fine, 2))
-    for k, (solid, (flare, floor)) in enumerate(zip((-ends[0][0], ends[0][1], ends[1][1], -ends[1][0]), pads, strict=True)):
+    for k, (solid, (flare, floor)) in enumerate(
+        zip((-ends[0][0], ends[0][1], ends[1][1], -ends[1][0]), pads, strict=True)
+    ):
         widest = int(np.argmax(np.where(fine < 2, solid, -99.0)))
         fat = np.where(fine < fine[widest], (0.85 if k == 3 else 0.91) * solid[widest], -99.0)
         fat += flare * np.exp(-np.clip(fine - floor, 0, 9) / 0.9)
@@ -218,7 +231,8 @@ def _mediastinum(p: Patient, spine: Array, supine: bool, solids: list[Ellipsoid]
 
 
 def _outline(solids: list[Ellipsoid], y: Array, axis: int) -> tuple[Array, Array]:
-    """Lowest and highest coordinate along an axis of a union of ellipsoids at heights y; +99 and -99 where there is none."""
+    """Lowest and highest coordinate along an axis of a union of ellipsoids at heights y; +99 and -99 where there is
+    none."""
     low, high = np.full(len(y), 99.0), np.full(len(y), -99.0)
     for solid in solids:
         axes = np.array(solid.axes)
@@ -266,7 +280,8 @@ def heart_ratio_asked(p: Patient) -> float:
 
 
 def _heart(p: Patient, floor: float, supine: bool) -> list[Ellipsoid]:
-    """Chambers scaled until their silhouette on the PA film has the width asked; lying down the heart spreads by some 6 %."""
+    """Chambers scaled until their silhouette on the PA film has the width asked; lying down the heart spreads by some 6
+    %."""
     tilt = p.heart_tilt_deg + 12 * p.severity("Emphysema")
     turn = _rotation(tilt, 24)
     parts = [  # centre relative to the midline at the diaphragm, radii, axes
@@ -307,7 +322,9 @@ def _pa_scale(p: Patient, z: float) -> float:
 def _great_vessels(p: Patient, atrium: Ellipsoid) -> list[Ellipsoid]:
     x = p.pedicle + 0.25 + 0.7 * p.unfolding
     knob = Ellipsoid((x - 1.25, 5.0 + 0.7 * p.unfolding, -1.5), (p.arch + 0.35, p.arch + 0.75, 3.4), _rotation(-12, 0))
-    descending = Ellipsoid((1.3 + 1.1 * p.unfolding, -2.5, -4.2 - 0.5 * p.unfolding), (1.35 + 0.2 * p.unfolding, 11.0, 1.5))
+    descending = Ellipsoid(
+        (1.3 + 1.1 * p.unfolding, -2.5, -4.2 - 0.5 * p.unfolding), (1.35 + 0.2 * p.unfolding, 11.0, 1.5)
+    )
     ascending = Ellipsoid((-1.2 - 0.7 * p.unfolding, 2.2, 2.2), (1.9 + 0.2 * p.unfolding, 4.0, 2.0))
     (x, y, z), (rx, ry, rz) = atrium.center, atrium.radii
     cava = Ellipsoid((x + 0.35 * rx, y - 0.75 * ry, z), (0.95 * rx, 0.75 * ry, 0.8 * rz))

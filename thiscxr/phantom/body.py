@@ -1,7 +1,7 @@
 """The draw of a patient: anatomy, findings and their sides, from one seed.
 
-Knows no pixels and no beam. Anatomy and findings come from separate random streams, so asking for a finding leaves the body as it was.
-Sizes are adult thoraces in cm, set by eye on films and by textbook proportions.
+Knows no pixels and no beam. Anatomy and findings come from separate random streams, so asking for a finding leaves the
+body as it was. Sizes are adult thoraces in cm, set by eye on films and by textbook proportions.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,20 @@ PHANTOM_FINDINGS = (
 )
 SIDED = ("Atelectasis", "Consolidation", "Effusion", "Mass", "Nodule", "Pneumothorax", "Fracture")
 FINDING_WEIGHTS = (1.1, 1.3, 1.2, 1.0, 1.4, 0.9, 0.6, 0.9, 0.9, 1.0, 0.7, 1.3)
-STREAMS = ("anatomy", "findings", "sides", "vessels", "texture", "lesions", "film", "noise", "ribs", "bowel", "study", "posture")
+STREAMS = (
+    "anatomy",
+    "findings",
+    "sides",
+    "vessels",
+    "texture",
+    "lesions",
+    "film",
+    "noise",
+    "ribs",
+    "bowel",
+    "study",
+    "posture",
+)
 
 
 @dataclass(frozen=True)
@@ -109,8 +122,8 @@ def draw_patient(
 ) -> Patient:
     """Draw a patient; the same seed gives the same body whatever findings are asked.
 
-    severities: finding -> 0..1 (0 is absent); None draws them: four patients in ten have none, the others one to three at 0.3..1.
-    Raises ValueError when the sex, the age, a finding or a severity is not one there is.
+    severities: finding -> 0..1 (0 is absent); None draws them: four patients in ten have none, the others one to three
+    at 0.3..1. Raises ValueError when the sex, the age, a finding or a severity is not one there is.
     """
     if sex not in (None, "M", "F"):
         raise ValueError(f"sex '{sex}' is not one the phantom draws; expected 'M' or 'F'")
@@ -119,7 +132,8 @@ def draw_patient(
     for name, value in (severities or {}).items():
         if name not in PHANTOM_FINDINGS:
             raise ValueError(
-                f"finding '{name}' is not one the phantom draws{nearest_name(name, PHANTOM_FINDINGS)}; known: {', '.join(PHANTOM_FINDINGS)}"
+                f"finding '{name}' is not one the phantom "
+                f"draws{nearest_name(name, PHANTOM_FINDINGS)}; known: {', '.join(PHANTOM_FINDINGS)}"
             )
         if not 0 <= value <= 1:
             raise ValueError(f"severity {value} of {name} is outside 0..1")
@@ -132,7 +146,8 @@ def draw_patient(
     chosen = _draw_findings(seed) if severities is None else {k: float(v) for k, v in severities.items() if v > 0}
     sides_from = stream(seed, "sides")
     sides = {name: ("left", "right")[int(sides_from.random() < 0.5)] for name in SIDED}
-    if "Effusion" in chosen and "Pneumothorax" in chosen:  # never both in one pleural space: that would be another finding
+    # never both in one pleural space: that would be another finding
+    if "Effusion" in chosen and "Pneumothorax" in chosen:
         sides["Pneumothorax"] = "left" if sides["Effusion"] == "right" else "right"
     return Patient(
         seed=seed,

@@ -25,7 +25,9 @@ def _front(body: Body, y: float) -> float:
 
 
 def _tracheal_tube(body: Body, r: np.random.Generator) -> None:
-    line = curve_through([(0.3, 24, 2.0), (0.0, 16, -0.2), (-0.2, 11, -1.0), (-0.3, 4.0 + r.uniform(2.5, 5.0), -1.8)], 10)
+    line = curve_through(
+        [(0.3, 24, 2.0), (0.0, 16, -0.2), (-0.2, 11, -1.0), (-0.3, 4.0 + r.uniform(2.5, 5.0), -1.8)], 10
+    )
     body.overlays.chain(line, 0.48, 0.35, core=0.74, core_share=1.0)
     body.overlays.chain(line + np.array([0.42, 0, 0]), 0.09, METAL * 0.8)
 
@@ -34,7 +36,14 @@ def _central_line(body: Body, r: np.random.Generator) -> None:
     if r.random() < 0.5:
         path = [(-5.5, 22, 3.0), (-4.0, 15, 2.0), (-2.9, 9.5, 2.0), (-2.5, 5, 2.2), (-2.3, r.uniform(0, 3), 2.0)]
     else:
-        path = [(-16.0, 3, 8.0), (-11, 9.5, 5.0), (-6, 9.8, 4.0), (-2.7, 7.8, 2.5), (-2.5, 4, 2.2), (-2.3, r.uniform(0, 3), 2.0)]
+        path = [
+            (-16.0, 3, 8.0),
+            (-11, 9.5, 5.0),
+            (-6, 9.8, 4.0),
+            (-2.7, 7.8, 2.5),
+            (-2.5, 4, 2.2),
+            (-2.3, r.uniform(0, 3), 2.0),
+        ]
     body.overlays.chain(curve_through(path, 22), 0.13, PLASTIC * 2.2)
 
 
@@ -79,7 +88,11 @@ def _pacemaker(body: Body, r: np.random.Generator) -> None:
             (-2.4, 5.5, 2.3),
             (-2.5, 1.5, 1.8),
         ]
-        path = [*vein, (float(atrium[0]) - 1.2, float(atrium[1]) - 1.5, 1.5), tuple(tip)] if tip is tips[0] else [*vein, tuple(tip)]
+        path = (
+            [*vein, (float(atrium[0]) - 1.2, float(atrium[1]) - 1.5, 1.5), tuple(tip)]
+            if tip is tips[0]
+            else [*vein, tuple(tip)]
+        )
         line = curve_through(path, 30)
         body.overlays.chain(line, 0.11, METAL)
         body.overlays.segments(line[-2:-1], line[-1:], 0.2, METAL)
@@ -90,7 +103,14 @@ def _sternal_wires(body: Body, r: np.random.Generator) -> None:
     for y in np.linspace(8.0, -5.0, 6):
         x, z = r.normal(0, 0.15), _front(body, float(y)) - body.patient.wall
         wide, tall, lean = r.uniform(0.8, 1.2), r.uniform(0.35, 0.6), r.normal(0, 0.25)
-        loop = np.stack([x + wide * np.cos(around), y + tall * np.sin(around) + lean * np.cos(around), z - 0.6 + 0.8 * np.sin(around)], 1)
+        loop = np.stack(
+            [
+                x + wide * np.cos(around),
+                y + tall * np.sin(around) + lean * np.cos(around),
+                z - 0.6 + 0.8 * np.sin(around),
+            ],
+            1,
+        )
         body.overlays.chain(loop, 0.075, 7.0)
         body.overlays.segments(np.array([[x + 0.1, y - tall, z]]), np.array([[x + 0.5, y - tall - 0.5, z]]), 0.11, 7.0)
 

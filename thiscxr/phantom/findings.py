@@ -1,7 +1,7 @@
 """Findings as objects in the body: each takes a body and a severity and adds or moves solids.
 
-Size of heart, lungs and diaphragm (cardiomegaly, emphysema, volume loss) is anatomy's; the rest is here. Only the patient's own
-random streams are used, so a lesion keeps its place and shape while it grows.
+Size of heart, lungs and diaphragm (cardiomegaly, emphysema, volume loss) is anatomy's; the rest is here. Only the
+patient's own random streams are used, so a lesion keeps its place and shape while it grows.
 """
 
 import numpy as np
@@ -14,7 +14,8 @@ from thiscxr.phantom.rays import Array, Ellipsoid, Loft
 
 
 def add_findings(body: Body) -> None:
-    """Add what the patient's severities ask. Call it before the vessels grow (they avoid fluid and gas) and before the ribs are laid."""
+    """Add what the patient's severities ask. Call it before the vessels grow (they avoid fluid and gas) and before the
+    ribs are laid."""
     p = body.patient
     drawn = (
         ("Pneumothorax", _pneumothorax),
@@ -45,7 +46,8 @@ def _inside(lung: Lung, height: float, outwards: float, forwards: float) -> Arra
     """Point of a lung: height 0 at the dome, 1 at the apex; outwards and forwards -1..1 across its section."""
     y = _top(lung) + height * (lung.cage.y[-1] - _top(lung))
     x_mid, x_half, z_mid, z_half = (
-        float(np.interp(y, lung.cage.y, t)) for t in (lung.cage.x_mid, lung.cage.x_half, lung.cage.z_mid, lung.cage.z_half)
+        float(np.interp(y, lung.cage.y, t))
+        for t in (lung.cage.x_mid, lung.cage.x_half, lung.cage.z_mid, lung.cage.z_half)
     )
     return np.array([x_mid + lung.side * outwards * x_half, y, z_mid + forwards * z_half])
 
@@ -66,7 +68,9 @@ def _pneumothorax(body: Body, s: float, r: np.random.Generator) -> None:
     height = np.clip((y - _top(lung)) / (y[-1] - _top(lung)), 0, 1)
     gap = 0.7 + 4.2 * s
     along = 0.75 - 0.25 * height if body.supine else 0.35 + 0.65 * height
-    lung.air = _shrink(lung, gap * along, 0.12 * gap * along, 0.35 * gap * along, (0.55 if body.supine else 0.45) * gap * along)
+    lung.air = _shrink(
+        lung, gap * along, 0.12 * gap * along, 0.35 * gap * along, (0.55 if body.supine else 0.45) * gap * along
+    )
     sink = (0.6 if body.supine else 1.0) * (0.8 + 2.6 * s)
     sunk = y - sink * height
     lung.air = Loft(sunk, lung.air.x_mid, lung.air.x_half, lung.air.z_mid, lung.air.z_half, lung.air.power)
@@ -91,14 +95,19 @@ def _effusion(body: Body, s: float, r: np.random.Generator) -> None:
 
 
 def _consolidation(body: Body, s: float, r: np.random.Generator) -> None:
-    """Fill part of a lobe: an airless core that reaches heart, diaphragm or wall, an edge that frays, and open bronchi in it."""
+    """Fill part of a lobe: an airless core that reaches heart, diaphragm or wall, an edge that frays, and open bronchi
+    in it."""
     lung = body.lungs[body.patient.sign("Consolidation")]
     side, upper = lung.side, r.random() < 0.4
     middle = _inside(lung, 0.62 if upper else r.uniform(0.1, 0.28), r.uniform(-0.35, 0.4), r.uniform(-0.5, 0.5))
     size = 2.8 + 2.4 * s
     density = 0.16 + 0.16 * s
     lean = np.deg2rad(r.normal(25 * side, 15))
-    axes = ((float(np.cos(lean)), float(np.sin(lean)), 0.0), (float(-np.sin(lean)), float(np.cos(lean)), 0.0), (0.0, 0.0, 1.0))
+    axes = (
+        (float(np.cos(lean)), float(np.sin(lean)), 0.0),
+        (float(-np.sin(lean)), float(np.cos(lean)), 0.0),
+        (0.0, 0.0, 1.0),
+    )
     core = _ball(middle, (size * r.uniform(1.15, 1.4), size * r.uniform(0.8, 1.0), 1.1 * size), density)
     body.clouds.append((Ellipsoid(core.center, core.radii, axes, density), 0.3))
     for _ in range(7):
@@ -130,7 +139,9 @@ def _edema(body: Body, s: float, r: np.random.Generator) -> None:
         hilum = body.hila[side]
         wing = 3.0 + 1.6 * s
         density = 0.035 + 0.085 * s
-        body.clouds.append((_ball(hilum + np.array([side * 1.8, -0.5, 0]), (wing * 1.1, wing * 1.5, 5.0), density), 0.4))
+        body.clouds.append(
+            (_ball(hilum + np.array([side * 1.8, -0.5, 0]), (wing * 1.1, wing * 1.5, 5.0), density), 0.4)
+        )
         for _ in range(7):
             center = hilum + r.normal(0, 1, 3) * [2.0, 3.6, 2.5] + np.array([side * 2.0, -1.0, 0])
             radius = r.uniform(1.3, 2.6)
@@ -139,13 +150,22 @@ def _edema(body: Body, s: float, r: np.random.Generator) -> None:
         for line in range(2 + int(7 * s)):
             wall = _inside(lung, 0.02 + 0.045 * line, 0.97, r.uniform(-0.3, 0.4))
             inner = wall - np.array([side * r.uniform(0.9, 1.9), r.uniform(-0.3, 0.3), 0])
-            _sheet(body, _bent(wall, inner, np.array([0.0, r.normal(0, 0.12), 0.0])), np.linspace(0.11, 0.05, 5), 0.5, 1.3 * TISSUE)
+            _sheet(
+                body,
+                _bent(wall, inner, np.array([0.0, r.normal(0, 0.12), 0.0])),
+                np.linspace(0.11, 0.05, 5),
+                0.5,
+                1.3 * TISSUE,
+            )
 
 
 def _sheet(body: Body, line: Array, thick: Array, deep: float, density: float) -> None:
-    """A sheet seen on edge, `deep` cm to either side of the line: three nested ones, dense in the middle and soft at the rim."""
+    """A sheet seen on edge, `deep` cm to either side of the line: three nested ones, dense in the middle and soft at
+    the rim."""
     for share, weight in ((1.7, 0.35), (1.2, 0.35), (0.7, 0.3)):
-        body.tubes.chain(line, share * thick, weight / share * density, flat=deep * min(share, 1.0), flat_axis=np.array([0.0, 0, 1]))
+        body.tubes.chain(
+            line, share * thick, weight / share * density, flat=deep * min(share, 1.0), flat_axis=np.array([0.0, 0, 1])
+        )
 
 
 def _atelectasis(body: Body, s: float, r: np.random.Generator) -> None:
@@ -154,16 +174,24 @@ def _atelectasis(body: Body, s: float, r: np.random.Generator) -> None:
     for number in range(1 + int(2.5 * s)):
         y = 0.07 + 0.075 * number + r.uniform(0, 0.02)
         a = r.uniform(-0.55, -0.1)
-        inner, outer = _inside(lung, y + r.uniform(-0.03, 0.05), a, -0.1), _inside(lung, y + r.uniform(-0.02, 0.05), a + 1.0, 0.05)
+        inner, outer = (
+            _inside(lung, y + r.uniform(-0.03, 0.05), a, -0.1),
+            _inside(lung, y + r.uniform(-0.02, 0.05), a + 1.0, 0.05),
+        )
         sags = r.normal(0, 0.35) + r.normal(0, 0.08, 3)
-        way = [tuple(inner + t * (outer - inner) + np.array([0, sag, 0])) for t, sag in zip((0.25, 0.5, 0.8), sags, strict=True)]
+        way = [
+            tuple(inner + t * (outer - inner) + np.array([0, sag, 0]))
+            for t, sag in zip((0.25, 0.5, 0.8), sags, strict=True)
+        ]
         line = curve_through([tuple(inner), *way, tuple(outer)], 13)
         body_of_plate = np.array([0.35, 0.6, 0.8, 0.95, 1.05, 1.1, 1.0, 0.9, 0.95, 0.8, 0.6, 0.35])
         _sheet(body, line, (0.16 + 0.08 * s) * r.uniform(0.85, 1.15) * body_of_plate, 1.6, 0.75 * TISSUE)
     corner = _inside(lung, 0.0, -0.75, -0.4)
     tall = 1.5 + 5.0 * s
     wedge = Ellipsoid(
-        (float(corner[0]), float(corner[1]) + 0.2 * tall, float(corner[2])), (1.4 + 2.2 * s, tall, 3.5), density=0.06 + 0.16 * s
+        (float(corner[0]), float(corner[1]) + 0.2 * tall, float(corner[2])),
+        (1.4 + 2.2 * s, tall, 3.5),
+        density=0.06 + 0.16 * s,
     )
     body.clouds.append((wedge, 0.15))
 
@@ -195,7 +223,9 @@ def _mass(body: Body, s: float, r: np.random.Generator) -> None:
     for _ in range(4):
         direction = r.normal(0, 1, 3) * [1, 1, 0.6]
         part = radius * r.uniform(0.4, 0.62)
-        body.opacities.append(_ball(center + 0.66 * radius * direction / np.linalg.norm(direction), (part, 0.9 * part, part)))
+        body.opacities.append(
+            _ball(center + 0.66 * radius * direction / np.linalg.norm(direction), (part, 0.9 * part, part))
+        )
 
 
 def _hernia(body: Body, s: float, r: np.random.Generator) -> None:
@@ -205,7 +235,10 @@ def _hernia(body: Body, s: float, r: np.random.Generator) -> None:
     center = np.array([r.uniform(0.2, 1.6), floor + 0.55 * size, -5.0])
     body.opacities.append(_ball(center, (size * 1.1, size * 0.95, size * 0.75)))
     body.pockets.append(
-        (_ball(center, (size * 0.92, size * 0.78, size * 0.6), -0.85 * TISSUE), -np.inf if body.supine else float(center[1]) - 0.05 * size)
+        (
+            _ball(center, (size * 0.92, size * 0.78, size * 0.6), -0.85 * TISSUE),
+            -np.inf if body.supine else float(center[1]) - 0.05 * size,
+        )
     )
 
 
@@ -223,7 +256,8 @@ def _bullae(body: Body, s: float, r: np.random.Generator) -> None:
 
 
 def _fracture(body: Body, s: float, r: np.random.Generator) -> None:
-    """Break neighbouring ribs in a row behind the side, a little callus along their ends, and in four patients of five the clavicle."""
+    """Break neighbouring ribs in a row behind the side, a little callus along their ends, and in four patients of five
+    the clavicle."""
     side = body.patient.sign("Fracture")
     first, row = int(r.integers(4, 7)), int(r.integers(5, 8))
     for number in range(first, first + 2 + round(2 * s)):
@@ -242,7 +276,8 @@ def _fracture(body: Body, s: float, r: np.random.Generator) -> None:
 
 
 def _broken(line: Array, at: int, drop: float, slide: float, fade: float) -> Array:
-    """Part a bone before its point `at`: the outer piece sinks by `drop` cm and slides by `slide` of that, less so `fade` points on."""
+    """Part a bone before its point `at`: the outer piece sinks by `drop` cm and slides by `slide` of that, less so
+    `fade` points on."""
     less = np.exp(-np.arange(len(line) - at) / fade)[:, None]
     moved = line[at:] + less * np.array([-slide * drop, -drop, 0.0])
     start = moved[:1] + 0.45 * (line[at - 1] - line[at])

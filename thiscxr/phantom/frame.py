@@ -1,6 +1,7 @@
 """Bones, airways and lung vessels of the phantom, as chains of tubes.
 
-Separate from the organs because nothing here displaces lung: these only add density (or take it, for the air in a bronchus).
+Separate from the organs because nothing here displaces lung: these only add density (or take it, for the air in a
+bronchus).
 """
 
 import numpy as np
@@ -32,7 +33,8 @@ def _add_ribs(body: Body) -> None:
         lateral, _, back, front = cage_at(p, y)
         sine, cosine = np.sin(np.pi * t), np.cos(np.pi * t)
         x = (lateral + 0.35) * sine**0.8
-        reach = (lateral + 0.35) * np.sin(0.12 * np.pi) ** 0.8  # the neck starts beside the vertebra and meets the arc without a kink
+        # the neck starts beside the vertebra and meets the arc without a kink
+        reach = (lateral + 0.35) * np.sin(0.12 * np.pi) ** 0.8
         x = np.where(t < 0.12, np.maximum(x, 1.9 + np.clip((reach - 1.9) / 0.12, 0, 20) * t), x)
         z = (front + back) / 2 - ((front - back) / 2 + 0.35) * np.sign(cosine) * np.abs(cosine) ** 0.8
         bend = np.interp(neck, body.spine[::-1, 1], body.spine[::-1, 0])
@@ -49,16 +51,23 @@ def lay_bones(body: Body, view: str) -> None:
     for (side, number), line in body.ribs.items():
         for piece in _pieces(line):
             sideways = np.abs(np.diff(piece[:, along])) / np.linalg.norm(np.diff(piece, axis=0), axis=1)
-            # thin cortex where the rib is seen end on, else the chest wall would be a string of beads; the fronts are fainter
+            # thin cortex where the rib is seen end on, else the chest wall would be a string of beads; the fronts are
+            # fainter
             density = bone * (1 - 0.6 * sideways**2) * np.where(piece[1:, 2] > 0, 0.55, 1.0)
             # a rib widens towards its front end
             width = tall[(side + 1) // 2, number] * np.interp(piece[1:, 2], [-8, -2, 4, 7], [0.92, 1.0, 0.95, 1.12])
-            body.tubes.chain(piece, 0.40, density, flat=width, flat_axis=np.array([0.0, 1.0, 0.15]), core=0.74, core_share=0.72)
+            body.tubes.chain(
+                piece, 0.40, density, flat=width, flat_axis=np.array([0.0, 1.0, 0.15]), core=0.74, core_share=0.72
+            )
     for line in body.clavicles.values():
         for piece in _pieces(line):
             from_midline = np.abs(piece[1:, 0])
             body.tubes.chain(
-                piece, np.interp(from_midline, [1.5, 5, 12, 16], [0.85, 0.6, 0.55, 0.62]), 1.25 * bone, core=0.72, core_share=0.75
+                piece,
+                np.interp(from_midline, [1.5, 5, 12, 16], [0.85, 0.6, 0.55, 0.62]),
+                1.25 * bone,
+                core=0.72,
+                core_share=0.75,
             )
 
 
@@ -74,19 +83,32 @@ def _add_spine(body: Body, view: str) -> None:
     half = np.outer(0.92 * np.ones(len(s)), up) * (2.35 / 2)
     strong = bone * np.where(s[:, 1] > 9, 0.28, 0.18)
     body.tubes.segments(
-        s - half, s + half, 1.5 * grow, strong, flat=1.75 * grow, flat_axis=np.array([1.0, 0, 0]), core=0.86, core_share=0.7
+        s - half,
+        s + half,
+        1.5 * grow,
+        strong,
+        flat=1.75 * grow,
+        flat_axis=np.array([1.0, 0, 0]),
+        core=0.86,
+        core_share=0.7,
     )
     plate = bone * (0.1 if view == "lateral" else 0.07)
     for end in (-1, 1):  # end plates
         rim = s + end * half
         for thick in (0.08, 0.2):  # two plates, one thicker, for a soft rim
-            body.tubes.segments(rim - thick * up, rim + thick * up, 1.5 * grow, plate, flat=1.8 * grow, flat_axis=np.array([1.0, 0, 0]))
+            body.tubes.segments(
+                rim - thick * up, rim + thick * up, 1.5 * grow, plate, flat=1.8 * grow, flat_axis=np.array([1.0, 0, 0])
+            )
     for side in (-1, 1):  # pedicles and transverse processes
         root = s + np.stack([side * 0.95 * grow, 0.35 * np.ones(len(s)), -1.3 * grow], 1)
-        body.tubes.segments(root, root + np.array([0, 0, -1.3]), 0.36, bone * 0.2, flat=0.5, flat_axis=up, core=0.6, core_share=0.45)
+        body.tubes.segments(
+            root, root + np.array([0, 0, -1.3]), 0.36, bone * 0.2, flat=0.5, flat_axis=up, core=0.6, core_share=0.45
+        )
         tip = root + np.array([side * 1.5, 0.35, -1.8])
         faint = bone * np.where(s[:, 1] > 9, 0.2, 0.35)  # over the neck nothing hides them
-        body.tubes.segments(root + np.array([0, 0, -1.2]), tip, 0.32, faint, flat=0.45, flat_axis=up, core=0.6, core_share=0.5)
+        body.tubes.segments(
+            root + np.array([0, 0, -1.2]), tip, 0.32, faint, flat=0.45, flat_axis=up, core=0.6, core_share=0.5
+        )
     spinous = s + np.array([0, -0.9, -3.0])
     body.tubes.segments(
         spinous,
@@ -159,7 +181,9 @@ def _add_shoulders(body: Body, view: str) -> None:
         down = head + (np.array([-side * 0.5, 14.0, 12.0]) if view == "lateral" else np.array([side * 5.6, -30.0, 0.5]))
         shaft = head + np.array([0.04, 0.055, 0.07, 0.09, 0.12, 0.16, 0.22, 0.5, 1.0])[:, None] * (down - head)
         thick = np.array([1.6, 1.52, 1.44, 1.36, 1.29, 1.23, 1.18, 1.15])
-        body.tubes.chain(shaft, thick, bone * np.array([0.08, 0.16, 0.26, 0.38, 0.5, 0.62, 0.7, 0.75]), core=0.72, core_share=0.6)
+        body.tubes.chain(
+            shaft, thick, bone * np.array([0.08, 0.16, 0.26, 0.38, 0.5, 0.62, 0.7, 0.75]), core=0.72, core_share=0.6
+        )
 
 
 def _along(line: Array, t: Array) -> Array:
@@ -187,7 +211,12 @@ def add_airways(body: Body) -> None:
         hilum = body.hila[side]
         body.tubes.chain(
             curve_through(
-                [tuple(carina), tuple((carina + hilum) / 2 + np.array([0, 0.2, 0])), tuple(hilum + np.array([side * 0.6, -1.2, 0]))], 5
+                [
+                    tuple(carina),
+                    tuple((carina + hilum) / 2 + np.array([0, 0.2, 0])),
+                    tuple(hilum + np.array([side * 0.6, -1.2, 0])),
+                ],
+                5,
             ),
             0.6 if side < 0 else 0.52,
             -0.8 * TISSUE,
@@ -218,7 +247,12 @@ def _hilum(body: Body, side: int, calibre: float) -> None:
     )
     body.tubes.chain(curve_through([tuple(q) for q in down], 8), np.linspace(0.95, 0.5, 7) * calibre, excess)
     across = curve_through(
-        [tuple(h + np.array([-side * 1.5, 0.4, 0.4])), tuple(h + np.array([0, 0.8, 0.2])), tuple(h + np.array([side * 1.3, 1.5, 0]))], 5
+        [
+            tuple(h + np.array([-side * 1.5, 0.4, 0.4])),
+            tuple(h + np.array([0, 0.8, 0.2])),
+            tuple(h + np.array([side * 1.3, 1.5, 0])),
+        ],
+        5,
     )
     body.tubes.chain(across, np.linspace(0.9, 0.6, 4) * calibre, excess)
 

@@ -17,13 +17,15 @@ from thiscxr.score.utility import LabelledFilms
 FRONTAL = ("PA", "AP", "AP_supine")
 SMALL_HEARTS = 0.4  # share of masked patients whose findings are the phantom's own; the others get a heart of any size
 POSED = 150
-SHOWN = ("Cardiomegaly", "Effusion", "Emphysema", "Pneumothorax")  # that a small reader learns from a thousand films, so that it has a
+# that a small reader learns from a thousand films, so that it has a
+SHOWN = ("Cardiomegaly", "Effusion", "Emphysema", "Pneumothorax")
 PREVALENCE = 0.2  # loss to show; of each, independently
 LEAST_SEVERITY = 0.3
 
 
 def draw_masked_films(seeds: range, res: int = 64) -> MaskedFilms:
-    """Draw frontal phantoms of all sites; the masks are drawn at twice `res` and averaged, so that edges are known within a pixel."""
+    """Draw frontal phantoms of all sites; the masks are drawn at twice `res` and averaged, so that edges are known
+    within a pixel."""
     images = np.empty((len(seeds), 1, res, res), np.float32)
     masks = np.empty((len(seeds), 3, res, res), np.float32)
     for row, seed in enumerate(tqdm(seeds, "phantoms", unit="film", file=sys.stderr)):
@@ -33,7 +35,9 @@ def draw_masked_films(seeds: range, res: int = 64) -> MaskedFilms:
             severities["Cardiomegaly"] = float(r.random())
         view, site = FRONTAL[int(r.choice(3, p=[0.5, 0.25, 0.25]))], SITES[int(r.integers(len(SITES)))]
         film = render(draw_patient(seed, severities=severities), view, 2 * res, site=site)
-        pixels, lungs, heart = (a.reshape(res, 2, res, 2).mean((1, 3)) for a in (film.pixels / 255.0, film.lungs, film.heart))
+        pixels, lungs, heart = (
+            a.reshape(res, 2, res, 2).mean((1, 3)) for a in (film.pixels / 255.0, film.lungs, film.heart)
+        )
         images[row], masks[row] = pixels, np.stack([1 - lungs - heart, lungs, heart])
     return MaskedFilms(torch.from_numpy(images), torch.from_numpy(masks))
 
@@ -44,22 +48,30 @@ def draw_posed_films(res: int, count: int = POSED, first_seed: int = 0) -> Posed
         render(draw_patient(first_seed + i), ("PA", "AP_supine")[i % 2], res, site=SITES[i % len(SITES)])
         for i in tqdm(range(count), unit="film", file=sys.stderr, desc="draw phantoms", delay=1)
     ]
-    return PosedFilms(np.stack([film.pixels for film in films]), np.arange(count), _shown(films, ("No Finding", *PHANTOM_FINDINGS)))
+    return PosedFilms(
+        np.stack([film.pixels for film in films]), np.arange(count), _shown(films, ("No Finding", *PHANTOM_FINDINGS))
+    )
 
 
-def draw_labelled_films(res: int = 64, counts: tuple[int, int] = (1000, 400), seed: int = 0) -> tuple[LabelledFilms, LabelledFilms]:
+def draw_labelled_films(
+    res: int = 64, counts: tuple[int, int] = (1000, 400), seed: int = 0
+) -> tuple[LabelledFilms, LabelledFilms]:
     """Draw PA films for training and others for tests, each finding of SHOWN on a share PREVALENCE of them."""
     drawn, rng = [], generator(seed, 52)
     with tqdm(total=sum(counts), unit="film", file=sys.stderr, desc="draw phantoms", delay=1) as bar:
         for first, count in zip((0, counts[0]), counts, strict=True):
             films = []
             for i in range(first, first + count):
-                severities = {name: float(rng.uniform(LEAST_SEVERITY, 1)) for name in SHOWN if rng.random() < PREVALENCE}
+                severities = {
+                    name: float(rng.uniform(LEAST_SEVERITY, 1)) for name in SHOWN if rng.random() < PREVALENCE
+                }
                 patient = draw_patient(10_000_000 + seed * 1_000_000 + i, severities=severities)
                 films.append(render(patient, "PA", res, site=SITES[i % len(SITES)]))
                 bar.update()
             drawn.append(
-                LabelledFilms(np.stack([film.pixels for film in films]), _shown(films, PHANTOM_FINDINGS), first + np.arange(count))
+                LabelledFilms(
+                    np.stack([film.pixels for film in films]), _shown(films, PHANTOM_FINDINGS), first + np.arange(count)
+                )
             )
     return drawn[0], drawn[1]
 
@@ -67,5 +79,8 @@ def draw_labelled_films(res: int = 64, counts: tuple[int, int] = (1000, 400), se
 def _shown(films: list[PhantomFilm], findings: Sequence[str]) -> FilmConditions:
     known = [{name: film.labels[name] for name in findings} for film in films]
     return FilmConditions.of(
-        [Condition(f.view, f.patient.sex, float(f.patient.age_years), f.site, told) for f, told in zip(films, known, strict=True)]
+        [
+            Condition(f.view, f.patient.sex, float(f.patient.age_years), f.site, told)
+            for f, told in zip(films, known, strict=True)
+        ]
     )

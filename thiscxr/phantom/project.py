@@ -1,6 +1,7 @@
 """From a body to line integrals and masks along one set of rays.
 
-Knows solids and rays, nothing of detectors. Air is what is left of a lung once everything that lies in it is taken out, each place once.
+Knows solids and rays, nothing of detectors. Air is what is left of a lung once everything that lies in it is taken out,
+each place once.
 """
 
 from dataclasses import dataclass
@@ -25,10 +26,11 @@ class Shadow:
 
 
 def aim(body: Body, view: str, res: int, field: float, shift: tuple[float, float], turn_deg: float) -> Rays:
-    """Place tube and detector: PA from 180 cm behind, AP from 100 cm in front, lateral from 180 cm with the left side on the detector.
+    """Place tube and detector: PA from 180 cm behind, AP from 100 cm in front, lateral from 180 cm with the left side
+    on the detector.
 
-    turn_deg: how far the patient stands turned about the long axis. It is done by moving tube and detector sideways: the shear that the
-    beam then has differs from the rotation by the cosine alone.
+    turn_deg: how far the patient stands turned about the long axis. It is done by moving tube and detector sideways:
+    the shear that the beam then has differs from the rotation by the cosine alone.
     """
     p = body.patient
     step = field / res
@@ -73,7 +75,9 @@ def cast(body: Body, rays: Rays) -> Shadow:
         span = ellipsoid_span(rays, bubble)
         y = rays.at(bubble.center[rays.main])[1][span.rows, None]
         above = np.clip((y - max(level, -1e3)) / max(rays.pixel, 0.15) + 0.5, 0, 1).astype(np.float32)
-        full = 2 * max(float(np.sqrt(sum((r * a[rays.main]) ** 2 for r, a in zip(bubble.radii, bubble.axes, strict=True)))), 1e-3)
+        full = 2 * max(
+            float(np.sqrt(sum((r * a[rays.main]) ** 2 for r, a in zip(bubble.radii, bubble.axes, strict=True)))), 1e-3
+        )
         folds = np.clip(1 + 0.2 * mottle[span.rows, span.cols], 0.5, 1.5)  # of the wall, which also takes the rim off
         span.onto(film, bubble.density * above * folds * np.minimum(2.2 * span.length() / full, 1))
     body.tubes.onto(rays, film)
@@ -107,7 +111,9 @@ def _add_outer(film: Array, rays: Rays, body: Body, torso: Span) -> None:
             film[span.rows, span.cols] += share * TISSUE * fold * (span.length() - covered_length(span, [torso]))
 
 
-def _fill_lung(film: Array, rays: Rays, lung: Lung, others: list[Span], mottle: Array, body: Body) -> tuple[Array, Array]:
+def _fill_lung(
+    film: Array, rays: Rays, lung: Lung, others: list[Span], mottle: Array, body: Body
+) -> tuple[Array, Array]:
     """Take the air of one lung out of the film; return its depth of air and where its pleural space is."""
     air = np.zeros_like(film)
     seen = np.zeros(film.shape, bool)
@@ -139,15 +145,21 @@ def _back_layer(rays: Rays, lung: Lung, inner: Span) -> Span:
         y = rays.at(float(lung.cage.z_mid.mean()))[1]
         surface = np.interp(y, lung.cage.y, back)[inner.rows, None].astype(np.float32)
         return Span(
-            inner.rows, inner.cols, np.broadcast_to(surface, inner.enter.shape), np.broadcast_to(surface + lung.veil, inner.enter.shape)
+            inner.rows,
+            inner.cols,
+            np.broadcast_to(surface, inner.enter.shape),
+            np.broadcast_to(surface + lung.veil, inner.enter.shape),
         )
     z, y = rays.at(float(lung.cage.x_mid.mean()))
     under = z[None, inner.cols] < np.interp(y, lung.cage.y, back)[inner.rows, None] + lung.veil
-    return Span(inner.rows, inner.cols, np.where(under, -99, 0).astype(np.float32), np.where(under, 99, 0).astype(np.float32))
+    return Span(
+        inner.rows, inner.cols, np.where(under, -99, 0).astype(np.float32), np.where(under, 99, 0).astype(np.float32)
+    )
 
 
 def _add_clouds(film: Array, rays: Rays, body: Body, air: Array, mottle: Array) -> None:
-    """Fill air spaces softly: a ball of density (1 - rho^2), whose integral is the chord cubed over six radii squared."""
+    """Fill air spaces softly: a ball of density (1 - rho^2), whose integral is the chord cubed over six radii
+    squared."""
     if not body.clouds:
         return
     filled = np.zeros_like(film)
@@ -172,9 +184,16 @@ def _silhouette(res: int, spans: list[Span]) -> Array:
 
 
 def _lung_mask(
-    rays: Rays, cage: Array, domes: dict[int, Span], heart: list[Span], great: list[Span], column: list[Span], air: Array
+    rays: Rays,
+    cage: Array,
+    domes: dict[int, Span],
+    heart: list[Span],
+    great: list[Span],
+    column: list[Span],
+    air: Array,
 ) -> Array:
-    """The lung fields as a reader outlines them: within the cage, over the domes, beside heart and mediastinum; fluid included."""
+    """The lung fields as a reader outlines them: within the cage, over the domes, beside heart and mediastinum; fluid
+    included."""
     res = len(rays.cols)
     if rays.main == 0:
         under_both = _silhouette(res, [domes[-1]]) & _silhouette(res, [domes[1]])

@@ -1,8 +1,9 @@
 """Rays through the phantom and the lengths they spend in its solids.
 
-Every solid is convex along a ray, so a crossing is one interval of depth: exact for ellipsoids and capsules under the diverging beam,
-and for a loft (a stack of superellipses) taken in the plane of its own centre. Nothing here knows anatomy. Idea: the FORBILD thorax
-phantom (Sourbelle, 1999): a body of analytical solids whose line integrals have closed forms.
+Every solid is convex along a ray, so a crossing is one interval of depth: exact for ellipsoids and capsules under the
+diverging beam, and for a loft (a stack of superellipses) taken in the plane of its own centre. Nothing here knows
+anatomy. Idea: the FORBILD thorax phantom (Sourbelle, 1999): a body of analytical solids whose line integrals have
+closed forms.
 
 Axes in cm: x to the patient's left, y up, z to the front. `depth` is z for frontal films and x for lateral ones.
 """
@@ -76,7 +77,8 @@ class Rays:
         return u, v, scale
 
     def window(self, u: Array, v: Array, margin: Array) -> tuple[Array, Array, Array, Array]:
-        """Return the pixel ranges (col0, col1, row0, row1), ends excluded and clipped to the film, of boxes of half side `margin`."""
+        """Return the pixel ranges (col0, col1, row0, row1), ends excluded and clipped to the film, of boxes of half
+        side `margin`."""
         n = len(self.cols)
         step_u, step_v = float(self.cols[1] - self.cols[0]), float(self.rows[1] - self.rows[0])
         a, b = (u - margin - self.cols[0]) / step_u, (u + margin - self.cols[0]) / step_u
@@ -144,8 +146,8 @@ def _crop(span: Span, rows: slice, cols: slice) -> tuple[Array, Array]:
 def ellipsoid_span(rays: Rays, solid: Ellipsoid) -> Span:
     """Cross an ellipsoid: exact for the diverging beam.
 
-    With M mapping the solid to the unit ball, o = M (source - centre) and w = M g, the ray meets it where |w|^2 - |w x o|^2 > 0.
-    Both terms are quadratic in the column's slope, so whole rows share their coefficients.
+    With M mapping the solid to the unit ball, o = M (source - centre) and w = M g, the ray meets it where |w|^2 - |w x
+    o|^2 > 0. Both terms are quadratic in the column's slope, so whole rows share their coefficients.
     """
     center = np.array(solid.center)
     m = np.array(solid.axes) / np.array(solid.radii)[:, None]
@@ -153,7 +155,8 @@ def ellipsoid_span(rays: Rays, solid: Ellipsoid) -> Span:
     reach = np.array([max(solid.radii)]) * np.abs(scale) * 1.2 + rays.pixel
     col0, col1, row0, row1 = (int(e[0]) for e in rays.window(u, v, reach))
     cols, rows = slice(col0, max(col0, col1)), slice(row0, max(row0, row1))
-    aim = float((u[0] - rays.source[rays.across]) / rays.reach)  # slopes are counted from the ray through the centre: nothing large cancels
+    # slopes are counted from the ray through the centre: nothing large cancels
+    aim = float((u[0] - rays.source[rays.across]) / rays.reach)
     t = (rays.g_col[cols] - aim).astype(np.float32)[None]
     o = m @ (rays.source - center)
     w0 = m[:, rays.main] + aim * m[:, rays.across] + rays.g_row[rows, None] * m[:, 1]  # [rows, 3]
@@ -216,7 +219,8 @@ def capsule_span(rays: Rays, solid: Capsule) -> Span:
 
 @dataclass(frozen=True)
 class Loft:
-    """A stack of superellipses |x/a|^n + |z/b|^n = 1 with centre and half axes as functions of y, given on a table of heights."""
+    """A stack of superellipses |x/a|^n + |z/b|^n = 1 with centre and half axes as functions of y, given on a table of
+    heights."""
 
     y: Array
     """float64 [k], ascending, cm; nothing is drawn beyond its ends."""
@@ -256,10 +260,12 @@ def loft_span(rays: Rays, loft: Loft) -> Span:
 
 
 def covered_length(whole: Span, parts: Sequence[Span]) -> Array:
-    """float32, on the window of `whole`: depth that `parts` take of it, each place counted once however many parts overlap there."""
+    """float32, on the window of `whole`: depth that `parts` take of it, each place counted once however many parts
+    overlap there."""
     clipped = [part for part in (part.clipped(whole) for part in parts) if part.enter.size]
     clipped.sort(key=lambda part: float(part.enter.mean()))
-    # order by entry at every pixel: where two windows do not meet one part is missed, and its place in the order is of no account
+    # order by entry at every pixel: where two windows do not meet one part is missed, and its place in the order is of
+    # no account
     for i in range(len(clipped)):
         for j in range(i + 1, len(clipped)):
             _order(clipped[i], clipped[j])

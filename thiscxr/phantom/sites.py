@@ -1,7 +1,8 @@
 """Four hospitals: what the beam, the detector, the processing and the marker make of the same line integrals.
 
-Knows no anatomy. Beer-Lambert, scatter, quantum noise per detector area, blur, exposure anchored to the patient"s thickness, a contrast
-curve with local contrast equalisation, collimation, burned-in letters. All lengths in cm, so a film looks the same at every resolution.
+Knows no anatomy. Beer-Lambert, scatter, quantum noise per detector area, blur, exposure anchored to the patient"s
+thickness, a contrast curve with local contrast equalisation, collimation, burned-in letters. All lengths in cm, so a
+film looks the same at every resolution.
 """
 
 from dataclasses import dataclass
@@ -153,7 +154,8 @@ PROFILES = {
 
 
 def fractal_noise(res: int, field: float, pitches: tuple[float, ...], r: np.random.Generator) -> Array:
-    """float32 [res, res]: smooth noise of unit variance an octave, on lattices of the given pitches in cm, the same at every resolution."""
+    """float32 [res, res]: smooth noise of unit variance an octave, on lattices of the given pitches in cm, the same at
+    every resolution."""
     total = np.zeros((res, res))
     for pitch in pitches:
         weights = _spline_weights(res, field, pitch)
@@ -195,7 +197,13 @@ def _enlarge(small: Array, factor: int) -> Array:
 
 
 def expose(
-    attenuation: Array, rays: Rays, site: Site, lung_level: float, body_level: float, portable: bool, r: np.random.Generator
+    attenuation: Array,
+    rays: Rays,
+    site: Site,
+    lung_level: float,
+    body_level: float,
+    portable: bool,
+    r: np.random.Generator,
 ) -> Array:
     """Turn line integrals into grey 0..1 (air dark): float32 [res, res].
 
@@ -249,7 +257,12 @@ def burn_in(grey: Array, rays: Rays, site: Site, view: str, r: np.random.Generat
         word = "AP" if view == "AP" else "AP SUPINE"
         y2 = y + (1.9 if y < field / 2 else -1.9) * site.marker_size
         half = len(word) * 6 / 7 * 0.55 * site.marker_size / 2 + site.border
-        ink = np.maximum(ink, _letters(word, 0.55 * site.marker_size, (float(np.clip(x, half + 1, field - half - 1)), y2), 0.0, at, False))
+        ink = np.maximum(
+            ink,
+            _letters(
+                word, 0.55 * site.marker_size, (float(np.clip(x, half + 1, field - half - 1)), y2), 0.0, at, False
+            ),
+        )
     return grey * (1 - ink) + 0.97 * ink
 
 

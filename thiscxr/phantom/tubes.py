@@ -1,6 +1,7 @@
 """Tubes: bones, vessels, wires. Mitred cylinders of elliptic section, a thousand of them crossed in one go.
 
-Knows no anatomy. All pairs of tube and pixel of its bounding box are laid out in one long array, so the cost is that of the pixels covered.
+Knows no anatomy. All pairs of tube and pixel of its bounding box are laid out in one long array, so the cost is that of
+the pixels covered.
 """
 
 from dataclasses import dataclass, field
@@ -27,10 +28,11 @@ class Tubes:
         core: float = 0.0,
         core_share: float = 0.0,
     ) -> None:
-        """Add a tube along points [n, 3]; neighbouring pieces meet on the bisecting plane, so that joints are counted once.
+        """Add a tube along points [n, 3]; neighbouring pieces meet on the bisecting plane, so that joints are counted
+        once.
 
-        radius, density: one value or one a piece, cm and 1/cm. flat: the half axis along `flat_axis` ([3] or one a piece) instead of
-        `radius`. core: relative size of the marrow, whose density is (1 - core_share) of the shell's.
+        radius, density: one value or one a piece, cm and 1/cm. flat: the half axis along `flat_axis` ([3] or one a
+        piece) instead of `radius`. core: relative size of the marrow, whose density is (1 - core_share) of the shell's.
         """
         unit = _unit(points[1:] - points[:-1])
         bisector = _unit(np.concatenate([unit[:1], unit[:-1] + unit[1:], unit[-1:]]))
@@ -71,7 +73,8 @@ class Tubes:
     def onto(self, rays: Rays, film: Array) -> None:
         """Add the density times depth of all tubes to a film in place (times `Rays.stretch` it is the line integral).
 
-        A tube thinner than a pixel is drawn a pixel thick and as much fainter, so that it neither breaks up nor gains mass.
+        A tube thinner than a pixel is drawn a pixel thick and as much fainter, so that it neither breaks up nor gains
+        mass.
         """
         if not self.pieces:
             return
@@ -139,8 +142,11 @@ def _widen(grid: Array, p0: Array, p1: Array, margin: Array) -> tuple[Array, Arr
     return first, last
 
 
-def _tube_coefficients(rays: Rays, middle: Array, start: Array, end: Array, n0: Array, n1: Array, b1: Array, b2: Array) -> Array:
-    """float64 [n, 24]: for eight linear functions of (1, g_col, g_row) their coefficients, with depth counted from each tube's middle."""
+def _tube_coefficients(
+    rays: Rays, middle: Array, start: Array, end: Array, n0: Array, n1: Array, b1: Array, b2: Array
+) -> Array:
+    """float64 [n, 24]: for eight linear functions of (1, g_col, g_row) their coefficients, with depth counted from each
+    tube's middle."""
     m, x = rays.main, rays.across
     k = (middle[:, m] - rays.source[m])[:, None]
 
@@ -153,5 +159,15 @@ def _tube_coefficients(rays: Rays, middle: Array, start: Array, end: Array, n0: 
         return np.stack([constant, normal[:, x] * k[:, 0], normal[:, 1] * k[:, 0]], 1)
 
     return np.concatenate(
-        [slope(b1), slope(b2), offset(b1, middle), offset(b2, middle), slope(n0), offset(n0, start), slope(n1), offset(n1, end)], 1
+        [
+            slope(b1),
+            slope(b2),
+            offset(b1, middle),
+            offset(b2, middle),
+            slope(n0),
+            offset(n0, start),
+            slope(n1),
+            offset(n1, end),
+        ],
+        1,
     )

@@ -1,7 +1,8 @@
 """Films from and to files, and the three ranges of their pixels. No other room reads with Pillow or pydicom.
 
-`pixels` uint8 or uint16 full scale, `images` float32 [-1, 1] with -1 black, `xrv` float32 [-1024, 1024]. Air is dark, bone bright.
-It must not guess: what is not surely a whole film of one channel is refused with a reason. Reading rules: datasets reference, section 9.
+`pixels` uint8 or uint16 full scale, `images` float32 [-1, 1] with -1 black, `xrv` float32 [-1024, 1024]. Air is dark,
+bone bright. It must not guess: what is not surely a whole film of one channel is refused with a reason. Reading rules:
+datasets reference, section 9.
 """
 
 import io
@@ -51,23 +52,24 @@ CROP_ASPECT = 1.35  # up to this ratio of sides a film loses its margins, beyond
 
 _PICTURE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
 _MAX_FILE_BYTES = 3 * MAX_PIXELS  # the largest film in 16 bits, and half as much again for what else a file may hold
-# Boxes of pixels are averaged first while the rest is reduced at least twofold: from 1,024 to 256 px 0.3 grey levels from plain Lanczos in
-# the mean, 6 at most at a marker's edge, and twice as fast.
+# Boxes of pixels are averaged first while the rest is reduced at least twofold: from 1,024 to 256 px 0.3 grey levels
+# from plain Lanczos in the mean, 6 at most at a marker's edge, and twice as fast.
 _REDUCING_GAP = 2.0
 
 
 def load_film(source: Path | BinaryIO | bytes, stretch: bool = True, min_side: int = 0) -> LoadedFilm:
-    """Read a PNG, JPEG, TIFF, BMP, WebP or DICOM file, gzipped or not, as one grey channel, upright; alpha is dropped, never composited.
+    """Read a PNG, JPEG, TIFF, BMP, WebP or DICOM file, gzipped or not, as one grey channel, upright; alpha is dropped,
+    never composited.
 
-    Where a DICOM file says how it is to be shown (VOI LUT, else window), its grey is that of PS3.3 C.11.2, over the window's own output
-    range. Other files of 8 bits are taken as they are. Deeper ones, which seldom fill their range and do not say so, are stretched from
-    their 0.5 to 99.5 percentiles to full scale, without padding and after constant borders are cut, which are left out of the film too;
-    stretch=False keeps 16-bit values of image files as they are (for our own files). DICOM is turned as its Patient Orientation says,
-    image files as EXIF says.
-    min_side: the film is wanted with this short side, so JPEG and JPEG 2000 may be decoded to a half, a quarter ... of their size
-    while the short side stays at least twice that, and borders stay where less would be left; 0: full size. The native size and bits
-    are always those of the file.
-    Raises ValueError when the file is not one whole readable film, with a reason that is equal for equal defects.
+    Where a DICOM file says how it is to be shown (VOI LUT, else window), its grey is that of PS3.3 C.11.2, over the
+    window's own output range. Other files of 8 bits are taken as they are. Deeper ones, which seldom fill their range
+    and do not say so, are stretched from their 0.5 to 99.5 percentiles to full scale, without padding and after
+    constant borders are cut, which are left out of the film too; stretch=False keeps 16-bit values of image files as
+    they are (for our own files). DICOM is turned as its Patient Orientation says, image files as EXIF says. min_side:
+    the film is wanted with this short side, so JPEG and JPEG 2000 may be decoded to a half, a quarter ... of their size
+    while the short side stays at least twice that, and borders stay where less would be left; 0: full size. The native
+    size and bits are always those of the file. Raises ValueError when the file is not one whole readable film, with a
+    reason that is equal for equal defects.
     """
     try:
         if isinstance(source, bytes):
@@ -90,7 +92,8 @@ def load_film(source: Path | BinaryIO | bytes, stretch: bool = True, min_side: i
 
 
 def begins_like(start: bytes) -> str:
-    """Return what a file is by its first 512 bytes, gzipped or not: "DICOM", "bare DICOM" (no preamble: likely), "picture", or ""."""
+    """Return what a file is by its first 512 bytes, gzipped or not: "DICOM", "bare DICOM" (no preamble: likely),
+    "picture", or ""."""
     if start[:2] == b"\x1f\x8b":
         try:
             start = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, len(start))
@@ -102,12 +105,13 @@ def begins_like(start: bytes) -> str:
 
 
 def to_square(pixels: Pixels, res: int, aspect: float | None = None) -> Pixels:
-    """Return the film as [res,res]: constant borders cut off, then square by crop or pad, never stretched, never enlarged.
+    """Return the film as [res,res]: constant borders cut off, then square by crop or pad, never stretched, never
+    enlarged.
 
-    Sides up to CROP_ASPECT apart: the middle square is kept; further apart: black is added on the short sides. A square 8-bit film
-    that has `res` already comes back as it is, byte for byte.
-    aspect: true width / height of a film that its release squashed; the longer true side keeps its pixels, the other is shrunk.
-    Raises ValueError when the (restored) short side is below `res`.
+    Sides up to CROP_ASPECT apart: the middle square is kept; further apart: black is added on the short sides. A square
+    8-bit film that has `res` already comes back as it is, byte for byte. aspect: true width / height of a film that its
+    release squashed; the longer true side keeps its pixels, the other is shrunk. Raises ValueError when the (restored)
+    short side is below `res`.
     """
     height, width = pixels.shape
     scale_x, scale_y = _scales(pixels, aspect)
@@ -119,7 +123,8 @@ def to_square(pixels: Pixels, res: int, aspect: float | None = None) -> Pixels:
         return pixels
     left, top, right, bottom = content_box(pixels)
     if min((right - left) * scale_x, (bottom - top) * scale_y) < res:
-        left, top, right, bottom = 0, 0, width, height  # the border is needed: without it the film would have to be enlarged
+        # the border is needed: without it the film would have to be enlarged
+        left, top, right, bottom = 0, 0, width, height
     pixels = pixels[top:bottom, left:right]  # cut before resizing, or the filter would mix the border in
     height, width = pixels.shape
     true_width, true_height = width * scale_x, height * scale_y
@@ -131,7 +136,9 @@ def to_square(pixels: Pixels, res: int, aspect: float | None = None) -> Pixels:
     inner_width, inner_height = max(1, round(true_width * scale)), max(1, round(true_height * scale))
     square: Pixels = np.zeros((res, res), pixels.dtype)
     x, y = (res - inner_width) // 2, (res - inner_height) // 2
-    square[y : y + inner_height, x : x + inner_width] = _resize(pixels, inner_width, inner_height, (0, 0, width, height))
+    square[y : y + inner_height, x : x + inner_width] = _resize(
+        pixels, inner_width, inner_height, (0, 0, width, height)
+    )
     return square
 
 
@@ -142,20 +149,28 @@ def _scales(pixels: Pixels, aspect: float | None) -> tuple[float, float]:
 
 
 def short_side(pixels: Pixels, aspect: float | None = None) -> int:
-    """Return the short side of a film [h, w] in whole px, once its aspect is restored as `to_square` does: the largest `res` for it."""
+    """Return the short side of a film [h, w] in whole px, once its aspect is restored as `to_square` does: the largest
+    `res` for it."""
     return round(min(side * scale for side, scale in zip(pixels.shape[::-1], _scales(pixels, aspect), strict=True)))
 
 
 def _resize(pixels: Pixels, width: int, height: int, box: tuple[float, float, float, float]) -> Pixels:
     """Lanczos with the support widened by the reduction, so that fine detail is averaged away and does not alias."""
     if pixels.dtype == np.uint8:
-        return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP))
-    deep = Image.fromarray(pixels.astype(np.float32)).resize((width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP)
+        return np.array(
+            Image.fromarray(np.ascontiguousarray(pixels)).resize(
+                (width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP
+            )
+        )
+    deep = Image.fromarray(pixels.astype(np.float32)).resize(
+        (width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP
+    )
     return np.clip(np.rint(np.array(deep)), 0, 65535).astype(np.uint16)
 
 
 def num_pixels(head: bytes) -> int:
-    """Return the number of pixels of a picture, told by the first bytes of its file; 0 where they do not tell (DICOM, no picture)."""
+    """Return the number of pixels of a picture, told by the first bytes of its file; 0 where they do not tell (DICOM,
+    no picture)."""
     try:
         with Image.open(io.BytesIO(head)) as image:
             return image.width * image.height
@@ -164,7 +179,8 @@ def num_pixels(head: bytes) -> int:
 
 
 def area_means(pixels: Pixels, side: int) -> Pixels:
-    """Return films [n, res, res] as [n, side, side], each pixel the mean of a square of theirs, rounded; res is a multiple of side."""
+    """Return films [n, res, res] as [n, side, side], each pixel the mean of a square of theirs, rounded; res is a
+    multiple of side."""
     num, res = pixels.shape[:2]
     assert res % side == 0, (res, side)
     if res == side:
@@ -174,13 +190,16 @@ def area_means(pixels: Pixels, side: int) -> Pixels:
 
 
 def fit(pixels: Pixels, side: int) -> Pixels:
-    """Return the whole film as [side, side], reduced or enlarged, never cropped or stretched; black beside it. For pictures of films."""
+    """Return the whole film as [side, side], reduced or enlarged, never cropped or stretched; black beside it. For
+    pictures of films."""
     height, width = pixels.shape
     scale = side / max(height, width)
     inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
     square: Pixels = np.zeros((side, side), pixels.dtype)
     x, y = (side - inner_width) // 2, (side - inner_height) // 2
-    square[y : y + inner_height, x : x + inner_width] = _resize(pixels, inner_width, inner_height, (0, 0, width, height))
+    square[y : y + inner_height, x : x + inner_width] = _resize(
+        pixels, inner_width, inner_height, (0, 0, width, height)
+    )
     return square
 
 
@@ -221,9 +240,11 @@ def make_grid(pixels: Pixels, columns: int) -> Pixels:
 
 
 def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None, compressed: bool = True) -> bytes:
-    """Return [h,w] uint8 or uint16 (grey) or [h,w,3] uint8 (colour) as a PNG with text chunks; the same input gives the same bytes.
+    """Return [h,w] uint8 or uint16 (grey) or [h,w,3] uint8 (colour) as a PNG with text chunks; the same input gives the
+    same bytes.
 
-    compressed: False stores the pixels as they are, so that files of films of one shape have one size, which tells nothing of them.
+    compressed: False stores the pixels as they are, so that files of films of one shape have one size, which tells
+    nothing of them.
     """
     assert pixels.ndim == 2 or (pixels.shape[2:] == (3,) and pixels.dtype == np.uint8), (pixels.shape, pixels.dtype)
     assert pixels.dtype in (np.uint8, np.uint16), pixels.dtype
@@ -234,7 +255,8 @@ def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None, compressed
         else:
             info.add_text(key, value)  # tEXt for Latin-1, iTXt beyond
     file = io.BytesIO()
-    # Grain hardly ever comes back elsewhere in a film; looking for it takes longer and saves nothing, so only runs are looked for.
+    # Grain hardly ever comes back elsewhere in a film; looking for it takes longer and saves nothing, so only runs are
+    # looked for.
     how = {"compress_type": zlib.Z_RLE} if compressed else {"compress_level": 0}
     Image.fromarray(pixels).save(file, format="PNG", pnginfo=info, **how)
     return file.getvalue()

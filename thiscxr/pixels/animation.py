@@ -13,19 +13,25 @@ from PIL import Image
 from thiscxr.pixels.grey import Pixels
 
 ANIMATIONS = ("webp", "gif", "mp4")
-GIF_TICK_MS = 10  # a GIF counts hundredths of a second (GIF89a, section 23); readers slow down what is faster than two of them
-_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # XMP specification part 3, section 1.2.1: an MP4's uuid box
+# a GIF counts hundredths of a second (GIF89a, section 23); readers slow down what is faster than two of them
+GIF_TICK_MS = 10
+# XMP specification part 3, section 1.2.1: an MP4's uuid box
+_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 
 
 def encode_animation(frames: Pixels, fps: int, kind: str, comment: str, xmp: str) -> bytes:
-    """Return uint8 [n, h, w] as an animated file; the same input gives the same bytes. WebP is without loss, MP4 is H.264 in 4:2:0.
+    """Return uint8 [n, h, w] as an animated file; the same input gives the same bytes. WebP is without loss, MP4 is
+    H.264 in 4:2:0.
 
     Raises ValueError for a kind that is not of ANIMATIONS, a rate that a GIF does not have, and, for MP4, without PyAV.
     """
     if kind not in ANIMATIONS:
         raise ValueError(f"'{kind}' is not a kind of animation; expected one of {', '.join(ANIMATIONS)}")
     if kind == "gif" and fps * 2 * GIF_TICK_MS > 1000:
-        raise ValueError(f"{fps} frames a second are too fast for a GIF, whose readers show at most {1000 // (2 * GIF_TICK_MS)}; use webp")
+        raise ValueError(
+            f"{fps} frames a second are too fast for a GIF, whose readers show at most "
+            f"{1000 // (2 * GIF_TICK_MS)}; use webp"
+        )
     if kind == "mp4":
         return _mp4(frames, fps, comment) + _box(xmp)
     first, *rest = (Image.fromarray(frame) for frame in frames)
@@ -33,7 +39,11 @@ def encode_animation(frames: Pixels, fps: int, kind: str, comment: str, xmp: str
     if kind == "webp":
         options |= {"duration": _durations(len(frames), fps, 1), "lossless": True, "xmp": xmp.encode()}
     else:
-        options |= {"duration": _durations(len(frames), fps, GIF_TICK_MS), "comment": comment.encode(), "optimize": False}
+        options |= {
+            "duration": _durations(len(frames), fps, GIF_TICK_MS),
+            "comment": comment.encode(),
+            "optimize": False,
+        }
     file = io.BytesIO()
     first.save(file, format=kind.upper(), **options)
     return file.getvalue()
@@ -49,7 +59,9 @@ def _mp4(frames: Pixels, fps: int, comment: str) -> bytes:
     try:
         import av
     except ImportError:
-        raise ValueError("MP4 needs PyAV; install it with: pip install 'thiscxr[video]', or use --format webp") from None
+        raise ValueError(
+            "MP4 needs PyAV; install it with: pip install 'thiscxr[video]', or use --format webp"
+        ) from None
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         container.metadata["comment"] = comment

@@ -13,13 +13,15 @@ from PIL import Image, ImageFile, TiffImagePlugin
 
 from thiscxr.pixels.grey import MAX_COLOUR, Pixels, Refused
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _STRIPS, _SAMPLES, _STRIP_BYTES, _PLANAR = 256, 257, 258, 259, 273, 277, 279, 284  # TIFF 6.0
+# TIFF 6.0
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _STRIPS, _SAMPLES, _STRIP_BYTES, _PLANAR = 256, 257, 258, 259, 273, 277, 279, 284
 _LITTLE = sys.byteorder == "little"
-_LOW = {"L": "B", "B": "L", "N": "B" if _LITTLE else "L"}  # the order in which the low byte lies where Pillow takes the high one
+# the order in which the low byte lies where Pillow takes the high one
+_LOW = {"L": "B", "B": "L", "N": "B" if _LITTLE else "L"}
 _COLOUR_SIDE = 64
 
-# What Pillow does not know itself: a negative of the one byte order that it has not; and grey with one channel more, whose four bytes
-# come as four channels.
+# What Pillow does not know itself: a negative of the one byte order that it has not; and grey with one channel more,
+# whose four bytes come as four channels.
 TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
 for _prefix in (b"II", b"MM"):
     for _photometric in (0, 1):
@@ -30,7 +32,8 @@ for _prefix in (b"II", b"MM"):
 def deep_grey(image: ImageFile.ImageFile, data: bytes) -> Image.Image | None:
     """Return the grey of a file of several channels of 16 bits in mode I;16, stored as it is; None for any other file.
 
-    image: what `data` was opened as; it is not loaded yet. Raises Refused for a picture in colour and for planes that are compressed.
+    image: what `data` was opened as; it is not loaded yet. Raises Refused for a picture in colour and for planes that
+    are compressed.
     """
     tags: Any = getattr(image, "tag_v2", {})
     if max(tags.get(_BITS, (0,))) == 16 and tags.get(_SAMPLES, 1) > 1 and tags.get(_PLANAR) == 2:
@@ -70,15 +73,23 @@ def _planes(tags: Any, data: bytes) -> NDArray[np.uint16]:
     """Return [h,w,c] of a TIFF file with one plane after the other, which Pillow reads as if they had 8 bits."""
     if tags.get(_COMPRESSION, 1) != 1 or _STRIPS not in tags or len(set(tags[_BITS])) > 1:
         raise Refused("TIFF file of 16 bits in separate planes that are compressed or tiled, which is not read")
-    words = b"".join(data[start : start + count] for start, count in zip(tags[_STRIPS], tags[_STRIP_BYTES], strict=True))
+    words = b"".join(
+        data[start : start + count] for start, count in zip(tags[_STRIPS], tags[_STRIP_BYTES], strict=True)
+    )
     shape = (tags[_SAMPLES], tags[_HEIGHT], tags[_WIDTH])
     if len(words) != 2 * np.prod(shape):
         raise Refused("truncated file")
-    return np.frombuffer(words, "<u2" if tags.prefix == b"II" else ">u2").astype(np.uint16).reshape(shape).transpose(1, 2, 0)
+    return (
+        np.frombuffer(words, "<u2" if tags.prefix == b"II" else ">u2")
+        .astype(np.uint16)
+        .reshape(shape)
+        .transpose(1, 2, 0)
+    )
 
 
 def _grey(channels: NDArray[np.uint16], mode: str) -> Image.Image:
-    """Return the luma of [h,w,c] as Pillow has it; mode: CMYK, or else red, green and blue come first, or grey alone."""
+    """Return the luma of [h,w,c] as Pillow has it; mode: CMYK, or else red, green and blue come first, or grey
+    alone."""
     if channels.shape[2] == 2:
         return Image.fromarray(np.ascontiguousarray(channels[..., 0]))
     colours = channels[..., :3].astype(np.uint32)
@@ -88,5 +99,6 @@ def _grey(channels: NDArray[np.uint16], mode: str) -> Image.Image:
     low, high = np.percentile(small, (0.5, 99.5))  # the film may have 10 or 12 of the 16 bits
     if np.ptp(small, axis=2).mean() > MAX_COLOUR / 255 * (high - low):
         raise Refused("picture in colour, not a film")
-    luma: Pixels = ((colours @ np.array([19595, 38470, 7471], np.uint32) + 32768) >> 16).astype(np.uint16)  # ITU-R 601-2
+    # ITU-R 601-2
+    luma: Pixels = ((colours @ np.array([19595, 38470, 7471], np.uint32) + 32768) >> 16).astype(np.uint16)
     return Image.fromarray(luma)

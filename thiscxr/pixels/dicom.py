@@ -1,6 +1,7 @@
 """DICOM files to films, and the few facts of their headers that may leave this room.
 
-It must not guess: what is not surely one whole grey film is refused with a reason. Source of all rules: DICOM PS3.3 and PS3.5.
+It must not guess: what is not surely one whole grey film is refused with a reason. Source of all rules: DICOM PS3.3 and
+PS3.5.
 """
 
 import io
@@ -25,7 +26,17 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from thiscxr.pixels.display import DISPLAY_TAGS, is_negative, numbers, padding, palette, shown
 from thiscxr.pixels.frame import CODED, Frame, Words, coded_words, native_words, recentred
-from thiscxr.pixels.grey import DECODE_ERRORS, MAX_PIXELS, Greys, LoadedFilm, Pixels, Refused, check_size, histogram, through_table
+from thiscxr.pixels.grey import (
+    DECODE_ERRORS,
+    MAX_PIXELS,
+    Greys,
+    LoadedFilm,
+    Pixels,
+    Refused,
+    check_size,
+    histogram,
+    through_table,
+)
 from thiscxr.pixels.mark import said_of
 from thiscxr.pixels.objects import no_film
 from thiscxr.words import DAYS_PER_YEAR, MAX_AGE, is_missing, read_age, read_sex, read_view
@@ -62,7 +73,8 @@ _MAX_BYTES = 2 * MAX_PIXELS + _HEAD_BYTES
 
 
 def is_dicom(data: bytes) -> bool:
-    """Tell a DICOM file, or a bare data set as some releases have them: no preamble, group 2 or 8 first, then a VR or a short length."""
+    """Tell a DICOM file, or a bare data set as some releases have them: no preamble, group 2 or 8 first, then a VR or a
+    short length."""
     if data[128:132] == b"DICM":
         return True
     known = data[:3] in (b"\x02\0\0", b"\x08\0\0", b"\x08\0\x05", b"\x08\0\x08", b"\x08\0\x16", b"\0\x08\0")
@@ -87,13 +99,16 @@ def _read(data: bytes, tags: list[str], **options: Any) -> pydicom.Dataset:
 
 
 def _inflated(data: bytes) -> bytes:
-    """Return a data set that says it is deflated as a plain one, others as they are: pydicom inflates without a bound."""
+    """Return a data set that says it is deflated as a plain one, others as they are: pydicom inflates without a
+    bound."""
     name = DeflatedExplicitVRLittleEndian.encode()
     if name not in data:
         return data
     file = io.BytesIO(data)
     file.seek(132 if data[128:132] == b"DICM" else 0)
-    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+    meta = read_dataset(
+        file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag >> 16 != 2
+    )
     if str(meta.get("TransferSyntaxUID") or "") != DeflatedExplicitVRLittleEndian:
         return data
     start = file.tell()
@@ -139,7 +154,8 @@ def _said(dataset: pydicom.Dataset) -> str:
 
 
 def _flatten(dataset: pydicom.Dataset) -> None:
-    """Lay beside the rest what the functional groups say of the only frame: there enhanced objects have window and spacing (C.7.6.16)."""
+    """Lay beside the rest what the functional groups say of the only frame: there enhanced objects have window and
+    spacing (C.7.6.16)."""
     groups = (group for name in _GROUPS for group in (dataset.get(name) or [])[:1])
     for macro in (element for group in groups for element in group if element.VR == "SQ"):
         for item in macro.value[:1]:
@@ -185,7 +201,10 @@ def _words(dataset: pydicom.Dataset, frame: Frame, min_side: int) -> Words:
         swapped = big_endian and frame.allocated == 8 and dataset["PixelData"].VR == "OW"
         words = native_words(data, frame, big_endian, swapped)
     elif syntax not in CODED:
-        raise Refused(f"DICOM file of a transfer syntax that is not read{f' ({syntax.name})' if syntax.is_transfer_syntax else ''}")
+        raise Refused(
+            "DICOM file of a transfer syntax that is not "
+            f"read{f' ({syntax.name})' if syntax.is_transfer_syntax else ''}"
+        )
     else:
         bare = data.startswith(_PICTURES)  # as no standard has it: the coded picture without items round it
         words = coded_words(data if bare else get_frame(data, 0, number_of_frames=1), syntax, frame, min_side)
@@ -193,7 +212,8 @@ def _words(dataset: pydicom.Dataset, frame: Frame, min_side: int) -> Words:
 
 
 def _grey_of_three(words: Words) -> Words:
-    """Return the one grey of equal channels, or of a luma whose chroma is nil; which of the two it is the channels tell themselves."""
+    """Return the one grey of equal channels, or of a luma whose chroma is nil; which of the two it is the channels tell
+    themselves."""
     step = max(1, min(words.values.shape[:2]) // 256)
     sample = words.values[::step, ::step].astype(np.int64)
     chroma = np.abs(sample[..., 1:] - 2 ** (words.bits - 1)).mean()
@@ -205,7 +225,8 @@ def _grey_of_three(words: Words) -> Words:
 
 
 def _shown(dataset: pydicom.Dataset, frame: Frame, words: Words, inverted: bool, min_side: int) -> tuple[Pixels, str]:
-    """Return the film and how its greys were made: by the first of the ways that the file says which shows something of it."""
+    """Return the film and how its greys were made: by the first of the ways that the file says which shows something of
+    it."""
     stored = np.arange(np.iinfo(words.values.dtype).max + 1) & (2**words.bits - 1)
     if frame.signed:
         stored -= (stored >> (words.bits - 1)) << words.bits
@@ -231,7 +252,8 @@ def _grey_palette(dataset: pydicom.Dataset, words: Words, stored: NDArray[np.int
 
 
 def _pixel_aspect(dataset: pydicom.Dataset) -> float:
-    """Return width / height of a pixel: spacings are row, column (PS3.3 10.7.1.1); the ratio is vertical, horizontal (C.7.6.3.1.7)."""
+    """Return width / height of a pixel: spacings are row, column (PS3.3 10.7.1.1); the ratio is vertical, horizontal
+    (C.7.6.3.1.7)."""
     for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
         sides = numbers(dataset, name)
         if len(sides) == 2 and all(0 < side < np.inf for side in sides):
@@ -243,7 +265,8 @@ def _pixel_aspect(dataset: pydicom.Dataset) -> float:
 
 
 def _orientation(dataset: pydicom.Dataset) -> tuple[str, str] | None:
-    """Return where rows and columns lead, by the main letter of each (PS3.3 C.7.6.1.1.1), or None where it is not said."""
+    """Return where rows and columns lead, by the main letter of each (PS3.3 C.7.6.1.1.1), or None where it is not
+    said."""
     value = dataset.get("PatientOrientation")
     if not isinstance(value, (list, pydicom.multival.MultiValue)) or len(value) != 2:
         return None
@@ -253,10 +276,11 @@ def _orientation(dataset: pydicom.Dataset) -> tuple[str, str] | None:
 
 
 def _upright(pixels: Pixels, row: str, column: str) -> tuple[Pixels, bool, int]:
-    """Return the film head up, and what put it so: whether it was mirrored left to right, and by how many degrees clockwise then turned.
+    """Return the film head up, and what put it so: whether it was mirrored left to right, and by how many degrees
+    clockwise then turned.
 
-    A frontal film gets the patient's right on the viewer's left, whatever mirrors that takes; a lateral one is only turned, since it may
-    face either way.
+    A frontal film gets the patient's right on the viewer's left, whatever mirrors that takes; a lateral one is only
+    turned, since it may face either way.
     """
     swapped = row in ("H", "F")
     if swapped:
@@ -271,7 +295,8 @@ def _upright(pixels: Pixels, row: str, column: str) -> tuple[Pixels, bool, int]:
 
 @dataclass(frozen=True, slots=True)
 class DicomHeader:
-    """What a header says of a film in the common vocabulary; `patient` and `study` are the file's own ids, for hashing only."""
+    """What a header says of a film in the common vocabulary; `patient` and `study` are the file's own ids, for hashing
+    only."""
 
     view: str = "unknown"
     sex: str = "unknown"
@@ -285,9 +310,10 @@ class DicomHeader:
 def read_dicom_header(source: Path | BinaryIO | bytes) -> DicomHeader:
     """Return the facts of a DICOM header; all unknown for what is no DICOM file or cannot be read.
 
-    These tags and no others leave the reader: View Position, View Code Sequence, Patient Orientation (for the view), Patient's Sex,
-    Patient's Age, or else Patient's Birth Date with Study Date (for the age), Patient ID and Study Instance UID (for hashing only), and SOP
-    Class UID, Modality and Image Type (for what the object is). The film itself is refused, with its reason, when it is decoded.
+    These tags and no others leave the reader: View Position, View Code Sequence, Patient Orientation (for the view),
+    Patient's Sex, Patient's Age, or else Patient's Birth Date with Study Date (for the age), Patient ID and Study
+    Instance UID (for hashing only), and SOP Class UID, Modality and Image Type (for what the object is). The film
+    itself is refused, with its reason, when it is decoded.
     """
     try:
         if isinstance(source, bytes):
@@ -306,7 +332,9 @@ def read_dicom_header(source: Path | BinaryIO | bytes) -> DicomHeader:
             patient, study = (_text(dataset, name) for name in ("PatientID", "StudyInstanceUID"))
             sop_class = _text(dataset, "SOPClassUID") or _text(dataset.file_meta, "MediaStorageSOPClassUID")
             image_type = dataset.get("ImageType") or ()
-            what = no_film(sop_class, _text(dataset, "Modality").upper(), image_type if isinstance(image_type, MultiValue) else ())
+            what = no_film(
+                sop_class, _text(dataset, "Modality").upper(), image_type if isinstance(image_type, MultiValue) else ()
+            )
             return DicomHeader(_view(dataset), _sex(dataset), _age_years(dataset), patient, study, sop_class, what)
     except (OSError, Refused):
         return DicomHeader()
@@ -343,7 +371,8 @@ def _view(dataset: pydicom.Dataset) -> str:
 
 
 def _age_years(dataset: pydicom.Dataset) -> float | None:
-    """Return Patient's Age, or else what the dates say; a number without the unit that PS3.5 asks for is in years, as in RSNA's release."""
+    """Return Patient's Age, or else what the dates say; a number without the unit that PS3.5 asks for is in years, as
+    in RSNA's release."""
     text = _text(dataset, "PatientAge")
     born, filmed = (_date(_text(dataset, name)) for name in ("PatientBirthDate", "StudyDate"))
     if born and filmed and (is_missing(text) or text.isdecimal()):

@@ -1,6 +1,8 @@
-"""How a DICOM file says that its stored values are to be shown: modality LUT, VOI LUT, windows, palettes, padding (PS3.3 C.7, C.11).
+"""How a DICOM file says that its stored values are to be shown: modality LUT, VOI LUT, windows, palettes, padding
+(PS3.3 C.7, C.11).
 
-What is there but says nothing (an empty item, a window of width 0, a slope of 0 or without an intercept) counts as not there, as in dcmtk.
+What is there but says nothing (an empty item, a window of width 0, a slope of 0 or without an intercept) counts as not
+there, as in dcmtk.
 """
 
 from collections.abc import Iterator
@@ -26,7 +28,8 @@ _AS_IT_IS_BITS = 8
 
 
 def numbers(dataset: pydicom.Dataset, name: str) -> list[float]:
-    """Return the numbers of a tag that may be absent, empty, single or multiple, nan for what is none; a comma may stand for the point."""
+    """Return the numbers of a tag that may be absent, empty, single or multiple, nan for what is none; a comma may
+    stand for the point."""
     element = dataset.get_item(name)
     if element is None or element.value is None:
         return []
@@ -48,14 +51,21 @@ def _number(value: Any) -> float:
 
 
 def is_negative(dataset: pydicom.Dataset) -> bool:
-    """Tell whether low values are bright; Presentation LUT Shape, where it is said, goes before MONOCHROME1 (C.11.6), as in dcmtk."""
+    """Tell whether low values are bright; Presentation LUT Shape, where it is said, goes before MONOCHROME1 (C.11.6),
+    as in dcmtk."""
     shape = str(dataset.get("PresentationLUTShape") or "").strip().upper()
-    return shape == "INVERSE" if shape in ("IDENTITY", "INVERSE") else dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+    return (
+        shape == "INVERSE"
+        if shape in ("IDENTITY", "INVERSE")
+        else dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+    )
 
 
 def padding(dataset: pydicom.Dataset, stored: NDArray[np.int64]) -> NDArray[np.bool_] | None:
     """Return which words are no part of the film (C.7.5.1.1.2), or None; stored: what each word stands for."""
-    ends = [word for name in ("PixelPaddingValue", "PixelPaddingRangeLimit") for word in _words(dataset, name)[:1].tolist()]
+    ends = [
+        word for name in ("PixelPaddingValue", "PixelPaddingRangeLimit") for word in _words(dataset, name)[:1].tolist()
+    ]
     if not ends or dataset.get("SamplesPerPixel") == 3:
         return None
     if stored.min() < 0:
@@ -90,11 +100,14 @@ def shown(dataset: pydicom.Dataset, stored: NDArray[np.int64], bits: int) -> Ite
 
 
 def _unsaid(values: NDArray[np.float64], low: float, high: float, bits: int) -> Greys:
-    """Return values of at most 8 bits as they are, as in a PNG; deeper ones seldom fill their range, so that percentiles are asked."""
+    """Return values of at most 8 bits as they are, as in a PNG; deeper ones seldom fill their range, so that
+    percentiles are asked."""
     return Greys("as stored", (values - low) / (high - low)) if bits <= _AS_IT_IS_BITS else Greys("percentiles", values)
 
 
-def _modality(dataset: pydicom.Dataset, stored: NDArray[np.int64], bits: int) -> tuple[NDArray[np.float64], float, float, int]:
+def _modality(
+    dataset: pydicom.Dataset, stored: NDArray[np.int64], bits: int
+) -> tuple[NDArray[np.float64], float, float, int]:
     """Return the values after C.11.1, the ends of their range, and their bits."""
     for item in dataset.get("ModalityLUTSequence") or []:
         if table := _table(item, "LUTDescriptor", "LUTData", stored.min() < 0):
@@ -137,10 +150,11 @@ class _Table:
 
 
 def _table(dataset: pydicom.Dataset, descriptor: str, data: str, signed: bool) -> _Table | None:
-    """Return a look-up table, or None for one without entries. signed: its first value may be below zero, whatever VR it has.
+    """Return a look-up table, or None for one without entries. signed: its first value may be below zero, whatever VR
+    it has.
 
-    Entries of up to 8 bits may be packed two in a word (C.11.1.1.1). The data are believed where they are shorter than their descriptor
-    says, or need more bits than it grants.
+    Entries of up to 8 bits may be packed two in a word (C.11.1.1.1). The data are believed where they are shorter than
+    their descriptor says, or need more bits than it grants.
     """
     words, said = _words(dataset, data), _words(dataset, descriptor)
     if not len(words):
@@ -171,7 +185,8 @@ def _words(dataset: pydicom.Dataset, name: str) -> NDArray[np.uint16]:
 
 
 def palette(dataset: pydicom.Dataset, stored: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """Return red, green and blue of each word in [0, 1] (C.7.6.3.1.5), float64 [3, n], or None where the tables are not there."""
+    """Return red, green and blue of each word in [0, 1] (C.7.6.3.1.5), float64 [3, n], or None where the tables are not
+    there."""
     names = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
     tables = [_table(dataset, f"{name}Descriptor", f"{name}Data", bool(stored.min() < 0)) for name in names]
     return np.stack([table.of(stored) / (2**table.bits - 1) for table in tables if table]) if all(tables) else None

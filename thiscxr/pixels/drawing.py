@@ -12,7 +12,8 @@ _GAP, _LINE, _SIZE = 4, 20, 12  # px: between films, height of a line of words, 
 
 
 def draw_text(picture: Pixels, x: int, y: int, text: str) -> None:
-    """Draw white words into a picture, uint8 [h, w] or [h, w, 3], in place; (x, y): their upper left corner, in pixels."""
+    """Draw white words into a picture, uint8 [h, w] or [h, w, 3], in place; (x, y): their upper left corner, in
+    pixels."""
     lines = Image.new("L", (picture.shape[1], picture.shape[0]))
     ImageDraw.Draw(lines).text((x, y), text, fill=255, font=ImageFont.load_default(_SIZE))
     ink = np.asarray(lines)
@@ -20,15 +21,20 @@ def draw_text(picture: Pixels, x: int, y: int, text: str) -> None:
 
 
 def enlarge(pixels: Pixels, least: int) -> Pixels:
-    """Return films [..., h, w] with each pixel repeated so often that h is `least` px or more: larger, and not smoother than they are."""
+    """Return films [..., h, w] with each pixel repeated so often that h is `least` px or more: larger, and not smoother
+    than they are."""
     times = max(1, -(-least // pixels.shape[-2]))
     return pixels.repeat(times, axis=-2).repeat(times, axis=-1)
 
 
 def draw_sheet(
-    films: Sequence[Sequence[Pixels | None]], captions: Sequence[Sequence[str]], head: Sequence[str], foot: Sequence[str]
+    films: Sequence[Sequence[Pixels | None]],
+    captions: Sequence[Sequence[str]],
+    head: Sequence[str],
+    foot: Sequence[str],
 ) -> Pixels:
-    """Return rows of films, uint8 [h, w] or [h, w, 3] of one size, as one picture: a caption above each film, lines above and below.
+    """Return rows of films, uint8 [h, w] or [h, w, 3] of one size, as one picture: a caption above each film, lines
+    above and below.
 
     None: an empty place. The picture has colours where a film has.
     """
@@ -50,5 +56,7 @@ def draw_sheet(
             y, x = top + row * step, _GAP + column * (width + _GAP)
             draw_text(picture[y : y + _LINE, x : x + width], 0, 3, caption)
             if film is not None:
-                picture[y + _LINE : y + _LINE + height, x : x + width] = film[..., None] if colour and film.ndim == 2 else film
+                picture[y + _LINE : y + _LINE + height, x : x + width] = (
+                    film[..., None] if colour and film.ndim == 2 else film
+                )
     return picture

@@ -1,7 +1,7 @@
 """The pixel data of a DICOM file, in any transfer syntax, to stored words.
 
-Everything a stream says of itself is checked against the header before it is decoded. pydicom's own decoders are not used: one of them
-waits for ever on a damaged JPEG 2000 box, and gdcm's crashes take the process with them.
+Everything a stream says of itself is checked against the header before it is decoded. pydicom's own decoders are not
+used: one of them waits for ever on a damaged JPEG 2000 box, and gdcm's crashes take the process with them.
 """
 
 import importlib.util
@@ -39,7 +39,8 @@ from thiscxr.pixels.grey import Pixels, Refused
 
 _GDCM = Path(__file__).with_name("gdcm_frame.py")
 _GDCM_SECONDS = 15
-_STATISTICS_SIDE = 500  # a smaller picture would have other percentiles than the film: small bright things are averaged away
+# a smaller picture would have other percentiles than the film: small bright things are averaged away
+_STATISTICS_SIDE = 500
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless)
 _JPEG2000 = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
 CODED = (RLELossless, *_JPEG, *_JPEG2000)
@@ -65,7 +66,8 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Stored words, [h,w] or [h,w,3], of which the low `bits` bits are the value; `halvings`: how often JPEG 2000 was halved."""
+    """Stored words, [h,w] or [h,w,3], of which the low `bits` bits are the value; `halvings`: how often JPEG 2000 was
+    halved."""
 
     values: Pixels
     bits: int
@@ -94,7 +96,8 @@ def native_words(data: bytes, frame: Frame, big_endian: bool, swapped: bool) -> 
 
 
 def coded_words(data: bytes, syntax: UID, frame: Frame, min_side: int) -> Words:
-    """Return the words of one frame in one of the CODED syntaxes; JPEG and JPEG 2000 may come smaller, as `load_film` says of min_side."""
+    """Return the words of one frame in one of the CODED syntaxes; JPEG and JPEG 2000 may come smaller, as `load_film`
+    says of min_side."""
     if syntax == RLELossless:
         return _in_use(_rle(data, frame), frame, frame.allocated)
     if _END not in data[len(data) // 2 :]:
@@ -120,7 +123,8 @@ def _shaped(flat: NDArray[Any], frame: Frame, planar: bool) -> NDArray[Any]:
 
 
 def _in_use(words: NDArray[Any], frame: Frame, coded: int) -> Words:
-    """Settle which of the `coded` bits of each word are the value: high ones may hold rubbish, or BitsStored may be too small.
+    """Settle which of the `coded` bits of each word are the value: high ones may hold rubbish, or BitsStored may be too
+    small.
 
     Cutting off real bits tears a film: it is rougher than with them. So is one with rubbish in its high bits.
     """
@@ -157,7 +161,10 @@ def _rle(data: bytes, frame: Frame) -> NDArray[Any]:
         raise Refused(_BROKEN)
     bounds = [int(offset) for offset in head[1 : num_segments + 1]] + [len(data)]
     # One line, since some writers let a run cross from row to row.
-    planes = [np.asarray(Image.frombytes("L", (num_pixels, 1), data[start:end], "packbits", "L"))[0] for start, end in pairwise(bounds)]
+    planes = [
+        np.asarray(Image.frombytes("L", (num_pixels, 1), data[start:end], "packbits", "L"))[0]
+        for start, end in pairwise(bounds)
+    ]
     if frame.allocated == 16:
         planes = [high.astype(np.uint16) << 8 | low for high, low in zip(planes[::2], planes[1::2], strict=True)]
     return _shaped(np.concatenate(planes), frame, planar=True)
@@ -201,8 +208,11 @@ def _pillow_jpeg(data: bytes, frame: Frame, min_side: int) -> NDArray[Any]:
 
 def _jpeg2000(data: bytes, frame: Frame, min_side: int) -> Words:
     if not features.check_codec("jpg_2000"):
-        raise Refused("JPEG 2000 needs a Pillow with OpenJPEG: pip install --force-reinstall --only-binary :all: pillow")
-    start = data.find(b"\xff\x4f\xff\x51")  # SOC, SIZ (ITU T.800 A.5.1); a JP2 header before it shall be ignored (PS3.5 8.2.4)
+        raise Refused(
+            "JPEG 2000 needs a Pillow with OpenJPEG: pip install --force-reinstall --only-binary :all: pillow"
+        )
+    # SOC, SIZ (ITU T.800 A.5.1); a JP2 header before it shall be ignored (PS3.5 8.2.4)
+    start = data.find(b"\xff\x4f\xff\x51")
     siz = data[start + 4 : start + 43]
     if start < 0 or len(siz) < 39 or int.from_bytes(siz[36:38], "big") != frame.samples:
         raise Refused(_OTHER_SIZE)
@@ -211,21 +221,28 @@ def _jpeg2000(data: bytes, frame: Frame, min_side: int) -> Words:
         raise Refused("JPEG 2000 of more than 16 bits, or of more than 8 in colour")
     reduce = 0
     if min_side:
-        levels, short = _wavelet_levels(data, start + 4 + int.from_bytes(siz[:2], "big")), min(frame.rows, frame.columns)
+        levels, short = (
+            _wavelet_levels(data, start + 4 + int.from_bytes(siz[:2], "big")),
+            min(frame.rows, frame.columns),
+        )
         while reduce < levels and short >> (reduce + 1) >= max(2 * min_side, _STATISTICS_SIDE):
             reduce += 1
-    # To its end and no further: a tile-part of length 0 goes to there (A.4.2), and OpenJPEG would take in the pad byte of PS3.5 A.4.
+    # To its end and no further: a tile-part of length 0 goes to there (A.4.2), and OpenJPEG would take in the pad byte
+    # of PS3.5 A.4.
     with _opened(data[start : data.rfind(_END) + 2], "JPEG2000", frame) as image:
         image.reduce = reduce  # type: ignore[method-assign, assignment]
         image.load()
         values = np.asarray(image)
     # Pillow fills its words from the top and shifts signed values up.
     values = values >> np.asarray(values.itemsize * 8 - precision, values.dtype)
-    return replace(_in_use(values ^ np.asarray(signed << (precision - 1), values.dtype), frame, precision), halvings=reduce)
+    return replace(
+        _in_use(values ^ np.asarray(signed << (precision - 1), values.dtype), frame, precision), halvings=reduce
+    )
 
 
 def recentred(pixels: Pixels, halvings: int) -> Pixels:
-    """Return a halved JPEG 2000 film [h,w] where averages of its pixels would lie: wavelets keep the first pixel of two, not the middle."""
+    """Return a halved JPEG 2000 film [h,w] where averages of its pixels would lie: wavelets keep the first pixel of
+    two, not the middle."""
     shift = (1 - 0.5**halvings) / 2
     height, width = pixels.shape
     padded = Image.fromarray(np.pad(pixels, (0, 1), mode="edge").astype(np.float32))

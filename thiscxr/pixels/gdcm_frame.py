@@ -1,7 +1,8 @@
 """A program, not a module: decodes one coded frame from stdin to stdout with gdcm, in a process of its own.
 
-gdcm crashes on damaged JPEG and JPEG-LS streams; here that costs one film and not the run. Arguments: transfer syntax, photometric
-interpretation, then rows, columns, samples, bits allocated and stored. Words come out little endian, samples interleaved.
+gdcm crashes on damaged JPEG and JPEG-LS streams; here that costs one film and not the run. Arguments: transfer syntax,
+photometric interpretation, then rows, columns, samples, bits allocated and stored. Words come out little endian,
+samples interleaved.
 """
 
 import sys
@@ -30,7 +31,9 @@ def main(syntax: str, photometric: str, rows: int, columns: int, samples: int, a
     image.SetNumberOfDimensions(2)
     image.SetDimensions((columns, rows, 1))
     image.SetDataElement(element)
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.GetPIType(photometric)))
+    image.SetPhotometricInterpretation(
+        gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.GetPIType(photometric))
+    )
     if samples > 1:
         image.SetPlanarConfiguration(0)
     image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))

@@ -1,6 +1,7 @@
 """From stored grey values to a film: one histogram, one look-up table, one pass over the pixels.
 
-It must not copy a film as floats: look-up tables, window, stretch and inversion are all done to the table of values that occur.
+It must not copy a film as floats: look-up tables, window, stretch and inversion are all done to the table of values
+that occur.
 """
 
 import struct
@@ -13,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_PIXELS = 89_000_000  # about 9,400 x 9,400; the largest plain films are 20 million pixels
-# Mean distance of the largest from the smallest channel, of 255: blue-base film and JPEG's chroma noise stay below, photographs do not.
+# Mean distance of the largest from the smallest channel, of 255: blue-base film and JPEG's chroma noise stay below,
+# photographs do not.
 MAX_COLOUR = 24
 
 _MIN_SIDE = 16
 _MAX_ASPECT = 4
 _STRETCH = (0.5, 99.5)
-# Of 3,259 real films (nih-64, nih-256) the 5th and 95th percentiles are 78 to 200 of 255 apart; on a blank with a marker they coincide.
+# Of 3,259 real films (nih-64, nih-256) the 5th and 95th percentiles are 78 to 200 of 255 apart; on a blank with a
+# marker they coincide.
 _BULK = (5.0, 95.0)
 _BLANK_SPREAD = 8 / 255
 _BLANK_STEPS = 8
@@ -43,7 +46,8 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 @dataclass(frozen=True, slots=True)
 class LoadedFilm:
-    """A decoded film: pixels [h,w], uint8 where the file has no more, else uint16; both full scale, air dark and bone bright."""
+    """A decoded film: pixels [h,w], uint8 where the file has no more, else uint16; both full scale, air dark and bone
+    bright."""
 
     pixels: Pixels
     native_width: int
@@ -55,13 +59,15 @@ class LoadedFilm:
     pixel_aspect: float = 1.0
     """Width / height of one pixel."""
     greys: str = "as stored"
-    """How the greys were made: "window", "lut" and "sigmoid" as the file says, "as stored", or "percentiles" where it says nothing."""
+    """How the greys were made: "window", "lut" and "sigmoid" as the file says, "as stored", or "percentiles" where it
+    says nothing."""
     mirrored: bool = False
     """Left and right were swapped to put it upright, as its tags say,"""
     turned: int = 0
     """and then it was turned clockwise by 0, 90, 180 or 270 degrees."""
     marked: str = ""
-    """"synthetic": its file says that it is, "picture": one of ours that is no single film (a sheet, a projection), or ""."""
+    """"synthetic": its file says that it is, "picture": one of ours that is no single film (a sheet, a projection), or
+    ""."""
 
     @property
     def aspect(self) -> float | None:
@@ -88,12 +94,16 @@ def histogram(words: Pixels) -> NDArray[np.int64]:
     return counts
 
 
-def percentiles(values: NDArray[np.float64], counts: NDArray[np.int64], percents: Sequence[float]) -> NDArray[np.float64]:
+def percentiles(
+    values: NDArray[np.float64], counts: NDArray[np.int64], percents: Sequence[float]
+) -> NDArray[np.float64]:
     """Return what np.percentile gives for each of `values` repeated as often as it was counted."""
     order = np.argsort(values, kind="stable")
     ordered, upto = values[order], np.cumsum(counts[order])
     position = np.asarray(percents) / 100 * (upto[-1] - 1)
-    below, above = (ordered[np.searchsorted(upto, index, side="right")] for index in (np.floor(position), np.ceil(position)))
+    below, above = (
+        ordered[np.searchsorted(upto, index, side="right")] for index in (np.floor(position), np.ceil(position))
+    )
     return below + (above - below) * (position % 1)
 
 
@@ -114,11 +124,13 @@ class Greys:
     how: str
     """As `LoadedFilm.greys` has it."""
     levels: NDArray[np.float64]
-    """[n], in [0, 1]; for "percentiles" values of any range, of which the film's own 0.5 and 99.5 percentiles become 0 and 1."""
+    """[n], in [0, 1]; for "percentiles" values of any range, of which the film's own 0.5 and 99.5 percentiles become 0
+    and 1."""
 
 
 def content_box(pixels: NDArray[Any]) -> tuple[int, int, int, int]:
-    """Return (left, top, right, bottom) without the rows and columns at the edges that hold one value only: a border, or a frame in one."""
+    """Return (left, top, right, bottom) without the rows and columns at the edges that hold one value only: a border,
+    or a frame in one."""
     left, top, bottom, right = 0, 0, *pixels.shape
     for _ in range(_BORDERS):
         inner = pixels[top:bottom, left:right]
@@ -134,7 +146,8 @@ def content_box(pixels: NDArray[Any]) -> tuple[int, int, int, int]:
 
 
 def _cut(values: NDArray[Any], min_side: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the film within its border, whose percentiles count, and what is kept: the same, unless too little for `min_side` is left."""
+    """Return the film within its border, whose percentiles count, and what is kept: the same, unless too little for
+    `min_side` is left."""
     left, top, right, bottom = content_box(values)
     inside = values[top:bottom, left:right]
     short, long = sorted(inside.shape)
@@ -144,10 +157,12 @@ def _cut(values: NDArray[Any], min_side: int) -> tuple[NDArray[Any], NDArray[Any
 def through_table(
     words: Pixels, greys: Greys, inverted: bool = False, padding: NDArray[np.bool_] | None = None, min_side: int = 0
 ) -> Pixels:
-    """Return the film [h,w] of stored `words`, uint8 where that loses nothing, else uint16; by percentiles without its constant border.
+    """Return the film [h,w] of stored `words`, uint8 where that loses nothing, else uint16; by percentiles without its
+    constant border.
 
-    inverted: then 1 - level. padding: bool [n], which words are no part of the film: they are black, and no percentile counts them.
-    min_side: a border is kept where the film within has no such short side. Raises Refused for a constant or blank film.
+    inverted: then 1 - level. padding: bool [n], which words are no part of the film: they are black, and no percentile
+    counts them. min_side: a border is kept where the film within has no such short side. Raises Refused for a constant
+    or blank film.
     """
     inside, cut = _cut(words, min_side) if greys.how == "percentiles" else (words, words)
     if padding is None:
@@ -182,8 +197,11 @@ def through_table(
     return film
 
 
-def stretch_values(values: NDArray[np.floating] | NDArray[np.integer], inverted: bool, min_side: int) -> NDArray[np.uint16]:
-    """Return the film of values that no table can hold (32 bits, floats), stretched from the 0.5 to 99.5 percentiles within its border."""
+def stretch_values(
+    values: NDArray[np.floating] | NDArray[np.integer], inverted: bool, min_side: int
+) -> NDArray[np.uint16]:
+    """Return the film of values that no table can hold (32 bits, floats), stretched from the 0.5 to 99.5 percentiles
+    within its border."""
     if not np.isfinite(values).all():
         raise Refused("pixels that are not finite (NaN or infinity)")
     inside, values = _cut(values, min_side)

@@ -1,6 +1,7 @@
 """PNG, JPEG, TIFF, BMP and WebP files to films.
 
-It must not guess: what is not surely one whole grey film is refused with a reason, which never says more than the kind of the defect.
+It must not guess: what is not surely one whole grey film is refused with a reason, which never says more than the kind
+of the defect.
 """
 
 import io
@@ -32,8 +33,17 @@ from thiscxr.pixels.mark import said_of
 
 _JPEG_END = b"\xff\xd9"  # within the coded picture every ff is followed by a small byte, so it is found at the end only
 _ORIENTATION = 0x0112  # EXIF and TIFF
-# What puts a film of such an orientation upright: it is mirrored left to right, then turned clockwise. Source: TIFF 6.0, section 8.
-_UPRIGHT = {2: (True, 0), 3: (False, 180), 4: (True, 180), 5: (True, 270), 6: (False, 90), 7: (True, 90), 8: (False, 270)}
+# What puts a film of such an orientation upright: it is mirrored left to right, then turned clockwise. Source: TIFF
+# 6.0, section 8.
+_UPRIGHT = {
+    2: (True, 0),
+    3: (False, 180),
+    4: (True, 180),
+    5: (True, 270),
+    6: (False, 90),
+    7: (True, 90),
+    8: (False, 270),
+}
 _SOFTWARE = 305  # EXIF and TIFF
 _PHOTOMETRIC = 262  # TIFF; 0 is WhiteIsZero
 _COLOUR_SIDE = 64
@@ -53,7 +63,11 @@ def load_image(data: bytes, stretch: bool, min_side: int) -> LoadedFilm:
                 film = _film(image, data, stretch, min_side)
                 mirrored, turned = _UPRIGHT.get(_orientation(image), (False, 0))
                 marked = _said(image)
-                return replace(film, mirrored=mirrored, turned=turned, marked=marked) if mirrored or turned or marked else film
+                return (
+                    replace(film, mirrored=mirrored, turned=turned, marked=marked)
+                    if mirrored or turned or marked
+                    else film
+                )
     except Refused:
         raise
     except Image.DecompressionBombError as error:
@@ -115,7 +129,9 @@ def check_whole(data: bytes, file_format: str) -> None:
         while position + 12 <= len(data):  # PNG 5.3: length, type, data, CRC over type and data
             end = position + 8 + int.from_bytes(data[position : position + 4], "big")
             if zlib.crc32(view[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-                raise Refused("truncated file" if end + 4 > len(data) else "damaged PNG file (a checksum does not match)")
+                raise Refused(
+                    "truncated file" if end + 4 > len(data) else ("damaged PNG file (a checksum does not match)")
+                )
             if data[position + 4 : position + 8] == b"IEND":
                 return
             position = end + 4
@@ -132,7 +148,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _said(image: Image.Image) -> str:
-    """Return `LoadedFilm.marked` of what the file says, in whatever place a program kept our words: text, XMP, EXIF, comments."""
+    """Return `LoadedFilm.marked` of what the file says, in whatever place a program kept our words: text, XMP, EXIF,
+    comments."""
     try:
         found = {**image.info, **(image.getexif() if "exif" in image.info else {}), **getattr(image, "tag_v2", {})}
     except DECODE_ERRORS:
@@ -142,7 +159,8 @@ def _said(image: Image.Image) -> str:
 
 
 def _text(value: str | bytes) -> str:
-    """Return a text of a file; profiles that ImageMagick keeps as digits (name, length, hexadecimal) as what they say."""
+    """Return a text of a file; profiles that ImageMagick keeps as digits (name, length, hexadecimal) as what they
+    say."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     with suppress(ValueError):
         return bytes.fromhex("".join(text.split()[2:])).decode("utf-8", "replace") or text

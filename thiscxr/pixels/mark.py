@@ -1,4 +1,5 @@
-"""What says that a film is synthetic: the words of its file, and SYNTHETIC burned into a corner, in a font of 5 × 7 pixels of our own."""
+"""What says that a film is synthetic: the words of its file, and SYNTHETIC burned into a corner, in a font of 5 × 7
+pixels of our own."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -10,7 +11,12 @@ from thiscxr.pixels.grey import Pixels
 
 WORDS = ("SYNTHETIC", "SYN")  # the first that fits
 # Of our own notice, and of IPTC's digital source types (NewsCodes) those that no camera made.
-_SYNTHETIC = (NOTICE.lower(), "trainedalgorithmicmedia", "digitalsourcetype/algorithmicmedia", "digitalsourcetype/compositesynthetic")
+_SYNTHETIC = (
+    NOTICE.lower(),
+    "trainedalgorithmicmedia",
+    "digitalsourcetype/algorithmicmedia",
+    "digitalsourcetype/compositesynthetic",
+)
 _LIKE = 0.8  # correlation: of 11,000 real films none comes near it
 _GLYPHS = {
     "S": ".###. #...# #.... .###. ....# #...# .###.",
@@ -39,7 +45,9 @@ def marked(pixels: Pixels, white: int) -> Pixels:
     """
     height, width = pixels.shape
     scale = max(1, min(height, width) // 256)
-    mask = next((mask for word in WORDS if (mask := word_mask(word).repeat(scale, 0).repeat(scale, 1)).shape[1] <= width), None)
+    mask = next(
+        (mask for word in WORDS if (mask := word_mask(word).repeat(scale, 0).repeat(scale, 1)).shape[1] <= width), None
+    )
     assert mask is not None, pixels.shape  # a film is at least 32 px wide
     out: Pixels = pixels.copy()
     out[height - mask.shape[0] :, : mask.shape[1]] = np.where(mask, white, 0)
@@ -52,14 +60,17 @@ def mark_rows(side: int) -> int:
 
 
 def is_marked(pixels: Pixels) -> bool:
-    """Return whether the film [h, w] has the mark in a corner, however it has been turned, inverted, reduced or re-encoded since."""
+    """Return whether the film [h, w] has the mark in a corner, however it has been turned, inverted, reduced or
+    re-encoded since."""
     scale = max(1, min(pixels.shape) // 256)
     views = [pixels, pixels.T[::-1], pixels[::-1, ::-1], pixels.T[:, ::-1]]
     full, beginning = WORDS  # the one begins as the other does: few films need a second look
     if min(pixels.shape) < word_mask(beginning).shape[1]:
         return False  # films are never marked so small
     views = [view for view, like in zip(views, _likeness(views, beginning, scale), strict=True) if like > _LIKE]
-    return any(view.shape[1] < word_mask(full).shape[1] * scale or _likeness([view], full, scale)[0] > _LIKE for view in views)
+    return any(
+        view.shape[1] < word_mask(full).shape[1] * scale or _likeness([view], full, scale)[0] > _LIKE for view in views
+    )
 
 
 @cache
@@ -79,7 +90,8 @@ def _likeness(views: Sequence[Pixels], word: str, scale: int) -> np.ndarray:
 
 
 def said_of(texts: Iterable[str], title: str = "", software: str = "") -> str:
-    """Return "synthetic" when the words of a file say so, "picture" when it is one of ours that is no single film, or "".
+    """Return "synthetic" when the words of a file say so, "picture" when it is one of ours that is no single film, or
+    "".
 
     title and software: as our PNG files have them.
     """

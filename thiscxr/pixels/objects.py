@@ -1,4 +1,5 @@
-"""What a DICOM object is when it is no plain film: archives export presentation states, reports and key objects beside the films.
+"""What a DICOM object is when it is no plain film: archives export presentation states, reports and key objects beside
+the films.
 
 Only what is sure counts: an object of an unknown class, or of none, may be a film until its pixels say otherwise.
 """
@@ -16,7 +17,8 @@ _PLAIN = ("Computed Radiography", "Digital X-Ray")  # a file of these classes is
 def no_film(sop_class: str, modality: str, image_type: Collection[str]) -> str:
     """Return "no film: DICOM …" for an object that is surely none, else an empty string.
 
-    sop_class: a UID; its name is taken from the list in PS3.6. image_type: values of Image Type, of which LOCALIZER marks a scout view.
+    sop_class: a UID; its name is taken from the list in PS3.6. image_type: values of Image Type, of which LOCALIZER
+    marks a scout view.
     """
     name = UID(sop_class).name if UID(sop_class).is_valid else ""
     known = name != sop_class and name != ""

@@ -1,4 +1,5 @@
-"""The pool: one folder of harmonised films that training and scores read, and nothing of where they came from but hashed ids.
+"""The pool: one folder of harmonised films that training and scores read, and nothing of where they came from but
+hashed ids.
 
 The format is the contract in docs/formats.md. A pool is written once, whole or not at all, and never changed.
 """
@@ -26,7 +27,8 @@ from thiscxr.pool.shards import shard_name
 
 FORMAT_VERSION = 3
 SPLITS = ("train", "holdout")
-# How the greys were made: by the file's window, VOI LUT or sigmoid (PS3.3 C.11.2), not at all, or by a stretch of percentiles.
+# How the greys were made: by the file's window, VOI LUT or sigmoid (PS3.3 C.11.2), not at all, or by a stretch of
+# percentiles.
 GREYS = ("window", "lut", "sigmoid", "as stored", "percentiles")
 _VERIFY_ROWS = 16_384
 log = logging.getLogger(__name__)
@@ -43,7 +45,8 @@ SCHEMA = pa.schema(
 
 
 def orientation(mirrored: bool, degrees: int) -> str:
-    """Return what put the stored film right: left and right were swapped, then it was turned clockwise by 0, 90, 180 or 270 degrees."""
+    """Return what put the stored film right: left and right were swapped, then it was turned clockwise by 0, 90, 180 or
+    270 degrees."""
     return ", ".join([*["mirrored"] * mirrored, *[f"turned {degrees}"] * (degrees > 0)]) or "as stored"
 
 
@@ -60,7 +63,8 @@ def film_digest(content: Sequence[str | float | None], states: Sequence[int]) ->
 
 
 def content_fingerprint(resolution: int, bits: int, digests: Iterable[str]) -> str:
-    """Return the SHA-256 over size, depth and the sorted digests of all films: the same for every key, order and machine."""
+    """Return the SHA-256 over size, depth and the sorted digests of all films: the same for every key, order and
+    machine."""
     return hashlib.sha256("\n".join([f"{resolution} {bits}", *sorted(digests)]).encode()).hexdigest()
 
 
@@ -72,7 +76,8 @@ def table_digests(table: pa.Table) -> list[str]:
 
 
 class Pool:
-    """A pool on disk: opens in milliseconds, reads columns and films on demand. Picklable: a copy opens the same folder.
+    """A pool on disk: opens in milliseconds, reads columns and films on demand. Picklable: a copy opens the same
+    folder.
 
     Films may have several resolutions; what needs films of one asks `for_side` for them.
     """
@@ -96,10 +101,16 @@ class Pool:
         try:
             num_rows = pq.read_metadata(path / "films.parquet").num_rows
             if num_rows != meta["counts"]["films"]:
-                raise ValueError(f"{path}: films.parquet has {num_rows} rows, pool.json says {meta['counts']['films']}; prepare it again")
+                raise ValueError(
+                    f"{path}: films.parquet has {num_rows} rows, pool.json says "
+                    f"{meta['counts']['films']}; prepare it again"
+                )
             shards = [_open_shard(path, name, meta) for name in sorted(meta["files"]) if name.startswith("pixels-")]
             if sum(map(len, shards)) != num_rows:
-                raise ValueError(f"{path}: the shards hold {sum(map(len, shards))} films, pool.json says {num_rows}; prepare it again")
+                raise ValueError(
+                    f"{path}: the shards hold {sum(map(len, shards))} films, pool.json "
+                    f"says {num_rows}; prepare it again"
+                )
             pool = cls(path, meta, shards)
             pool._check_shards()
             return pool
@@ -114,9 +125,11 @@ class Pool:
         return _reopen, (self.path, self._rows, self.resolution)  # pickling a memory map would copy all its films
 
     def for_side(self, side: int) -> "Pool":
-        """Return a view of the films of at least `side` px, each reduced by area means to the smallest resolution among them.
+        """Return a view of the films of at least `side` px, each reduced by area means to the smallest resolution among
+        them.
 
-        For a pool of one resolution, or one without such films, the pool itself. Rows count within the view. The log says which films.
+        For a pool of one resolution, or one without such films, the pool itself. Rows count within the view. The log
+        says which films.
         """
         own = self.column("resolution")
         rows = np.flatnonzero(own >= side)
@@ -143,7 +156,8 @@ class Pool:
         return dict(zip(sides[::-1].tolist(), counts[::-1].tolist(), strict=True))
 
     def _check_shards(self) -> None:
-        """Raise ValueError when films.parquet does not put as many films as a shard has, each of the shard's resolution, into it."""
+        """Raise ValueError when films.parquet does not put as many films as a shard has, each of the shard's
+        resolution, into it."""
         lengths, sides = (np.array([shard.shape[axis] for shard in self._shards]) for axis in (0, 1))
         shards = self.column("shard")
         there = (shards >= 0) & (shards < len(sides))
@@ -154,7 +168,8 @@ class Pool:
             raise ValueError(f"{self.path / shard_name(number)} {what}; copy the pool again or prepare it again")
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return one column over all films: findings int8, age_years float64 (nan: unknown), strings as an object array."""
+        """Return one column over all films: findings int8, age_years float64 (nan: unknown), strings as an object
+        array."""
         if name not in self._columns:
             if pa.types.is_string(SCHEMA.field(name).type):
                 codes, values = self.codes(name)
@@ -166,7 +181,8 @@ class Pool:
         return self._columns[name]
 
     def codes(self, name: str) -> tuple[NDArray[np.int32], pa.StringArray]:
-        """Return a column of strings as numbers, int32 [n], into its different values, which are in the order of their appearance."""
+        """Return a column of strings as numbers, int32 [n], into its different values, which are in the order of their
+        appearance."""
         if name not in self._codes:
             coded = self._read_column(name, dictionary=True).combine_chunks()
             self._codes[name] = self._mine(coded.indices.to_numpy()), coded.dictionary
@@ -207,11 +223,13 @@ class Pool:
 
         They must have one resolution, unless this is a view by `for_side`, which brings them to its own.
 
-        Raises ValueError when they have several, or a film that is touched for the first time does not have the SHA-256 it was
-        stored with.
+        Raises ValueError when they have several, or a film that is touched for the first time does not have the SHA-256
+        it was stored with.
         """
         indices = np.asarray(indices)
-        assert indices.size == 0 or indices.dtype.kind in "ui", f"indices of type {indices.dtype}; a mask goes through np.flatnonzero"
+        assert indices.size == 0 or indices.dtype.kind in "ui", (
+            f"indices of type {indices.dtype}; a mask goes through np.flatnonzero"
+        )
         if indices.size and not (indices.min() >= 0 and indices.max() < self.num_films):
             raise IndexError(f"films {indices.min()} to {indices.max()} of a pool of {self.num_films}")
         indices = indices.astype(np.int64)
@@ -221,7 +239,10 @@ class Pool:
         if self._rows is not None:
             sides = {self.resolution}
         if len(sides) > 1:
-            raise ValueError(f"{self.path}: films of {', '.join(map(str, sorted(sides)))} px do not fit one array; take a view: for_side")
+            raise ValueError(
+                f"{self.path}: films of {', '.join(map(str, sorted(sides)))} px do not "
+                "fit one array; take a view: for_side"
+            )
         side = sides.pop()
         pixels = np.empty((len(indices), side, side), self._shards[0].dtype)
         in_folder = indices if self._rows is None else self._rows[indices]
@@ -240,7 +261,8 @@ class Pool:
 
     @cached_property
     def pixel_hashes(self) -> NDArray[np.bytes_]:
-        """SHA-256 of every film's pixels, S32 [n], which drops zero bytes at the end: Python strings would take four times as much."""
+        """SHA-256 of every film's pixels, S32 [n], which drops zero bytes at the end: Python strings would take four
+        times as much."""
         try:
             batches = pq.ParquetFile(self.path / "films.parquet").iter_batches(columns=["sha256"])
             raw = b"".join(bytes.fromhex("".join(batch.column(0).to_pylist())) for batch in batches)
@@ -276,7 +298,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
 def _command(path: Path, meta: Any) -> str:
     """Return the command that makes a pool of any format again, as far as its pool.json tells."""
     said = meta if isinstance(meta, dict) else {}
-    sources, options, counts = (part if isinstance(part := said.get(name), dict) else {} for name in ("sources", "options", "counts"))
+    sources, options, counts = (
+        part if isinstance(part := said.get(name), dict) else {} for name in ("sources", "options", "counts")
+    )
     res = f"--res {said.get('resolution', 64)}"
     if options.get("layout") == "phantom":
         return f"thiscxr phantom {path} -n {counts.get('films', 2000)} {res}"
@@ -301,13 +325,20 @@ def _open_shard(path: Path, name: str, meta: Mapping[str, Any]) -> NDArray[Any]:
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path / name} is cut off or damaged; copy the pool again or prepare it again") from error
     side = shard.shape[-1] if shard.ndim == 3 else 0
-    if shard.shape[1:] != (side, side) or not 0 < side <= meta["resolution"] or shard.dtype.itemsize * 8 != meta["bits"]:
-        raise ValueError(f"{path / name} holds {shard.dtype} of shape {shard.shape}, expected {expected}; prepare it again")
+    if (
+        shard.shape[1:] != (side, side)
+        or not 0 < side <= meta["resolution"]
+        or shard.dtype.itemsize * 8 != meta["bits"]
+    ):
+        raise ValueError(
+            f"{path / name} holds {shard.dtype} of shape {shard.shape}, expected {expected}; prepare it again"
+        )
     return shard
 
 
 def verify_pool(path: Path) -> list[str]:
-    """Check every hash and invariant of a pool and return what is wrong, one line each; an empty list means a sound pool.
+    """Check every hash and invariant of a pool and return what is wrong, one line each; an empty list means a sound
+    pool.
 
     Raises ValueError when the folder cannot be opened as a pool at all.
     """
@@ -348,7 +379,9 @@ def verify_pool(path: Path) -> list[str]:
                 return [*problems, "films.parquet: shard and row do not count up through the shards"]
             filled[shard] += 1
             if hashlib.sha256(pool._shards[shard][row].tobytes()).hexdigest() != rows["sha256"][film]:
-                problems.append(f"film {rows['film_id'][film]} (row {index}): its pixels do not have the SHA-256 in films.parquet")
+                problems.append(
+                    f"film {rows['film_id'][film]} (row {index}): its pixels do not have the SHA-256 in films.parquet"
+                )
             patient = (rows["source"][film], rows["patient"][film])
             if sides.setdefault(patient, rows["split"][film]) != rows["split"][film]:
                 torn.add(patient)
@@ -361,7 +394,9 @@ def verify_pool(path: Path) -> list[str]:
             strange[name] |= set(rows[name]) - set(values)
     for name, found in strange.items():
         if found:
-            problems.append(f"films.parquet: {name} holds {', '.join(map(repr, sorted(found, key=str)))}, expected {allowed[name]}")
+            problems.append(
+                f"films.parquet: {name} holds {', '.join(map(repr, sorted(found, key=str)))}, expected {allowed[name]}"
+            )
     if len(ids) != len(pool):
         problems.append("films.parquet: two films have one film_id")
     if torn:

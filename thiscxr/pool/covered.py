@@ -13,7 +13,8 @@ from thiscxr.pool import Pool
 
 
 def rows_to_hide(film: Pixels, res: int) -> int:
-    """Return how many of the last rows of a square film, once it has `res` px, hold the mark SYNTHETIC; 0 for one without it."""
+    """Return how many of the last rows of a square film, once it has `res` px, hold the mark SYNTHETIC; 0 for one
+    without it."""
     # A network's film may have been enlarged since.
     for side in (len(film), *(side for side in RESOLUTIONS if res <= side < len(film))):
         if is_marked(film if side == len(film) else fit(film, side)):
@@ -31,7 +32,8 @@ def cover(pixels: Pixels, rows: int) -> Pixels:
 
 
 class CoveredPool(Pool):
-    """A pool whose films are read with their last rows hidden; its columns and hashes are those of the films as they are."""
+    """A pool whose films are read with their last rows hidden; its columns and hashes are those of the films as they
+    are."""
 
     def __init__(self, pool: Pool, rows: int) -> None:
         vars(self).update(vars(pool))

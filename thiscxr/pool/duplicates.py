@@ -1,7 +1,8 @@
-"""Exact and near duplicates among the films of a pool: one film released twice, re-encoded, re-windowed, reduced, cropped or marked.
+"""Exact and near duplicates among the films of a pool: one film released twice, re-encoded, re-windowed, reduced,
+cropped or marked.
 
-Two films of one patient are not duplicates, however alike, and must not be taken for such. Idea of a similarity that is blind to small
-moves: tangent distance, Simard, LeCun and Denker 1993.
+Two films of one patient are not duplicates, however alike, and must not be taken for such. Idea of a similarity that is
+blind to small moves: tangent distance, Simard, LeCun and Denker 1993.
 """
 
 from collections import deque
@@ -21,19 +22,22 @@ Array = NDArray[np.float32]
 Read = Callable[[NDArray[np.int64]], Pixels]
 Spread = Callable[[Callable[[Any], Any], Iterator[Any]], Iterable[Any]]
 
-# From benchmarks/duplicate_rates.py on 1,988 NIH films of 64 px, 1,271 of 256 px and 3,000 phantom films. Two to four of a million pairs
-# of different patients are as similar; of copies cropped by 3 % at every side, the first percentile is 0.986.
+# From benchmarks/duplicate_rates.py on 1,988 NIH films of 64 px, 1,271 of 256 px and 3,000 phantom films. Two to four
+# of a million pairs of different patients are as similar; of copies cropped by 3 % at every side, the first percentile
+# is 0.986.
 MIN_SIMILARITY = 0.98
-# The highest is 0.73 among the most similar of 2.8 million pairs of different patients, 0.914 of 6,034 pairs of films of one patient and
-# 0.928 of phantom patients; of copies made at 256 px and saved as JPEG of quality 50, the first percentile is 0.964.
+# The highest is 0.73 among the most similar of 2.8 million pairs of different patients, 0.914 of 6,034 pairs of films
+# of one patient and 0.928 of phantom patients; of copies made at 256 px and saved as JPEG of quality 50, the first
+# percentile is 0.964.
 MIN_CORRELATION = 0.945
 
 _COARSE, _FINE = 32, 64  # sides, in pixels, at which films are described and compared
 _MAX_MOVE = 0.15  # of half a side
 _TILE, _BATCH = 1024, 128  # films a side of a tile of the search, pairs at a time in the comparison
 _CACHED = 4096  # small films in memory
-# A film is compared with every later one that looks like it, or, where those are a crowd, with the nearest alone: real strangers look
-# alike three times in a million, phantom bodies one time in fifty, and would be compared by the thousand.
+# A film is compared with every later one that looks like it, or, where those are a crowd, with the nearest alone: real
+# strangers look alike three times in a million, phantom bodies one time in fifty, and would be compared by the
+# thousand.
 _CROWD, _NEAREST = 8, 1
 
 
@@ -48,14 +52,17 @@ def _grid(side: int) -> Array:
     return np.linspace(-1 + 1 / side, 1 - 1 / side, side, dtype=np.float32)
 
 
-# Cosines of 2 to 10 half waves a side: coarser ones are the same for all chests, finer ones do not bear a crop. The taper keeps the
-# margins out, which a crop changes most.
+# Cosines of 2 to 10 half waves a side: coarser ones are the same for all chests, finer ones do not bear a crop. The
+# taper keeps the margins out, which a crop changes most.
 _LOWEST, _HIGHEST = 2, 10
-_WAVES = np.cos(np.pi / 2 * np.arange(_HIGHEST + 1)[:, None] * (_grid(_COARSE) + 1)).astype(np.float32) * _taper(_COARSE, 0.3)
+_WAVES = np.cos(np.pi / 2 * np.arange(_HIGHEST + 1)[:, None] * (_grid(_COARSE) + 1)).astype(np.float32) * _taper(
+    _COARSE, 0.3
+)
 _FREQUENCY = np.hypot(*np.mgrid[: _HIGHEST + 1, : _HIGHEST + 1])
 _BAND = (_FREQUENCY >= _LOWEST) & (_FREQUENCY <= _HIGHEST)
 _WEIGHTS = np.sqrt(_FREQUENCY[_BAND]).astype(np.float32)
-MIRROR = np.where(np.mgrid[: _HIGHEST + 1, : _HIGHEST + 1][1][_BAND] % 2, -1, 1).astype(np.float32)  # what a mirror does to each wave
+# what a mirror does to each wave
+MIRROR = np.where(np.mgrid[: _HIGHEST + 1, : _HIGHEST + 1][1][_BAND] % 2, -1, 1).astype(np.float32)
 _MOVES = 4  # the film itself, and how it changes when slid across, slid down and stretched
 
 DESCRIPTOR_SIZE = _MOVES * int(_BAND.sum())
@@ -74,12 +81,14 @@ class Pair:
 def descriptor(pixels: Pixels) -> NDArray[np.int8]:
     """Return int8 [DESCRIPTOR_SIZE] of one film of a pool, uint8 or uint16 [res,res]; zeros for one without detail.
 
-    Four orthogonal vectors: the film's grey ranks in a band of waves, and the directions in which small slides and stretches move it.
+    Four orthogonal vectors: the film's grey ranks in a band of waves, and the directions in which small slides and
+    stretches move it.
     """
     film = _ranks(_reduce(pixels[None], _COARSE))[0]
     down, across = np.gradient(film)
     grid = _grid(_COARSE)
-    moves = _WAVES @ np.stack([film, across, down, across * grid + down * grid[:, None]]) @ _WAVES.T  # [4, waves, waves]
+    # [4, waves, waves]
+    moves = _WAVES @ np.stack([film, across, down, across * grid + down * grid[:, None]]) @ _WAVES.T
     vectors, triangle = np.linalg.qr((moves[:, _BAND] * _WEIGHTS).T)
     vectors[:, np.abs(np.diag(triangle)) < 1e-4] = 0  # no detail: any direction would do, so none is taken
     largest = np.maximum(np.abs(vectors).max(axis=0), 1e-6)
@@ -87,19 +96,22 @@ def descriptor(pixels: Pixels) -> NDArray[np.int8]:
 
 
 def evened(pixels: Pixels | Array) -> Array:
-    """Return films [k,res,res] as `laid_over` takes them: float32 [k,side,side], at most 32 px, from -0.5 to 0.5, of an even histogram."""
+    """Return films [k,res,res] as `laid_over` takes them: float32 [k,side,side], at most 32 px, from -0.5 to 0.5, of an
+    even histogram."""
     return _equalise(_reduce(pixels, _COARSE))
 
 
 def laid_over(fixed: Array, moving: Array) -> Array:
-    """Return the films `moving`, slid and stretched onto the films `fixed`; both as `evened` returns them, and so is the result."""
+    """Return the films `moving`, slid and stretched onto the films `fixed`; both as `evened` returns them, and so is
+    the result."""
     return _move(moving, _align(fixed, moving, np.zeros((len(fixed), 4), np.float32), 6))
 
 
 def film_waves(pixels: Pixels | Array, moves: bool = True) -> Array:
     """Return float32 [k,6,waves] of films [k,res,res]: grey ranks in a band of waves, and how small moves change them.
 
-    The moves: slid across, slid down, stretched across, stretched down, turned. moves: False leaves them out, [k,1,waves].
+    The moves: slid across, slid down, stretched across, stretched down, turned. moves: False leaves them out,
+    [k,1,waves].
     """
     films = _ranks(_reduce(pixels, _COARSE))
     every = _all_waves(films.shape[1])
@@ -109,7 +121,8 @@ def film_waves(pixels: Pixels | Array, moves: bool = True) -> Array:
 
 @lru_cache(maxsize=1)
 def _all_waves(side: int) -> Array:
-    """Return the matrix [side², 6 · waves] of `film_waves`: everything after the ranks is linear, so one product does it."""
+    """Return the matrix [side², 6 · waves] of `film_waves`: everything after the ranks is linear, so one product does
+    it."""
     films = np.eye(side * side, dtype=np.float32).reshape(-1, side, side)  # of one bright pixel each
     x, y = _grid(side), _grid(side)[:, None]
     columns = []
@@ -120,18 +133,21 @@ def _all_waves(side: int) -> Array:
     return np.concatenate(columns).reshape(side * side, -1)
 
 
-def find_duplicates(descriptors: NDArray[np.int8], digests: Sequence[Hashable], read: Read, spread: Spread = map) -> list[Pair]:
-    """Return the pairs of duplicates, ordered by (a, b), of films with these descriptors (int8 [n,DESCRIPTOR_SIZE], may be mapped).
+def find_duplicates(
+    descriptors: NDArray[np.int8], digests: Sequence[Hashable], read: Read, spread: Spread = map
+) -> list[Pair]:
+    """Return the pairs of duplicates, ordered by (a, b), of films with these descriptors (int8 [n,DESCRIPTOR_SIZE], may
+    be mapped).
 
-    digests: of each film's pixels, equal for equal films alone. read: films by rows, as Pool.read; it is asked only for films that look
-    alike. spread: does what `map` does, perhaps in several processes.
-    Films of equal pixels are paired with the first of them, and only that one is compared with others. Every two films are looked at:
-    time grows with n^2, memory does not.
-    Raises ValueError when descriptors and digests do not match.
+    digests: of each film's pixels, equal for equal films alone. read: films by rows, as Pool.read; it is asked only for
+    films that look alike. spread: does what `map` does, perhaps in several processes. Films of equal pixels are paired
+    with the first of them, and only that one is compared with others. Every two films are looked at: time grows with
+    n^2, memory does not. Raises ValueError when descriptors and digests do not match.
     """
     if descriptors.shape != (len(digests), DESCRIPTOR_SIZE) or descriptors.dtype != np.int8:
         raise ValueError(
-            f"descriptors of shape {descriptors.shape} and type {descriptors.dtype} for {len(digests)} films; expected int8 "
+            f"descriptors of shape {descriptors.shape} and type {descriptors.dtype} "
+            f"for {len(digests)} films; expected int8 "
             f"({len(digests)}, {DESCRIPTOR_SIZE}); describe the films again"
         )
     first: dict[Hashable, int] = {}
@@ -165,8 +181,8 @@ def _compare(films: tuple[Array, Array]) -> Array:
 def groups(pairs: Sequence[Pair]) -> list[list[Pair]]:
     """Return the groups of duplicates, each as the pairs of its first film with its other films, in the order of rows.
 
-    A film joins the earliest group whose first film it is a duplicate of, so that likeness is not handed on from film to film: one that
-    is like a mere member begins a group of its own, or is in none.
+    A film joins the earliest group whose first film it is a duplicate of, so that likeness is not handed on from film
+    to film: one that is like a mere member begins a group of its own, or is in none.
     """
     home: dict[int, Pair] = {}  # of every film but the first ones: its pair with the first one
     for pair in sorted(pairs, key=lambda pair: (pair.b, pair.a)):
@@ -183,7 +199,8 @@ def groups(pairs: Sequence[Pair]) -> list[list[Pair]]:
 def similarity(a: NDArray[np.int8], b: NDArray[np.int8]) -> Array:
     """Return float32 [n,m], from 0 to about 1, of descriptors [n,DESCRIPTOR_SIZE] and [m,DESCRIPTOR_SIZE].
 
-    It is the length of b's film in the space of a's film and its moves, so that a small slide or stretch takes little away.
+    It is the length of b's film in the space of a's film and its moves, so that a small slide or stretch takes little
+    away.
     """
     spaces, films = _vectors(a, _MOVES), _vectors(b, 1)[0]
     lengths = (spaces.reshape(_MOVES * len(a), -1) @ films.T).reshape(_MOVES, len(a), len(b))
@@ -191,10 +208,11 @@ def similarity(a: NDArray[np.int8], b: NDArray[np.int8]) -> Array:
 
 
 def correlations(a: Pixels | Array, b: Pixels | Array) -> Array:
-    """Return float32 [k]: how well the films b, slid and stretched onto a, agree with them in fine detail; both [k,res,res].
+    """Return float32 [k]: how well the films b, slid and stretched onto a, agree with them in fine detail; both
+    [k,res,res].
 
-    Near 1 for one exposure whatever its grey scale, below MIN_CORRELATION for two. The three worst of 49 fields do not count, so that
-    a burned-in mark does no harm.
+    Near 1 for one exposure whatever its grey scale, below MIN_CORRELATION for two. The three worst of 49 fields do not
+    count, so that a burned-in mark does no harm.
     """
     side = min(a.shape[-1], _FINE)
     return _correlate(_equalise(_reduce(a, side)), _equalise(_reduce(b, side)))
@@ -222,8 +240,8 @@ def _reduce(pixels: Pixels | Array, side: int) -> Array:
 
 
 def _ranks(films: Array) -> Array:
-    """Return the share of pixels of each film [k,side,side] that are darker, from -0.5 to 0.5, ties in the middle: what no change of grey
-    scale changes."""
+    """Return the share of pixels of each film [k,side,side] that are darker, from -0.5 to 0.5, ties in the middle: what
+    no change of grey scale changes."""
     values = films.reshape(len(films), -1)
     size = values.shape[1]
     order = np.argsort(values, axis=1)
@@ -254,7 +272,9 @@ def _equalise(films: Array) -> Array:
     np.cumsum(np.minimum(counts, 3 * values.shape[1] // 256), axis=1, out=shares[:, 1:])
     shares /= shares[:, -1:]
     below, step = shares[:, :-1], np.diff(shares, axis=1)
-    even = np.take_along_axis(below, whole.astype(np.int64), 1) + np.take_along_axis(step, whole.astype(np.int64), 1) * (levels - whole)
+    even = np.take_along_axis(below, whole.astype(np.int64), 1) + np.take_along_axis(
+        step, whole.astype(np.int64), 1
+    ) * (levels - whole)
     return (even - 0.5).astype(np.float32).reshape(films.shape)
 
 
@@ -265,8 +285,11 @@ def _vectors(descriptors: NDArray[np.int8], moves: int) -> Array:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=2, keepdims=True), 1)
 
 
-def _candidates(descriptors: NDArray[np.int8], rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield (a, b), a < b, of the pairs among `rows` that look alike, at most _BATCH at a time: each film with later ones."""
+def _candidates(
+    descriptors: NDArray[np.int8], rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield (a, b), a < b, of the pairs among `rows` that look alike, at most _BATCH at a time: each film with later
+    ones."""
     num = len(rows)
     found = np.empty((2, 0), np.int64)
     with tqdm(total=num * (num - 1) // 2, desc="duplicates", unit="pair", unit_scale=True, delay=1) as progress:
@@ -304,7 +327,8 @@ def _correlate(fixed: Array, moving: Array) -> Array:
 
 
 def _detail(films: Array) -> Array:
-    """Return detail of about nine waves a side, of even local contrast: what two exposures of one patient differ in, and JPEG keeps."""
+    """Return detail of about nine waves a side, of even local contrast: what two exposures of one patient differ in,
+    and JPEG keeps."""
     pixel = films.shape[1] / _FINE
 
     def blurred(values: Array, sigma: float) -> Array:
@@ -326,7 +350,8 @@ def _fields(films: Array) -> Array:
 
 
 def _move(films: Array, moves: Array) -> Array:
-    """Return [k,side,side] sampled at grid * (1 + stretch) + slide, linearly; moves [k,4]: stretch and slide across, then down."""
+    """Return [k,side,side] sampled at grid * (1 + stretch) + slide, linearly; moves [k,4]: stretch and slide across,
+    then down."""
     side = films.shape[1]
     grid, pixels = _grid(side), np.arange(side, dtype=np.float32)
 
@@ -334,11 +359,14 @@ def _move(films: Array, moves: Array) -> Array:
         position = np.clip((grid * (1 + stretch[:, None]) + slide[:, None] + 1) * (side / 2) - 0.5, 0, side - 1)
         return np.maximum(0, 1 - np.abs(position[:, :, None] - pixels), dtype=np.float32)
 
-    return np.matmul(weights(moves[:, 2], moves[:, 3]) @ films, weights(moves[:, 0], moves[:, 1]).swapaxes(1, 2), dtype=np.float32)
+    return np.matmul(
+        weights(moves[:, 2], moves[:, 3]) @ films, weights(moves[:, 0], moves[:, 1]).swapaxes(1, 2), dtype=np.float32
+    )
 
 
 def _align(fixed: Array, moving: Array, moves: Array, steps: int) -> Array:
-    """Return the moves that lay `moving` over `fixed`: Gauss-Newton steps of the squared difference, contrast and level free."""
+    """Return the moves that lay `moving` over `fixed`: Gauss-Newton steps of the squared difference, contrast and level
+    free."""
     num, side = fixed.shape[:2]
     grid, window = _grid(side), np.sqrt(np.outer(_taper(side, 0.3), _taper(side, 0.3)))
     columns = np.empty((num, 7, side, side), np.float32)  # the last is what the others are to make up
@@ -353,7 +381,8 @@ def _align(fixed: Array, moving: Array, moves: Array, steps: int) -> Array:
             np.multiply(values, factor, out=columns[:, column])
         products = flat[:, :6] @ flat.transpose(0, 2, 1)
         normal, right = products[:, :, :6], products[:, :, 6:]
-        normal = normal + np.eye(6, dtype=np.float32) * (normal * np.float32(1e-4) + np.float32(1e-6))  # solvable whatever the film
+        # solvable whatever the film
+        normal = normal + np.eye(6, dtype=np.float32) * (normal * np.float32(1e-4) + np.float32(1e-6))
         solution = np.linalg.solve(normal, right)[:, :, 0]
         moves = np.clip(moves + solution[:, :4] / np.maximum(solution[:, 4:5], 0.3), -_MAX_MOVE, _MAX_MOVE)
     return moves

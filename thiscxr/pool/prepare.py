@@ -1,6 +1,7 @@
 """From collections as released to one pool: read labels, choose films, decode, square, write, look for duplicates.
 
-It must not lose a film silently: whatever is not in the pool is counted, with a reason, in the summary and in rejected.csv.
+It must not lose a film silently: whatever is not in the pool is counted, with a reason, in the summary and in
+rejected.csv.
 """
 
 import csv
@@ -34,12 +35,14 @@ from thiscxr.pool.sentinel import Sight, look
 from thiscxr.pool.writer import Duplicate, PoolWriter
 
 ASPECTS = ("released", "restore")
-_PLAN_VERSION = 2  # of what a film becomes: raise it when the same file gives other pixels, so that no half-made pool is gone on with
+# of what a film becomes: raise it when the same file gives other pixels, so that no half-made pool is gone on with
+_PLAN_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareSummary:
-    """What `prepare` did. `dropped`: rows not asked for or without a file; `rejected`: films with a file that were refused."""
+    """What `prepare` did. `dropped`: rows not asked for or without a file; `rejected`: films with a file that were
+    refused."""
 
     path: Path
     key_file: Path
@@ -52,13 +55,18 @@ class PrepareSummary:
     rejected: dict[str, int]  # by reason
     num_duplicates: int  # films that show the same exposure as another one; they are kept, on one side of the split
     beside: dict[str, int]  # by kind; what lies beside the films
-    put_right: dict[str, int]  # films of the pool by what was done to them: turned, mirrored, inverted, as tags or their look say
+    # films of the pool by what was done to them: turned, mirrored, inverted, as tags or their look say
+    put_right: dict[str, int]
 
     def __str__(self) -> str:
         """The summary for a terminal, one line a fact."""
-        lines = [f"{self.path}: {self.num_kept} films ({', '.join(f'{key} {count}' for key, count in self.kept.items())})"]
+        lines = [
+            f"{self.path}: {self.num_kept} films ({', '.join(f'{key} {count}' for key, count in self.kept.items())})"
+        ]
         if len(self.resolutions) > 1:
-            lines.append(f"  resolutions: {', '.join(f'{count} films of {side} px' for side, count in self.resolutions.items())}")
+            lines.append(
+                f"  resolutions: {', '.join(f'{count} films of {side} px' for side, count in self.resolutions.items())}"
+            )
         lines += [f"  not taken: {count} ({reason})" for reason, count in self.dropped.items()]
         lines += [f"  refused:   {count} ({reason})" for reason, count in self.rejected.items()]
         lines += [f"  put right: {count} ({what})" for what, count in self.put_right.items()]
@@ -103,7 +111,9 @@ def check_res(res: int, option: str = "--res") -> None:
     """Raise ValueError when `res` is not a power of two from 32 to 1024."""
     if res not in RESOLUTIONS:
         nearest = min(RESOLUTIONS, key=lambda allowed: abs(allowed - res))
-        raise ValueError(f"{option} {res} is not a power of two from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}; the nearest is {nearest}")
+        raise ValueError(
+            f"{option} {res} is not a power of two from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}; the nearest is {nearest}"
+        )
 
 
 def prepare(
@@ -122,33 +132,42 @@ def prepare(
     labels: str = LABELS[0],
     smallest: int | None = None,
 ) -> PrepareSummary:
-    """Write the pool `pool_path` from `sources`, (collection key, folder) pairs; a collection may come in several folders.
+    """Write the pool `pool_path` from `sources`, (collection key, folder) pairs; a collection may come in several
+    folders.
 
-    views None: each collection's default. aspect "restore" undoes the squash of collections that released squares of oblong films.
-    derive: fill findings that a collection does not annotate from their children and parents. scheduler: address of a Dask cluster.
-    labels: "reports" takes findings from the reports of collections that have them, not from their label tables.
-    smallest: films whose short side is below `res` are kept at the largest power of two that they fill, down to this one; None: refused.
-    allow_synthetic: take films that are marked as synthetic; sheets and other pictures of ours never are films.
-    A call that was interrupted goes on where it stopped when it is made again; the pool is the same for any number of workers.
-    Raises ValueError, one line each, when an input is not as expected, no film is left, or more than the share `max_rejected` of the
-    films that have a file is refused. No pool is left behind then.
+    views None: each collection's default. aspect "restore" undoes the squash of collections that released squares of
+    oblong films. derive: fill findings that a collection does not annotate from their children and parents. scheduler:
+    address of a Dask cluster. labels: "reports" takes findings from the reports of collections that have them, not from
+    their label tables. smallest: films whose short side is below `res` are kept at the largest power of two that they
+    fill, down to this one; None: refused. allow_synthetic: take films that are marked as synthetic; sheets and other
+    pictures of ours never are films. A call that was interrupted goes on where it stopped when it is made again; the
+    pool is the same for any number of workers. Raises ValueError, one line each, when an input is not as expected, no
+    film is left, or more than the share `max_rejected` of the films that have a file is refused. No pool is left behind
+    then.
     """
     pool_path, sources = Path(pool_path), [(key, Path(root)) for key, root in sources]
     check_res(res)
     if smallest is not None:
         check_res(smallest, "--smallest")
         if smallest > res:
-            raise ValueError(f"--smallest {smallest} is above --res {res}: it is the resolution of the smallest films; give {res} or less")
+            raise ValueError(
+                f"--smallest {smallest} is above --res {res}: it is the resolution of "
+                f"the smallest films; give {res} or less"
+            )
     smallest = smallest or res
     if aspect not in ASPECTS:
         raise ValueError(f"--aspect {aspect}{nearest_name(aspect, ASPECTS)} is not one of {', '.join(ASPECTS)}")
     if not 0 <= max_rejected <= 1:
         raise ValueError(f"--max-rejected {max_rejected} is not a share from 0 to 1")
     if pool_path.exists() and (not pool_path.is_dir() or any(pool_path.iterdir())):
-        raise ValueError(f"{pool_path} already exists and is not an empty folder; choose another path or remove it first")
+        raise ValueError(
+            f"{pool_path} already exists and is not an empty folder; choose another path or remove it first"
+        )
     key_file = Path(key_file) if key_file is not None else default_key_file()
     if pool_path.resolve() in key_file.resolve().parents:
-        raise ValueError(f"--key-file {key_file} lies in the pool {pool_path}, which may be shared; keep the key elsewhere")
+        raise ValueError(
+            f"--key-file {key_file} lies in the pool {pool_path}, which may be shared; keep the key elsewhere"
+        )
     check_place(key_file.with_name(f"{key_file.name}.map"))  # the private map is written at the end
     plan = wanted_films(sources, views, labels=labels)  # of a film in two sizes, the larger
     for part in plan:
@@ -196,17 +215,22 @@ def prepare(
             raise ValueError(f"no film left for {pool_path}: {why}")
         if rejected.total() > max_rejected * writer.num_done:
             raise ValueError(
-                f"{rejected.total()} of {writer.num_done} films were refused ({rejected.total() / writer.num_done:.0%}), more than "
+                f"{rejected.total()} of {writer.num_done} films were refused "
+                f"({rejected.total() / writer.num_done:.0%}), more than "
                 f"--max-rejected {max_rejected:g}: {_reasons(rejected)}; look at the films, or allow more"
             )
         if not writer.num_of(res):
-            raise ValueError(f"no film for {pool_path} has a short side of --res {res} px; prepare it at a smaller one, such as {res // 2}")
+            raise ValueError(
+                f"no film for {pool_path} has a short side of --res {res} px; prepare it "
+                f"at a smaller one, such as {res // 2}"
+            )
         pairs = find_duplicates(writer.descriptors(), writer.hashes(), writer.read, partial(hands.map, chunk=1))
         found = [duplicate for number, group in enumerate(groups(pairs)) for duplicate in _members(number, group)]
         fingerprint = writer.finish(found, ((pair.a, pair.b) for pair in pairs))
         files = {part.collection.key: part.files for part in plan}
         places = (
-            (film_id, source, film.film, str(files[source][film.film]), reason) for film_id, source, film, reason in writer.outcomes()
+            (film_id, source, film.film, str(files[source][film.film]), reason)
+            for film_id, source, film, reason in writer.outcomes()
         )
         write_private_map(key_file, fingerprint, places)
     pool = Pool.open(pool_path)
@@ -248,12 +272,15 @@ class _Film:
 def _decode_all(
     plan: Sequence[Wanted], writer: PoolWriter, hands: Workers, blank: _Task, restore: bool, derive: bool
 ) -> Iterator[tuple[_Film, _Decoded]]:
-    """Yield the films that are not done yet: those that lie open in the order of the plan, then the others as streamed."""
+    """Yield the films that are not done yet: those that lie open in the order of the plan, then the others as
+    streamed."""
     under_way: deque[_Film] = deque()
 
     def task(source: str, film: FilmRecord, file: ReleaseFile, data: ReleaseFile | bytes | None) -> _Task:
         under_way.append(_Film(source, film, file))
-        return replace(blank, file=data, aspect=film.original_aspect if restore else None, frontal=film.view in FRONTAL_VIEWS)
+        return replace(
+            blank, file=data, aspect=film.original_aspect if restore else None, frontal=film.view in FRONTAL_VIEWS
+        )
 
     def as_taught(film: FilmRecord) -> FilmRecord:
         return with_derived(film) if derive else film
@@ -261,7 +288,9 @@ def _decode_all(
     def open_tasks() -> Iterator[_Task]:
         for part in plan:
             source = part.collection.key
-            for film, file in ((as_taught(film), part.files[name]) for name, film in part.films.items() if name in part.files):
+            for film, file in (
+                (as_taught(film), part.files[name]) for name, film in part.films.items() if name in part.files
+            ):
                 if not writer.knows(source, film):
                     yield task(source, film, file, file)
 
@@ -278,7 +307,8 @@ def _decode_all(
 
 
 def check_marks(marked: str, allow_synthetic: bool) -> None:
-    """Raise ValueError for a film that is marked as synthetic, unless such films are allowed, and for our pictures of several films."""
+    """Raise ValueError for a film that is marked as synthetic, unless such films are allowed, and for our pictures of
+    several films."""
     if marked == "picture":
         raise ValueError("a sheet, a projection or another picture by thiscxr, no single film")
     if marked and not allow_synthetic:
@@ -286,9 +316,11 @@ def check_marks(marked: str, allow_synthetic: bool) -> None:
 
 
 def righted(film: LoadedFilm, frontal: bool) -> tuple[Sight, str, bool]:
-    """Return what the look of a film says is wrong with it, and what puts the stored film right: its orientation, whether to invert it.
+    """Return what the look of a film says is wrong with it, and what puts the stored film right: its orientation,
+    whether to invert it.
 
-    Both the file's tags and the look count. Raises ValueError for a film that does not look right, where what is wrong cannot be told.
+    Both the file's tags and the look count. Raises ValueError for a film that does not look right, where what is wrong
+    cannot be told.
     """
     sight = look(film.pixels, frontal)
     if not sight.sure:
@@ -305,18 +337,21 @@ def frame_film(
     allow_synthetic: bool = True,
     smallest: int | None = None,
 ) -> FramedFilm:
-    """Read one film and frame it as `prepare` does: square [res, res], reduced, put right where it is surely inverted or turned.
+    """Read one film and frame it as `prepare` does: square [res, res], reduced, put right where it is surely inverted
+    or turned.
 
-    smallest: of a film whose short side is below `res`, the largest power of two that it fills, not below this, is its resolution.
+    smallest: of a film whose short side is below `res`, the largest power of two that it fills, not below this, is its
+    resolution.
 
-    aspect: true width / height of a film that its release squashed; frontal: it is known to be. Raises ValueError with the reason for a
-    film that `prepare` would refuse.
+    aspect: true width / height of a film that its release squashed; frontal: it is known to be. Raises ValueError with
+    the reason for a film that `prepare` would refuse.
     """
     film = load_film(data.read() if isinstance(data, ReleaseFile) else data, min_side=res)
     check_marks(film.marked, allow_synthetic)
     if aspect is not None:  # of what is left once the border is cut
         aspect *= film.pixels.shape[1] / film.native_width * film.native_height / film.pixels.shape[0]
-    sight, turned, inverted = righted(film, frontal)  # of the film itself, so that it is the same whatever the resolution
+    # of the film itself, so that it is the same whatever the resolution
+    sight, turned, inverted = righted(film, frontal)
     aspect = aspect or film.aspect
     while smallest is not None and res > smallest and short_side(film.pixels, aspect) < res:
         res //= 2
@@ -335,7 +370,9 @@ def _decode(task: _Task) -> _Decoded:
     try:
         if task.file is None:
             raise ValueError(f"absurd file of more than {MAX_FILE_BYTES // 2**20} MiB")
-        film = frame_film(task.file, task.res, task.bits, task.aspect, task.frontal, task.allow_synthetic, task.smallest)
+        film = frame_film(
+            task.file, task.res, task.bits, task.aspect, task.frontal, task.allow_synthetic, task.smallest
+        )
     except ValueError as error:
         return _Decoded(None, reason=str(error))
     return _Decoded(film, descriptor(film.pixels))
@@ -367,7 +404,8 @@ def _warn_of_mixed_aspects(plan: Sequence[Wanted], aspect: str) -> None:
     squashed = [part.collection.key for part in plan if part.films and part.collection.squashed]
     if aspect == "released" and squashed and len(squashed) < sum(bool(part.films) for part in plan):
         logging.getLogger(__name__).warning(
-            "%s released squares of oblong films, the others did not: the width of a chest will name its source; consider --aspect restore",
+            "%s released squares of oblong films, the others did not: the width of a chest will "
+            "name its source; consider --aspect restore",
             ", ".join(squashed),
         )
 
@@ -388,7 +426,9 @@ def write_private_map(key_file: Path, fingerprint: str, rows: Iterable[tuple[str
     with (
         atomic_path(path) as part,
         # names of files come out in the bytes that they have on the disk, be they UTF-8 or not
-        open(os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        open(
+            os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file,
     ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("film_id", "source", "film", "path", "refused"))

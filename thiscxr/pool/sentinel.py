@@ -1,7 +1,8 @@
 """A look at a film: are bones dark, or is it turned? A small network on a thumbnail, made to keep silent when in doubt.
 
-It must not touch the film: whoever asks decides. Mirrored films are not decided: only the side of the heart and of the gas bubble would
-tell, and a heart on the right is a finding. How often it is right and wrong, by collection: thiscxr/weights/sentinel.md.
+It must not touch the film: whoever asks decides. Mirrored films are not decided: only the side of the heart and of the
+gas bubble would tell, and a heart on the right is a finding. How often it is right and wrong, by collection:
+thiscxr/weights/sentinel.md.
 """
 
 import json
@@ -37,7 +38,8 @@ class Sight:
 
 
 def thumbnail(pixels: Pixels, side: int = THUMB) -> NDArray[np.float64]:
-    """Return [side,side]: means over the film [h,w], both at least `side`, without constant borders; it need not be square."""
+    """Return [side,side]: means over the film [h,w], both at least `side`, without constant borders; it need not be
+    square."""
     step = max(1, min(pixels.shape) // _SAMPLED_SIDE)
     sampled = pixels[::step, ::step]
     left, top, right, bottom = content_box(sampled)
@@ -49,15 +51,16 @@ def thumbnail(pixels: Pixels, side: int = THUMB) -> NDArray[np.float64]:
 
 
 def _ranks(values: NDArray[np.float64] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the ranks of [h,w], from -1 (darkest) to 1, ties at their middle: whatever tone curve made the film, they stay."""
+    """Return the ranks of [h,w], from -1 (darkest) to 1, ties at their middle: whatever tone curve made the film, they
+    stay."""
     ordered = np.sort(values, axis=None)
     middle = np.searchsorted(ordered, values) + np.searchsorted(ordered, values, "right") - 1
     return (middle * (1 / (values.size - 1)) - 1).astype(np.float32)
 
 
 def features(thumb: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return float32 [2,32,32]: the ranks of the greys and of their difference from the surround, which a white or black frame does not
-    change. They turn with the film, and an inversion negates them."""
+    """Return float32 [2,32,32]: the ranks of the greys and of their difference from the surround, which a white or
+    black frame does not change. They turn with the film, and an inversion negates them."""
     grey = _ranks(np.round(thumb, 3))
     surround = uniform_filter(grey.astype(np.float64), _AROUND, mode="nearest")
     return np.stack([grey, _ranks(np.round(grey - surround, 5))])
@@ -65,12 +68,15 @@ def features(thumb: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def _roughness(ranks: NDArray[np.float32]) -> float:
     """Return how little neighbours of [h,w] have in common: 0 nothing changes, 1 no more than chance (noise)."""
-    return 1 - float(min((ranks[:, 1:] * ranks[:, :-1]).mean(), (ranks[1:] * ranks[:-1]).mean()) / max((ranks**2).mean(), 1e-6))
+    return 1 - float(
+        min((ranks[:, 1:] * ranks[:, :-1]).mean(), (ranks[1:] * ranks[:-1]).mean()) / max((ranks**2).mean(), 1e-6)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One hidden layer that scores a film for lying as it should; the eight ways a film may lie go through the same weights.
+    """One hidden layer that scores a film for lying as it should; the eight ways a film may lie go through the same
+    weights.
 
     signed and squared: [2048,H], of the features and of their squares less 1/3; bias, out: [H].
     """
@@ -81,16 +87,19 @@ class Network:
     out: NDArray[np.float32]
 
     def scores(self, seen: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return [8]: log odds, less a constant, that the film of `features` lies as it is (the first) or turned clockwise by 90, 180, 270
-        degrees, and the same four if it is also inverted."""
+        """Return [8]: log odds, less a constant, that the film of `features` lies as it is (the first) or turned
+        clockwise by 90, 180, 270 degrees, and the same four if it is also inverted."""
         across = seen.swapaxes(1, 2)
         films = np.stack([seen, across[:, ::-1], seen[:, ::-1, ::-1], across[:, :, ::-1]]).reshape(4, -1)
         signed, squared = films @ self.signed, (films**2 - np.float32(1 / 3)) @ self.squared + self.bias
-        return np.concatenate([np.maximum(each, 0) @ self.out for each in (squared + signed, squared - signed)]).astype(np.float64)
+        return np.concatenate([np.maximum(each, 0) @ self.out for each in (squared + signed, squared - signed)]).astype(
+            np.float64
+        )
 
 
 def odds(scores: NDArray[np.float64]) -> tuple[float, int, float]:
-    """Return, of scores [8], the log odds that a film does not lie right, the likeliest way it lies, and that one's against all others."""
+    """Return, of scores [8], the log odds that a film does not lie right, the likeliest way it lies, and that one's
+    against all others."""
     best = int(scores.argmax())
     rest = [float(np.logaddexp.reduce(np.delete(scores, way))) for way in (0, best)]
     return rest[0] - float(scores[0]), best, float(scores[best]) - rest[1]
@@ -99,7 +108,8 @@ def odds(scores: NDArray[np.float64]) -> tuple[float, int, float]:
 def look(pixels: Pixels, frontal: bool = True) -> Sight:
     """Look at pixels [h,w], uint8 or uint16, of a chest film of any size; with a side below 32 pixels nothing is seen.
 
-    frontal: the film is known to be; others must look wrong beyond more doubt, since laterals are many and few were learnt from.
+    frontal: the film is known to be; others must look wrong beyond more doubt, since laterals are many and few were
+    learnt from.
     """
     if min(pixels.shape) < THUMB:
         return Sight()
@@ -114,7 +124,8 @@ def look(pixels: Pixels, frontal: bool = True) -> Sight:
 
 @cache
 def _network() -> tuple[Network, list[float], list[float]]:
-    """Return the network, and the log odds from which a film is doubtful and surely wrong, each of frontal and of any films."""
+    """Return the network, and the log odds from which a film is doubtful and surely wrong, each of frontal and of any
+    films."""
     with safe_open(WEIGHTS, framework="np") as file:
         facts = json.loads(file.metadata()["sentinel"])
         network = Network(*(file.get_tensor(name).astype(np.float32) for name in ("signed", "squared", "bias", "out")))

@@ -1,4 +1,5 @@
-"""The pixels of a pool that is being written: one .npy file a shard, of films of one resolution, in the order in which they come."""
+"""The pixels of a pool that is being written: one .npy file a shard, of films of one resolution, in the order in which
+they come."""
 
 import os
 from array import array

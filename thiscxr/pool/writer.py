@@ -1,7 +1,7 @@
 """Writes a pool film by film: pixels at once, the table at the end, when it is known which patients belong together.
 
-A pool appears whole or not at all. With a plan, what an interruption leaves is taken up by the next call: a journal says which films are
-done, and what was written after its last line is cut off.
+A pool appears whole or not at all. With a plan, what an interruption leaves is taken up by the next call: a journal
+says which films are done, and what was written after its last line is cut off.
 """
 
 import csv
@@ -49,7 +49,8 @@ _GROUP_ROWS = 65_536  # of films.parquet are in memory at a time
 
 @dataclass(slots=True)
 class _Done:
-    """What became of one film: a line of the journal, and the film, once the plan has come to it. There may be millions of these."""
+    """What became of one film: a line of the journal, and the film, once the plan has come to it. There may be millions
+    of these."""
 
     reason: str  # why it was refused, or ""
     native: tuple[int, int, int] = (0, 0, 0)  # width, height, bits
@@ -76,9 +77,10 @@ class Duplicate:
 class PoolWriter(AbstractContextManager["PoolWriter"]):
     """Writes the pool `path`; the folder appears when the block ends well.
 
-    options: what was asked of `prepare` (views, aspect, ...), kept in pool.json. plan: names all that decides what is written; a call with
-    the same plan goes on where an interrupted one stopped. Empty: nothing is kept of an interrupted call. descriptor_bytes: of a film.
-    Raises ValueError when `path` exists and is not an empty folder, another process writes it, or no film was added.
+    options: what was asked of `prepare` (views, aspect, ...), kept in pool.json. plan: names all that decides what is
+    written; a call with the same plan goes on where an interrupted one stopped. Empty: nothing is kept of an
+    interrupted call. descriptor_bytes: of a film. Raises ValueError when `path` exists and is not an empty folder,
+    another process writes it, or no film was added.
     """
 
     def __init__(
@@ -94,7 +96,13 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
     ) -> None:
         assert resolution in RESOLUTIONS, resolution
         assert bits in (8, 16), bits
-        self.path, self.resolution, self.bits, self.sources, self.options = Path(path), resolution, bits, dict(sources), dict(options or {})
+        self.path, self.resolution, self.bits, self.sources, self.options = (
+            Path(path),
+            resolution,
+            bits,
+            dict(sources),
+            dict(options or {}),
+        )
         self.fingerprint = ""
         self._key, self._plan, self._descriptor_bytes = key, plan, descriptor_bytes
         self._dtype = np.dtype("u1" if bits == 8 else "<u2")
@@ -119,7 +127,9 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
         try:
             if kind is None:
                 self.finish()
@@ -152,7 +162,8 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         return sum(done.resolution == resolution for done in self._done.values())
 
     def knows(self, source: str, film: FilmRecord) -> bool:
-        """Return whether an interrupted call dealt with the film already; it then counts as added, or rejected, by this one."""
+        """Return whether an interrupted call dealt with the film already; it then counts as added, or rejected, by this
+        one."""
         done = self._done.get(self._film_id(source, film))
         if done is None:
             return False
@@ -174,8 +185,8 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
     ) -> str:
         """Append one film and return its hashed id.
 
-        pixels: square, of the pool's depth and at most its resolution; native: width, height, bits. descriptor: int8, of all films or none,
-        kept until the end for `descriptors`.
+        pixels: square, of the pool's depth and at most its resolution; native: width, height, bits. descriptor: int8,
+        of all films or none, kept until the end for `descriptors`.
         """
         resolution = len(pixels)
         assert source in self.sources, source
@@ -240,7 +251,17 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
             os.fsync(self._descriptors.fileno())
         if self._journal is not None and not self._journal.closed:
             for name, d in self._pending:
-                line = [name, d.reason, d.native, d.resolution, d.greys, d.orientation, d.inverted, d.equalised, d.sha256.hex()]
+                line = [
+                    name,
+                    d.reason,
+                    d.native,
+                    d.resolution,
+                    d.greys,
+                    d.orientation,
+                    d.inverted,
+                    d.equalised,
+                    d.sha256.hex(),
+                ]
                 self._journal.write(json.dumps(line).encode() + b"\n")
             self._journal.flush()
             os.fsync(self._journal.fileno())
@@ -249,7 +270,8 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
 
     def _resume(self) -> None:
         path = self._part / "journal"
-        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []  # what follows the last newline is half a line
+        # what follows the last newline is half a line
+        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
         if lines and lines[0].decode() == self._plan:
             for line in lines[1:]:
                 film_id, reason, native, resolution, greys, orientation, inverted, equalised, sha256 = json.loads(line)
@@ -257,7 +279,8 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
                 self._done[film_id] = _Done(reason, tuple(native), resolution, *made, bytes.fromhex(sha256))
             self._shards.resume(done.resolution for done in self._done.values() if not done.reason)
             self._cut_descriptors()
-            keep = {*_SCRATCH, "lock", *(path.name for path in self._part.glob("pixels-*.npy"))}  # tables are written anew, at the end
+            # tables are written anew, at the end
+            keep = {*_SCRATCH, "lock", *(path.name for path in self._part.glob("pixels-*.npy"))}
         else:
             keep = {"lock"}
         for old in self._part.iterdir():
@@ -292,7 +315,8 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
     def finish(self, duplicates: Sequence[Duplicate] | None = None, ties: Iterable[tuple[int, int]] = ()) -> str:
         """Write the tables and return the fingerprint; the end of the block does it if nobody did.
 
-        duplicates: what was found, or None when nobody looked. ties: rows whose patients must be on one side of the split.
+        duplicates: what was found, or None when nobody looked. ties: rows whose patients must be on one side of the
+        split.
         """
         if self.fingerprint:
             return self.fingerprint
@@ -348,9 +372,15 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
 
     def _write_meta(self, num_rejected: int, num_duplicate_groups: int | None) -> None:
         table = pq.ParquetFile(self._part / "films.parquet")
-        digests = [digest for batch in table.iter_batches(_GROUP_ROWS) for digest in table_digests(pa.Table.from_batches([batch]))]
+        digests = [
+            digest
+            for batch in table.iter_batches(_GROUP_ROWS)
+            for digest in table_digests(pa.Table.from_batches([batch]))
+        ]
         self.fingerprint = content_fingerprint(self.resolution, self.bits, digests)
-        splits, sources, sides = (Counter(table.read([name])[name].to_pylist()) for name in ("split", "source", "resolution"))
+        splits, sources, sides = (
+            Counter(table.read([name])[name].to_pylist()) for name in ("split", "source", "resolution")
+        )
         meta = {
             "format_version": FORMAT_VERSION,
             "resolution": self.resolution,
@@ -367,7 +397,11 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
             "fingerprint": self.fingerprint,
             "sources": {key: {"films": sources[key], **asdict(terms)} for key, terms in sorted(self.sources.items())},
             "options": self.options,
-            "files": {path.name: sha256_file(path) for path in sorted(self._part.iterdir()) if path.name not in (*_SCRATCH, "lock")},
+            "files": {
+                path.name: sha256_file(path)
+                for path in sorted(self._part.iterdir())
+                if path.name not in (*_SCRATCH, "lock")
+            },
         }
         with atomic_path(self._part / "pool.json") as part:
             part.write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -54,7 +54,8 @@ def read_answers(reader: Reader, batches: Iterable[Pixels]) -> dict[str, NDArray
 
 
 def name_answers(answers: Mapping[str, NDArray[np.float32]], reader: Reader) -> dict[str, NDArray[np.float32]]:
-    """Return the heads' answers (findings [n, F], view [n, V], sex [n, 1], scaled age [n, 1]) as a column a question."""
+    """Return the heads' answers (findings [n, F], view [n, V], sex [n, 1], scaled age [n, 1]) as a column a
+    question."""
     columns = {name: answers["findings"][:, i] for i, name in enumerate(reader.config.findings)}
     if len(reader.config.views) > 1:
         odds = against_rest(answers["view"])

@@ -1,7 +1,9 @@
-"""Feature extractors: films of any size -> feature vectors, several networks in one pass, each film through each network once.
+"""Feature extractors: films of any size -> feature vectors, several networks in one pass, each film through each
+network once.
 
-Features are kept in the cache under the content of the films, of the network and of this code's contract, so nothing is computed twice
-and memory does not grow with the number of films. Which network may judge which real films is for `fairness` to say.
+Features are kept in the cache under the content of the films, of the network and of this code's contract, so nothing is
+computed twice and memory does not grow with the number of films. Which network may judge which real films is for
+`fairness` to say.
 """
 
 import hashlib
@@ -32,7 +34,8 @@ from thiscxr.reader.training import Fold, load_folds, load_reader
 from thiscxr.reader.weights import list_public, load_public
 
 DEFAULT = "thiscxr64"
-CONTRACT = 1  # of how films become features: a change of range, resizing or layer counts it up, and old cached features are not used
+# of how films become features: a change of range, resizing or layer counts it up, and old cached features are not used
+CONTRACT = 1
 Features = NDArray[np.float32]
 log = logging.getLogger("thiscxr")
 
@@ -45,9 +48,11 @@ class Extractor:
     sha256: str  # of its weight file, as published
     network: torch.nn.Module  # a Reader or a FeatureNetwork, in evaluation mode
     sources: frozenset[str] = frozenset()  # collections that it learnt from
-    trained_on: frozenset[str] = frozenset()  # first 16 hexadecimal digits of the stored-pixel SHA-256 of its training patients' films
+    # first 16 hexadecimal digits of the stored-pixel SHA-256 of its training patients' films
+    trained_on: frozenset[str] = frozenset()
     folds: tuple["Extractor", ...] = ()  # the same architecture, each trained without a part of these patients
-    judged: Mapping[str, Any] = field(default_factory=dict, compare=False)  # how well a reader reads, as its file has it
+    # how well a reader reads, as its file has it
+    judged: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def dim(self) -> int:
@@ -67,7 +72,8 @@ class Extractor:
         return self.network
 
     def of(self, images: torch.Tensor) -> Features:
-        """Return float32 [n, dim] for images float32 [n, 1, h, w] in [-1, 1]. Raises ValueError for features that are not finite."""
+        """Return float32 [n, dim] for images float32 [n, 1, h, w] in [-1, 1]. Raises ValueError for features that are
+        not finite."""
         assert isinstance(self.network, Reader | FeatureNetwork)
         device = next(self.network.parameters()).device
         network = self.network
@@ -90,9 +96,11 @@ class Extractor:
 
 
 def load_extractor(name: str, device: str = "cpu", allow_download: bool = False) -> Extractor:
-    """Return the extractor of that name (see `list_extractors`), or the one of a reader file that `thiscxr classify train` wrote.
+    """Return the extractor of that name (see `list_extractors`), or the one of a reader file that `thiscxr classify
+    train` wrote.
 
-    Raises ValueError for an unknown name, a file that is not a reader, and weights that are not here, unless `allow_download`.
+    Raises ValueError for an unknown name, a file that is not a reader, and weights that are not here, unless
+    `allow_download`.
     """
     if name in NETWORKS:
         network, sha256 = load_public(name, allow_download)
@@ -101,7 +109,9 @@ def load_extractor(name: str, device: str = "cpu", allow_download: bool = False)
     if not path.is_file():
         known = [*bundled_weights("reader"), *NETWORKS]
         if name not in known:
-            raise ValueError(f"no reader file or extractor '{name}'{nearest_name(name, known)}; known: {', '.join(known)}")
+            raise ValueError(
+                f"no reader file or extractor '{name}'{nearest_name(name, known)}; known: {', '.join(known)}"
+            )
         path = find_weights(name, "reader")
     reader, metadata = load_reader(path)
     main = Extractor(
@@ -123,7 +133,8 @@ def _fold(main: Extractor, number: int, fold: Fold) -> Extractor:
 
 
 def list_extractors() -> list[dict[str, Any]]:
-    """Return a record for each extractor that has a name, as `thiscxr extractors --json` prints them; weights None: they are not here."""
+    """Return a record for each extractor that has a name, as `thiscxr extractors --json` prints them; weights None:
+    they are not here."""
     readers = []
     for name, entry in bundled_weights("reader").items():
         reader, metadata = load_reader(find_weights(name, "reader"))
@@ -148,10 +159,12 @@ def list_extractors() -> list[dict[str, Any]]:
 def extract(
     batches: Iterable[Pixels], extractors: Sequence[Extractor], *, count: int, key: str, folder: Path | None = None
 ) -> list[Features]:
-    """Return float32 [count, dim] for each extractor, memory-mapped from the cache; films are read only where features are missing.
+    """Return float32 [count, dim] for each extractor, memory-mapped from the cache; films are read only where features
+    are missing.
 
-    batches: pixels uint8 or uint16 [k, res, res], `count` films in all; key: the hash of what they are (`pool_key`, `films_key`);
-    folder: of the cache, by default features/ in the user's. Raises ValueError when there are not `count` films.
+    batches: pixels uint8 or uint16 [k, res, res], `count` films in all; key: the hash of what they are (`pool_key`,
+    `films_key`); folder: of the cache, by default features/ in the user's. Raises ValueError when there are not `count`
+    films.
     """
     folder = folder or cache_folder() / "features"
     names = [_entry(key, extractor) for extractor in extractors]
@@ -178,7 +191,9 @@ def _compute(batches: Iterable[Pixels], extractors: dict[str, Extractor], count:
             for name, extractor in extractors.items():
                 header = {"descr": "<f4", "fortran_order": False, "shape": (count, extractor.dim)}
                 np.lib.format.write_array_header_1_0(files[name], header)
-            bar = stack.enter_context(tqdm(total=count, unit="film", file=sys.stderr, desc=f"features by {by}", delay=2))
+            bar = stack.enter_context(
+                tqdm(total=count, unit="film", file=sys.stderr, desc=f"features by {by}", delay=2)
+            )
             for pixels in batches:
                 images = _images(pixels)
                 for name, extractor in extractors.items():
@@ -199,7 +214,11 @@ def _find(folder: Path, name: str, shape: tuple[int, int]) -> Features | None:
     for path in folder.glob(f"{name}-*.npy"):
         try:
             features = np.load(path, mmap_mode="r")
-            whole = features.shape == shape and features.dtype == np.float32 and _digest(features) == path.stem.rpartition("-")[2]
+            whole = (
+                features.shape == shape
+                and features.dtype == np.float32
+                and _digest(features) == path.stem.rpartition("-")[2]
+            )
         except (ValueError, EOFError):
             whole = False
         if whole:

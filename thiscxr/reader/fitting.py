@@ -83,7 +83,9 @@ def fit(
         if share < 1:
             value = share * value + (1 - share) * loss(answers, {name: values[other] for name, values in known.items()})
         if not torch.isfinite(value):
-            raise FloatingPointError(f"{what}: the loss is not finite after {step * batch} films; look for damaged films")
+            raise FloatingPointError(
+                f"{what}: the loss is not finite after {step * batch} films; look for damaged films"
+            )
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()

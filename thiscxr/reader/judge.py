@@ -1,7 +1,9 @@
-"""How well a reader reads films of known answers: areas under ROC curves, calibration and age error, with patient-wise intervals.
+"""How well a reader reads films of known answers: areas under ROC curves, calibration and age error, with patient-wise
+intervals.
 
-A film counts only for the questions whose answer is known. Cross-fitted figures (several networks, each for patients that it has not
-seen) are means over the networks, since the scores of two networks are not on one scale: LeDell et al. 2015, doi:10.1214/15-EJS1035.
+A film counts only for the questions whose answer is known. Cross-fitted figures (several networks, each for patients
+that it has not seen) are means over the networks, since the scores of two networks are not on one scale: LeDell et al.
+2015, doi:10.1214/15-EJS1035.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +33,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reading:
-    """What one network answers to films, and the truth: a column a question (see `read_answers`), nan where the truth is unknown."""
+    """What one network answers to films, and the truth: a column a question (see `read_answers`), nan where the truth
+    is unknown."""
 
     truths: Columns
     answers: Columns
@@ -41,7 +44,9 @@ class Reading:
     def of_source(self, source: str) -> "Reading":
         """Return the films of one source."""
         here = self.sources == source
-        truths, answers = ({name: column[here] for name, column in columns.items()} for columns in (self.truths, self.answers))
+        truths, answers = (
+            {name: column[here] for name, column in columns.items()} for columns in (self.truths, self.answers)
+        )
         return Reading(truths, answers, self.patients[here], self.sources[here])
 
 
@@ -59,7 +64,8 @@ class Calibration:
     """How far probabilities are from shares."""
 
     error: float
-    """Expected calibration error: the mean over films of |probability - share| of their bin (Guo et al. 2017, arXiv:1706.04599, Eq. 3)."""
+    """Expected calibration error: the mean over films of |probability - share| of their bin (Guo et al. 2017,
+    arXiv:1706.04599, Eq. 3)."""
     by_chance: float
     """What a perfectly calibrated reader would stay below in 95 of 100 such sets of films."""
     bins: tuple[Bin, ...]
@@ -94,8 +100,8 @@ class Judgement:
     mean_finding_ci95: tuple[float, float] | None
 
     def brief(self) -> dict[str, Any]:
-        """Return what a reader's file carries: {"films", "auc" and "auc_ci95": {finding, view, sex: …}, "mean_finding_auc",
-        "age_error_years", "age_r", "age_r_ci95"}; None: not known."""
+        """Return what a reader's file carries: {"films", "auc" and "auc_ci95": {finding, view, sex: …},
+        "mean_finding_auc", "age_error_years", "age_r", "age_r_ci95"}; None: not known."""
         areas = {each.question: each for each in self.questions if each.measure == "auc"}
         age = {each.measure: each for each in self.questions if each.question == "age"}
         return {
@@ -156,15 +162,19 @@ class Bootstrap:
         self._weights = [np.concatenate([np.ones((1, w.shape[1]), np.float32), w]) for w in resampled]
 
     def measure(self, question: str, measure: str = "auc") -> Array:
-        """Return float64 [1 + rounds]: the AUC of a question, or of the age the error in years (mae) or the correlation (r), then the same
-        of every round."""
+        """Return float64 [1 + rounds]: the AUC of a question, or of the age the error in years (mae) or the correlation
+        (r), then the same of every round."""
         of = MEASURES[measure]
         parts = []
         for reading, weights in zip(self.readings, self._weights, strict=True):
             known = np.isfinite(reading.truths[question])
-            truth, answers = (columns[question][known].astype(np.float64) for columns in (reading.truths, reading.answers))
+            truth, answers = (
+                columns[question][known].astype(np.float64) for columns in (reading.truths, reading.answers)
+            )
             if known.any():
-                parts.append(np.concatenate([of(truth, answers, some[:, known]) for some in np.array_split(weights, CHUNKS)]))
+                parts.append(
+                    np.concatenate([of(truth, answers, some[:, known]) for some in np.array_split(weights, CHUNKS)])
+                )
         return mean_over(parts)
 
 
@@ -189,8 +199,9 @@ def _answered(question: str, measure: str, values: Array, readings: Sequence[Rea
 def calibrate(present: NDArray[np.bool_], probabilities: Array, seed: int = 0) -> Calibration:
     """Return the calibration of probabilities [n] of a finding against its presence [n], in bins of equally many films.
 
-    Bins of equal width would put a rare finding's films into one. The error of few films is above zero also for true probabilities, hence
-    what it would be by chance: outcomes drawn from the probabilities (Bröcker and Smith 2007, doi:10.1175/WAF993.1).
+    Bins of equal width would put a rare finding's films into one. The error of few films is above zero also for true
+    probabilities, hence what it would be by chance: outcomes drawn from the probabilities (Bröcker and Smith 2007,
+    doi:10.1175/WAF993.1).
     """
     order = np.argsort(probabilities, kind="stable")
     told, seen = probabilities[order], present[order].astype(np.float64)
@@ -222,7 +233,10 @@ def judgement_table(title: str, found: Judgement, reliability: bool = False) -> 
             lines.append(f"{'age, correlation':<28}{each.value:>7.3f}  {span:<16}{each.num_positive:>7}")
             continue
         calibration = f"{each.calibration.error:.3f} ({each.calibration.by_chance:.3f})" if each.calibration else ""
-        lines.append(f"{each.question:<28}{each.value:>7.3f}  {span:<16}{each.num_positive:>7}{each.num_negative:>9}{calibration:>32}")
+        lines.append(
+            f"{each.question:<28}{each.value:>7.3f}  "
+            f"{span:<16}{each.num_positive:>7}{each.num_negative:>9}{calibration:>32}"
+        )
     if found.mean_finding_auc is not None and found.mean_finding_ci95 is not None:
         span = f"[{found.mean_finding_ci95[0]:.3f}, {found.mean_finding_ci95[1]:.3f}]"
         lines.append(f"{'mean of the findings':<28}{found.mean_finding_auc:>7.3f}  {span}")
@@ -248,18 +262,26 @@ class Transfer:
 def generalisation(pool: Pool, readers: Mapping[str, Reader], seed: int = 0) -> list[Transfer]:
     """Return the source × source matrix, row by row; readers: one trained on each source.
 
-    Every cell is the mean over the same findings, since means over different ones cannot be compared: those that every reader has learnt,
-    and that MIN_PATIENTS of every source's held-out patients have and as many have not. Raises ValueError where there is no such finding.
+    Every cell is the mean over the same findings, since means over different ones cannot be compared: those that every
+    reader has learnt, and that MIN_PATIENTS of every source's held-out patients have and as many have not. Raises
+    ValueError where there is no such finding.
     """
     held = pool.indices("holdout")
     rows = {source: held[pool.column("source")[held] == source] for source in readers}
     if empty := [source for source, films in rows.items() if not len(films)]:
-        raise ValueError(f"{pool.path} holds out no film of {empty[0]}; a matrix needs held-out patients of every source")
-    readings = {(trained, tested): read_films(readers[trained], pool, films) for trained in readers for tested, films in rows.items()}
+        raise ValueError(
+            f"{pool.path} holds out no film of {empty[0]}; a matrix needs held-out patients of every source"
+        )
+    readings = {
+        (trained, tested): read_films(readers[trained], pool, films)
+        for trained in readers
+        for tested, films in rows.items()
+    }
     shared = [name for name in FINDINGS if all(_known_both_ways(reading, name) for reading in readings.values())]
     if not shared:
         raise ValueError(
-            f"no finding is learnt by every source's reader and known both ways of {MIN_PATIENTS} held-out patients of every source"
+            "no finding is learnt by every source's reader and known both ways of "
+            f"{MIN_PATIENTS} held-out patients of every source"
         )
     found = []
     for (trained, tested), reading in readings.items():
@@ -273,14 +295,20 @@ def generalisation(pool: Pool, readers: Mapping[str, Reader], seed: int = 0) -> 
 def _known_both_ways(reading: Reading, finding: str) -> bool:
     if finding not in reading.truths:
         return False
-    return all(len(np.unique(reading.patients[reading.truths[finding] == state])) >= MIN_PATIENTS for state in (POSITIVE, NEGATIVE))
+    return all(
+        len(np.unique(reading.patients[reading.truths[finding] == state])) >= MIN_PATIENTS
+        for state in (POSITIVE, NEGATIVE)
+    )
 
 
 def generalisation_table(found: Sequence[Transfer]) -> str:
     """Return the matrix as aligned lines: a row a source trained on, a column a source tested on."""
     tested = list(dict.fromkeys(each.tested_on for each in found))
     width = max(22, *(len(name) + 2 for name in tested))
-    lines = [f"mean AUC of {', '.join(found[0].auc)}", f"{'trained on / tested on':<24}" + "".join(f"{name:>{width}}" for name in tested)]
+    lines = [
+        f"mean AUC of {', '.join(found[0].auc)}",
+        f"{'trained on / tested on':<24}" + "".join(f"{name:>{width}}" for name in tested),
+    ]
     for trained in tested:
         row = [each for each in found if each.trained_on == trained]
         cells = (f"{each.value:.3f} [{each.ci95[0]:.3f}, {each.ci95[1]:.3f}]" for each in row)

@@ -1,7 +1,8 @@
-"""The reader: a multi-label network for chest films, whose pooled features are also the toolkit's own feature extractor.
+"""The reader: a multi-label network for chest films, whose pooled features are also the toolkit's own feature
+extractor.
 
-It answers for findings, view, sex, age and source at once, by one of two backbones: CheXNet's DenseNet-121 (Rajpurkar et al. 2017,
-arXiv:1711.05225), or residual blocks (He et al. 2016, arXiv:1512.03385) at a size that trains on a laptop.
+It answers for findings, view, sex, age and source at once, by one of two backbones: CheXNet's DenseNet-121 (Rajpurkar
+et al. 2017, arXiv:1711.05225), or residual blocks (He et al. 2016, arXiv:1512.03385) at a size that trains on a laptop.
 """
 
 import pickle
@@ -37,7 +38,9 @@ class ReaderConfig:
         if self.backbone not in SIDES:
             raise ValueError(f"backbone '{self.backbone}' is not one of {', '.join(SIDES)}")
         if self.res < 32:
-            raise ValueError(f"a reader of {self.res} px was asked for; films are halved four or five times, so 32 px are the least")
+            raise ValueError(
+                f"a reader of {self.res} px was asked for; films are halved four or five times, so 32 px are the least"
+            )
 
     @property
     def feature_dim(self) -> int:
@@ -95,7 +98,8 @@ class Reader(nn.Module):
         return layer.weight.detach()[:, 0].cpu()
 
     def resize(self, images: Tensor) -> Tensor:
-        """Return the images at the side at which they are read: averaged over areas when larger, interpolated when smaller."""
+        """Return the images at the side at which they are read: averaged over areas when larger, interpolated when
+        smaller."""
         side, res = images.shape[-1], self.res
         if side == res:
             return images
@@ -104,7 +108,8 @@ class Reader(nn.Module):
         return F.interpolate(images, size=(res, res), mode="bilinear", align_corners=False)
 
     def block_maps(self, images: Tensor) -> list[Tensor]:
-        """Return the maps after each block, the finest first, float32 [N, C, h, w], non-negative; of densenet121 the last ones alone."""
+        """Return the maps after each block, the finest first, float32 [N, C, h, w], non-negative; of densenet121 the
+        last ones alone."""
         x = self.resize(images).contiguous(memory_format=torch.channels_last)
         if self.config.backbone == "densenet121":
             return [F.relu(self.dense(x))]
@@ -114,7 +119,8 @@ class Reader(nn.Module):
         return maps[1:]
 
     def maps(self, images: Tensor) -> Tensor:
-        """Return the last maps, float32 [N, feature_dim, h, w], non-negative; h = res / 16 of the small backbone, res / 32 of the other."""
+        """Return the last maps, float32 [N, feature_dim, h, w], non-negative; h = res / 16 of the small backbone, res /
+        32 of the other."""
         return self.block_maps(images)[-1]
 
     def features(self, images: Tensor) -> Tensor:
@@ -138,14 +144,34 @@ def start_from_imagenet(reader: Reader, path: Path) -> None:
     Raises ValueError when the reader is not a DenseNet-121 and when the file is something else.
     """
     if reader.config.backbone != "densenet121":
-        raise ValueError(f"--pretrained {path} is for --backbone densenet121; the {reader.config.backbone} one starts from noise")
+        raise ValueError(
+            f"--pretrained {path} is for --backbone densenet121; the {reader.config.backbone} one starts from noise"
+        )
     try:
-        whole = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-        # The file that torchvision distributes names its layers as of 2017: "denselayer1.norm.1.weight" for "denselayer1.norm1.weight".
-        names = {name: re.sub(r"\.(norm|conv)\.(\d)\.", r".\1\2.", name) for name in whole if name.startswith("features.")}
+        whole = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+        # The file that torchvision distributes names its layers as of 2017: "denselayer1.norm.1.weight" for
+        # "denselayer1.norm1.weight".
+        names = {
+            name: re.sub(r"\.(norm|conv)\.(\d)\.", r".\1\2.", name) for name in whole if name.startswith("features.")
+        }
         weights = {new.removeprefix("features."): whole[name] for name, new in names.items()}
         weights["conv0.weight"] = weights["conv0.weight"].sum(dim=1, keepdim=True)
         reader.dense.load_state_dict(weights)
-    except (OSError, EOFError, pickle.UnpicklingError, SafetensorError, RuntimeError, KeyError, AttributeError, TypeError) as error:
+    except (
+        OSError,
+        EOFError,
+        pickle.UnpicklingError,
+        SafetensorError,
+        RuntimeError,
+        KeyError,
+        AttributeError,
+        TypeError,
+    ) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"--pretrained {path} does not hold the weights of torchvision's densenet121 ({what})") from None
+        raise ValueError(
+            f"--pretrained {path} does not hold the weights of torchvision's densenet121 ({what})"
+        ) from None

@@ -1,6 +1,7 @@
 """Networks that others published, as feature extractors: what each takes, gives, weighs and allows.
 
-Weights are never fetched here; `weights` keeps them. All take films of any size, resized once by antialiased bilinear interpolation.
+Weights are never fetched here; `weights` keeps them. All take films of any size, resized once by antialiased bilinear
+interpolation.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +19,8 @@ Tensors = Mapping[str, Tensor]
 
 
 class FeatureNetwork(nn.Module):
-    """images float32 [N, 1, H, W] in [-1, 1] -> features float32 [N, dim], by a network that wants films of one side and range."""
+    """images float32 [N, 1, H, W] in [-1, 1] -> features float32 [N, dim], by a network that wants films of one side
+    and range."""
 
     def __init__(self, network: nn.Module, side: int, scale: float, shift: float, channels: int) -> None:
         super().__init__()
@@ -71,12 +73,14 @@ class _DenseNet(nn.Module):
 
 def _build_densenet(tensors: Tensors) -> nn.Module:
     network = _DenseNet()
-    _fill(network, {name: tensor for name, tensor in tensors.items() if name != "op_threshs"})  # thresholds of its answers
+    # thresholds of its answers
+    _fill(network, {name: tensor for name, tensor in tensors.items() if name != "op_threshs"})
     return FeatureNetwork(network, 224, 1024.0, 0.0, 1)
 
 
 def _build_inception(tensors: Tensors) -> nn.Module:
-    """torchvision's Inception with pytorch-fid's blocks, as `pytorch_fid.inception.fid_inception_v3` makes it, but without its download."""
+    """torchvision's Inception with pytorch-fid's blocks, as `pytorch_fid.inception.fid_inception_v3` makes it, but
+    without its download."""
     with torch.device("meta"):
         network = inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
         network.Mixed_5b, network.Mixed_5c, network.Mixed_5d = (
@@ -127,7 +131,9 @@ def _fill(network: nn.Module, tensors: Tensors) -> None:
     counters = {name for name in own if name.endswith(".num_batches_tracked")}  # networks of old versions have none
     other_shape = [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
     _refuse([*(own.keys() ^ tensors.keys()) - (counters - tensors.keys()), *other_shape])
-    network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}, assign=True)
+    network.load_state_dict(
+        {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}, assign=True
+    )
 
 
 def _refuse(wrong: list[str]) -> None:
@@ -147,7 +153,11 @@ _XRV_FILES = {  # weights of torchxrayvision's DenseNet: part of the file name, 
     "chex": ("chex-densenet121", ("chexpert",), "1a914ae802170187a4852e594708206c12468eeeefd66aa4e8e26141649d61a4"),
     "rsna": ("kaggle-densenet121", ("rsna",), ""),
     "mimic_nb": ("mimic_nb-densenet121", ("mimic-cxr",), ""),
-    "mimic_ch": ("mimic_ch-densenet121", ("mimic-cxr",), "23b13a04459684ffa41247d068207a7657b4e1b4dec2b02431f5026bd75b1189"),
+    "mimic_ch": (
+        "mimic_ch-densenet121",
+        ("mimic-cxr",),
+        "23b13a04459684ffa41247d068207a7657b4e1b4dec2b02431f5026bd75b1189",
+    ),
 }
 
 _xrv = partial(

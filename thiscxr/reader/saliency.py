@@ -1,9 +1,11 @@
-"""Where on a film a reader sees a finding. The sheets show films of real patients: they are for who has the pool, and are never published.
+"""Where on a film a reader sees a finding. The sheets show films of real patients: they are for who has the pool, and
+are never published.
 
-Source: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, section 3. The reader's heads are linear in averaged maps, so that the gradients
-of Eq. 1 are the weights of the head, the same at every place: the sum of Eq. 2 is that of Zhou et al. 2016, arXiv:1512.04150. From it
-the same of an average film is taken off before the negative is cut: the finding being rare, everything on a film speaks against it, and
-what tells is where it does so less than elsewhere. The mean of the map over places is then how much the film's logit exceeds the average.
+Source: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, section 3. The reader's heads are linear in averaged maps, so
+that the gradients of Eq. 1 are the weights of the head, the same at every place: the sum of Eq. 2 is that of Zhou et
+al. 2016, arXiv:1512.04150. From it the same of an average film is taken off before the negative is cut: the finding
+being rare, everything on a film speaks against it, and what tells is where it does so less than elsewhere. The mean of
+the map over places is then how much the film's logit exceeds the average.
 """
 
 import numpy as np
@@ -25,15 +27,20 @@ ORANGE = np.array([255.0, 120.0, 0.0])
 
 
 def class_activation(reader: Reader, pixels: Pixels, finding: str, average: Tensor) -> NDArray[np.float32]:
-    """Return how much more each place speaks for the finding than on an average film, float32 [n, side, side], in logits.
+    """Return how much more each place speaks for the finding than on an average film, float32 [n, side, side], in
+    logits.
 
-    pixels: uint8 or uint16 [n, side, side]; average: the mean of `last_maps` over many films. The maps have a side of res / 16 (small) or
-    res / 32 (densenet121), and are interpolated.
+    pixels: uint8 or uint16 [n, side, side]; average: the mean of `last_maps` over many films. The maps have a side of
+    res / 16 (small) or res / 32 (densenet121), and are interpolated.
     """
     weight = reader.heads["findings"].get_parameter("weight")[reader.config.findings.index(finding)]
     with torch.inference_mode():
         heat = torch.einsum("nchw,c->nhw", last_maps(reader, pixels) - average, weight)
-        return F.interpolate(heat[:, None], size=pixels.shape[1:], mode="bilinear", align_corners=False)[:, 0].cpu().numpy()
+        return (
+            F.interpolate(heat[:, None], size=pixels.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+            .cpu()
+            .numpy()
+        )
 
 
 def last_maps(reader: Reader, pixels: Pixels) -> Tensor:
@@ -43,7 +50,8 @@ def last_maps(reader: Reader, pixels: Pixels) -> Tensor:
 
 
 def overlay(pixels: Pixels, heat: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Return films uint8 [n, h, w] under what of their heat [n, h, w] is above 0, each to its maximum, in orange, uint8 [n, h, w, 3]."""
+    """Return films uint8 [n, h, w] under what of their heat [n, h, w] is above 0, each to its maximum, in orange, uint8
+    [n, h, w, 3]."""
     above = np.maximum(heat, 0)
     share = 0.6 * (above / np.maximum(above.max(axis=(1, 2), keepdims=True), 1e-12))[..., None]
     return np.rint((1 - share) * pixels[..., None] + share * ORANGE).astype(np.uint8)
@@ -52,15 +60,17 @@ def overlay(pixels: Pixels, heat: NDArray[np.floating]) -> NDArray[np.uint8]:
 def saliency_sheet(
     reader: Reader, pool: Pool, rows: NDArray[np.int64], reading: Reading, found: Judgement
 ) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return a picture uint8 [h, w, 3], and the findings it shows from above: the films that have it and for which the reader is surest.
+    """Return a picture uint8 [h, w, 3], and the findings it shows from above: the films that have it and for which the
+    reader is surest.
 
-    Two lines a finding: the films, and the same with the places that speak for it. rows: what `reading` is of. Raises ValueError when no
-    finding is read well enough.
+    Two lines a finding: the films, and the same with the places that speak for it. rows: what `reading` is of. Raises
+    ValueError when no finding is read well enough.
     """
     shown = [each.question for each in found.questions if each.calibration and each.ci95[0] > WELL_READ]
     if not shown:
         raise ValueError(
-            f"no finding is read well enough to be shown (lower end of the AUC's interval above {WELL_READ}); train for longer"
+            "no finding is read well enough to be shown (lower end of the AUC's "
+            f"interval above {WELL_READ}); train for longer"
         )
     some = rows[np.unique(np.linspace(0, len(rows) - 1, AVERAGED).astype(np.int64))]
     average = last_maps(reader, pool.read(some)).mean(dim=0)

@@ -1,7 +1,8 @@
-"""The segmenter: lung fields and heart of a frontal chest film. A small U-Net (Ronneberger et al. 2015, arXiv:1505.04597).
+"""The segmenter: lung fields and heart of a frontal chest film. A small U-Net (Ronneberger et al. 2015,
+arXiv:1505.04597).
 
-It must not know what a patient looks like more than it has to: it is trained on drawn films only (`train.segmenter`), mirrored ones too,
-so that a heart on the wrong side is seen where it is.
+It must not know what a patient looks like more than it has to: it is trained on drawn films only (`train.segmenter`),
+mirrored ones too, so that a heart on the wrong side is seen where it is.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,11 @@ class DoubleConv(nn.Sequential):
     def __init__(self, fan_in: int, fan_out: int) -> None:
         layers: list[nn.Module] = []
         for width in (fan_in, fan_out):
-            layers += [nn.Conv2d(width, fan_out, 3, padding=1, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(width, fan_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(fan_out),
+                nn.ReLU(inplace=True),
+            ]
         super().__init__(*layers)
 
 
@@ -38,7 +43,8 @@ class Segmenter(nn.Module):
         super().__init__()
         self.config = config
         widths = config.widths
-        self.down = nn.ModuleList(DoubleConv(a, b) for a, b in zip((4, *widths), widths, strict=False))  # 4: the 2×2 pixels of a place
+        # 4: the 2×2 pixels of a place
+        self.down = nn.ModuleList(DoubleConv(a, b) for a, b in zip((4, *widths), widths, strict=False))
         self.up = nn.ModuleList(DoubleConv(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.head = nn.Conv2d(widths[0], 4 * len(CLASSES), 1)
 
@@ -54,5 +60,7 @@ class Segmenter(nn.Module):
             x = F.max_pool2d(skips[-1], 2)
         x = self.down[-1](x)
         for block in self.up:
-            x = block(torch.cat([F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), skips.pop()], dim=1))
+            x = block(
+                torch.cat([F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), skips.pop()], dim=1)
+            )
         return F.pixel_shuffle(self.head(x), 2)

@@ -1,7 +1,8 @@
-"""Training the segmenter on phantoms, whose masks are known, with appearances varied so widely that real films are one more variation.
+"""Training the segmenter on phantoms, whose masks are known, with appearances varied so widely that real films are one
+more variation.
 
-Domain randomisation: Tobin et al. 2017, arXiv:1703.06907; for segmentation of drawn anatomy: Billot et al. 2023, arXiv:2107.09559. It must
-not see a real film: what it says of real ones is then no echo of them.
+Domain randomisation: Tobin et al. 2017, arXiv:1703.06907; for segmentation of drawn anatomy: Billot et al. 2023,
+arXiv:2107.09559. It must not see a real film: what it says of real ones is then no echo of them.
 """
 
 import math
@@ -27,7 +28,8 @@ NO_CHEST = 0.1  # share of what is shown in training
 
 @dataclass(frozen=True)
 class MaskedFilms:
-    """Films with the truth: images float32 [n, 1, res, res] in [0, 1], masks float32 [n, 3, res, res], shares of CLASSES in a pixel."""
+    """Films with the truth: images float32 [n, 1, res, res] in [0, 1], masks float32 [n, 3, res, res], shares of
+    CLASSES in a pixel."""
 
     images: Tensor
     masks: Tensor
@@ -36,8 +38,8 @@ class MaskedFilms:
 def train_segmenter(films: MaskedFilms, steps: int, seed: int = 0, batch: int = 32) -> Segmenter:
     """Train with AdamW and a one-cycle rate and return the segmenter in evaluation mode.
 
-    The loss is cross-entropy with soft targets plus one minus the mean Dice of lungs and heart (Milletari et al. 2016, arXiv:1606.04797,
-    Eq. 1). Raises ValueError for fewer films than one batch.
+    The loss is cross-entropy with soft targets plus one minus the mean Dice of lungs and heart (Milletari et al. 2016,
+    arXiv:1606.04797, Eq. 1). Raises ValueError for fewer films than one batch.
     """
     if len(films.images) < batch:
         raise ValueError(f"{len(films.images)} phantoms are fewer than one batch of {batch}; draw more")
@@ -67,7 +69,8 @@ def dice(found: Tensor, masks: Tensor) -> Tensor:
 
 
 def vary(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Return films and masks placed anew, and films that look as if from anywhere: images [N, 1, H, W] in [0, 1], masks [N, 3, H, W]."""
+    """Return films and masks placed anew, and films that look as if from anywhere: images [N, 1, H, W] in [0, 1], masks
+    [N, 3, H, W]."""
     images, masks = place(images, masks, draws)
     images = expose(images, draws)
     images = occlude(images, draws)
@@ -98,7 +101,8 @@ def expose(images: Tensor, draws: Draws) -> Tensor:
     for reach in (3, 9, 21):  # pixels; finer and coarser structures, taken out or laid on
         around = F.avg_pool2d(F.pad(images, (reach // 2,) * 4, mode="reflect"), reach, 1)
         images = torch.lerp(images, around, _column((1.1 * draws.uniform() - 0.3) * (draws.uniform() < 0.5)))
-    for cells, strength in ((3, 0.15), (7, 0.08)):  # heel effect, scatter, rotation; patches as of disease and soft tissue
+    # heel effect, scatter, rotation; patches as of disease and soft tissue
+    for cells, strength in ((3, 0.15), (7, 0.08)):
         field = F.interpolate(draws.grain(1, cells, cells), size=images.shape[2:], mode="bicubic", align_corners=True)
         images = images + field * _column(strength * draws.uniform())
     return images
@@ -114,14 +118,20 @@ def occlude(images: Tensor, draws: Draws) -> Tensor:
         through, along = draws.uniform(2), draws.uniform()
         cos, sin = _column(torch.cos(angle)), _column(torch.sin(angle))
         dx, dy = x - _column(through[:, 0]), y - _column(through[:, 1])
-        line = ((dx * cos + dy * sin).abs() < _column(0.004 + 0.016 * draws.uniform())) & ((dy * cos - dx * sin).abs() < _column(along / 2))
+        line = ((dx * cos + dy * sin).abs() < _column(0.004 + 0.016 * draws.uniform())) & (
+            (dy * cos - dx * sin).abs() < _column(along / 2)
+        )
         images = images + line * _column(0.5 * draws.uniform() * (draws.uniform() < 0.4))
     for largest in (0.08, 0.12, 0.3):  # letters, electrodes, pacemakers and shields
         centre, size = draws.uniform(2), largest * (0.25 + 0.75 * draws.uniform(2))
-        box = ((x - _column(centre[:, 0])).abs() < _column(size[:, 0] / 2)) & ((y - _column(centre[:, 1])).abs() < _column(size[:, 1] / 2))
+        box = ((x - _column(centre[:, 0])).abs() < _column(size[:, 0] / 2)) & (
+            (y - _column(centre[:, 1])).abs() < _column(size[:, 1] / 2)
+        )
         grey = _column(1.4 * draws.uniform() - 0.2) + 0.3 * draws.grain(*images.shape[1:])
         images = torch.where(
-            box & _column(draws.uniform() < 0.3).bool(), torch.lerp(images, grey, _column(0.3 + 0.7 * draws.uniform())), images
+            box & _column(draws.uniform() < 0.3).bool(),
+            torch.lerp(images, grey, _column(0.3 + 0.7 * draws.uniform())),
+            images,
         )
     edges = 0.12 * draws.uniform(4) ** 2 * (draws.uniform(4) < 0.3)
     left, right, top, bottom = (_column(edges[:, i]) for i in range(4))
@@ -130,7 +140,8 @@ def occlude(images: Tensor, draws: Draws) -> Tensor:
 
 
 def spoil(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Put something that is no chest, with empty masks, in the place of a share NO_CHEST of the films: or it would see one everywhere.
+    """Put something that is no chest, with empty masks, in the place of a share NO_CHEST of the films: or it would see
+    one everywhere.
 
     Films cut into tiles and put together at random, smooth fields, rough ones, and plain grey.
     """
@@ -152,7 +163,9 @@ def _column(values: Tensor) -> Tensor:
     return values[:, None, None, None]  # [N] -> [N, 1, 1, 1]
 
 
-def save_segmenter(path: Path, segmenter: Segmenter, judged: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
+def save_segmenter(
+    path: Path, segmenter: Segmenter, judged: dict[str, Any], dtype: torch.dtype = torch.float32
+) -> None:
     """Write a segmenter as safetensors with its architecture and what it scored."""
     metadata = {
         "format_version": SEGMENTER_FORMAT,
@@ -169,12 +182,15 @@ def save_segmenter(path: Path, segmenter: Segmenter, judged: dict[str, Any], dty
 
 
 def load_segmenter(path: Path) -> tuple[Segmenter, dict[str, Any]]:
-    """Return a segmenter (float32, CPU, evaluation mode) and its metadata. Raises ValueError for anything else than a segmenter file."""
+    """Return a segmenter (float32, CPU, evaluation mode) and its metadata. Raises ValueError for anything else than a
+    segmenter file."""
     metadata, tensors = read_safetensors(path, "segmenter", SEGMENTER_FORMAT)
     try:
         architecture = metadata["architecture"]
         segmenter = Segmenter(SegmenterConfig(architecture["res"], tuple(architecture["widths"])))
         segmenter.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path}: the segmenter's description and its tensors do not fit ({str(error).splitlines()[0]})") from None
+        raise ValueError(
+            f"{path}: the segmenter's description and its tensors do not fit ({str(error).splitlines()[0]})"
+        ) from None
     return segmenter.eval().requires_grad_(False), metadata

@@ -1,7 +1,7 @@
 """Training the reader, and its file.
 
-What is not mentioned or not annotated (-2, -3) is masked: it neither teaches nor counts. What is uncertain (-1) is masked too, or
-counts as absent or as present. Films of held-out patients are never trained on.
+What is not mentioned or not annotated (-2, -3) is masked: it neither teaches nor counts. What is uncertain (-1) is
+masked too, or counts as absent or as present. Films of held-out patients are never trained on.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,8 @@ MARK = 16  # digits of a film's hash
 LARGE = 96  # px: from here on readers are wider and are kept from overfitting
 COARSE = 0.6  # share of their steps that read films of LARGE px
 
-UNCERTAIN_AS = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0}  # U-Ignore, U-Zeros, U-Ones: Irvin et al. 2019, arXiv:1901.07031, section 3.1
+# U-Ignore, U-Zeros, U-Ones: Irvin et al. 2019, arXiv:1901.07031, section 3.1
+UNCERTAIN_AS = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0}
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Recipe:
     backbone: str = "small"  # or densenet121
     res: int | None = None  # side at which films are read; None: that of the backbone
     uncertain: str = "ignore"  # or zeros, ones: what an uncertain finding teaches
-    max_weight: float | None = None  # of a present finding against an absent one, 1: the same; None: 5 for large films, 1 else
+    # of a present finding against an absent one, 1: the same; None: 5 for large films, 1 else
+    max_weight: float | None = None
     pretrained: Path | None = None  # torchvision's ImageNet weights of densenet121
     batch: int | None = None  # films a step; None: 64 of the small one, 32 of it for large films, 16 as in CheXNet
 
@@ -67,7 +69,8 @@ class Recipe:
 
     @property
     def schedule(self) -> Schedule:
-        """How it is fitted: for large films against overfitting, since the labels of rare findings are few and mined (docs/reader.md)."""
+        """How it is fitted: for large films against overfitting, since the labels of rare findings are few and mined
+        (docs/reader.md)."""
         if self.large:
             return Schedule(rate=1.5e-3, decay=0.1, strength=0.85, mixup=0.4, average=0.995)
         return Schedule(rate=2e-3 if self.backbone == "small" else 1e-3)  # the latter is CheXNet's
@@ -96,7 +99,8 @@ def train_reader(
     rows: np.ndarray | None = None,
     name: str = "reader",
 ) -> Reader:
-    """Train on the pool's training split, or on `rows`, with AdamW and a one-cycle rate, and return the reader in evaluation mode.
+    """Train on the pool's training split, or on `rows`, with AdamW and a one-cycle rate, and return the reader in
+    evaluation mode.
 
     Raises ValueError when there are fewer films than one batch, and FloatingPointError when the loss is not finite.
     """
@@ -109,7 +113,8 @@ def train_reader(
     steps, loss = epochs * (len(indices) // batch), partial(reader_loss, weights=weights)
 
     def begin(share: float) -> None:
-        """Let the first steps read smaller films: in half the time, and no worse (Tan and Le 2021, arXiv:2104.00298, section 4)."""
+        """Let the first steps read smaller films: in half the time, and no worse (Tan and Le 2021, arXiv:2104.00298,
+        section 4)."""
         reader.res = LARGE if recipe.large and share < COARSE else reader.config.res
 
     def read(rows: np.ndarray) -> Pixels:
@@ -125,17 +130,23 @@ def train_reader(
 
 def _new_reader(vocabulary: Vocabulary, recipe: Recipe) -> Reader:
     wide: dict[str, Any] = {"widths": (32, 64, 128, 256), "fine": False, "dropout": 0.2} if recipe.large else {}
-    reader = Reader(ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources, recipe.side, backbone=recipe.backbone, **wide))
+    reader = Reader(
+        ReaderConfig(
+            vocabulary.findings, vocabulary.views, vocabulary.sources, recipe.side, backbone=recipe.backbone, **wide
+        )
+    )
     if recipe.pretrained is not None:
         start_from_imagenet(reader, recipe.pretrained)
     return reader
 
 
 def positive_weights(findings: Tensor, most: float) -> Tensor:
-    """Return how much a present finding weighs for an absent one's 1, float32 [F]: absent / present films, from 1 to `most`.
+    """Return how much a present finding weighs for an absent one's 1, float32 [F]: absent / present films, from 1 to
+    `most`.
 
-    findings: float32 [n, F], 1 present, 0 absent, NaN unknown. Source: Wang et al. 2017, arXiv:1705.02315, section 3.2 (W-CEL), there
-    without a limit: of a finding that one film in five hundred shows, that one film would then be most of a batch's loss.
+    findings: float32 [n, F], 1 present, 0 absent, NaN unknown. Source: Wang et al. 2017, arXiv:1705.02315, section 3.2
+    (W-CEL), there without a limit: of a finding that one film in five hundred shows, that one film would then be most
+    of a batch's loss.
     """
     present, absent = (findings == 1).sum(dim=0), (findings == 0).sum(dim=0)
     return (absent / present.clamp(min=1)).clamp(1.0, most)
@@ -153,27 +164,35 @@ def train_folds(pool: Pool, epochs: int, seed: int, device: str = "cpu", recipe:
     half = np.array([int(digest[:8], 16) % 2 for digest in first[patients]])
     rows = [np.flatnonzero(half == k) for k in (0, 1)]
     return tuple(
-        Fold(train_reader(pool, epochs, seed, device, recipe, rows=mine, name=f"reader of half {k + 1}"), _marks(hashes[mine]))
+        Fold(
+            train_reader(pool, epochs, seed, device, recipe, rows=mine, name=f"reader of half {k + 1}"),
+            _marks(hashes[mine]),
+        )
         for k, mine in enumerate(rows)
     )
 
 
 def _marks(hashes: Iterable[str]) -> frozenset[str]:
-    """Return by what films are known again: the first half of the SHA-256 of their pixels in the pool, in hexadecimal."""
+    """Return by what films are known again: the first half of the SHA-256 of their pixels in the pool, in
+    hexadecimal."""
     return frozenset(digest[:MARK] for digest in hashes)
 
 
 def take_back(reader: Reader, weights: Tensor) -> None:
-    """Lower the logits of the findings by what their weights [F] raised them, in place, so that probabilities are true ones again.
+    """Lower the logits of the findings by what their weights [F] raised them, in place, so that probabilities are true
+    ones again.
 
     The odds that minimise the weighted loss are the true odds times the weight: Elkan 2001, IJCAI, theorem 1.
     """
     reader.heads["findings"].get_parameter("bias").data -= weights.log()
 
 
-def read_targets(pool: Pool, indices: np.ndarray, vocabulary: Vocabulary, uncertain: str = "ignore") -> dict[str, Tensor]:
-    """Return float32 targets with NaN where unknown: findings [n, F] and sex [n, 1] in {0, 1}, scaled age [n, 1]; view and source int64
-    [n] with -100 (which cross-entropy ignores) where unknown. uncertain: a key of UNCERTAIN_AS, for the findings that are."""
+def read_targets(
+    pool: Pool, indices: np.ndarray, vocabulary: Vocabulary, uncertain: str = "ignore"
+) -> dict[str, Tensor]:
+    """Return float32 targets with NaN where unknown: findings [n, F] and sex [n, 1] in {0, 1}, scaled age [n, 1]; view
+    and source int64 [n] with -100 (which cross-entropy ignores) where unknown. uncertain: a key of UNCERTAIN_AS, for
+    the findings that are."""
     columns = [FINDINGS.index(name) for name in vocabulary.findings]
     states = pool.findings[indices][:, columns].astype(np.float32)
     doubtful = states == UNCERTAIN
@@ -195,11 +214,14 @@ def read_targets(pool: Pool, indices: np.ndarray, vocabulary: Vocabulary, uncert
 
 
 def reader_loss(answers: dict[str, Tensor], targets: dict[str, Tensor], weights: Tensor | None = None) -> Tensor:
-    """Return the sum of the masked losses: binary cross-entropy of findings and sex, cross-entropy of view and source, Huber of age.
+    """Return the sum of the masked losses: binary cross-entropy of findings and sex, cross-entropy of view and source,
+    Huber of age.
 
     weights: of present findings, float32 [F] (`positive_weights`).
     """
-    loss = masked(partial(F.binary_cross_entropy_with_logits, pos_weight=weights), answers["findings"], targets["findings"])
+    loss = masked(
+        partial(F.binary_cross_entropy_with_logits, pos_weight=weights), answers["findings"], targets["findings"]
+    )
     loss = loss + 0.5 * masked(F.binary_cross_entropy_with_logits, answers["sex"], targets["sex"])
     loss = loss + 0.5 * masked(F.smooth_l1_loss, answers["age"], targets["age"])
     for name in ("view", "source"):
@@ -216,9 +238,15 @@ def masked(loss: Any, answers: Tensor, targets: Tensor) -> Tensor:
 
 
 def save_reader(
-    path: Path, reader: Reader, pool: Pool, judged: dict[str, Any], folds: Sequence[Fold] = (), dtype: torch.dtype = torch.float32
+    path: Path,
+    reader: Reader,
+    pool: Pool,
+    judged: dict[str, Any],
+    folds: Sequence[Fold] = (),
+    dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a reader as safetensors with its architecture, its data, what it scored on held-out patients, and its folds.
+    """Write a reader as safetensors with its architecture, its data, what it scored on held-out patients, and its
+    folds.
 
     pool: what the reader was trained on, in its training split.
     """
@@ -243,7 +271,9 @@ def write_reader(
         "kind": "reader",
         "architecture": asdict(reader.config),
         **{name: data[name] for name in ("pool_fingerprint", "sources", "trained_on")},
-        "folds": [{"architecture": asdict(fold.reader.config), "trained_on": sorted(fold.trained_on)} for fold in folds],
+        "folds": [
+            {"architecture": asdict(fold.reader.config), "trained_on": sorted(fold.trained_on)} for fold in folds
+        ],
         "judged": judged,
         "code_version": thiscxr.__version__,
     }
@@ -256,7 +286,8 @@ def write_reader(
 
 
 def load_reader(path: Path) -> tuple[Reader, dict[str, Any]]:
-    """Return a reader (float32, CPU, evaluation mode) and its metadata. Raises ValueError for anything else than a reader file."""
+    """Return a reader (float32, CPU, evaluation mode) and its metadata. Raises ValueError for anything else than a
+    reader file."""
     metadata, tensors = read_safetensors(path, "reader", READER_FORMAT)
     return _rebuilt(path, metadata, {name: t for name, t in tensors.items() if not name.startswith("fold")}), metadata
 
@@ -267,7 +298,9 @@ def load_folds(path: Path) -> tuple[Fold, ...]:
     folds = []
     for k, facts in enumerate(metadata.get("folds", ())):
         prefix = f"fold{k}."
-        reader = _rebuilt(path, facts, {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+        reader = _rebuilt(
+            path, facts, {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        )
         folds.append(Fold(reader, frozenset(facts["trained_on"])))
     return tuple(folds)
 
@@ -275,9 +308,13 @@ def load_folds(path: Path) -> tuple[Fold, ...]:
 def _rebuilt(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> Reader:
     try:
         listed = facts["architecture"].items()
-        architecture: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in listed}
+        architecture: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in listed
+        }
         reader = Reader(ReaderConfig(**architecture))
         reader.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: the reader's description and its tensors do not fit ({str(error).splitlines()[0]})") from None
+        raise ValueError(
+            f"{path}: the reader's description and its tensors do not fit ({str(error).splitlines()[0]})"
+        ) from None
     return reader.eval().requires_grad_(False).to(memory_format=torch.channels_last)

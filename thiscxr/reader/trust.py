@@ -1,7 +1,8 @@
 """What a reader may be asked of single films: the questions that it answers well on held-out real patients.
 
-Films that are chosen or moved by a question that the reader cannot answer would be chosen and moved by noise. How well it answers is in
-the reader's own file (`judged`), and for a file that says no intervals in a card beside it, which belongs to it by SHA-256.
+Films that are chosen or moved by a question that the reader cannot answer would be chosen and moved by noise. How well
+it answers is in the reader's own file (`judged`), and for a file that says no intervals in a card beside it, which
+belongs to it by SHA-256.
 """
 
 import json
@@ -51,7 +52,8 @@ class Ceiling:
 
 @dataclass(frozen=True)
 class TrustedReader:
-    """A reader and how well it answers each question; questions are its findings, "view PA" and so on, "sex" (of F) and "age"."""
+    """A reader and how well it answers each question; questions are its findings, "view PA" and so on, "sex" (of F) and
+    "age"."""
 
     name: str
     sha256: str
@@ -66,12 +68,20 @@ class TrustedReader:
         return [question for question, ceiling in self.ceilings.items() if ceiling.trusted]
 
     def check(self, question: str) -> Ceiling:
-        """Return how well the question is answered. Raises ValueError, saying what may be asked, when that is not well enough."""
+        """Return how well the question is answered. Raises ValueError, saying what may be asked, when that is not well
+        enough."""
         may = f"it may be asked for: {', '.join(self.trusted) or 'nothing'}"
         if question not in self.ceilings:
-            known = (*self.network.config.findings, *(f"view {view}" for view in self.network.config.views), "sex", "age")
+            known = (
+                *self.network.config.findings,
+                *(f"view {view}" for view in self.network.config.views),
+                "sex",
+                "age",
+            )
             if question in known:
-                raise ValueError(f"nobody has measured on held-out patients how well {self.name} reads {question}; {may}")
+                raise ValueError(
+                    f"nobody has measured on held-out patients how well {self.name} reads {question}; {may}"
+                )
             raise ValueError(f"{self.name} has not learnt to read '{question}'{nearest_name(question, known)}; {may}")
         ceiling = self.ceilings[question]
         if not ceiling.trusted:
@@ -80,10 +90,14 @@ class TrustedReader:
         return ceiling
 
     def check_films_of(self, sources: Collection[str]) -> None:
-        """Raise ValueError when a network that learnt from the collections `sources` draws films of a kind that this reader never saw."""
+        """Raise ValueError when a network that learnt from the collections `sources` draws films of a kind that this
+        reader never saw."""
         if self.sources and sources and not self.sources & set(sources):
             ours, theirs = (", ".join(sorted(names)) for names in (self.sources, sources))
-            raise ValueError(f"{self.name} learnt from {ours} and the network from {theirs}; give a --reader of its films (classify train)")
+            raise ValueError(
+                f"{self.name} learnt from {ours} and the network from {theirs}; give a "
+                "--reader of its films (classify train)"
+            )
 
     def read(self, pixels: Pixels) -> dict[str, NDArray[np.float64]]:
         """Return its answers to films uint8 or uint16 [n, res, res]: logits, years of the age, float64 [n] a question.
@@ -103,7 +117,8 @@ class TrustedReader:
 def trusted_reader(name: str, device: str = "cpu") -> TrustedReader:
     """Return the bundled reader of that name or the one of a reader file.
 
-    Raises ValueError for anything else, and where neither the file nor a card beside it says how well it reads, with intervals.
+    Raises ValueError for anything else, and where neither the file nor a card beside it says how well it reads, with
+    intervals.
     """
     path = _find(name)
     reader, metadata = load_reader(path)
@@ -148,7 +163,10 @@ def _read_card(path: Path, sha256: str) -> dict[str, Any]:
 
 
 def _ceilings(judged: Mapping[str, Any]) -> dict[str, Ceiling]:
-    found = {question: Ceiling("auc", judged["auc"][question], (low, high)) for question, (low, high) in judged.get("auc_ci95", {}).items()}
+    found = {
+        question: Ceiling("auc", judged["auc"][question], (low, high))
+        for question, (low, high) in judged.get("auc_ci95", {}).items()
+    }
     if judged.get("age_r_ci95"):
         found["age"] = Ceiling("r", judged["age_r"], tuple(judged["age_r_ci95"]))
     return found

@@ -1,8 +1,9 @@
-"""A program, not a module: a checkpoint of torch on stdin, its tensors as safetensors on stdout, in a process of its own.
+"""A program, not a module: a checkpoint of torch on stdin, its tensors as safetensors on stdout, in a process of its
+own.
 
-Nothing in the checkpoint is run. Its pickle may name only what is listed here: tensors, plain containers, and the layers of networks that
-were pickled whole, which empty objects stand in for, that keep what they are given and do nothing. What else it names is refused before
-it is even looked up. One line on stderr and exit code 1 then.
+Nothing in the checkpoint is run. Its pickle may name only what is listed here: tensors, plain containers, and the
+layers of networks that were pickled whole, which empty objects stand in for, that keep what they are given and do
+nothing. What else it names is refused before it is even looked up. One line on stderr and exit code 1 then.
 """
 
 import io
@@ -70,7 +71,8 @@ _NAMES: dict[tuple[str, str], object] = {
     ("builtins", "set"): set,
     ("torch._utils", "_rebuild_parameter"): Allowed(lambda tensor, *_: tensor),
     ("torch._utils", "_rebuild_tensor_v2"): Allowed(torch._utils._rebuild_tensor_v2),
-    ("torch.nn.backends.thnn", "_get_thnn_function_backend"): Allowed(lambda: None),  # layers of torch 1.3 and older refer to it
+    # layers of torch 1.3 and older refer to it
+    ("torch.nn.backends.thnn", "_get_thnn_function_backend"): Allowed(lambda: None),
     **{(module, name): Layer for module, names in _LAYERS.items() for name in names},
 }
 
@@ -87,7 +89,8 @@ def _load(file: Any, **options: Any) -> Any:
 
 
 def read_checkpoint(data: bytes) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint by their names in a state dict. Raises ValueError for what is not the weights of a network."""
+    """Return the tensors of a checkpoint by their names in a state dict. Raises ValueError for what is not the weights
+    of a network."""
     if zipfile.is_zipfile(io.BytesIO(data)):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
@@ -98,13 +101,14 @@ def read_checkpoint(data: bytes) -> dict[str, torch.Tensor]:
     elif not data.startswith(_MAGIC):
         raise ValueError("it is neither a checkpoint of torch nor safetensors")
     restricted = SimpleNamespace(__name__="restricted", Unpickler=_Unpickler, load=_load)
-    # Bytes in memory, since torch would take a file for a tar if it can, and unpack that. Our unpickler is stricter than weights_only=True,
-    # which cannot read networks that were pickled whole before torch 1.6.
+    # Bytes in memory, since torch would take a file for a tar if it can, and unpack that. Our unpickler is stricter
+    # than weights_only=True, which cannot read networks that were pickled whole before torch 1.6.
     root = torch.load(io.BytesIO(data), map_location="cpu", pickle_module=restricted, weights_only=False)
     tensors = _state(root) if isinstance(root, dict) else _state_of_layers(root)
     if not tensors:
         raise ValueError("there are no tensors in it")
-    if sum(tensor.numel() for tensor in tensors.values()) > _MAX_ELEMENTS:  # before anything is copied: strides can be 0
+    # before anything is copied: strides can be 0
+    if sum(tensor.numel() for tensor in tensors.values()) > _MAX_ELEMENTS:
         raise ValueError("its tensors are larger than those of any of these networks")
     return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
 
@@ -132,7 +136,9 @@ def _state_of_layers(root: object) -> dict[str, torch.Tensor]:
         for name, value in {**(parts.get("_parameters") or {}), **(parts.get("_buffers") or {})}.items():
             if isinstance(value, torch.Tensor) and name not in passing:
                 found[prefix + name] = value
-        queue += [(f"{prefix}{name}.", child) for name, child in (parts.get("_modules") or {}).items() if child is not None]
+        queue += [
+            (f"{prefix}{name}.", child) for name, child in (parts.get("_modules") or {}).items() if child is not None
+        ]
     return found
 
 

@@ -39,8 +39,9 @@ def weights_path(name: str) -> Path:
 def import_weights(file: Path, name: str | None = None) -> Path:
     """Check a published weight file, write it as safetensors into the cache, and return that path.
 
-    name: of the network (a key of NETWORKS); None: told by the file's name or its SHA-256. Raises ValueError for a file whose SHA-256 is
-    not the published one, that asks for more than tensors, or that is not the weights of that network; nothing is written then.
+    name: of the network (a key of NETWORKS); None: told by the file's name or its SHA-256. Raises ValueError for a file
+    whose SHA-256 is not the published one, that asks for more than tensors, or that is not the weights of that network;
+    nothing is written then.
     """
     file = Path(file)
     if not file.is_file():
@@ -52,7 +53,10 @@ def import_weights(file: Path, name: str | None = None) -> Path:
     name = name or _recognise(file, sha256)
     network = find_public(name)
     if network.sha256 and sha256 != network.sha256:
-        raise ValueError(f"{file} has SHA-256 {sha256}, but {name} was published with {network.sha256}; get it again from {network.url}")
+        raise ValueError(
+            f"{file} has SHA-256 {sha256}, but {name} was published with "
+            f"{network.sha256}; get it again from {network.url}"
+        )
     tensors = _read_tensors(file, data)
     del data
     try:
@@ -60,7 +64,9 @@ def import_weights(file: Path, name: str | None = None) -> Path:
     except ValueError as error:
         raise ValueError(f"{file} is not the weights of {name}: {error}") from None
     if not network.sha256:
-        log.info("nobody published a SHA-256 of %s to check against; this file has %s, which scores will carry", name, sha256)
+        log.info(
+            "nobody published a SHA-256 of %s to check against; this file has %s, which scores will carry", name, sha256
+        )
     metadata = {
         "format_version": WEIGHTS_FORMAT,
         "kind": "extractor",
@@ -101,14 +107,16 @@ def load_public(name: str, allow_download: bool = False) -> tuple[torch.nn.Modul
     if not path.is_file():
         if not allow_download:
             raise ValueError(
-                f"the weights of {name} are not here; get {network.url} ({network.licence}), then: thiscxr extractors import {network.file}"
+                f"the weights of {name} are not here; get {network.url} ({network.licence}), "
+                f"then: thiscxr extractors import {network.file}"
                 f" --name {name} (it keeps them in {path}), or allow the download with --allow-download"
             )
         download_weights(name)
     metadata, tensors = read_safetensors(path, "extractor", WEIGHTS_FORMAT)
     if metadata.get("name") != name or metadata.get("tensors_sha256") != _digest(tensors):
         raise ValueError(
-            f"{path} is damaged or of another network; import it again: thiscxr extractors import {network.file} --name {name}"
+            f"{path} is damaged or of another network; import it again: thiscxr "
+            f"extractors import {network.file} --name {name}"
         )
     if network.sha256 and metadata.get("source_sha256") != network.sha256:
         raise ValueError(f"{path} was made of another file than the published one; import it again from {network.url}")
@@ -146,7 +154,9 @@ def _recognise(file: Path, sha256: str) -> str:
     for name, network in NETWORKS.items():
         if sha256 == network.sha256 or (file.name == network.file and file.name != "model.safetensors"):
             return name
-    raise ValueError(f"{file} (SHA-256 {sha256}) is no file that is known; say whose weights it is: --name {'|'.join(NETWORKS)}")
+    raise ValueError(
+        f"{file} (SHA-256 {sha256}) is no file that is known; say whose weights it is: --name {'|'.join(NETWORKS)}"
+    )
 
 
 def _read_tensors(file: Path, data: bytes) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
-"""The model card of a generator, from its file and its scores alone: no figure by hand, and a score of another network is refused.
+"""The model card of a generator, from its file and its scores alone: no figure by hand, and a score of another network
+is refused.
 
-Its parts are those of Mitchell et al. 2019, "Model cards for model reporting", arXiv:1810.03993, in the Markdown of the Hugging Face hub.
+Its parts are those of Mitchell et al. 2019, "Model cards for model reporting", arXiv:1810.03993, in the Markdown of the
+Hugging Face hub.
 """
 
 import json
@@ -47,7 +49,12 @@ def write_card(model: str, scores: Path, out: Path, notes: Path | None = None) -
     records = one_set(scores, read_scores(scores, network.sha256))
     picture = out.with_suffix(".png")
     text = card(
-        network, model, records, picture.name, notes.read_text(encoding="utf-8") if notes else "", command(model, records, out, notes)
+        network,
+        model,
+        records,
+        picture.name,
+        notes.read_text(encoding="utf-8") if notes else "",
+        command(model, records, out, notes),
     )
     films = network.sample(range(SEEDS))
     save_png(picture, make_grid(films, 8), grid_text(origin_of(network)))
@@ -56,12 +63,14 @@ def write_card(model: str, scores: Path, out: Path, notes: Path | None = None) -
 
 
 def one_set(path: Path, records: list[Record]) -> list[Record]:
-    """Return the records of a file. Raises ValueError where they are of more than one set of films or more than one pool."""
+    """Return the records of a file. Raises ValueError where they are of more than one set of films or more than one
+    pool."""
     for each in records:
         for name in ONE:
             if getattr(each, name) != getattr(records[0], name):
                 raise ValueError(
-                    f"{path}: {each.key} has {name} {getattr(each, name)!r}, {records[0].key} {getattr(records[0], name)!r}; "
+                    f"{path}: {each.key} has {name} {getattr(each, name)!r}, "
+                    f"{records[0].key} {getattr(records[0], name)!r}; "
                     "a card tells of one set of films and one pool: score them apart"
                 )
     return records
@@ -77,7 +86,10 @@ def card(network: Network, model: str, records: Sequence[Record], picture: str, 
         keep_trailing_newline=True,
     )
     name = _line(info.name)
-    titles = ", ".join(_line(source.get("title") or key) for key, source in info.sources.items()) or "films of unknown origin"
+    titles = (
+        ", ".join(_line(source.get("title") or key) for key, source in info.sources.items())
+        or "films of unknown origin"
+    )
     return environment.get_template("card.md").render(
         name=name,
         what=(
@@ -108,8 +120,10 @@ def facts(network: Network, model: str, noted: bool) -> list[tuple[str, str]]:
         ("size", f"{count:,} parameters, {path.stat().st_size / 1e6:.1f} MB"),
         (
             "architecture",
-            f"z {shape.z_dim}, w {shape.w_dim}, mapping of {shape.mapping_layers} layers, channels {shape.channel_base} / side, at most "
-            f"{shape.channel_max}, {shape.patch} × {shape.patch} px a place" + (" as Haar bands, with grain" if shape.haar else ""),
+            f"z {shape.z_dim}, w {shape.w_dim}, mapping of {shape.mapping_layers} layers, "
+            f"channels {shape.channel_base} / side, at most "
+            f"{shape.channel_max}, {shape.patch} × "
+            f"{shape.patch} px a place" + (" as Haar bands, with grain" if shape.haar else ""),
         ),
         ("films seen in training", f"{info.images_seen:,}"),
     ]
@@ -117,11 +131,16 @@ def facts(network: Network, model: str, noted: bool) -> list[tuple[str, str]]:
         rows.append(("compute", compute(Path(model))))
     else:
         rows.append(("compute", "not told by the file" + ("; see the notes below" if noted else "")))
-    return [*rows, ("pool, fingerprint", f"`{info.pool_fingerprint}`"), ("made with", f"thiscxr {_line(info.code_version)}")]
+    return [
+        *rows,
+        ("pool, fingerprint", f"`{info.pool_fingerprint}`"),
+        ("made with", f"thiscxr {_line(info.code_version)}"),
+    ]
 
 
 def compute(run: Path) -> str:
-    """Return how long a run took and on what, from its config.toml, env.json and stats.jsonl; what is not there is not told."""
+    """Return how long a run took and on what, from its config.toml, env.json and stats.jsonl; what is not there is not
+    told."""
     said = []
     if (run / "stats.jsonl").is_file():
         minutes, last = 0.0, 0
@@ -135,7 +154,11 @@ def compute(run: Path) -> str:
         device = str(config.get("device", ""))
         if device == "cuda" and (run / "env.json").is_file():
             device = ", ".join(json.loads((run / "env.json").read_text()).get("cuda") or ["cuda"])
-        said += [f"{name} {config[key]}" for key, name in (("threads", "threads"), ("batch", "batch"), ("seed", "seed")) if key in config]
+        said += [
+            f"{name} {config[key]}"
+            for key, name in (("threads", "threads"), ("batch", "batch"), ("seed", "seed"))
+            if key in config
+        ]
         said[1:1] = [device] if device else []
     return _line(", ".join(said)) or "not told by the run folder"
 
@@ -145,13 +168,22 @@ def known_conditions(network: Network) -> list[str]:
     known, table = network.info.vocabulary, network.info.joint_table
     lines = [
         f"{name}: {', '.join(map(_line, values))}"
-        for name, values in (("views", known.views), ("findings", known.findings), ("sources", known.sources), ("sexes", known.sexes))
+        for name, values in (
+            ("views", known.views),
+            ("findings", known.findings),
+            ("sources", known.sources),
+            ("sexes", known.sexes),
+        )
         if values
     ]
     if known.ages:
         lines.append("age in years")
     films = sum(int(row["films"]) for row in table)
-    return [*lines, f"with nothing asked, each seed draws from {len(table)} combinations of {films:,} training films"] if table else lines
+    return (
+        [*lines, f"with nothing asked, each seed draws from {len(table)} combinations of {films:,} training films"]
+        if table
+        else lines
+    )
 
 
 def sample_commands(network: Network, model: str) -> str:
@@ -161,8 +193,15 @@ def sample_commands(network: Network, model: str) -> str:
     asked += [f"--sex {known.sexes[0]}"] if known.sexes else []
     asked += ["--age 70"] if known.ages else []
     asked += [f"--finding {name}" for name in known.findings if " " not in name][:1]
-    lines = [f"thiscxr sample --model {name} -n 64", f"thiscxr sample --model {name} -n 16 {' '.join(asked)}" if asked else ""]
-    return "\n".join(filter(None, [*lines, f"""python -c 'import thiscxr; films = thiscxr.load("{name}").sample(seeds=range(64))'"""]))
+    lines = [
+        f"thiscxr sample --model {name} -n 64",
+        (f"thiscxr sample --model {name} -n 16 {' '.join(asked)}") if asked else "",
+    ]
+    return "\n".join(
+        filter(
+            None, [*lines, f"""python -c 'import thiscxr; films = thiscxr.load("{name}").sample(seeds=range(64))'"""]
+        )
+    )
 
 
 def protocol(network: Network, records: Sequence[Record]) -> str:
@@ -171,11 +210,14 @@ def protocol(network: Network, records: Sequence[Record]) -> str:
     judges = {each.extractor: each.extractor_sha256 for each in records if each.extractor}
     by = ", ".join(f"`{name}` (SHA-256 `{str(sha256)[:12]}`)" for name, sha256 in judges.items()) or "no extractor"
     same = (
-        "the pool that it was trained on" if first.pool_fingerprint == network.info.pool_fingerprint else "not the pool it was trained on"
+        "the pool that it was trained on"
+        if first.pool_fingerprint == network.info.pool_fingerprint
+        else "not the pool it was trained on"
     )
     truncation = "not stated" if first.truncation is None else f"{first.truncation:g}"
     return (
-        f"Films of seeds {first.seeds or 'unknown'}, truncation {truncation}, against split `{first.split}` of the pool "
+        f"Films of seeds {first.seeds or 'unknown'}, truncation {truncation}, "
+        f"against split `{first.split}` of the pool "
         f"`{str(first.pool_fingerprint)[:16]}` ({same}), by {by}{HIDDEN if first.hidden else ''}."
     )
 
@@ -207,13 +249,17 @@ def limits(network: Network, records: Sequence[Record]) -> list[str]:
     small = "small nodules, lines and tubes, a thin pneumothorax, letters" if mm > 2 else "fine lines"
     lines = [f"Nothing smaller than about two pixels, {mm:.2g} mm of a film of {FILM_MM // 10} cm: {small}."]
     lines.append(f"No views but {', '.join(known.views)}." if known.views else "No view can be asked for.")
-    lines.append(f"It knows how films look at {', '.join(map(_line, network.info.sources)) or 'one place'}, and nowhere else.")
+    lines.append(
+        f"It knows how films look at {', '.join(map(_line, network.info.sources)) or 'one place'}, and nowhere else."
+    )
     asked = {each.question: each for each in records if each.measure == "fidelity"}
     blind = [f"{name} ({number(each.floor)})" for name, each in asked.items() if each.value is None and name != "age"]
     if blind:
         lines.append(
-            "**No reader good enough has confirmed that a film shows what was asked** for these, with the reader's AUC on held-out "
-            f"patients (it has to be above {LEAST_AUC}, with its interval; –: too few films to tell): {', '.join(blind)}."
+            "**No reader good enough has confirmed that a film shows what was asked** for "
+            "these, with the reader's AUC on held-out "
+            f"patients (it has to be above {LEAST_AUC}, with its interval; –: too "
+            f"few films to tell): {', '.join(blind)}."
         )
     if unasked := [name for name in known.findings if name not in asked]:
         lines.append(f"Nobody has looked whether its films show: {', '.join(map(_line, unasked))}.")

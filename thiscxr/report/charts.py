@@ -46,7 +46,8 @@ class Whisker:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """A synthetic and a real film as PNG (None: not to be shown), why one is not shown, and lines of text to stand under them."""
+    """A synthetic and a real film as PNG (None: not to be shown), why one is not shown, and lines of text to stand
+    under them."""
 
     fake: bytes | None
     real: bytes | None
@@ -65,8 +66,11 @@ class Curve:
     high: Sequence[float] | None = None
 
 
-def whiskers(slug: str, title: str, text: str, rows: Sequence[Whisker], span: tuple[float, float] | None = None) -> Markup:
-    """Draw a dot and its interval a row, with a diamond for real films, on one scale; span: its ends, or what is needed."""
+def whiskers(
+    slug: str, title: str, text: str, rows: Sequence[Whisker], span: tuple[float, float] | None = None
+) -> Markup:
+    """Draw a dot and its interval a row, with a diamond for real films, on one scale; span: its ends, or what is
+    needed."""
     left = label_room([row.label for row in rows], LABEL)
     known = [value for row in rows for value in (row.low, row.high, row.value, row.real) if value is not None]
     first = -4 * nice_step(-min(known) / 4) if min(known) < 0 else 0.0
@@ -103,7 +107,8 @@ def curves(
     span: tuple[float, float] | None = None,
     marked: tuple[float, float] | None = None,
 ) -> Markup:
-    """Draw curves over one x axis. span: ends of the y axis; marked: a range of x that is shaded, such as that of real films."""
+    """Draw curves over one x axis. span: ends of the y axis; marked: a range of x that is shaded, such as that of real
+    films."""
     left, bottom, top = 44.0, 190.0, 8.0
     xs = [x for curve in series for x in curve.x]
     low, high = min(xs), max(xs)
@@ -119,9 +124,16 @@ def curves(
     parts: Parts = []
     if marked:
         a, b = (across(min(max(x, low), high)) for x in marked)
-        parts.append(Markup('<rect x="{:.1f}" y="{}" width="{:.1f}" height="{}" fill="#e8f1e9"/>').format(a, top, b - a, bottom - top))
+        parts.append(
+            Markup('<rect x="{:.1f}" y="{}" width="{:.1f}" height="{}" fill="#e8f1e9"/>').format(
+                a, top, b - a, bottom - top
+            )
+        )
     for tick in np.linspace(first, last, 5).tolist():
-        parts += [draw_line(left, up(tick), WIDTH - 14, up(tick)), draw_text(left - 5, up(tick) + 4, f"{tick:.3g}", "end")]
+        parts += [
+            draw_line(left, up(tick), WIDTH - 14, up(tick)),
+            draw_text(left - 5, up(tick) + 4, f"{tick:.3g}", "end"),
+        ]
     step = nice_step((high - low) / 4 or 1)
     for tick in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1):
         parts.append(draw_text(across(tick * step), bottom + 15, f"{tick * step:.3g}", "middle"))
@@ -134,20 +146,24 @@ def curves(
             parts.append(Markup('<polygon points="{}" fill="{}" fill-opacity="0.15"/>').format(edge, colour))
         points = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in zip(curve.x, curve.y, strict=True))
         parts.append(
-            Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="1.8" stroke-dasharray="{}">{}</polyline>').format(
-                points, colour, dash, tooltip(curve.name)
-            )
+            Markup(
+                '<polyline points="{}" fill="none" stroke="{}" stroke-width="1.8" stroke-dasharray="{}">{}</polyline>'
+            ).format(points, colour, dash, tooltip(curve.name))
         )
     return svg(slug, title, text, bottom + 38, parts)
 
 
-def cloud(slug: str, title: str, text: str, series: Sequence[tuple[str, NDArray[np.floating]]], most: int = 600) -> Markup:
+def cloud(
+    slug: str, title: str, text: str, series: Sequence[tuple[str, NDArray[np.floating]]], most: int = 600
+) -> Markup:
     """Draw points [n, 2] of several sets over one another, at most so many of each."""
     side, left, top = 340.0, 40.0, 8.0
     points = np.concatenate([values[:most] for _, values in series])
     low, high = np.quantile(points, 0.005, axis=0), np.quantile(points, 0.995, axis=0)
     parts: Parts = [
-        Markup('<rect x="{}" y="{}" width="{}" height="{}" fill="none" stroke="{}"/>').format(left, top, side, side, GRID),
+        Markup('<rect x="{}" y="{}" width="{}" height="{}" fill="none" stroke="{}"/>').format(
+            left, top, side, side, GRID
+        ),
         draw_text(left, top + side + 16, "first component of the real films →", fill=INK),
     ]
     for number, (_, values) in enumerate(series):
@@ -166,14 +182,17 @@ def twins(slug: str, title: str, text: str, pairs: Sequence[Twin], columns: int 
         for name, film, left in (("synthetic", pair.fake, x), ("real", pair.real, x + side + 2)):
             parts.append(draw_text(left + side / 2, y + 12, name, "middle", _VALUE if name == "synthetic" else _FLOOR))
             if film is None:
-                parts += [draw_box(left, y + head, side, side, GRID), draw_text(left + side / 2, y + head + 48, "not shown:", "middle")]
+                parts += [
+                    draw_box(left, y + head, side, side, GRID),
+                    draw_text(left + side / 2, y + head + 48, "not shown:", "middle"),
+                ]
                 parts.append(draw_text(left + side / 2, y + head + 62, pair.why, "middle"))
             else:
                 data = base64.b64encode(film).decode()
                 parts.append(
-                    Markup('<image x="{:.1f}" y="{:.1f}" width="{}" height="{}" href="data:image/png;base64,{}">{}</image>').format(
-                        left, y + head, side, side, data, tooltip(f"{name} film: {pair.lines[0]}")
-                    )
+                    Markup(
+                        '<image x="{:.1f}" y="{:.1f}" width="{}" height="{}" href="data:image/png;base64,{}">{}</image>'
+                    ).format(left, y + head, side, side, data, tooltip(f"{name} film: {pair.lines[0]}"))
                 )
         parts += [draw_text(x, y + head + side + line * (i + 1), words) for i, words in enumerate(pair.lines)]
     wide = columns * (2 * side + gap) - gap + 2

@@ -1,4 +1,5 @@
-"""The panel as one HTML page that needs nothing else: a verdict in plain words, plots with floors, and the numbers under each.
+"""The panel as one HTML page that needs nothing else: a verdict in plain words, plots with floors, and the numbers
+under each.
 
 It shows films of the pool beside the synthetic films that are nearest to them, so it is for those who may see the pool.
 """
@@ -61,7 +62,10 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
     network = f"network {fakes.network_sha256[:12]}" if fakes.network_sha256 else "an unknown network"
     return environment.get_template("scores.html").render(
         title="What these synthetic chest films are worth",
-        subtitle=f"{len(fakes)} synthetic films of {network} against a pool of {len(pool)} real films, fingerprint {pool.fingerprint[:16]}"
+        subtitle=(
+            f"{len(fakes)} synthetic films of {network} against a pool of {len(pool)} real "
+            f"films, fingerprint {pool.fingerprint[:16]}"
+        )
         + ("; the foot of each, where their mark stands, is hidden on both sides" if fakes.hidden else ""),
         style=Markup(style),
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
@@ -116,12 +120,18 @@ def _section(name: str, figures: list[Figure]) -> Section:
 
 
 def _distances(panel: Panel) -> Section:
-    kinds = ("Fréchet distance", "fd"), ("Fréchet distance, endless films (FD∞)", "fdinf"), ("Kernel distance (KID)", "kid")
+    kinds = (
+        ("Fréchet distance", "fd"),
+        ("Fréchet distance, endless films (FD∞)", "fdinf"),
+        ("Kernel distance (KID)", "kid"),
+    )
     return _section("distances", _figures(panel, *kinds))
 
 
 def _fine_structure(panel: Panel) -> Section:
-    return _section("spectrum", _figures(panel, ("Grid and sharpness", "grid", "sharpness"), ("Bands of detail", "band")))
+    return _section(
+        "spectrum", _figures(panel, ("Grid and sharpness", "grid", "sharpness"), ("Bands of detail", "band"))
+    )
 
 
 def _spread(panel: Panel) -> Section:
@@ -129,7 +139,15 @@ def _spread(panel: Panel) -> Section:
     if panel.clouds:
         names, text = list(panel.clouds), "First two principal components of the features of the real films."
         keys = [(PALETTE[i], "", "", name) for i, name in enumerate(names)]
-        figures.append(Figure("Where the films lie", text, cloud("cloud", "Films as points", text, list(panel.clouds.items())), [], keys))
+        figures.append(
+            Figure(
+                "Where the films lie",
+                text,
+                cloud("cloud", "Films as points", text, list(panel.clouds.items())),
+                [],
+                keys,
+            )
+        )
     return _section("spread", [*figures, *_figures(panel, ("Vendi score", "vendi"), ("MS-SSIM of pairs", "msssim"))])
 
 
@@ -140,7 +158,10 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
     edges = np.linspace(0, max(float(strangers.distance.max()), float(found.distance.max())), 41)
     series = [(name, (np.histogram(values, edges)[0] / len(values)).tolist()) for name, values in (
         ("synthetic films", found.distance), ("real strangers", strangers.distance))]  # fmt: skip
-    text = f"Distance to the nearest real film of a patient; {NEAR:.0%} of strangers are left of the limit that is called near."
+    text = (
+        f"Distance to the nearest real film of a patient; {NEAR:.0%} of strangers are "
+        "left of the limit that is called near."
+    )
     ticks = [(place, f"{edges[-1] * place:.2f}") for place in (0.0, 0.25, 0.5, 0.75, 1.0)]
     keys = [(PALETTE[i], "", "", name) for i, (name, _) in enumerate(series)]
     figures = [
@@ -167,11 +188,23 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
         for pair in pairs
     ]
     rows = [["synthetic film", "distance", "strangers as near", "ratio to the second patient", "flagged"]]
-    rows += [[p.name, f"{p.distance:.3f}", f"{p.stranger_rank:.1%}", f"{p.ratio:.3f}", "yes" if p.memorised else "no"] for p in pairs]
-    text = f"The real films are of {', '.join(sorted({pair.source for pair in pairs}))}: films of patients, not for publication."
+    rows += [
+        [p.name, f"{p.distance:.3f}", f"{p.stranger_rank:.1%}", f"{p.ratio:.3f}", "yes" if p.memorised else "no"]
+        for p in pairs
+    ]
+    text = (
+        f"The real films are of {', '.join(sorted({pair.source for pair in pairs}))}: "
+        "films of patients, not for publication."
+    )
     drawing = twins("pairs", "Pairs of a synthetic film and the real film nearest to it, the worst first", text, sheet)
     figures.append(
-        Figure(f"The {len(pairs)} worst pairs: a synthetic film, and the real film nearest to it", text, drawing, rows, wide=True)
+        Figure(
+            f"The {len(pairs)} worst pairs: a synthetic film, and the real film nearest to it",
+            text,
+            drawing,
+            rows,
+            wide=True,
+        )
     )
     return _section("copies", figures)
 
@@ -180,14 +213,19 @@ def _conditions(panel: Panel) -> Section:
     judged = [each for each in panel.fidelity if each.judged and each.measure != "mae"]
     if not judged:
         return _section("asked", [])
-    rows = [Whisker(f"{each.question} ({each.measure})", each.value, *each.ci95, each.ceiling, str(each)) for each in judged]
+    rows = [
+        Whisker(f"{each.question} ({each.measure})", each.value, *each.ci95, each.ceiling, str(each)) for each in judged
+    ]
     table = [["question", "measure", "value", "interval", "real patients", "asked at random"]]
     for each in panel.fidelity:
         if each.judged:
             ranges = (f"{low:.3f} to {high:.3f}" for low, high in (each.ci95, each.null95))
             interval, null = ranges
             table.append([each.question, each.measure, f"{each.value:.3f}", interval, f"{each.ceiling:.3f}", null])
-    text = f"How well the reader's answers follow what was asked; the diamond is the same reader on held-out patients. {_ONE_ROW}"
+    text = (
+        "How well the reader's answers follow what was asked; the diamond is the same "
+        f"reader on held-out patients. {_ONE_ROW}"
+    )
     keys = [("#0072b2", "", "", "synthetic films, with interval"), ("#d55e00", "", "", "held-out real patients")]
     drawing = whiskers("asked", "Condition fidelity", text, rows, (0.0, 1.0))
     return _section("asked", [Figure("Condition fidelity", text, drawing, table, keys)])
@@ -197,15 +235,30 @@ def _confounders(panel: Panel) -> Section:
     probes = [each for each in _of(panel, "real_or_synthetic", "probe") if each.statistic != "mae"]
     figures = [_figure("Probes", probes)] if probes else []
     if records := _of(panel, "tie"):
-        figures.append(_figure("Findings tied to source or view", records, "The diamond: what findings that are not tied stay below."))
+        figures.append(
+            _figure(
+                "Findings tied to source or view", records, "The diamond: what findings that are not tied stay below."
+            )
+        )
     figures += _figures(panel, ("Findings that follow the source", "shortcut"))
     if panel.shifts:
         table = [["finding", "source", "view", "real", "asked", "difference", "95 % interval", "shifted"]]
         for shift in panel.shifts:
-            shares = (f"{shift.real:.1%}", f"{shift.fake:.1%}", f"{shift.difference:+.1%}", f"{shift.ci95[0]:+.1%} to {shift.ci95[1]:+.1%}")
+            shares = (
+                f"{shift.real:.1%}",
+                f"{shift.fake:.1%}",
+                f"{shift.difference:+.1%}",
+                f"{shift.ci95[0]:+.1%} to {shift.ci95[1]:+.1%}",
+            )
             table.append([shift.finding, shift.source, shift.view, *shares, "yes" if shift.shifted else "no"])
         rows = [
-            Whisker(f"{s.finding}, {s.source}, {s.view}"[:30], s.difference, *s.ci95, 0.0, f"{s.finding}: {s.difference:+.1%}")
+            Whisker(
+                f"{s.finding}, {s.source}, {s.view}"[:30],
+                s.difference,
+                *s.ci95,
+                0.0,
+                f"{s.finding}: {s.difference:+.1%}",
+            )
             for s in panel.shifts[:_SHIFTS]
         ]
         text = "P(finding | source, view): asked of the films less the share among real films; the largest shifts."
@@ -226,7 +279,10 @@ def _slow(panel: Panel) -> list[Section]:
     if panel.utility is not None:
         gains = [gain for gain in panel.utility.gains if "duplicates" in gain.control]
         rows = [Whisker(gain.question, gain.value, *gain.ci95, 0.0, str(gain)) for gain in gains]
-        text = f"AUC on held-out patients of readers taught with synthetic films too, less that with as many duplicates. {_ONE_ROW}"
+        text = (
+            "AUC on held-out patients of readers taught with synthetic films too, less "
+            f"that with as many duplicates. {_ONE_ROW}"
+        )
         table = [["question", "arm", "control", "difference", "95 % interval", "verdict"]]
         for gain in panel.utility.gains:
             interval = f"{gain.ci95[0]:+.3f} to {gain.ci95[1]:+.3f}"
@@ -240,31 +296,56 @@ def _slow(panel: Panel) -> list[Section]:
         points = panel.label_noise.points
         x = [point.flipped for point in points]
         series = [
-            Curve("against the truth", x, [p.truth for p in points], [p.truth95[0] for p in points], [p.truth95[1] for p in points]),
-            Curve("against flipped labels", x, [p.noisy for p in points], [p.noisy95[0] for p in points], [p.noisy95[1] for p in points]),
+            Curve(
+                "against the truth",
+                x,
+                [p.truth for p in points],
+                [p.truth95[0] for p in points],
+                [p.truth95[1] for p in points],
+            ),
+            Curve(
+                "against flipped labels",
+                x,
+                [p.noisy for p in points],
+                [p.noisy95[0] for p in points],
+                [p.noisy95[1] for p in points],
+            ),
             Curve("condition fidelity", x, [p.fidelity for p in points]),
         ]
         text = "AUC on phantoms as a share of labels is flipped."
         drawing = curves("noise", "Label noise", text, series, "share of labels flipped", (0.4, 1.0))
         table = [["flipped", "PPV", "against the truth", "against flipped labels", "expected", "fidelity"]]
         table += [
-            [f"{p.flipped:.0%}", f"{p.ppv:.0%}", f"{p.truth:.3f}", f"{p.noisy:.3f}", f"{p.expected:.3f}", f"{p.fidelity:.3f}"]
+            [
+                f"{p.flipped:.0%}",
+                f"{p.ppv:.0%}",
+                f"{p.truth:.3f}",
+                f"{p.noisy:.3f}",
+                f"{p.expected:.3f}",
+                f"{p.fidelity:.3f}",
+            ]
             for p in points
         ]
         keys = [(PALETTE[i], "", "", each.name) for i, each in enumerate(series)]
-        sections.append(Section("noise", "Label noise", "", [Figure("What flipped labels do", text, drawing, table, keys)]))
+        sections.append(
+            Section("noise", "Label noise", "", [Figure("What flipped labels do", text, drawing, table, keys)])
+        )
     return sections
 
 
 def _poses(found: Poses) -> Section:
     told = [curve for curve in found.curves if curve.question in found.thresholds]
-    top = min(1.0, 4 * nice_step((max(float(curve.flipped95.max()) for curve in told) or 1) / 4))  # one scale for all, to compare them
+    # one scale for all, to compare them
+    top = min(1.0, 4 * nice_step((max(float(curve.flipped95.max()) for curve in told) or 1) / 4))
     spans = {span.motion: (span.low, span.high) for span in found.spans if span.group == "real"}
     figures: list[Figure] = []
     for motion in dict.fromkeys(curve.motion for curve in told):
         for question in found.thresholds:
             some = [curve for curve in told if (curve.motion, curve.question) == (motion, question)]
-            series = [Curve(each.group, each.amounts.tolist(), each.flipped.tolist(), *each.flipped95.tolist()) for each in some]
+            series = [
+                Curve(each.group, each.amounts.tolist(), each.flipped.tolist(), *each.flipped95.tolist())
+                for each in some
+            ]
             films = ", ".join(f"{each.num_films} {each.group}" for each in some)
             title, text = f"{question}, {motion.replace('_', ' ')}", f"Share of decisions that flip, of {films} films."
             label = f"{motion.split('_')[0]}, {UNITS[motion]}"
@@ -274,7 +355,9 @@ def _poses(found: Poses) -> Section:
             keys = [(PALETTE[i], "", "", f"{each.name} films") for i, each in enumerate(series)]
             figures.append(Figure(title, text, drawing, table, keys))
     text = (
-        "Where is the reader fooled as films are moved a little at a time? Nothing but the pose changes, so a decision that flips is wrong "
-        "before or after. Green: the range that real films span. Bands hold for one curve at a time, not for all of them together."
+        "Where is the reader fooled as films are moved a little at a time? Nothing but the "
+        "pose changes, so a decision that flips is wrong "
+        "before or after. Green: the range that real films span. Bands hold for one "
+        "curve at a time, not for all of them together."
     )
     return Section("poses", "Poses", text, figures)

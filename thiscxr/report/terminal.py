@@ -12,8 +12,12 @@ def score_table(panel: Panel) -> str:
         value, floor = (f"{number:.3f}" if number is not None else "–" for number in (each.value, each.floor))
         interval = "{:.3f} to {:.3f}".format(*each.ci95) if each.ci95 else "–"
         counts = f"{each.num_real:>5} {each.num_fake:>6}"
-        lines.append(f"{each.key:<{wide}} {value:>9}  {interval:>19}  {floor:>8}  {counts:>12}  {reading(each)}".rstrip())
+        lines.append(
+            (f"{each.key:<{wide}} {value:>9}  {interval:>19}  {floor:>8}  {counts:>12}  {reading(each)}").rstrip()
+        )
     lines.append("floor: the same number between real patients and other real patients; films: real and synthetic")
     judged = [str(each) for each in panel.fidelity if not each.judged]
     slow = [str(part) for part in (panel.utility, panel.poses, panel.label_noise) if part is not None]
-    return "\n".join([*lines, *verdict(panel.records), *judged, *slow, *(f"not measured: {note}" for note in panel.notes)])
+    return "\n".join(
+        [*lines, *verdict(panel.records), *judged, *slow, *(f"not measured: {note}" for note in panel.notes)]
+    )

@@ -1,7 +1,8 @@
-"""Every sentence about a number: what a measure is called and means, how a number stands to real films, what the scores say.
+"""Every sentence about a number: what a measure is called and means, how a number stands to real films, what the scores
+say.
 
-Terminal, report, card and page of evidence take their words from here, so that they say the same of the same records. A sentence claims
-no more than its interval bears.
+Terminal, report, card and page of evidence take their words from here, so that they say the same of the same records. A
+sentence claims no more than its interval bears.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,11 +10,13 @@ from dataclasses import dataclass
 
 from thiscxr.score.records import Record
 
-MOST_MEMORISED = 0.02  # share of the films that may be flagged, or twice that of unrelated patients, for a set to be shared
+# share of the films that may be flagged, or twice that of unrelated patients, for a set to be shared
+MOST_MEMORISED = 0.02
 MOST_BY_CHANCE = 0.01  # of a tie: what may come of chance
 LEAST_DB = 1.0  # by which the power of a band has to differ for a sentence
 NOTHING_MORE = (
-    "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use. A good score is the score of "
+    "Nothing here says that a film cannot be told from a real one, or that it is fit for "
+    "any clinical use. A good score is the score of "
     "one extractor."
 )
 
@@ -43,9 +46,13 @@ _OTHERS = "real films of other patients"
 SECTIONS = {
     "distances": Section("Distances", "How far these films, as a distribution, are from real ones.", _OTHERS),
     "spectrum": Section(
-        "Fine structure", "Power spectra at the films' own resolution: a grid, a blur, a sharpening. 0 dB is as real films are.", _OTHERS
+        "Fine structure",
+        "Power spectra at the films' own resolution: a grid, a blur, a sharpening. 0 dB is as real films are.",
+        _OTHERS,
     ),
-    "spread": Section("Likeness and variety", "Does each film look like a real film, and is every kind of real film there?", _OTHERS),
+    "spread": Section(
+        "Likeness and variety", "Does each film look like a real film, and is every kind of real film there?", _OTHERS
+    ),
     "copies": Section(
         "Copies of patients",
         "Every film was compared with every real film of the pool, held-out patients too.",
@@ -61,65 +68,69 @@ SECTIONS = {
         "What else tells the films apart, and could be learnt in place of a finding.",
         "real patients that the classifier has not seen",
     ),
-    "anatomy": Section("Anatomy", "Lungs and heart, by a segmenter that was trained on procedural phantoms alone.", _OTHERS),
+    "anatomy": Section(
+        "Anatomy", "Lungs and heart, by a segmenter that was trained on procedural phantoms alone.", _OTHERS
+    ),
     "utility": Section("Use for a reader", "Readers taught with and without the films, on held-out patients.", ""),
     "reader": Section(
-        "What fools a reader", "Poses and label noise; what they mean: docs/scoring.md.", "the same with nothing moved or flipped"
+        "What fools a reader",
+        "Poses and label noise; what they mean: docs/scoring.md.",
+        "the same with nothing moved or flipped",
     ),
     "other": Section("Other scores", "This version has no words for these.", _OTHERS),
 }
 _AUC, _SHARE = "AUC", "share"
 WORDS = {  # measure, or measure and statistic, in the order in which they are told
     "fd": Words(
-        "distances", "Fréchet distance", "how far the synthetic films are from real ones, comparable at one number of films", "lower"
+        "distances", "Fréchet distance", "how far the synthetic films are from real ones, " "comparable at one number of films", "lower"
     ),
     "fdinf": Words("distances", "Fréchet distance, endless films (FD∞)", "the same, whatever the number of films", "lower"),
-    "kid": Words("distances", "Kernel distance (KID)", "whatever the number of films; below 0 by chance where sides are alike", "lower"),
+    "kid": Words("distances", "Kernel distance (KID)", "whatever the number of films; below 0 by " "chance where sides are alike", "lower"),
     "grid": Words(
-        "spectrum", "Grid, {question}", "power of what alternates from pixel to pixel over what is around it, against real films",
+        "spectrum", "Grid, {question}", "power of what alternates from pixel to pixel over what is " "around it, against real films",
         "near", "dB",
     ),
     "sharpness": Words(
-        "spectrum", "Sharpness", "power of fine over coarse detail, against real films; below 0: blurred, above: sharp or noisy",
+        "spectrum", "Sharpness", "power of fine over coarse detail, against real films; below " "0: blurred, above: sharp or noisy",
         "near", "dB",
     ),
-    "band": Words("spectrum", "Band {question} of 8", "power of this band of detail, 1 the coarsest, against real films", "near", "dB"),
-    "precision": Words("spread", "Precision", "share of the synthetic films that look like some real film", "higher", _SHARE),
-    "recall": Words("spread", "Recall", "share of the real films that some synthetic film looks like", "higher", _SHARE),
+    "band": Words("spectrum", "Band {question} of 8", "power of this band of detail, 1 the " "coarsest, against real films", "near", "dB"),
+    "precision": Words("spread", "Precision", "share of the synthetic films that look " "like some real film", "higher", _SHARE),
+    "recall": Words("spread", "Recall", "share of the real films that some " "synthetic film looks like", "higher", _SHARE),
     "density": Words("spread", "Density", "how thickly real films surround the synthetic ones", "higher", _SHARE),
     "coverage": Words("spread", "Coverage", "share of the real films with a synthetic film close by", "higher", _SHARE),
     "vendi": Words("spread", "Vendi score", "the effective number of different films", "higher"),
     "msssim": Words("spread", "MS-SSIM of pairs", "how alike two films are in the mean", "lower", _SHARE),
-    "memorised_rate": Words("copies", "Memorised", "share of the films that are copies of a real film, or nearly so", "lower", _SHARE),
-    "near_rate": Words("copies", "Near somebody", "share of the films nearer to a patient than 99 % of unrelated ones", "lower", _SHARE),
-    "nearest_ratio": Words("copies", "Nearest to second patient", "near 1: no nearer to one patient than to a second", "higher"),
+    "memorised_rate": Words("copies", "Memorised", "share of the films that are copies of a " "real film, or nearly so", "lower", _SHARE),
+    "near_rate": Words("copies", "Near somebody", "share of the films nearer to a patient than " "99 % of unrelated ones", "lower", _SHARE),
+    "nearest_ratio": Words("copies", "Nearest to second patient", "near 1: no nearer to one patient than " "to a second", "higher"),
     "reid auc": Words("copies", "Re-identification, its ceiling", "how well features tell one patient from two", "", _AUC, "guessing"),
     "reid rank1": Words(
-        "copies", "Re-identification, its ceiling by the nearest film", "share of real films whose nearest is of the same patient", "",
+        "copies", "Re-identification, its ceiling by the " "nearest film", "share of real films whose nearest is of " "the same patient", "",
         _SHARE, "guessing",
     ),
-    "reid match_rate": Words("copies", "Re-identified", "share of the films that features take for some patient's", "lower", _SHARE),
-    "fidelity auc": Words("asked", "Seen as asked: {question}", "how well what is seen follows what was asked", "higher", _AUC),
-    "fidelity r": Words("asked", "Seen as asked: {question}", "how well what is seen follows what was asked", "higher", "correlation"),
-    "fidelity mae": Words("asked", "Seen as asked: {question}, error", "how far what is seen is from what was asked", "lower", "years"),
+    "reid match_rate": Words("copies", "Re-identified", "share of the films that features take " "for some patient's", "lower", _SHARE),
+    "fidelity auc": Words("asked", "Seen as asked: {question}", "how well what is seen follows what was " "asked", "higher", _AUC),
+    "fidelity r": Words("asked", "Seen as asked: {question}", "how well what is seen follows what was " "asked", "higher", "correlation"),
+    "fidelity mae": Words("asked", "Seen as asked: {question}, error", "how far what is seen is from what was " "asked", "lower", "years"),
     "real_or_synthetic": Words(
-        "confounders", "Real or synthetic", "how well a linear classifier tells them apart (0.5: not at all)", "lower", _AUC
+        "confounders", "Real or synthetic", "how well a linear classifier tells them " "apart (0.5: not at all)", "lower", _AUC
     ),
-    "probe auc": Words("confounders", "Probe: {question}", "how well a linear classifier reads it from the features", "near", _AUC),
-    "probe r": Words("confounders", "Probe: {question}", "how well a linear model reads it from the features", "near", "correlation"),
+    "probe auc": Words("confounders", "Probe: {question}", "how well a linear classifier reads it " "from the features", "near", _AUC),
+    "probe r": Words("confounders", "Probe: {question}", "how well a linear model reads it from " "the features", "near", "correlation"),
     "probe mae": Words("confounders", "Probe: {question}, error", "how far off a linear model is", "near", "years"),
     "tie": Words(
         "confounders", "A finding tied to the {protocol}, {group}", "the strongest tie: {question}", "", "Cramér's V",
         "findings that are not tied stay below",
     ),
     "shortcut": Words(
-        "confounders", "{question} read by source", "how far its score moves when only the source asked does ({group}), over its spread",
+        "confounders", "{question} read by source", "how far its score moves when only the source asked " "does ({group}), over its spread",
         "lower", "", "films that do not follow the source stay below",
     ),
-    "anatomy auc": Words("anatomy", "Trust in these measures", "the cardiothoracic ratio against the label Cardiomegaly", "", _AUC),
+    "anatomy auc": Words("anatomy", "Trust in these measures", "the cardiothoracic ratio against the " "label Cardiomegaly", "", _AUC),
     "anatomy w1": Words("anatomy", "{question}", "distance of its distribution from that of real films", "lower"),
-    "anatomy implausible": Words("anatomy", "Implausible", "share of the films whose lungs or heart no chest has", "lower", _SHARE),
-    "anatomy leans_left": Words("anatomy", "Leans left", "share of the films whose heart leans to the viewer's left", "near", _SHARE),
+    "anatomy implausible": Words("anatomy", "Implausible", "share of the films whose lungs or heart " "no chest has", "lower", _SHARE),
+    "anatomy leans_left": Words("anatomy", "Leans left", "share of the films whose heart leans to " "the viewer's left", "near", _SHARE),
     "utility": Words("utility", "{question}: {group}", "AUC gained", "higher"),
     "poses": Words("reader", "{question}, {group} films, {protocol}", "share of the decisions that flip", "", _SHARE),
     "label_noise": Words("reader", "{question}, {group}", "AUC on phantoms, mean over findings", "", _AUC),
@@ -141,7 +152,11 @@ _GROUPS = {("tie", "real"): "real films", ("tie", "asked"): "as asked"}
 
 def words_of(record: Record) -> Words:
     """Return the words of a record's measure; those of a measure that nobody knows are its name."""
-    return WORDS.get(f"{record.measure} {record.statistic}") or WORDS.get(record.measure) or Words("other", "{measure}", "", "")
+    return (
+        WORDS.get(f"{record.measure} {record.statistic}")
+        or WORDS.get(record.measure)
+        or Words("other", "{measure}", "", "")
+    )
 
 
 def title(record: Record) -> str:
@@ -149,7 +164,9 @@ def title(record: Record) -> str:
     words = words_of(record)
     group = _GROUPS.get((record.measure, record.group), record.group).replace("_", " ")
     question = _QUESTIONS.get(record.question, record.question).replace("_", " ")
-    text = words.title.format(measure=record.measure, question=question, group=group, protocol=record.protocol.replace("_", " "))
+    text = words.title.format(
+        measure=record.measure, question=question, group=group, protocol=record.protocol.replace("_", " ")
+    )
     text += f", {group} only" if group and "{group}" not in words.title + words.meaning else ""
     return text[:1].upper() + text[1:]
 
@@ -159,7 +176,11 @@ def explained(record: Record) -> str:
     words = words_of(record)
     text = words.meaning.format(question=record.question.replace("_", " "), group=record.group.replace("_", " "))
     unit = f" ({words.unit})" if words.unit not in ("", _SHARE) else ""
-    better = {"lower": "; lower is better", "higher": "; higher is better", "near": "; the nearer to the floor, the better"}
+    better = {
+        "lower": "; lower is better",
+        "higher": "; higher is better",
+        "near": "; the nearer to the floor, the better",
+    }
     return f"{text[0].upper()}{text[1:]}{unit}{better.get(words.better, '')}." if text else ""
 
 
@@ -167,7 +188,8 @@ def from_0_to_1(records: Sequence[Record]) -> bool:
     """Return whether these scores are shares or areas, which have one scale."""
     known = [x for each in records for x in (each.value, each.floor, *(each.ci95 or ())) if x is not None]
     return (
-        all(words_of(each).unit in (_SHARE, _AUC, "correlation", "Cramér's V") for each in records) and 0 <= min(known) <= max(known) <= 1
+        all(words_of(each).unit in (_SHARE, _AUC, "correlation", "Cramér's V") for each in records)
+        and 0 <= min(known) <= max(known) <= 1
     )
 
 
@@ -180,7 +202,8 @@ def by_section(records: Sequence[Record]) -> Iterator[tuple[str, Section, list[R
 
 
 def reading(record: Record) -> str:
-    """Return how a score stands to its floor: "better", "worse" or "not distinguished", by its interval; "" where that cannot be said."""
+    """Return how a score stands to its floor: "better", "worse" or "not distinguished", by its interval; "" where that
+    cannot be said."""
     if record.value is None:
         return "not measured"
     better = words_of(record).better
@@ -220,7 +243,10 @@ def _why_not(record: Record) -> str:
     if record.measure == "reid":
         return f"It could not be measured: {record.num_real} patients have several films."
     if record.measure == "fidelity" and record.floor is not None:
-        return f"It was not judged: on held-out real patients the reader reaches {number(record.floor)}, or too few films were asked."
+        return (
+            "It was not judged: on held-out real patients the reader reaches "
+            f"{number(record.floor)}, or too few films were asked."
+        )
     return "It was not measured."
 
 
@@ -230,7 +256,8 @@ def number(value: float | None) -> str:
 
 
 def verdict(records: Sequence[Record]) -> list[str]:
-    """Return what the scores say: of the first score of each kind, of memorised films of every one. Empty without scores."""
+    """Return what the scores say: of the first score of each kind, of memorised films of every one. Empty without
+    scores."""
     if not records:
         return []
     first: dict[str, Record] = {}
@@ -245,7 +272,8 @@ def verdict(records: Sequence[Record]) -> list[str]:
     if told := first.get("real_or_synthetic"):
         interval = f", {told.ci95[0]:.2f} to {told.ci95[1]:.2f}" if told.ci95 else ""
         lines.append(
-            f"A linear classifier distinguishes synthetic from real films with an AUC of {told.value:.2f}{interval}; 0.5 is guessing."
+            "A linear classifier distinguishes synthetic from real films with an AUC of "
+            f"{told.value:.2f}{interval}; 0.5 is guessing."
         )
     return [*lines, *_asked(records), *_tied(records), *_by_source(records), *_anatomy(records), NOTHING_MORE]
 
@@ -260,8 +288,13 @@ def _distance(record: Record) -> str:
 
 
 def fine_structure(records: Sequence[Record]) -> list[str]:
-    """Return what the spectra show beyond LEAST_DB by the whole interval: a grid, a blur, a sharpening, or single bands."""
-    known = {(each.measure, each.question): (each.value, each.ci95, each.floor or 0.0) for each in records if words_of(each).unit == "dB"}
+    """Return what the spectra show beyond LEAST_DB by the whole interval: a grid, a blur, a sharpening, or single
+    bands."""
+    known = {
+        (each.measure, each.question): (each.value, each.ci95, each.floor or 0.0)
+        for each in records
+        if words_of(each).unit == "dB"
+    }
     beyond = {
         what: value - floor
         for what, (value, ci95, floor) in known.items()
@@ -269,15 +302,21 @@ def fine_structure(records: Sequence[Record]) -> list[str]:
     }
     lines = []
     if grids := [
-        f"{_QUESTIONS[point]} ({beyond['grid', point]:.1f} dB above real films)" for point in _GRIDS if beyond.get(("grid", point), 0) > 0
+        (f"{_QUESTIONS[point]} ({beyond['grid', point]:.1f} dB above real films)")
+        for point in _GRIDS
+        if beyond.get(("grid", point), 0) > 0
     ]:
         lines.append(f"A grid lies over the films: {', '.join(grids)}.")
     sharpness = beyond.get(("sharpness", ""), 0.0)
     if sharpness < 0:
         lines.append(f"The films are blurred: their fine detail is {-sharpness:.1f} dB weaker than that of real films.")
     elif sharpness > 0:
-        lines.append(f"The films are sharpened or noisy: their fine detail is {sharpness:.1f} dB stronger than that of real films.")
-    rest = [name for measure, name in beyond if measure == "band" and not (grids and name == "8")]  # into which a grid leaks
+        lines.append(
+            f"The films are sharpened or noisy: their fine detail is {sharpness:.1f} "
+            "dB stronger than that of real films."
+        )
+    # into which a grid leaks
+    rest = [name for measure, name in beyond if measure == "band" and not (grids and name == "8")]
     if rest and not sharpness:
         bands = ", ".join(f"{name} ({beyond['band', name]:+.1f} dB)" for name in rest)
         lines.append(f"Of eight bands from coarse to fine detail these are not as in real films: {bands}.")
@@ -286,9 +325,11 @@ def fine_structure(records: Sequence[Record]) -> list[str]:
 
 
 def memorised(records: Sequence[Record]) -> list[str]:
-    """Return a sentence a score of memorised films: how many are flagged, and, above the limit, that the set is not to be shared.
+    """Return a sentence a score of memorised films: how many are flagged, and, above the limit, that the set is not to
+    be shared.
 
-    By the share of these very films, not by its interval: what is shared is this set, and not what another draw would give.
+    By the share of these very films, not by its interval: what is shared is this set, and not what another draw would
+    give.
     """
     lines = []
     for each in records:
@@ -297,11 +338,16 @@ def memorised(records: Sequence[Record]) -> list[str]:
         floor = each.floor or 0.0
         share = f"{each.value:.1%} of the films ({round(each.value * each.num_fake)})"
         if each.value > max(MOST_MEMORISED, 2 * floor):
-            found = f"{share} are memorised, copies of real films or nearly so: of unrelated real patients {floor:.1%} would be flagged."
+            found = (
+                f"{share} are memorised, copies of real films or nearly so: of unrelated real "
+                f"patients {floor:.1%} would be flagged."
+            )
             lines.append(f"{found} Do not share this set as it is.")
         else:
             lines.append(f"{share} are flagged as memorised; of unrelated real patients {floor:.1%} would be.")
-    return lines or ["Whether films are memorised was not looked for. Do not take a film for private because it is synthetic."]
+    return lines or [
+        "Whether films are memorised was not looked for. Do not take a film for private because it is synthetic."
+    ]
 
 
 def _asked(records: Sequence[Record]) -> list[str]:
@@ -323,7 +369,10 @@ def _tied(records: Sequence[Record]) -> list[str]:
         for each in records
         if each.measure == "tie" and each.group == "asked" and each.p is not None and each.p < MOST_BY_CHANCE
     ]
-    told = f"In what was asked, findings are tied: {', '.join(tied)}. A classifier that learns from these films may learn the tie."
+    told = (
+        f"In what was asked, findings are tied: {', '.join(tied)}. A classifier that "
+        "learns from these films may learn the tie."
+    )
     return [told] if tied else []
 
 
@@ -339,7 +388,9 @@ def _by_source(records: Sequence[Record]) -> list[str]:
 
 def _anatomy(records: Sequence[Record]) -> list[str]:
     doubtful = [
-        each for each in records if each.measure == "anatomy" and each.statistic == "auc" and (each.ci95 is None or each.ci95[0] <= 0.5)
+        each
+        for each in records
+        if each.measure == "anatomy" and each.statistic == "auc" and (each.ci95 is None or each.ci95[0] <= 0.5)
     ]
     told = "The measures of anatomy cannot be trusted on these real films, so they say nothing of the synthetic ones."
     return [told] if doubtful else []

@@ -1,8 +1,8 @@
 """Films as DICOM files: what a modality would send, and plainly marked as what no patient ever stood for.
 
-Secondary Capture (PS3.3 A.8) or Digital X-Ray for presentation (PS3.3 A.26). Every file says that it is synthetic in its patient's name
-and id, Synthetic Data, Image Type, its comments and, unless it is turned off, in its pixels. Nothing is private, nothing comes from a
-clock: the same film is the same file tomorrow.
+Secondary Capture (PS3.3 A.8) or Digital X-Ray for presentation (PS3.3 A.26). Every file says that it is synthetic in
+its patient's name and id, Synthetic Data, Image Type, its comments and, unless it is turned off, in its pixels. Nothing
+is private, nothing comes from a clock: the same film is the same file tomorrow.
 """
 
 import importlib.util
@@ -63,7 +63,9 @@ class DicomOptions:
         if not 8 <= self.bits <= 16:
             raise ValueError(f"bits is {self.bits}, but must be from 8 to 16")
         if self.compress == "j2k" and not all(map(importlib.util.find_spec, ("pylibjpeg", "openjpeg"))):
-            raise ValueError("JPEG 2000 needs pylibjpeg and pylibjpeg-openjpeg; install it with: pip install 'thiscxr[dicom]'")
+            raise ValueError(
+                "JPEG 2000 needs pylibjpeg and pylibjpeg-openjpeg; install it with: pip install 'thiscxr[dicom]'"
+            )
 
 
 def dicom_format(options: DicomOptions) -> Format:
@@ -87,16 +89,19 @@ def _uuid(*words: object) -> uuid.UUID:
 def dicom_dataset(pixels: Pixels, film: Film, options: DicomOptions) -> Dataset:
     """Return the data set of one film: pixels [h, w] of `options.bits` bits, 0 black. Written by `dicom_bytes`."""
     asked = film.asked
-    # One seed is one invented patient, whatever is asked of the film; of another sex or age it would be another patient.
+    # One seed is one invented patient, whatever is asked of the film; of another sex or age it would be another
+    # patient.
     if film.condition.age_years is not None:
         asked["age_years"] = repr(float(film.condition.age_years))  # in full: in words it is rounded
     person = (film.origin.sha256, film.seed, asked.get("sex", ""), asked.get("age_years", ""))
-    # What is asked of one patient in two views is one study of two series; each visit of a series of his is a study of its own.
+    # What is asked of one patient in two views is one study of two series; each visit of a series of his is a study of
+    # its own.
     wished = sorted(item for item in asked.items() if item[0] != "view")
     visit = (film.visit, repr(film.visit.strength)) if film.visit else ()  # in full, too
     study = (*person, *wished, film.truncation, *visit)
     exposure = (*study, *((asked["view"],) if "view" in asked else ()))
-    # Compressed or not, it is the same instance only with the same attributes; so everything that changes the file is in its UID.
+    # Compressed or not, it is the same instance only with the same attributes; so everything that changes the file is
+    # in its UID.
     instance = uid("instance", *exposure, options, film.origin.restriction, thiscxr.__version__)
     dataset = Dataset()
     dataset.file_meta = _meta(CLASSES[options.sop_class], instance)
@@ -152,7 +157,8 @@ def _meta(sop_class: UID, instance: UID) -> FileMetaDataset:
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, instance
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = uid("implementation")
-    meta.ImplementationVersionName = f"THISCXR_{thiscxr.__version__}"[:16]  # or pydicom writes its own, and the bytes change with it
+    # or pydicom writes its own, and the bytes change with it
+    meta.ImplementationVersionName = f"THISCXR_{thiscxr.__version__}"[:16]
     return meta
 
 
@@ -162,7 +168,8 @@ def _patient(film: Film, person: Sequence[object]) -> dict[str, object]:
     born = None
     if age is not None:  # on the first visit
         first = today - timedelta(days=film.visit.day if film.visit else 0)
-        grown, within = (round(int(age) * 365.25), 363) if age >= 2 else (round(int(age * 12) * 30.4375) + 2, 24)  # of infants in months
+        # of infants in months
+        grown, within = (round(int(age) * 365.25), 363) if age >= 2 else (round(int(age * 12) * 30.4375) + 2, 24)
         born = first - timedelta(days=grown + 1 + _uuid("birthday", *person).int % within)
     return {
         "PatientName": f"SYNTHETIC^SEED {film.seed}",
@@ -175,7 +182,8 @@ def _patient(film: Film, person: Sequence[object]) -> dict[str, object]:
 
 
 def _study_day(film: Film) -> date:
-    first = date(2001, 1, 1) + timedelta(days=_uuid("day", film.origin.sha256, film.seed).int % 7300)  # to the end of 2020
+    # to the end of 2020
+    first = date(2001, 1, 1) + timedelta(days=_uuid("day", film.origin.sha256, film.seed).int % 7300)
     return first + timedelta(days=film.visit.day if film.visit else 0)
 
 
@@ -187,7 +195,8 @@ def _age(born: date, today: date) -> str:
 
 def _visit(film: Film, study: Sequence[object]) -> dict[str, object]:
     """General Study, Series and Image modules: invented dates."""
-    day, second = _study_day(film), 8 * 3600 + _uuid("time", film.origin.sha256, film.seed).int % 36_000  # in working hours
+    # in working hours
+    day, second = _study_day(film), 8 * 3600 + _uuid("time", film.origin.sha256, film.seed).int % 36_000
     time = f"{second // 3600:02d}{second // 60 % 60:02d}{second % 60:02d}"
     dates = {f"{level}Date": f"{day:%Y%m%d}" for level in ("Study", "Series", "Content", "Acquisition")}
     times = {f"{level}Time": time for level in ("Study", "Series", "Content", "Acquisition")}

@@ -1,6 +1,7 @@
 """What one file of a sample folder is: PNG of 8 or 16 bits, NumPy archives, WebDataset tars. DICOM is in `dicom`.
 
-A format turns the films of one file into bytes, and the same films into the same bytes; where they are written is not its affair.
+A format turns the films of one file into bytes, and the same films into the same bytes; where they are written is not
+its affair.
 """
 
 import io
@@ -49,10 +50,17 @@ def film_key(film: Film) -> str:
 
 
 def label_row(film: Film) -> dict[str, str | int | float | None]:
-    """Return what was asked of a film as labels: one value a finding (1 asked for, 0 asked to be absent, None not asked), and the rest."""
+    """Return what was asked of a film as labels: one value a finding (1 asked for, 0 asked to be absent, None not
+    asked), and the rest."""
     condition = film.condition
     findings = {name: int(name in condition.present) for name in (*condition.present, *condition.absent)}
-    return {"view": condition.view, "sex": condition.sex, "age_years": condition.age_years, "source": condition.source, **findings}
+    return {
+        "view": condition.view,
+        "sex": condition.sex,
+        "age_years": condition.age_years,
+        "source": condition.source,
+        **findings,
+    }
 
 
 def _png(pixels: Pixels, films: Sequence[Film]) -> bytes:
@@ -68,7 +76,10 @@ def _npz(pixels: Pixels, films: Sequence[Film]) -> bytes:
         "films": pixels,
         "seed": np.array([film.seed for film in films], np.int64),
         "age_years": np.array(ages, np.float64),
-        **{name: np.array([row.get(name, "") for row in asked]) for name in ("view", "sex", "source", "findings", "no_findings")},
+        **{
+            name: np.array([row.get(name, "") for row in asked])
+            for name in ("view", "sex", "source", "findings", "no_findings")
+        },
         "truncation": np.array(str(films[0].truncation)),
         "network_sha256": np.array(origin.sha256),
         "notice": np.array(" ".join(filter(None, (NOTICE, origin.terms)))),
@@ -85,10 +96,18 @@ def _wds(pixels: Pixels, films: Sequence[Film]) -> bytes:
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for image, film in zip(pixels, films, strict=True):
             text = film_text(film)
-            facts = {"seed": film.seed, "labels": label_row(film), "truncation": str(film.truncation), "network_sha256": film.origin.sha256}
+            facts = {
+                "seed": film.seed,
+                "labels": label_row(film),
+                "truncation": str(film.truncation),
+                "network_sha256": film.origin.sha256,
+            }
             facts |= {"notice": NOTICE, "software": SOFTWARE, "restriction": film.origin.restriction}
             facts |= {"attribution": film.origin.attribution} if film.origin.attribution else {}
-            for suffix, data in ((".png", encode_png(image, text)), (".json", json.dumps(facts, sort_keys=True).encode())):
+            for suffix, data in (
+                (".png", encode_png(image, text)),
+                (".json", json.dumps(facts, sort_keys=True).encode()),
+            ):
                 entry = tarfile.TarInfo(film_key(film) + suffix)
                 entry.size = len(data)
                 tar.addfile(entry, io.BytesIO(data))

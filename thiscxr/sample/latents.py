@@ -1,7 +1,8 @@
 """Random numbers that are the same in Python, ONNX and a browser: Philox4x32-10 counters and Box–Muller in float64.
 
-A seed owns numbered streams; a stream is a list of values that never depends on how many are read at a time, on the batch or on the
-machine. Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3; test vectors in docs/formats.md.
+A seed owns numbered streams; a stream is a list of values that never depends on how many are read at a time, on the
+batch or on the machine. Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3; test
+vectors in docs/formats.md.
 """
 
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ _CACHED_VALUES = 32_768
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int | np.ndarray, int]) -> np.ndarray:
-    """Return the ten-round Philox output: counters uint32 [..., 4] and two 32-bit words of key, the first one number or an array that
-    broadcasts to the counters -> uint32 [..., 4]."""
+    """Return the ten-round Philox output: counters uint32 [..., 4] and two 32-bit words of key, the first one number or
+    an array that broadcasts to the counters -> uint32 [..., 4]."""
     c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
     k0, k1 = np.asarray(key[0], np.uint64), np.uint64(key[1])
     p0, p1 = np.empty_like(c0), np.empty_like(c2)
@@ -41,7 +42,8 @@ def philox4x32(counter: np.ndarray, key: tuple[int | np.ndarray, int]) -> np.nda
 def uniforms(seeds: int | Sequence[int], stream: int, count: int) -> np.ndarray:
     """Return float64 [count] of one seed or [n, count] of n of them, in (0, 1).
 
-    (word + 0.5) / 2³² of key (seed mod 2³², stream) and counters (block, 0, seed div 2³², 0). Raises ValueError for a seed out of range.
+    (word + 0.5) / 2³² of key (seed mod 2³², stream) and counters (block, 0, seed div 2³², 0). Raises ValueError for a
+    seed out of range.
     """
     several = np.atleast_1d(np.array(seeds, dtype=object))
     for seed in several:
@@ -65,7 +67,9 @@ def normals(seeds: int | Sequence[int], stream: int, count: int) -> np.ndarray:
     if not isinstance(seeds, int):
         # A few seeds at a time: enough for numpy's calls to cost little, and few enough for the cache.
         group = max(1, _CACHED_VALUES // max(count, 1))
-        parts = [_box_muller(uniforms(seeds[i : i + group], stream, count + count % 2)) for i in range(0, len(seeds), group)]
+        parts = [
+            _box_muller(uniforms(seeds[i : i + group], stream, count + count % 2)) for i in range(0, len(seeds), group)
+        ]
         return np.concatenate(parts)[:, :count] if parts else np.empty((0, count), np.float32)
     return _box_muller(uniforms(seeds, stream, count + count % 2))[:count]
 

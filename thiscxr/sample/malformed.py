@@ -1,8 +1,10 @@
-"""DICOM files that are broken on purpose, each with what is wrong and what a reader should do: a test of other people's pipelines.
+"""DICOM files that are broken on purpose, each with what is wrong and what a reader should do: a test of other people's
+pipelines.
 
-Every one is made from a whole synthetic file by one change to its bytes, so that a reader which trips over it trips over that. All that can
-still say so say that they are synthetic, most of them in a patient's name and the preamble too. The same seed gives the same bytes.
-Sources of what is right: DICOM PS3.5 sections 6 to 8 and annex A (encoding), PS3.3 C.7.6.3 and C.11 (pixels), PS3.10 section 7 (files).
+Every one is made from a whole synthetic file by one change to its bytes, so that a reader which trips over it trips
+over that. All that can still say so say that they are synthetic, most of them in a patient's name and the preamble too.
+The same seed gives the same bytes. Sources of what is right: DICOM PS3.5 sections 6 to 8 and annex A (encoding), PS3.3
+C.7.6.3 and C.11 (pixels), PS3.10 section 7 (files).
 """
 
 import csv
@@ -23,8 +25,11 @@ from thiscxr.sample.truncation import Truncation
 from thiscxr.sample.writing import check_ours
 
 READ, REFUSE, EITHER = "read it", "refuse it", "read it or refuse it, and say so"
-_PREAMBLE = b"SYNTHETIC, AND BROKEN ON PURPOSE: not a patient, not for diagnosis. Made by thiscxr to test readers.".ljust(128)
-_LONG = (b"OB", b"OW", b"SQ", b"UN", b"UT", b"UC", b"UR", b"OF", b"OD", b"OL", b"OV", b"SV", b"UV")  # VRs with four bytes of length
+_PREAMBLE = (
+    b"SYNTHETIC, AND BROKEN ON PURPOSE: not a patient, not for diagnosis. Made by thiscxr to test readers."
+).ljust(128)
+# VRs with four bytes of length
+_LONG = (b"OB", b"OW", b"SQ", b"UN", b"UT", b"UC", b"UR", b"OF", b"OD", b"OL", b"OV", b"SV", b"UV")
 
 Element = tuple[int, bytes, bytes]  # tag, VR, value; explicit VR, little endian
 
@@ -58,7 +63,9 @@ class File:
     def to_bytes(self) -> bytes:
         """Return the file."""
         meta = b"".join(_encode(*element) for element in self.meta)
-        head = self.preamble + b"DICM" + _encode(0x00020000, b"UL", struct.pack("<I", len(meta))) if self.preamble else b""
+        head = (
+            self.preamble + b"DICM" + _encode(0x00020000, b"UL", struct.pack("<I", len(meta))) if self.preamble else b""
+        )
         return head + meta + b"".join(_encode(*element) for element in self.data) + self.tail
 
 
@@ -76,7 +83,11 @@ def parse(data: bytes) -> File:
         group, number = struct.unpack_from("<HH", data, position)
         vr = data[position + 4 : position + 6]
         start = position + (12 if vr in _LONG else 8)
-        length = struct.unpack_from("<I", data, position + 8)[0] if vr in _LONG else struct.unpack_from("<H", data, position + 6)[0]
+        length = (
+            struct.unpack_from("<I", data, position + 8)[0]
+            if vr in _LONG
+            else struct.unpack_from("<H", data, position + 6)[0]
+        )
         elements.append((group << 16 | number, vr, data[start : start + length]))
         position = start + length
     meta = tuple(element for element in elements if element[0] >> 16 == 2 and element[0] != 0x00020000)
@@ -177,7 +188,11 @@ def _shuffled(file: File) -> bytes:
 
 def _twice(file: File) -> bytes:
     """A second Rows, which disagrees with the first."""
-    data = tuple(part for element in file.data for part in ((element, (ROWS, b"US", _u16(7))) if element[0] == ROWS else (element,)))
+    data = tuple(
+        part
+        for element in file.data
+        for part in ((element, (ROWS, b"US", _u16(7))) if element[0] == ROWS else (element,))
+    )
     return replace(file, data=data).to_bytes()
 
 
@@ -222,10 +237,10 @@ DEFECTS = (
     Defect("signed", "PixelRepresentation says signed, but the pixels are unsigned", EITHER,
            lambda f: f.put(STORED, _u16(12)).put(SIGNED, _u16(1)).to_bytes()),
     Defect("samples", "SamplesPerPixel is 0", REFUSE, _change(SAMPLES, _u16(0))),
-    Defect("planar", "three planes of colour are announced, in a PlanarConfiguration of 7; there is one of grey", REFUSE, _planar_rgb),
-    Defect("photometric-rgb", "PhotometricInterpretation is RGB, with one sample a pixel", REFUSE, _change(PHOTOMETRIC, b"RGB ")),
-    Defect("photometric-unknown", "PhotometricInterpretation is MONOCHROME9", REFUSE, _change(PHOTOMETRIC, b"MONOCHROME9 ")),
-    Defect("photometric-inverse", "PhotometricInterpretation is the inverse of how the pixels are stored", EITHER, _inverse),
+    Defect("planar", "three planes of colour are announced, in a " "PlanarConfiguration of 7; there is one of grey", REFUSE, _planar_rgb),
+    Defect("photometric-rgb", "PhotometricInterpretation is RGB, with " "one sample a pixel", REFUSE, _change(PHOTOMETRIC, b"RGB ")),
+    Defect("photometric-unknown", "PhotometricInterpretation is " "MONOCHROME9", REFUSE, _change(PHOTOMETRIC, b"MONOCHROME9 ")),
+    Defect("photometric-inverse", "PhotometricInterpretation is the inverse of " "how the pixels are stored", EITHER, _inverse),
     Defect("frames", "NumberOfFrames is 1,000, but there is one", REFUSE, _change(FRAMES, b"1000", b"IS")),
     Defect("frames-in-words", "NumberOfFrames is the text MANY", REFUSE, _change(FRAMES, b"MANY", b"IS")),
     Defect("window-zero", "WindowWidth is 0", EITHER, _change(WIDTH, b"0 ")),
@@ -244,15 +259,15 @@ DEFECTS = (
     Defect("unknown-charset", "SpecificCharacterSet is ISO_IR 999", READ, _change(CHARSET, b"ISO_IR 999")),
     Defect("wrong-charset", "the name is in Latin-1, but SpecificCharacterSet says UTF-8", READ,
            _change(PATIENT_NAME, "SYNTHETIC^KÖRNER".encode("latin-1"))),
-    Defect("bad-uid", "SOPInstanceUID has letters and more than 64 characters", READ, _change(INSTANCE, b"2.25.SYNTHETIC" + b".00" * 20)),
+    Defect("bad-uid", "SOPInstanceUID has letters and more " "than 64 characters", READ, _change(INSTANCE, b"2.25.SYNTHETIC" + b".00" * 20)),
     Defect("no-uid", "SOPInstanceUID is missing", READ, _lose(INSTANCE)),
     Defect("no-preamble", "the file begins with group 2, without a preamble and DICM", EITHER,
            lambda f: replace(f, preamble=b"").to_bytes()),
     Defect("no-meta", "there is no file meta information at all, and so no transfer syntax", EITHER,
            lambda f: replace(f, meta=(), preamble=b"").to_bytes()),
     Defect("no-syntax", "TransferSyntaxUID is missing", EITHER, _lose(SYNTAX)),
-    Defect("implicit-lies", "TransferSyntaxUID says implicit VR, but it is explicit", EITHER, _change(SYNTAX, _syntax(IMPLICIT))),
-    Defect("big-endian-lies", "TransferSyntaxUID says big endian, but it is little", REFUSE, _change(SYNTAX, _syntax(BIG_ENDIAN))),
+    Defect("implicit-lies", "TransferSyntaxUID says implicit VR, but " "it is explicit", EITHER, _change(SYNTAX, _syntax(IMPLICIT))),
+    Defect("big-endian-lies", "TransferSyntaxUID says big endian, but " "it is little", REFUSE, _change(SYNTAX, _syntax(BIG_ENDIAN))),
     Defect("jpeg2000-lies", "TransferSyntaxUID says JPEG 2000, but the pixels are not coded", REFUSE,
            _change(SYNTAX, _syntax(JPEG_2000))),
     Defect("unknown-syntax", "TransferSyntaxUID is one that nobody has defined", EITHER,
@@ -274,19 +289,27 @@ DEFECTS = (
     Defect("nested", "two thousand sequences in each other, none of them closed", REFUSE, _nested),
     Defect("empty", "the file has no bytes (it cannot say that it is synthetic)", REFUSE, lambda f: b""),
     Defect("preamble-only", "the file ends after DICM", REFUSE, lambda f: f.preamble + b"DICM"),
-    Defect("text", "the file is plain text", REFUSE, lambda f: b"SYNTHETIC: this is no DICOM file, though its name says so.\n" * 20),
+    Defect("text", "the file is plain text", REFUSE, lambda f: (b"SYNTHETIC: this is no DICOM file, " b"though its name says so.\n") * 20),
 )  # fmt: skip
 
 
-_TWINS = Defect("shared-uids", "two patients, but one SOP, series and study instance UID: this file and its twin", READ, File.to_bytes)
+_TWINS = Defect(
+    "shared-uids",
+    "two patients, but one SOP, series and study instance UID: this file and its twin",
+    READ,
+    File.to_bytes,
+)
 
 
 def broken_files(films: Sequence[Film], pixels: Pixels, options: DicomOptions) -> Iterator[tuple[str, bytes, Defect]]:
-    """Yield (file name, bytes, what is wrong): every defect of the first of two films, then both, whole, with the same UIDs.
+    """Yield (file name, bytes, what is wrong): every defect of the first of two films, then both, whole, with the same
+    UIDs.
 
     pixels: [2, h, w] of `options.bits` bits.
     """
-    whole, other = (parse(dicom_bytes(dicom_dataset(image, film, options))) for image, film in zip(pixels, films, strict=True))
+    whole, other = (
+        parse(dicom_bytes(dicom_dataset(image, film, options))) for image, film in zip(pixels, films, strict=True)
+    )
     stem = f"broken-{films[0].seed:08d}"
     for number, defect in enumerate(DEFECTS):
         yield f"{stem}-{number:02d}-{defect.name}.dcm", defect.broken(whole), defect
@@ -305,16 +328,22 @@ def write_malformed(
     options: DicomOptions,
     permission: bool = False,
 ) -> None:
-    """Write the broken files of each seed and `malformed.csv` (file, seed, defect, wrong, reader) into the folder `out`.
+    """Write the broken files of each seed and `malformed.csv` (file, seed, defect, wrong, reader) into the folder
+    `out`.
 
-    An older sample folder there is replaced. Raises ValueError for options that the defects cannot be made of: they need 12 bits or more,
-    not compressed.
+    An older sample folder there is replaced. Raises ValueError for options that the defects cannot be made of: they
+    need 12 bits or more, not compressed.
     """
     if options.compress != "none" or options.bits < 12:
-        raise ValueError("--malformed breaks uncompressed files of 12 bits or more; leave --compress out and --bits at 12 to 16")
+        raise ValueError(
+            "--malformed breaks uncompressed files of 12 bits or more; leave --compress out and --bits at 12 to 16"
+        )
     check_ours(out)
     origin = origin_of(network, permission)
-    with atomic_folder(out, replace=True) as part, open(part / "malformed.csv", "w", newline="", encoding="utf-8") as table:
+    with (
+        atomic_folder(out, replace=True) as part,
+        open(part / "malformed.csv", "w", newline="", encoding="utf-8") as table,
+    ):
         rows = csv.writer(table)
         rows.writerow(("file", "seed", "defect", "wrong", "reader"))
         for seed, condition in zip(seeds, conditions, strict=True):

@@ -1,7 +1,8 @@
-"""A generator as ONNX: a graph with a free batch size and no randomness of its own, checked by onnxruntime before anybody sees it.
+"""A generator as ONNX: a graph with a free batch size and no randomness of its own, checked by onnxruntime before
+anybody sees it.
 
-Needs the extra `onnx`; the contract of inputs and outputs is in docs/formats.md. Modulation in the factored form (`model.generator`) is
-what lets the batch be free: no weight depends on a film.
+Needs the extra `onnx`; the contract of inputs and outputs is in docs/formats.md. Modulation in the factored form
+(`model.generator`) is what lets the batch be free: no weight depends on a film.
 """
 
 import importlib
@@ -40,11 +41,12 @@ class _Whole(nn.Module):
 
 
 def export_onnx(path: Path, generator: Generator, info: NetworkInfo, sha256: str, restriction: str = "") -> float:
-    """Write the generator as ONNX with the inputs z, c, psi, noise_0, …; return the largest difference from torch that the check found.
+    """Write the generator as ONNX with the inputs z, c, psi, noise_0, …; return the largest difference from torch that
+    the check found.
 
-    sha256: of the network file; restriction: what the file must say of its terms. The same network and versions give the same bytes.
-    Raises ValueError when the extra is not installed, when `path` is a folder, when the network takes no conditions, and when onnxruntime
-    draws other films than torch; then nothing is written.
+    sha256: of the network file; restriction: what the file must say of its terms. The same network and versions give
+    the same bytes. Raises ValueError when the extra is not installed, when `path` is a folder, when the network takes
+    no conditions, and when onnxruntime draws other films than torch; then nothing is written.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a file, such as {path / 'generator.onnx'}")
@@ -59,7 +61,9 @@ def onnx_bytes(generator: Generator, info: NetworkInfo, sha256: str, restriction
     onnx, runtime = (_extra(name) for name in ("onnx", "onnxruntime"))
     _extra("onnxscript")  # torch imports it by itself, and would say so in many lines
     if not generator.config.c_dim:
-        raise ValueError(f"network {info.name} takes no conditions, which the ONNX contract needs; train one with labels")
+        raise ValueError(
+            f"network {info.name} takes no conditions, which the ONNX contract needs; train one with labels"
+        )
     module = _Whole(generator).eval()
     tensors = _inputs(generator, (0, 1))
     arguments = _arguments(tensors, list(tensors.values()))
@@ -79,7 +83,11 @@ def onnx_bytes(generator: Generator, info: NetworkInfo, sha256: str, restriction
     assert program is not None
     model = program.model_proto
     _anonymous(model)
-    model.producer_name, model.producer_version, model.doc_string = "thiscxr", info.code_version, f"{NOTICE} {restriction}".strip()
+    model.producer_name, model.producer_version, model.doc_string = (
+        "thiscxr",
+        info.code_version,
+        f"{NOTICE} {restriction}".strip(),
+    )
     facts = {**info.to_json(), "sha256": sha256}
     facts.pop("joint_table")
     onnx.helper.set_model_props(model, {"thiscxr": json.dumps(facts, sort_keys=True)})
@@ -100,7 +108,9 @@ def _inputs(generator: Generator, seeds: Sequence[int]) -> dict[str, Tensor]:
     config = generator.config
 
     def draw(stream: int, *shape: int) -> Tensor:
-        return torch.from_numpy(np.stack([normals(seed, stream, int(np.prod(shape))) for seed in seeds])).reshape(-1, *shape)
+        return torch.from_numpy(np.stack([normals(seed, stream, int(np.prod(shape))) for seed in seeds])).reshape(
+            -1, *shape
+        )
 
     z, c = draw(LATENT_STREAM, config.z_dim), draw(LATENT_STREAM, config.c_dim).sign()
     psi = torch.linspace(1, 0.5, len(seeds))
@@ -116,7 +126,14 @@ def _arguments(names: Iterable[str], values: list[Any]) -> tuple[Any, ...]:
 
 def _anonymous(model: Any) -> None:
     """Remove what the exporter says of this machine and of torch's inner life: stack traces, paths, object ids."""
-    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+    for part in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+    ):
         del part.metadata_props[:]
         part.doc_string = ""
 
@@ -134,7 +151,10 @@ def _check(runtime: ModuleType, data: bytes, module: nn.Module, generator: Gener
         found = session.run(["images"], {name: tensor.numpy() for name, tensor in tensors.items()})[0]
         worst = max(worst, float(np.abs(found - expected).max()))
     if not worst <= TOLERANCE:
-        raise ValueError(f"onnxruntime's films differ from torch's by {worst:.2g}, more than {TOLERANCE}: not exported; please report it")
+        raise ValueError(
+            f"onnxruntime's films differ from torch's by {worst:.2g}, more than "
+            f"{TOLERANCE}: not exported; please report it"
+        )
     return worst
 
 

@@ -9,13 +9,15 @@ from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.sample.sampling import ask
 from thiscxr.sample.writing import MAX_FILMS
 
-COLUMNS = ("view", "sex", "age_years", "source", "findings", "no_findings", "n")  # as in samples.csv; findings are joined by |
+# as in samples.csv; findings are joined by |
+COLUMNS = ("view", "sex", "age_years", "source", "findings", "no_findings", "n")
 
 
 def read_plan(path: Path, vocabulary: Vocabulary) -> list[Condition]:
     """Return one condition a film, row after row, each row `n` times.
 
-    Raises ValueError with the line for a row that contradicts itself, asks for what the network never learnt, or has no whole `n`.
+    Raises ValueError with the line for a row that contradicts itself, asks for what the network never learnt, or has no
+    whole `n`.
     """
     conditions: list[Condition] = []
     try:
@@ -24,9 +26,14 @@ def read_plan(path: Path, vocabulary: Vocabulary) -> list[Condition]:
             columns = table.fieldnames or []
             for column in columns:
                 if column not in COLUMNS:
-                    raise ValueError(f"{path}: unknown column '{column}'{nearest_name(column, COLUMNS)}; a plan has {', '.join(COLUMNS)}")
+                    raise ValueError(
+                        f"{path}: unknown column "
+                        f"'{column}'{nearest_name(column, COLUMNS)}; a plan has {', '.join(COLUMNS)}"
+                    )
             if "n" not in columns:
-                raise ValueError(f"{path}: no column 'n', the number of films of a row; a plan has {', '.join(COLUMNS)}")
+                raise ValueError(
+                    f"{path}: no column 'n', the number of films of a row; a plan has {', '.join(COLUMNS)}"
+                )
             for row in table:
                 where = f"{path} line {table.line_num}"
                 if None in row:
@@ -47,9 +54,12 @@ def read_plan(path: Path, vocabulary: Vocabulary) -> list[Condition]:
 
 
 def plan_seeds(given: Sequence[int] | None, count: int) -> list[int]:
-    """Return one seed a film of a plan: 0 to count − 1, or the ones given. Raises ValueError when those are not as many."""
+    """Return one seed a film of a plan: 0 to count − 1, or the ones given. Raises ValueError when those are not as
+    many."""
     if given is not None and len(given) != count:
-        raise ValueError(f"the plan asks for {count} films, but --seeds names {len(given)}; give as many, or leave --seeds out")
+        raise ValueError(
+            f"the plan asks for {count} films, but --seeds names {len(given)}; give as many, or leave --seeds out"
+        )
     return list(range(count)) if given is None else list(given)
 
 
@@ -62,7 +72,9 @@ def _read_row(row: dict[str, str], where: str) -> tuple[Condition, int]:
         raise ValueError(f"{where}: age_years is '{row['age_years']}', but must be a number or empty") from None
     texts = {name: row.get(name) or None for name in ("view", "sex", "source")}
     try:
-        condition = ask(**texts, age_years=age, findings=_names(row, "findings"), no_findings=_names(row, "no_findings"))
+        condition = ask(
+            **texts, age_years=age, findings=_names(row, "findings"), no_findings=_names(row, "no_findings")
+        )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     return condition, int(row["n"])

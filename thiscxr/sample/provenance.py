@@ -1,4 +1,5 @@
-"""What a file says of itself: synthetic, no patient, which network, which seed, what was asked, whose data and on which terms.
+"""What a file says of itself: synthetic, no patient, which network, which seed, what was asked, whose data and on which
+terms.
 
 The words are the same in every format; how a format holds them is its own affair.
 """
@@ -39,7 +40,10 @@ class Visit:
     strength: float  # 0: asked to be absent, 1: asked for, between: on the straight line in w
 
     def __str__(self) -> str:
-        return f"visit {self.number}, day {self.day}: {self.finding} at {self.strength:.0%} of the way from asked absent to asked for"
+        return (
+            f"visit {self.number}, day {self.day}: {self.finding} at {self.strength:.0%} "
+            "of the way from asked absent to asked for"
+        )
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,14 @@ class Film:
         """The same as a sentence for people: nothing that a reader could take for a diagnosis."""
         words = "; ".join(f"{key.replace('_', ' ')} {value.replace('|', ', ')}" for key, value in self.asked.items())
         series = f"; {self.visit}" if self.visit else ""
-        return f"The network was asked for: {words or 'nothing in particular'}{series}. Nobody has said that it is there."
+        return (
+            f"The network was asked for: {words or 'nothing in particular'}{series}. Nobody has said that it is there."
+        )
 
 
 def origin_of(network: Network, permission: bool = False) -> Origin:
-    """Return what the files of a network say of it. permission: whoever runs this states to have the permission of the sources' owners."""
+    """Return what the files of a network say of it. permission: whoever runs this states to have the permission of the
+    sources' owners."""
     sources = network.info.sources
     titles = tuple(str(source.get("title") or key) for key, source in sources.items())
     return Origin(network.info.name, network.sha256, titles, restriction(sources, permission), attribution(sources))

@@ -1,4 +1,5 @@
-"""A report read backwards: what it asks of a network, what it leaves open, and which of its words nobody here understands."""
+"""A report read backwards: what it asks of a network, what it leaves open, and which of its words nobody here
+understands."""
 
 import re
 from collections.abc import Iterator
@@ -44,23 +45,32 @@ class Request:
         said = "; ".join(f"{name} {value}" for name, value in facts.items() if value)
         lines = [f"asked for: {said}"]
         lines += [f"uncertain in the report, not asked for: {', '.join(self.uncertain)}"] if self.uncertain else []
-        lines += [f"absent in the report, not learnt by the network: {', '.join(self.never_learnt)}"] if self.never_learnt else []
+        lines += (
+            [f"absent in the report, not learnt by the network: {', '.join(self.never_learnt)}"]
+            if self.never_learnt
+            else []
+        )
         return "\n".join([*lines, f"not understood: {', '.join(self.not_understood) or 'nothing'}"])
 
 
 def read_request(text: str, vocabulary: Vocabulary) -> Request:
     """Return what a report in English asks of a network with this vocabulary.
 
-    Raises ValueError, naming what the network knows, where the report is none, says that a finding is there (or names a view) that was
-    never learnt, or says nothing that could be asked for.
+    Raises ValueError, naming what the network knows, where the report is none, says that a finding is there (or names a
+    view) that was never learnt, or says nothing that could be asked for.
     """
     if why := why_unread(text):
         raise ValueError(f"--report is {why}; expected the text of a report in English")
     labels = label_report(text)
-    known = f"it knows: {', '.join(vocabulary.findings) or 'no findings'}; views {', '.join(vocabulary.views) or 'none'}"
+    known = (
+        f"it knows: {', '.join(vocabulary.findings) or 'no findings'}; views {', '.join(vocabulary.views) or 'none'}"
+    )
     present, absent, never = _findings(labels, vocabulary)
     if strange := next((names for names in present if not names[1]), None):
-        raise ValueError(f"the report says {' or '.join(strange[0])}, which this network never learnt; leave it out of the report; {known}")
+        raise ValueError(
+            f"the report says {' or '.join(strange[0])}, which this network never "
+            f"learnt; leave it out of the report; {known}"
+        )
     view, sex, age, said = _circumstances(text)
     findings = [name for _, names in present for name in names]
     condition = ask(view=view, sex=sex, age_years=age, findings=findings, no_findings=absent)
@@ -73,8 +83,11 @@ def read_request(text: str, vocabulary: Vocabulary) -> Request:
     return Request(condition, uncertain, never, tuple(dict.fromkeys(_left(text, covered))))
 
 
-def _findings(labels: ReportLabels, vocabulary: Vocabulary) -> tuple[list[tuple[list[str], list[str]]], list[str], tuple[str, ...]]:
-    """Return (for each place that says what is there: all findings that it names, those known), absent ones, absent ones never learnt.
+def _findings(
+    labels: ReportLabels, vocabulary: Vocabulary
+) -> tuple[list[tuple[list[str], list[str]]], list[str], tuple[str, ...]]:
+    """Return (for each place that says what is there: all findings that it names, those known), absent ones, absent
+    ones never learnt.
 
     One word may name several findings ("mass" is a Mass and a Lung_Lesion): it is enough that the network knows one.
     """
@@ -83,7 +96,9 @@ def _findings(labels: ReportLabels, vocabulary: Vocabulary) -> tuple[list[tuple[
         if span.state == POSITIVE and labels.states[span.finding] == POSITIVE:
             places.setdefault((span.start, span.end), []).append(span)
     named = [list(dict.fromkeys(span.finding for span in spans)) for spans in places.values()]
-    present = [(names, [name for name in names if name in vocabulary.findings]) for names in named if names != [NO_FINDING]]
+    present = [
+        (names, [name for name in names if name in vocabulary.findings]) for names in named if names != [NO_FINDING]
+    ]
     if labels.states[NO_FINDING] == POSITIVE and [NO_FINDING] in named and NO_FINDING in vocabulary.findings:
         present.append(([NO_FINDING], [NO_FINDING]))
     denied = [name for name, state in labels.states.items() if state == NEGATIVE]

@@ -42,23 +42,31 @@ class Network:
         no_findings: Sequence[str] = (),
         truncation: float | Truncation = 1.0,
     ) -> np.ndarray:
-        """Return uint8 [n, res, res], one film a seed. Raises ValueError for a condition that the network never learnt."""
+        """Return uint8 [n, res, res], one film a seed. Raises ValueError for a condition that the network never
+        learnt."""
         asked = ask(view=view, sex=sex, age_years=age_years, source=source, findings=findings, no_findings=no_findings)
         seeds = list(seeds)
         films = list(sample_films(self, seeds, self.conditions(seeds, asked), truncation))
-        return np.concatenate(films) if films else np.empty((0, self.info.architecture.res, self.info.architecture.res), np.uint8)
+        return (
+            np.concatenate(films)
+            if films
+            else np.empty((0, self.info.architecture.res, self.info.architecture.res), np.uint8)
+        )
 
     def conditions(self, seeds: Sequence[int], asked: Condition) -> list[Condition]:
-        """Return the condition of each seed: what was asked; with nothing asked, each seed's own draw from the joint table."""
+        """Return the condition of each seed: what was asked; with nothing asked, each seed's own draw from the joint
+        table."""
         if asked != Condition():
             self.info.vocabulary.encode([asked])  # refuses what was never learnt before anything is made
             return [asked] * len(seeds)
         return draw_conditions(self.info.joint_table, condition_uniforms(seeds))
 
     def patients(self, seeds: Sequence[int], asked: Condition) -> list[Condition]:
-        """Return the condition of each seed: what was asked, and for the rest its own draw, for several films of one invented patient.
+        """Return the condition of each seed: what was asked, and for the rest its own draw, for several films of one
+        invented patient.
 
-        What is left unknown goes with whatever changes from film to film: in a network's training films, sites and findings go together.
+        What is left unknown goes with whatever changes from film to film: in a network's training films, sites and
+        findings go together.
         """
         self.info.vocabulary.encode([asked])
         return [asked.over(drawn) for drawn in self.conditions(seeds, Condition())]
@@ -68,7 +76,8 @@ def load(model: str | Path, device: str = "cpu") -> Network:
     """Return the network that FILE, NAME or RUN means, e.g. `thiscxr.load("nih-64").sample(seeds=range(64))`."""
     path = find_network(str(model))
     sha256 = ""
-    while sha256 != (now := sha256_file(path)):  # the newest network of a run is replaced while it is still being trained
+    # the newest network of a run is replaced while it is still being trained
+    while sha256 != (now := sha256_file(path)):
         sha256, (generator, info) = now, load_network(path)
     return Network(generator.to(device), info, sha256)
 
@@ -84,8 +93,8 @@ def ask(
 ) -> Condition:
     """Return the condition that these words mean; case and underscores do not matter in findings, views and sexes.
 
-    Raises ValueError for conditions that contradict each other: a finding present and absent, or No Finding with one. Support devices may
-    be in a film without findings, as CheXpert's labels have it.
+    Raises ValueError for conditions that contradict each other: a finding present and absent, or No Finding with one.
+    Support devices may be in a film without findings, as CheXpert's labels have it.
     """
     findings, no_findings = ([spelled(name, FINDINGS) for name in names] for names in (findings, no_findings))
     view, sex = view and spelled(view, VIEWS), sex and spelled(sex, SEXES)
@@ -102,7 +111,11 @@ def ask(
 
 
 def sample_images(
-    network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: float | Truncation = 1.0, batch: int = 64
+    network: Network,
+    seeds: Sequence[int],
+    conditions: Sequence[Condition],
+    truncation: float | Truncation = 1.0,
+    batch: int = 64,
 ) -> Iterator[torch.Tensor]:
     """Yield float32 [up to `batch`, 1, res, res], about [-1, 1] and not clipped, in the order of `seeds`.
 
@@ -115,13 +128,18 @@ def sample_images(
         some = seeds[start : start + batch]
         z, c = _latents_of(network, some, conditions[start : start + batch])
         with torch.inference_mode():
-            return network.generator(z.to(device), c.to(device), [noise.to(device) for noise in noises_of(network, some)], psi)
+            return network.generator(
+                z.to(device), c.to(device), [noise.to(device) for noise in noises_of(network, some)], psi
+            )
 
-    at_once = AT_ONCE if network.generator.config.res <= 256 else 1  # several batches of large films would fill the memory
+    # several batches of large films would fill the memory
+    at_once = AT_ONCE if network.generator.config.res <= 256 else 1
     yield from in_threads(draw, range(0, len(seeds), batch), device, at_once)
 
 
-def _latents_of(network: Network, seeds: Sequence[int], conditions: Sequence[Condition]) -> tuple[torch.Tensor, torch.Tensor]:
+def _latents_of(
+    network: Network, seeds: Sequence[int], conditions: Sequence[Condition]
+) -> tuple[torch.Tensor, torch.Tensor]:
     z = torch.from_numpy(normals(seeds, LATENT_STREAM, network.generator.config.z_dim))
     return z, torch.from_numpy(network.info.vocabulary.encode(conditions))
 
@@ -133,9 +151,14 @@ def noises_of(network: Network, seeds: Sequence[int]) -> list[torch.Tensor]:
 
 
 def styles_of(
-    network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: float | Truncation = 1.0, batch: int = 64
+    network: Network,
+    seeds: Sequence[int],
+    conditions: Sequence[Condition],
+    truncation: float | Truncation = 1.0,
+    batch: int = 64,
 ) -> torch.Tensor:
-    """Return ws float32 [N, num_ws, w_dim] of some seeds, on the network's device: the films' latents after mapping and truncation.
+    """Return ws float32 [N, num_ws, w_dim] of some seeds, on the network's device: the films' latents after mapping and
+    truncation.
 
     Raises ValueError as `sample_images`.
     """
@@ -148,15 +171,20 @@ def styles_of(
     return torch.cat(parts)
 
 
-def draw_styles(network: Network, ws: torch.Tensor, noises: Sequence[torch.Tensor], batch: int = 64) -> Iterator[torch.Tensor]:
-    """Yield the films of ws [N, num_ws, w_dim], float32 [up to `batch`, 1, res, res]; noises: of each, or one for all."""
+def draw_styles(
+    network: Network, ws: torch.Tensor, noises: Sequence[torch.Tensor], batch: int = 64
+) -> Iterator[torch.Tensor]:
+    """Yield the films of ws [N, num_ws, w_dim], float32 [up to `batch`, 1, res, res]; noises: of each, or one for
+    all."""
     device = network.generator.w_mean.device
     noises = [noise.to(device) for noise in noises]
     with tqdm(total=len(ws), unit="film", file=sys.stderr, desc="draw", delay=2) as bar:
         for start in range(0, len(ws), batch):
             some = ws[start : start + batch].to(device)
             with torch.inference_mode():
-                yield network.generator.synthesis(some, [n if len(n) == 1 else n[start : start + batch] for n in noises])
+                yield network.generator.synthesis(
+                    some, [n if len(n) == 1 else n[start : start + batch] for n in noises]
+                )
             bar.update(len(some))
 
 
@@ -166,7 +194,11 @@ def _psi(network: Network, truncation: float | Truncation) -> torch.Tensor:
 
 
 def sample_films(
-    network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: float | Truncation = 1.0, batch: int = 64
+    network: Network,
+    seeds: Sequence[int],
+    conditions: Sequence[Condition],
+    truncation: float | Truncation = 1.0,
+    batch: int = 64,
 ) -> Iterator[np.ndarray]:
     """Yield uint8 [up to `batch`, res, res]; otherwise as `sample_images`."""
     for images in sample_images(network, seeds, conditions, truncation, batch):
@@ -174,7 +206,8 @@ def sample_films(
 
 
 def to_pixels(images: torch.Tensor, bits: int = 8) -> np.ndarray:
-    """Return uint8 (bits 8) or uint16 (bits 9 to 16) [N, H, W], 0 to 2^bits − 1, of images float32 [N, 1, H, W]; the rest is clipped."""
+    """Return uint8 (bits 8) or uint16 (bits 9 to 16) [N, H, W], 0 to 2^bits − 1, of images float32 [N, 1, H, W]; the
+    rest is clipped."""
     half = (2**bits - 1) / 2
     values = images[:, 0].float().cpu().numpy() * half  # by NumPy: torch's threads would wait for cores that draw
     values += half

@@ -1,7 +1,7 @@
 """A sample folder: the films in one of the formats, a grid, `samples.csv` and `network.json`; with a plan, labels too.
 
-The folder appears whole. What a kill leaves beside it, `.NAME.part`, is taken up by the next call for the same films, and the result is
-the same bytes as of an undisturbed one: the network goes on in the same steps of BATCH films.
+The folder appears whole. What a kill leaves beside it, `.NAME.part`, is taken up by the next call for the same films,
+and the result is the same bytes as of an undisturbed one: the network goes on in the same steps of BATCH films.
 """
 
 import csv
@@ -67,10 +67,11 @@ def write_samples(
 ) -> None:
     """Write the films of some seeds into the folder `out`; an older sample folder there is replaced at the end.
 
-    permission: stated by whoever runs this, where the terms of a source ask for one; every file then says so. labels: the films are a
-    labelled set, so `labels.csv` and, for PNG, `metadata.csv` are written and no grid, which a reader of image folders would take for a
-    film. columns: more of samples.csv, a value a film. Raises ValueError for no seeds, for two films of one name, and when `out` holds
-    anything that sampling does not write, and OSError on a full disk; the same call then goes on.
+    permission: stated by whoever runs this, where the terms of a source ask for one; every file then says so. labels:
+    the films are a labelled set, so `labels.csv` and, for PNG, `metadata.csv` are written and no grid, which a reader
+    of image folders would take for a film. columns: more of samples.csv, a value a film. Raises ValueError for no
+    seeds, for two films of one name, and when `out` holds anything that sampling does not write, and OSError on a full
+    disk; the same call then goes on.
     """
     out = Path(out)
     check_ours(out)
@@ -81,10 +82,13 @@ def write_samples(
     origin = origin_of(network, permission)
     several = len(set(seeds)) < len(seeds)  # of a seed, as of a pair: the view is in the file's name
     films = [
-        Film(seed, condition, asked, origin, (several and condition.view) or "") for seed, condition in zip(seeds, conditions, strict=True)
+        Film(seed, condition, asked, origin, (several and condition.view) or "")
+        for seed, condition in zip(seeds, conditions, strict=True)
     ]
     if len({film_key(film) for film in films}) < len(films):
-        raise ValueError("a seed is there twice for one view, and both films would have one name; give each a seed of its own")
+        raise ValueError(
+            "a seed is there twice for one view, and both films would have one name; give each a seed of its own"
+        )
     files = _files(films, form, network.info.architecture.res)
     with resumable_folder(out, replace=True) as part:
         _take_up(part, films, form, labels)
@@ -127,13 +131,17 @@ def check_ours(out: Path) -> None:
     if not foreign and not {"network.json", "malformed.csv"} & {*there}:
         foreign = there  # a table of someone else's may be called as one of ours
     if foreign:
-        raise ValueError(f"--out {out} holds {foreign[0]!r}, which is not a sample; choose another folder, so that nothing is lost")
+        raise ValueError(
+            f"--out {out} holds {foreign[0]!r}, which is not a sample; choose another folder, so that nothing is lost"
+        )
 
 
 def _files(films: Sequence[Film], form: Format, res: int) -> list[_File]:
     size = form.films_a_file(res)
     starts = range(0, len(films), size)
-    return [_File(form.file_name(films[start], i), start, min(start + size, len(films))) for i, start in enumerate(starts)]
+    return [
+        _File(form.file_name(films[start], i), start, min(start + size, len(films))) for i, start in enumerate(starts)
+    ]
 
 
 def _take_up(part: Path, films: Sequence[Film], form: Format, labels: bool) -> None:
@@ -144,7 +152,8 @@ def _take_up(part: Path, films: Sequence[Film], form: Format, labels: bool) -> N
     job = part / "job"
     known = job.is_file() and job.read_text() == digest.hexdigest()
     for path in part.iterdir():
-        if path.name != "lock" and not (known and path.is_file() and not path.name.startswith(".")):  # .NAME.part: cut off in the middle
+        # .NAME.part: cut off in the middle
+        if path.name != "lock" and not (known and path.is_file() and not path.name.startswith(".")):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -154,7 +163,9 @@ def _take_up(part: Path, films: Sequence[Film], form: Format, labels: bool) -> N
             fresh.write_text(digest.hexdigest())
 
 
-def _write_films(part: Path, network: Network, films: Sequence[Film], files: Sequence[_File], form: Format, grid: bool) -> None:
+def _write_films(
+    part: Path, network: Network, films: Sequence[Film], files: Sequence[_File], form: Format, grid: bool
+) -> None:
     there = {path.name for path in part.iterdir() if path.stat().st_size}
     grid = grid and "grid.png" not in there
     in_grid = min(GRID, len(films)) if grid else 0
@@ -167,12 +178,19 @@ def _write_films(part: Path, network: Network, films: Sequence[Film], files: Seq
     shown: list[np.ndarray] = []
     with (
         tqdm(
-            total=len(films), initial=len(films) - len(todo), unit="film", file=sys.stderr, desc="sample", disable=len(films) < BATCH
+            total=len(films),
+            initial=len(films) - len(todo),
+            unit="film",
+            file=sys.stderr,
+            desc="sample",
+            disable=len(films) < BATCH,
         ) as bar,
         _Writers(part) as writers,
     ):
         chosen = [films[i] for i in todo]
-        images = sample_images(network, [f.seed for f in chosen], [f.condition for f in chosen], films[0].truncation, BATCH)
+        images = sample_images(
+            network, [f.seed for f in chosen], [f.condition for f in chosen], films[0].truncation, BATCH
+        )
         held: dict[int, np.ndarray] = {}  # film -> pixels that no file has taken yet
         file = next(wanted, None)
         for start, step_images in zip(range(0, len(todo), BATCH), images, strict=True):
@@ -195,7 +213,8 @@ def _write_films(part: Path, network: Network, films: Sequence[Film], files: Seq
 
 
 class _Writers:
-    """Threads that encode and write files beside the network, each file whole or not at all; those of a few steps wait in memory."""
+    """Threads that encode and write files beside the network, each file whole or not at all; those of a few steps wait
+    in memory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)  # a Path would take longer to put together than its file to write
@@ -203,7 +222,8 @@ class _Writers:
         self.waiting: deque[Future[None]] = deque()
 
     def write(self, form: Format, files: Sequence[tuple[str, Sequence[np.ndarray], Sequence[Film]]]) -> None:
-        """Queue the files that a step completes: name, pixels and films. Raises what an earlier one met, such as OSError on a full disk."""
+        """Queue the files that a step completes: name, pixels and films. Raises what an earlier one met, such as
+        OSError on a full disk."""
         while len(self.waiting) >= WRITERS:
             self.waiting.popleft().result()
         self.waiting.append(self.pool.submit(self._write, form, files))
@@ -211,8 +231,8 @@ class _Writers:
     def _write(self, form: Format, files: Sequence[tuple[str, Sequence[np.ndarray], Sequence[Film]]]) -> None:
         for name, pixels, films in files:
             data = form.encode(np.stack(pixels), films)
-            # Renamed, but not brought to the disk one by one, which would take longer than drawing them; what a power cut leaves of the
-            # last seconds is empty, and made again.
+            # Renamed, but not brought to the disk one by one, which would take longer than drawing them; what a power
+            # cut leaves of the last seconds is empty, and made again.
             cut_off = f"{self.folder}/.{name}.part"
             try:
                 with open(cut_off, "wb") as file:
@@ -289,7 +309,8 @@ def sample_row(file: str, film: Film) -> dict[str, str]:
 
 
 def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
-    """Return the seeds of a list such as "0-63,100": ranges are inclusive. Raises ValueError naming the `option` and what is wrong."""
+    """Return the seeds of a list such as "0-63,100": ranges are inclusive. Raises ValueError naming the `option` and
+    what is wrong."""
     seeds: list[int] = []
     for part in text.split(","):
         if len(seeds) > MAX_FILMS:
@@ -299,7 +320,9 @@ def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
             raise ValueError(f"{option} {text}: '{part.strip()}' is not a seed or a range such as 0-63")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last - first >= MAX_FILMS:
-            raise ValueError(f"{option} {text}: the range '{part.strip()}' must go upwards and hold at most 10 million seeds")
+            raise ValueError(
+                f"{option} {text}: the range '{part.strip()}' must go upwards and hold at most 10 million seeds"
+            )
         if last > MAX_SEED:
             raise ValueError(f"{option} {text}: seed {last} is out of range; use 0 to {MAX_SEED} (2^53 - 1)")
         seeds.extend(range(first, last + 1))
@@ -313,7 +336,8 @@ def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
 def asked_condition(row: Mapping[str, str]) -> Condition:
     """Return what a line of samples.csv says was asked; columns that are missing or empty: nothing.
 
-    Raises ValueError for a finding, view or sex that is not of the vocabulary, and for an age that is not a number of years.
+    Raises ValueError for a finding, view or sex that is not of the vocabulary, and for an age that is not a number of
+    years.
     """
     where = f"samples.csv, {row.get('file', '?')}"
     for factor, known in (("view", VIEWS), ("sex", SEXES)):

@@ -1,7 +1,7 @@
 """Plausibility of anatomy: sizes and places of lungs and heart on frontal films, as the segmenter sees them.
 
-The segmenter has never seen a real film. `trust` says on real films how far its ratio can be relied on; where it cannot, a report has to
-say so. It must not be shown laterals: their silhouettes are other ones.
+The segmenter has never seen a real film. `trust` says on real films how far its ratio can be relied on; where it
+cannot, a report has to say so. It must not be shown laterals: their silhouettes are other ones.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,13 +46,15 @@ Measures = Mapping[str, NDArray[np.float64]]
 
 
 def find_segmenter(name: str = DEFAULT, device: str = "cpu") -> tuple[Segmenter, str]:
-    """Return the bundled segmenter of that name and its SHA-256. Raises ValueError for an unknown name or a changed file."""
+    """Return the bundled segmenter of that name and its SHA-256. Raises ValueError for an unknown name or a changed
+    file."""
     path = find_weights(name, "segmenter")
     return load_segmenter(path)[0].to(device), sha256_file(path)
 
 
 def segment(segmenter: Segmenter, batches: Iterable[Pixels]) -> NDArray[np.float32]:
-    """Return the probabilities of lungs and heart, float32 [n, 2, 64, 64], of batches of pixels uint8 or uint16 [k, res, res]."""
+    """Return the probabilities of lungs and heart, float32 [n, 2, 64, 64], of batches of pixels uint8 or uint16 [k,
+    res, res]."""
     device, parts = next(segmenter.parameters()).device, []
     with torch.inference_mode():
         for pixels in batches:
@@ -63,17 +65,19 @@ def segment(segmenter: Segmenter, batches: Iterable[Pixels]) -> NDArray[np.float
 
 
 def measure_films(segmenter: Segmenter, batches: Iterable[Pixels]) -> dict[str, NDArray[np.float64]]:
-    """Return MEASURES, float64 [n] each, of frontal films (pixels uint8 or uint16 [k, res, res]): see `measure_masks`."""
+    """Return MEASURES, float64 [n] each, of frontal films (pixels uint8 or uint16 [k, res, res]): see
+    `measure_masks`."""
     parts = [measure_masks(segment(segmenter, [pixels])) for pixels in batches]
     return {name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0) for name in MEASURES}
 
 
 def measure_masks(probabilities: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
-    """Return MEASURES of probabilities of lungs and heart [n, 2, h, w]; nan where two lungs and a heart are not to be seen.
+    """Return MEASURES of probabilities of lungs and heart [n, 2, h, w]; nan where two lungs and a heart are not to be
+    seen.
 
-    ctr: cardiothoracic ratio, widest heart over widest inner thorax (Danzer 1919). viewer_left_lung, viewer_right_lung: areas as shares of
-    the film. lung_symmetry: smaller over larger area. heart_lean: middle of the heart right of the middle of the thorax, seen by the
-    viewer, as a share of the thorax; negative on a mirrored film.
+    ctr: cardiothoracic ratio, widest heart over widest inner thorax (Danzer 1919). viewer_left_lung, viewer_right_lung:
+    areas as shares of the film. lung_symmetry: smaller over larger area. heart_lean: middle of the heart right of the
+    middle of the thorax, seen by the viewer, as a share of the thorax; negative on a mirrored film.
     """
     rows = [_measure_film(lungs, heart) for lungs, heart in probabilities.astype(np.float64)]
     return {name: np.array([row[i] for row in rows]) for i, name in enumerate(MEASURES)}
@@ -110,7 +114,8 @@ def _largest_parts(probabilities: NDArray[np.float64], count: int) -> NDArray[np
 
 
 def _edges(profiles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return [n, 2]: where profiles [n, w] first and last cross one half, in pixels from the left edge, between pixels by interpolation."""
+    """Return [n, 2]: where profiles [n, w] first and last cross one half, in pixels from the left edge, between pixels
+    by interpolation."""
     padded = np.pad(profiles, ((0, 0), (1, 1)))
     inside, rows = padded >= 0.5, np.arange(len(padded))
     first, last = (
@@ -132,7 +137,8 @@ class Trust:
     trusted: bool
     """Whether the interval of that AUC lies above one half."""
     leans_right: float
-    """Share of films whose heart leans to the viewer's right, as it should in all but about one in ten thousand people."""
+    """Share of films whose heart leans to the viewer's right, as it should in all but about one in ten thousand
+    people."""
     unreadable: float
     """Share of films on which no two lungs and a heart were found."""
 
@@ -143,7 +149,8 @@ class Trust:
 
 
 def trust(measures: Measures, cardiomegaly: ArrayLike, patients: ArrayLike, seed: int = 0) -> Trust:
-    """Judge the measured ratio on real frontal films by the label Cardiomegaly (states [n]; others than 1 and 0 are left out).
+    """Judge the measured ratio on real frontal films by the label Cardiomegaly (states [n]; others than 1 and 0 are
+    left out).
 
     An AUC that cannot be told (no film with, or none without) is nan, and the ratio is not trusted.
     """
@@ -157,18 +164,26 @@ def trust(measures: Measures, cardiomegaly: ArrayLike, patients: ArrayLike, seed
     lean = measures["heart_lean"]
     seen = np.isfinite(lean)
     measured = _measured("auc", value, ci95, None, int(known.sum()), 0, "ctr cardiomegaly")
-    return Trust(measured, bool(ci95[0] > 0.5), float((lean[seen] > 0).mean()) if seen.any() else float("nan"), float((~seen).mean()))
+    return Trust(
+        measured,
+        bool(ci95[0] > 0.5),
+        float((lean[seen] > 0).mean()) if seen.any() else float("nan"),
+        float((~seen).mean()),
+    )
 
 
-def plausibility(real: Measures, patients: ArrayLike, fake: Measures, seeds: ArrayLike, seed: int = 0) -> list[Measured]:
+def plausibility(
+    real: Measures, patients: ArrayLike, fake: Measures, seeds: ArrayLike, seed: int = 0
+) -> list[Measured]:
     """Compare the measures of synthetic films with those of real ones, frontal all of them.
 
-    patients [n], seeds [m]: whose films are of one patient, or of one latent. A distance a measure (Wasserstein, in the measure's own
-    unit); the share of implausible films: outside of the real 0.5th to 99.5th percentile in any measure, or unreadable; and the share of
-    films whose heart leans to the viewer's left. Half of the real patients set the norm for the synthetic films and for the other half,
-    which is the floor; means over ten halvings, so that both carry the same small-sample bias. Intervals: of distances a delete-a-group
-    jackknife over patients and seeds, of shares Wilson's, widened by what a bootstrap over patients makes of the norm.
-    Raises ValueError for fewer than 20 films a side.
+    patients [n], seeds [m]: whose films are of one patient, or of one latent. A distance a measure (Wasserstein, in the
+    measure's own unit); the share of implausible films: outside of the real 0.5th to 99.5th percentile in any measure,
+    or unreadable; and the share of films whose heart leans to the viewer's left. Half of the real patients set the norm
+    for the synthetic films and for the other half, which is the floor; means over ten halvings, so that both carry the
+    same small-sample bias. Intervals: of distances a delete-a-group jackknife over patients and seeds, of shares
+    Wilson's, widened by what a bootstrap over patients makes of the norm. Raises ValueError for fewer than 20 films a
+    side.
     """
     whose, latents = number_patients(patients), number_patients(seeds)
     real_rows, fake_rows = (np.stack([values[name] for name in MEASURES], axis=1) for values in (real, fake))
@@ -207,13 +222,22 @@ def plausibility(real: Measures, patients: ArrayLike, fake: Measures, seeds: Arr
 
 
 def _measured(
-    statistic: str, value: float, ci95: tuple[float, float], floor: float | None, num_real: int, num_fake: int, question: str = ""
+    statistic: str,
+    value: float,
+    ci95: tuple[float, float],
+    floor: float | None,
+    num_real: int,
+    num_fake: int,
+    question: str = "",
 ) -> Measured:
-    return Measured("anatomy", value, ci95, floor, num_real, num_fake, extractor=DEFAULT, question=question, statistic=statistic)
+    return Measured(
+        "anatomy", value, ci95, floor, num_real, num_fake, extractor=DEFAULT, question=question, statistic=statistic
+    )
 
 
 def _share_interval(share: float, size: float, error: float) -> tuple[float, float]:
-    """Return Wilson's interval of a share of `size` films, with another `error` (half a 95 % interval) added in squares."""
+    """Return Wilson's interval of a share of `size` films, with another `error` (half a 95 % interval) added in
+    squares."""
     low, high = (float(edge) for edge in wilson(share, size))
     return max(0.0, share - float(np.hypot(share - low, error))), min(1.0, share + float(np.hypot(high - share, error)))
 
@@ -223,7 +247,8 @@ def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def _implausible(norm: NDArray[np.float64], rows: NDArray[np.float64]) -> float:
-    """Return the share of rows [m, measures] that are outside of the box of norm [n, measures] in any measure, or not read."""
+    """Return the share of rows [m, measures] that are outside of the box of norm [n, measures] in any measure, or not
+    read."""
     known = norm[np.isfinite(norm).all(axis=1)]
     if not len(known):
         return 1.0

@@ -1,7 +1,7 @@
 """Confounders: findings tied to sites or views, in the conditions of films and in what a reader makes of them.
 
-A generator that learns from several hospitals can draw the hospital instead of the disease, and a classifier trained on its films then
-reads the hospital (Zech et al. 2018, arXiv:1807.00431). Probes on features are in `score.probes`.
+A generator that learns from several hospitals can draw the hospital instead of the disease, and a classifier trained on
+its films then reads the hospital (Zech et al. 2018, arXiv:1807.00431). Probes on features are in `score.probes`.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,16 @@ from scipy.special import ndtri
 
 from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.measures.measured import Measured
-from thiscxr.measures.resampling import JACKKNIFE_95, Z_95, effective_size, generator, jackknife_error, number_patients, student_95, wilson
+from thiscxr.measures.resampling import (
+    JACKKNIFE_95,
+    Z_95,
+    effective_size,
+    generator,
+    jackknife_error,
+    number_patients,
+    student_95,
+    wilson,
+)
 from thiscxr.model.conditions import FilmConditions
 
 ALPHA = 0.01  # of a flag
@@ -27,7 +36,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shift:
-    """One cell of the shift table: the share of films with a finding, of one source and view, real against synthetic."""
+    """One cell of the shift table: the share of films with a finding, of one source and view, real against
+    synthetic."""
 
     finding: str
     source: str
@@ -44,11 +54,12 @@ class Shift:
 
 
 def shift_table(real: FilmConditions, patients: ArrayLike, fake: FilmConditions, seeds: ArrayLike) -> list[Shift]:
-    """Return P(finding | source, view) among real films and among the conditions of synthetic ones, the largest difference first.
+    """Return P(finding | source, view) among real films and among the conditions of synthetic ones, the largest
+    difference first.
 
-    patients [n], seeds [m]: whose film each is, or of which latent. Only known states count, and only cells of at least ten patients and
-    ten latents are listed.
-    Intervals: Newcombe 1998, method 10, for as many independent films as a patient's films are worth when they all say the same.
+    patients [n], seeds [m]: whose film each is, or of which latent. Only known states count, and only cells of at least
+    ten patients and ten latents are listed. Intervals: Newcombe 1998, method 10, for as many independent films as a
+    patient's films are worth when they all say the same.
     """
     sides = (real, number_patients(patients)), (fake, number_patients(seeds))
     cells = []
@@ -56,14 +67,24 @@ def shift_table(real: FilmConditions, patients: ArrayLike, fake: FilmConditions,
         for view in real.names["view"]:
             places = [_place(films, source, view) for films, _ in sides]
             for column, finding in enumerate(FINDINGS):
-                pairs = [(films.findings[rows, column], whose[rows]) for (films, whose), rows in zip(sides, places, strict=True)]
-                known = [(states[told], whose[told]) for states, whose in pairs if (told := np.isin(states, (POSITIVE, NEGATIVE))).any()]
+                pairs = [
+                    (films.findings[rows, column], whose[rows])
+                    for (films, whose), rows in zip(sides, places, strict=True)
+                ]
+                known = [
+                    (states[told], whose[told])
+                    for states, whose in pairs
+                    if (told := np.isin(states, (POSITIVE, NEGATIVE))).any()
+                ]
                 if len(known) == 2 and all(len(np.unique(whose)) >= MIN_CELL for _, whose in known):
                     cells.append((finding, source, view, known))
     strict = float(ndtri(1 - ALPHA / max(len(cells), 1) / 2))
     table = []
     for finding, source, view, known in cells:
-        (share, other), counts = ([float((states == POSITIVE).mean()) for states, _ in known], [len(states) for states, _ in known])
+        (share, other), counts = (
+            [float((states == POSITIVE).mean()) for states, _ in known],
+            [len(states) for states, _ in known],
+        )
         sizes = [effective_size(whose) for _, whose in known]
         ci95, widest = (_newcombe(share, sizes[0], other, sizes[1], z) for z in (Z_95, strict))
         shifted = widest[0] > 0 or widest[1] < 0
@@ -107,12 +128,14 @@ class Tie:
 
 
 def ties(films: FilmConditions, patients: ArrayLike, factor: str = "source", seed: int = 0) -> list[Tie]:
-    """Return how strongly every finding is tied to the source or view, the strongest first; [] where there is one source only.
+    """Return how strongly every finding is tied to the source or view, the strongest first; [] where there is one
+    source only.
 
-    A patient (of one source) counts once, with the share of the films that have the finding; the strength is η, the root of the share of
-    variance between sources, which for one film a patient is Cramér's V. Chance is measured by shuffling the sources over the patients,
-    and p is corrected for the number of findings by the largest χ² of each shuffle (Westfall and Young 1993, max-T). Of more than
-    MOST_PATIENTS patients so many are drawn: more would only make ever smaller ties significant.
+    A patient (of one source) counts once, with the share of the films that have the finding; the strength is η, the
+    root of the share of variance between sources, which for one film a patient is Cramér's V. Chance is measured by
+    shuffling the sources over the patients, and p is corrected for the number of findings by the largest χ² of each
+    shuffle (Westfall and Young 1993, max-T). Of more than MOST_PATIENTS patients so many are drawn: more would only
+    make ever smaller ties significant.
     """
     codes = getattr(films, factor)
     known = codes >= 0
@@ -139,7 +162,9 @@ def ties(films: FilmConditions, patients: ArrayLike, factor: str = "source", see
     null = np.stack([_explained(both, rng.permutation(places)) for _ in range(ROUNDS)])
     expected, largest = null.mean(axis=0), (null * counts).max(axis=1)
     alone = np.arange(len(places))
-    errors = JACKKNIFE_95 * jackknife_error(lambda a, b: _strength(_explained(a, b), expected), (both, alone), (places, alone))
+    errors = JACKKNIFE_95 * jackknife_error(
+        lambda a, b: _strength(_explained(a, b), expected), (both, alone), (places, alone)
+    )
     strengths, limits = _strength(explained, expected), np.quantile(_strength(null, expected), 0.95, axis=0)
     found = [
         Tie(
@@ -173,13 +198,18 @@ def _strength(explained: Array, expected: Array) -> Array:
 
 
 def strongest_tie(found: list[Tie], factor: str, real: bool, num_films: int) -> Measured:
-    """Return the strongest tie as a number of the panel; its floor is what untied findings stay below. Raises ValueError for no ties."""
+    """Return the strongest tie as a number of the panel; its floor is what untied findings stay below. Raises
+    ValueError for no ties."""
     if not found:
-        raise ValueError(f"no finding can be tied to the {factor}: it has one value only; pool more than one collection")
+        raise ValueError(
+            f"no finding can be tied to the {factor}: it has one value only; pool more than one collection"
+        )
     tie = max(found, key=lambda each: (each.tied, each.strength))
     counts = (num_films, 0) if real else (0, num_films)
     group = "real" if real else "asked"
-    whose = Measured("tie", tie.strength, tie.ci95, tie.null95, *counts, group=group, question=tie.finding, protocol=factor)
+    whose = Measured(
+        "tie", tie.strength, tie.ci95, tie.null95, *counts, group=group, question=tie.finding, protocol=factor
+    )
     return replace(whose, statistic="v", p=tie.p)
 
 
@@ -189,7 +219,8 @@ class Shortcut:
 
     finding: str
     pull: float
-    """From the site with the lowest mean score to that with the highest, in standard deviations of the score on real films."""
+    """From the site with the lowest mean score to that with the highest, in standard deviations of the score on real
+    films."""
     ci95: tuple[float, float]
     null95: float
     """Below it lies the pull in 95 of 100 shuffles."""
@@ -204,7 +235,8 @@ class Shortcut:
         return self.p < ALPHA
 
     def measured(self, extractor: str, tried: int, num_real: int, num_fake: int) -> Measured:
-        """Return it as a number of the panel, p corrected for the findings tried; its floor is what chance stays below."""
+        """Return it as a number of the panel, p corrected for the findings tried; its floor is what chance stays
+        below."""
         found = Measured("shortcut", self.pull, self.ci95, self.null95, num_real, num_fake, p=min(1.0, self.p * tried))
         return replace(found, extractor=extractor, question=self.finding, group=f"{self.highest} over {self.lowest}")
 
@@ -212,19 +244,23 @@ class Shortcut:
 def shortcut(finding: str, scores: Mapping[str, NDArray[np.floating]], spread: float, seed: int = 0) -> Shortcut:
     """Return how far a reader's scores of a finding depend on the site asked.
 
-    scores: site -> scores [n] of films asked for the finding (or for its absence) at that site, of the same seeds in the same order.
-    spread: standard deviation of the score on held-out real films. Chance is measured by shuffling the sites within each seed.
-    Raises ValueError for fewer than two sites or ten seeds, sites with different numbers of films, and a spread that is not positive.
+    scores: site -> scores [n] of films asked for the finding (or for its absence) at that site, of the same seeds in
+    the same order. spread: standard deviation of the score on held-out real films. Chance is measured by shuffling the
+    sites within each seed. Raises ValueError for fewer than two sites or ten seeds, sites with different numbers of
+    films, and a spread that is not positive.
     """
     sites = list(scores)
     lengths = {len(values) for values in scores.values()}
     if len(sites) < 2 or len(lengths) != 1 or min(lengths) < 10:
         told = ", ".join(f"{site}: {len(values)}" for site, values in scores.items()) or "none"
-        raise ValueError(f"{finding}: films by site are {told}; expected the same ten or more seeds at two or more sites")
+        raise ValueError(
+            f"{finding}: films by site are {told}; expected the same ten or more seeds at two or more sites"
+        )
     table = np.stack([np.asarray(scores[site], np.float64) for site in sites])
     if not (spread > 0 and np.isfinite(table).all()):
         raise ValueError(
-            f"{finding}: the reader's scores do not vary on real films (spread {spread:g}) or are not finite; use another reader"
+            f"{finding}: the reader's scores do not vary on real films (spread "
+            f"{spread:g}) or are not finite; use another reader"
         )
     means, n = table.mean(axis=1), table.shape[1]
     top, bottom = int(means.argmax()), int(means.argmin())
@@ -234,4 +270,6 @@ def shortcut(finding: str, scores: Mapping[str, NDArray[np.floating]], spread: f
     error = student_95(n - 1) * float((table[top] - table[bottom]).std(ddof=1)) / np.sqrt(n)
     p = float((1 + (null >= pull - 1e-12).sum()) / (ROUNDS + 1))
     ci95 = (float(max(0.0, pull - error) / spread), float((pull + error) / spread))
-    return Shortcut(finding, pull / spread, ci95, float(np.quantile(null, 0.95)) / spread, p, sites[bottom], sites[top], n)
+    return Shortcut(
+        finding, pull / spread, ci95, float(np.quantile(null, 0.95)) / spread, p, sites[bottom], sites[top], n
+    )

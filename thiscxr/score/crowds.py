@@ -1,4 +1,5 @@
-"""What networks say of the films as a crowd: features of both sides, and every distance between them, the means over fair judges."""
+"""What networks say of the films as a crowd: features of both sides, and every distance between them, the means over
+fair judges."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +33,11 @@ class Side:
     fake: NDArray[np.float32]
 
 
-def read_sides(real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractors: Sequence[Extractor]) -> list[list[Side]]:
-    """Return the features of both sides by each extractor, by several networks where no single one may judge all real films.
+def read_sides(
+    real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractors: Sequence[Extractor]
+) -> list[list[Side]]:
+    """Return the features of both sides by each extractor, by several networks where no single one may judge all real
+    films.
 
     Every film is read once, whatever the number of networks; what was read before comes from the cache.
     """
@@ -41,7 +45,8 @@ def read_sides(real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractors
     for extractor, found in zip(extractors, judges, strict=True):
         if not found:
             raise ValueError(
-                f"{extractor.name} was trained on the patients of all these films, so that none of them can be a floor; score against "
+                f"{extractor.name} was trained on the patients of all these films, so that "
+                "none of them can be a floor; score against "
                 "other films, or train its folds too (thiscxr classify train --cross-fit)"
             )
     networks = [judge for found in judges for judge, _ in found]
@@ -57,7 +62,9 @@ def read_sides(real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractors
         read = extract((real.read(part) for part in in_batches(some)), many, count=len(some), key=pool_key(real, some))
         features |= {judge.sha256: each for judge, each in zip(many, read, strict=True)}
     patients = real.codes("patient")[0]
-    return [[Side(some, patients[some], features[judge.sha256], next(fake)) for judge, some in found] for found in judges]
+    return [
+        [Side(some, patients[some], features[judge.sha256], next(fake)) for judge, some in found] for found in judges
+    ]
 
 
 def distances(side: Side, name: str, n: int, seed: int) -> list[Measured]:
@@ -68,20 +75,28 @@ def distances(side: Side, name: str, n: int, seed: int) -> list[Measured]:
 
 
 def mean_of(found: Sequence[Sequence[Measured]]) -> list[Measured]:
-    """Return the means over networks that judge different patients. The interval is not narrowed: the synthetic films are the same."""
+    """Return the means over networks that judge different patients. The interval is not narrowed: the synthetic films
+    are the same."""
     means = []
     for many in zip(*found, strict=True):
-        values = np.array([[each.value, *(each.ci95 or (np.nan, np.nan)), each.floor] for each in many], float).mean(axis=0)
+        values = np.array([[each.value, *(each.ci95 or (np.nan, np.nan)), each.floor] for each in many], float).mean(
+            axis=0
+        )
         value, low, high, floor = values.tolist()
-        means.append(replace(many[0], value=value, ci95=(low, high), floor=floor, num_real=sum(each.num_real for each in many)))
+        means.append(
+            replace(many[0], value=value, ci95=(low, high), floor=floor, num_real=sum(each.num_real for each in many))
+        )
     return means
 
 
-def by_group(sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, seed: int) -> tuple[list[Measured], list[str]]:
-    """Return the Fréchet distance of the films asked for one view, or for one finding, from the real films of it, and what was too small.
+def by_group(
+    sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, seed: int
+) -> tuple[list[Measured], list[str]]:
+    """Return the Fréchet distance of the films asked for one view, or for one finding, from the real films of it, and
+    what was too small.
 
-    All networks judge it at one number of films, since its bias depends on it; the kernel distance beside it has none, so that groups of
-    different sizes can be compared.
+    All networks judge it at one number of films, since its bias depends on it; the kernel distance beside it has none,
+    so that groups of different sizes can be compared.
     """
     found: list[Measured] = []
     few: list[str] = []
@@ -107,7 +122,9 @@ def by_group(sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, see
     if few:
         notes.append(f"Fréchet distances by {name} need {LEAST_GROUP} films a side; too few of {', '.join(few)}")
     if not fakes.conditional:
-        notes.append("Fréchet distances of views and findings: nothing is known of what was asked of these films (samples.csv)")
+        notes.append(
+            "Fréchet distances of views and findings: nothing is known of what was asked of these films (samples.csv)"
+        )
     return found, notes
 
 

@@ -16,10 +16,10 @@ Rows = NDArray[np.int64]
 def fair_groups(pool: Pool, rows: Rows, extractor: Extractor) -> list[tuple[Extractor, Rows]]:
     """Return networks, each with those of the films at `rows` that it may judge, in their order.
 
-    The network itself with all of them when it saw no patient of the pool; else each of its folds with the films of the patients that the
-    fold did not see (patients that no fold saw stand under each of them); else the network with the films of patients it did not see.
-    Groups without films are left out; an empty list means that nobody may judge. Of networks that others published nobody knows the
-    training patients, so they come back with all rows.
+    The network itself with all of them when it saw no patient of the pool; else each of its folds with the films of the
+    patients that the fold did not see (patients that no fold saw stand under each of them); else the network with the
+    films of patients it did not see. Groups without films are left out; an empty list means that nobody may judge. Of
+    networks that others published nobody knows the training patients, so they come back with all rows.
     """
     listed = extractor.trained_on.union(*(fold.trained_on for fold in extractor.folds))
     judges: tuple[Extractor, ...] = (extractor,)
@@ -32,13 +32,17 @@ def fair_groups(pool: Pool, rows: Rows, extractor: Extractor) -> list[tuple[Extr
 def seen_films(pool: Pool, extractor: Extractor, listed: frozenset[str] = frozenset()) -> NDArray[np.bool_]:
     """Return for every film of the pool whether the network was trained on its patient, bool [n].
 
-    Told by the hashes of the films that it was trained on. Where it learnt from a collection but none of that collection's films here has
-    such a hash or one of `listed` (prepared at another size, or by a reader file that does not list them), all training patients of it
-    count as seen: a patient's split is the same everywhere. Films of the phantom have no patients, so only the hashes count.
+    Told by the hashes of the films that it was trained on. Where it learnt from a collection but none of that
+    collection's films here has such a hash or one of `listed` (prepared at another size, or by a reader file that does
+    not list them), all training patients of it count as seen: a patient's split is the same everywhere. Films of the
+    phantom have no patients, so only the hashes count.
     """
     first = np.ascontiguousarray(pool.pixel_hashes).view(np.uint8).reshape(len(pool), 32)[:, :8]
     prefixes = np.ascontiguousarray(first).view(">u8")[:, 0].astype(np.uint64)
-    known, alike = (np.isin(prefixes, np.array([int(digits, 16) for digits in some], np.uint64)) for some in (extractor.trained_on, listed))
+    known, alike = (
+        np.isin(prefixes, np.array([int(digits, 16) for digits in some], np.uint64))
+        for some in (extractor.trained_on, listed)
+    )
     of_source, sources = pool.codes("source")
     patients, names = pool.codes("patient")
     person = of_source.astype(np.int64) * len(names) + patients  # two collections may use one id

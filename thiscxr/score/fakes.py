@@ -62,7 +62,8 @@ class FakeFilms:
 def open_fakes(fake: str, res: int, count: int, truncation: float, device: str) -> Iterator[FakeFilms]:
     """Yield the films of a folder, or `count` samples (seeds from 0) of the network that FILE, NAME or RUN means.
 
-    Raises ValueError when a folder holds no films, films of several sizes, or films that cannot be read or show one grey only.
+    Raises ValueError when a folder holds no films, films of several sizes, or films that cannot be read or show one
+    grey only.
     """
     path = Path(fake)
     if (path / "pool.json").is_file():
@@ -79,12 +80,16 @@ def _of_network(fake: str, res: int, count: int, truncation: float, device: str,
     network = load(fake, device)
     if network.info.architecture.res != res:
         made = network.info.architecture.res
-        raise ValueError(f"{fake} makes films of {made} px, but the pool has {res} px; score against a pool of its size")
+        raise ValueError(
+            f"{fake} makes films of {made} px, but the pool has {res} px; score against a pool of its size"
+        )
     seeds = list(range(count))
     asked = network.conditions(seeds, Condition())
     pixels = _lay_down(sample_films(network, seeds, asked, truncation, _BATCH), count, res, room, "sample")
     names = [f"seed {seed}" for seed in seeds]
-    return FakeFilms(pixels, asked, names, truncation, _ranges(seeds), network.sha256, None, network.info.to_json(), network)
+    return FakeFilms(
+        pixels, asked, names, truncation, _ranges(seeds), network.sha256, None, network.info.to_json(), network
+    )
 
 
 def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
@@ -97,7 +102,9 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
 
     def read() -> Iterator[NDArray[np.uint8]]:
         for start in range(0, len(files), _BATCH):
-            yield np.stack([_read_film(path, res, sizes, marks, stretch=not ours) for path in files[start : start + _BATCH]])
+            yield np.stack(
+                [_read_film(path, res, sizes, marks, stretch=not ours) for path in files[start : start + _BATCH]]
+            )
 
     pixels = _lay_down(read(), len(files), res, room, "read films")
     if hidden := max(marks):
@@ -107,7 +114,12 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
             pixels[start : start + _BATCH] = cover(pixels[start : start + _BATCH], hidden)
     digests = {hashlib.sha256(film.tobytes()).digest() for film in pixels}
     if len(digests) < len(files):
-        log.warning("%s: %d of %d films are byte for byte the same as another one there", folder, len(files) - len(digests), len(files))
+        log.warning(
+            "%s: %d of %d films are byte for byte the same as another one there",
+            folder,
+            len(files) - len(digests),
+            len(files),
+        )
     hashes, truncations = ({row.get(key, "") for row in rows} for key in ("network_sha256", "truncation"))
     one_hash = hashes.pop() if len(hashes) == 1 else ""
     one_truncation = truncations.pop() if len(truncations) == 1 else ""
@@ -128,8 +140,8 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
 def read_rows(folder: Path) -> list[dict[str, str]]:
     """Return the rows of samples.csv, or one row {"file"} a film, in sub-folders too, where there is no table.
 
-    What lies there and is not scored is told. Raises ValueError for a folder without films, one of several sample folders, and a table
-    that lists something else than files of its folder.
+    What lies there and is not scored is told. Raises ValueError for a folder without films, one of several sample
+    folders, and a table that lists something else than files of its folder.
     """
     table = folder / "samples.csv"
     there = sorted(name for name, _ in walk(folder))
@@ -137,7 +149,9 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
     if not table.is_file():
         inner = [name.removesuffix("/samples.csv") for name in there if name.endswith("/samples.csv")]
         if inner:
-            raise ValueError(f"{folder} holds sample folders ({', '.join(inner[:3])}{' …' * (len(inner) > 3)}); score one at a time")
+            raise ValueError(
+                f"{folder} holds sample folders ({', '.join(inner[:3])}{' …' * (len(inner) > 3)}); score one at a time"
+            )
         others = Counter(kind(name, IMAGE_SUFFIXES) for name in there if not name.lower().endswith(IMAGE_SUFFIXES))
         if not films:
             found = f"; there are {_counts(others)}" if others else ""
@@ -148,7 +162,9 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
     with open(table, newline="", encoding="utf-8") as file:
         rows = [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(file)]
     if not rows or "file" not in rows[0]:
-        raise ValueError(f"{table} lists no films (expected a column 'file'); remove it to score every film in {folder}")
+        raise ValueError(
+            f"{table} lists no films (expected a column 'file'); remove it to score every film in {folder}"
+        )
     seen: set[str] = set()
     for name in (row["file"] for row in rows):
         if Path(name).name != name or not (folder / name).is_file():
@@ -157,7 +173,12 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
             raise ValueError(f"{table} lists {name!r} twice; each film counts once")
         seen.add(name)
     if unlisted := {*films} - seen:
-        log.warning("%s: %d films that samples.csv does not list are not scored, such as %s", folder, len(unlisted), min(unlisted))
+        log.warning(
+            "%s: %d films that samples.csv does not list are not scored, such as %s",
+            folder,
+            len(unlisted),
+            min(unlisted),
+        )
     return rows
 
 
@@ -174,17 +195,22 @@ def _lay_down(films: Iterator[NDArray[np.uint8]], count: int, res: int, room: Pa
     return np.memmap(room, np.uint8, "r+").reshape(count, res, res)
 
 
-def _read_film(path: Path, res: int, sizes: dict[tuple[int, ...], str], marks: list[int], stretch: bool) -> NDArray[np.uint8]:
+def _read_film(
+    path: Path, res: int, sizes: dict[tuple[int, ...], str], marks: list[int], stretch: bool
+) -> NDArray[np.uint8]:
     try:
         film = load_film(path, stretch, _AS_LONG_AS_IT_IS)
         sizes.setdefault((film.native_height, film.native_width), path.name)
         if len(sizes) > 1:
             (a, first), (b, _) = sizes.items()
-            raise ValueError(f"it has {b[1]} × {b[0]} px where {first} has {a[1]} × {a[0]}; score films of one size at a time")
+            raise ValueError(
+                f"it has {b[1]} × {b[0]} px where {first} has {a[1]} × {a[0]}; score films of one size at a time"
+            )
         height, width = film.pixels.shape
         square = height == width >= res
         marks.append(rows_to_hide(film.pixels, res) if square else 0)
-        # A square film keeps its borders, which its network drew: a copy without them would lie elsewhere than the real one.
+        # A square film keeps its borders, which its network drew: a copy without them would lie elsewhere than the real
+        # one.
         pixels = fit(film.pixels, res) if square and height > res else to_square(film.pixels, res)
         return to_bits(pixels, 8).astype(np.uint8, copy=False)
     except ValueError as error:

@@ -1,8 +1,8 @@
 """Condition fidelity: what films were asked for against what the reader sees on them.
 
-The ceiling is how well the same reader does on held-out real patients, the null what it does when the asked conditions are shuffled
-over the films. A question that the reader cannot answer on real patients is not judged: a film that does not show what was asked and a
-reader that does not see it could not be told apart.
+The ceiling is how well the same reader does on held-out real patients, the null what it does when the asked conditions
+are shuffled over the films. A question that the reader cannot answer on real patients is not judged: a film that does
+not show what was asked and a reader that does not see it could not be told apart.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,8 @@ class Fidelity:
 
     @property
     def judged(self) -> bool:
-        """Whether the reader answers this question well enough on real patients for its answers on the films to mean something."""
+        """Whether the reader answers this question well enough on real patients for its answers on the films to mean
+        something."""
         return not self.reason
 
     @property
@@ -61,7 +62,9 @@ class Fidelity:
 
     def measured(self, reader: str) -> Measured:
         """Return it as a number of the panel; its floor is the ceiling, the same number on real patients."""
-        found = Measured("fidelity", self.value, self.ci95, self.ceiling, self.num_real, self.num_fake, null95=self.null95)
+        found = Measured(
+            "fidelity", self.value, self.ci95, self.ceiling, self.num_real, self.num_fake, null95=self.null95
+        )
         return replace(found, extractor=reader, question=self.question, statistic=self.measure)
 
     def __str__(self) -> str:
@@ -83,12 +86,13 @@ def fidelity(
     seeds: ArrayLike,
     seed: int = 0,
 ) -> list[Fidelity]:
-    """Return how the reader's answers follow what was asked, one for each question that can be put on both sides (two for the age).
+    """Return how the reader's answers follow what was asked, one for each question that can be put on both sides (two
+    for the age).
 
-    real [n], real_seen, patients [n]: conditions of real films, the reader's answers to them (`read_answers`), and whose they are; take
-    films of patients that the reader was not trained on. asked [m], seen, seeds [m]: the same of the synthetic films. A question is judged
-    with ten films of either answer on both sides, and a reader good enough; of the others `reason` says why not.
-    Raises ValueError where lengths do not fit or answers are not finite.
+    real [n], real_seen, patients [n]: conditions of real films, the reader's answers to them (`read_answers`), and
+    whose they are; take films of patients that the reader was not trained on. asked [m], seen, seeds [m]: the same of
+    the synthetic films. A question is judged with ten films of either answer on both sides, and a reader good enough;
+    of the others `reason` says why not. Raises ValueError where lengths do not fit or answers are not finite.
     """
     questions = [name for name in real_seen if name in seen]
     patients, seeds = number_patients(patients), number_patients(seeds)
@@ -96,10 +100,14 @@ def fidelity(
         for name in questions:
             if not len(films) == len(whose) == len(answers[name]):
                 raise ValueError(
-                    f"{len(films)} conditions, {len(whose)} ids and {len(answers[name])} answers to '{name}' of {what} films differ"
+                    f"{len(films)} conditions, {len(whose)} ids and {len(answers[name])} "
+                    f"answers to '{name}' of {what} films differ"
                 )
             if not np.isfinite(answers[name]).all():
-                raise ValueError(f"the reader's answers to '{name}' on {what} films are not finite; look for damaged films or weights")
+                raise ValueError(
+                    f"the reader's answers to '{name}' on {what} films are not finite; "
+                    "look for damaged films or weights"
+                )
     truths, wishes = questions_of(real, questions), questions_of(asked, questions)
     results = []
     for question in questions:
@@ -112,7 +120,11 @@ def fidelity(
 
 def readable(real: FilmConditions, real_seen: Columns, patients: ArrayLike, seed: int = 0) -> list[str]:
     """Return the findings that the reader is good enough at on real patients, as `fidelity` judges it."""
-    truths, whose, found = questions_of(real, [name for name in real_seen if name in FINDINGS]), number_patients(patients), []
+    truths, whose, found = (
+        questions_of(real, [name for name in real_seen if name in FINDINGS]),
+        number_patients(patients),
+        [],
+    )
     for name, truth in truths.items():
         known = np.isfinite(truth)
         if _rarest(name, truth[known]) >= MIN_FILMS:
@@ -121,17 +133,23 @@ def readable(real: FilmConditions, real_seen: Columns, patients: ArrayLike, seed
     return found
 
 
-def findings_seen(found: Sequence[Fidelity], real: FilmConditions, real_seen: Columns, seen: Columns) -> list[tuple[str, ...]]:
-    """Return, for each synthetic film, the findings that the reader sees, of those that it is good enough at on real patients.
+def findings_seen(
+    found: Sequence[Fidelity], real: FilmConditions, real_seen: Columns, seen: Columns
+) -> list[tuple[str, ...]]:
+    """Return, for each synthetic film, the findings that the reader sees, of those that it is good enough at on real
+    patients.
 
-    Good enough: the lower end of the interval of its AUC on them is above 0.75. Seen: its answer is above the 90th percentile of its
-    answers to held-out real films without the finding. It is what a reader says, and no truth about the film.
+    Good enough: the lower end of the interval of its AUC on them is above 0.75. Seen: its answer is above the 90th
+    percentile of its answers to held-out real films without the finding. It is what a reader says, and no truth about
+    the film.
     """
     limits = {}
     truths = questions_of(real, [each.question for each in found if each.question in FINDINGS])
     for each in found:
         if each.question in truths and each.ceiling95[0] > LEAST_AUC:
-            limits[each.question] = float(np.quantile(real_seen[each.question][truths[each.question] == 0], SPECIFICITY))
+            limits[each.question] = float(
+                np.quantile(real_seen[each.question][truths[each.question] == 0], SPECIFICITY)
+            )
     films = len(next(iter(seen.values())))
     return [tuple(name for name, limit in limits.items() if seen[name][film] > limit) for film in range(films)]
 
@@ -154,13 +172,17 @@ def _follow(question: str, real: Side, fake: Side, seed: int) -> list[Fidelity]:
     elif (rarest := _rarest(question, fake[0])) < MIN_FILMS:
         reason = f"{rarest} synthetic films were asked; {MIN_FILMS} of either answer are needed"
     if reason:
-        return [Fidelity(question, measure, np.nan, NONE, NONE, *both, reason, *sizes) for measure, both in ceilings.items()]
+        return [
+            Fidelity(question, measure, np.nan, NONE, NONE, *both, reason, *sizes) for measure, both in ceilings.items()
+        ]
     results = []
     for measure, (ceiling, ceiling95) in ceilings.items():
         value, ci95 = _measure(measure, fake, seed)
         rng, once = generator(seed, 7), np.ones((1, sizes[1]))
         null = [MEASURES[measure](rng.permutation(fake[0]), fake[1], once)[0] for _ in range(ROUNDS)]
-        results.append(Fidelity(question, measure, value, ci95, interval(np.array(null)), ceiling, ceiling95, "", *sizes))
+        results.append(
+            Fidelity(question, measure, value, ci95, interval(np.array(null)), ceiling, ceiling95, "", *sizes)
+        )
     return results
 
 

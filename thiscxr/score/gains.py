@@ -1,8 +1,9 @@
 """Differences in AUC between ways of training, over several seeds and the same test patients.
 
-An interval must hold what another seed and other patients would change: the variance of the mean over seeds by bootstrapping patients, and
-that of the seeds' own differences, are added, with the degrees of freedom of Welch and Satterthwaite (Satterthwaite 1946). Three seeds
-alone, resampled, would pretend to a third less variance than there is. What another set of training patients would change is not in it.
+An interval must hold what another seed and other patients would change: the variance of the mean over seeds by
+bootstrapping patients, and that of the seeds' own differences, are added, with the degrees of freedom of Welch and
+Satterthwaite (Satterthwaite 1946). Three seeds alone, resampled, would pretend to a third less variance than there is.
+What another set of training patients would change is not in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,8 @@ Answers = Mapping[str, NDArray[np.floating]]  # question -> scores [seeds, n]
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much readers trained one way tell better than readers trained another way, on the same patients, paired by seed."""
+    """By how much readers trained one way tell better than readers trained another way, on the same patients, paired by
+    seed."""
 
     question: str
     """A finding, "view PA", "sex", or the mean over several questions, such as "mean of findings"."""
@@ -34,8 +36,8 @@ class Gain:
     """AUC of the arm minus AUC of the control, mean over seeds."""
     ci95: tuple[float, float]
     smallest: float
-    """The smallest true gain that this test would have called a gain in 80 of 100 repeats: 2.8 standard errors when degrees of freedom
-    are many, more when they are few."""
+    """The smallest true gain that this test would have called a gain in 80 of 100 repeats: 2.8 standard errors when
+    degrees of freedom are many, more when they are few."""
     auc: float
     control_auc: float
     seeds: int
@@ -54,26 +56,36 @@ class Gain:
         return replace(found, group=f"{self.arm} over {self.control}", protocol=f"{protocol}_{self.seeds}seeds")
 
     def __str__(self) -> str:
-        seen = "no gain can be seen here" if np.isnan(self.smallest) else f"a gain of {self.smallest:.3f} would have been seen"
+        seen = (
+            "no gain can be seen here"
+            if np.isnan(self.smallest)
+            else (f"a gain of {self.smallest:.3f} would have been seen")
+        )
         verdict = self.verdict if self.verdict == "gain" else f"{self.verdict} ({seen})"
         return (
-            f"{self.question}: {self.arm} AUC {self.auc:.3f}, {self.control} {self.control_auc:.3f}, difference {self.value:+.3f} "
+            f"{self.question}: {self.arm} AUC {self.auc:.3f}, {self.control} "
+            f"{self.control_auc:.3f}, difference {self.value:+.3f} "
             f"[{self.ci95[0]:+.3f}, {self.ci95[1]:+.3f}]: {verdict}"
         )
 
 
 def too_few(truth: Array, patients: ArrayLike) -> str:
-    """Return why a question cannot be tested on films of this truth [n] (1, 0, nan: unknown) and patients [n], or nothing when it can.
+    """Return why a question cannot be tested on films of this truth [n] (1, 0, nan: unknown) and patients [n], or
+    nothing when it can.
 
     Patients count, not films: they are what is resampled, and of fewer every other sample would have none.
     """
     positives, negatives = (len(np.unique(np.asarray(patients)[truth == side])) for side in (1, 0))
     if min(positives, negatives) >= LEAST_PATIENTS:
         return ""
-    return f"{positives} held-out patients with and {negatives} without it; at least {LEAST_PATIENTS} of either are needed"
+    return (
+        f"{positives} held-out patients with and {negatives} without it; at least {LEAST_PATIENTS} of either are needed"
+    )
 
 
-def areas(truth: Mapping[str, Array], answers: Answers, patients: ArrayLike, seed: int = 0, rounds: int = ROUNDS) -> dict[str, Array]:
+def areas(
+    truth: Mapping[str, Array], answers: Answers, patients: ArrayLike, seed: int = 0, rounds: int = ROUNDS
+) -> dict[str, Array]:
     """Return AUCs [seeds, 1 + rounds] a question: of the films as they are, then of every bootstrap sample of patients.
 
     truth: question -> [n], 1, 0, nan; answers: question -> [seeds, n]. Every question and arm sees the same samples.
@@ -100,11 +112,14 @@ def gains(
 ) -> list[Gain]:
     """Return the gain of each (arm, control) for every question and every mean over questions.
 
-    truth: question -> [n]; found: arm -> `areas` of its answers, each seed the same in all arms; means: name -> questions, left out when
-    there are none. Raises ValueError for fewer than two seeds.
+    truth: question -> [n]; found: arm -> `areas` of its answers, each seed the same in all arms; means: name ->
+    questions, left out when there are none. Raises ValueError for fewer than two seeds.
     """
     count = len(np.unique(np.asarray(patients)))
-    groups = {**{question: [question] for question in truth}, **{name: questions for name, questions in means.items() if questions}}
+    groups = {
+        **{question: [question] for question in truth},
+        **{name: questions for name, questions in means.items() if questions},
+    }
     results = []
     for arm, control in pairs:
         for name, questions in groups.items():
@@ -118,8 +133,9 @@ def gains(
 
 
 def difference(one: Array, other: Array, patients: int) -> tuple[float, tuple[float, float], float]:
-    """Return the mean difference over seeds of `areas` [seeds, 1 + rounds], its 95 % interval, and the smallest gain that it could
-    show: nan where neither seeds nor patients change anything, and all but the mean nan where hardly any sample of patients has an answer.
+    """Return the mean difference over seeds of `areas` [seeds, 1 + rounds], its 95 % interval, and the smallest gain
+    that it could show: nan where neither seeds nor patients change anything, and all but the mean nan where hardly any
+    sample of patients has an answer.
 
     Samples of patients in which it is no number are left out. Raises ValueError for fewer than two seeds.
     """
@@ -135,7 +151,8 @@ def difference(one: Array, other: Array, patients: int) -> tuple[float, tuple[fl
     of_seeds = float(apart[:, 0].var(ddof=1)) / seeds
     total = of_patients + of_seeds
     if total == 0:
-        return value, (value, value), float("nan")  # nothing that was resampled changed anything: the arms are one, or both tell all
+        # nothing that was resampled changed anything: the arms are one, or both tell all
+        return value, (value, value), float("nan")
     freedom = total**2 / (of_patients**2 / (patients - 1) + of_seeds**2 / (seeds - 1))
     error, reach = float(np.sqrt(total)), float(t.ppf(0.975, freedom))
     return value, (value - reach * error, value + reach * error), (reach + float(t.ppf(POWER, freedom))) * error

@@ -1,8 +1,9 @@
-"""Label noise: what a reader, and what is measured with it, loses when a share of labels is flipped, on phantoms whose truth is known.
+"""Label noise: what a reader, and what is measured with it, loses when a share of labels is flipped, on phantoms whose
+truth is known.
 
-A curve of readers trained on flipped labels, tested on the truth and on flipped labels, beside what the latter must be by closed form.
-With it a measured AUC, or a condition fidelity, can be read: labels whose positive predictive value is 24 to 80 %, as radiologists find
-who look at the films of released labels again, hide much of what a reader knows.
+A curve of readers trained on flipped labels, tested on the truth and on flipped labels, beside what the latter must be
+by closed form. With it a measured AUC, or a condition fidelity, can be read: labels whose positive predictive value is
+24 to 80 %, as radiologists find who look at the films of released labels again, hide much of what a reader knows.
 """
 
 import sys
@@ -37,7 +38,8 @@ Array = NDArray[np.float64]
 
 
 def predictive_values(prevalence: ArrayLike, flipped: ArrayLike) -> tuple[Array, Array]:
-    """Return the positive and the negative predictive value of labels of which a share is flipped, blind to the truth (Bayes)."""
+    """Return the positive and the negative predictive value of labels of which a share is flipped, blind to the truth
+    (Bayes)."""
     p, r = np.asarray(prevalence, np.float64), np.asarray(flipped, np.float64)
     return (1 - r) * p / ((1 - r) * p + r * (1 - p)), (1 - r) * (1 - p) / ((1 - r) * (1 - p) + r * p)
 
@@ -48,19 +50,23 @@ def flipped_share(ppv: float, prevalence: float) -> float:
     Raises ValueError for a value that is not above 0 and at most 1, or a prevalence that is not between 0 and 1.
     """
     if not (0 < ppv <= 1 and 0 < prevalence < 1):
-        raise ValueError(f"predictive value {ppv:g} at prevalence {prevalence:g}; expected (0, 1] and a prevalence between 0 and 1")
+        raise ValueError(
+            f"predictive value {ppv:g} at prevalence {prevalence:g}; expected (0, 1] and a prevalence between 0 and 1"
+        )
     return prevalence * (1 - ppv) / (prevalence * (1 - ppv) + ppv * (1 - prevalence))
 
 
 def noisy_auc(auc: ArrayLike, ppv: ArrayLike, npv: ArrayLike) -> Array:
     """Return the AUC that is to be expected against labels of these predictive values, from the AUC against the truth.
 
-    Films called positive are a mixture of ppv positives and 1 - ppv negatives, films called negative of 1 - npv positives and npv
-    negatives. Of a pair of like films each wins half of the time, so what is above chance shrinks by ppv + npv - 1:
+    Films called positive are a mixture of ppv positives and 1 - ppv negatives, films called negative of 1 - npv
+    positives and npv negatives. Of a pair of like films each wins half of the time, so what is above chance shrinks by
+    ppv + npv - 1:
 
         1/2 + (ppv + npv - 1) (auc - 1/2)
 
-    It holds where flips are blind to the film given its truth (Menon et al. 2015, Learning from corrupted binary labels).
+    It holds where flips are blind to the film given its truth (Menon et al. 2015, Learning from corrupted binary
+    labels).
     """
     worth = np.asarray(ppv, np.float64) + np.asarray(npv, np.float64) - 1
     return np.asarray(0.5 + worth * (np.asarray(auc, np.float64) - 0.5))
@@ -82,7 +88,8 @@ class NoisePoint:
     expected: float
     """What `noisy` must be by closed form from `truth`."""
     fidelity: float
-    """AUC of readers trained on the truth against flipped labels: condition fidelity where this share of films shows not what was asked."""
+    """AUC of readers trained on the truth against flipped labels: condition fidelity where this share of films shows
+    not what was asked."""
     fidelity95: tuple[float, float]
     fidelity_expected: float
     loss: float
@@ -114,12 +121,15 @@ class LabelNoise:
 
     def __str__(self) -> str:
         lines = [
-            f"{p.flipped:.0%} flipped (PPV {p.ppv:.0%}): AUC against the truth {p.truth:.3f} [{p.truth95[0]:.3f}, {p.truth95[1]:.3f}], "
+            f"{p.flipped:.0%} flipped (PPV {p.ppv:.0%}): AUC against the truth {p.truth:.3f} "
+            f"[{p.truth95[0]:.3f}, {p.truth95[1]:.3f}], "
             f"against flipped labels {p.noisy:.3f} (expected {p.expected:.3f}); "
             f"fidelity {p.fidelity:.3f} (expected {p.fidelity_expected:.3f})"
             for p in self.points
         ]
-        return "\n".join([*lines, *(f"a PPV of {ppv:.0%} is {share:.0%} of labels flipped" for ppv, share in self.marks.items())])
+        return "\n".join(
+            [*lines, *((f"a PPV of {ppv:.0%} is {share:.0%} of labels flipped") for ppv, share in self.marks.items())]
+        )
 
 
 def label_noise(
@@ -135,8 +145,8 @@ def label_noise(
 ) -> LabelNoise:
     """Return the curve of films whose labels are the truth: as utility's films, of other patients on the test side.
 
-    shares: of labels flipped, ascending from 0 to at most 1/2. The labels flipped at a share are flipped at every larger one.
-    Raises ValueError for other shares, for a patient on both sides, and when no finding can be tested.
+    shares: of labels flipped, ascending from 0 to at most 1/2. The labels flipped at a share are flipped at every
+    larger one. Raises ValueError for other shares, for a patient on both sides, and when no finding can be tested.
     """
     if list(shares) != sorted(set(shares)) or not shares or shares[0] != 0 or shares[-1] > 0.5:
         asked = ", ".join(f"{share:g}" for share in shares) or "none"
@@ -147,7 +157,9 @@ def label_noise(
     truth = questions_of(test.conditions, vocabulary.findings)
     names = [name for name in vocabulary.findings if not too_few(truth[name], test.patients)]
     if not names:
-        reasons = [f"{name}: {too_few(truth[name], test.patients)}" for name in vocabulary.findings] or ["the training films teach none"]
+        reasons = [(f"{name}: {too_few(truth[name], test.patients)}") for name in vocabulary.findings] or [
+            "the training films teach none"
+        ]
         raise ValueError(f"label noise: no finding can be tested; {reasons[0]}")
     truth = {name: truth[name] for name in names}
     config = ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources, train.pixels.shape[-1], widths)
@@ -170,17 +182,22 @@ def label_noise(
             found.append((*sides, areas(labels, clean, test.patients, seed), labels))
     prevalence = {name: float(np.nanmean(values)) for name, values in truth.items()}
     patients = len(np.unique(test.patients))
-    points = [_point(share, found[0][0], each, truth, prevalence, patients) for share, each in zip(shares, found, strict=True)]
+    points = [
+        _point(share, found[0][0], each, truth, prevalence, patients) for share, each in zip(shares, found, strict=True)
+    ]
     mean = float(np.mean(list(prevalence.values())))
     marks = {ppv: flipped_share(ppv, mean) for ppv in PPVS}
     return LabelNoise(points, prevalence, marks, f"phantom{train.pixels.shape[-1]}_{steps}steps", len(test))
 
 
 def flip(conditions: FilmConditions, share: float, seed: int, stream: int) -> FilmConditions:
-    """Return the conditions with this share of the known states of every finding turned round, blind to what the film shows."""
+    """Return the conditions with this share of the known states of every finding turned round, blind to what the film
+    shows."""
     hit = generator(seed, stream).random(conditions.findings.shape) < share
     known = np.isin(conditions.findings, (POSITIVE, NEGATIVE))
-    return replace(conditions, findings=np.where(hit & known, 1 - conditions.findings, conditions.findings).astype(np.int8))
+    return replace(
+        conditions, findings=np.where(hit & known, 1 - conditions.findings, conditions.findings).astype(np.int8)
+    )
 
 
 def _point(
@@ -191,8 +208,8 @@ def _point(
     prevalence: dict[str, float],
     patients: int,
 ) -> NoisePoint:
-    """best: `areas` of readers trained on the truth, against it; found: against the truth, against the labels, of the former against the
-    labels, and the labels."""
+    """best: `areas` of readers trained on the truth, against it; found: against the truth, against the labels, of the
+    former against the labels, and the labels."""
     of_truth, of_labels, of_clean, labels = found
     values = {name: _predictive(truth[name], labels[name]) for name in truth}
 

@@ -1,8 +1,9 @@
 """Are synthetic films copies of real ones? Each is compared with every real film of the pool, held-out patients too.
 
-Two films are compared by their grey ranks in a band of waves, blind to small moves: one is projected on the space that the other spans when
-it is slid, stretched and turned a little (tangent distance, Simard, LeCun and Denker 1993). What is "near" is learnt from the real films
-themselves, each against the films of all other patients: a synthetic film must not be nearer to anybody than strangers are.
+Two films are compared by their grey ranks in a band of waves, blind to small moves: one is projected on the space that
+the other spans when it is slid, stretched and turned a little (tangent distance, Simard, LeCun and Denker 1993). What
+is "near" is learnt from the real films themselves, each against the films of all other patients: a synthetic film must
+not be nearer to anybody than strangers are.
 """
 
 import csv
@@ -53,34 +54,58 @@ class Audit:
     memorised: NDArray[np.bool_]  # [n] nearer than strangers are, and to one patient only
 
     def measures(self, patients: ArrayLike | None = None) -> list[Measured]:
-        """Return the rate of near films (strangers: 1 %), the rate of copies, and the median ratio; floors are those of strangers.
+        """Return the rate of near films (strangers: 1 %), the rate of copies, and the median ratio; floors are those of
+        strangers.
 
-        patients [n]: whose each film is, where the films are of patients, as planted copies are; None: independent samples.
+        patients [n]: whose each film is, where the films are of patients, as planted copies are; None: independent
+        samples.
         """
         n, m = len(self.memorised), len(self.strangers.distance)
         near = self.stranger_rank <= NEAR
-        limits = _Limits.of(self.strangers, slice(0, None, 2))  # set by one half of the strangers, and tried on the other
+        # set by one half of the strangers, and tried on the other
+        limits = _Limits.of(self.strangers, slice(0, None, 2))
         others = limits.copies(self.strangers)[1::2]
         whose = np.arange(n) if patients is None else patients
         return [
             Measured("near_rate", float(near.mean()), share_interval(near, whose), NEAR, m, n, protocol="p1"),
-            Measured("memorised_rate", float(self.memorised.mean()), share_interval(self.memorised, whose), float(others.mean()), m, n),
-            Measured("nearest_ratio", *_median(self.found.ratio), float(np.median(self.strangers.ratio)), m, n, statistic="median"),
+            Measured(
+                "memorised_rate",
+                float(self.memorised.mean()),
+                share_interval(self.memorised, whose),
+                float(others.mean()),
+                m,
+                n,
+            ),
+            Measured(
+                "nearest_ratio",
+                *_median(self.found.ratio),
+                float(np.median(self.strangers.ratio)),
+                m,
+                n,
+                statistic="median",
+            ),
         ]
 
 
 def audit(pool: Pool, pixels: Pixels, seed: int = 0, told: Callable[[int], object] = lambda films: None) -> Audit:
-    """Return what is known of copies among synthetic films [n, res, res] of the pool's side; told: called with the films done.
+    """Return what is known of copies among synthetic films [n, res, res] of the pool's side; told: called with the
+    films done.
 
     All films of the pool are compared, also those of less than its resolution: what is compared is area means of 32 px.
-    Memory does not grow with the pool. Raises ValueError for films of another side and for a pool of fewer than 100 patients.
+    Memory does not grow with the pool. Raises ValueError for films of another side and for a pool of fewer than 100
+    patients.
     """
     if pixels.shape[1:] != (pool.resolution,) * 2:
-        raise ValueError(f"synthetic films have {pixels.shape[-1]} px, but {pool.path} has {pool.resolution} px; score films of its size")
+        raise ValueError(
+            f"synthetic films have {pixels.shape[-1]} px, but {pool.path} has "
+            f"{pool.resolution} px; score films of its size"
+        )
     pool = pool.for_side(1)
     people = tied_patients(pool)
     if len(np.unique(people)) < 100:
-        raise ValueError(f"{pool.path} has {len(np.unique(people))} patients; at least 100 are needed to know how near strangers are")
+        raise ValueError(
+            f"{pool.path} has {len(np.unique(people))} patients; at least 100 are needed to know how near strangers are"
+        )
     rng = np.random.Generator(np.random.Philox(key=[seed, 7]))
     sample = np.sort(rng.permutation(len(pool))[:STRANGERS])
     strangers = nearest(pool, lambda rows: pool.read(sample[rows]), len(sample), people, people[sample], told)
@@ -90,7 +115,8 @@ def audit(pool: Pool, pixels: Pixels, seed: int = 0, told: Callable[[int], objec
 
 
 def tied_patients(pool: Pool) -> NDArray[np.int64]:
-    """Return a number a film [n], equal for films of one patient and of patients who share an exposure (duplicates.csv)."""
+    """Return a number a film [n], equal for films of one patient and of patients who share an exposure
+    (duplicates.csv)."""
     codes = pool.codes("patient")[0].astype(np.int64)
     group_of = duplicate_groups(pool.path)
     if not group_of:
@@ -100,7 +126,9 @@ def tied_patients(pool: Pool) -> NDArray[np.int64]:
     ties = [(int(code), names[name]) for code, name in zip(codes, groups, strict=True) if name]
     size = int(codes.max()) + 1 + len(names)
     a, b = np.array(ties).T
-    return connected_components(coo_array((np.ones(len(a)), (a, b)), (size, size)), directed=False)[1][codes].astype(np.int64)
+    return connected_components(coo_array((np.ones(len(a)), (a, b)), (size, size)), directed=False)[1][codes].astype(
+        np.int64
+    )
 
 
 def nearest(
@@ -111,10 +139,12 @@ def nearest(
     own: NDArray[np.int64] | None,
     told: Callable[[int], object] = lambda films: None,
 ) -> Nearest:
-    """Return the nearest films in the pool of `count` films that `read` gives by number; own: films of that patient do not count, [count].
+    """Return the nearest films in the pool of `count` films that `read` gives by number; own: films of that patient do
+    not count, [count].
 
-    A film and its mirror image are looked for. The films of the pool are gone through once for some thousands of films; then each is laid
-    over the films of the few patients who are nearest, which also finds what was moved by more than a pixel or two.
+    A film and its mirror image are looked for. The films of the pool are gone through once for some thousands of films;
+    then each is laid over the films of the few patients who are nearest, which also finds what was moved by more than a
+    pixel or two.
     """
     distance, row = np.empty((count, 2), np.float32), np.empty(count, np.int64)
     for chunk in _parts(count, _CHUNK):
@@ -157,7 +187,8 @@ class _Best:
         who: NDArray[np.int64],
         own: NDArray[np.int64] | None,
     ) -> None:
-        """Take in the likeness [k, 2, m] of films [k], and of their mirror images, to m films of the pool, sorted by patient."""
+        """Take in the likeness [k, 2, m] of films [k], and of their mirror images, to m films of the pool, sorted by
+        patient."""
         mirrored = likeness[:, 1] > likeness[:, 0]
         likeness = likeness.max(axis=1)
         if own is not None:
@@ -168,7 +199,12 @@ class _Best:
         ends = np.r_[starts[1:], len(who)]
         value = np.take_along_axis(of_patient, top, 1)
         # The film of that patient which is as near as that.
-        place = np.array([[s + likeness[k, s:e].argmax() for s, e in zip(starts[t], ends[t], strict=True)] for k, t in enumerate(top)])
+        place = np.array(
+            [
+                [s + likeness[k, s:e].argmax() for s, e in zip(starts[t], ends[t], strict=True)]
+                for k, t in enumerate(top)
+            ]
+        )
         merged = [
             np.concatenate([old[films], new], axis=1)
             for old, new in (
@@ -181,13 +217,15 @@ class _Best:
         order = np.argsort(-merged[0], axis=1, kind="stable")
         merged = [np.take_along_axis(values, order, 1) for values in merged]
         again = (merged[2][:, :, None] == merged[2][:, None, :]) & np.tri(merged[2].shape[1], k=-1, dtype=bool)
-        order = np.argsort(again.any(axis=2), axis=1, kind="stable")[:, :_PATIENTS]  # a patient of an earlier block counts once
+        # a patient of an earlier block counts once
+        order = np.argsort(again.any(axis=2), axis=1, kind="stable")[:, :_PATIENTS]
         mine: tuple[NDArray, ...] = (self.likeness, self.row, self.who, self.mirrored)
         for kept, values in zip(mine, merged, strict=True):
             kept[films] = np.take_along_axis(values, order, 1)
 
     def laid_over(self, films: NDArray[np.int64], pixels: Pixels, pool: Pool) -> NDArray[np.float32]:
-        """Return the likeness [k, _PATIENTS] of films, pixels [k, res, res], once they are laid over those of their nearest patients."""
+        """Return the likeness [k, _PATIENTS] of films, pixels [k, res, res], once they are laid over those of their
+        nearest patients."""
         rows, which = np.unique(self.row[films], return_inverse=True)  # some real films are near to many
         which = which.reshape(len(films), _PATIENTS)  # flat before numpy 2
         real = pool.read(rows)
@@ -210,7 +248,8 @@ def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _spaces(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return float32 [k, 2, moves, size]: `_space` of each film and of its mirror image, in which every other wave is turned over."""
+    """Return float32 [k, 2, moves, size]: `_space` of each film and of its mirror image, in which every other wave is
+    turned over."""
     spaces = _space(pixels)
     return np.stack([spaces, spaces * MIRROR], axis=1)
 
@@ -218,7 +257,8 @@ def _spaces(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
 def _space(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
     """Return float32 [k, moves, size]: an orthonormal basis of each film with its small moves."""
     vectors, triangle = np.linalg.qr(film_waves(pixels).swapaxes(-1, -2))
-    flat = np.abs(np.diagonal(triangle, axis1=-2, axis2=-1)) < 1e-4  # no detail: any direction would do, so none is taken
+    # no detail: any direction would do, so none is taken
+    flat = np.abs(np.diagonal(triangle, axis1=-2, axis2=-1)) < 1e-4
     return np.ascontiguousarray(np.where(flat[..., None, :], 0, vectors).swapaxes(-1, -2), np.float32)
 
 
@@ -240,11 +280,14 @@ class _Limits:
     @classmethod
     def of(cls, strangers: Nearest, rows: slice = slice(None)) -> "_Limits":
         ratios = strangers.ratio[rows]
-        return cls(float(np.quantile(strangers.distance[rows], NEAR)), *(float(np.quantile(ratios, q)) for q in (5 * NEAR, NEAR / 5)))
+        return cls(
+            float(np.quantile(strangers.distance[rows], NEAR)),
+            *(float(np.quantile(ratios, q)) for q in (5 * NEAR, NEAR / 5)),
+        )
 
     def copies(self, found: Nearest) -> NDArray[np.bool_]:
-        """Return which films are copies, [n]: near to one patient and not to a second, since a smooth film lies near everybody, or drawn to
-        one patient as no stranger is, which half a copy is too."""
+        """Return which films are copies, [n]: near to one patient and not to a second, since a smooth film lies near
+        everybody, or drawn to one patient as no stranger is, which half a copy is too."""
         return ((found.distance < self.distance) & (found.ratio < self.ratio)) | (found.ratio < self.singled_out)
 
 
@@ -258,7 +301,8 @@ def _median(values: NDArray[np.float32]) -> tuple[float, tuple[float, float]]:
 
 @dataclass(frozen=True)
 class Pair:
-    """A synthetic film and the real film that is nearest to it. Pixels uint8 [res, res]; None: the terms of `source` forbid to show it."""
+    """A synthetic film and the real film that is nearest to it. Pixels uint8 [res, res]; None: the terms of `source`
+    forbid to show it."""
 
     name: str  # of the synthetic film
     distance: float
@@ -271,9 +315,11 @@ class Pair:
 
 
 def worst_pairs(pool: Pool, pixels: Pixels, names: Sequence[str], audit: Audit, most: int = 16) -> list[Pair]:
-    """Return the pairs in which the nearest film stands out most, the worst first. They show patients: not for publication.
+    """Return the pairs in which the nearest film stands out most, the worst first. They show patients: not for
+    publication.
 
-    A real film of a collection whose terms restrict sharing is left out, and so is a synthetic film that is flagged as its copy.
+    A real film of a collection whose terms restrict sharing is left out, and so is a synthetic film that is flagged as
+    its copy.
     """
     found, sources, pairs = audit.found, pool.column("source"), []
     for i in np.argsort(found.ratio, kind="stable")[:most].tolist():
@@ -288,10 +334,11 @@ def worst_pairs(pool: Pool, pixels: Pixels, names: Sequence[str], audit: Audit, 
 
 
 def annotate(folder: Path, names: Sequence[str], columns: Mapping[str, Sequence[str]], key: str = "file") -> None:
-    """Add columns to the samples.csv of a folder, or make one where there is none; names: the films in the order of the values, by `key`.
+    """Add columns to the samples.csv of a folder, or make one where there is none; names: the films in the order of the
+    values, by `key`.
 
-    Raises ValueError when the table does not list one of the films, or cannot be written: a verdict that is lost would pass for a clean
-    one.
+    Raises ValueError when the table does not list one of the films, or cannot be written: a verdict that is lost would
+    pass for a clean one.
     """
     table = folder / "samples.csv"
     rows: list[dict[str, str]] = [{key: name} for name in names]
@@ -309,11 +356,14 @@ def annotate(folder: Path, names: Sequence[str], columns: Mapping[str, Sequence[
             writer.writeheader()
             writer.writerows(rows)
     except OSError as error:
-        raise ValueError(f"{table} cannot be written ({error.strerror}), so it does not say which films are copies; free it") from error
+        raise ValueError(
+            f"{table} cannot be written ({error.strerror}), so it does not say which films are copies; free it"
+        ) from error
 
 
 def audit_columns(audit: Audit) -> dict[str, list[str]]:
-    """Return the columns of samples.csv: distance of the nearest real film, its rank among strangers, and the verdict."""
+    """Return the columns of samples.csv: distance of the nearest real film, its rank among strangers, and the
+    verdict."""
     return {
         "nearest": [f"{value:.4f}" for value in audit.found.distance],
         "stranger_rank": [f"{value:.4f}" for value in audit.stranger_rank],

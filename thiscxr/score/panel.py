@@ -48,17 +48,20 @@ log = logging.getLogger("thiscxr")
 
 @dataclass
 class Panel:
-    """Everything that was measured, or what one part of it found; what the report shows beside the numbers is here too."""
+    """Everything that was measured, or what one part of it found; what the report shows beside the numbers is here
+    too."""
 
     records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what could not be measured, and why
     audit: Audit | None = None
     fidelity: list[Fidelity] = field(default_factory=list)
-    seen: list[tuple[str, ...]] = field(default_factory=list)  # of each synthetic film, the findings that the reader sees
+    # of each synthetic film, the findings that the reader sees
+    seen: list[tuple[str, ...]] = field(default_factory=list)
     ties: dict[str, list[Tie]] = field(default_factory=dict)
     shifts: list[Shift] = field(default_factory=list)
     trust: anatomy.Trust | None = None
-    clouds: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # films on the first two components of the real ones
+    # films on the first two components of the real ones
+    clouds: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     utility: Utility | None = None
     poses: Poses | None = None
     label_noise: LabelNoise | None = None
@@ -68,7 +71,9 @@ class Panel:
         both = {}
         for name, mine in vars(self).items():
             theirs = getattr(other, name)
-            both[name] = mine + theirs if isinstance(mine, list) else mine | theirs if isinstance(mine, dict) else theirs or mine
+            both[name] = (
+                mine + theirs if isinstance(mine, list) else mine | theirs if isinstance(mine, dict) else theirs or mine
+            )
         return Panel(**both)
 
 
@@ -130,8 +135,8 @@ def score(
 
     utility, and phantom films of known pose or with known labels (for training and for tests): parts of minutes each.
 
-    Raises ValueError when there are fewer films a side than feature dimensions and not `allow_small`, and for a holdout claim that does not
-    hold: the network has learnt from the films that are called held out.
+    Raises ValueError when there are fewer films a side than feature dimensions and not `allow_small`, and for a holdout
+    claim that does not hold: the network has learnt from the films that are called held out.
     """
     refuse_false_claims(real, fakes, split)
     if fakes.hidden:
@@ -145,8 +150,10 @@ def score(
         n = min(len(fakes), *(films_a_side(side.patients) for side in sides))
         if n <= extractor.dim and not allow_small:
             raise ValueError(
-                f"{len(rows)} real films (split {split}) and {len(fakes)} synthetic films give {n} a side, not more than the "
-                f"{extractor.dim} dimensions of {extractor.name}; add films, or use --allow-small, which the key then says"
+                f"{len(rows)} real films (split {split}) and {len(fakes)} synthetic "
+                f"films give {n} a side, not more than the "
+                f"{extractor.dim} dimensions of {extractor.name}; add films, or use "
+                "--allow-small, which the key then says"
             )
         looked.append(Looked(extractor, sides, n))
     context = Context(real, every, rows, fakes, looked, split, seed, device)
@@ -163,7 +170,8 @@ def score(
 
 
 def whole_or_nothing(part: Part, context: Context) -> Panel:
-    """Return what a part found; where it cannot measure, its reason and nothing else, so that no sentence speaks of what records lack."""
+    """Return what a part found; where it cannot measure, its reason and nothing else, so that no sentence speaks of
+    what records lack."""
     started = time.monotonic()
     try:
         found = part(context)
@@ -175,19 +183,30 @@ def whole_or_nothing(part: Part, context: Context) -> Panel:
 
 
 def refuse_false_claims(real: Pool, fakes: FakeFilms, split: str) -> None:
-    """Raise ValueError where films that the network may have learnt from are called held out; say where both sides are the same films."""
+    """Raise ValueError where films that the network may have learnt from are called held out; say where both sides are
+    the same films."""
     digests = set(real.column("sha256").tolist())
     same = sum(hashlib.sha256(np.ascontiguousarray(film).tobytes()).hexdigest() in digests for film in fakes.pixels)
     if same:
-        log.warning("%d of %d synthetic films are films of %s, byte for byte: the same films on both sides", same, len(fakes), real.path)
+        log.warning(
+            "%d of %d synthetic films are films of %s, byte for byte: the same films on both sides",
+            same,
+            len(fakes),
+            real.path,
+        )
     learnt, pool = fakes.network.get("sources", {}), fakes.network.get("pool_fingerprint")
     if split == "holdout" and "folder" in learnt and "folder" in real.meta["sources"] and pool != real.fingerprint:
         raise ValueError(
-            f"--split holdout: the network has learnt from a folder of films, and {real.path} is another pool of a folder; who is held out "
-            "follows from file names, so nobody can say that these films are new to it. Score it against the pool it was trained on"
+            f"--split holdout: the network has learnt from a folder of films, and {real.path} is "
+            "another pool of a folder; who is held out "
+            "follows from file names, so nobody can say that these films are new to it. "
+            "Score it against the pool it was trained on"
         )
     if split == "train" and learnt:
-        log.warning("--split train: the network may have learnt from these films; distances to them say nothing of other patients")
+        log.warning(
+            "--split train: the network may have learnt from these films; distances "
+            "to them say nothing of other patients"
+        )
 
 
 def distances(context: Context, looked: Looked) -> Panel:
@@ -204,7 +223,8 @@ def groups(context: Context, looked: Looked) -> Panel:
 
 
 def confounders(context: Context) -> Panel:
-    """Probe the features of the films that one network may look at; tie the findings of all films to sources and views."""
+    """Probe the features of the films that one network may look at; tie the findings of all films to sources and
+    views."""
     real, rows, fakes, seed = context.real, context.rows, context.fakes, context.seed
     side, name = context.looked[0].sides[0], context.looked[0].extractor.name
     asked, truth = FilmConditions.of(fakes.asked), read_conditions(real, side.rows)
@@ -237,7 +257,9 @@ def diversity(context: Context) -> Panel:
     """Measure how alike pairs of films are."""
     real, rows, pixels = context.real, context.rows, context.fakes.pixels
     patients, n = real.codes("patient")[0][rows], min(len(pixels), 1000)
-    return Panel(context.records(ms_ssim_scores(lambda some: real.read(rows[some]), patients, pixels, n=n, seed=context.seed)))
+    return Panel(
+        context.records(ms_ssim_scores(lambda some: real.read(rows[some]), patients, pixels, n=n, seed=context.seed))
+    )
 
 
 def fine_structure(context: Context) -> Panel:
@@ -289,16 +311,24 @@ def shortcuts(context: Context) -> Panel:
     """Draw the same films as of one source and of another: what a reader sees of the finding asked should stay."""
     real, network, extractor, seed = context.real, context.fakes.drawn_by, context.looked[0].extractor, context.seed
     if network is None:
-        raise ValueError("how findings move with the source: one seed has to be drawn for several; score the network itself (--fake MODEL)")
+        raise ValueError(
+            "how findings move with the source: one seed has to be drawn for several; "
+            "score the network itself (--fake MODEL)"
+        )
     known = network.info.vocabulary
     sources = [name for name in sorted(set(real.column("source")[context.rows])) if name in known.sources]
     held = real.indices("holdout")
     if len(sources) < 2 or not len(held):
-        lacking = f"{len(held)} films of held-out patients, and {len(sources)} sources of the pool that the network can be asked for"
+        lacking = (
+            f"{len(held)} films of held-out patients, and {len(sources)} sources of the "
+            "pool that the network can be asked for"
+        )
         raise ValueError(f"how findings move with the source: there are {lacking}")
     real_seen = read_answers(extractor.reader, (real.read(some) for some in in_batches(held)))
     patients = real.codes("patient")[0][held]
-    findings = [name for name in readable(read_conditions(real, held), real_seen, patients, seed) if name in known.findings]
+    findings = [
+        name for name in readable(read_conditions(real, held), real_seen, patients, seed) if name in known.findings
+    ]
     seeds, found = list(range(SHORTCUT_SEEDS)), []
     for name in findings:
         scores = {}
@@ -308,7 +338,9 @@ def shortcuts(context: Context) -> Panel:
             scores[source] = read_answers(extractor.reader, films)[name]
         found.append(shortcut(name, scores, float(real_seen[name].std()), seed))
     counts = len(held), len(seeds) * len(sources)
-    notes = [] if found else ["how findings move with the source: no finding that the network knows is read well enough"]
+    notes = (
+        [] if found else ["how findings move with the source: no finding that the network knows is read well enough"]
+    )
     return Panel(context.records(each.measured(extractor.name, len(found), *counts) for each in found), notes)
 
 
@@ -351,7 +383,8 @@ def flipped_labels(context: Context, films: tuple[LabelledFilms, LabelledFilms])
 
 
 def complete_table(panel: Panel, fakes: FakeFilms) -> Panel:
-    """Add to the samples.csv of a folder how near each film is to a real one, and what the reader sees. Returns why it could not."""
+    """Add to the samples.csv of a folder how near each film is to a real one, and what the reader sees. Returns why it
+    could not."""
     columns = audit_columns(panel.audit) if panel.audit else {}
     columns |= {"seen": ["|".join(names) for names in panel.seen]} if panel.seen else {}
     if fakes.folder is not None and columns:

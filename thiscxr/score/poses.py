@@ -1,7 +1,9 @@
-"""Poses: what a reader answers as films are turned, shifted and scaled a little at a time, and where it starts to be fooled.
+"""Poses: what a reader answers as films are turned, shifted and scaled a little at a time, and where it starts to be
+fooled.
 
-Nothing on a film but its pose changes, so an answer that flips is wrong before or after. Beside every curve stands how far real films
-themselves are turned, shifted and scaled: being fooled outside of that range is a curiosity, inside of it a defect.
+Nothing on a film but its pose changes, so an answer that flips is wrong before or after. Beside every curve stands how
+far real films themselves are turned, shifted and scaled: being fooled outside of that range is a curiosity, inside of
+it a defect.
 """
 
 import sys
@@ -66,7 +68,8 @@ class Curve:
     floor: float
     """The same share after half a pixel right and down and back: what resampling alone does."""
     fooled: tuple[float, float]
-    """Amounts below and above rest from which more than the limit are flipped; -inf and inf: none of those that were tried."""
+    """Amounts below and above rest from which more than the limit are flipped; -inf and inf: none of those that were
+    tried."""
     fooled95: tuple[tuple[float, float], tuple[float, float]]
     limit: float
     num_films: int
@@ -74,7 +77,8 @@ class Curve:
 
 @dataclass(frozen=True)
 class Span:
-    """Between what the middle 95 of 100 films of a group lie along one motion, against the median real film of their view."""
+    """Between what the middle 95 of 100 films of a group lie along one motion, against the median real film of their
+    view."""
 
     group: str
     motion: str
@@ -98,7 +102,8 @@ class Poses:
     left_out: dict[str, str] = field(default_factory=dict)  # question or group -> why
 
     def measured(self, reader: str) -> list[Measured]:
-        """Return as numbers of the panel the share flipped at the ends of the range that real films span, the larger of the two."""
+        """Return as numbers of the panel the share flipped at the ends of the range that real films span, the larger of
+        the two."""
         ranges = {each.motion: (each.low, each.high) for each in self.spans if each.group == "real"}
         found = []
         for curve in self.curves:
@@ -108,23 +113,33 @@ class Poses:
                 worse = int(np.argmax(shares))
                 counts = (0, curve.num_films) if curve.group == "synthetic" else (curve.num_films, 0)
                 ci95 = (float(low[worse]), float(high[worse]))
-                each = Measured("poses", float(shares[worse]), ci95, curve.floor, *counts, extractor=reader, statistic="flipped")
+                each = Measured(
+                    "poses", float(shares[worse]), ci95, curve.floor, *counts, extractor=reader, statistic="flipped"
+                )
                 found.append(replace(each, group=curve.group, protocol=curve.motion, question=curve.question))
         return found
 
     def __str__(self) -> str:
-        """One line a group and motion: which decisions flip within the range of real films, and from which amount on."""
+        """One line a group and motion: which decisions flip within the range of real films, and from which amount
+        on."""
         lines = []
         for real in (each for each in self.spans if each.group == "real"):
             within = f"within the range of real films ({real.low:.3g} to {real.high:.3g} {UNITS[real.motion]})"
             for group in dict.fromkeys(curve.group for curve in self.curves):
-                told = [c for c in self.curves if (c.group, c.motion) == (group, real.motion) and np.isfinite(c.flipped).all()]
+                told = [
+                    c
+                    for c in self.curves
+                    if (c.group, c.motion) == (group, real.motion) and np.isfinite(c.flipped).all()
+                ]
                 words = []
                 for curve in told:
                     edges = [f"{edge:.3g}" for edge in curve.fooled if real.low <= edge <= real.high]
                     words += [f"{curve.question} (from {' and '.join(edges)})"] if edges else []
                 said = ", ".join(words) or "nothing"
-                lines.append(f"poses, {group} films, {real.motion}: {within} more than {told[0].limit:.0%} of decisions flip on: {said}")
+                lines.append(
+                    f"poses, {group} films, {real.motion}: {within} more than "
+                    f"{told[0].limit:.0%} of decisions flip on: {said}"
+                )
         return "\n".join([*lines, *(f"poses, {name}: left out: {why}" for name, why in self.left_out.items())])
 
 
@@ -148,11 +163,13 @@ def pool_poses(
     fill: str = "reflection",
     seed: int = 0,
 ) -> Poses:
-    """Return the poses of held-out films of a pool, of synthetic films and of phantoms, by a reader that has not seen the held-out
-    patients. Raises ValueError for a pool without held-out patients."""
+    """Return the poses of held-out films of a pool, of synthetic films and of phantoms, by a reader that has not seen
+    the held-out patients. Raises ValueError for a pool without held-out patients."""
     held = real.indices("holdout")
     if not len(held):
-        raise ValueError(f"poses: {real.path} has no held-out patients, whose films the reader has not seen; prepare a larger pool")
+        raise ValueError(
+            f"poses: {real.path} has no held-out patients, whose films the reader has not seen; prepare a larger pool"
+        )
     rows = np.sort(generator(seed, 40).permutation(held)[: max(films, MEAN_FILMS)])
     chosen = np.sort(generator(seed, 41).permutation(len(fakes))[:films])
     whose = real.codes("patient")[0][rows].astype(np.int64)
@@ -166,13 +183,21 @@ def pool_poses(
 
 
 def poses(
-    reader: Reader, groups: Mapping[str, PosedFilms], *, films: int = FILMS, limit: float = LIMIT, fill: str = "reflection", seed: int = 0
+    reader: Reader,
+    groups: Mapping[str, PosedFilms],
+    *,
+    films: int = FILMS,
+    limit: float = LIMIT,
+    fill: str = "reflection",
+    seed: int = 0,
 ) -> Poses:
-    """Return the curves of every group, the one named "real" first: it gives the questions, decisions and the range of poses.
+    """Return the curves of every group, the one named "real" first: it gives the questions, decisions and the range of
+    poses.
 
-    Questions are views, sex, age and the findings that are read best on the real films. A decision is yes from the answer on that tells
-    the real films best (sensitivity and specificity together: Youden 1950). limit: share of flipped decisions, in (0, 1); fill: of `move`.
-    Raises ValueError for a group without films, and when there is no question that can be put.
+    Questions are views, sex, age and the findings that are read best on the real films. A decision is yes from the
+    answer on that tells the real films best (sensitivity and specificity together: Youden 1950). limit: share of
+    flipped decisions, in (0, 1); fill: of `move`. Raises ValueError for a group without films, and when there is no
+    question that can be put.
     """
     for name, group in groups.items():
         if not len(group.pixels):
@@ -185,7 +210,10 @@ def poses(
     truth = questions_of(real.conditions.take(some["real"]), list(still["real"]))
     thresholds = _thresholds(still["real"], truth, real.patients[some["real"]])
     if not thresholds:
-        raise ValueError("poses: the real films have no question with 5 patients of either answer, so no decision can be told to flip")
+        raise ValueError(
+            "poses: the real films have no question with 5 patients of either "
+            "answer, so no decision can be told to flip"
+        )
     spreads = {name: 1.0 if name == "age" else max(float(still["real"][name].std()), 1e-6) for name in still["real"]}
     asked = [*thresholds, "age"]
     curves = []
@@ -200,19 +228,35 @@ def poses(
                 seen = []
                 for amount in amounts:
                     at_rest = abs(amount - REST[motion]) < 1e-9
-                    seen.append(still[name] if at_rest else _read(reader, pixels, Motion(**{motion: float(amount)}), fill))
+                    seen.append(
+                        still[name] if at_rest else _read(reader, pixels, Motion(**{motion: float(amount)}), fill)
+                    )
                     bar.update(len(pixels))
                 for question in asked:
                     moved = np.stack([each[question] for each in seen])  # [k, n]
                     before, cut = still[name][question], thresholds.get(question, np.nan)
                     change = np.abs(moved - before) / spreads[question]
-                    flips = ((moved >= cut) != (before >= cut)).astype(np.float64) if question != "age" else np.full(moved.shape, np.nan)
-                    floor = float(np.mean((resampled[question] >= cut) != (before >= cut))) if question != "age" else float("nan")
+                    flips = (
+                        ((moved >= cut) != (before >= cut)).astype(np.float64)
+                        if question != "age"
+                        else np.full(moved.shape, np.nan)
+                    )
+                    floor = (
+                        float(np.mean((resampled[question] >= cut) != (before >= cut)))
+                        if question != "age"
+                        else float("nan")
+                    )
                     curves.append(curve(name, question, motion, amounts, change, flips, weights, floor, limit))
     found = spans(groups, seed)
-    left_out = {name: why for name in still["real"] if name != "age" and (why := too_few(truth[name], real.patients[some["real"]]))}
+    left_out = {
+        name: why
+        for name in still["real"]
+        if name != "age" and (why := too_few(truth[name], real.patients[some["real"]]))
+    }
     placed = {span.group for span in found}
-    left_out |= {f"range of the {name} films": "none matches the mean film of its view" for name in groups if name not in placed}
+    left_out |= {
+        f"range of the {name} films": "none matches the mean film of its view" for name in groups if name not in placed
+    }
     return Poses(curves, found, thresholds, fill, left_out)
 
 
@@ -245,7 +289,8 @@ def curve(
 
 
 def crossing(amounts: Array, shares: Array, limit: float, never: float) -> Array:
-    """Return [rounds]: where shares [rounds, k] first exceed the limit on the way along amounts [k] from rest, straight between them."""
+    """Return [rounds]: where shares [rounds, k] first exceed the limit on the way along amounts [k] from rest, straight
+    between them."""
     over = shares > limit
     first = np.maximum(over.argmax(axis=1), 1)
     rows = np.arange(len(shares))
@@ -256,7 +301,8 @@ def crossing(amounts: Array, shares: Array, limit: float, never: float) -> Array
 
 
 def _read(reader: Reader, pixels: Pixels, motion: Motion | str | None, fill: str) -> dict[str, Array]:
-    """Return the answers [n] a question to films that are moved: not at all, by a motion, or half a pixel and back ("resample")."""
+    """Return the answers [n] a question to films that are moved: not at all, by a motion, or half a pixel and back
+    ("resample")."""
     device = next(reader.parameters()).device
     parts: list[dict[str, NDArray[np.float32]]] = []
     half = Motion(shift_x=0.5 / pixels.shape[-1], shift_y=0.5 / pixels.shape[-1])
@@ -292,7 +338,8 @@ def _thresholds(seen: Mapping[str, Array], truth: Mapping[str, Array], patients:
 
 
 def spans(groups: Mapping[str, PosedFilms], seed: int = 0) -> list[Span]:
-    """Return how far the films of each group are turned, shifted and scaled, against the mean real film of their view."""
+    """Return how far the films of each group are turned, shifted and scaled, against the mean real film of their
+    view."""
     real = groups["real"]
     means = {}
     for view in sorted(set(_views(real)) - {""}):

@@ -1,10 +1,11 @@
-"""Probes: what can be read off features by a linear judge, on synthetic films and, as the baseline, on real patients it has not seen.
+"""Probes: what can be read off features by a linear judge, on synthetic films and, as the baseline, on real patients it
+has not seen.
 
-A probe is a regularised logistic regression (ridge regression for the age) on standardised features, cross-fitted by patient: five
-models, each judging the fifth of the patients that it was not trained on, and a fifth of the synthetic films. The scores of two models are
-not on one scale, so that figures are means over the five (LeDell et al. 2015, doi:10.1214/15-EJS1035); pooled, the AUC of nothing is below
-one half. Give it the films of held-out patients, or the extractor has seen the patients even if the probe has not. Idea: Alain and Bengio
-2016, arXiv:1610.01644.
+A probe is a regularised logistic regression (ridge regression for the age) on standardised features, cross-fitted by
+patient: five models, each judging the fifth of the patients that it was not trained on, and a fifth of the synthetic
+films. The scores of two models are not on one scale, so that figures are means over the five (LeDell et al. 2015,
+doi:10.1214/15-EJS1035); pooled, the AUC of nothing is below one half. Give it the films of held-out patients, or the
+extractor has seen the patients even if the probe has not. Idea: Alain and Bengio 2016, arXiv:1610.01644.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +34,8 @@ from thiscxr.model.conditions import FilmConditions
 FOLDS = 5
 SPLITS = 3
 MIN_PATIENTS = 10  # of a class, for a probe to learn it
-PENALTY_PER_DIMENSION = 1e-4  # of the mean loss, on half the squared weights; grows with the dimensions as the squared features do
+# of the mean loss, on half the squared weights; grows with the dimensions as the squared features do
+PENALTY_PER_DIMENSION = 1e-4
 NEVER = -50.0  # the log share of a class that a model has not seen
 FACTORS = ("source", "view", "sex")
 REAL_OR_SYNTHETIC = "real_or_synthetic"
@@ -44,11 +46,13 @@ Measure = Callable[[NDArray, Array, NDArray], Array]  # truth [n], answers [n, �
 
 @dataclass(frozen=True)
 class Probed:
-    """What a probe reads of one factor: on synthetic films against what was asked, on unseen real patients against the truth."""
+    """What a probe reads of one factor: on synthetic films against what was asked, on unseen real patients against the
+    truth."""
 
     factor: str
     measure: str
-    """auc (for more than two classes the mean of one against the rest), r (correlation) or mae (years), means over the models."""
+    """auc (for more than two classes the mean of one against the rest), r (correlation) or mae (years), means over the
+    models."""
     value: float
     ci95: tuple[float, float]
     baseline: float
@@ -72,10 +76,11 @@ class Probes:
 
 
 def probe(x: Array, truth: NDArray) -> Pipeline:
-    """Return a model fitted to features [n, d] that are standardised: softmax regression for integers, ridge regression for numbers.
+    """Return a model fitted to features [n, d] that are standardised: softmax regression for integers, ridge regression
+    for numbers.
 
-    The L2 penalty on the mean loss grows with the dimensions; of two classes scikit-learn fits the difference of the weights alone, which is
-    the same at half of it.
+    The L2 penalty on the mean loss grows with the dimensions; of two classes scikit-learn fits the difference of the
+    weights alone, which is the same at half of it.
     """
     penalty = PENALTY_PER_DIMENSION * x.size
     if truth.dtype.kind not in "iu":
@@ -84,11 +89,14 @@ def probe(x: Array, truth: NDArray) -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(C=strength, tol=1e-5, max_iter=1000)).fit(x, truth)
 
 
-def cross_fit(features: Array, truth: NDArray, folds: NDArray, others: Array, other_folds: NDArray) -> tuple[Array, Array]:
-    """Return answers [n, k] to features [n, d], each by the model that has not seen its fold, and answers [m, k] to `others` [m, d].
+def cross_fit(
+    features: Array, truth: NDArray, folds: NDArray, others: Array, other_folds: NDArray
+) -> tuple[Array, Array]:
+    """Return answers [n, k] to features [n, d], each by the model that has not seen its fold, and answers [m, k] to
+    `others` [m, d].
 
-    truth: integers from 0 (a log share a class) or float64 (one value). Each model answers for its own fold of both, so that both are
-    judged alike.
+    truth: integers from 0 (a log share a class) or float64 (one value). Each model answers for its own fold of both, so
+    that both are judged alike.
     """
     classes = int(truth.max()) + 1 if truth.dtype.kind in "iu" else 0
     answers, other_answers = (np.full((len(x), classes or 1), NEVER) for x in (features, others))
@@ -119,9 +127,13 @@ def probe_conditions(
 ) -> Probes:
     """Probe features [n, d] of real films and [m, d] of synthetic ones for source, view, sex and age.
 
-    patients [n], seeds [m]: whose film each is, or of which latent. Raises ValueError for features that are not finite or do not fit.
+    patients [n], seeds [m]: whose film each is, or of which latent. Raises ValueError for features that are not finite
+    or do not fit.
     """
-    features, fake_features = check_features(features, len(real), "real"), check_features(fake_features, len(asked), "synthetic")
+    features, fake_features = (
+        check_features(features, len(real), "real"),
+        check_features(fake_features, len(asked), "synthetic"),
+    )
     patients, seeds = number_patients(patients), number_patients(seeds)
     probed: list[Probed] = []
     left_out: dict[str, str] = {}
@@ -144,7 +156,9 @@ def probe_conditions(
     return Probes(probed + _probe_age(features, real, patients, fake_features, asked, seeds, seed, left_out), left_out)
 
 
-def _classes(factor: str, real: FilmConditions, patients: NDArray, asked: FilmConditions) -> tuple[NDArray, NDArray, list[str]]:
+def _classes(
+    factor: str, real: FilmConditions, patients: NDArray, asked: FilmConditions
+) -> tuple[NDArray, NDArray, list[str]]:
     """Return codes [n] of real and [m] of asked values into the names that enough real patients have; -1 elsewhere."""
     codes, wanted = getattr(real, factor), getattr(asked, factor)
     names = [
@@ -160,7 +174,9 @@ def _classes(factor: str, real: FilmConditions, patients: NDArray, asked: FilmCo
 
 def _against_rest(k: int) -> Measure:
     """Return the measure of one class against the rest."""
-    return lambda truth, answers, weights: weighted_auc(truth == k, answers[:, k] - logsumexp(np.delete(answers, k, 1), axis=1), weights)
+    return lambda truth, answers, weights: weighted_auc(
+        truth == k, answers[:, k] - logsumexp(np.delete(answers, k, 1), axis=1), weights
+    )
 
 
 def _probe_age(
@@ -175,7 +191,9 @@ def _probe_age(
 ) -> list[Probed]:
     known, told = np.isfinite(real.age_years), np.isfinite(asked.age_years)
     if len(np.unique(patients[known])) < 2 * MIN_PATIENTS or len(np.unique(asked.age_years[told])) < 2:
-        left_out["age"] = f"not known of {2 * MIN_PATIENTS} real patients, or the synthetic films were not asked for two ages"
+        left_out["age"] = (
+            f"not known of {2 * MIN_PATIENTS} real patients, or the synthetic films were not asked for two ages"
+        )
         return []
     years, wanted = real.age_years[known], asked.age_years[told]
     median = np.median(years)
@@ -192,7 +210,8 @@ def _probe_age(
 
 @dataclass(frozen=True)
 class Judged:
-    """Films with what is true of them, what their models answer, whose they are, and which model answered. Arrays [n, …]."""
+    """Films with what is true of them, what their models answer, whose they are, and which model answered. Arrays [n,
+    …]."""
 
     truth: NDArray
     answers: Array
@@ -200,8 +219,9 @@ class Judged:
     folds: NDArray[np.int64]
 
     def measure(self, how: Measure, weights: NDArray[np.floating]) -> Array:
-        """Return float64 [1 + rounds]: the mean over the models of a measure on the films that each has answered for, then the same of
-        every round of weights [rounds, n]. A model whose films tell nothing, such as of one class alone, has no part in it."""
+        """Return float64 [1 + rounds]: the mean over the models of a measure on the films that each has answered for,
+        then the same of every round of weights [rounds, n]. A model whose films tell nothing, such as of one class
+        alone, has no part in it."""
         weights = np.concatenate([np.ones((1, len(self.folds)), weights.dtype), weights])
         here = [self.folds == fold for fold in np.unique(self.folds)]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -220,14 +240,23 @@ def _probed(factor: str, measure: str, sides: tuple[Judged, Judged], hows: Seque
 
 
 def probe_real_or_synthetic(
-    features: NDArray[np.floating], patients: ArrayLike, fake_features: NDArray[np.floating], seeds: ArrayLike, seed: int = 0
+    features: NDArray[np.floating],
+    patients: ArrayLike,
+    fake_features: NDArray[np.floating],
+    seeds: ArrayLike,
+    seed: int = 0,
 ) -> Probed:
-    """Can a linear judge tell synthetic films from real ones? AUC, 0.5: no. The baseline is real patients against other real patients.
+    """Can a linear judge tell synthetic films from real ones? AUC, 0.5: no. The baseline is real patients against other
+    real patients.
 
-    Half of the real patients stand against as many synthetic films and against the other half; means over three halvings, the intervals
-    (bootstrap over patients and seeds) likewise. Raises ValueError for fewer than 20 films on a side, and for features that do not fit.
+    Half of the real patients stand against as many synthetic films and against the other half; means over three
+    halvings, the intervals (bootstrap over patients and seeds) likewise. Raises ValueError for fewer than 20 films on a
+    side, and for features that do not fit.
     """
-    features, fake_features = check_features(features, None, "real"), check_features(fake_features, features.shape[1], "synthetic", 1)
+    features, fake_features = (
+        check_features(features, None, "real"),
+        check_features(fake_features, features.shape[1], "synthetic", 1),
+    )
     patients, seeds = number_patients(patients), number_patients(seeds)
     n = min((len(patients) - int(np.bincount(patients).max(initial=0))) // 2, len(fake_features))
     if n < 2 * MIN_PATIENTS:
@@ -257,10 +286,13 @@ def probe_real_or_synthetic(
 
 
 def check_features(features: NDArray[np.floating], size: int | None, what: str, axis: int = 0) -> Array:
-    """Return features as float64 [n, d]. Raises ValueError when they are not finite, or have another size along `axis` than `size`."""
+    """Return features as float64 [n, d]. Raises ValueError when they are not finite, or have another size along `axis`
+    than `size`."""
     checked = np.asarray(features, np.float64)
     if checked.ndim != 2 or (size is not None and checked.shape[axis] != size):
-        raise ValueError(f"{what} features have shape {checked.shape}; expected [n, d] with {size} {('films', 'dimensions')[axis]}")
+        raise ValueError(
+            f"{what} features have shape {checked.shape}; expected [n, d] with {size} {('films', 'dimensions')[axis]}"
+        )
     if not np.isfinite(checked).all():
         bad = int((~np.isfinite(checked)).any(axis=1).sum())
         raise ValueError(f"{what} features of {bad} films are not finite; look for damaged films or weights")

@@ -1,4 +1,5 @@
-"""scores.json: a number a record, told by its fields. The key is made of them here, for people; nothing reads it back."""
+"""scores.json: a number a record, told by its fields. The key is made of them here, for people; nothing reads it
+back."""
 
 import json
 import math
@@ -68,12 +69,16 @@ class Record(Measured):
         size = f"{self.num_fake // 1000}k" if self.num_fake % 1000 == 0 else str(self.num_fake)
         parts = {name: slug(getattr(self, name)) for name in ("measure", "question", "statistic", "group", "protocol")}
         parts |= {"extractor": self.extractor or "", "resolution": str(self.resolution or ""), "size": size}
-        return KEYS.get(self.measure, OTHER_KEYS).format(**parts, **{f"_{name}": text and f"_{text}" for name, text in parts.items()})
+        return KEYS.get(self.measure, OTHER_KEYS).format(
+            **parts, **{f"_{name}": text and f"_{text}" for name, text in parts.items()}
+        )
 
 
 def scores_json(records: Sequence[Record]) -> str:
     """Return the text of scores.json."""
-    return json.dumps({"format_version": FORMAT_VERSION, "records": [{"key": each.key} | asdict(each) for each in records]}, indent=2)
+    return json.dumps(
+        {"format_version": FORMAT_VERSION, "records": [{"key": each.key} | asdict(each) for each in records]}, indent=2
+    )
 
 
 def write_scores(path: Path, records: Sequence[Record]) -> None:
@@ -85,7 +90,8 @@ def write_scores(path: Path, records: Sequence[Record]) -> None:
 def read_scores(path: Path, network_sha256: str) -> list[Record]:
     """Return the records of a scores.json that is of the films of this network.
 
-    Raises ValueError where it cannot be read, is of another version, a field is not what it should be, or a record is of another network.
+    Raises ValueError where it cannot be read, is of another version, a field is not what it should be, or a record is
+    of another network.
     """
     wanted = "expected the scores that `thiscxr score --out` writes"
     again = f"make a new one: thiscxr score --real POOL --fake SAMPLES --out {path}"
@@ -102,26 +108,36 @@ def read_scores(path: Path, network_sha256: str) -> list[Record]:
     if not isinstance(read, dict) or not isinstance(read.get("records"), list):
         raise ValueError(f"{path} holds no records of scores; {wanted}")
     if read.get("format_version") != FORMAT_VERSION:
-        raise ValueError(f"{path} is of format version {read.get('format_version')!r}; this thiscxr reads {FORMAT_VERSION}; {again}")
+        raise ValueError(
+            f"{path} is of format version {read.get('format_version')!r}; this thiscxr reads {FORMAT_VERSION}; {again}"
+        )
     records = [_record(entry, f"{path}: record {number}") for number, entry in enumerate(read["records"], 1)]
     if not records:
         raise ValueError(f"{path} holds no record; {wanted}")
     for each in records:
         if each.network_sha256 != network_sha256:
             whose = f"network {each.network_sha256[:12]}…" if each.network_sha256 else "no named network"
-            raise ValueError(f"{path}: {each.key} is of {whose}, not of {network_sha256[:12]}…; score this network's films")
+            raise ValueError(
+                f"{path}: {each.key} is of {whose}, not of {network_sha256[:12]}…; score this network's films"
+            )
     return records
 
 
 def _record(entry: object, where: str) -> Record:
     if not isinstance(entry, dict):
         raise ValueError(f"{where} is no table of fields; expected measure, value, ci95, floor and others")
-    told = {each.name: entry.get(each.name, each.default) for each in fields(Record) if each.name in entry or each.name in _NEEDED}
+    told = {
+        each.name: entry.get(each.name, each.default)
+        for each in fields(Record)
+        if each.name in entry or each.name in _NEEDED
+    }
     for name, value in told.items():
         what, fits = _FITS[name]
         if not fits(value):
             raise ValueError(
-                f"{where}: {name} is {value!r}; expected {what}" if name in entry else f"{where} has no {name}; expected {what}"
+                (f"{where}: {name} is {value!r}; expected {what}")
+                if name in entry
+                else f"{where} has no {name}; expected {what}"
             )
     checked: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
     return Record(**checked)
@@ -145,7 +161,9 @@ _PAIR = ("[low, high] or null", lambda value: value is None or _is_pair(value))
 _TEXT = ("text or null", lambda value: value is None or isinstance(value, str))
 _WORD = ("text", lambda value: isinstance(value, str))
 _FITS: dict[str, tuple[str, Callable[[Any], bool]]] = {each.name: _TEXT for each in fields(Record)}
-_FITS |= dict.fromkeys(("value", "floor", "p", "truncation", "seconds", "hidden"), _NUMBER) | dict.fromkeys(("ci95", "null95"), _PAIR)
+_FITS |= dict.fromkeys(("value", "floor", "p", "truncation", "seconds", "hidden"), _NUMBER) | dict.fromkeys(
+    ("ci95", "null95"), _PAIR
+)
 _FITS |= dict.fromkeys(("question", "statistic", "group", "protocol"), _WORD)
 _FITS |= {"measure": ("the name of a measure", lambda value: isinstance(value, str) and value != "")}
 _FITS |= dict.fromkeys(("num_real", "num_fake"), ("a number of films", _is_count))

@@ -1,9 +1,10 @@
-"""Where films lie: the turn, shift and scale of each against the mean film of its kind, and films that are moved by known amounts.
+"""Where films lie: the turn, shift and scale of each against the mean film of its kind, and films that are moved by
+known amounts.
 
-A film is brought onto the mean film by inverse compositional registration of a similarity (Baker and Matthews 2004, section 3.2), small,
-from blurred to sharp, with brightness and contrast projected out, so that thousands of films are a matter of seconds. What is found is
-the pose of the picture: a broad patient and a film taken from nearer are one and the same to it, and a crooked spine turns a film a
-little.
+A film is brought onto the mean film by inverse compositional registration of a similarity (Baker and Matthews 2004,
+section 3.2), small, from blurred to sharp, with brightness and contrast projected out, so that thousands of films are a
+matter of seconds. What is found is the pose of the picture: a broad patient and a film taken from nearer are one and
+the same to it, and a crooked spine turns a film a little.
 """
 
 import math
@@ -31,7 +32,8 @@ MOTIONS = ("turn", "shift_x", "shift_y", "scale")
 
 @dataclass(frozen=True)
 class Motion:
-    """How content moves on a film: turned clockwise about the middle and scaled, then shifted to the right and downwards."""
+    """How content moves on a film: turned clockwise about the middle and scaled, then shifted to the right and
+    downwards."""
 
     turn: float = 0.0  # degrees
     shift_x: float = 0.0  # share of the side
@@ -42,14 +44,16 @@ class Motion:
 def move(images: Tensor, motion: Motion, fill: str = "reflection") -> Tensor:
     """Return films [N, 1, H, W] in [-1, 1] moved, of the same shape, by bicubic sampling.
 
-    fill: what comes in at the border. "reflection", the default, continues the film with its own content and makes neither an edge nor a
-    black wedge, from which a reader would tell the pose; it is also what readers meet in their training. "border" draws the outermost
-    pixels out into streaks.
+    fill: what comes in at the border. "reflection", the default, continues the film with its own content and makes
+    neither an edge nor a black wedge, from which a reader would tell the pose; it is also what readers meet in their
+    training. "border" draws the outermost pixels out into streaks.
     """
     turn = math.radians(motion.turn)
     cos, sin = math.cos(turn) / motion.scale, math.sin(turn) / motion.scale
     x, y = 2 * motion.shift_x, 2 * motion.shift_y
-    back = torch.tensor([[cos, sin, -cos * x - sin * y], [-sin, cos, sin * x - cos * y]], dtype=images.dtype, device=images.device)
+    back = torch.tensor(
+        [[cos, sin, -cos * x - sin * y], [-sin, cos, sin * x - cos * y]], dtype=images.dtype, device=images.device
+    )
     grid = F.affine_grid(back.expand(len(images), 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bicubic", padding_mode=fill, align_corners=False).clamp(-1, 1)
 
@@ -72,15 +76,18 @@ def mean_film(pixels: Pixels) -> MeanFilm:
     maps = torch.eye(3).expand(len(small), 3, 3)
     for _ in range(ROUNDS):
         maps = torch.cat([_register(part, image)[0] for part in small.split(_BATCH)])
-        aligned = torch.cat([_sample(part, some) for part, some in zip(small.split(_BATCH), maps.split(_BATCH), strict=True)])
+        aligned = torch.cat(
+            [_sample(part, some) for part, some in zip(small.split(_BATCH), maps.split(_BATCH), strict=True)]
+        )
         image = _normalised(_normalised(aligned).mean(dim=0, keepdim=True))[0]
     maps = torch.cat([_register(part, image)[0] for part in small.split(_BATCH)])
     return MeanFilm(image.numpy(), np.median(_poses(maps), axis=0))
 
 
 def find_poses(pixels: Pixels, mean: MeanFilm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return poses [n, 4] (turn in degrees, shift_x, shift_y in shares of the side, scale) against the median of the mean film's films,
-    and how well each film matches the mean film then [n], a correlation. Below LEAST_MATCH a pose means nothing."""
+    """Return poses [n, 4] (turn in degrees, shift_x, shift_y in shares of the side, scale) against the median of the
+    mean film's films, and how well each film matches the mean film then [n], a correlation. Below LEAST_MATCH a pose
+    means nothing."""
     found = [_register(part, torch.from_numpy(mean.image)) for part in _small(pixels)]
     if not found:
         return np.empty((0, 4)), np.empty(0)
@@ -128,7 +135,8 @@ def _sample(images: Tensor, maps: Tensor) -> Tensor:
 
 
 def _register(images: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """Return maps [n, 3, 3] from the mean film onto films, in coordinates [-1, 1], and the correlations [n] that they reach."""
+    """Return maps [n, 3, 3] from the mean film onto films, in coordinates [-1, 1], and the correlations [n] that they
+    reach."""
     maps = torch.eye(3).repeat(len(images), 1, 1)
     for spread in COARSE_TO_FINE:
         maps = _refine(_blurred(images, spread), _blurred(mean[None], spread)[0], maps)
@@ -147,8 +155,10 @@ def _refine(images: Tensor, mean: Tensor, maps: Tensor) -> Tensor:
     ignored = torch.linalg.qr(torch.stack([torch.ones_like(flat), flat], dim=1))[0]
     steepest = steepest - (steepest @ ignored) @ ignored.T  # brightness and contrast change nothing
     hessian = steepest @ steepest.T
-    hessian = hessian + (1e-6 * hessian.trace() + 1e-9) * torch.eye(4)  # what the mean film does not tell stays as it is
-    damp = torch.full((len(images), 1, 1), 0.1)  # Levenberg and Marquardt: a step that does not bring a film nearer is not taken
+    # what the mean film does not tell stays as it is
+    hessian = hessian + (1e-6 * hessian.trace() + 1e-9) * torch.eye(4)
+    # Levenberg and Marquardt: a step that does not bring a film nearer is not taken
+    damp = torch.full((len(images), 1, 1), 0.1)
 
     def off(maps: Tensor) -> Tensor:
         return _normalised(_sample(images, maps)).flatten(1)[:, inside] - flat
@@ -182,4 +192,8 @@ def _poses(maps: Tensor) -> NDArray[np.float64]:
 def span(values: ArrayLike) -> tuple[float, float]:
     """Return between what the middle 95 of 100 values lie; (nan, nan) for none."""
     values = np.asarray(values, np.float64)
-    return (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))) if len(values) else (float("nan"), float("nan"))
+    return (
+        (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))
+        if len(values)
+        else (float("nan"), float("nan"))
+    )

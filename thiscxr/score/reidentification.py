@@ -1,4 +1,5 @@
-"""Are synthetic films taken for patients, by features that were not trained for it? Measurable only where patients have several films.
+"""Are synthetic films taken for patients, by features that were not trained for it? Measurable only where patients have
+several films.
 
 The question is that of Packhäuser et al. 2022, arXiv:2103.08562, whose networks were trained for it and tell more.
 """
@@ -17,20 +18,23 @@ _BLOCK = 1024
 
 
 def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: str, seed: int = 0) -> list[Measured]:
-    """Return how well the features [n, d] of films of `patients` [n] tell that two are of one person, and how often they take a
-    synthetic film [m, d] for a person, by the cosine of centred features.
+    """Return how well the features [n, d] of films of `patients` [n] tell that two are of one person, and how often
+    they take a synthetic film [m, d] for a person, by the cosine of centred features.
 
-    `reid_auc`: of pairs of one patient over pairs of two. `reid_rank1`: share of the films of patients with several, whose nearest other
-    film is one of the same patient; the floor is chance. `reid_match_rate`: share of the synthetic films that are nearer to some real film
-    than 99 % of the real films are to any stranger; the floor is 1 %. With fewer than LEAST_PATIENTS patients of several films the first
-    two are not measurable: their value is nan, `num_real` the number of these patients, and the third is left out, since of features that
-    may not know a person a match would mean nothing.
+    `reid_auc`: of pairs of one patient over pairs of two. `reid_rank1`: share of the films of patients with several,
+    whose nearest other film is one of the same patient; the floor is chance. `reid_match_rate`: share of the synthetic
+    films that are nearer to some real film than 99 % of the real films are to any stranger; the floor is 1 %. With
+    fewer than LEAST_PATIENTS patients of several films the first two are not measurable: their value is nan, `num_real`
+    the number of these patients, and the third is left out, since of features that may not know a person a match would
+    mean nothing.
     """
     codes = number_patients(patients)
     films = np.bincount(codes)
     several = int((films > 1).sum())
     if several < LEAST_PATIENTS:
-        return [Measured("reid", None, None, None, several, 0, extractor=name, statistic=what) for what in ("auc", "rank1")]
+        return [
+            Measured("reid", None, None, None, several, 0, extractor=name, statistic=what) for what in ("auc", "rank1")
+        ]
     mean = features.mean(axis=0)
     x, y = _unit(features - mean), _unit(fake - mean)
     rng = generator(seed, 8)
@@ -39,7 +43,8 @@ def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: 
     some = rng.integers(len(x), size=(20 * len(twins), 2))
     some = some[codes[some[:, 0]] != codes[some[:, 1]]]
     same, other = ((x[pairs[:, 0]] * x[pairs[:, 1]]).sum(axis=1) for pairs in (twins, some))
-    below = np.searchsorted(np.sort(other), same) / len(other)  # for each pair of one patient, the pairs of strangers that are less alike
+    # for each pair of one patient, the pairs of strangers that are less alike
+    below = np.searchsorted(np.sort(other), same) / len(other)
     strangers, hits = _nearest(x, codes)
     asked = films[codes] > 1
     chance = float(((films[codes] - 1) / (len(x) - 1))[asked].mean())
@@ -51,12 +56,15 @@ def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: 
     return [
         Measured("reid", float(below.mean()), several_95, 0.5, len(twins), 0, extractor=name, statistic="auc"),
         Measured("reid", float(hits[asked].mean()), hit_95, chance, num_asked, 0, extractor=name, statistic="rank1"),
-        Measured("reid", float(matched.mean()), matched_95, MATCH, len(x), len(y), extractor=name, statistic="match_rate"),
+        Measured(
+            "reid", float(matched.mean()), matched_95, MATCH, len(x), len(y), extractor=name, statistic="match_rate"
+        ),
     ]
 
 
 def _nearest(x: NDArray, codes: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.bool_]]:
-    """Return the likeness of each film [n, d] to the nearest one of a stranger, [n], and whether one of its own patient is nearer, [n]."""
+    """Return the likeness of each film [n, d] to the nearest one of a stranger, [n], and whether one of its own patient
+    is nearer, [n]."""
     strangers, hits = [], []
     for rows in _parts(len(x)):
         likeness = x[rows] @ x.T

@@ -1,9 +1,9 @@
 """Utility: does a reader that learns from the synthetic films too tell better on held-out patients?
 
-The same small reader, the same steps, several seeds, trained on real films; on real and synthetic ones; on real films and as many
-duplicates of real films, the control that turned published gains into none (Pink and Sykes 2026); and on synthetic films alone. The
-duplicates have the labels that were asked of the synthetic films, so that a gain is not one of rebalanced labels, which copying
-does as well. What is asked of a synthetic film is its label.
+The same small reader, the same steps, several seeds, trained on real films; on real and synthetic ones; on real films
+and as many duplicates of real films, the control that turned published gains into none (Pink and Sykes 2026); and on
+synthetic films alone. The duplicates have the labels that were asked of the synthetic films, so that a gain is not one
+of rebalanced labels, which copying does as well. What is asked of a synthetic film is its label.
 """
 
 import sys
@@ -92,15 +92,30 @@ class Utility:
 
 
 def pool_utility(
-    real: Pool, fakes: FakeFilms, *, steps: int = STEPS, seeds: int = SEEDS, res: int = RES, seed: int = 0, device: str = "cpu"
+    real: Pool,
+    fakes: FakeFilms,
+    *,
+    steps: int = STEPS,
+    seeds: int = SEEDS,
+    res: int = RES,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> Utility:
-    """Return the utility of synthetic films for reading the held-out patients of a pool. As `utility`, from its files."""
+    """Return the utility of synthetic films for reading the held-out patients of a pool. As `utility`, from its
+    files."""
     if not len(held := real.indices("holdout")):
-        raise ValueError(f"utility: {real.path} has no held-out patients to test readers on; prepare a pool with more patients")
+        raise ValueError(
+            f"utility: {real.path} has no held-out patients to test readers on; prepare a pool with more patients"
+        )
     if not fakes.conditional:
-        raise ValueError("utility: nothing is known of what was asked of these films (samples.csv), so they cannot teach a reader")
+        raise ValueError(
+            "utility: nothing is known of what was asked of these films (samples.csv), so they cannot teach a reader"
+        )
     rows = real.indices("train")
-    train, test = (_some(real, some, most, res, seed) for some, most in ((rows, max(steps // PASSES, 1) * BATCH), (held, MOST_TEST)))
+    train, test = (
+        _some(real, some, most, res, seed)
+        for some, most in ((rows, max(steps // PASSES, 1) * BATCH), (held, MOST_TEST))
+    )
     chosen = np.sort(generator(seed, 30).permutation(len(fakes))[: len(train)])
     pixels = np.concatenate([shrink(fakes.pixels[some], res) for some in in_batches(chosen)])
     fake = LabelledFilms(pixels, FilmConditions.of([fakes.asked[i] for i in chosen]), chosen)
@@ -139,9 +154,9 @@ def utility(
 ) -> Utility:
     """Train the arms and compare them on the test films, which must be of other patients than the training films.
 
-    Of more synthetic films than real training films only as many are used. Questions are the findings, views and sex that the real
-    training films teach; what cannot be tested is in `left_out` with the reason.
-    Raises ValueError for a patient on both sides, fewer than two seeds, films of different sizes, and when no question is left.
+    Of more synthetic films than real training films only as many are used. Questions are the findings, views and sex
+    that the real training films teach; what cannot be tested is in `left_out` with the reason. Raises ValueError for a
+    patient on both sides, fewer than two seeds, films of different sizes, and when no question is left.
     """
     _check(train, test, fake, seeds)
     fake = fake.take(np.arange(min(len(fake), len(train))))
@@ -180,10 +195,16 @@ def _check(train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms, seeds
         if not len(films):
             raise ValueError(f"utility: there are no {what} films")
         if films.pixels.dtype != train.pixels.dtype:
-            raise ValueError(f"utility: {what} films are {films.pixels.dtype}, real training films {train.pixels.dtype}; use one depth")
+            raise ValueError(
+                f"utility: {what} films are {films.pixels.dtype}, real training films "
+                f"{train.pixels.dtype}; use one depth"
+            )
         if films.pixels.shape[1:] != train.pixels.shape[1:]:
             (high, wide), (other, _) = films.pixels.shape[1:], train.pixels.shape[1:]
-            raise ValueError(f"utility: {what} films of {wide} × {high} px and real training films of {other} px; make them of one size")
+            raise ValueError(
+                f"utility: {what} films of {wide} × {high} px and real training films "
+                f"of {other} px; make them of one size"
+            )
     if len(train) < BATCH:
         raise ValueError(f"utility: {len(train)} real training films; at least {BATCH} are needed")
     if seeds < 2:
@@ -192,13 +213,16 @@ def _check(train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms, seeds
         raise ValueError(f"utility: {both} patients are among the training and the held-out films; split by patient")
     asked = fake.conditions
     if not (np.isin(asked.findings, (POSITIVE, NEGATIVE)).any() or (asked.view >= 0).any() or (asked.sex >= 0).any()):
-        raise ValueError("utility: nothing is known of what was asked of these films (samples.csv), so they cannot teach a reader")
+        raise ValueError(
+            "utility: nothing is known of what was asked of these films (samples.csv), so they cannot teach a reader"
+        )
 
 
 def _questions(
     vocabulary: Vocabulary, train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms
 ) -> tuple[dict[str, NDArray[np.float64]], Utility]:
-    """Return the truth of the questions that can be tested, and a result that says which are rare and which are left out."""
+    """Return the truth of the questions that can be tested, and a result that says which are rare and which are left
+    out."""
     views = [f"view {name}" for name in vocabulary.views] if len(vocabulary.views) > 1 else []
     names = [*vocabulary.findings, *views, *(["sex"] if vocabulary.sexes else [])]
     truth, taught, asked = (questions_of(films.conditions, names) for films in (test, train, fake))
@@ -214,12 +238,20 @@ def _questions(
     if not kept:
         name, why = next(iter(found.left_out.items()), ("no finding, view or sex", "the training films teach none"))
         raise ValueError(f"utility: no question can be tested; {name}: {why}")
-    positives = {name: (int((taught[name] == 1).sum()), int(np.isfinite(taught[name]).sum())) for name in kept if name in FINDINGS}
-    found.rare = tuple(name for name, (count, known) in positives.items() if count < RARE_POSITIVES or count < RARE_SHARE * known)
+    positives = {
+        name: (int((taught[name] == 1).sum()), int(np.isfinite(taught[name]).sum()))
+        for name in kept
+        if name in FINDINGS
+    }
+    found.rare = tuple(
+        name for name, (count, known) in positives.items() if count < RARE_POSITIVES or count < RARE_SHARE * known
+    )
     return kept, found
 
 
-def _arms(real: FilmConditions, fake: FilmConditions, vocabulary: Vocabulary, seed: int) -> dict[str, NDArray[np.int64]]:
+def _arms(
+    real: FilmConditions, fake: FilmConditions, vocabulary: Vocabulary, seed: int
+) -> dict[str, NDArray[np.int64]]:
     """Return the rows that each arm learns from: real films first, then the synthetic ones."""
     n, m = len(real), len(fake)
     mine, made = np.arange(n), np.arange(n, n + m)
@@ -235,7 +267,8 @@ def _arms(real: FilmConditions, fake: FilmConditions, vocabulary: Vocabulary, se
 def matched(real: FilmConditions, fake: FilmConditions, vocabulary: Vocabulary, seed: int) -> NDArray[np.int64]:
     """Return for each synthetic film [m] the real film with the labels nearest to those asked, ties at random.
 
-    Labels are ±1 or 0 (unknown), each over its spread on the real films, so that a rare finding weighs most. The age does not count.
+    Labels are ±1 or 0 (unknown), each over its spread on the real films, so that a rare finding weighs most. The age
+    does not count.
     """
     labels = Vocabulary(vocabulary.findings, vocabulary.views, (), vocabulary.sexes, ages=False)
     have, want = (films.encode(labels).astype(np.float64) for films in (real, fake))

@@ -1,7 +1,7 @@
 """Adaptive augmentation of what the discriminator sees, with transforms that are safe for chest films.
 
-No flip (the heart would change sides), no inversion (bone would turn black) and no quarter turn: those leak into the samples as
-dextrocardia and upside-down films. Source: Karras et al. 2020, arXiv:2006.06676, section 3 and appendix B.
+No flip (the heart would change sides), no inversion (bone would turn black) and no quarter turn: those leak into the
+samples as dextrocardia and upside-down films. Source: Karras et al. 2020, arXiv:2006.06676, section 3 and appendix B.
 """
 
 import math
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from thiscxr.train.draws import Draws
 
-MAX_STRENGTH = 0.85  # transforms stay invertible in distribution, hence leak-free, only while p < 1 (section 2.2 of the paper)
+# transforms stay invertible in distribution, hence leak-free, only while p < 1 (section 2.2 of the paper)
+MAX_STRENGTH = 0.85
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ def augment(images: Tensor, strength: float, draws: Draws, ranges: AugmentRanges
     # Values from a normal of each spread, zero for the films on which the transform is not applied.
     turned, shifted = math.radians(ranges.turn_degrees), 2 * ranges.shift
     spreads = [ranges.scale, ranges.stretch, turned, shifted, shifted, ranges.contrast, ranges.brightness, ranges.noise]
-    values = draws.normal(len(spreads)).to(images.dtype) * torch.tensor(spreads) * (draws.uniform(len(spreads)) < strength)
+    values = (
+        draws.normal(len(spreads)).to(images.dtype) * torch.tensor(spreads) * (draws.uniform(len(spreads)) < strength)
+    )
     zoom, stretch, turn, shift_x, shift_y, contrast, brightness, grain = values.unbind(dim=1)
     blank, centre = draws.uniform() < strength, draws.uniform(2)
 
@@ -62,7 +65,8 @@ def _per_film(values: Tensor, images: Tensor) -> Tensor:
 
 
 def _patch_mask(side: int, blank: Tensor, centre: Tensor, size: float) -> Tensor:
-    """[N] flags and [N, 2] centres in [0, 1] -> mask bool [N, 1, side, side], false inside the blanked square of flagged films."""
+    """[N] flags and [N, 2] centres in [0, 1] -> mask bool [N, 1, side, side], false inside the blanked square of
+    flagged films."""
     at = (torch.arange(side) + 0.5) / side
     inside = (at[None, None, :] - centre[:, :, None]).abs() < size / 2  # [N, 2, side]
     square = inside[:, 0, :, None] & inside[:, 1, None, :]  # [N, side, side]
@@ -70,9 +74,11 @@ def _patch_mask(side: int, blank: Tensor, centre: Tensor, size: float) -> Tensor
 
 
 def next_strength(strength: float, sign_mean: float, images: int, target: float, ada_kimg: float) -> float:
-    """Return the strength after `images` more films: up when E[sign D(real)] is above `target` (the discriminator overfits), else down.
+    """Return the strength after `images` more films: up when E[sign D(real)] is above `target` (the discriminator
+    overfits), else down.
 
-    It can go from 0 to 1 in `ada_kimg` thousand films at most. Source: Karras et al. 2020, arXiv:2006.06676, section 3.1.
+    It can go from 0 to 1 in `ada_kimg` thousand films at most. Source: Karras et al. 2020, arXiv:2006.06676, section
+    3.1.
     """
     step = math.copysign(images / (ada_kimg * 1000), sign_mean - target)
     return min(max(strength + step, 0.0), MAX_STRENGTH)

@@ -29,7 +29,8 @@ FILTER_PX = 48  # side of a filter in the picture
 
 
 def show(board: SummaryWriter, training: Training, generator: Generator, info: NetworkInfo, fakes: Pixels) -> None:
-    """Write the pictures of this moment: `fakes`, `asked`, whose rows are named in the text of that name, and the filters of D."""
+    """Write the pictures of this moment: `fakes`, `asked`, whose rows are named in the text of that name, and the
+    filters of D."""
     board.add_image("fakes", fakes, info.images_seen, dataformats="HW")
     rows = asked_rows(info.vocabulary, training.films.conditions.findings)
     board.add_image("asked", asked_grid(generator, info, rows), info.images_seen, dataformats="HW")
@@ -43,7 +44,8 @@ def show(board: SummaryWriter, training: Training, generator: Generator, info: N
 
 
 def asked_rows(known: Vocabulary, findings: NDArray[np.int8]) -> list[tuple[str, Condition]]:
-    """Return what the rows ask for, by name: nothing, then one thing each, as far as the network knows it and enough films have it.
+    """Return what the rows ask for, by name: nothing, then one thing each, as far as the network knows it and enough
+    films have it.
 
     findings: states of the training films, int8 [n, 21].
     """
@@ -68,9 +70,11 @@ def asked_grid(generator: Generator, info: NetworkInfo, rows: list[tuple[str, Co
 
 
 def first_filters(discriminator: Discriminator, side: int) -> list[Tensor]:
-    """Return what the block of that side answers to in a film, float32 [filters, h, h] pixels: its first layer, then the whole of it.
+    """Return what the block of that side answers to in a film, float32 [filters, h, h] pixels: its first layer, then
+    the whole of it.
 
-    The activations in between are left out, and the skip: for the second, all three layers count as the linear maps that they contain.
+    The activations in between are left out, and the skip: for the second, all three layers count as the linear maps
+    that they contain.
     """
     layer = discriminator.from_grey[str(side)].get_parameter("weight").detach()  # [C, patch², k, k]
     kernels = [layer]
@@ -85,7 +89,8 @@ def first_filters(discriminator: Discriminator, side: int) -> list[Tensor]:
 
 
 def filter_grid(kernels: Tensor) -> Pixels:
-    """Return filters [n, h, h] as one picture, the strongest first, each scaled by its own largest weight; 0 is grey."""
+    """Return filters [n, h, h] as one picture, the strongest first, each scaled by its own largest weight; 0 is
+    grey."""
     kernels = kernels[kernels.square().sum(dim=(1, 2)).argsort(descending=True)]
     kernels = kernels / kernels.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     zoom = max(1, FILTER_PX // kernels.shape[1])
@@ -96,6 +101,7 @@ def filter_grid(kernels: Tensor) -> Pixels:
 def noise_strengths(generator: Generator) -> dict[int, float]:
     """Return how much noise each block adds, by its side: the mean of |strength| over its convolutions."""
     strengths: dict[int, list[float]] = {}
-    for side, conv in zip(generator.config.noise_resolutions, generator.synthesis.convs, strict=False):  # without the grain
+    # without the grain
+    for side, conv in zip(generator.config.noise_resolutions, generator.synthesis.convs, strict=False):
         strengths.setdefault(side, []).append(conv.get_parameter("noise_strength").abs().item())
     return {side: float(np.mean(values)) for side, values in strengths.items()}

@@ -1,4 +1,5 @@
-"""The training films of a pool: batches as a function of (seed, images_seen), and what the networks are told of each film."""
+"""The training films of a pool: batches as a function of (seed, images_seen), and what the networks are told of each
+film."""
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +27,8 @@ class Films:
     def __init__(self, pool: Pool, config: Config) -> None:
         if pool.resolution != config.res:
             raise ValueError(
-                f"{pool.path} holds films of {pool.resolution} px, but --res is {config.res}; prepare a pool at {config.res} px"
+                f"{pool.path} holds films of {pool.resolution} px, but --res is "
+                f"{config.res}; prepare a pool at {config.res} px"
             )
         self.pool = pool
         self.indices = pool.indices("train")
@@ -34,39 +36,53 @@ class Films:
             raise ValueError(f"{pool.path} has no training films (every patient is held out); add patients")
         self.conditions = read_conditions(pool, self.indices)
         patients = pool.codes("patient")[0][self.indices]
-        self.vocabulary = learnable_vocabulary(self.conditions, patients) if config.conditional else Vocabulary((), (), (), (), False)
+        self.vocabulary = (
+            learnable_vocabulary(self.conditions, patients) if config.conditional else Vocabulary((), (), (), (), False)
+        )
         self._widths = torch.tensor([part.stop - part.start for part in self.vocabulary.factors])
         self.table = joint_table(self.conditions, patients, self.vocabulary)
         self._sides = pool.column("resolution")[self.indices]
         self.resolutions = tuple(np.unique(self._sides).tolist())  # of the training films, ascending
         if self.resolutions[-1] < config.res:
-            raise ValueError(f"{pool.path} has no training film of {config.res} px (every such patient is held out); add patients")
+            raise ValueError(
+                f"{pool.path} has no training film of {config.res} px (every such patient is held out); add patients"
+            )
         if self.resolutions[0] < config.res and not config.grow_from:
             raise ValueError(
-                f"{pool.path} holds films of {self.resolutions[0]} px too, which the discriminator has no entry for as grow_from is 0; "
+                f"{pool.path} holds films of {self.resolutions[0]} px too, which the "
+                "discriminator has no entry for as grow_from is 0; "
                 f"add --set grow_from={self.resolutions[0]}, or prepare the pool without --smallest"
             )
         self.seed = config.seed
         self.dropout = config.condition_dropout
-        seen = [codes[:, None] == np.unique(codes[codes >= 0]) for codes in (self.conditions.view, self.conditions.source)]
-        self._repeats = np.cumsum(repeat_factors(np.hstack([self.conditions.findings == POSITIVE, *seen]), config.balance))
+        seen = [
+            codes[:, None] == np.unique(codes[codes >= 0]) for codes in (self.conditions.view, self.conditions.source)
+        ]
+        self._repeats = np.cumsum(
+            repeat_factors(np.hstack([self.conditions.findings == POSITIVE, *seen]), config.balance)
+        )
         self._length = len(self.indices)  # of an epoch, in films
         if len(self.resolutions) > 1:
             self._batch = int(config.batch)
             weights = np.diff(self._repeats, prepend=0.0) / self._repeats[-1] * self._length / self._batch
             self._num_batches = {side: max(1, int(weights[self._sides == side].sum())) for side in self.resolutions}
             self._length = sum(self._num_batches.values()) * self._batch
-        self._of_source = {code: np.flatnonzero(self.conditions.source == code) for code in np.unique(self.conditions.source)}
+        self._of_source = {
+            code: np.flatnonzero(self.conditions.source == code) for code in np.unique(self.conditions.source)
+        }
         self._epoch, self._order = -1, self.indices  # the order of the epoch that was asked for last
         self.waited_sec = 0.0  # how long `batch` has kept its callers waiting for films
         self._thread, self._before = ThreadPoolExecutor(1), 0  # the first place of the batch before
-        self._ahead: tuple[list[int], np.ndarray, Future] = ([], self.indices[:0], Future())  # places, films and images of the next batch
+        # places, films and images of the next batch
+        self._ahead: tuple[list[int], np.ndarray, Future] = ([], self.indices[:0], Future())
 
     def batch(self, places: Tensor) -> tuple[Tensor, np.ndarray]:
-        """Return images float32 [k, 1, side, side] and the numbers int64 [k] of the training films at places int64 [k] of the endless row.
+        """Return images float32 [k, 1, side, side] and the numbers int64 [k] of the training films at places int64 [k]
+        of the endless row.
 
-        The row is one epoch after another; without balancing each film is in an epoch once, in the epoch's own order. A thread reads the
-        next batch meanwhile: where films are many and networks small, reading takes some hundredths of a step.
+        The row is one epoch after another; without balancing each film is in an epoch once, in the epoch's own order. A
+        thread reads the next batch meanwhile: where films are many and networks small, reading takes some hundredths of
+        a step.
         """
         started = time.perf_counter()
         asked = places.tolist()
@@ -74,7 +90,8 @@ class Films:
             self._begin(asked)
         _, rows, images = self._ahead
         films = images.result()
-        step, self._before = abs(asked[0] - self._before), asked[0]  # a guess, but after a resume or a return it comes true
+        # a guess, but after a resume or a return it comes true
+        step, self._before = abs(asked[0] - self._before), asked[0]
         self._begin([place + step for place in asked])
         self.waited_sec += time.perf_counter() - started
         return films, rows
@@ -88,17 +105,22 @@ class Films:
         return torch.from_numpy(pixels_to_images(self.pool.read(self.indices[rows])))[:, None]
 
     def reduced(self, rows: np.ndarray) -> Tensor:
-        """Return training films at the smallest resolution that any has, float32 [k, 1, side, side]: larger ones as area means."""
-        images = [torch.from_numpy(pixels_to_images(self.pool.read(self.indices[[row]])))[None] for row in rows.tolist()]
+        """Return training films at the smallest resolution that any has, float32 [k, 1, side, side]: larger ones as
+        area means."""
+        images = [
+            torch.from_numpy(pixels_to_images(self.pool.read(self.indices[[row]])))[None] for row in rows.tolist()
+        ]
         return torch.cat([F.avg_pool2d(image, image.shape[-1] // self.resolutions[0]) for image in images])
 
     def asked(self, images_seen: int, draws: Draws) -> Tensor:
-        """Return the conditions of films drawn from the epoch, float32 [k, c_dim]: what synthetic films are asked for."""
+        """Return the conditions of films drawn from the epoch, float32 [k, c_dim]: what synthetic films are asked
+        for."""
         n = self._length
         return self.told(self.epoch_order(images_seen // n)[draws.whole(n).numpy()], draws)
 
     def contrasts(self, rows: np.ndarray, draws: Draws) -> Tensor:
-        """Return what each film is less what another training film is, one factor at a time, float32 [k, factors, c_dim].
+        """Return what each film is less what another training film is, one factor at a time, float32 [k, factors,
+        c_dim].
 
         Zeros where they do not contradict each other: where one of them is not known, or both are the same.
         """
@@ -107,7 +129,9 @@ class Films:
             return own[:, None, :][:, :0]
         other = self.vectors(draws.whole(len(self.indices)).numpy())
         factors = self._known(own) & self._known(other)
-        return torch.where(torch.diag_embed(factors).repeat_interleave(self._widths, dim=2), (own - other)[:, None], 0.0)
+        return torch.where(
+            torch.diag_embed(factors).repeat_interleave(self._widths, dim=2), (own - other)[:, None], 0.0
+        )
 
     def vectors(self, rows: np.ndarray) -> Tensor:
         """Return all that is known of training films, float32 [k, c_dim]."""
@@ -121,8 +145,9 @@ class Films:
         factors = self.vocabulary.factors
         keep = self._known(c) & kept(len(factors), len(self.vocabulary.findings), self.dropout, draws)
         if len(self._of_source) > 1 and self.vocabulary.sources:
-            # Which factors a collection knows gives it away (CheXpert has no word on hernias). A film whose source is hidden keeps only
-            # what a random film of every other source knows too: a pattern that comes out alike whichever source it started from.
+            # Which factors a collection knows gives it away (CheXpert has no word on hernias). A film whose source is
+            # hidden keeps only what a random film of every other source knows too: a pattern that comes out alike
+            # whichever source it started from.
             source = len(self.vocabulary.findings) + bool(self.vocabulary.views)
             for code, films in self._of_source.items():
                 other = self.vectors(films[(draws.uniform().numpy() * len(films)).astype(np.int64)])
@@ -135,12 +160,15 @@ class Films:
         return torch.stack([(c[:, part] != 0).any(dim=1) for part in self.vocabulary.factors], dim=1)
 
     def epoch_order(self, epoch: int) -> np.ndarray:
-        """Return which training film is shown at each place of an epoch, int64 [films]; of several resolutions, in whole batches of one."""
+        """Return which training film is shown at each place of an epoch, int64 [films]; of several resolutions, in
+        whole batches of one."""
         if self._epoch != epoch:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
             n = len(self.indices)
             # Systematic sampling: each film as often as its repeat factor says, up to one, and n in all.
-            drawn = np.searchsorted(self._repeats, (np.arange(n) + rng.random()) * (self._repeats[-1] / n), side="right")
+            drawn = np.searchsorted(
+                self._repeats, (np.arange(n) + rng.random()) * (self._repeats[-1] / n), side="right"
+            )
             order = drawn[rng.permutation(n)]
             self._epoch, self._order = epoch, order if len(self.resolutions) == 1 else self._in_batches(order, rng)
         return self._order
@@ -159,10 +187,11 @@ class Films:
 
 
 def repeat_factors(positive: np.ndarray, threshold: float) -> np.ndarray:
-    """Return how often each film is shown for once of a common one, float64 [n] from 1; positive bool [n, findings, views and sources].
+    """Return how often each film is shown for once of a common one, float64 [n] from 1; positive bool [n, findings,
+    views and sources].
 
-    A film counts as the rarest of what it shows: sqrt(threshold / share of films with it), for what is rarer than `threshold`. Source:
-    Gupta et al. 2019, arXiv:1908.03195, section 4.1 (repeat factor sampling).
+    A film counts as the rarest of what it shows: sqrt(threshold / share of films with it), for what is rarer than
+    `threshold`. Source: Gupta et al. 2019, arXiv:1908.03195, section 4.1 (repeat factor sampling).
     """
     share = np.maximum(positive.mean(axis=0), 1e-12)
     factors = np.sqrt(np.maximum(threshold / share, 1.0))
@@ -172,8 +201,9 @@ def repeat_factors(positive: np.ndarray, threshold: float) -> np.ndarray:
 def kept(factors: int, findings: int, dropout: float, draws: Draws) -> Tensor:
     """Return which factors are told, bool [k, factors], hidden at random so that any subset can be asked for later.
 
-    One film in ten knows nothing and a share `dropout` is thinned: each film by a rate of its own, and in every second one all findings
-    (the first factors) are hidden together, since "a PA film" without a word on findings is what people ask for most. The rest keep all.
+    One film in ten knows nothing and a share `dropout` is thinned: each film by a rate of its own, and in every second
+    one all findings (the first factors) are hidden together, since "a PA film" without a word on findings is what
+    people ask for most. The rest keep all.
     """
     keep = draws.uniform(factors) < draws.uniform(1)
     keep &= ~((torch.arange(factors) < findings) & (draws.uniform(1) < 0.5))

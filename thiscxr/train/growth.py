@@ -24,7 +24,8 @@ class Stage:
 
 
 def stage(config: Config, images_seen: int) -> Stage:
-    """Return the stage after that many films: `grow_kimg` thousand at each side from `grow_from` on, the first `fade_kimg` blended in.
+    """Return the stage after that many films: `grow_kimg` thousand at each side from `grow_from` on, the first
+    `fade_kimg` blended in.
 
     A generator that rests stays at its first side for so much longer.
     """
@@ -41,5 +42,6 @@ def stage(config: Config, images_seen: int) -> Stage:
 
 
 def resting_kimg(config: Config) -> float:
-    """Return for how many thousand films the generator rests: a trained one that meets a new discriminator would only be spoilt by it."""
+    """Return for how many thousand films the generator rests: a trained one that meets a new discriminator would only
+    be spoilt by it."""
     return config.rest_kimg if config.init_sha256 else 0.0

@@ -1,4 +1,5 @@
-"""The training loop: films in, run folder out. A run that was stopped anywhere goes on exactly as if it had not been."""
+"""The training loop: films in, run folder out. A run that was stopped anywhere goes on exactly as if it had not
+been."""
 
 import logging
 import signal
@@ -62,7 +63,8 @@ class Stop:
         self.asked = number
 
     def why(self, training: Training) -> str:
-        """Return why all processes stop after this step, or "": the end, or because one of them was asked to or is out of time."""
+        """Return why all processes stop after this step, or "": the end, or because one of them was asked to or is out
+        of time."""
         if training.images_seen >= training.config.kimg * 1000:
             return FINISHED
         late = self.minutes > 0 and time.monotonic() - self.started >= self.minutes * 60
@@ -73,21 +75,27 @@ class Stop:
 
 
 def train(config: Config, pool: Pool, name: str, new: bool = False) -> Path:
-    """Train until `kimg`, `minutes` or a signal, and return the run folder; the same call again goes on exactly where this one stopped.
+    """Train until `kimg`, `minutes` or a signal, and return the run folder; the same call again goes on exactly where
+    this one stopped.
 
-    `config` must be resolved; `name` goes into the folder's name. Under torchrun every process makes this call and they train together.
-    Raises ValueError for a pool that does not fit the config, and for a run folder that another process holds; FloatingPointError when
-    the training is not finite or has collapsed for good; ConnectionError when another process of it is lost.
+    `config` must be resolved; `name` goes into the folder's name. Under torchrun every process makes this call and they
+    train together. Raises ValueError for a pool that does not fit the config, and for a run folder that another process
+    holds; FloatingPointError when the training is not finite or has collapsed for good; ConnectionError when another
+    process of it is lost.
     """
     config = replace(config, pool_fingerprint=pool.fingerprint)
     assert AUTO not in (config.batch, config.channel_base, config.r1_gamma, config.device, config.threads)
     torch.set_num_threads(int(config.threads))
     if config.triton and config.device != "cuda":
-        raise ValueError(f"triton is true, but the device is {config.device}; its kernels need --device cuda, so leave it off")
+        raise ValueError(
+            f"triton is true, but the device is {config.device}; its kernels need --device cuda, so leave it off"
+        )
     use_triton(config.triton)
     with open_team(config.device) as team:
         if team.share(config.fingerprint) != config.fingerprint:
-            raise ValueError(f"process {team.rank} has other options or another pool ({pool.path}) than process 0; give all the same")
+            raise ValueError(
+                f"process {team.rank} has other options or another pool ({pool.path}) than process 0; give all the same"
+            )
         films = Films(pool, config)
         training, watch = Training(config, films, team), Watch(config, films)
         run = choose_run(config, name, new, team)
@@ -104,7 +112,11 @@ def train(config: Config, pool: Pool, name: str, new: bool = False) -> Path:
                 sources=with_inherited(pool.meta["sources"], training.inherited),
             )
             if training.images_seen >= config.kimg * 1000:
-                log.info("finished: %d of %d films were seen; raise --kimg to go on", training.images_seen, config.kimg * 1000)
+                log.info(
+                    "finished: %d of %d films were seen; raise --kimg to go on",
+                    training.images_seen,
+                    config.kimg * 1000,
+                )
                 return run
             with Stop(team, config.minutes) as stop:
                 run_steps(run, training, watch, info, stop)
@@ -146,7 +158,8 @@ def begin(run: Path, training: Training, watch: Watch) -> None:
 
 
 def run_steps(run: Path, training: Training, watch: Watch, info: NetworkInfo, stop: Stop) -> None:
-    """Step and look, log and save, and after a collapse go back, until the end or a stop; the leader alone logs and saves."""
+    """Step and look, log and save, and after a collapse go back, until the end or a stop; the leader alone logs and
+    saves."""
     with Ticks(run, training, stop.minutes) as ticks:
         saves = Saves(run, training, watch, info, ticks)
         why = ""
@@ -177,7 +190,8 @@ def run_steps(run: Path, training: Training, watch: Watch, info: NetworkInfo, st
 
 
 def not_saved(training: Training, watch: Watch, why: str, wrong: str) -> str:
-    """Return what is said of a training that ends collapsed. Nobody goes back between two looks: it would depend on where a call ends."""
+    """Return what is said of a training that ends collapsed. Nobody goes back between two looks: it would depend on
+    where a call ends."""
     images_seen = training.images_seen
     next_look = f"Raise --kimg to {watch.next(images_seen) / 1000:g}, where it goes back"
     advice = next_look if why == FINISHED else "Give the same command again"
@@ -198,7 +212,11 @@ class Saves:
     def due(self) -> bool:
         """Return whether the leader is to save: by films where the config says so, by the clock otherwise."""
         kimg = self.training.config.save_kimg
-        late = self.training.images_seen - self.images >= kimg * 1000 if kimg else time.monotonic() - self.time >= SAVE_SECONDS
+        late = (
+            self.training.images_seen - self.images >= kimg * 1000
+            if kimg
+            else time.monotonic() - self.time >= SAVE_SECONDS
+        )
         return self.training.team.leads and late
 
     def write(self, wrong: str) -> None:
@@ -209,7 +227,9 @@ class Saves:
             kimg = round(info.images_seen / 1000)
             grid = fake_grid(generator, info)
             save_png(
-                self.run / f"fakes-{kimg:06d}.png", grid, {"Title": "Films of seeds 0 to 63", "Disclaimer": NOTICE, "Software": SOFTWARE}
+                self.run / f"fakes-{kimg:06d}.png",
+                grid,
+                {"Title": "Films of seeds 0 to 63", "Disclaimer": NOTICE, "Software": SOFTWARE},
             )
             show(self.ticks.board, self.training, generator, info, grid)
             for name in (f"network-{kimg:06d}.safetensors", "network-latest.safetensors"):
@@ -218,23 +238,29 @@ class Saves:
 
 
 def go_back(run: Path, training: Training, watch: Watch, seen: dict[str, float], wrong: str) -> None:
-    """Return to the last good state with other random numbers and smaller steps. Raises CollapseError when that was done too often."""
+    """Return to the last good state with other random numbers and smaller steps. Raises CollapseError when that was
+    done too often."""
     config, team = training.config, training.team
-    collapsed_at, good_at, returns = training.images_seen, team.share(watch.good["images_seen"]), training.noise_stream + 1
+    collapsed_at, good_at, returns = (
+        training.images_seen,
+        team.share(watch.good["images_seen"]),
+        training.noise_stream + 1,
+    )
     if team.leads:
         write_line(run, training, {**seen, "watch/back_to": good_at})
     if returns > config.max_returns:
         if team.leads:
             write_state(run, training, watch.again(training.noise_stream))
         raise CollapseError(
-            f"collapsed {returns} times, at last after {collapsed_at} films: {wrong}. The state of {good_at} films is kept. "
+            f"collapsed {returns} times, at last after {collapsed_at} films: {wrong}. "
+            f"The state of {good_at} films is kept. "
             f"Lower lr or raise r1_gamma (--set lr={config.lr / 2:g}), with --new"
         )
     watch.restore(training, team.share(watch.again(returns)))
     if team.leads:
         write_state(run, training, watch.state(training))  # so that a kill does not go through it again
         log.warning(
-            "collapsed after %d films: %s; back to %d films, with other random numbers and half the learning rate (return %d of %d)",
+            "collapsed after %d films: %s; back to %d films, with other random numbers and " "half the learning rate (return %d of %d)",
             collapsed_at, wrong, good_at, returns, config.max_returns,
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """What a training will take: three real steps at every side of its films, on its own pool, and the rest by arithmetic.
 
-Nothing is written. Saving, drawing the grids and looking for a collapse are not counted; they take some hundredths of a long training.
+Nothing is written. Saving, drawing the grids and looking for a collapse are not counted; they take some hundredths of a
+long training.
 """
 
 import sys
@@ -69,7 +70,8 @@ class NoFilms(Films):
 
 
 def probe(config: Config, pool: Pool | None) -> list[str]:
-    """Return lines that say what a training of this resolved config takes in time and memory, from its first film on."""
+    """Return lines that say what a training of this resolved config takes in time and memory, from its first film
+    on."""
     torch.set_num_threads(int(config.threads))
     training = Training(config, Films(pool, config) if pool else NoFilms(config))
     sides = [side for side, _ in spread(config, config.kimg * 1000)]
@@ -79,7 +81,8 @@ def probe(config: Config, pool: Pool | None) -> list[str]:
 
 
 def spread(config: Config, films: float) -> list[tuple[int, float]]:
-    """Return how many of the first `films` films are seen at which side: (side in pixels, films), the smallest first."""
+    """Return how many of the first `films` films are seen at which side: (side in pixels, films), the smallest
+    first."""
     side, sides = config.grow_from or config.res, []
     until = (config.grow_kimg + resting_kimg(config)) * 1000
     while side < config.res and films > until:
@@ -122,12 +125,16 @@ def tell_costs(config: Config, costs: Sequence[Cost]) -> list[str]:
     for cost in costs:
         films, seconds = planned[cost.side], cost.film_sec(config)
         memory = f"{cost.peak_bytes / 1e9:6.2f} GB" if cost.peak_bytes else ""
-        lines.append(f"{cost.side:5} px {1 / seconds:8.1f} img/s {memory} {films / 1000:8g} kimg in {tell_time(films * seconds)}")
+        lines.append(
+            f"{cost.side:5} px {1 / seconds:8.1f} img/s {memory} {films / 1000:8g} kimg in {tell_time(films * seconds)}"
+        )
     total = sum(planned[cost.side] * cost.film_sec(config) for cost in costs)
     lines.append(f"{config.kimg:g} kimg take about {tell_time(total)}")
     if config.minutes:
         films, side = reached(config, costs)
-        lines.append(f"--minutes {config.minutes:g} is enough for about {films / 1000:.3g} kimg, which ends at {side} px")
+        lines.append(
+            f"--minutes {config.minutes:g} is enough for about {films / 1000:.3g} kimg, which ends at {side} px"
+        )
     return lines
 
 
@@ -147,9 +154,17 @@ def tell_weights(training: Training) -> str:
     """Return the line on parameters and on what is kept of each."""
     drawing, judging = (sum(p.numel() for p in network.parameters()) for network in (training.G, training.D))
     tensors = [*training.G.parameters(), *training.D.parameters(), *training.G_ema.parameters()]
-    kept = [value for optimizer in (training.opt_G, training.opt_D) for state in optimizer.state.values() for value in state.values()]
+    kept = [
+        value
+        for optimizer in (training.opt_G, training.opt_D)
+        for state in optimizer.state.values()
+        for value in state.values()
+    ]
     size = sum(t.numel() * t.element_size() for t in [*tensors, *kept])
-    return f"{drawing / 1e6:.2f} million parameters draw, {judging / 1e6:.2f} judge; with average and optimizers {size / 1e6:.0f} MB"
+    return (
+        f"{drawing / 1e6:.2f} million parameters draw, {judging / 1e6:.2f} judge; with "
+        f"average and optimizers {size / 1e6:.0f} MB"
+    )
 
 
 def tell_time(seconds: float) -> str:

@@ -1,4 +1,5 @@
-"""Run folders and the training states in them. Nothing here runs code from a file: states are loaded with `weights_only=True`."""
+"""Run folders and the training states in them. Nothing here runs code from a file: states are loaded with
+`weights_only=True`."""
 
 import json
 import logging
@@ -24,7 +25,8 @@ log = logging.getLogger("thiscxr")
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
-    """Write state-latest.pt, keeping the one before as state-previous.pt; at every moment at least one of them is whole."""
+    """Write state-latest.pt, keeping the one before as state-previous.pt; at every moment at least one of them is
+    whole."""
     latest, previous = run / "state-latest.pt", run / "state-previous.pt"
     with atomic_path(latest) as part:
         try:
@@ -36,7 +38,8 @@ def save_state(run: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(run: Path) -> dict[str, Any] | None:
-    """Return the newest readable state of a run, or None when it never saved one. Raises ValueError when all of them are damaged."""
+    """Return the newest readable state of a run, or None when it never saved one. Raises ValueError when all of them
+    are damaged."""
     damaged: list[Path] = []
     for name in ("state-latest.pt", "state-previous.pt"):
         path = run / name
@@ -48,7 +51,9 @@ def load_state(run: Path) -> dict[str, Any] | None:
             if bad is None:
                 state = torch.load(path, map_location="cpu", weights_only=True)
                 if state.get("format_version") != STATE_FORMAT:
-                    raise ValueError(f"{path} has another format than {STATE_FORMAT}, which this version resumes; start with --new")
+                    raise ValueError(
+                        f"{path} has another format than {STATE_FORMAT}, which this version resumes; start with --new"
+                    )
                 if damaged:
                     log.warning("%s is damaged; going on from %s", damaged[0], path)
                 return state
@@ -69,7 +74,8 @@ def find_run(out: Path, config: Config) -> Path | None:
 
 
 def read_config(run: Path) -> Config | None:
-    """Return the config of a run folder, or None for a folder that is not a run, or one of a version with other options.
+    """Return the config of a run folder, or None for a folder that is not a run, or one of a version with other
+    options.
 
     An option that is not in the file would take today's default, which the run was not trained with.
     """

@@ -1,7 +1,8 @@
-"""Starting from a network file: another resolution, other conditions or another source, without learning the chest again.
+"""Starting from a network file: another resolution, other conditions or another source, without learning the chest
+again.
 
-Such a file holds only the generator; the discriminator starts new. A resumed run needs the file no more: its config keeps what identifies
-the file, its state the terms of the films behind it.
+Such a file holds only the generator; the discriminator starts new. A resumed run needs the file no more: its config
+keeps what identifies the file, its state the terms of the films behind it.
 """
 
 import logging
@@ -29,11 +30,13 @@ log = logging.getLogger("thiscxr")
 
 
 def resolve_init(config: Config, new: bool = False, fit: bool = False) -> Config:
-    """Return the config with what the network of `init` decides: `init_sha256`, and `grow_from`, so that films grow on from its side.
+    """Return the config with what the network of `init` decides: `init_sha256`, and `grow_from`, so that films grow on
+    from its side.
 
-    With `fit`, for a width that nobody asked for, `channel_base` too. A generator whose layers that draw pixels are new (see `draws_alike`)
-    does not rest. Where the network is gone, the run in `out` that this call goes on with remembers all of it; `config` must be
-    resolved otherwise. Raises ValueError for what is not a generator of ours, and for one of other widths.
+    With `fit`, for a width that nobody asked for, `channel_base` too. A generator whose layers that draw pixels are new
+    (see `draws_alike`) does not rest. Where the network is gone, the run in `out` that this call goes on with remembers
+    all of it; `config` must be resolved otherwise. Raises ValueError for what is not a generator of ours, and for one
+    of other widths.
     """
     if not config.init:
         return config
@@ -59,7 +62,8 @@ def _begun(config: Config, fit: bool) -> Config | None:
             continue
         begun = replace(config, **{name: getattr(before, name) for name in ("init_sha256", "grow_from", "rest_kimg")})
         begun = replace(begun, channel_base=before.channel_base) if fit else begun
-        data = before.pool_fingerprint if config.pool_fingerprint == AUTO else config.pool_fingerprint  # a phantom may not be made yet
+        # a phantom may not be made yet
+        data = before.pool_fingerprint if config.pool_fingerprint == AUTO else config.pool_fingerprint
         if before.init == config.init and before.fingerprint == replace(begun, pool_fingerprint=data).fingerprint:
             return begun
     return None
@@ -73,24 +77,29 @@ def check_widths(config: Config, init: GeneratorConfig) -> None:
     if any(num_channels(side, *widths[0]) != num_channels(side, *widths[1]) for side in shared):
         differ += [name for name in ("channel_base", "channel_max") if getattr(config, name) != getattr(init, name)]
     if differ:
-        found = ", ".join(f"{name} {getattr(init, name)} where this training has {getattr(config, name)}" for name in differ)
+        found = ", ".join(
+            (f"{name} {getattr(init, name)} where this training has {getattr(config, name)}") for name in differ
+        )
         advice = " ".join(f"--set {name}={getattr(init, name)}" for name in differ)
         raise ValueError(f"--init {config.init}: the network has {found}; add {advice}")
 
 
 def draws_alike(config: Config, init: GeneratorConfig) -> bool:
-    """Return whether the layers of `init` that draw pixels can be taken over: all become bands, but free pixels come from free pixels."""
+    """Return whether the layers of `init` that draw pixels can be taken over: all become bands, but free pixels come
+    from free pixels."""
     return config.bands or (config.patch == init.patch and not init.haar)
 
 
 def drawn_side(generator: Generator) -> int:
-    """Return the side in pixels of the films that a network really draws: what has not grown yet has weights of zero."""
+    """Return the side in pixels of the films that a network really draws: what has not grown yet has weights of
+    zero."""
     sides = zip(generator.config.resolutions, generator.synthesis.to_grey, strict=True)
     return max([4, *(side for side, grey in sides if grey.get_parameter("conv.weight").any())]) * generator.config.patch
 
 
 def start(training: Training) -> None:
-    """Let a training that has not begun start from the network of its config's `init`. Raises ValueError when that has changed."""
+    """Let a training that has not begun start from the network of its config's `init`. Raises ValueError when that has
+    changed."""
     config = training.config
     network = load(config.init)
     if network.sha256 != config.init_sha256:
@@ -113,8 +122,8 @@ def start(training: Training) -> None:
 def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, known: Vocabulary) -> None:
     """Copy into `generator` what it shares with `init`, so that both draw the same film of what both have learnt.
 
-    Blocks are shared by side, layers that draw pixels as `copy_head` says. What is new adds nothing yet: a block draws zeros, the grain of
-    another side is left behind, a condition is as good as unknown.
+    Blocks are shared by side, layers that draw pixels as `copy_head` says. What is new adds nothing yet: a block draws
+    zeros, the grain of another side is left behind, a condition is as good as unknown.
     """
     with torch.no_grad():
         copy_mapping(generator.mapping, vocabulary, init.mapping, known)
@@ -127,7 +136,10 @@ def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, kn
             copy_head(grey, before)
         if new.grain is not None:
             new.grain.gain.zero_()
-            if old.grain is not None and (generator.config.res, generator.config.patch) == (init.config.res, init.config.patch):
+            if old.grain is not None and (generator.config.res, generator.config.patch) == (
+                init.config.res,
+                init.config.patch,
+            ):
                 new.grain.load_state_dict(old.grain.state_dict())
         new.bake(len(old.to_grey))
 
@@ -135,8 +147,9 @@ def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, kn
 def copy_head(head: nn.Module, init: nn.Module) -> None:
     """Let a layer that draws pixels start from another one, where it can.
 
-    Bands are shared by scale: those of larger patches draw the same film at twice the side, those of smaller ones its means. Free pixels
-    become their bands; what they differ by where nothing changes, the grid, is lost, and the mean is smoothed.
+    Bands are shared by scale: those of larger patches draw the same film at twice the side, those of smaller ones its
+    means. Free pixels become their bands; what they differ by where nothing changes, the grid, is lost, and the mean is
+    smoothed.
     """
     if isinstance(head, ToGrey):
         if isinstance(init, ToGrey) and head.patch == init.patch:
@@ -157,7 +170,8 @@ def copy_head(head: nn.Module, init: nn.Module) -> None:
 
 
 def copy_mapping(mapping: MappingNetwork, vocabulary: Vocabulary, init: MappingNetwork, known: Vocabulary) -> None:
-    """Copy the mapping, conditions by name. At run time weights are divided by the root of their fan-in: made good where that differs."""
+    """Copy the mapping, conditions by name. At run time weights are divided by the root of their fan-in: made good
+    where that differs."""
     new, old = mapping.state_dict(), init.state_dict()  # the tensors themselves
     first = old["layers.0.weight"]  # its columns: z, then the embedded conditions
     z_dim = first.shape[1] // (2 if known.dim else 1)
@@ -171,13 +185,17 @@ def copy_mapping(mapping: MappingNetwork, vocabulary: Vocabulary, init: MappingN
         names = columns(known)
         for place, name in enumerate(columns(vocabulary)):
             if name in names:
-                new["embed.weight"][:, place] = old["embed.weight"][:, names.index(name)] * math.sqrt(vocabulary.dim / known.dim)
+                new["embed.weight"][:, place] = old["embed.weight"][:, names.index(name)] * math.sqrt(
+                    vocabulary.dim / known.dim
+                )
     elif vocabulary.dim:
-        # The columns for conditions keep their first values: were they zero like the embedding, neither would ever learn.
+        # The columns for conditions keep their first values: were they zero like the embedding, neither would ever
+        # learn.
         new["layers.0.weight"][:, :z_dim] = first * math.sqrt(2)
     elif known.dim:
         new["layers.0.weight"].copy_(first[:, :z_dim] / math.sqrt(2))
-        new["layers.0.bias"].add_(first[:, z_dim:] @ old["embed.bias"] / math.sqrt(2 * z_dim))  # what an unknown condition adds
+        # what an unknown condition adds
+        new["layers.0.bias"].add_(first[:, z_dim:] @ old["embed.bias"] / math.sqrt(2 * z_dim))
 
 
 def columns(vocabulary: Vocabulary) -> list[str]:
@@ -192,7 +210,8 @@ def columns(vocabulary: Vocabulary) -> list[str]:
 
 
 def with_inherited(own: dict[str, Any], inherited: dict[str, Any]) -> dict[str, Any]:
-    """Return sources with those behind the network that a training began with; of one name with other terms, both are kept."""
+    """Return sources with those behind the network that a training began with; of one name with other terms, both are
+    kept."""
     sources = dict(own)
     for name, terms in inherited.items():
         while {**sources.setdefault(name, terms), "films": None} != {**terms, "films": None}:  # their number may differ

@@ -1,7 +1,8 @@
 """The processes of one training: which films of a batch are whose, and what they tell one another.
 
-A batch is one batch however many processes share it: what is random is drawn for all of it and each process takes its rows, whole
-groups of the minibatch statistics, so that the losses are those of one process. The first process leads: it alone writes.
+A batch is one batch however many processes share it: what is random is drawn for all of it and each process takes its
+rows, whole groups of the minibatch statistics, so that the losses are those of one process. The first process leads: it
+alone writes.
 """
 
 import io
@@ -36,11 +37,13 @@ class Team:
         return self.rank == 0
 
     def rows(self, batch: int) -> Tensor:
-        """Return this process's rows of a batch, int64 [batch / size]. Raises ValueError when the groups cannot be shared out."""
+        """Return this process's rows of a batch, int64 [batch / size]. Raises ValueError when the groups cannot be
+        shared out."""
         group = min(GROUP, batch)
         if batch % (group * self.size):
             raise ValueError(
-                f"batch is {batch}, but {self.size} processes need a multiple of {GROUP * self.size} (whole groups of {GROUP})"
+                f"batch is {batch}, but {self.size} processes need a multiple of "
+                f"{GROUP * self.size} (whole groups of {GROUP})"
             )
         groups = torch.arange(batch).view(group, -1)  # strided, as minibatch_std takes them
         return groups[:, self.rank :: self.size].reshape(-1)
@@ -66,7 +69,8 @@ class Team:
         return int(largest.item())
 
     def share(self, value: Any) -> Any:
-        """Return the leader's value, made of plain values and tensors; the tensors of the others are copies on the CPU."""
+        """Return the leader's value, made of plain values and tensors; the tensors of the others are copies on the
+        CPU."""
         if self.size == 1:
             return value
         packed = io.BytesIO()
@@ -76,12 +80,17 @@ class Team:
         data = torch.frombuffer(bytearray(packed.getvalue() or size), dtype=torch.uint8)
         with _connected():
             dist.broadcast(data, src=0)
-        return value if self.leads else torch.load(io.BytesIO(data.numpy().tobytes()), map_location="cpu", weights_only=True)
+        return (
+            value
+            if self.leads
+            else torch.load(io.BytesIO(data.numpy().tobytes()), map_location="cpu", weights_only=True)
+        )
 
 
 @contextmanager
 def open_team(device: str) -> Iterator[Team]:
-    """Yield the team that torchrun's environment describes, gloo between CPUs and NCCL between GPUs, or one process alone.
+    """Yield the team that torchrun's environment describes, gloo between CPUs and NCCL between GPUs, or one process
+    alone.
 
     Raises ValueError for a device that cannot be shared, ConnectionError when the others do not come.
     """
@@ -92,13 +101,20 @@ def open_team(device: str) -> Iterator[Team]:
     rank, place = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", 0))
     if device == "cuda":
         if place >= torch.cuda.device_count():
-            raise ValueError(f"process {place} of this machine has no GPU, there are {torch.cuda.device_count()}; lower --nproc-per-node")
+            raise ValueError(
+                f"process {place} of this machine has no GPU, there are "
+                f"{torch.cuda.device_count()}; lower --nproc-per-node"
+            )
         torch.cuda.set_device(place)  # what "cuda" means from here on
     elif device != "cpu":
-        raise ValueError(f"device is {device}, but several processes train on cpu or cuda only; give --device cpu or leave out torchrun")
+        raise ValueError(
+            f"device is {device}, but several processes train on cpu or cuda only; "
+            "give --device cpu or leave out torchrun"
+        )
     with _connected():
         store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=PATIENCE))
-        # torchrun keeps one store for all its restarts: under the same names the addresses of those who died would be found.
+        # torchrun keeps one store for all its restarts: under the same names the addresses of those who died would be
+        # found.
         store = dist.PrefixStore(f"thiscxr-{restarts()}", store)
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
@@ -117,7 +133,8 @@ def restarts() -> int:
 
 
 def fair_threads() -> int:
-    """Return the CPU threads of this process: torch's choice, or under torchrun (which sets one) a fair share of the cores it may use."""
+    """Return the CPU threads of this process: torch's choice, or under torchrun (which sets one) a fair share of the
+    cores it may use."""
     neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if neighbours == 1:
         return torch.get_num_threads()
@@ -126,7 +143,8 @@ def fair_threads() -> int:
 
 
 def first_to_fail() -> bool:
-    """Return whether no other process of this torchrun launch has failed before: one failure is told once, by whoever meets it first."""
+    """Return whether no other process of this torchrun launch has failed before: one failure is told once, by whoever
+    meets it first."""
     if "MASTER_PORT" not in os.environ:
         return True
     try:
@@ -142,7 +160,9 @@ def _connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # all that gloo and NCCL raise for a closed connection and for silence
-        reason = re.sub(r"^\[.*?\] ", "", str(error).splitlines()[0]).split(". ")[0]  # without gloo's file names and advice
+        # without gloo's file names and advice
+        reason = re.sub(r"^\[.*?\] ", "", str(error).splitlines()[0]).split(". ")[0]
         raise ConnectionError(
-            f"another process of this training has ended or does not answer ({reason}); the same command goes on from the last saved state"
+            f"another process of this training has ended or does not answer ({reason}); the "
+            "same command goes on from the last saved state"
         ) from None

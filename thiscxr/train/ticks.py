@@ -43,7 +43,11 @@ class Ticks:
     def restart(self) -> None:
         """Begin a tick."""
         self.values: dict[str, list[float]] = {}
-        self.images, self.time, self.waited = self.training.images_seen, time.monotonic(), self.training.films.waited_sec
+        self.images, self.time, self.waited = (
+            self.training.images_seen,
+            time.monotonic(),
+            self.training.films.waited_sec,
+        )
 
     def advance(self) -> None:
         """Move the bar by a step."""

@@ -1,7 +1,7 @@
 """The two networks, their optimizers and one step of training.
 
-Everything random and every schedule is a function of (seed, images_seen), the one clock. Source: Karras et al. 2020, arXiv:1912.04958
-and arXiv:2006.06676.
+Everything random and every schedule is a function of (seed, images_seen), the one clock. Source: Karras et al. 2020,
+arXiv:1912.04958 and arXiv:2006.06676.
 """
 
 import copy
@@ -29,22 +29,28 @@ AUGMENT_INTERVAL = 4  # steps between adjustments of the augmentation
 def contrast_weight(config: Config, images_seen: int) -> float:
     """Return the weight of the contrast of conditions, which falls in a line to 0.
 
-    It is there to teach D early what conditions look like. Held at 1 it made trainings of a small pool worse after 60 thousand films.
+    It is there to teach D early what conditions look like. Held at 1 it made trainings of a small pool worse after 60
+    thousand films.
     """
-    return config.contrast * (max(1 - images_seen / (config.contrast_kimg * 1000), 0.0) if config.contrast_kimg else 1.0)
+    return config.contrast * (
+        max(1 - images_seen / (config.contrast_kimg * 1000), 0.0) if config.contrast_kimg else 1.0
+    )
 
 
 def learning_rate(config: Config, images_seen: int, returns: int) -> float:
-    """Return Adam's step: constant at first, then falling as 1 / films seen (Robbins and Monro 1951), and halved by every return.
+    """Return Adam's step: constant at first, then falling as 1 / films seen (Robbins and Monro 1951), and halved by
+    every return.
 
-    At a constant step D goes on to learn its films by heart, and G follows it; of a falling one both come to rest, however long a run is.
+    At a constant step D goes on to learn its films by heart, and G follows it; of a falling one both come to rest,
+    however long a run is.
     """
     past = images_seen / (config.anneal_kimg * 1000) if config.anneal_kimg else 0.0
     return config.lr * 0.5**returns / max(1.0, past)
 
 
 def area_means(images: Tensor, side: int) -> Tensor:
-    """Return films [N, 1, res, res] at [N, 1, side, side], each pixel the mean of a square of theirs: how the small films were made."""
+    """Return films [N, 1, res, res] at [N, 1, side, side], each pixel the mean of a square of theirs: how the small
+    films were made."""
     return images if images.shape[-1] == side else F.avg_pool2d(images, images.shape[-1] // side)
 
 
@@ -58,24 +64,34 @@ class Training:
         base, most = int(config.channel_base), config.channel_max
         begin_weights(config.seed)
         pixels: Any = {"patch": config.patch, "haar": config.bands}
-        generator = GeneratorConfig(config.res, c_dim, config.z_dim, config.w_dim, config.mapping_layers, base, most, **pixels)
+        generator = GeneratorConfig(
+            config.res, c_dim, config.z_dim, config.w_dim, config.mapping_layers, base, most, **pixels
+        )
         # Films of less than the full resolution enter at their own block, also where nothing grows any more.
         first = min(config.grow_from, *films.resolutions) if config.grow_from else None
-        discriminator = DiscriminatorConfig(config.res, c_dim, base, most, first_res=first, logit_bias=not config.relativistic, **pixels)
+        discriminator = DiscriminatorConfig(
+            config.res, c_dim, base, most, first_res=first, logit_bias=not config.relativistic, **pixels
+        )
         layout: Any = {"device": torch.device(config.device), "memory_format": torch.channels_last}
         self.G: Generator = Generator(generator).to(**layout)
         self.D: Discriminator = Discriminator(discriminator).to(**layout)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
-        self.opt_G = torch.optim.Adam(self.G.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8, fused=config.device != "mps")
-        self.opt_D = torch.optim.Adam(self.D.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8, fused=config.device != "mps")
+        self.opt_G = torch.optim.Adam(
+            self.G.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8, fused=config.device != "mps"
+        )
+        self.opt_D = torch.optim.Adam(
+            self.D.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8, fused=config.device != "mps"
+        )
         self.inherited: dict[str, Any] = {}  # sources of the network that it began with, and their terms
         self.images_seen = 0
         self.noise_stream = 0  # counts the returns after a collapse: each try draws other random numbers
         self.strength = 0.0  # of the augmentation
-        self.signs: list[float] = []  # mean sign of D(real), or of D(real) − D(fake), of the steps since the last adjustment
+        # mean sign of D(real), or of D(real) − D(fake), of the steps since the last adjustment
+        self.signs: list[float] = []
 
     def state(self) -> dict[str, Any]:
-        """Return everything that an exact resume needs; random streams, sampler position and growth are functions of images_seen."""
+        """Return everything that an exact resume needs; random streams, sampler position and growth are functions of
+        images_seen."""
         return {
             **{name: getattr(self, name).state_dict() for name in ("G", "D", "G_ema", "opt_G", "opt_D")},
             **{name: getattr(self, name) for name in ("inherited", "images_seen", "noise_stream", "strength", "signs")},
@@ -95,7 +111,8 @@ class Training:
         return generator
 
     def step(self) -> dict[str, float]:
-        """Train both networks on one batch and return the losses. Raises FloatingPointError before a step on non-finite gradients."""
+        """Train both networks on one batch and return the losses. Raises FloatingPointError before a step on non-finite
+        gradients."""
         config, n = self.config, int(self.config.batch)
         number = self.images_seen // n
         now = stage(config, self.images_seen)
@@ -104,11 +121,13 @@ class Training:
         draws = Draws(config.seed, self.images_seen, n, self.rows, config.device, self.noise_stream)
         like = self.G.w_mean  # in device and dtype
         images, rows = self.films.batch(self.images_seen + self.rows)
-        side = min(now.side, images.shape[-1])  # at which D judges: real films of less than the full resolution as they are
+        # at which D judges: real films of less than the full resolution as they are
+        side = min(now.side, images.shape[-1])
         shown_blend = now.blend if side == now.side else 1.0
         images = area_means(images.to(like), side)
         c_real = self.films.told(rows, draws)
-        # With the contrast, a real and a synthetic film of one place have one condition, so that a pair differs in being real alone.
+        # With the contrast, a real and a synthetic film of one place have one condition, so that a pair differs in
+        # being real alone.
         c_fake = (c_real if config.contrast else self.films.asked(self.images_seen, draws)).to(like)
         contrast = contrast_weight(config, self.images_seen)
         contrasts = self.films.contrasts(rows, draws) if contrast else c_real[:, None][:, :0]
@@ -131,16 +150,24 @@ class Training:
         real_logits, wrong_logits = logits[:, 0], logits[:, 1:]
         of_d = relativistic_loss if config.relativistic else discriminator_loss
         terms = {"logistic loss": of_d(real_logits, fake_logits)}
-        losses = {"loss/D": terms["logistic loss"].detach(), "D/real": real_logits.detach().mean(), "D/fake": fake_logits.detach().mean()}
+        losses = {
+            "loss/D": terms["logistic loss"].detach(),
+            "D/real": real_logits.detach().mean(),
+            "D/fake": fake_logits.detach().mean(),
+        }
         if contrast:
             told_apart = contrast_loss(real_logits, wrong_logits, differ)
             losses["loss/contrast"] = told_apart.detach()
             terms["contrast"] = told_apart * contrast
         if lazy:
-            # Taken at the augmented films, the inputs of D, and weighted up for the steps on which it is left out (lazy: the 2020
-            # paper, section 2.1). Small films have fewer pixels to sum over.
+            # Taken at the augmented films, the inputs of D, and weighted up for the steps on which it is left out
+            # (lazy: the 2020 paper, section 2.1). Small films have fewer pixels to sum over.
             weight = float(config.r1_gamma) * (side / config.res) ** 2 / 2 * config.r1_interval
-            at = {"R1": (real_logits, reals), "R2": (fake_logits, shown)} if config.relativistic else {"R1": (real_logits, reals)}
+            at = (
+                {"R1": (real_logits, reals), "R2": (fake_logits, shown)}
+                if config.relativistic
+                else {"R1": (real_logits, reals)}
+            )
             for name, (logits, films) in at.items():
                 penalty = gradient_penalty(logits, films)
                 losses[f"loss/{name}"] = penalty.detach()
@@ -171,7 +198,9 @@ class Training:
         told = {name: value.item() for name, value in losses.items()}
         if config.augment_target and (number + 1) % AUGMENT_INTERVAL == 0:
             mean_sign = float(np.mean(self.signs))
-            self.strength = next_strength(self.strength, mean_sign, n * AUGMENT_INTERVAL, config.augment_target, config.augment_kimg)
+            self.strength = next_strength(
+                self.strength, mean_sign, n * AUGMENT_INTERVAL, config.augment_target, config.augment_kimg
+            )
             self.signs = []
             told["D/sign"] = mean_sign
         return {**told, "augment/strength": self.strength}
@@ -185,7 +214,9 @@ class Training:
         fields = [noise.view(-1, 1, side, side) for noise, side in zip(noises, sides, strict=True)]
         return self.G.synthesis(w[:, None].expand(-1, config.num_ws, -1), fields, now.grown), w
 
-    def _descend(self, terms: dict[str, Tensor], optimizer: torch.optim.Optimizer, network: torch.nn.Module, phase: str) -> None:
+    def _descend(
+        self, terms: dict[str, Tensor], optimizer: torch.optim.Optimizer, network: torch.nn.Module, phase: str
+    ) -> None:
         """Step down the sum of the terms of a loss, if they and their gradient are finite in every process."""
         optimizer.zero_grad(set_to_none=True)
         values = torch.stack(list(terms.values()))
@@ -195,9 +226,12 @@ class Training:
         self.team.mean_([*gradients, values])
         checked = torch.cat([values, torch.stack(torch._foreach_norm(gradients)).norm()[None]])
         if not torch.isfinite(checked).all():
-            term = next(name for name, value in zip([*terms, "gradient"], checked, strict=True) if not torch.isfinite(value))
+            term = next(
+                name for name, value in zip([*terms, "gradient"], checked, strict=True) if not torch.isfinite(value)
+            )
             raise FloatingPointError(
-                f"step {self.images_seen // int(self.config.batch) + 1}, {phase}: the {term} is not finite after {self.images_seen} films; "
+                f"step {self.images_seen // int(self.config.batch) + 1}, {phase}: the {term} is "
+                f"not finite after {self.images_seen} films; "
                 "nothing was updated. Lower lr or raise r1_gamma (--set lr=0.001), with --new"
             )
         optimizer.step()

@@ -1,7 +1,8 @@
 """The watch: it sees a training collapse and says to which state it goes back.
 
-It looks at fixed latents in a space that costs nothing, 8 × 8 area means of the films, on a schedule that is a function of the films
-seen; what it saw and the state to go back to are part of the saved state, so that a resumed run takes the same turns.
+It looks at fixed latents in a space that costs nothing, 8 × 8 area means of the films, on a schedule that is a function
+of the films seen; what it saw and the state to go back to are part of the saved state, so that a resumed run takes the
+same turns.
 """
 
 import math
@@ -65,7 +66,8 @@ class Watch:
         return (images_seen // self.every + 1) * self.every
 
     def look(self, training: Training, scheduled: bool) -> tuple[dict[str, float], str]:
-        """Return what is seen and what is wrong with it ("" for nothing); only scheduled looks are remembered. The leader looks for all."""
+        """Return what is seen and what is wrong with it ("" for nothing); only scheduled looks are remembered. The
+        leader looks for all."""
         if not self.every or not training.team.leads:
             return {}, ""
         fakes, few = self._draw(training, training.G_ema, FILMS), self._draw(training, training.G, FEW)
@@ -88,7 +90,8 @@ class Watch:
         return {**training.state(), "watch": {"gap": self.gap, "best": self.best, "good": good}}
 
     def restore(self, training: Training, state: dict[str, Any]) -> None:
-        """Take over what `state` or `again` returned, the part of the training too; or the state of a training that begins."""
+        """Take over what `state` or `again` returned, the part of the training too; or the state of a training that
+        begins."""
         training.restore(state)
         numbers = state.get("watch", {"gap": 0.0, "best": 0.0})
         self.gap, self.best = numbers["gap"], numbers["best"]
@@ -97,7 +100,8 @@ class Watch:
             self.keep(training)
 
     def again(self, noise_stream: int) -> dict[str, Any]:
-        """Return the state to go back to, ready for another try: the number of returns draws other random numbers and halves the steps."""
+        """Return the state to go back to, ready for another try: the number of returns draws other random numbers and
+        halves the steps."""
         return {**apart(self.good), "noise_stream": noise_stream}
 
     def _wrong(self, seen: dict[str, float], room: float) -> str:
@@ -107,15 +111,21 @@ class Watch:
             return f"two synthetic films differ by {distance:.2f} of what two real ones do, below {MIN_SPREAD * room:g}"
         least = self.best * MIN_COVERAGE * room if self.best >= FIRST_COVERAGE else 0.0
         if covered < least:
-            return f"{covered:.0%} of the real films have a synthetic one near, below {least:.0%} (best so far {self.best:.0%})"
+            return (
+                f"{covered:.0%} of the real films have a synthetic one near, below "
+                f"{least:.0%} (best so far {self.best:.0%})"
+            )
         if not abs(self.gap) <= MAX_GAP / room:
             return f"D(real) − D(fake) is {self.gap:.3g}, beyond ±{MAX_GAP / room:g}"
         return ""
 
     def _draw(self, training: Training, generator: Generator, count: int) -> Tensor:
-        """Return the cells of `count` films at the present stage, asked what the real ones are; no noise, so that z alone makes variety."""
+        """Return the cells of `count` films at the present stage, asked what the real ones are; no noise, so that z
+        alone makes variety."""
         now, device = stage(self.config, training.images_seen), self.config.device
-        noises = [torch.zeros(1, 1, side, side, device=device) for side in generator.config.noise_sides(math.ceil(now.grown))]
+        noises = [
+            torch.zeros(1, 1, side, side, device=device) for side in generator.config.noise_sides(math.ceil(now.grown))
+        ]
         films = []
         with torch.inference_mode():
             for z, c in zip(self.z[:count].split(FEW), self.c[:count].split(FEW), strict=True):
@@ -130,7 +140,8 @@ def cells(images: Tensor) -> Tensor:
 
 
 def spread(fakes: Tensor, reals: Tensor) -> float:
-    """Return the mean distance between two of fakes [M, d], over that between two of reals [N, d]: 0 when all fakes are one film."""
+    """Return the mean distance between two of fakes [M, d], over that between two of reals [N, d]: 0 when all fakes are
+    one film."""
     return (torch.pdist(fakes).mean() / torch.pdist(reals).mean()).item()
 
 

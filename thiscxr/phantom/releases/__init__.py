@@ -1,7 +1,8 @@
-"""Phantom films written as a pool, or exactly as a collection releases its films: what runs on them runs on the real thing.
+"""Phantom films written as a pool, or exactly as a collection releases its films: what runs on them runs on the real
+thing.
 
-Every patient is drawn once and filmed several times, so that patient-wise splits have something to keep together. `truth` says what
-was drawn, and what the label files tell of it.
+Every patient is drawn once and filmed several times, so that patient-wise splits have something to keep together.
+`truth` says what was drawn, and what the label files tell of it.
 """
 
 import shutil
@@ -73,10 +74,15 @@ def phantom_terms(site: str) -> Terms:
 def truth(layout: str, n: int, seed: int = 0, res: int = 64) -> list[ReleasedFilm]:
     """Return what `write_layout` draws and tells for each of the `n` films, without rendering any.
 
-    `shot.body()` has the severities drawn; `record.refused` is not empty where the label files rule the film out or do not name it.
+    `shot.body()` has the severities drawn; `record.refused` is not empty where the label files rule the film out or do
+    not name it.
     """
     _check_layout(layout)
-    return RELEASES[layout].plan(n, seed, res) if layout != "pool" else [_pool_film(shot, res) for shot in islice(_pool_shots(seed), n)]
+    return (
+        RELEASES[layout].plan(n, seed, res)
+        if layout != "pool"
+        else [_pool_film(shot, res) for shot in islice(_pool_shots(seed), n)]
+    )
 
 
 def write_layout(
@@ -92,12 +98,13 @@ def write_layout(
 ) -> None:
     """Write `n` phantom films to the new folder `out`, as a pool or in the release layout of a collection.
 
-    The same arguments give the same bytes, whatever the number of workers. res: side of the drawn square, which is the short side of
-    oblong films. key_file: for the ids of a pool; None: a key that everybody has, since there is nobody to protect.
-    defects: share of the films of a release whose files are made DEFECTS; `<out>.defects.csv` beside it lists path and defect. A flipped
-    byte shows in a PNG only. archived: the release as it is downloaded, in zips and tars.
-    Raises ValueError for an unknown layout, a resolution that is not a power of two, n < 1 or more than a collection has patient numbers
-    for, a layout that has no archives or no files to break, or an `out` that is not empty.
+    The same arguments give the same bytes, whatever the number of workers. res: side of the drawn square, which is the
+    short side of oblong films. key_file: for the ids of a pool; None: a key that everybody has, since there is nobody
+    to protect. defects: share of the films of a release whose files are made DEFECTS; `<out>.defects.csv` beside it
+    lists path and defect. A flipped byte shows in a PNG only. archived: the release as it is downloaded, in zips and
+    tars. Raises ValueError for an unknown layout, a resolution that is not a power of two, n < 1 or more than a
+    collection has patient numbers for, a layout that has no archives or no files to break, or an `out` that is not
+    empty.
     """
     _check_layout(layout)
     check_res(res)
@@ -109,7 +116,9 @@ def write_layout(
         raise ValueError(f"--defects {defects} is not a share from 0 to 1")
     if layout == "pool":
         if defects or archived:
-            raise ValueError(f"--layout pool has no film files to {'break' if defects else 'archive'}; choose a collection's layout")
+            raise ValueError(
+                f"--layout pool has no film files to {'break' if defects else 'archive'}; choose a collection's layout"
+            )
         _write_pool(Path(out), n, res, seed, key_file, workers)
     else:
         if archived and RELEASES[layout].archive is None:
@@ -120,7 +129,9 @@ def write_layout(
 
 def _check_layout(layout: str) -> None:
     if layout not in LAYOUTS:
-        raise ValueError(f"--layout {layout}{nearest_name(layout, LAYOUTS)} does not exist; there are: {', '.join(LAYOUTS)}")
+        raise ValueError(
+            f"--layout {layout}{nearest_name(layout, LAYOUTS)} does not exist; there are: {', '.join(LAYOUTS)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +145,16 @@ class _Task:
     defect: str
 
 
-def _write_release(out: Path, release: Release, n: int, res: int, seed: int, workers: int | None, defects: float, archived: bool) -> None:
+def _write_release(
+    out: Path, release: Release, n: int, res: int, seed: int, workers: int | None, defects: float, archived: bool
+) -> None:
     films = release.plan(n, seed, res)
     defect_of = _plant(n, defects, seed)
     with atomic_folder(out) as part:
         root = part / "unpacked" if archived else part
-        tasks = [_Task(film, res, release.encode, root / film.path, defect_of.get(i, "")) for i, film in enumerate(films)]
+        tasks = [
+            _Task(film, res, release.encode, root / film.path, defect_of.get(i, "")) for i, film in enumerate(films)
+        ]
         for folder in {task.file.parent for task in tasks}:
             folder.mkdir(parents=True, exist_ok=True)
         with closing(ordered_map(_write_film, tasks, n, workers)) as written:
@@ -153,7 +168,9 @@ def _write_release(out: Path, release: Release, n: int, res: int, seed: int, wor
             shutil.rmtree(root)
     if defects:
         with atomic_path(out.with_name(f"{out.name}.defects.csv")) as table:
-            table.write_bytes(csv_bytes("path,defect", ((films[i].path, defect) for i, defect in sorted(defect_of.items()))))
+            table.write_bytes(
+                csv_bytes("path,defect", ((films[i].path, defect) for i, defect in sorted(defect_of.items())))
+            )
 
 
 def _plant(n: int, share: float, seed: int) -> dict[int, str]:
@@ -212,7 +229,10 @@ def _write_pool(out: Path, n: int, res: int, seed: int, key_file: Path | None, w
     private = []
     terms = {site: phantom_terms(site) for site in SITES}
     films = truth("pool", n, seed, res)
-    with PoolWriter(out, res, 8, terms, key, {"layout": "phantom"}) as writer, closing(ordered_map(_take, films, n, workers)) as taken:
+    with (
+        PoolWriter(out, res, 8, terms, key, {"layout": "phantom"}) as writer,
+        closing(ordered_map(_take, films, n, workers)) as taken,
+    ):
         for film, pixels in zip(films, tqdm(taken, "phantom", n, unit="film", delay=1), strict=True):
             film_id = writer.add(film.shot.site, film.record, pixels, (res, res, 8))
             private.append((film_id, film.shot.site, film.path, "", ""))

@@ -1,4 +1,5 @@
-"""Phantom films as CheXpert v1.0 releases its own: oblong JPEGs, frontal and lateral, train.csv and valid.csv; or the zips of its download.
+"""Phantom films as CheXpert v1.0 releases its own: oblong JPEGs, frontal and lateral, train.csv and valid.csv; or the
+zips of its download.
 
 One hospital, `phantom-b`. Facts and defects to repeat: datasets reference, section 3.
 """
@@ -11,7 +12,16 @@ from itertools import islice
 from thiscxr.labels import FilmRecord
 from thiscxr.phantom.releases.encode import jpeg, on_canvas
 from thiscxr.phantom.releases.labeler import COLUMNS, VALUES, label, read_by_radiologists, told
-from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, csv_bytes, film_size, first_seed, pick, study_shots
+from thiscxr.phantom.releases.release import (
+    Release,
+    ReleasedFilm,
+    Shot,
+    csv_bytes,
+    film_size,
+    first_seed,
+    pick,
+    study_shots,
+)
 from thiscxr.pixels import Pixels
 
 SITE = "phantom-b"
@@ -72,7 +82,9 @@ def _plan(n: int, seed: int, res: int) -> list[ReleasedFilm]:
     films: list[ReleasedFilm] = []
     for shot in islice(study_shots(first_seed(1, seed), (SITE,)), n):
         if shot.patient >= NUM_TRAIN_PATIENTS:
-            raise ValueError(f"-n {n} needs more than CheXpert's {NUM_TRAIN_PATIENTS} patient numbers; -n {len(films)} is the most")
+            raise ValueError(
+                f"-n {n} needs more than CheXpert's {NUM_TRAIN_PATIENTS} patient numbers; -n {len(films)} is the most"
+            )
         films.append(_film(shot, res))
     return films
 
@@ -85,9 +97,13 @@ def _encode(film: ReleasedFilm, pixels: Pixels) -> bytes:
 
 def _tables(films: Sequence[ReleasedFilm], archived: bool) -> Iterator[tuple[str, bytes]]:
     for split in ("train", "valid"):
-        mine = sorted((film for film in films if film.path.startswith(f"{_SMALL}/{split}/")), key=lambda film: film.path)
+        mine = sorted(
+            (film for film in films if film.path.startswith(f"{_SMALL}/{split}/")), key=lambda film: film.path
+        )
         if archived:  # the download is the full release
-            mine = [replace(film, cells={**film.cells, "Path": film.cells["Path"].replace(_SMALL, _FULL)}) for film in mine]
+            mine = [
+                replace(film, cells={**film.cells, "Path": film.cells["Path"].replace(_SMALL, _FULL)}) for film in mine
+            ]
         yield f"{_SMALL}/{split}.csv", csv_bytes(HEADER, (film.cells.values() for film in mine))
 
 

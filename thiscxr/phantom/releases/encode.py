@@ -1,4 +1,5 @@
-"""What a collection does to a film before its users see it: canvas, tone, bit depth, file format. All of it gives the same bytes again.
+"""What a collection does to a film before its users see it: canvas, tone, bit depth, file format. All of it gives the
+same bytes again.
 
 Knows no collection. DICOM files are made in `dicom`.
 """
@@ -26,7 +27,8 @@ def squashed(pixels: Pixels, res: int) -> Pixels:
 
 
 def deepened(pixels: Pixels, bits: int, random: np.random.Generator) -> Pixels:
-    """Return uint16 of `bits` bits with quantum noise below the grey step of the uint8 film; what no ray reached stays 0."""
+    """Return uint16 of `bits` bits with quantum noise below the grey step of the uint8 film; what no ray reached stays
+    0."""
     step = 2 ** (bits - 8)
     deep: Pixels = pixels.astype(np.uint16) * np.uint16(step) + random.integers(0, step, pixels.shape, dtype=np.uint16)
     deep[pixels == 0] = 0
@@ -34,7 +36,8 @@ def deepened(pixels: Pixels, bits: int, random: np.random.Generator) -> Pixels:
 
 
 def equalised(pixels: Pixels) -> Pixels:
-    """Return the uint8 film with its histogram flattened, rounded as OpenCV's equalizeHist does; a constant one as it is."""
+    """Return the uint8 film with its histogram flattened, rounded as OpenCV's equalizeHist does; a constant one as it
+    is."""
     counts = np.bincount(pixels.ravel(), minlength=256)
     darkest = int(np.flatnonzero(counts)[0])
     rest = pixels.size - counts[darkest]
@@ -64,7 +67,8 @@ def tiff(pixels: Pixels) -> bytes:
 
 
 def jpeg2000(pixels: Pixels) -> bytes:
-    """Return the lossless JPEG 2000 code stream of uint16 pixels [h, w], without a file around it, as DICOM wants it."""
+    """Return the lossless JPEG 2000 code stream of uint16 pixels [h, w], without a file around it, as DICOM wants
+    it."""
     return _encoded(Image.fromarray(pixels), "JPEG2000", no_jp2=True, irreversible=False)
 
 

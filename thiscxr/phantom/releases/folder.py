@@ -10,7 +10,16 @@ from thiscxr.labels import FINDINGS, FilmRecord
 from thiscxr.phantom import SITES
 from thiscxr.phantom.releases.dicom import EXPLICIT, IMPLICIT, JPEG_2000, dicom
 from thiscxr.phantom.releases.encode import deepened, jpeg, png, tiff
-from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, csv_bytes, drawn_states, first_seed, pick, single_shots
+from thiscxr.phantom.releases.release import (
+    Release,
+    ReleasedFilm,
+    Shot,
+    csv_bytes,
+    drawn_states,
+    first_seed,
+    pick,
+    single_shots,
+)
 from thiscxr.pixels import Pixels
 
 VIEWS = {"PA": 0.45, "AP": 0.10, "AP_supine": 0.25, "lateral": 0.20}
@@ -74,7 +83,15 @@ def _encode(film: ReleasedFilm, pixels: Pixels) -> bytes:
 
 def _tables(films: Sequence[ReleasedFilm], archived: bool) -> Iterator[tuple[str, bytes]]:
     def row(record: FilmRecord) -> tuple[object, ...]:
-        return (record.file, record.patient, record.study.split("/")[1], record.view, record.sex, record.age_years, *record.states())
+        return (
+            record.file,
+            record.patient,
+            record.study.split("/")[1],
+            record.view,
+            record.sex,
+            record.age_years,
+            *record.states(),
+        )
 
     header = ",".join(("file_name", "patient", "study", "view", "sex", "age_years", *FINDINGS))
     yield "metadata.csv", csv_bytes(header, (row(film.record) for film in films))

@@ -1,7 +1,8 @@
-"""Phantom films as Kermany et al. release their own: oblong JPEGs in folders NORMAL and PNEUMONIA, the patient in the name, no table.
+"""Phantom films as Kermany et al. release their own: oblong JPEGs in folders NORMAL and PNEUMONIA, the patient in the
+name, no table.
 
-One hospital, `phantom-b`, AP films only; a phantom cannot be a child. Bodies with other findings than an opacity are left out, as the
-release has none. Its split goes through patients, which is a defect to repeat.
+One hospital, `phantom-b`, AP films only; a phantom cannot be a child. Bodies with other findings than an opacity are
+left out, as the release has none. Its split goes through patients, which is a defect to repeat.
 """
 
 from collections.abc import Iterator, Sequence

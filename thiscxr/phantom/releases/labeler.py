@@ -1,4 +1,5 @@
-"""What a rule-based labeler makes of the reports of a phantom study: CheXpert and MIMIC-CXR share its fourteen columns and four values.
+"""What a rule-based labeler makes of the reports of a phantom study: CheXpert and MIMIC-CXR share its fourteen columns
+and four values.
 
 It never tells more than was drawn, but it hedges and it is silent, as the real one is.
 """
@@ -30,11 +31,13 @@ COLUMNS = {
 
 VALUES = {POSITIVE: "1.0", NEGATIVE: "0.0", UNCERTAIN: "-1.0", NOT_MENTIONED: ""}
 _OPACITIES = ("Atelectasis", "Consolidation", "Edema", "Lung_Lesion")
-_HEDGED, _RULED_OUT, _SUSPECTED = 0.12, 0.2, 0.05  # of what is there said "maybe"; of what is not there said "no", and "maybe"
+# of what is there said "maybe"; of what is not there said "no", and "maybe"
+_HEDGED, _RULED_OUT, _SUSPECTED = 0.12, 0.2, 0.05
 
 
 def present(body: Patient) -> set[str]:
-    """Return the findings of a body in the labeler's words: a mass and a nodule are lesions, emphysema and hernias have no column."""
+    """Return the findings of a body in the labeler's words: a mass and a nodule are lesions, emphysema and hernias have
+    no column."""
     lesion = {"Lung_Lesion"} if {"Mass", "Nodule"} & set(body.severities) else set()
     return {name for name in body.severities if name in COLUMNS} | lesion
 
@@ -52,7 +55,8 @@ def label(body: Patient, random: np.random.Generator) -> dict[str, int]:
             states[name] = UNCERTAIN if hedge < _HEDGED and name != "Support_Devices" else POSITIVE
         elif say < _RULED_OUT:
             states[name] = NEGATIVE
-        elif say > 1 - _SUSPECTED and not healthy:  # a film with No Finding has no other finding, not even a suspected one
+        # a film with No Finding has no other finding, not even a suspected one
+        elif say > 1 - _SUSPECTED and not healthy:
             states[name] = UNCERTAIN
     if healthy:
         states["No Finding"] = POSITIVE  # with devices too
@@ -60,7 +64,8 @@ def label(body: Patient, random: np.random.Generator) -> dict[str, int]:
 
 
 def told(states: Mapping[str, int]) -> dict[str, int]:
-    """Return what a row means: No Finding says of the other twelve that they are not there, but nothing of devices; it is never 0."""
+    """Return what a row means: No Finding says of the other twelve that they are not there, but nothing of devices; it
+    is never 0."""
     if states["No Finding"] != POSITIVE:
         return {**states, "No Finding": NOT_MENTIONED}
     silent = {name for name, state in states.items() if state == NOT_MENTIONED} - {"Support_Devices"}

@@ -1,7 +1,9 @@
-"""Phantom films as MIMIC-CXR releases its own: DICOM files, or their equalised JPEGs, in one tree, with gzipped tables beside it.
+"""Phantom films as MIMIC-CXR releases its own: DICOM files, or their equalised JPEGs, in one tree, with gzipped tables
+beside it.
 
-One hospital, `phantom-c`; both releases hold the same films. With the DICOM files lies what their users put there: the tables of the
-JPEG release, and MIMIC-IV's table of patients, without which nobody's sex and age are known. Datasets reference, section 4.
+One hospital, `phantom-c`; both releases hold the same films. With the DICOM files lies what their users put there: the
+tables of the JPEG release, and MIMIC-IV's table of patients, without which nobody's sex and age are known. Datasets
+reference, section 4.
 """
 
 import hashlib
@@ -12,7 +14,17 @@ from thiscxr.labels import NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord
 from thiscxr.phantom.releases.dicom import dicom
 from thiscxr.phantom.releases.encode import deepened, equalised, jpeg, on_canvas
 from thiscxr.phantom.releases.labeler import COLUMNS, VALUES, label, told
-from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, csv_bytes, film_size, first_seed, gzipped, pick, study_shots
+from thiscxr.phantom.releases.release import (
+    Release,
+    ReleasedFilm,
+    Shot,
+    csv_bytes,
+    film_size,
+    first_seed,
+    gzipped,
+    pick,
+    study_shots,
+)
 from thiscxr.pixels import Pixels
 
 SITE = "phantom-c"
@@ -41,7 +53,13 @@ _ODD_POSITIONS = {
     "lateral": ("XTABLE LATERAL", "SWIMMERS"),
 }
 _BLANK_SHARE, _ODD_SHARE = 0.04, 0.02
-_CODE_MEANINGS = {"PA": "postero-anterior", "AP": "antero-posterior", "LATERAL": "lateral", "LL": "left lateral", "": ""}
+_CODE_MEANINGS = {
+    "PA": "postero-anterior",
+    "AP": "antero-posterior",
+    "LATERAL": "lateral",
+    "LL": "left lateral",
+    "": "",
+}
 _UNLABELLED_SHARE = 0.02  # of studies: they have no row in the label tables
 _UNKNOWN_SHARE = 0.03  # of patients: MIMIC-IV has no row for them
 
@@ -86,7 +104,8 @@ def _film(shot: Shot, res: int, suffix: str) -> ReleasedFilm:
         "ViewPosition": position,
         "Rows": str(size[1]),
         "Columns": str(size[0]),
-        "StudyTime": repr(int(f"{hour}{minute:02d}{second:02d}") + round(float(random.random()), 3)),  # 213014.53100000002
+        # 213014.53100000002
+        "StudyTime": repr(int(f"{hour}{minute:02d}{second:02d}") + round(float(random.random()), 3)),
         "ProcedureCodeSequence_CodeMeaning": _procedure(shot, position),
         "ViewCodeSequence_CodeMeaning": _CODE_MEANINGS.get(position, ""),
         "PatientOrientationCodeSequence_CodeMeaning": orientation,
@@ -114,13 +133,15 @@ def _study_cells(shot: Shot) -> dict[str, str]:
     return {
         "subject_id": _subject(shot),
         "study_id": _study(shot),
-        "StudyDate": f"{year}{month + 4 * shot.study:02d}{day:02d}",  # shifted into the future, all studies of a patient alike
+        # shifted into the future, all studies of a patient alike
+        "StudyDate": f"{year}{month + 4 * shot.study:02d}{day:02d}",
         "split": pick(shot.patient_dice("mimic split"), _SPLITS),
     }
 
 
 def _procedure(shot: Shot, position: str) -> str:
-    return "CHEST (PORTABLE AP)" if shot.view.startswith("AP") and position else "CHEST (PA AND LAT)"  # which settles no blank view
+    # which settles no blank view
+    return "CHEST (PORTABLE AP)" if shot.view.startswith("AP") and position else "CHEST (PA AND LAT)"
 
 
 def _demographics(shot: Shot) -> tuple[str, int]:
@@ -140,7 +161,10 @@ def _negbio(shot: Shot, states: Mapping[str, int]) -> dict[str, int]:
     """Return what the other labeler tells: mostly the same, sometimes less sure."""
     random = shot.study_dice("mimic negbio")
     doubts = {name: random.random() < 0.05 for name in states}
-    return {name: UNCERTAIN if state == POSITIVE and doubts[name] and name != "No Finding" else state for name, state in states.items()}
+    return {
+        name: UNCERTAIN if state == POSITIVE and doubts[name] and name != "No Finding" else state
+        for name, state in states.items()
+    }
 
 
 def _films(n: int, seed: int, res: int, suffix: str) -> list[ReleasedFilm]:
@@ -177,14 +201,21 @@ def _encode_dicom(film: ReleasedFilm, pixels: Pixels) -> bytes:
         "ViewPosition": film.cells["ViewPosition"],
     }
     if windowed:  # several are alternatives, of which the first counts
-        tags |= {"WindowCenter": [2048, 1600], "WindowWidth": [4096, 2000], "WindowCenterWidthExplanation": ["NORMAL", "HARDER"]}
+        tags |= {
+            "WindowCenter": [2048, 1600],
+            "WindowWidth": [4096, 2000],
+            "WindowCenterWidthExplanation": ["NORMAL", "HARDER"],
+        }
     return dicom(_stored(film, pixels), BITS, film.record.film, film.record.study, tags)
 
 
 def _tables(films: Sequence[ReleasedFilm], archived: bool) -> Iterator[tuple[str, bytes]]:
     films = sorted(films, key=lambda film: film.path)
     for name, columns in (("metadata", METADATA), ("split", SPLIT)):
-        yield f"mimic-cxr-2.0.0-{name}.csv.gz", _table(columns, ([film.cells[column] for column in columns] for film in films))
+        yield (
+            f"mimic-cxr-2.0.0-{name}.csv.gz",
+            _table(columns, ([film.cells[column] for column in columns] for film in films)),
+        )
     studies = {film.record.study: film for film in films}
     header = ("subject_id", "study_id", *(COLUMNS[name] for name in LABELS))
     for labeler in ("chexpert", "negbio"):
@@ -206,7 +237,10 @@ def _tables_dicom(films: Sequence[ReleasedFilm], archived: bool) -> Iterator[tup
             ((film.record.patient, film.record.study, film.record.film, film.path) for film in films),
         ),
     )
-    reports = {film.record.study: (film.record.patient, film.record.study, f"{film.path.rpartition('/')[0]}.txt") for film in films}
+    reports = {
+        film.record.study: (film.record.patient, film.record.study, f"{film.path.rpartition('/')[0]}.txt")
+        for film in films
+    }
     yield "cxr-study-list.csv.gz", _table(("subject_id", "study_id", "path"), reports.values())
     patients = {}
     for film in films:

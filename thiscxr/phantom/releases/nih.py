@@ -1,4 +1,5 @@
-"""Phantom films as NIH ChestX-ray14 releases its own: 8-bit squares of oblong films, one table, two split lists, tars of images.
+"""Phantom films as NIH ChestX-ray14 releases its own: 8-bit squares of oblong films, one table, two split lists, tars
+of images.
 
 One hospital, `phantom-a`, frontal films only. Facts and defects to repeat: datasets reference, section 2.
 """
@@ -11,7 +12,16 @@ from thiscxr.collections.nih import NIH_FINDINGS
 from thiscxr.labels import FilmRecord
 from thiscxr.phantom import Patient
 from thiscxr.phantom.releases.encode import on_canvas, png, squashed
-from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, csv_bytes, film_size, first_seed, pick, single_shots
+from thiscxr.phantom.releases.release import (
+    Release,
+    ReleasedFilm,
+    Shot,
+    csv_bytes,
+    film_size,
+    first_seed,
+    pick,
+    single_shots,
+)
 from thiscxr.pixels import Pixels
 
 SITE = "phantom-a"
@@ -47,7 +57,8 @@ def _states(body: Patient) -> dict[str, int]:
     present = [name for name in NIH_FINDINGS if name in body.severities]
     states = {name: int(name in present) for name in NIH_FINDINGS}
     lesion = bool({"Nodule", "Mass"} & set(present))
-    return {"No Finding": int(not present), **states, "Lung_Lesion": int(lesion)}  # fractures and devices are "No Finding" to NIH
+    # fractures and devices are "No Finding" to NIH
+    return {"No Finding": int(not present), **states, "Lung_Lesion": int(lesion)}
 
 
 def _film(shot: Shot, res: int) -> ReleasedFilm:

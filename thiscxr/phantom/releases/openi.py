@@ -1,7 +1,8 @@
-"""Phantom films as Open-I releases the Indiana University collection: PNGs in one folder, one XML report a study; or its two tars.
+"""Phantom films as Open-I releases the Indiana University collection: PNGs in one folder, one XML report a study; or
+its two tars.
 
-Drawn from several hospital systems, here `phantom-a` and `phantom-c`; no file tells which, nor the view. Facts and defects to repeat:
-datasets reference, section 5.2.
+Drawn from several hospital systems, here `phantom-a` and `phantom-c`; no file tells which, nor the view. Facts and
+defects to repeat: datasets reference, section 5.2.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,8 @@ NO_REPORT = "in no report"
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A MeSH heading as the coders wrote it, the finding it is drawn for, and what it says of our findings. SIDE: left or right."""
+    """A MeSH heading as the coders wrote it, the finding it is drawn for, and what it says of our findings. SIDE: left
+    or right."""
 
     text: str
     positive: tuple[str, ...] = ()
@@ -123,7 +125,9 @@ def _film(shot: Shot, res: int) -> ReleasedFilm:
         findings=_told(_terms(body, shot.study_dice("openi labels"))),
         refused=NO_REPORT if orphan else "",
     )
-    return ReleasedFilm(f"NLMCXR_png/{name}.png", record, shot, film_size(res, pick(random, _ASPECTS)), pick(random, _FORMS))
+    return ReleasedFilm(
+        f"NLMCXR_png/{name}.png", record, shot, film_size(res, pick(random, _ASPECTS)), pick(random, _FORMS)
+    )
 
 
 def _plan(n: int, seed: int, res: int) -> list[ReleasedFilm]:

@@ -1,4 +1,5 @@
-"""A release packed as it is downloaded: zips, and tars through gzip. The same files give the same bytes, whenever and by whomever packed.
+"""A release packed as it is downloaded: zips, and tars through gzip. The same files give the same bytes, whenever and
+by whomever packed.
 
 Films are packed one by one and then removed, so that neither memory nor disk holds a release twice.
 """
@@ -16,7 +17,8 @@ from pathlib import Path
 def pack(root: Path, out: Path, place: Callable[[str, float], tuple[str, str] | None]) -> None:
     """Move all files under `root` into the archives of the folder `out`, in sorted order.
 
-    place: (path inside `root`, its rank 0..1 in its folder) -> name of the archive and path inside it, or None to move the file as it is.
+    place: (path inside `root`, its rank 0..1 in its folder) -> name of the archive and path inside it, or None to move
+    the file as it is.
     """
     paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     by_archive: dict[str, list[tuple[str, str]]] = {}
@@ -45,7 +47,8 @@ def _zip(path: Path) -> Iterator[Callable[[str, bytes], None]]:
         def add(name: str, data: bytes) -> None:
             entry = zipfile.ZipInfo(name)  # dated 1980, like nothing else
             entry.create_system, entry.external_attr = 3, 0o100644 << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED if name.endswith(".csv") else zipfile.ZIP_STORED  # films are compressed already
+            # films are compressed already
+            entry.compress_type = zipfile.ZIP_DEFLATED if name.endswith(".csv") else zipfile.ZIP_STORED
             archive.writestr(entry, data)
 
         yield add

@@ -1,4 +1,5 @@
-"""Phantom films as PadChest releases its own: 16-bit PNGs of 12 and 10 used bits, one table of 36 columns; or the numbered zips.
+"""Phantom films as PadChest releases its own: 16-bit PNGs of 12 and 10 used bits, one table of 36 columns; or the
+numbered zips.
 
 One hospital, `phantom-d`. Facts and defects to repeat: datasets reference, section 5.1.
 """
@@ -13,7 +14,16 @@ import numpy as np
 from thiscxr.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord
 from thiscxr.phantom import Patient
 from thiscxr.phantom.releases.encode import deepened, on_canvas, png
-from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, csv_bytes, film_size, first_seed, pick, study_shots
+from thiscxr.phantom.releases.release import (
+    Release,
+    ReleasedFilm,
+    Shot,
+    csv_bytes,
+    film_size,
+    first_seed,
+    pick,
+    study_shots,
+)
 from thiscxr.pixels import Pixels
 
 SITE = "phantom-d"
@@ -29,7 +39,8 @@ HEADER = (
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A word of the label lists: its UMLS code ("" for none), the places it comes with, and what it says of our findings."""
+    """A word of the label lists: its UMLS code ("" for none), the places it comes with, and what it says of our
+    findings."""
 
     cui: str
     places: tuple[str, ...] = ()
@@ -42,7 +53,10 @@ _DRAWN = {
     "atelectasis": Token("C0004144", ("loc retrocardiac",), ("Atelectasis",), ("Lung_Opacity",)),
     "cardiomegaly": Token("C0018800", ("loc cardiac",), ("Cardiomegaly",), ("Enlarged_Cardiomediastinum",)),
     "consolidation": Token(
-        "C0521530", ("loc middle lobe", "loc perihilar"), ("Consolidation", "Infiltration", "Lung_Opacity"), ("Pneumonia",)
+        "C0521530",
+        ("loc middle lobe", "loc perihilar"),
+        ("Consolidation", "Infiltration", "Lung_Opacity"),
+        ("Pneumonia",),
     ),
     "pulmonary edema": Token("C0034063", (), ("Edema",), ("Lung_Opacity",)),
     "kerley lines": Token("", (), ("Edema",)),
@@ -88,7 +102,8 @@ PLACE_CUIS = {
     "loc subclavian vein": "C0038532",
 }  # fmt: skip
 _BESIDES_SHARE = 0.15
-_KINDS = {"": 0.78, "unchanged": 0.08, "suboptimal study": 0.04, "exclude": 0.03, "empty": 0.04, "nan": 0.03}  # of studies
+# of studies
+_KINDS = {"": 0.78, "unchanged": 0.08, "suboptimal study": 0.04, "exclude": 0.03, "empty": 0.04, "nan": 0.03}
 _UNUSABLE = {"exclude": "excluded by the collection", "empty": "no label", "nan": "no label"}
 
 
@@ -115,7 +130,9 @@ _DEVICES = (
     _Device(_IMAGING, "CR", 12, ("", ""), "None", "None", ("250", "2", "2500", "10"), _WORDS, 0.4),
     _Device(_PHILIPS, "CR", 12, ("2047.0", "4095.0"), _SQUARE, "0.2", _NO_TUBE, ("nan", "nan", "nan"), 0.32),
     _Device(_PHILIPS, "DX", 12, ("2047.5", "4095"), "None", "0.148", _NO_TUBE, ("PA", "AP", "LL"), 0.12),
-    _Device(_PHILIPS, "CR", 10, ("5.115000e+02", "1.023000e+03"), "None", "None", _NO_TUBE, ("nan", "nan", "nan"), 0.13),
+    _Device(
+        _PHILIPS, "CR", 10, ("5.115000e+02", "1.023000e+03"), "None", "None", _NO_TUBE, ("nan", "nan", "nan"), 0.13
+    ),
     _Device(_PHILIPS, "CR", 10, ("None", "None"), "None", "None", _NO_TUBE, ("nan", "nan", "nan"), 0.03),
 )
 _PROJECTIONS = {"PA": "PA", "AP": "AP", "AP_supine": "AP_horizontal", "lateral": "L"}
@@ -136,7 +153,8 @@ def _report_id(seed: int, study: int) -> str:
 
 
 def _tokens(body: Patient, random: np.random.Generator) -> tuple[str, list[str]]:
-    """Return the kind of a study's row, and its label list as printed: stray spaces, repetitions and empty words come with it."""
+    """Return the kind of a study's row, and its label list as printed: stray spaces, repetitions and empty words come
+    with it."""
     kind = pick(random, _KINDS)
     if kind in _UNUSABLE:
         return kind, {"exclude": ["exclude"], "empty": [""], "nan": []}[kind]
@@ -144,7 +162,8 @@ def _tokens(body: Patient, random: np.random.Generator) -> tuple[str, list[str]]
     for finding in sorted(body.severities):
         words.append(str(random.choice([word for word, token in _DRAWN.items() if finding in token.positive[:1]])))
     if random.random() < _BESIDES_SHARE:
-        words += ["normal"] if not words and not kind and random.random() < 0.5 else []  # said of 226 films that have something
+        # said of 226 films that have something
+        words += ["normal"] if not words and not kind and random.random() < 0.5 else []
         words.append(str(random.choice(list(_BESIDES))))
     if kind:
         words.insert(0, kind)
@@ -158,7 +177,8 @@ def _tokens(body: Patient, random: np.random.Generator) -> tuple[str, list[str]]
 
 
 def told(words: Iterable[str]) -> dict[str, int]:
-    """Return the states that a usable label list stands for: a positive word, else a word that leaves it open, else absent."""
+    """Return the states that a usable label list stands for: a positive word, else a word that leaves it open, else
+    absent."""
     said = {word.strip() for word in words} - {""}
     silent = bool(said & {"unchanged", "suboptimal study"})
     states = dict.fromkeys(FINDINGS, NOT_MENTIONED if silent else NEGATIVE)
@@ -185,13 +205,21 @@ def _label_cells(words: list[str], body: Patient, by_physician: bool) -> dict[st
     return {
         "Labels": str(words),
         "Localizations": str(everywhere),
-        "LabelsLocalizationsBySentence": str(sentences if by_physician else [part for sentence in sentences for part in sentence]),
+        "LabelsLocalizationsBySentence": str(
+            sentences if by_physician else [part for sentence in sentences for part in sentence]
+        ),
         "labelCUIS": _printed(TOKENS[word.strip()].cui for word in places if word.strip()),
         "LocalizationsCUIS": _printed(PLACE_CUIS.get(place, "") for place in everywhere),
     }
 
 
-_NO_LABELS = {"Labels": "nan", "Localizations": "nan", "LabelsLocalizationsBySentence": "nan", "labelCUIS": "", "LocalizationsCUIS": ""}
+_NO_LABELS = {
+    "Labels": "nan",
+    "Localizations": "nan",
+    "LabelsLocalizationsBySentence": "nan",
+    "labelCUIS": "",
+    "LocalizationsCUIS": "",
+}
 
 
 def _study(shot: Shot) -> tuple[str, str, bool]:
@@ -249,7 +277,8 @@ def _device_cells(device: _Device, random: np.random.Generator) -> dict[str, str
 
 
 def _person(shot: Shot, age_years: int) -> dict[str, str]:
-    """Return the cells of who was filmed and when; all studies of a patient are of one year, in which they have one age."""
+    """Return the cells of who was filmed and when; all studies of a patient are of one year, in which they have one
+    age."""
     random = shot.patient_dice("padchest patient")
     year, month, day = random.integers((2007, 1, 1), (2018, 5, 29))
     strange = random.random()
@@ -258,7 +287,8 @@ def _person(shot: Shot, age_years: int) -> dict[str, str]:
         "PatientID": _patient(shot),
         "PatientBirth": f"{year - age_years}.0" if random.random() > 0.01 else "nan",
         "PatientSex_DICOM": "O" if strange < 0.02 else "nan" if strange < 0.03 else shot.body().sex,
-        "Pediatric": "PED" if random.random() < 0.01 else "No",  # adults among them, as in the release: it is no age filter
+        # adults among them, as in the release: it is no age filter
+        "Pediatric": "PED" if random.random() < 0.01 else "No",
     }
 
 
@@ -303,7 +333,8 @@ def _plan(n: int, seed: int, res: int) -> list[ReleasedFilm]:
     films = []
     for row, shot in enumerate(islice(study_shots(first_seed(3, seed), (SITE,)), n)):
         film = _film(shot, res)
-        # Fifty folders of equal size; the rounding puts the last row alone into another. The supplement is all read by physicians.
+        # Fifty folders of equal size; the rounding puts the last row alone into another. The supplement is all read by
+        # physicians.
         supplement = film.cells["MethodLabel"] == "Physician" and shot.study_dice("padchest supplement").random() < 0.1
         folder = "54" if supplement else str(50 * (row + 1) // n)
         cells = {"": str(row), "ImageDir": folder, **film.cells}
@@ -312,7 +343,8 @@ def _plan(n: int, seed: int, res: int) -> list[ReleasedFilm]:
 
 
 def _encode(film: ReleasedFilm, pixels: Pixels) -> bytes:
-    # The authors windowed to the stored range and divided by 4096 whatever the bits: films of 10 bits came out four times as dark.
+    # The authors windowed to the stored range and divided by 4096 whatever the bits: films of 10 bits came out four
+    # times as dark.
     stored = on_canvas(deepened(pixels, int(film.form), film.shot.dice("padchest noise")), film.size)
     return png(np.rint(stored * (65535 / 4096)).astype(np.uint16))
 

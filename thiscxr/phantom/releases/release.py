@@ -1,7 +1,7 @@
 """A phantom release before it is written: who is filmed, what is drawn, and what the label files will tell of it.
 
-A layout is one module `layout_<collection>.py` that makes one `Release`; the rest of the house knows no other thing about it. What is
-told may differ from what is drawn, as in the real collections, and both are known for every film.
+A layout is one module `layout_<collection>.py` that makes one `Release`; the rest of the house knows no other thing
+about it. What is told may differ from what is drawn, as in the real collections, and both are known for every film.
 """
 
 import csv
@@ -24,7 +24,8 @@ T = TypeVar("T")
 MAX_PATIENTS = 10_000_000  # of one seed
 _BODIES = 10**18  # between the bodies of two collections: nobody is a patient of both, or a pool of the two would leak
 
-# Which films a study has, and how often: frontal with or without a lateral, portables, a lateral alone, a second lateral.
+# Which films a study has, and how often: frontal with or without a lateral, portables, a lateral alone, a second
+# lateral.
 STUDIES = {
     ("PA", "lateral"): 0.38,
     ("PA",): 0.15,
@@ -37,7 +38,8 @@ STUDIES = {
 
 
 def dice(what: str, *numbers: int) -> np.random.Generator:
-    """Return the random numbers of one matter of one film, study or patient: a table may grow without moving the others."""
+    """Return the random numbers of one matter of one film, study or patient: a table may grow without moving the
+    others."""
     return np.random.default_rng([zlib.crc32(what.encode()), *numbers])
 
 
@@ -85,7 +87,8 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class ReleasedFilm:
-    """One film of a release: what is drawn (`shot`), and what the label files tell of it (`record`), which a reader must find."""
+    """One film of a release: what is drawn (`shot`), and what the label files tell of it (`record`), which a reader
+    must find."""
 
     path: str  # of its file, inside the release as unpacked
     record: FilmRecord
@@ -101,9 +104,11 @@ class Release:
 
     plan: Callable[[int, int, int], list[ReleasedFilm]]  # number of films, seed, side of the drawn square in px
     encode: Callable[[ReleasedFilm, Pixels], bytes]  # drawn square -> file
-    tables: Callable[[Sequence[ReleasedFilm], bool], Iterator[tuple[str, bytes]]]  # films, archived -> path and content of label files
+    # films, archived -> path and content of label files
+    tables: Callable[[Sequence[ReleasedFilm], bool], Iterator[tuple[str, bytes]]]
     archive: Callable[[str, float], tuple[str, str] | None] | None = None
-    """(path, its rank 0..1 in its folder) -> archive and name in it, None for what is downloaded as it is; or no archives at all."""
+    """(path, its rank 0..1 in its folder) -> archive and name in it, None for what is downloaded as it is; or no
+    archives at all."""
 
 
 def first_seed(collection: int, seed: int) -> int:
@@ -154,7 +159,8 @@ def drawn_states(body: Patient) -> dict[str, int]:
 
 
 def film_size(res: int, aspect: float) -> tuple[int, int]:
-    """Return width and height of a film with the given width / height whose short side is `res`; the long side is even."""
+    """Return width and height of a film with the given width / height whose short side is `res`; the long side is
+    even."""
     long = 2 * round(res * max(aspect, 1 / aspect) / 2)
     return (long, res) if aspect > 1 else (res, long)
 

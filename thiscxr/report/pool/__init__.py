@@ -67,17 +67,18 @@ def describe_sources(
     allow_synthetic: bool = False,
     labels: str = "released",
 ) -> dict[str, Any]:
-    """Return {"sources": {key: {"released", "kept", "dropped", ...}}}: every row, what `prepare` would take, and why not the others.
+    """Return {"sources": {key: {"released", "kept", "dropped", ...}}}: every row, what `prepare` would take, and why
+    not the others.
 
-    labels_only: read only the label files, so that films are not missed when they are not there; else RELEASE_SAMPLE films a source,
-    evenly drawn, are decoded for native sizes and intensities.
-    Raises ValueError as `prepare` does.
+    labels_only: read only the label files, so that films are not missed when they are not there; else RELEASE_SAMPLE
+    films a source, evenly drawn, are decoded for native sizes and intensities. Raises ValueError as `prepare` does.
     """
     plan = wanted_films([(key, Path(root)) for key, root in sources], views, labels_only, labels)
     described: dict[str, Any] = {}
     for part in plan:
         key = part.collection.key
-        pixels = {} if labels_only else _look_at(part, allow_synthetic)  # first: it finds which films are in no tar either
+        # first: it finds which films are in no tar either
+        pixels = {} if labels_only else _look_at(part, allow_synthetic)
         films = [with_derived(film) if derive else film for film in part.films.values()]
         described[key] = {
             "released": part_facts(film_table(key, part.released, as_released=True)),
@@ -92,7 +93,11 @@ def describe_sources(
 
 
 def _kept_facts(table: pa.Table) -> dict[str, Any]:
-    return {"kept": part_facts(table), "co_occurrence": co_occurrence(table), "views_by_finding": views_by_finding(table)}
+    return {
+        "kept": part_facts(table),
+        "co_occurrence": co_occurrence(table),
+        "views_by_finding": views_by_finding(table),
+    }
 
 
 def _release_facts(collection: Collection | None) -> dict[str, Any]:
@@ -110,7 +115,9 @@ def _look_at(part: Wanted, allow_synthetic: bool) -> dict[str, Any]:
     names = list(part.films)
     sample = {names[place] for place in evenly(len(names), RELEASE_SAMPLE)}
     frontal = {name: film.view in FRONTAL_VIEWS for name, film in part.films.items() if name in sample}
-    open_films = [(part.files[name], frontal[name], allow_synthetic) for name in names if name in sample and name in part.files]
+    open_films = [
+        (part.files[name], frontal[name], allow_synthetic) for name in names if name in sample and name in part.files
+    ]
     looks: list[tuple[str, _Look | str]] = []  # with the name of the file
     with (
         tqdm(desc=f"films of {part.collection.key}", total=len(sample), unit="film", delay=1) as bar,
@@ -130,10 +137,15 @@ def _look_at(part: Wanted, allow_synthetic: bool) -> dict[str, Any]:
             **size_facts(*sizes.T),
             "inverted": sum(look.inverted for _, look in seen),
             "equalised": sum(bool(equalised) and name.lower().endswith(equalised) for name, _ in seen),
-            **{word: dict(Counter(getattr(look, word) for _, look in seen).most_common()) for word in ("greys", "orientation")},
+            **{
+                word: dict(Counter(getattr(look, word) for _, look in seen).most_common())
+                for word in ("greys", "orientation")
+            },
         },
         "intensity": intensity_facts(
-            [look.levels for _, look in seen], len(part.films), Counter(look for _, look in looks if isinstance(look, str))
+            [look.levels for _, look in seen],
+            len(part.films),
+            Counter(look for _, look in looks if isinstance(look, str)),
         ),
     }
 
@@ -141,8 +153,8 @@ def _look_at(part: Wanted, allow_synthetic: bool) -> dict[str, Any]:
 def _look(task: tuple[ReleaseFile | bytes | None, bool, bool]) -> _Look | str:
     """Return what there is to see in a film, or why `prepare` refuses it.
 
-    task: the file, its bytes when it is in a compressed tar, or None when it is absurdly large; whether it is known to be frontal; and
-    whether it may be synthetic.
+    task: the file, its bytes when it is in a compressed tar, or None when it is absurdly large; whether it is known to
+    be frontal; and whether it may be synthetic.
     """
     file, frontal, allow_synthetic = task
     try:
@@ -157,14 +169,17 @@ def _look(task: tuple[ReleaseFile | bytes | None, bool, bool]) -> _Look | str:
 
 
 def describe_pool(path: Path) -> dict[str, Any]:
-    """Return {"pool": {...}, "sources": {key: {"kept", ...}}, "rejected": {reason: count}}, with the counts of `describe_sources`.
+    """Return {"pool": {...}, "sources": {key: {"kept", ...}}, "rejected": {reason: count}}, with the counts of
+    `describe_sources`.
 
     Intensities are those of POOL_SAMPLE films a source, evenly drawn. Raises ValueError when `path` is not a pool.
     """
     pool = Pool.open(path)
     table = _read_films(pool.path)
     try:
-        facts: dict[str, Any] = {"pool": {name: pool.meta[name] for name in ("resolution", "bits", "fingerprint", "counts", "options")}}
+        facts: dict[str, Any] = {
+            "pool": {name: pool.meta[name] for name in ("resolution", "bits", "fingerprint", "counts", "options")}
+        }
         facts["sources"] = {key: _pool_source(pool, key, table) for key in pool.meta["sources"]}
     except (KeyError, AttributeError) as error:
         raise ValueError(f"{pool.path / 'pool.json'} lacks what a pool needs ({error}); prepare it again") from error
@@ -196,7 +211,8 @@ def _pool_source(pool: Pool, key: str, table: pa.Table) -> dict[str, Any]:
 
 
 def _read_films(pool: Path) -> pa.Table:
-    """Return the films as `film_table` does; ids are numbered column by column, since as texts a million films take a gigabyte."""
+    """Return the films as `film_table` does; ids are numbered column by column, since as texts a million films take a
+    gigabyte."""
     texts = ["source", "view", "sex", "split", "labeler", "greys", "orientation"]
     numbers = ["age_years", *FINDINGS, "native_width", "native_height", "native_bits", "equalised", "inverted"]
     table = _read(pool, [*texts, *numbers], texts).unify_dictionaries()
@@ -212,11 +228,14 @@ def _read(pool: Path, columns: list[str], repeated: Sequence[str] = ()) -> pa.Ta
     try:
         return pq.read_table(path, columns=columns, read_dictionary=repeated).select(columns)
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); copy the pool again or prepare it again") from error
+        raise ValueError(
+            f"{path} is damaged ({' '.join(str(error).split())}); copy the pool again or prepare it again"
+        ) from error
 
 
 def _rows(path: Path, *required: str) -> list[dict[str, str]] | None:
-    """Return the rows of a small table of a pool, or None when it is not there. Raises ValueError when a column is missing."""
+    """Return the rows of a small table of a pool, or None when it is not there. Raises ValueError when a column is
+    missing."""
     if not path.is_file():
         return None
     try:
@@ -232,7 +251,8 @@ def _rows(path: Path, *required: str) -> list[dict[str, str]] | None:
 
 
 def _duplicate_facts(rows: Sequence[Mapping[str, str]], ids: pa.ChunkedArray, table: pa.Table) -> dict[str, Any]:
-    """Return how many films are copies of another, and how many groups of them reach over a split, a patient or a source.
+    """Return how many films are copies of another, and how many groups of them reach over a split, a patient or a
+    source.
 
     ids: `film_id` of the films of `table`.
     """
@@ -244,7 +264,12 @@ def _duplicate_facts(rows: Sequence[Mapping[str, str]], ids: pa.ChunkedArray, ta
         pairs = set(zip(groups, table[name].take(pa.array(there, pa.int64())).to_pylist(), strict=True))
         over[f"across_{name}s"] = sum(count > 1 for count in Counter(group for group, _ in pairs).values())
     kinds = dict(sorted(Counter(row["kind"] for row in rows).items()))
-    return {"groups": len({row["group"] for row in rows}), "films": len({row["film_id"] for row in rows}), "kinds": kinds, **over}
+    return {
+        "groups": len({row["group"] for row in rows}),
+        "films": len({row["film_id"] for row in rows}),
+        "kinds": kinds,
+        **over,
+    }
 
 
 def _pool_intensity(pool: Pool, rows: NDArray[np.int64]) -> dict[str, Any]:

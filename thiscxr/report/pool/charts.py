@@ -1,7 +1,7 @@
 """Charts as inline SVG: plain shapes and text, no script, no style of their own, the same bytes for the same numbers.
 
-Colours are those of Okabe and Ito (2008), which the colour-blind tell apart; sources also differ in dash and mark. Every shape that stands
-for a number says it in its title, and the page has the numbers as a table under each chart.
+Colours are those of Okabe and Ito (2008), which the colour-blind tell apart; sources also differ in dash and mark.
+Every shape that stands for a number says it in its title, and the page has the numbers as a table under each chart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,13 +38,16 @@ class Cell:
 def svg(slug: str, title: str, text: str, height: float, parts: Parts, width: float = WIDTH) -> Markup:
     """Return the drawing; slug: unique on the page, for a screen reader's title and description."""
     head = Markup(
-        '<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-labelledby="{slug}-t {slug}-d"><title id="{slug}-t">{title}</title>'
+        '<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-labelledby="{slug}-t '
+        '{slug}-d"><title id="{slug}-t">{title}</title>'
         '<desc id="{slug}-d">{text}</desc>'
     ).format(width=width, height=height, slug=slug, title=title, text=text)
     return head + Markup("").join(parts) + Markup("</svg>")
 
 
-def draw_text(x: float, y: float, words: str, anchor: str = "start", fill: str = INK, size: float = 11, angle: int = 0) -> Markup:
+def draw_text(
+    x: float, y: float, words: str, anchor: str = "start", fill: str = INK, size: float = 11, angle: int = 0
+) -> Markup:
     turn = Markup(' transform="rotate({} {:.1f} {:.1f})"').format(angle, x, y) if angle else ""
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" fill="{}" font-size="{:g}"{}>{}</text>').format(
         x, y, anchor, fill, size, turn, words
@@ -76,8 +79,11 @@ def cut_label(label: str, room: float) -> str:
     return label if len(label) <= letters else label[: letters - 1] + "…"
 
 
-def stacked_bars(slug: str, title: str, text: str, rows: Sequence[tuple[str, Mapping[str, int], str]], fills: Mapping[str, str]) -> Markup:
-    """Draw a bar of 100 % a row. rows: label, part -> count, note at the end of the bar; fills: part -> colour, in their order."""
+def stacked_bars(
+    slug: str, title: str, text: str, rows: Sequence[tuple[str, Mapping[str, int], str]], fills: Mapping[str, str]
+) -> Markup:
+    """Draw a bar of 100 % a row. rows: label, part -> count, note at the end of the bar; fills: part -> colour, in
+    their order."""
     left, right = label_room([row[0] for row in rows], LABEL), label_room([row[2] for row in rows], 90)
     span = WIDTH - left - right
     parts: Parts = []
@@ -86,7 +92,11 @@ def stacked_bars(slug: str, title: str, text: str, rows: Sequence[tuple[str, Map
         parts.append(draw_text(left - 6, y + 13, cut_label(label, left), "end"))
         for name, fill in fills.items():
             if count := counts.get(name, 0):
-                parts.append(draw_box(x, y + 3, span * count / total, ROW - 5, fill, f"{label}, {name}: {count:,} of {total:,} films"))
+                parts.append(
+                    draw_box(
+                        x, y + 3, span * count / total, ROW - 5, fill, f"{label}, {name}: {count:,} of {total:,} films"
+                    )
+                )
                 x += span * count / total
         parts.append(draw_text(WIDTH - right + 6, y + 13, note))
     return svg(slug, title, text, len(rows) * ROW + 4, parts)
@@ -120,7 +130,8 @@ def _percent(share: float, most: float) -> str:
 
 
 def steps(slug: str, title: str, text: str, series: Series, ticks: Sequence[tuple[float, str]]) -> Markup:
-    """Draw histograms over one another as stepped lines. series: name, shares; ticks: place from 0 to 1 on the x axis, label."""
+    """Draw histograms over one another as stepped lines. series: name, shares; ticks: place from 0 to 1 on the x axis,
+    label."""
     left, bottom, top = 40.0, 190.0, 8.0
     most = 4 * nice_step((max((value for _, values in series for value in values), default=0) or 1) / 4)
     span = WIDTH - left - 12
@@ -130,9 +141,15 @@ def steps(slug: str, title: str, text: str, series: Series, ticks: Sequence[tupl
         parts += [draw_line(left, y, WIDTH - 12, y), draw_text(left - 5, y + 4, _percent(most * step / 4, most), "end")]
     parts += [draw_text(left + span * place, bottom + 16, label, "middle") for place, label in ticks]
     for number, (name, values) in enumerate(series):
-        points = [(left + span * at / len(values), bottom - (bottom - top) * v / most) for i, v in enumerate(values) for at in (i, i + 1)]
+        points = [
+            (left + span * at / len(values), bottom - (bottom - top) * v / most)
+            for i, v in enumerate(values)
+            for at in (i, i + 1)
+        ]
         parts.append(
-            Markup('<polyline points="{}" fill="none" stroke="{}" stroke-width="1.8" stroke-dasharray="{}">{}</polyline>').format(
+            Markup(
+                '<polyline points="{}" fill="none" stroke="{}" stroke-width="1.8" stroke-dasharray="{}">{}</polyline>'
+            ).format(
                 " ".join(f"{x:.1f},{y:.1f}" for x, y in points),
                 PALETTE[number % len(PALETTE)],
                 DASHES[number % len(DASHES)],
@@ -143,7 +160,12 @@ def steps(slug: str, title: str, text: str, series: Series, ticks: Sequence[tupl
 
 
 def pyramid(
-    slug: str, title: str, text: str, labels: Sequence[str], left: tuple[str, Sequence[int]], right: tuple[str, Sequence[int]]
+    slug: str,
+    title: str,
+    text: str,
+    labels: Sequence[str],
+    left: tuple[str, Sequence[int]],
+    right: tuple[str, Sequence[int]],
 ) -> Markup:
     """Draw two histograms back to back, the last label on top. left, right: name, counts."""
     middle, gap = WIDTH / 2, 24.0
@@ -167,12 +189,15 @@ def pyramid(
                         f"{name}, {label}: {count:,} films",
                     )
                 )
-                parts.append(draw_text(x + side * (length + 4), y + 13, f"{count:,}", "end" if side < 0 else "start", size=9.5))
+                parts.append(
+                    draw_text(x + side * (length + 4), y + 13, f"{count:,}", "end" if side < 0 else "start", size=9.5)
+                )
     return svg(slug, title, text, height + 22, parts)
 
 
 def bubbles(slug: str, title: str, text: str, series: Sequence[tuple[str, Sequence[Sequence[int]]]]) -> Markup:
-    """Draw native sizes, both axes alike. series: name, [(width, height, films)]; areas are shares of the films of one source."""
+    """Draw native sizes, both axes alike. series: name, [(width, height, films)]; areas are shares of the films of one
+    source."""
     left, side, top = 48.0, 340.0, 8.0
     most = max((max(cell[:2]) for _, cells in series for cell in cells), default=0) * 1.08 or 1
     ticks = range(0, int(most) + 1, max(int(nice_step(most / 4)), 1))
@@ -184,12 +209,17 @@ def bubbles(slug: str, title: str, text: str, series: Sequence[tuple[str, Sequen
     for tick in ticks:
         at = side * tick / most
         parts += [draw_line(left, bottom - at, left + side, bottom - at), draw_line(left + at, top, left + at, bottom)]
-        parts += [draw_text(left - 5, bottom - at + 4, f"{tick}", "end"), draw_text(left + at, bottom + 15, f"{tick}", "middle")]
+        parts += [
+            draw_text(left - 5, bottom - at + 4, f"{tick}", "end"),
+            draw_text(left + at, bottom + 15, f"{tick}", "middle"),
+        ]
     for number, (name, cells) in enumerate(series):
         total = sum(cell[2] for cell in cells)
         for width, height, films in cells:
             parts.append(
-                Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{:.1f}" fill="{}" fill-opacity="0.45" stroke="{}">{}</circle>').format(
+                Markup(
+                    '<circle cx="{:.1f}" cy="{:.1f}" r="{:.1f}" fill="{}" fill-opacity="0.45" stroke="{}">{}</circle>'
+                ).format(
                     left + side * width / most,
                     bottom - side * height / most,
                     max(24 * sqrt(films / total), 1.5),
@@ -207,11 +237,18 @@ def nice_step(step: float) -> float:
 
 
 def heat_map(
-    slug: str, title: str, text: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell]], width: float = WIDTH
+    slug: str,
+    title: str,
+    text: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[Cell]],
+    width: float = WIDTH,
 ) -> Markup:
     """Draw cells from white (0) to blue (1), with their text where there is room for it."""
     left, rise = label_room(rows, LABEL), label_room(columns, LABEL)
-    side = min((width - left - 0.6 * rise) / max(len(columns) - 0.4, 1), 46)  # the last turned label reaches out to the right
+    # the last turned label reaches out to the right
+    side = min((width - left - 0.6 * rise) / max(len(columns) - 0.4, 1), 46)
     upright = side < 16
     if upright:
         side = (width - left) / len(columns)
@@ -219,7 +256,13 @@ def heat_map(
     height = max(ROW, min(side, 26))
     size = min(11, side - 0.5)
     parts: Parts = [
-        draw_text(left + place * side + side * 0.6 + upright * size * 0.25, top - 5, cut_label(name, LABEL), size=size, angle=angle)
+        draw_text(
+            left + place * side + side * 0.6 + upright * size * 0.25,
+            top - 5,
+            cut_label(name, LABEL),
+            size=size,
+            angle=angle,
+        )
         for place, name in enumerate(columns)
     ]
     for place, (label, line) in enumerate(zip(rows, cells, strict=True)):

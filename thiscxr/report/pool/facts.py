@@ -25,7 +25,8 @@ _CELL_PX = 128  # native sizes are counted in squares of this side
 
 
 def film_table(source: str, films: Sequence[FilmRecord], as_released: bool = False) -> pa.Table:
-    """Return the films as the columns of a pool that `part_facts` and the others read, with numbers for patients and studies.
+    """Return the films as the columns of a pool that `part_facts` and the others read, with numbers for patients and
+    studies.
 
     as_released: with the states that the cells of the label file have, before any rule made more of them.
     """
@@ -53,7 +54,9 @@ def _states(films: Sequence[FilmRecord], as_released: bool) -> NDArray[np.int8]:
             places.setdefault(tuple(found), []).append(place)
     for names, rows in places.items():
         values = chain.from_iterable(findings[row].values() for row in rows)
-        states[np.ix_(rows, [FINDINGS.index(name) for name in names])] = np.fromiter(values, np.int8).reshape(len(rows), len(names))
+        states[np.ix_(rows, [FINDINGS.index(name) for name in names])] = np.fromiter(values, np.int8).reshape(
+            len(rows), len(names)
+        )
     return states
 
 
@@ -63,7 +66,8 @@ def state_matrix(table: pa.Table) -> NDArray[np.int8]:
 
 
 def part_facts(table: pa.Table) -> dict[str, Any]:
-    """Return the counts of one set of films: the contract's keys (docs/formats.md), then ages, splits, labelers and films a patient."""
+    """Return the counts of one set of films: the contract's keys (docs/formats.md), then ages, splits, labelers and
+    films a patient."""
     states = state_matrix(table)
     facts = {
         "films": len(table),
@@ -95,7 +99,9 @@ def _age_facts(table: pa.Table) -> dict[str, Any]:
     decade = np.where(known, np.clip(np.nan_to_num(ages) // 10, 0, len(DECADES) - 1), len(DECADES)).astype(np.int64)
 
     def histogram(films: NDArray[np.bool_]) -> dict[str, int]:
-        return dict(zip((*DECADES, "unknown"), np.bincount(decade[films], minlength=len(DECADES) + 1).tolist(), strict=True))
+        return dict(
+            zip((*DECADES, "unknown"), np.bincount(decade[films], minlength=len(DECADES) + 1).tolist(), strict=True)
+        )
 
     sexes = [sex for sex in SEXES if sex in pc.unique(table["sex"]).to_pylist()]
     return {
@@ -120,7 +126,8 @@ def _per_patient(patients: pa.ChunkedArray) -> dict[str, Any]:
 
 
 def co_occurrence(table: pa.Table) -> dict[str, dict[str, list[int]]]:
-    """Return {given: {finding: [both, of]}}: of the films positive for `given` and annotated for `finding`, how many have both.
+    """Return {given: {finding: [both, of]}}: of the films positive for `given` and annotated for `finding`, how many
+    have both.
 
     Findings that are nowhere positive are no `given`; pairs that are nowhere annotated together are left out.
     """
@@ -128,9 +135,14 @@ def co_occurrence(table: pa.Table) -> dict[str, dict[str, list[int]]]:
     pairs: dict[str, dict[str, list[int]]] = {}
     for row, given in enumerate(FINDINGS):
         films = states[states[:, row] == POSITIVE]
-        both, of = np.count_nonzero(films == POSITIVE, axis=0).tolist(), np.count_nonzero(films != NOT_ANNOTATED, axis=0).tolist()
+        both, of = (
+            np.count_nonzero(films == POSITIVE, axis=0).tolist(),
+            np.count_nonzero(films != NOT_ANNOTATED, axis=0).tolist(),
+        )
         if len(films):
-            pairs[given] = {name: [both[place], of[place]] for place, name in enumerate(FINDINGS) if place != row and of[place]}
+            pairs[given] = {
+                name: [both[place], of[place]] for place, name in enumerate(FINDINGS) if place != row and of[place]
+            }
     return pairs
 
 
@@ -150,7 +162,8 @@ def views_by_finding(table: pa.Table) -> dict[str, dict[str, dict[str, int]]]:
         }
         if all(map(any, sides.values())):
             found[finding] = {
-                word: {name: count for name, count in zip(names, counts, strict=True) if count} for word, counts in sides.items()
+                word: {name: count for name, count in zip(names, counts, strict=True) if count}
+                for word, counts in sides.items()
             }
     return found
 
@@ -158,7 +171,8 @@ def views_by_finding(table: pa.Table) -> dict[str, dict[str, dict[str, int]]]:
 def total_variation(one: Mapping[str, int], other: Mapping[str, int]) -> float:
     """Return half the summed difference of two distributions, from 0 (alike) to 1 (nothing in common).
 
-    Whoever must say from which of the two a value comes, both as likely, is right in (1 + this) / 2 of the cases at best.
+    Whoever must say from which of the two a value comes, both as likely, is right in (1 + this) / 2 of the cases at
+    best.
     """
     one_sum, other_sum = sum(one.values()), sum(other.values())
     if not (one_sum and other_sum):
@@ -167,9 +181,12 @@ def total_variation(one: Mapping[str, int], other: Mapping[str, int]) -> float:
 
 
 def size_facts(widths: Any, heights: Any, bits: Any) -> dict[str, Any]:
-    """Return counts of native sizes: int [n] each. `cells`: [mean width, mean height, films] of squares of 128 px, largest first."""
+    """Return counts of native sizes: int [n] each. `cells`: [mean width, mean height, films] of squares of 128 px,
+    largest first."""
     widths, heights = np.asarray(widths, np.int64), np.asarray(heights, np.int64)
-    cells, places, counts = np.unique(widths // _CELL_PX * 2**20 + heights // _CELL_PX, return_inverse=True, return_counts=True)
+    cells, places, counts = np.unique(
+        widths // _CELL_PX * 2**20 + heights // _CELL_PX, return_inverse=True, return_counts=True
+    )
     means = [np.rint(np.bincount(places, side, len(cells)) / counts).astype(int).tolist() for side in (widths, heights)]
     depths, films = np.unique(np.asarray(bits, np.int64), return_counts=True)
     return {
@@ -202,8 +219,9 @@ def film_levels(pixels: Pixels) -> NDArray[np.int64]:
 def intensity_facts(levels: Any, of: int, refused: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Return the mean histogram of films, in shares of the pixels, each film counting the same.
 
-    levels: int [n,64] of `film_levels`, one row a film looked at; of: how many films there are; refused: films that did not decode.
-    `unevenness`: the median film's largest distance between its cumulated histogram and a straight line, black left out.
+    levels: int [n,64] of `film_levels`, one row a film looked at; of: how many films there are; refused: films that did
+    not decode. `unevenness`: the median film's largest distance between its cumulated histogram and a straight line,
+    black left out.
     """
     levels = np.asarray(levels, np.float64).reshape(-1, LEVELS)
     shares = levels / levels.sum(1, keepdims=True)
@@ -233,13 +251,20 @@ def pooled_pairs(sources: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
                 counts = (both, of, states["positive"], source["kept"]["films"] - states["not_annotated"])
                 sums = pooled.setdefault(given, {}).setdefault(name, [0, 0, 0, 0])
                 sums[:] = map(sum, zip(sums, counts, strict=True))
-    return {given: {name: pooled[given][name] for name in FINDINGS if name in pooled[given]} for given in FINDINGS if given in pooled}
+    return {
+        given: {name: pooled[given][name] for name in FINDINGS if name in pooled[given]}
+        for given in FINDINGS
+        if given in pooled
+    }
 
 
-def strongest_pairs(sources: Mapping[str, Any], most: int = 5, min_films: int = 20) -> list[tuple[str, str, float, float, int]]:
+def strongest_pairs(
+    sources: Mapping[str, Any], most: int = 5, min_films: int = 20
+) -> list[tuple[str, str, float, float, int]]:
     """Return (given, finding, share, share in all, films with both), those first where the share is raised most.
 
-    Each pair once; pairs of which one finding always comes with the other are left out: they are definitions, not observations.
+    Each pair once; pairs of which one finding always comes with the other are left out: they are definitions, not
+    observations.
     """
     pooled = pooled_pairs(sources)
     found: dict[frozenset[str], tuple[str, str, float, float, int]] = {}
@@ -249,6 +274,8 @@ def strongest_pairs(sources: Mapping[str, Any], most: int = 5, min_films: int = 
             if both < min_films or both in (of, back[1]):
                 continue
             pair = (given, name, both / of, positive / annotated, both)
-            found[frozenset(pair[:2])] = max(pair, found.get(frozenset(pair[:2]), pair), key=lambda one: one[2] - one[3])
+            found[frozenset(pair[:2])] = max(
+                pair, found.get(frozenset(pair[:2]), pair), key=lambda one: one[2] - one[3]
+            )
     raised = (pair for pair in found.values() if pair[2] > pair[3])
     return sorted(raised, key=lambda pair: (pair[3] - pair[2], pair))[:most]

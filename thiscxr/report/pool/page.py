@@ -1,4 +1,5 @@
-"""The facts of `describe` as one HTML page that needs nothing else: no script, no request, no film; the same facts give the same bytes.
+"""The facts of `describe` as one HTML page that needs nothing else: no script, no request, no film; the same facts give
+the same bytes.
 
 Texts come from files of others, so all of them go through autoescape. What a chart shows stands as a table under it.
 """
@@ -36,7 +37,8 @@ from thiscxr.report.pool.warnings import annotated, source_counts
 MIN_FILMS = 20  # of either side, before the two are compared
 
 _WIDE = 860
-_UNSHOWN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")  # no text, or turns it around
+# no text, or turns it around
+_UNSHOWN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _STATE_FILLS = {
     "positive": "#08519c",
     "negative": "#9ecae1",
@@ -44,7 +46,9 @@ _STATE_FILLS = {
     "not_mentioned": "#d5dae0",
     "not_annotated": "#f1f3f5",
 }
-_VIEW_FILLS = dict(zip((*VIEWS, "others"), ("#0072b2", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#d5dae0", "#444444"), strict=True))
+_VIEW_FILLS = dict(
+    zip((*VIEWS, "others"), ("#0072b2", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#d5dae0", "#444444"), strict=True)
+)
 
 Sources = Mapping[str, Mapping[str, Any]]
 Table = Sequence[Sequence[str]]
@@ -52,7 +56,8 @@ Table = Sequence[Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart, what it says, and its numbers. `keys`: (colour, dash, mark, name) of a legend; the first row of `table` is its header."""
+    """A chart, what it says, and its numbers. `keys`: (colour, dash, mark, name) of a legend; the first row of `table`
+    is its header."""
 
     title: str
     text: str
@@ -85,14 +90,21 @@ def page(facts: Mapping[str, Any]) -> str:
     sections = (_findings(sources), _together(sources), _people(sources), _pixels(sources), _given_away(sources))
     folder = Path(__file__).parent
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     style = (folder / "page.css").read_text(encoding="utf-8")
     text = environment.get_template("page.html").render(
         facts={"pool": None, "rejected": {}, "duplicates": None, "warnings": [], **facts},
         style=Markup(style),
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        overview=[["", *facts["sources"], *(["all"] if len(facts["sources"]) > 1 else [])], *overview(facts["sources"], sparks=False)],
+        overview=[
+            ["", *facts["sources"], *(["all"] if len(facts["sources"]) > 1 else [])],
+            *overview(facts["sources"], sparks=False),
+        ],
         sections=[section for section in sections if section.figures],
         version=__version__,
     )
@@ -102,7 +114,10 @@ def page(facts: Mapping[str, Any]) -> str:
 def _keys(sources: Sources) -> list[tuple[str, str, str, str]]:
     if len(sources) < 2:
         return []
-    return [(PALETTE[n % len(PALETTE)], DASHES[n % len(DASHES)], MARKS[n % len(MARKS)], key) for n, key in enumerate(sources)]
+    return [
+        (PALETTE[n % len(PALETTE)], DASHES[n % len(DASHES)], MARKS[n % len(MARKS)], key)
+        for n, key in enumerate(sources)
+    ]
 
 
 def _fill_keys(fills: Mapping[str, str], there: set[str]) -> list[tuple[str, str, str, str]]:
@@ -115,11 +130,15 @@ def _words(name: str) -> str:
 
 def _looked_for(sources: Sources) -> list[str]:
     """Return the findings that some source annotates."""
-    return [name for name in FINDINGS if any(annotated(source["kept"]["findings"][name]) for source in sources.values())]
+    return [
+        name for name in FINDINGS if any(annotated(source["kept"]["findings"][name]) for source in sources.values())
+    ]
 
 
 def _findings(sources: Sources) -> Section:
-    text = "Shares are of the films where a collection looked for the finding; what it never looks for is not annotated."
+    text = (
+        "Shares are of the films where a collection looked for the finding; what it never looks for is not annotated."
+    )
     figures = [_prevalence(sources)] if len(sources) > 1 and _looked_for(sources) else []
     for number, (key, source) in enumerate(sources.items()):
         rows = [(name, states) for name, states in source["kept"]["findings"].items() if annotated(states)]
@@ -129,12 +148,16 @@ def _findings(sources: Sources) -> Section:
             f"findings-{number}",
             f"Findings in {key}",
             "A bar a finding, divided into the five states; the number is that of positive films.",
-            [(_words(name), states, f"{states['positive']:,} {percent(states['positive'], annotated(states))}") for name, states in rows],
+            [
+                (_words(name), states, f"{states['positive']:,} {percent(states['positive'], annotated(states))}")
+                for name, states in rows
+            ],
             _STATE_FILLS,
         )
         table = [["finding", *map(_words, STATES.values()), "%"]]
         table += [
-            [name, *(f"{count:,}" for count in states.values()), percent(states["positive"], annotated(states))] for name, states in rows
+            [name, *(f"{count:,}" for count in states.values()), percent(states["positive"], annotated(states))]
+            for name, states in rows
         ]
         there = {word for _, states in rows for word, count in states.items() if count}
         note = f"{source['kept']['films']:,} films; at the end of a bar the positive ones"
@@ -148,19 +171,30 @@ def _prevalence(sources: Sources) -> Figure:
     for name in _looked_for(sources):
         counts = {key: source["kept"]["findings"][name] for key, source in sources.items()}
         shares = {key: states["positive"] / annotated(states) for key, states in counts.items() if annotated(states)}
-        marks = [(n, shares[key], f"{name} in {key}: {shares[key]:.1%}") for n, key in enumerate(sources) if key in shares]
+        marks = [
+            (n, shares[key], f"{name} in {key}: {shares[key]:.1%}") for n, key in enumerate(sources) if key in shares
+        ]
         rows.append((_words(name), marks))
         table.append(
             [
                 name,
                 *(
-                    f"{counts[key]['positive']:,} ({percent(counts[key]['positive'], annotated(counts[key]))})" if key in shares else "·"
+                    (f"{counts[key]['positive']:,} ({percent(counts[key]['positive'], annotated(counts[key]))})")
+                    if key in shares
+                    else "·"
                     for key in sources
                 ),
             ]
         )
-    drawing = dots("prevalence", "How common findings are", "A mark a source: the share of positive films among the annotated ones.", rows)
-    return Figure("How common, by source", "Share of positive films among the annotated ones", drawing, table, _keys(sources))
+    drawing = dots(
+        "prevalence",
+        "How common findings are",
+        "A mark a source: the share of positive films among the annotated ones.",
+        rows,
+    )
+    return Figure(
+        "How common, by source", "Share of positive films among the annotated ones", drawing, table, _keys(sources)
+    )
 
 
 def _together(sources: Sources) -> Section:
@@ -171,7 +205,9 @@ def _together(sources: Sources) -> Section:
     figures = [_pairs("all", "All sources" if len(sources) > 1 else next(iter(sources)), pooled, wide=True)]
     if len(sources) > 1:
         figures += [
-            _pairs(str(n), key, source["co_occurrence"]) for n, (key, source) in enumerate(sources.items()) if source["co_occurrence"]
+            _pairs(str(n), key, source["co_occurrence"])
+            for n, (key, source) in enumerate(sources.items())
+            if source["co_occurrence"]
         ]
     return Section("together", "Found together", text, figures)
 
@@ -183,7 +219,8 @@ def _pairs(slug: str, title: str, pairs: Mapping[str, Mapping[str, Sequence[int]
     drawing = heat_map(
         f"pairs-{slug}",
         f"Findings together in {title}",
-        "Rows and columns are findings; the darker a cell, the more films with the finding of the row have that of the column.",
+        "Rows and columns are findings; the darker a cell, the more films with the "
+        "finding of the row have that of the column.",
         [_words(name) for name in rows],
         [_words(name) for name in names],
         cells,
@@ -191,10 +228,15 @@ def _pairs(slug: str, title: str, pairs: Mapping[str, Mapping[str, Sequence[int]
     )
     table = [["of films with", *names]]
     table += [
-        [given, *("" if (counts := pairs[given].get(name)) is None else f"{counts[0]:,} / {counts[1]:,}" for name in names)]
+        [
+            given,
+            *("" if (counts := pairs[given].get(name)) is None else f"{counts[0]:,} / {counts[1]:,}" for name in names),
+        ]
         for given in rows
     ]
-    return Figure(title, "Percent; grey: not annotated together" if wide else "White 0 %, blue 100 %", drawing, table, wide=wide)
+    return Figure(
+        title, "Percent; grey: not annotated together" if wide else "White 0 %, blue 100 %", drawing, table, wide=wide
+    )
 
 
 def _pair(given: str, name: str, counts: Sequence[int] | None) -> Cell:
@@ -206,7 +248,11 @@ def _pair(given: str, name: str, counts: Sequence[int] | None) -> Cell:
 
 def _people(sources: Sources) -> Section:
     figures = [_views(sources)]
-    figures += [_ages(number, key, source["kept"]) for number, (key, source) in enumerate(sources.items()) if _ages_known(source["kept"])]
+    figures += [
+        _ages(number, key, source["kept"])
+        for number, (key, source) in enumerate(sources.items())
+        if _ages_known(source["kept"])
+    ]
     figures.append(_films_per_patient(sources))
     return Section("people", "Views and patients", "", figures if sources else [])
 
@@ -237,11 +283,21 @@ def _ages(number: int, key: str, kept: Mapping[str, Any]) -> Figure:
         left, right = ("", none), ("sex unknown", by_sex.get("unknown", none))
     undrawn = kept["films"] - sum(left[1]) - sum(right[1])
     drawing = pyramid(
-        f"ages-{number}", f"Ages in {key}", "Films by decade of age, women to the left and men to the right.", DECADES, left, right
+        f"ages-{number}",
+        f"Ages in {key}",
+        "Films by decade of age, women to the left and men to the right.",
+        DECADES,
+        left,
+        right,
     )
     sexes = [sex for sex in SEXES if sex in by_sex]
-    table = [["age", *sexes], *([name, *(f"{kept['ages_by_sex'][sex][name]:,}" for sex in sexes)] for name in (*DECADES, "unknown"))]
-    note = f"Median {kept['median_age']:g} years" + (f"; {undrawn:,} films of unknown age or sex are not drawn" if undrawn else "")
+    table = [
+        ["age", *sexes],
+        *([name, *(f"{kept['ages_by_sex'][sex][name]:,}" for sex in sexes)] for name in (*DECADES, "unknown")),
+    ]
+    note = f"Median {kept['median_age']:g} years" + (
+        (f"; {undrawn:,} films of unknown age or sex are not drawn") if undrawn else ""
+    )
     return Figure(f"Ages, {key}", note, drawing, table)
 
 
@@ -254,8 +310,13 @@ def _films_per_patient(sources: Sources) -> Figure:
     ticks = [((place + 0.5) / len(FILM_RANGES), name) for place, name in enumerate(FILM_RANGES)]
     drawing = steps("per-patient", "Films a patient", "The share of patients that have so many films.", series, ticks)
     most = ", ".join(f"{key} {source['kept']['films_per_patient']['max']:,}" for key, source in sources.items())
-    table = [["films", *sources], *([name, *(f"{ranges[name]:,}" for ranges in counts.values())] for name in FILM_RANGES)]
-    return Figure("Films a patient", f"Share of patients; most films of one patient: {most}", drawing, table, _keys(sources))
+    table = [
+        ["films", *sources],
+        *([name, *(f"{ranges[name]:,}" for ranges in counts.values())] for name in FILM_RANGES),
+    ]
+    return Figure(
+        "Films a patient", f"Share of patients; most films of one patient: {most}", drawing, table, _keys(sources)
+    )
 
 
 def _pixels(sources: Sources) -> Section:
@@ -271,41 +332,68 @@ def _sizes(sources: Sources) -> Figure:
     native = {key: source.get("native", {"films": 0, "cells": []}) for key, source in sources.items()}
     series = [(key, facts["cells"]) for key, facts in native.items()]
     drawing = bubbles(
-        "sizes", "Native sizes", "Width against height of the files that were read; the larger a disc, the more films.", series
+        "sizes",
+        "Native sizes",
+        "Width against height of the files that were read; the larger a disc, the more films.",
+        series,
     )
     table = [["source", "files", "width: least, median, most", "height: least, median, most", "square", "bits"]]
     for key, facts in native.items():
         if facts["films"]:
-            sides = [", ".join(f"{facts[side][name]:,}" for name in ("min", "median", "max")) for side in ("width", "height")]
+            sides = [
+                ", ".join(f"{facts[side][name]:,}" for name in ("min", "median", "max")) for side in ("width", "height")
+            ]
             bits = ", ".join(f"{bits} ({count:,})" for bits, count in facts["bits"].items())
             table.append([key, f"{facts['films']:,}", *sides, f"{facts['square']:,}", bits])
-    text = f"Width to the right, height upwards, in pixels, of {sum(facts['films'] for facts in native.values()):,} files"
+    text = (
+        f"Width to the right, height upwards, in pixels, of {sum(facts['films'] for facts in native.values()):,} files"
+    )
     return Figure("Native sizes", text, drawing, table, _keys(sources))
 
 
 def _intensities(sources: Sources) -> Figure:
-    levels = {key: source.get("intensity", {"films": 0, "histogram": [0.0] * LEVELS, "of": 0}) for key, source in sources.items()}
+    levels = {
+        key: source.get("intensity", {"films": 0, "histogram": [0.0] * LEVELS, "of": 0})
+        for key, source in sources.items()
+    }
     series = [(key, facts["histogram"]) for key, facts in levels.items()]
     ticks = [(0.0, "black"), (0.5, "half"), (0.97, "white")]
-    drawing = steps("intensity", "Intensities", "The mean histogram of the films, from black to white, a line a source.", series, ticks)
+    drawing = steps(
+        "intensity",
+        "Intensities",
+        "The mean histogram of the films, from black to white, a line a source.",
+        series,
+        ticks,
+    )
     sampled = ", ".join(f"{key} {facts['films']:,} of {facts['of']:,}" for key, facts in levels.items())
     step = LEVELS // 16
     table = [["grey, of 16", *sources]]
     table += [
-        [str(place + 1), *(f"{sum(facts['histogram'][place * step : (place + 1) * step]):.1%}" for facts in levels.values())]
+        [
+            str(place + 1),
+            *(f"{sum(facts['histogram'][place * step : (place + 1) * step]):.1%}" for facts in levels.values()),
+        ]
         for place in range(16)
     ]
     return Figure(
-        "Intensities", f"Share of pixels at {LEVELS} levels, in an even sample of the films: {sampled}", drawing, table, _keys(sources)
+        "Intensities",
+        f"Share of pixels at {LEVELS} levels, in an even sample of the films: {sampled}",
+        drawing,
+        table,
+        _keys(sources),
     )
 
 
 def _given_away(sources: Sources) -> Section:
     text = (
-        "How far the films with a finding differ from those without it in view and source, in percent: 0, nothing is given away; 100, the "
-        "view or source alone says whether the finding is there. Only positive and negative films count; grey: too few of them."
+        "How far the films with a finding differ from those without it in view and source, in "
+        "percent: 0, nothing is given away; 100, the "
+        "view or source alone says whether the finding is there. Only positive and "
+        "negative films count; grey: too few of them."
     )
-    columns: list[tuple[str, Mapping[str, Any]]] = [(f"view, {key}", source["views_by_finding"]) for key, source in sources.items()]
+    columns: list[tuple[str, Mapping[str, Any]]] = [
+        (f"view, {key}", source["views_by_finding"]) for key, source in sources.items()
+    ]
     if len(sources) > 1:
         columns.append(("source", {name: source_counts(sources, name) for name in FINDINGS}))
     rows = _looked_for(sources)
@@ -314,11 +402,16 @@ def _given_away(sources: Sources) -> Section:
     cells = list(zip(*told.values(), strict=True))
     if not cells:
         return Section("given-away", "What gives a finding away", text, [])
-    drawing = heat_map("given-away", "What gives a finding away", text, [_words(name) for name in rows], list(told), cells)
+    drawing = heat_map(
+        "given-away", "What gives a finding away", text, [_words(name) for name in rows], list(told), cells
+    )
     table = [["finding", *told]]
     table += [[name, *(cell.tip.partition(": ")[2] for cell in row)] for name, row in zip(rows, cells, strict=True)]
     return Section(
-        "given-away", "What gives a finding away", text, [Figure("View and source", "Total variation distance, percent", drawing, table)]
+        "given-away",
+        "What gives a finding away",
+        text,
+        [Figure("View and source", "Total variation distance, percent", drawing, table)],
     )
 
 
@@ -328,7 +421,11 @@ def _told(name: str, by: str, counts: Mapping[str, Mapping[str, int]]) -> Cell:
         return Cell(None, "", f"{name}, {by}: too few films")
     distance = total_variation(positive, negative)
     shares = [_shares(side) for side in (positive, negative)]
-    return Cell(distance, f"{100 * distance:.0f}", f"{name}, {by}: {distance:.0%}; positive films {shares[0]}, negative ones {shares[1]}")
+    return Cell(
+        distance,
+        f"{100 * distance:.0f}",
+        f"{name}, {by}: {distance:.0%}; positive films {shares[0]}, negative ones {shares[1]}",
+    )
 
 
 def _shares(counts: Mapping[str, int]) -> str:

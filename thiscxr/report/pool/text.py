@@ -58,7 +58,8 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
     sides = sorted(((int(side), count) for side, count in counts["resolutions"].items()), reverse=True)
     mixed = f" ({', '.join(f'{side} px: {count:,} films' for side, count in sides)})" if len(sides) > 1 else ""
     lines = [
-        f"pool of {counts['films']:,} films, {counts['patients']:,} patients, {pool['resolution']} px{mixed}, {pool['bits']} bits; "
+        f"pool of {counts['films']:,} films, {counts['patients']:,} patients, "
+        f"{pool['resolution']} px{mixed}, {pool['bits']} bits; "
         f"fingerprint {pool['fingerprint'][:16]}",
         *([f"prepared with {options}"] if options else []),
     ]
@@ -70,7 +71,8 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _tables(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows under their header, in as many blocks of columns as the width asks for; each begins with the first column."""
+    """Return the rows under their header, in as many blocks of columns as the width asks for; each begins with the
+    first column."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else 1
     blocks: list[list[int]] = [[]]
@@ -94,12 +96,18 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def overview(sources: Mapping[str, Any], sparks: bool = True) -> Rows:
-    """Return a row a fact: its name, a cell a source, and the total when there are several. sparks: with histograms in characters."""
+    """Return a row a fact: its name, a cell a source, and the total when there are several. sparks: with histograms in
+    characters."""
     kept = [source["kept"] for source in sources.values()]
     rows = _released(sources) if all("released" in source for source in sources.values()) else []
     rows += [_sum_row(word, [part[word] for part in kept]) for word in ("films", "patients", "studies")]
     per_patient = [part["films_per_patient"] for part in kept]
-    rows.append(_row("films/patient, median", [_NONE if facts["median"] is None else f"{facts['median']:g}" for facts in per_patient]))
+    rows.append(
+        _row(
+            "films/patient, median",
+            [_NONE if facts["median"] is None else f"{facts['median']:g}" for facts in per_patient],
+        )
+    )
     rows.append(_row("films/patient, most", [f"{facts['max']:,}" for facts in per_patient]))
     rows += _value_rows("view ", [part["views"] for part in kept], VIEWS)
     rows += _value_rows("sex ", [part["sexes"] for part in kept], SEXES)
@@ -117,7 +125,10 @@ def _released(sources: Mapping[str, Any]) -> Rows:
     rows += _value_rows("dropped: ", [{name: counts.get(name, 0) for name in common} for counts in dropped], common)
     if len(total) > len(common):
         rows.append(
-            _sum_row("dropped: other reasons", [sum(counts.values()) - sum(counts.get(name, 0) for name in common) for counts in dropped])
+            _sum_row(
+                "dropped: other reasons",
+                [sum(counts.values()) - sum(counts.get(name, 0) for name in common) for counts in dropped],
+            )
         )
     return rows
 
@@ -138,12 +149,17 @@ def _value_rows(label: str, counts: Sequence[Mapping[str, int]], order: Sequence
 
 
 def _ages(kept: Sequence[Mapping[str, Any]], sparks: bool) -> Rows:
-    decades = [[*(part["ages"][name] for name in DECADES[:9]), sum(part["ages"][name] for name in DECADES[9:])] for part in kept]
+    decades = [
+        [*(part["ages"][name] for name in DECADES[:9]), sum(part["ages"][name] for name in DECADES[9:])]
+        for part in kept
+    ]
     if not any(map(any, decades)):
         return [_sum_row("age unknown", [part["ages"]["unknown"] for part in kept])]
     together = sparkline([sum(counts) for counts in zip(*decades, strict=True)])
     rows = [_row("age 0, 10, … 90+", [sparkline(counts) for counts in decades], together)] if sparks else []
-    rows.append(_row("age, median", [_NONE if part["median_age"] is None else f"{part['median_age']:g}" for part in kept]))
+    rows.append(
+        _row("age, median", [_NONE if part["median_age"] is None else f"{part['median_age']:g}" for part in kept])
+    )
     unknown = [part["ages"]["unknown"] for part in kept]
     return [*rows, _sum_row("age unknown", unknown)] if any(unknown) else rows
 
@@ -156,7 +172,10 @@ def _pixels(sources: Sequence[Mapping[str, Any]], sparks: bool) -> Rows:
     sides = [(facts.get("width", {}), facts.get("height", {})) for facts in native]
     rows = [
         _row("native size, median", [f"{w['median']}x{h['median']}" if w else _NONE for w, h in sides]),
-        _row("native sides, range", [f"{min(w['min'], h['min'])}-{max(w['max'], h['max'])}" if w else _NONE for w, h in sides]),
+        _row(
+            "native sides, range",
+            [f"{min(w['min'], h['min'])}-{max(w['max'], h['max'])}" if w else _NONE for w, h in sides],
+        ),
         _row("native bits", ["/".join(facts.get("bits", {})) or _NONE for facts in native]),
     ]
     rows += [
@@ -164,11 +183,16 @@ def _pixels(sources: Sequence[Mapping[str, Any]], sparks: bool) -> Rows:
         for word in ("inverted", "equalised")
         if any(facts.get(word) for facts in native)
     ]
-    turned = [sum(count for what, count in facts.get("orientation", {}).items() if what != "as stored") for facts in native]
+    turned = [
+        sum(count for what, count in facts.get("orientation", {}).items() if what != "as stored") for facts in native
+    ]
     rows += [_sum_row("turned or mirrored", turned)] if any(turned) else []
     if sparks:
         rows.append(_row("greys, black to white", [_greys(facts.get("histogram", [])) for facts in levels]))
-    return [*rows, _row("greys, films sampled", [f"{facts['films']:,}" if facts.get("films") else _NONE for facts in levels])]
+    return [
+        *rows,
+        _row("greys, films sampled", [f"{facts['films']:,}" if facts.get("films") else _NONE for facts in levels]),
+    ]
 
 
 def _greys(histogram: Sequence[float]) -> str:
@@ -197,7 +221,11 @@ def _findings(sources: Mapping[str, Any]) -> list[str]:
 
 def _five_states(part: Mapping[str, Any]) -> Rows:
     return [
-        [name, *(f"{count:,}" if count else _NONE for count in states.values()), percent(states["positive"], annotated(states))]
+        [
+            name,
+            *(f"{count:,}" if count else _NONE for count in states.values()),
+            percent(states["positive"], annotated(states)),
+        ]
         for name, states in part["findings"].items()
         if annotated(states)
     ]
@@ -210,7 +238,12 @@ def _matrix(sources: Mapping[str, Any]) -> Rows:
         pairs = [(counts["positive"], annotated(counts)) for counts in states]
         if any(of for _, of in pairs):
             pairs.append((sum(positive for positive, _ in pairs), sum(of for _, of in pairs)))
-            rows.append([_short(name, 20), *(f"{positive:,} {percent(positive, of):>4}" if of else _NONE for positive, of in pairs)])
+            rows.append(
+                [
+                    _short(name, 20),
+                    *(f"{positive:,} {percent(positive, of):>4}" if of else _NONE for positive, of in pairs),
+                ]
+            )
     return rows
 
 
@@ -219,7 +252,11 @@ def _pairs(sources: Mapping[str, Any]) -> list[str]:
         f"  {given} with {name}".ljust(58) + f"{share:>5.0%}  ({base:.0%})  {both:>9,} films"
         for given, name, share, base, both in strongest_pairs(sources)
     ]
-    return ["", "found together: share of the films with the first that have the second (of all films)", *lines] if lines else []
+    return (
+        ["", "found together: share of the films with the first that have the second (of all films)", *lines]
+        if lines
+        else []
+    )
 
 
 def _reasons(word: str, counts: Mapping[str, int]) -> list[str]:

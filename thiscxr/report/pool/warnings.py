@@ -34,7 +34,10 @@ def annotated(states: Mapping[str, int]) -> int:
 def source_counts(sources: Sources, finding: str) -> dict[str, dict[str, int]]:
     """Return {"positive" or "negative": {source: films}} over the sources that annotate the finding."""
     states = {key: source["kept"]["findings"][finding] for key, source in sources.items()}
-    return {word: {key: counts[word] for key, counts in states.items() if annotated(counts)} for word in ("positive", "negative")}
+    return {
+        word: {key: counts[word] for key, counts in states.items() if annotated(counts)}
+        for word in ("positive", "negative")
+    }
 
 
 def _listed(items: Sequence[str], most: int = 3) -> str:
@@ -44,7 +47,10 @@ def _listed(items: Sequence[str], most: int = 3) -> str:
 
 def _duplicates(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts.get("across_splits"):
-        yield f"{facts['across_splits']:,} groups of duplicate films lie in both splits, so the holdout knows films of the training"
+        yield (
+            f"{facts['across_splits']:,} groups of duplicate films lie in both splits, so "
+            "the holdout knows films of the training"
+        )
 
 
 def _refused(sources: Sources) -> Iterator[str]:
@@ -53,7 +59,10 @@ def _refused(sources: Sources) -> Iterator[str]:
         looked_at = sum(refused.values()) + source.get("intensity", {}).get("films", 0)
         if sum(refused.values()) >= _REFUSED_FROM * max(looked_at, 1):
             common = max(refused, key=lambda reason: refused[reason])
-            yield f"{key}: {sum(refused.values()):,} of {looked_at:,} films looked at cannot be read, most often: {common}"
+            yield (
+                f"{key}: {sum(refused.values()):,} of {looked_at:,} films looked at "
+                f"cannot be read, most often: {common}"
+            )
 
 
 def _equalised(sources: Sources) -> Iterator[str]:
@@ -62,11 +71,20 @@ def _equalised(sources: Sources) -> Iterator[str]:
         unevenness = source.get("intensity", {}).get("unevenness")
         native = source.get("native", {})
         if native.get("equalised"):
-            yield f"{key}: {native['equalised']:,} of {native['films']:,} films were histogram-equalised by the release{told_apart}"
+            yield (
+                f"{key}: {native['equalised']:,} of {native['films']:,} films were "
+                f"histogram-equalised by the release{told_apart}"
+            )
         elif unevenness is not None and unevenness < FLAT_BELOW:
-            yield f"{key}: the films look histogram-equalised (all greys are about as frequent: unevenness {unevenness:.2f}){told_apart}"
+            yield (
+                f"{key}: the films look histogram-equalised (all greys are about as frequent: "
+                f"unevenness {unevenness:.2f}){told_apart}"
+            )
         elif "native" not in source and source["release"]["equalised"]:
-            yield f"{key}: {_listed(source['release']['equalised'])} films of this release are histogram-equalised{told_apart}"
+            yield (
+                f"{key}: {_listed(source['release']['equalised'])} films of this "
+                f"release are histogram-equalised{told_apart}"
+            )
 
 
 def _squashed(sources: Sources) -> Iterator[str]:
@@ -74,13 +92,17 @@ def _squashed(sources: Sources) -> Iterator[str]:
     true = [key for key in sources if key not in squashed]
     if squashed and true:
         yield (
-            f"{_listed(squashed)}: oblong films were squashed to squares by the release, and are pooled with films of true aspect "
+            f"{_listed(squashed)}: oblong films were squashed to squares by the release, "
+            "and are pooled with films of true aspect "
             f"({_listed(true)}); prepare --aspect restore undoes it"
         )
 
 
 def _annotation(sources: Sources) -> Iterator[str]:
-    by = {name: [key for key, source in sources.items() if annotated(source["kept"]["findings"][name])] for name in FINDINGS}
+    by = {
+        name: [key for key, source in sources.items() if annotated(source["kept"]["findings"][name])]
+        for name in FINDINGS
+    }
     if sources and not any(by.values()):
         yield "no finding is annotated, so none can be asked for"
     if len(sources) < 2:
@@ -88,7 +110,10 @@ def _annotation(sources: Sources) -> Iterator[str]:
     for key in sources:
         alone = [name for name, keys in by.items() if keys == [key]]
         if alone:
-            yield f"only {key} annotates {_listed(alone, 5)}: asking for {'it' if len(alone) == 1 else 'them'} names the hospital"
+            yield (
+                f"only {key} annotates {_listed(alone, 5)}: asking for "
+                f"{'it' if len(alone) == 1 else 'them'} names the hospital"
+            )
 
 
 def _told(finding: str, counts: Mapping[str, Mapping[str, int]]) -> tuple[float, str] | None:
@@ -98,9 +123,14 @@ def _told(finding: str, counts: Mapping[str, Mapping[str, int]]) -> tuple[float,
     distance = total_variation(positive, negative)
     if min(num_positive, num_negative) < _MIN_FILMS or distance < TELLS_FROM:
         return None
-    shares = {name: (positive.get(name, 0) / num_positive, negative.get(name, 0) / num_negative) for name in sorted({*positive, *negative})}
+    shares = {
+        name: (positive.get(name, 0) / num_positive, negative.get(name, 0) / num_negative)
+        for name in sorted({*positive, *negative})
+    }
     name, (one, other) = max(shares.items(), key=lambda item: item[1][0] - item[1][1])
-    return distance, f"{finding} ({name}: {one:.0%} of {num_positive:,} positive, {other:.0%} of {num_negative:,} negative)"
+    return distance, (
+        f"{finding} ({name}: {one:.0%} of {num_positive:,} positive, {other:.0%} of {num_negative:,} negative)"
+    )
 
 
 def _strongest(told: Iterable[tuple[float, str] | None]) -> str:
@@ -136,7 +166,8 @@ def _unknown(sources: Sources) -> Iterator[str]:
     for key, source in sources.items():
         kept = source["kept"]
         shares = {
-            word: kept[field].get("unknown", 0) / kept["films"] for word, field in (("view", "views"), ("sex", "sexes"), ("age", "ages"))
+            word: kept[field].get("unknown", 0) / kept["films"]
+            for word, field in (("view", "views"), ("sex", "sexes"), ("age", "ages"))
         }
         many = [f"{word} in {share:.0%}" for word, share in shares.items() if share >= _UNKNOWN_FROM]
         if many:
@@ -144,9 +175,13 @@ def _unknown(sources: Sources) -> Iterator[str]:
 
 
 def _patients(sources: Sources) -> Iterator[str]:
-    alone = [key for key, source in sources.items() if source["kept"]["patients"] == source["kept"]["films"] >= _MIN_FILMS]
+    alone = [
+        key for key, source in sources.items() if source["kept"]["patients"] == source["kept"]["films"] >= _MIN_FILMS
+    ]
     if alone:
-        yield f"{_listed(alone, 6)}: no patient has two films; if there are no patient ids, no split keeps patients apart"
+        yield (
+            f"{_listed(alone, 6)}: no patient has two films; if there are no patient ids, no split keeps patients apart"
+        )
 
 
 def _splits(sources: Sources) -> Iterator[str]:
