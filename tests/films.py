@@ -177,9 +177,10 @@ def coded_frame(values: np.ndarray, bits: int, syntax: str, photometric: str = "
         allocated = values.itemsize * 8
         samples = values.shape[2] if values.ndim == 3 else 1
         return RLELosslessEncoder.encode(
-            np.ascontiguousarray(values).tobytes(), rows=values.shape[0], columns=values.shape[1], samples_per_pixel=samples,
-            bits_allocated=allocated, bits_stored=bits, pixel_representation=0, photometric_interpretation=photometric,
-            number_of_frames=1, planar_configuration=0, encoding_plugin="pydicom",
+            np.ascontiguousarray(values).tobytes(), rows=values.shape[0], columns=values.shape[1],
+            samples_per_pixel=samples, bits_allocated=allocated, bits_stored=bits, pixel_representation=0,
+            photometric_interpretation=photometric, number_of_frames=1, planar_configuration=0,
+            encoding_plugin="pydicom",
         )  # fmt: skip
     return gdcm_frame(values, bits, syntax, photometric)
 

@@ -88,7 +88,9 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "missing folder": ("prepare {tmp}/pool --folder {tmp}/none --res 64", 1, r"none"),
     "empty folder": ("prepare {tmp}/pool --folder {tmp}/empty --res 64", 1, r"empty"),
     "no labels": ("prepare {tmp}/pool --nih {tmp}/films --res 64", 1, r"Data_Entry_2017"),
-    "label table without columns": ("prepare {tmp}/pool --nih {tmp}/headless " "--res 64", 1, r"Data_Entry_2017_v2020.csv.*Patient ID"),
+    "label table without columns": (
+        "prepare {tmp}/pool --nih {tmp}/headless --res 64", 1, r"Data_Entry_2017_v2020.csv.*Patient ID",
+    ),
     "no collection": ("prepare {tmp}/pool --res 64", 2, r"no collection given"),
     "prepare res 100": ("prepare {tmp}/pool --folder {tmp}/films --res 100", 1, r"100.*128"),
     "films too small": ("prepare {tmp}/pool --folder {tmp}/films --res 128", 1, r"20"),
@@ -97,44 +99,78 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "seeds disagree": ("sample -n 5 --seeds 0-3 --out {tmp}/s", 2, r"-n 5 does not agree with --seeds 0-3"),
     "bad seeds": ("sample --seeds x --out {tmp}/s", 1, r"'x' is not a seed"),
     "seed out of range": ("sample --seeds 9007199254740992 --out {tmp}/s", 1, r"seed 9007199254740992 is out of range"),
-    "unlearnt finding": ("sample --finding Efusion --out {tmp}/s", 1, r"'Efusion' was not learnt.*did you mean " r"'Effusion'"),
-    "contradiction": ("sample --finding Mass --no-finding Mass " "--out {tmp}/s", 1, r"'Mass' is asked for and asked to be " r"absent"),
+    "unlearnt finding": (
+        "sample --finding Efusion --out {tmp}/s", 1, r"'Efusion' was not learnt.*did you mean 'Effusion'",
+    ),
+    "contradiction": (
+        "sample --finding Mass --no-finding Mass --out {tmp}/s", 1, r"'Mass' is asked for and asked to be absent",
+    ),
     "truncation of layers": ("sample --truncation 0.5:0-99 --out {tmp}/s", 1, r"layers 0 to 99 are not all among"),
     "truncation": ("sample --truncation 2.5 --out {tmp}/s", 1, r"truncation is 2.5, but must be between 0 and 2"),
     "dicom options": ("sample --bits 10 --out {tmp}/s", 2, r"need --format dicom"),
     "malformed png": ("sample --malformed --out {tmp}/s", 2, r"need --format dicom"),
-    "malformed and compressed": ("sample --format dicom --malformed " "--compress rle --out {tmp}/s", 1, r"leave --compress out"),
+    "malformed and compressed": (
+        "sample --format dicom --malformed --compress rle --out {tmp}/s", 1, r"leave --compress out",
+    ),
     "no plan": ("sample --plan {tmp}/none.csv --out {tmp}/s", 1, r"none.csv.* cannot be read as a CSV table"),
-    "plan and conditions": ("sample --plan {tmp}/plan.csv --view PA " "--out {tmp}/s", 2, r"--plan says what is asked for"),
-    "plan that contradicts itself": ("sample --plan {tmp}/plan.csv --out " "{tmp}/s", 1, r"plan.csv line 2: finding 'Mass' is " r"asked for and"),
+    "plan and conditions": (
+        "sample --plan {tmp}/plan.csv --view PA --out {tmp}/s", 2, r"--plan says what is asked for",
+    ),
+    "plan that contradicts itself": (
+        "sample --plan {tmp}/plan.csv --out {tmp}/s", 1, r"plan.csv line 2: finding 'Mass' is asked for and",
+    ),
     "out is a file": ("sample -n 1 --out {tmp}/plan.csv", 1, r"plan.csv is a file; give a folder"),
     "out is a folder of films": ("sample -n 1 --out {tmp}/films", 1, r"holds '.*png', which is not a sample"),
     "pickled weights": ("sample -n 1 --model {tmp}/weights.pt --out {tmp}/s", 1, r"pickled weights are never loaded"),
     "score without pool": ("score --real {tmp}/none --fake {tmp}/films", 1, r"none"),
-    "unknown extractor": ("score --real {pool} --fake {tmp}/films " "--extractor incption", 1, r"'incption' \(did you mean 'inception'"),
+    "unknown extractor": (
+        "score --real {pool} --fake {tmp}/films --extractor incption", 1, r"'incption' \(did you mean 'inception'",
+    ),
     "classify without pool": ("classify eval --data {tmp}/none", 1, r"none does not exist"),
-    "unknown reader": ("classify eval --data {pool} --model " "thiscxr46", 1, r"'thiscxr46' \(did you mean " r"'thiscxr64'\?\)"),
-    "matrix of one source": ("classify matrix --data {pool}", 1, r"films of discs alone; a matrix needs " r"two sources or more"),
+    "unknown reader": (
+        "classify eval --data {pool} --model thiscxr46", 1, r"'thiscxr46' \(did you mean 'thiscxr64'\?\)",
+    ),
+    "matrix of one source": (
+        "classify matrix --data {pool}", 1, r"films of discs alone; a matrix needs two sources or more",
+    ),
     "pretrained small one": (
-        "classify train --data {pool} --pretrained " "{tmp}/films/00.png --out {tmp}/r", 1, r"is for --backbone densenet121",
+        "classify train --data {pool} --pretrained {tmp}/films/00.png --out {tmp}/r", 1,
+        r"is for --backbone densenet121",
     ),
     "pretrained by nothing": (
-        "classify train --data {pool} --backbone densenet121 " "--pretrained {tmp}/x.pth --out {tmp}/r", 1, r"x.pth does not hold the weights",
+        "classify train --data {pool} --backbone densenet121 --pretrained {tmp}/x.pth --out {tmp}/r", 1,
+        r"x.pth does not hold the weights",
     ),
-    "walk to nowhere": ("walk --seeds 1 --out {tmp}/w.webp", 1, r"needs two films or more, and has 1; name " r"them, such as --seeds 1,2,5"),
+    "walk to nowhere": (
+        "walk --seeds 1 --out {tmp}/w.webp", 1, r"needs two films or more, and has 1; name them, such as --seeds 1,2,5",
+    ),
     "walk of too few": ("walk --seeds 1-9 --frames 4 --out {tmp}/w.webp", 1, r"4 frames are too few to pass 9 films"),
-    "walk from a film": ("walk --from {tmp}/films/00.png --seeds " "1 --out {tmp}/w.webp", 1, r"00.png is not a safetensors file"),
-    "walk of two kinds": ("walk --seeds 1,2 --format gif --out " "{tmp}/w.webp", 2, r"--format gif does not agree with --out " r".*w.webp"),
+    "walk from a film": (
+        "walk --from {tmp}/films/00.png --seeds 1 --out {tmp}/w.webp", 1, r"00.png is not a safetensors file",
+    ),
+    "walk of two kinds": (
+        "walk --seeds 1,2 --format gif --out {tmp}/w.webp", 2, r"--format gif does not agree with --out .*w.webp",
+    ),
     "walk of an unknown kind": ("walk --seeds 1,2 --out {tmp}/w.bmp", 2, r"w.bmp ends in none of .*\.webp"),
     "mix of a word": ("mix --rows x --columns 1 --out {tmp}/m.png", 1, r"--rows x: 'x' is not a seed"),
-    "card of a folder": ("card --model nih-64 --scores {tmp} " "--out {tmp}/c.md", 1, r"cannot be read \(Is a directory\); " r"expected"),
+    "card of a folder": (
+        "card --model nih-64 --scores {tmp} --out {tmp}/c.md", 1, r"cannot be read \(Is a directory\); expected",
+    ),
     "mix of all layers": ("mix --rows 0 --columns 1 --layers 0- --out {tmp}/m.png", 1, r"all layers of this network"),
-    "mix of no layer": ("mix --rows 0 --columns 1 --layers 99 " "--out {tmp}/m.png", 1, r"not all among this network's 0 to 7"),
-    "pairs without laterals": ("sample --pairs --out {tmp}/s", 1, r"view 'lateral' was not learnt by this " r"network; it knows: AP"),
+    "mix of no layer": (
+        "mix --rows 0 --columns 1 --layers 99 --out {tmp}/m.png", 1, r"not all among this network's 0 to 7",
+    ),
+    "pairs without laterals": (
+        "sample --pairs --out {tmp}/s", 1, r"view 'lateral' was not learnt by this network; it knows: AP",
+    ),
     "pairs in shards": ("sample --pairs --format npz --out {tmp}/s", 2, r"--pairs are single films"),
-    "series that nobody can check": ("series --finding Effusion --out {tmp}/s", 1, r"thiscxr64 reads Effusion with AUC 0.698"),
+    "series that nobody can check": (
+        "series --finding Effusion --out {tmp}/s", 1, r"thiscxr64 reads Effusion with AUC 0.698",
+    ),
     "series of a typo": ("series --finding Efusion --out {tmp}/s", 1, r"did you mean 'Effusion'"),
-    "project no film": ("project {tmp}/plan.csv --out {tmp}/p", 1, r"plan.csv: not a PNG, JPEG, TIFF, BMP, " r"WebP or DICOM file"),
+    "project no film": (
+        "project {tmp}/plan.csv --out {tmp}/p", 1, r"plan.csv: not a PNG, JPEG, TIFF, BMP, WebP or DICOM file",
+    ),
     "project nothing": ("project --out {tmp}/p", 2, r"Missing argument"),
     "site without samples": ("site --samples {tmp}/films --out {tmp}/site", 1, r"samples.csv"),
     "site of nothing": ("site --out {tmp}/site", 2, r"give --samples, --model, or both"),
@@ -235,7 +271,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     code, out, err = run(capsys, *WRITES[name].format(place=where).split())
     said = {
         "in a file": r"/file is a file; choose another",
-        "closed": (r"cannot be written \(Permission " r"denied\); choose another"),
+        "closed": r"cannot be written \(Permission denied\); choose another",
     }
     assert re.search(
         said.get(place, "is a file; give a folder" if folder else "is a folder; give the name of a file"), err

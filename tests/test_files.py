@@ -20,8 +20,8 @@ import json, os, shutil, sys
 from pathlib import Path
 from thiscxr import files
 
-room, maker, steps, can_exchange = Path(sys.argv[1]), getattr(files, sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4] == "exchange"
-if not can_exchange:
+room, maker, steps = Path(sys.argv[1]), getattr(files, sys.argv[2]), json.loads(sys.argv[3])
+if sys.argv[4] != "exchange":
     files._exchange = lambda one, other: False
 
 def write(folder, text):

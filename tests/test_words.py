@@ -38,11 +38,13 @@ def test_what_stands_for_nothing(text):
 @pytest.mark.parametrize(
     ("text", "age"),
     [
-        ("51", 51), ("051", 51), ("51.0", 51), ("51,5", 51.5), ("060Y", 60), ("60y", 60), ("60 years", 60), ("60-year-old", 60),
-        ("60 yrs.", 60), ("60 y/o", 60), ("6M", 0.5), ("018M", 1.5), ("18 months", 1.5), ("026W", 26 * 7 / 365.25), ("010D", 10 / 365.25),
-        ("0", 0), ("90+", 90), (">89", 89), ("\uff15\uff11", 51), ("120", 120),
-        ("411", None), ("121", None), ("-1", None), ("-9", None), ("999", None), ("1967", None), ("20140915", None), ("5e1", None),
-        ("old", None), ("60-69", None), ("060X", None), ("M", None), ("1/2", None), ("inf", None), ("#VALUE!", None),
+        ("51", 51), ("051", 51), ("51.0", 51), ("51,5", 51.5), ("060Y", 60), ("60y", 60), ("60 years", 60),
+        ("60-year-old", 60), ("60 yrs.", 60), ("60 y/o", 60), ("6M", 0.5), ("018M", 1.5), ("18 months", 1.5),
+        ("026W", 26 * 7 / 365.25), ("010D", 10 / 365.25), ("0", 0), ("90+", 90), (">89", 89), ("\uff15\uff11", 51),
+        ("120", 120),
+        ("411", None), ("121", None), ("-1", None), ("-9", None), ("999", None), ("1967", None), ("20140915", None),
+        ("5e1", None), ("old", None), ("60-69", None), ("060X", None), ("M", None), ("1/2", None), ("inf", None),
+        ("#VALUE!", None),
     ],
 )  # fmt: skip
 def test_ages(text, age):
@@ -90,8 +92,8 @@ def test_views(view, texts):
 @pytest.mark.parametrize(
     ("state", "texts"),
     [
-        (1, "1 1.0 1,0 +1 True yes positive Present"), (0, "0 0.0 0,0 -0 false No negative absent"), (-1, "-1 -1.0 uncertain"),
-        (-2, "-2 not_mentioned"), (-3, "-3.0"), (None, "2 -4 0.5 1.5 10 1_0 mild x 1e0 inf"),
+        (1, "1 1.0 1,0 +1 True yes positive Present"), (0, "0 0.0 0,0 -0 false No negative absent"),
+        (-1, "-1 -1.0 uncertain"), (-2, "-2 not_mentioned"), (-3, "-3.0"), (None, "2 -4 0.5 1.5 10 1_0 mild x 1e0 inf"),
     ],
 )  # fmt: skip
 def test_states(state, texts):

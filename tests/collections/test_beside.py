@@ -478,7 +478,7 @@ def test_files_beside_a_known_release_are_counted_too(tmp_path):
 def test_where_no_film_is_left_the_reason_names_what_lies_there(tmp_path):
     put(tmp_path, {f"{number}.jp2": b"x" for number in range(4)} | {"films.rar": b"x"})
     with pytest.raises(
-        ValueError, match=r"no film left .*: 4 x \.jp2 picture, not read: convert " r"it to PNG, 1 x \.rar archive"
+        ValueError, match=r"no film left .*: 4 x \.jp2 picture, not read: convert it to PNG, 1 x \.rar archive"
     ):
         prepare(tmp_path / "pool", [("folder", tmp_path)], 32, key_file=tmp_path / "key")
 

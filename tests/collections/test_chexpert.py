@@ -22,7 +22,8 @@ FILM = "patient00001/study1/view1_frontal"
 # Beside No Finding in the order of the header: blank but for Pneumothorax 0.0 and Support Devices 1.0, as in the first
 # row of the release.
 ROW = f"CheXpert-v1.0-small/train/{FILM}.jpg,Female,68,Frontal,AP,1.0,,,,,,,,,0.0,,,,1.0"
-OTHER = "CheXpert-v1.0-small/train/patient00002/study2/view1_frontal.jpg,Female,87,Frontal,AP,,,-1.0,1.0,,-1.0,-1.0,,-1.0,,-1.0,,1.0,"
+OTHER_FILM = "patient00002/study2/view1_frontal"
+OTHER = f"CheXpert-v1.0-small/train/{OTHER_FILM}.jpg,Female,87,Frontal,AP,,,-1.0,1.0,,-1.0,-1.0,,-1.0,,-1.0,,1.0,"
 ANNOTATED = {
     "No Finding", "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Pneumonia", "Pneumothorax",
     "Enlarged_Cardiomediastinum", "Lung_Opacity", "Lung_Lesion", "Pleural_Other", "Fracture", "Support_Devices",
@@ -89,8 +90,8 @@ def test_rows_with_equal_labels_share_them(tmp_path):
 @pytest.mark.parametrize(
     ("cells", "view"),
     [
-        ("Frontal,AP", "AP"), ("Frontal,PA", "PA"), ("Frontal,LL", "lateral"), ("Frontal,RL", "lateral"), ("Frontal,", "unknown"),
-        ("Lateral,", "lateral"), ("Frontal,pa-ish", "unknown"),
+        ("Frontal,AP", "AP"), ("Frontal,PA", "PA"), ("Frontal,LL", "lateral"), ("Frontal,RL", "lateral"),
+        ("Frontal,", "unknown"), ("Lateral,", "lateral"), ("Frontal,pa-ish", "unknown"),
     ],
 )  # fmt: skip
 def test_views(tmp_path, cells, view):
@@ -100,8 +101,8 @@ def test_views(tmp_path, cells, view):
 @pytest.mark.parametrize(
     ("cells", "sex", "age"),
     [
-        ("Male,90", "M", 90.0), ("Unknown,0", "unknown", None), ("Female,", "F", None), (",34", "unknown", 34.0), ("Male,-3", "M", None),
-        ("Male,414", "M", None), ("Male,old", "M", None),
+        ("Male,90", "M", 90.0), ("Unknown,0", "unknown", None), ("Female,", "F", None), (",34", "unknown", 34.0),
+        ("Male,-3", "M", None), ("Male,414", "M", None), ("Male,old", "M", None),
     ],
 )  # fmt: skip
 def test_sexes_and_ages(tmp_path, cells, sex, age):
@@ -250,7 +251,7 @@ def test_the_chexlocalize_repack(tmp_path):
 def test_a_missing_column_is_named_with_the_nearest_name(tmp_path, column):
     write(tmp_path / "train.csv", ROW, header=HEADER.replace(column, column + "s"))
     with pytest.raises(
-        ValueError, match=rf"train\.csv has no column '{column}' \(did " rf"you mean '{column}s'\?\)"
+        ValueError, match=rf"train\.csv has no column '{column}' \(did you mean '{column}s'\?\)"
     ) as caught:
         chexpert.read_labels(tmp_path)
     assert "\n" not in str(caught.value)

@@ -159,7 +159,7 @@ def test_grey_and_colour_of_any_shape_from_archives_to_a_pool(tmp_path, name):
 
 def test_another_folder_is_one_line_and_names_what_it_is(tmp_path):
     with pytest.raises(
-        ValueError, match=r"no films as Kermany et al\. release them; " r"expected chest_xray/train/NORMAL/"
+        ValueError, match=r"no films as Kermany et al\. release them; expected chest_xray/train/NORMAL/"
     ) as caught:
         kermany.read_labels(release(tmp_path, ["a.jpeg", "b/c.png", "NORMAL/readme.txt"]))
     assert "\n" not in str(caught.value)

@@ -183,7 +183,8 @@ def test_the_official_split_goes_by_patient(release):
     ],
 )
 def test_views(release, position, code, procedure, orientation, view):
-    row = f"{FILM},10000032,50414267,{procedure},{position},3056,2544,21800506,213014.531,{procedure},{code},{orientation}"
+    study, taken = "10000032,50414267", "3056,2544,21800506,213014.531"
+    row = ",".join([FILM, study, procedure, position, taken, procedure, code, orientation])
     write(release / f"{METADATA}.gz", METADATA_HEADER, row)
     assert mimic.read_labels(release)[0].view == view
 
@@ -191,9 +192,8 @@ def test_views(release, position, code, procedure, orientation, view):
 @pytest.mark.parametrize(
     "place",
     [
-        "release/patients.csv.gz", "release/hosp/patients.csv", "release/mimic-iv-3.1/hosp/patients.csv.gz", "patients.csv",
-        "hosp/patients.csv",
-        "MIMIC-IV/hosp/patients.csv.gz", "mimiciv/patients.csv",
+        "release/patients.csv.gz", "release/hosp/patients.csv", "release/mimic-iv-3.1/hosp/patients.csv.gz",
+        "patients.csv", "hosp/patients.csv", "MIMIC-IV/hosp/patients.csv.gz", "mimiciv/patients.csv",
     ],
 )  # fmt: skip
 def test_sex_and_age_come_from_mimic_iv_where_it_is(release, place):
@@ -273,8 +273,8 @@ def test_dicom_comes_before_the_equalised_jpeg(release, tree, equalised):
 @pytest.mark.parametrize(
     ("name", "column"),
     [
-        (METADATA, "dicom_id"), (METADATA, "subject_id"), (METADATA, "study_id"), (METADATA, "ViewPosition"), (CHEXPERT, "study_id"),
-        (CHEXPERT, "Pneumonia"), (CHEXPERT, "No Finding"),
+        (METADATA, "dicom_id"), (METADATA, "subject_id"), (METADATA, "study_id"), (METADATA, "ViewPosition"),
+        (CHEXPERT, "study_id"), (CHEXPERT, "Pneumonia"), (CHEXPERT, "No Finding"),
     ],
 )  # fmt: skip
 def test_a_missing_column_is_named_with_the_nearest_name(release, name, column):
@@ -294,7 +294,7 @@ def test_other_bad_tables(release, tmp_path):
     (tmp_path / "other").mkdir()
     with pytest.raises(
         ValueError,
-        match=r"no MIMIC-CXR label table; expected " r"mimic-cxr-2\.0\.0-metadata\.csv or cxr-record-list\.csv",
+        match=r"no MIMIC-CXR label table; expected mimic-cxr-2\.0\.0-metadata\.csv or cxr-record-list\.csv",
     ):
         mimic.read_labels(tmp_path / "other")
 
@@ -310,8 +310,8 @@ CELL = st.sampled_from([*ROW.split(","), *LABELS.split(","), "train", "F"]) | st
     st.characters(codec="utf-8", exclude_characters='\r\n",\0'), max_size=8
 )
 TABLES = {
-    METADATA: METADATA_HEADER, CHEXPERT: LABEL_HEADER, "mimic-cxr-2.0.0-split.csv": SPLIT_HEADER, mimic.READ_TABLE: READ_HEADER,
-    "patients.csv": PATIENTS_HEADER,
+    METADATA: METADATA_HEADER, CHEXPERT: LABEL_HEADER, "mimic-cxr-2.0.0-split.csv": SPLIT_HEADER,
+    mimic.READ_TABLE: READ_HEADER, "patients.csv": PATIENTS_HEADER,
 }  # fmt: skip
 
 

@@ -17,8 +17,8 @@ IN_LATIN_1 = b"R\xf6ntgen.png".decode("utf-8", "surrogateescape")  # what Python
 @pytest.mark.parametrize(
     ("path", "base", "name"),
     [
-        ("a.png", "a.png", "a"), ("x/y/a.dcm.gz", "a.dcm.gz", "a.dcm"), ("C:\\x\\a.png", "a.png", "a"), ("x\\y/a", "a", "a"),
-        ("\\\\server\\a.b.png", "a.b.png", "a.b"), ("", "", ""),
+        ("a.png", "a.png", "a"), ("x/y/a.dcm.gz", "a.dcm.gz", "a.dcm"), ("C:\\x\\a.png", "a.png", "a"),
+        ("x\\y/a", "a", "a"), ("\\\\server\\a.b.png", "a.b.png", "a.b"), ("", "", ""),
     ],
 )  # fmt: skip
 def test_names_of_paths(path, base, name):

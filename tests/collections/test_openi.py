@@ -220,7 +220,7 @@ def test_other_bad_tables(tmp_path):
     kaggle(tmp_path, [], [])
     (tmp_path / openi.KAGGLE_PROJECTIONS).write_text("uid,file,projection\n")
     with pytest.raises(
-        ValueError, match=r"indiana_projections\.csv has no column 'filename' " r"\(did you mean 'file'\?\)"
+        ValueError, match=r"indiana_projections\.csv has no column 'filename' \(did you mean 'file'\?\)"
     ):
         openi.read_labels(tmp_path)
     kaggle(tmp_path, [], [])

@@ -46,8 +46,8 @@ def test_sentences_say_what_a_reader_takes_from_them(sentence: str, expected: di
 def test_report_of_the_talk_has_its_fourteen_answers() -> None:
     states = label_report(SLIDE).states
     said = {
-        "Enlarged_Cardiomediastinum": NO, "Lung_Opacity": YES, "Consolidation": NO, "Pneumonia": MAYBE, "Pneumothorax": NO, "Effusion": NO,
-        "Fracture": YES,
+        "Enlarged_Cardiomediastinum": NO, "Lung_Opacity": YES, "Consolidation": NO, "Pneumonia": MAYBE,
+        "Pneumothorax": NO, "Effusion": NO, "Fracture": YES,
     }  # fmt: skip
     silent = ("No Finding", "Cardiomegaly", "Lung_Lesion", "Edema", "Atelectasis", "Pleural_Other", "Support_Devices")
     assert {name: states[name] for name in (*said, *silent)} == {**said, **dict.fromkeys(silent, SILENT)}
@@ -167,8 +167,9 @@ def test_agrees_with_another_labeller_on_what_is_mentioned_and_what_is_absent() 
     """That labeller calls nearly all that is hedged ("may reflect atelectasis") present, so what is present and what is
     uncertain are compared together; the states themselves by the sentences above."""
     names = {
-        "Atelectasis": "atelectasis", "Cardiomegaly": "cardiomegaly", "Consolidation": "consolidation", "Edema": "pulmonary_edema",
-        "Effusion": "pleural_effusion", "Pneumonia": "pneumonia", "Pneumothorax": "pneumothorax",
+        "Atelectasis": "atelectasis", "Cardiomegaly": "cardiomegaly", "Consolidation": "consolidation",
+        "Edema": "pulmonary_edema", "Effusion": "pleural_effusion", "Pneumonia": "pneumonia",
+        "Pneumothorax": "pneumothorax",
     }  # fmt: skip
     theirs_of = {"definitely present": YES, "uncertain": MAYBE, "definitely absent": NO}
     pairs = []

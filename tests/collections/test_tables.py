@@ -128,7 +128,8 @@ AS_FLOAT = "182658174744117740002113468194822815744"
     [
         ("p 7", "p 7"), ("0013", "0013"), ("17.0", "17"), ('="0017"', "0017"), ("NaN", ""), ("", ""), ("unknown", ""),
         ("02aa804e-bde0afdd-112c0b34-7bc16630-4e384014", "02aa804e-bde0afdd-112c0b34-7bc16630-4e384014"),
-        ("1234e567", "1234e567"), ("1e5", "1e5"), ("12345678901234567890123456e78901", "12345678901234567890123456e78901"),
+        ("1234e567", "1234e567"), ("1e5", "1e5"),
+        ("12345678901234567890123456e78901", "12345678901234567890123456e78901"),
         ("1.2.840.113619.2.55", "1.2.840.113619.2.55"), (WHOLE, WHOLE),
     ],
 )  # fmt: skip
@@ -143,7 +144,7 @@ def test_ids_stay_what_they_are(text, own_id):
 def test_numbers_are_no_ids(text):
     with pytest.raises(
         ValueError,
-        match=r"t\.csv: id .* is an id that a spreadsheet has rounded, so " r"that strangers would count as one",
+        match=r"t\.csv: id .* is an id that a spreadsheet has rounded, so that strangers would count as one",
     ):
         Cells("t.csv").id({"id": text}, "id")
 

@@ -45,37 +45,37 @@ CHEXPERT = {
 }
 # all, PA, AP
 NIH = {
-    "Atelectasis": (11559, 5728, 5831), "Cardiomegaly": (2776, 1563, 1213), "Consolidation": (4667, 1521, 3146), "Edema": (2303, 276, 2027),
-    "Effusion": (13317, 6589, 6728), "Emphysema": (2516, 1499, 1017), "Fibrosis": (1686, 1408, 278), "Hernia": (227, 192, 35),
-    "Infiltration": (19894, 9353, 10541), "Mass": (5782, 3567, 2215), "No Finding": (60361, 39302, 21059), "Nodule": (6331, 4177, 2154),
+    "Atelectasis": (11559, 5728, 5831), "Cardiomegaly": (2776, 1563, 1213), "Consolidation": (4667, 1521, 3146),
+    "Edema": (2303, 276, 2027), "Effusion": (13317, 6589, 6728), "Emphysema": (2516, 1499, 1017),
+    "Fibrosis": (1686, 1408, 278), "Hernia": (227, 192, 35), "Infiltration": (19894, 9353, 10541),
+    "Mass": (5782, 3567, 2215), "No Finding": (60361, 39302, 21059), "Nodule": (6331, 4177, 2154),
     "Pleural_Thickening": (3385, 2418, 967), "Pneumonia": (1431, 630, 801), "Pneumothorax": (5302, 3407, 1895),
 }  # fmt: skip
 # usable rows: frontal, PA, all views
 PADCHEST = {
-    "Atelectasis": (6168, 3981, 8961), "Cardiomegaly": (9837, 8411, 15006), "Consolidation": (1765, 996, 2634), "Edema": (1363, 258, 1559),
-    "Effusion": (7040, 3339, 10018), "Emphysema": (932, 860, 1537), "Fibrosis": (941, 896, 1631), "Hernia": (1609, 1481, 2363),
-    "Infiltration": (14363, 7783, 20750), "Mass": (632, 566, 1083), "Nodule": (2549, 2337, 4072), "Pleural_Thickening": (3373, 3196, 5156),
+    "Atelectasis": (6168, 3981, 8961), "Cardiomegaly": (9837, 8411, 15006), "Consolidation": (1765, 996, 2634),
+    "Edema": (1363, 258, 1559), "Effusion": (7040, 3339, 10018), "Emphysema": (932, 860, 1537),
+    "Fibrosis": (941, 896, 1631), "Hernia": (1609, 1481, 2363), "Infiltration": (14363, 7783, 20750),
+    "Mass": (632, 566, 1083), "Nodule": (2549, 2337, 4072), "Pleural_Thickening": (3373, 3196, 5156),
     "Pneumonia": (5223, 3403, 8174), "Pneumothorax": (416, 223, 573), "Enlarged_Cardiomediastinum": (794, 598, 1116),
     "Lung_Opacity": (15787, 8831, 22892), "Lung_Lesion": (3130, 2854, 5071), "Pleural_Other": (3896, 3631, 6000),
-    "Fracture": (3010, 2607, 4631),
-    "Support_Devices": (12578, 3663, 14982), "No Finding": (35946, 34270, 50390),
+    "Fracture": (3010, 2607, 4631), "Support_Devices": (12578, 3663, 14982), "No Finding": (35946, 34270, 50390),
 }  # fmt: skip
 # reports, images
 OPENI = {
-    "Atelectasis": (332, 616), "Cardiomegaly": (395, 693), "Consolidation": (30, 53), "Edema": (46, 87), "Effusion": (163, 292),
-    "Emphysema": (102, 199), "Fibrosis": (20, 36), "Hernia": (50, 90), "Infiltration": (65, 116), "Mass": (12, 23), "Nodule": (100, 189),
-    "Pleural_Thickening": (47, 82), "Pneumonia": (42, 77), "Pneumothorax": (27, 54), "Lung_Opacity": (579, 1057), "Lung_Lesion": (110, 208),
-    "Pleural_Other": (58, 101), "Fracture": (84, 165), "Support_Devices": (272, 391), "Enlarged_Cardiomediastinum": (21, 42),
-    "No Finding": (1391, 2696),
+    "Atelectasis": (332, 616), "Cardiomegaly": (395, 693), "Consolidation": (30, 53), "Edema": (46, 87),
+    "Effusion": (163, 292), "Emphysema": (102, 199), "Fibrosis": (20, 36), "Hernia": (50, 90),
+    "Infiltration": (65, 116), "Mass": (12, 23), "Nodule": (100, 189), "Pleural_Thickening": (47, 82),
+    "Pneumonia": (42, 77), "Pneumothorax": (27, 54), "Lung_Opacity": (579, 1057), "Lung_Lesion": (110, 208),
+    "Pleural_Other": (58, 101), "Fracture": (84, 165), "Support_Devices": (272, 391),
+    "Enlarged_Cardiomediastinum": (21, 42), "No Finding": (1391, 2696),
 }  # fmt: skip
 
 # any reader, at least two
 VINDR = {
     "Atelectasis": (186, 62), "Cardiomegaly": (2300, 1817), "Consolidation": (353, 121), "Infiltration": (613, 245),
-    "Lung_Opacity": (1322, 547),
-    "Lung_Lesion": (826, 405), "Effusion": (1032, 634), "Pleural_Thickening": (1981, 882), "Pneumothorax": (96, 58),
-    "Fibrosis": (1617, 1017),
-    "No Finding": (10_606, 10_606),
+    "Lung_Opacity": (1322, 547), "Lung_Lesion": (826, 405), "Effusion": (1032, 634), "Pleural_Thickening": (1981, 882),
+    "Pneumothorax": (96, 58), "Fibrosis": (1617, 1017), "No Finding": (10_606, 10_606),
 }  # fmt: skip
 
 
@@ -239,9 +239,9 @@ def test_padchest_words():
     assert set(words) == padchest.WORDS
     assert silent == 11_088
     common = {
-        "normal": 50_616, "COPD signs": 23_280, "cardiomegaly": 15_022, "unchanged": 14_334, "aortic elongation": 10_824,
-        "pleural effusion": 9853,
-        "scoliosis": 8333, "pneumonia": 7953, "NSG tube": 5390, "exclude": 1312, "suboptimal study": 1839,
+        "normal": 50_616, "COPD signs": 23_280, "cardiomegaly": 15_022, "unchanged": 14_334,
+        "aortic elongation": 10_824, "pleural effusion": 9853, "scoliosis": 8333, "pneumonia": 7953, "NSG tube": 5390,
+        "exclude": 1312, "suboptimal study": 1839,
     }  # fmt: skip
     assert {word: words[word] for word in common} == common
 

@@ -94,7 +94,8 @@ def test_browser_next_film_by_swipe(visit: Any, local: str) -> None:
                 const target = document.getElementById("hero-picture");
                 const touch = (x, y) => new Touch({{ identifier: 1, target, clientX: x, clientY: y }});
                 target.dispatchEvent(new TouchEvent("touchstart", {{ touches: [touch(300, 300)], bubbles: true }}));
-                target.dispatchEvent(new TouchEvent("touchend", {{ changedTouches: [touch(300 + {x}, 300 + {y})], bubbles: true }}));
+                const changedTouches = [touch(300 + {x}, 300 + {y})];
+                target.dispatchEvent(new TouchEvent("touchend", {{ changedTouches, bubbles: true }}));
             }})()"""
         )
         return str(page.seed("hero"))
@@ -284,8 +285,11 @@ def test_browser_walks_and_filters_across_pages(visit: Any, many: str) -> None:
 @pytest.mark.slow
 def test_browser_draws_the_cards_that_the_exporter_writes(visit: Any, many: str) -> None:
     # The page writes the srcset and sizes last, and names all files anew: what matters is the same, word for word.
-    cards = """Array.from(document.querySelectorAll("#grid li"), (item) => [item.id, item.innerText, item.querySelector("a").href,
-        ...["src", "srcset", "alt", "width", "height", "loading"].map((name) => item.querySelector("img").getAttribute(name))])"""
+    cards = """Array.from(document.querySelectorAll("#grid li"), (item) => {
+        const picture = ["src", "srcset", "alt", "width", "height", "loading"];
+        const said = picture.map((name) => item.querySelector("img").getAttribute(name));
+        return [item.id, item.innerText, item.querySelector("a").href, ...said];
+    })"""
     drawn, written = visit(many + "#page=2"), visit(many.replace("gallery.html", "gallery-2.html"))
     assert len(written.look(cards)) == 120
     assert drawn.look(cards) == written.look(cards)
@@ -330,9 +334,10 @@ def test_browser_fits_the_screen(visit: Any, local: str, name: str) -> None:
             continue
         if name == "gallery.html":
             page.page.click("#grid li a")
+        film = "dialog .film" if name == "gallery.html" else ".film"
         left, top, right, bottom = page.look(
             f"""(({{left, top, right, bottom}}) => [left, top, right, bottom])(
-                document.querySelector("{"dialog .film" if name == "gallery.html" else ".film"}").getBoundingClientRect())"""
+                document.querySelector("{film}").getBoundingClientRect())"""
         )
         assert 0 <= left < right <= width, width
         assert 0 <= top < bottom <= height, width

@@ -166,7 +166,7 @@ def test_the_page(make_samples: Callable[..., Path], records: list[Record], tmp_
     assert "films/seed-00000001.png" in html
     assert "films/seed-00000000.png" not in html  # flagged: named, with its distance, but not shown
     assert re.search(
-        r"Seed 0 <span class=\"note\">not shown</span></th>\s*<td " r"data-label=\"Distance\">0.100</td>", html
+        r"Seed 0 <span class=\"note\">not shown</span></th>\s*<td data-label=\"Distance\">0.100</td>", html
     )
     assert 'href="evidence.html"' in (tmp_path / "out" / "index.html").read_text()
 
@@ -199,13 +199,20 @@ def test_hostile_words_stay_words(make_samples: Callable[..., Path], tmp_path: P
     ("text", "html"),
     [
         ("---\nlicense: other\n---\n# One\n## Two", "<h3>One</h3><h4>Two</h4>"),
-        ("[a](https://x.org) <https://y.org>", '<p><a href="https://x.org" rel="noreferrer">a</a> <a href="https://y.org" ' 'rel="noreferrer">https://y.org</a></p>'),
+        (
+            "[a](https://x.org) <https://y.org>",
+            '<p><a href="https://x.org" rel="noreferrer">a</a> '
+            '<a href="https://y.org" rel="noreferrer">https://y.org</a></p>',
+        ),
         ("[a](javascript:alert) [*b*](films.csv) ![grid](card.png)", "<p>[a](javascript:alert) <em>b</em> grid</p>"),
-        ("|a|\n|-|\n|<1>|", '<table ' 'class="plain"><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;1&gt;</td></tr></tbody></table>'),
+        (
+            "|a|\n|-|\n|<1>|",
+            '<table class="plain"><thead><tr><th>a</th></tr></thead><tbody><tr><td>&lt;1&gt;</td></tr></tbody></table>',
+        ),
         ("<b onclick=x>bold</b>", "<p>&lt;b onclick=x&gt;bold&lt;/b&gt;</p>"),
         (f"`{HOSTILE}` [{HOSTILE}](https://x.org)", None),
     ],
-)  # fmt: skip
+)
 def test_cards(text: str, html: str | None) -> None:
     found = card_html(text)
     assert "<script" not in found

@@ -200,8 +200,9 @@ def test_search_engines_are_kept_away_unless_asked(samples: Path, tmp_path: Path
         (True, "noimageindex", "Allow: /"),
     ):
         build_site(samples, tmp_path / "out", index=index)
-        assert {page.name for page in tmp_path.glob("out/*.html") if f'<meta name="robots" content="{meta}">' in page.read_text()} == {
-            "index.html", "gallery.html", "study.html", "audit.html", "evidence.html", "about.html"
+        said = f'<meta name="robots" content="{meta}">'
+        assert {page.name for page in tmp_path.glob("out/*.html") if said in page.read_text()} == {
+            "index.html", "gallery.html", "study.html", "audit.html", "evidence.html", "about.html",
         }  # fmt: skip
         assert robots in (tmp_path / "out" / "robots.txt").read_text().splitlines()
 

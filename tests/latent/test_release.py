@@ -96,7 +96,7 @@ def test_what_the_gate_refuses(released: Pool, network: Network, monkeypatch: py
         with pytest.raises(ValueError, match="holds no films of mimic-cxr, which the network has learnt from"):
             check_release(released, network, True, superset=True)
     with pytest.raises(
-        ValueError, match=r"is not the pool that nih-64 was trained on " r"\(da934d3447bae682\).*or --superset where"
+        ValueError, match=r"is not the pool that nih-64 was trained on \(da934d3447bae682\).*or --superset where"
     ):
         check_release(released, network, False)
     check_release(released, network, False, superset=True)

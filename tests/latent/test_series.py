@@ -69,7 +69,7 @@ def test_what_is_not_asked_is_drawn_once_a_patient(asked: Condition) -> None:
 def test_pairs_are_refused_where_no_lateral_was_learnt(network: Network, taught: Network) -> None:
     for model in (network, load("nih-64")):
         with pytest.raises(
-            ValueError, match=r"^--pairs: view 'lateral' was not learnt by this " r"network; it knows: AP, PA$"
+            ValueError, match=r"^--pairs: view 'lateral' was not learnt by this network; it knows: AP, PA$"
         ):
             in_pairs(model, [0], Condition("PA"))
     with pytest.raises(ValueError, match="leave --view out"):

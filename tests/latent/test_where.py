@@ -161,7 +161,7 @@ def test_the_films_that_pass_and_what_the_pilot_says(
     scores = reader.read(network.sample(left_out))
     assert not ((scores["sex"] > 0) & (scores["view PA"] > 0)).any()
     told = re.search(
-        r"pilot: (\d+) of 64 films are view=PA and sex=F: .* 40 films take " r"about (\d+) \[(\d+), (\d+)\] draws",
+        r"pilot: (\d+) of 64 films are view=PA and sex=F: .* 40 films take about (\d+) \[(\d+), (\d+)\] draws",
         caplog.text,
     )
     assert told
@@ -179,7 +179,7 @@ def test_all_that_pass_of_some_seeds(
     }
     assert f"{len(found.seeds)} of 30 films drawn are sex=M: {len(found.seeds) / 30:.1%} [" in caplog.text
     with pytest.raises(
-        ValueError, match=r"\d+ of 30 films are sex=M, and -n asks for 30; give " r"more --seeds, or ask for less"
+        ValueError, match=r"\d+ of 30 films are sex=M, and -n asks for 30; give more --seeds, or ask for less"
     ):
         choose(network, reader, tmp_path / "b", "sex=M", seeds=list(range(10, 40)), count=30)
     assert not notes_path(tmp_path / "b").exists()
@@ -188,7 +188,7 @@ def test_all_that_pass_of_some_seeds(
 def test_a_yield_too_small_stops_with_one_line(network: Network, reader: TrustedReader, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"none of 64 films is age>110, so at most 5.7% are; lower " r"the threshold, or ask the network",
+        match=r"none of 64 films is age>110, so at most 5.7% are; lower the threshold, or ask the network",
     ):
         choose(network, reader, tmp_path / "a", "age>110", count=5)
     assert not list(tmp_path.iterdir())
@@ -282,7 +282,7 @@ def test_a_reader_without_intervals_asks_for_a_card_and_believes_only_its_own(
     assert kept.ceilings["Mass"] == Ceiling("auc", 0.0, (0.0, 0.0))
     with pytest.raises(
         ValueError,
-        match=r"nobody has measured on held-out patients how well thiscxr64 " r"reads age; it may be asked for: sex",
+        match=r"nobody has measured on held-out patients how well thiscxr64 reads age; it may be asked for: sex",
     ):
         kept.check("age")
 

@@ -408,8 +408,9 @@ def test_padchest_cells_are_like_the_official_ones():
         header, *rows = csv.reader(file)
     real = dict(zip(header, zip(*rows, strict=True), strict=True))
     for column in (
-        "Projection", "MethodProjection", "ViewPosition_DICOM", "Manufacturer_DICOM", "Modality_DICOM", "PixelAspectRatio_DICOM",
-        "Pediatric", "SpatialResolution_DICOM", "BitsStored_DICOM", "XRayTubeCurrent_DICOM", "MethodLabel", "Exposure_DICOM",
+        "Projection", "MethodProjection", "ViewPosition_DICOM", "Manufacturer_DICOM", "Modality_DICOM",
+        "PixelAspectRatio_DICOM", "Pediatric", "SpatialResolution_DICOM", "BitsStored_DICOM", "XRayTubeCurrent_DICOM",
+        "MethodLabel", "Exposure_DICOM",
     ):  # fmt: skip
         assert {film.cells[column] for film in many_films("padchest")} <= set(real[column]), column
     codes = dict(zip(real["Labels"], real["labelCUIS"], strict=True))

@@ -369,7 +369,7 @@ def test_other_resolutions_are_filmed(res):
     [
         (
             lambda: draw_patient(0, severities={"Cardiomegally": 1.0}),
-            r"finding 'Cardiomegally'.*did you mean " r"'Cardiomegaly'",
+            r"finding 'Cardiomegally'.*did you mean 'Cardiomegaly'",
         ),
         (lambda: draw_patient(0, severities={"Edema": 1.5}), r"severity 1\.5 of Edema is outside 0\.\.1"),
         (lambda: draw_patient(0, sex="male"), r"sex 'male'"),

@@ -677,29 +677,32 @@ PYDICOM_FILES = {
     "": """
         693_J2KI.dcm CT_small.dcm J2K_pixelrep_mismatch.dcm JPEG-lossy.dcm JPEG2000.dcm JPGExtended.dcm MR_small.dcm
         MR_small_RLE.dcm MR_small_bigendian.dcm MR_small_expb.dcm MR_small_implicit.dcm MR_small_jp2klossless.dcm
-        MR_small_jpeg_ls_lossless.dcm MR_small_padded.dcm dicomdirtests/77654033/CR1/6154 dicomdirtests/77654033/CR2/6247
-        dicomdirtests/77654033/CR3/6278 dicomdirtests/77654033/CT2/17106 dicomdirtests/98892001/CT2N/6293
-        dicomdirtests/98892001/CT2N/6924 dicomdirtests/98892001/CT5N/2062 dicomdirtests/98892001/CT5N/2392
-        dicomdirtests/98892001/CT5N/2693 dicomdirtests/98892001/CT5N/3023 dicomdirtests/98892001/CT5N/3353
-        dicomdirtests/98892003/MR1/15820 dicomdirtests/98892003/MR1/4919 dicomdirtests/98892003/MR1/5641
-        dicomdirtests/98892003/MR2/15970 dicomdirtests/98892003/MR2/4950 dicomdirtests/98892003/MR2/4981
-        dicomdirtests/98892003/MR2/5011 dicomdirtests/98892003/MR2/6273 dicomdirtests/98892003/MR2/6605
-        dicomdirtests/98892003/MR2/6935 dicomdirtests/98892003/MR700/4467 dicomdirtests/98892003/MR700/4528
-        dicomdirtests/98892003/MR700/4558 dicomdirtests/98892003/MR700/4588 dicomdirtests/98892003/MR700/4618
-        dicomdirtests/98892003/MR700/4648 dicomdirtests/98892003/MR700/4678 examples_overlay.dcm image_dfl.dcm zipMR.gz
+        MR_small_jpeg_ls_lossless.dcm MR_small_padded.dcm dicomdirtests/77654033/CR1/6154
+        dicomdirtests/77654033/CR2/6247 dicomdirtests/77654033/CR3/6278 dicomdirtests/77654033/CT2/17106
+        dicomdirtests/98892001/CT2N/6293 dicomdirtests/98892001/CT2N/6924 dicomdirtests/98892001/CT5N/2062
+        dicomdirtests/98892001/CT5N/2392 dicomdirtests/98892001/CT5N/2693 dicomdirtests/98892001/CT5N/3023
+        dicomdirtests/98892001/CT5N/3353 dicomdirtests/98892003/MR1/15820 dicomdirtests/98892003/MR1/4919
+        dicomdirtests/98892003/MR1/5641 dicomdirtests/98892003/MR2/15970 dicomdirtests/98892003/MR2/4950
+        dicomdirtests/98892003/MR2/4981 dicomdirtests/98892003/MR2/5011 dicomdirtests/98892003/MR2/6273
+        dicomdirtests/98892003/MR2/6605 dicomdirtests/98892003/MR2/6935 dicomdirtests/98892003/MR700/4467
+        dicomdirtests/98892003/MR700/4528 dicomdirtests/98892003/MR700/4558 dicomdirtests/98892003/MR700/4588
+        dicomdirtests/98892003/MR700/4618 dicomdirtests/98892003/MR700/4648 dicomdirtests/98892003/MR700/4678
+        examples_overlay.dcm image_dfl.dcm zipMR.gz
     """,
     "DICOM file in colour, not a plain film": """
-        ExplVR_BigEnd.dcm SC_rgb_dcmtk_+eb+cr.dcm SC_rgb_dcmtk_+eb+cy+n1.dcm SC_rgb_dcmtk_+eb+cy+n2.dcm SC_rgb_dcmtk_+eb+cy+np.dcm
-        SC_rgb_dcmtk_+eb+cy+s2.dcm SC_rgb_dcmtk_+eb+cy+s4.dcm SC_rgb_gdcm_KY.dcm SC_rgb_jls_lossy_line.dcm
-        SC_rgb_jls_lossy_sample.dcm SC_rgb_jpeg_dcmtk.dcm SC_rgb_jpeg_gdcm.dcm SC_rgb_jpeg_lossy_gdcm.dcm SC_rgb_rle.dcm
-        SC_rgb_rle_16bit.dcm SC_ybr_full_422_uncompressed.dcm examples_jpeg2k.dcm examples_palette.dcm examples_rgb_color.dcm
+        ExplVR_BigEnd.dcm SC_rgb_dcmtk_+eb+cr.dcm SC_rgb_dcmtk_+eb+cy+n1.dcm SC_rgb_dcmtk_+eb+cy+n2.dcm
+        SC_rgb_dcmtk_+eb+cy+np.dcm SC_rgb_dcmtk_+eb+cy+s2.dcm SC_rgb_dcmtk_+eb+cy+s4.dcm SC_rgb_gdcm_KY.dcm
+        SC_rgb_jls_lossy_line.dcm SC_rgb_jls_lossy_sample.dcm SC_rgb_jpeg_dcmtk.dcm SC_rgb_jpeg_gdcm.dcm
+        SC_rgb_jpeg_lossy_gdcm.dcm SC_rgb_rle.dcm SC_rgb_rle_16bit.dcm SC_ybr_full_422_uncompressed.dcm
+        examples_jpeg2k.dcm examples_palette.dcm examples_rgb_color.dcm
     """,
     "DICOM file without pixels, or cut off before them": """
-        ExplVR_BigEndNoMeta.dcm ExplVR_LitEndNoMeta.dcm UN_sequence.dcm dicomdirtests/DICOMDIR dicomdirtests/DICOMDIR-bigEnd
-        dicomdirtests/DICOMDIR-empty.dcm dicomdirtests/DICOMDIR-implicit dicomdirtests/DICOMDIR-nooffset
-        dicomdirtests/DICOMDIR-nopatient dicomdirtests/DICOMDIR-reordered dicomdirtests/TINY_ALPHA/DICOMDIR
-        dicomdirtests/TINY_ALPHA/PT000000/* empty_charset_LEI.dcm no_meta_group_length.dcm priv_SQ.dcm reportsi.dcm
-        reportsi_with_empty_number_tags.dcm rtplan.dcm rtplan_truncated.dcm rtstruct.dcm test-SR.dcm waveform_ecg.dcm
+        ExplVR_BigEndNoMeta.dcm ExplVR_LitEndNoMeta.dcm UN_sequence.dcm dicomdirtests/DICOMDIR
+        dicomdirtests/DICOMDIR-bigEnd dicomdirtests/DICOMDIR-empty.dcm dicomdirtests/DICOMDIR-implicit
+        dicomdirtests/DICOMDIR-nooffset dicomdirtests/DICOMDIR-nopatient dicomdirtests/DICOMDIR-reordered
+        dicomdirtests/TINY_ALPHA/DICOMDIR dicomdirtests/TINY_ALPHA/PT000000/* empty_charset_LEI.dcm
+        no_meta_group_length.dcm priv_SQ.dcm reportsi.dcm reportsi_with_empty_number_tags.dcm rtplan.dcm
+        rtplan_truncated.dcm rtstruct.dcm test-SR.dcm waveform_ecg.dcm
     """,
     "broken DICOM file (its coded picture)": """
         GDCMJ2K_TextGBR.dcm
@@ -718,7 +721,8 @@ PYDICOM_FILES = {
         badVR.dcm
     """,
     "not a PNG, JPEG, TIFF, BMP, WebP or DICOM file (it is text)": """
-        README.txt dicomdirtests/README.txt dicomdirtests/TINY_ALPHA/README rtplan.dump rtstruct.dump test1.json test_PN.json
+        README.txt dicomdirtests/README.txt dicomdirtests/TINY_ALPHA/README rtplan.dump rtstruct.dump test1.json
+        test_PN.json
     """,
     "blank image (almost all of it is one grey)": """
         SC_jpeg_no_color_transform.dcm SC_jpeg_no_color_transform_2.dcm SC_rgb_jpeg.dcm SC_rgb_jpeg_app14_dcmd.dcm

@@ -78,8 +78,8 @@ def corpus() -> list[tuple[str, bytes]]:
         "dicom.gz": gzip.compress(dicom(deep, **window), mtime=0),
     }
     eight, twelve = [RLELossless, JPEGBaseline8Bit, JPEG2000Lossless, JPEGLSLossless], [
-        ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEG2000,
-        JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless,
+        ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEG2000Lossless,
+        JPEG2000, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless,
     ]  # fmt: skip
     files |= {f"dicom8-{syntax.keyword}": dicom(shallow, 8, syntax=syntax) for syntax in eight}
     files |= {f"dicom12-{syntax.keyword}": dicom(deep, syntax=syntax, **window) for syntax in twelve}

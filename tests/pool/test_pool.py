@@ -188,7 +188,7 @@ def test_refused_films_are_listed_and_counted(tmp_path, release, key):
     (release / "images" / "00000002_000.png").write_text("this is no film")
     save_png(release / "images" / "00000003_000.png", film(0, 20))
     with pytest.raises(
-        ValueError, match=r"2 of 11 films were refused \(18%\), more than " r"--max-rejected 0.1: 1 x .*"
+        ValueError, match=r"2 of 11 films were refused \(18%\), more than --max-rejected 0.1: 1 x .*"
     ) as caught:
         prepare.prepare(tmp_path / "pool", [("nih", release)], 32, key_file=key)
     assert "\n" not in str(caught.value)

@@ -89,7 +89,7 @@ def test_smallest_above_res_is_one_line(tmp_path, smallest, words):
 def test_a_pool_whose_films_are_all_too_small_is_refused(tmp_path):
     root = release(tmp_path / "nih", dict.fromkeys(range(4), 32))
     with pytest.raises(
-        ValueError, match=r"no film for .* has a short side of --res 64 px; prepare " r"it at a smaller one, such as 32"
+        ValueError, match=r"no film for .* has a short side of --res 64 px; prepare it at a smaller one, such as 32"
     ):
         prepare.prepare(tmp_path / "pool", [("nih", root)], 64, smallest=32, key_file=tmp_path / "key")
     assert not (tmp_path / "pool").exists()

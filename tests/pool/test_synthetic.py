@@ -81,6 +81,12 @@ def shown(pixels: Pixels, turn: Callable[[Pixels], Pixels] = lambda film: film) 
     return encode_png(np.ascontiguousarray(turn(marked(pixels, 255))))
 
 
+def titled(title: str) -> bytes:
+    """A film that says only its title and the program that made it."""
+    return encode_png(body(), {"Software": SOFTWARE, "Title": title})
+
+
+DIGITAL_SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 SAYING = ("SyntheticData", "PatientComments", "ImageComments", "DerivationDescription")
 FILMS = {
     "a film of ours": lambda: encode_png(body(), film_text(FILM)),
@@ -91,15 +97,17 @@ FILMS = {
     "xmp alone": lambda: png_with(XMP_KEY, xmp("")),
     "xmp as a profile": lambda: png_with("Raw profile type xmp", profile(xmp("")), zip=True),
     "xmp of another program": lambda: png_with(XMP_KEY, xmp("").replace(NOTICE, "").replace(SOFTWARE, "else")),
-    "xmp of a composite": lambda: png_with(XMP_KEY, "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"),
-    "software and title": lambda: encode_png(body(), {"Software": SOFTWARE, "Title": ("Synthetic chest x-ray, frame 3 of 9 of " "a walk")}),
+    "xmp of a composite": lambda: png_with(XMP_KEY, DIGITAL_SOURCE + "compositeWithTrainedAlgorithmicMedia"),
+    "software and title": lambda: titled("Synthetic chest x-ray, frame 3 of 9 of a walk"),
     "jpeg with xmp": lambda: saved("JPEG", xmp=xmp("").encode()),
     "jpeg with a comment": lambda: saved("JPEG", comment=NOTICE),
     "jpeg with exif": lambda: jpeg_with_exif(270, NOTICE),
     "tiff with xmp": lambda: tiff_with(700, xmp("").encode()),
     "tiff with a description": lambda: tiff_with(270, NOTICE),
     "dicom": lambda: dicom_bytes(dicom_film()),
-    "dicom of the other class": lambda: dicom_bytes(dicom_film(sop_class="dx", photometric="MONOCHROME1", compress="rle", mark=False)),
+    "dicom of the other class": lambda: dicom_bytes(
+        dicom_film(sop_class="dx", photometric="MONOCHROME1", compress="rle", mark=False)
+    ),
     "dicom that only says it": lambda: dicom((body().astype(np.uint16) * 16), SyntheticData="YES"),
     "dicom with a comment left": lambda: dicom_bytes(dicom_film(("SyntheticData", "ImageComments"), mark=False)),
     "dicom with the burned-in mark left": lambda: dicom_bytes(dicom_film(SAYING)),
@@ -110,18 +118,18 @@ FILMS = {
     "exported and inverted": lambda: shown(body(), lambda film: 255 - film),
     "exported and turned": lambda: shown(body(), lambda film: np.rot90(film)),
     "too narrow for the word": lambda: shown(body(32)),
-}  # fmt: skip
+}
 PICTURES = {
     "a grid": lambda: encode_png(np.tile(body(), (2, 2)), grid_text(ORIGIN)),
     "a direction": lambda: encode_png(body(), {"Title": "Synthetic chest x-rays along Mass", **grid_text(ORIGIN)}),
-    "a projection of a patient": lambda: encode_png(body(), {"Title": "A film and its projection", "Software": SOFTWARE}),
-}  # fmt: skip
+    "a projection of a patient": lambda: titled("A film and its projection"),
+}
 OTHERS = {
     "plain": lambda: encode_png(body()),
     "of other software": lambda: encode_png(
         body(), {"Software": "thiscxray viewer 2", "Title": "Synthetic chest x-ray?"}
     ),
-    "of a camera": lambda: png_with(XMP_KEY, "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"),
+    "of a camera": lambda: png_with(XMP_KEY, DIGITAL_SOURCE + "digitalCapture"),
     "dicom that says no": lambda: dicom(
         (body().astype(np.uint16) * 16), SyntheticData="NO", ImageComments="AP portable"
     ),

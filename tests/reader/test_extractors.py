@@ -256,7 +256,7 @@ def test_rad_dino_gives_its_cls_token_under_either_spelling() -> None:
 def test_a_network_pickled_whole_is_imported_and_used(xrv_file: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(
         ValueError,
-        match=rf"weights of {XRV} are not here; get https://.*thiscxr " r"extractors import .*--allow-download",
+        match=rf"weights of {XRV} are not here; get https://.*thiscxr extractors import .*--allow-download",
     ):
         load_extractor(XRV)
     with caplog.at_level("INFO", logger="thiscxr"):
@@ -332,7 +332,7 @@ def test_a_download_happens_only_when_allowed_and_goes_the_way_of_an_import(
         load_public(XRV, allow_download=True)
     monkeypatch.setitem(NETWORKS, XRV, replace(NETWORKS[XRV], url=(tmp_path / "gone.pt").as_uri()))
     with pytest.raises(
-        ValueError, match=r"cannot be downloaded .*get it by other means and: " r"thiscxr extractors import gone.pt"
+        ValueError, match=r"cannot be downloaded .*get it by other means and: thiscxr extractors import gone.pt"
     ):
         load_public(XRV, allow_download=True)
     assert list(weights_path(XRV).parent.iterdir()) == []

@@ -83,7 +83,7 @@ def test_other_files_are_no_weights_of_torchvision(tmp_path: Path) -> None:
     for name in ("part.pth", "x.safetensors", "object.pth", "none.pth"):
         with pytest.raises(
             ValueError,
-            match=rf"--pretrained .*{name} does not hold the weights of " r"torchvision's densenet121 \(.+\)",
+            match=rf"--pretrained .*{name} does not hold the weights of torchvision's densenet121 \(.+\)",
         ):
             start_from_imagenet(reader, tmp_path / name)
     with pytest.raises(ValueError, match="is for --backbone densenet121"):

@@ -42,14 +42,17 @@ def planted(network_file: Path) -> list[Record]:
     """A score of each kind, each with figures that nothing else has."""
     by = {"extractor": "random8", "extractor_sha256": "ab" * 32}
     kinds: list[tuple[str, dict[str, Any]]] = [
-        ("fd", by), ("fd", {**by, "group": "view PA"}), ("fdinf", by), ("kid", by), ("precision", {**by, "protocol": "k5"}),
-        ("recall", {**by, "protocol": "k5"}), ("density", {**by, "protocol": "k5"}), ("coverage", {**by, "protocol": "k5"}), ("vendi", by),
+        ("fd", by), ("fd", {**by, "group": "view PA"}), ("fdinf", by), ("kid", by),
+        ("precision", {**by, "protocol": "k5"}), ("recall", {**by, "protocol": "k5"}),
+        ("density", {**by, "protocol": "k5"}), ("coverage", {**by, "protocol": "k5"}), ("vendi", by),
         ("msssim", {"protocol": "3scales"}), ("near_rate", {"protocol": "p1"}), ("memorised_rate", {}),
-        ("nearest_ratio", {"statistic": "median"}), ("reid", {**by, "statistic": "auc"}), ("reid", {**by, "statistic": "rank1"}),
-        ("reid", {**by, "statistic": "match_rate"}), ("tie", {"group": "asked", "question": "Mass", "protocol": "view", "statistic": "v"}),
+        ("nearest_ratio", {"statistic": "median"}), ("reid", {**by, "statistic": "auc"}),
+        ("reid", {**by, "statistic": "rank1"}), ("reid", {**by, "statistic": "match_rate"}),
+        ("tie", {"group": "asked", "question": "Mass", "protocol": "view", "statistic": "v"}),
         ("real_or_synthetic", {**by, "statistic": "auc"}), ("probe", {**by, "question": "age", "statistic": "mae"}),
-        ("fidelity", {**by, "question": "view PA", "statistic": "auc"}), ("anatomy", {"question": "ctr", "statistic": "w1"}),
-        ("anatomy", {"statistic": "implausible"}), ("utility", {"question": "mean of findings", "group": "real + synthetic over real"}),
+        ("fidelity", {**by, "question": "view PA", "statistic": "auc"}),
+        ("anatomy", {"question": "ctr", "statistic": "w1"}), ("anatomy", {"statistic": "implausible"}),
+        ("utility", {"question": "mean of findings", "group": "real + synthetic over real"}),
     ]  # fmt: skip
     common = {
         "truncation": 1.0,
@@ -129,7 +132,7 @@ def test_scores_of_something_else_are_refused(network_file: Path, planted: list[
     for spoilt, message in (
         (
             [*planted, replace(first, network_sha256="b" * 64)],
-            r"is of network bbbbbbbbbbbb…, not of " rf"{first.network_sha256[:12]}…",
+            f"is of network bbbbbbbbbbbb…, not of {first.network_sha256[:12]}…",
         ),
         ([first, replace(planted[1], truncation=0.7)], r"has truncation 0\.7, .* a card tells of one set of films"),
         ([first, replace(planted[1], pool_fingerprint="0")], r"has pool_fingerprint '0'"),

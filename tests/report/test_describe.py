@@ -449,29 +449,51 @@ def test_ordinary_facts_give_no_warning() -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        (lambda: facts_of(here=[film(0)] * 3 + [film(1)], gone=[]), "gone: no film is left, so there is " "nothing to pool"),
-        (lambda: plain() | {"duplicates": {"across_splits": 3}}, "3 groups of duplicate films lie in both " "splits, so the holdout knows"),
+        (
+            lambda: facts_of(here=[film(0)] * 3 + [film(1)], gone=[]),
+            "gone: no film is left, so there is nothing to pool",
+        ),
+        (
+            lambda: plain() | {"duplicates": {"across_splits": 3}},
+            "3 groups of duplicate films lie in both splits, so the holdout knows",
+        ),
         (
             lambda: changed(intensity={**flat(0.2), "refused": {"truncated file": 2, "empty file": 1}}),
             "here: 3 of 12 films looked at cannot be read, most often: truncated file",
         ),
-        (lambda: changed(release={"squashed": True, "equalised": []}), "here: oblong films were squashed to " "squares by the release"),
+        (
+            lambda: changed(release={"squashed": True, "equalised": []}),
+            "here: oblong films were squashed to squares by the release",
+        ),
         (
             lambda: changed(native={"films": 9, "equalised": 8}),
-            "here: 8 of 9 films were histogram-equalised by the release, and the " "others' are not: the look names the source",
+            "here: 8 of 9 films were histogram-equalised by the release, and the others' are not: "
+            "the look names the source",
         ),
-        (lambda: changed(intensity=flat(0.02)), "here: the films look histogram-equalised (all greys " "are about as frequent: unev"),
+        (
+            lambda: changed(intensity=flat(0.02)),
+            "here: the films look histogram-equalised (all greys are about as frequent: unev",
+        ),
         (
             lambda: changed(release={"squashed": False, "equalised": [".jpg"]}),
             "here: .jpg films of this release are histogram-equalised, and the others' are not",
         ),
-        (lambda: facts_of(here=[film(n, split="train") for n in range(144)]), "no film is held out, so there is " "nothing to judge"),
-        (lambda: only("patient", str), "here: no patient has two films; if there are no patient " "ids, no split keeps patients apart"),
+        (
+            lambda: facts_of(here=[film(n, split="train") for n in range(144)]),
+            "no film is held out, so there is nothing to judge",
+        ),
+        (
+            lambda: only("patient", str),
+            "here: no patient has two films; if there are no patient ids, no split keeps patients apart",
+        ),
         (
             lambda: only("findings", lambda n: {**film(n).findings, "Hernia": 1, "Fracture": 0}),
             "only here annotates Hernia, Fracture: asking for them names the hospital",
         ),
-        (lambda: only("findings", lambda n: {**film(n).findings, "Hernia": 1}), "only here annotates Hernia: asking for " "it names"),
+        (
+            lambda: only("findings", lambda n: {**film(n).findings, "Hernia": 1}),
+            "only here annotates Hernia: asking for it names",
+        ),
         (
             lambda: facts_of(here=[film(n, findings={}) for n in range(144)]),
             "no finding is annotated, so none can be asked for",

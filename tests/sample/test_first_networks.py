@@ -103,7 +103,7 @@ def test_a_file_of_either_version_is_read_and_of_no_other(tmp_path: Path) -> Non
     assert np.array_equal(load(described(format_version=2)).sample(SEEDS), films)
     for version in (0, 3, 9, "2", None, True, 1.5, [1]):
         with pytest.raises(
-            ValueError, match=r"has format .*, but thiscxr \S+ reads 1 and 2; " r"export it again or upgrade$"
+            ValueError, match=r"has format .*, but thiscxr \S+ reads 1 and 2; export it again or upgrade$"
         ) as error:
             load(described(format_version=version))
         assert "\n" not in str(error.value)

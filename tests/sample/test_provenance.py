@@ -61,7 +61,7 @@ def test_restricted_collections_are_known_by_any_name() -> None:
 def test_release_needs_permission_and_then_says_so() -> None:
     tainted = sources_of("nih", "mimic-cxr", "openi")
     with pytest.raises(
-        ValueError, match=r"^--release is refused: .* MIMIC-CXR, " r"Open-I, .*--i-have-permission"
+        ValueError, match=r"^--release is refused: .* MIMIC-CXR, Open-I, .*--i-have-permission"
     ) as error:
         require_permission(tainted, False, "--release")
     assert "\n" not in str(error.value)

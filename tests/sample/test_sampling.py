@@ -81,9 +81,10 @@ def test_truncation_is_spelled_as_it_is_read(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "'' is neither"), ("x", "'x' is neither"), ("0.5:", "neither"), ("0.5:3-1", "not all among"), ("0.5:0-99", "not all among"),
-        ("3", "between 0 and 2"), ("3:0-1", "between 0 and 2"), ("nan", "between 0 and 2"), ("0.5:0-3,0.7:3-4", "layer 3 is named twice"),
-        ("0.5:0-3,", "neither"), ("-0.5:0", "neither"),
+        ("", "'' is neither"), ("x", "'x' is neither"), ("0.5:", "neither"), ("0.5:3-1", "not all among"),
+        ("0.5:0-99", "not all among"), ("3", "between 0 and 2"), ("3:0-1", "between 0 and 2"),
+        ("nan", "between 0 and 2"), ("0.5:0-3,0.7:3-4", "layer 3 is named twice"), ("0.5:0-3,", "neither"),
+        ("-0.5:0", "neither"),
     ],
 )  # fmt: skip
 def test_bad_truncations_are_named(text: str, message: str) -> None:

@@ -71,10 +71,8 @@ def test_distances_use_films_of_their_own_resolution_and_copies_all(
     monkeypatch.setattr(panel, "whole_or_nothing", part)
     torch.manual_seed(0)
     reader = Reader(ReaderConfig(("Effusion",), ("PA",), ("nih",), res=32, widths=(8, 8))).eval()
-    fakes = FakeFilms(
-        np.stack(list(map(film, range(1000, 1040)))), [Condition()] * 40, list(map(str, range(40))), 1.0, "0-39", "a" * 64, None, {},
-        hidden=hidden,
-    )  # fmt: skip
+    films, names = np.stack([film(seed) for seed in range(1000, 1040)]), [str(number) for number in range(40)]
+    fakes = FakeFilms(films, [Condition()] * 40, names, 1.0, "0-39", "a" * 64, None, {}, hidden=hidden)
     panel.score(pool, fakes, [Extractor("tiny", "b" * 64, reader)], allow_small=True)
     context = seen[0]
     assert (len(context.real), context.real.resolution, len(context.rows)) == (LARGE, 64, LARGE)

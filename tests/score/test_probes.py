@@ -214,7 +214,7 @@ def test_features_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"real features have shape \(99, 12\); expected \[n, d\] with 100 films"):
         probe_conditions(features[:99], real, np.arange(100), features, real, np.arange(100))
     with pytest.raises(
-        ValueError, match=r"synthetic features have shape \(100, 11\); expected " r"\[n, d\] with 12 dimensions"
+        ValueError, match=r"synthetic features have shape \(100, 11\); expected \[n, d\] with 12 dimensions"
     ):
         probe_real_or_synthetic(features, np.arange(100), features[:, :11], np.arange(100))
     with pytest.raises(

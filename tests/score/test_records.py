@@ -30,14 +30,15 @@ KEYS = [
     ("reid_match_rate_my_nb", "reid", 99, {**BY, "statistic": "match_rate"}),
     ("probe_my_nb_age_over_median_auc", "probe", 99, {**BY, "question": "age over median", "statistic": "auc"}),
     ("probe_my_nb_real_or_synthetic_auc", "real_or_synthetic", 99, {**BY, "statistic": "auc"}),
-    ("tie_asked_finding_view_v", "tie", 99, {"group": "asked", "question": "Mass", "protocol": "view", "statistic": "v"}),
+    ("tie_asked_finding_view_v", "tie", 99,
+     {"group": "asked", "question": "Mass", "protocol": "view", "statistic": "v"}),
     ("fidelity_my_nb_view_AP_auc", "fidelity", 99, {**BY, "question": "view AP", "statistic": "auc"}),
-    ("anatomy_lungs64_viewer_left_lung_w1", "anatomy", 99, {"extractor": "lungs64", "question": "viewer left lung", "statistic": "w1"}),
+    ("anatomy_lungs64_viewer_left_lung_w1", "anatomy", 99,
+     {"extractor": "lungs64", "question": "viewer left lung", "statistic": "w1"}),
     ("anatomy_lungs64_leans_left", "anatomy", 99, {"extractor": "lungs64", "statistic": "leans_left"}),
-    (
-        "utility_64px_500steps_3seeds_real_and_synthetic_over_real_as_many_mean_of_findings", "utility", 99,
-        {"protocol": "64px_500steps_3seeds", "group": "real + synthetic over real, as many", "question": "mean of findings"},
-    ),
+    ("utility_64px_500steps_3seeds_real_and_synthetic_over_real_as_many_mean_of_findings", "utility", 99,
+     {"protocol": "64px_500steps_3seeds", "group": "real + synthetic over real, as many",
+      "question": "mean of findings"}),
     ("poses_my_nb_real_turn_view_PA_flipped", "poses", 99,
      {**BY, "group": "real", "protocol": "turn", "question": "view PA", "statistic": "flipped"}),
     ("label_noise_phantom64_150steps_flipped10_truth_auc", "label_noise", 99,
@@ -79,14 +80,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 BAD = [
-    ([], r"is a list, as scores were written before version 2; make a new one: thiscxr " r"score --real POOL --fake .*scores\.json"),
+    ([], r"is a list, as scores were written before version 2; "
+         r"make a new one: thiscxr score --real POOL --fake .*scores\.json"),
     ([{"key": "fd_x_2k", "value": 1.0}], "is a list"),
-    ({"format_version": 3, "records": [{}]}, r"is of format version 3; this thiscxr reads 2; " r"make a new one: thiscxr score"),
+    ({"format_version": 3, "records": [{}]},
+     "is of format version 3; this thiscxr reads 2; make a new one: thiscxr score"),
     ({"records": [{}]}, "is of format version None"),
     ({"format_version": 2, "records": []}, "holds no record; expected"),
     ({"format_version": 2}, "holds no records of scores; expected"),
     ("scores", "holds no records of scores"),
-    ({"network_sha256": "b" * 64}, r"fd_600 is of network bbbbbbbbbbbb…, not of " rf"{SHA[:12]}…; score this network's films"),
+    ({"network_sha256": "b" * 64},
+     f"fd_600 is of network bbbbbbbbbbbb…, not of {SHA[:12]}…; score this network's films"),
     ({"network_sha256": None}, "is of no named network"),
     ({"measure": ""}, "record 1: measure is ''; expected the name of a measure"),
     ({"value": "good"}, "record 1: value is 'good'; expected a number or null"),
@@ -124,7 +128,7 @@ def test_what_a_record_lacks_is_named(tmp_path: Path) -> None:
             read_scores(path, SHA)
     path.write_text("{")
     with pytest.raises(
-        ValueError, match=r"scores\.json is not JSON .*; expected the scores that " r"`thiscxr score --out` writes"
+        ValueError, match=r"scores\.json is not JSON .*; expected the scores that `thiscxr score --out` writes"
     ):
         read_scores(path, SHA)
     with pytest.raises(ValueError, match=r"none\.json is missing; expected"):

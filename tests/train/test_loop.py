@@ -30,9 +30,9 @@ from thiscxr.train.training import Training
 def small(pool: Pool, out: Path, **changes: object) -> Config:
     """A training of seconds: 32 px, narrow, batches of 8; it grows from 16 px."""
     config = Config(
-        data=str(pool.path), out=str(out), res=32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=128, channel_max=16, batch=8,
-        grow_from=16, grow_kimg=0.05, fade_kimg=0.05, r1_interval=4, augment_kimg=0.2, augment_target=0.2, kimg=0.16, device="cpu",
-        threads=1,
+        data=str(pool.path), out=str(out), res=32, z_dim=16, w_dim=16, mapping_layers=2, channel_base=128,
+        channel_max=16, batch=8, grow_from=16, grow_kimg=0.05, fade_kimg=0.05, r1_interval=4, augment_kimg=0.2,
+        augment_target=0.2, kimg=0.16, device="cpu", threads=1,
     )  # fmt: skip
     return replace(config.resolve("cpu", 1), **changes)
 

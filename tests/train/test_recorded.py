@@ -33,8 +33,8 @@ STEPS = 8
 # In so few steps the films grow, the last block is blended in, R1 comes three times, the augmentation sets in, and the
 # half-life of the average is a share of the films seen at first and then constant.
 SHORT: dict[str, object] = {
-    "grow_kimg": 0.024, "fade_kimg": 0.024, "r1_gamma": 1.0, "r1_interval": 3, "augment_kimg": 0.1, "augment_target": 0.1,
-    "ema_kimg": 0.02, "ema_rampup": 0.8,
+    "grow_kimg": 0.024, "fade_kimg": 0.024, "r1_gamma": 1.0, "r1_interval": 3, "augment_kimg": 0.1,
+    "augment_target": 0.1, "ema_kimg": 0.02, "ema_rampup": 0.8,
 }  # fmt: skip
 RECIPES: dict[str, dict[str, object]] = {
     "default": {},

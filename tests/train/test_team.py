@@ -126,13 +126,17 @@ def bad_films(training):
     training.films.batch = lambda *given: (batch(*given)[0] * float("nan"), batch(*given)[1])
 
 
+def bad_gradient(training):
+    training.G.mapping.layers[0].bias.register_hook(lambda gradient: gradient * float("inf"))
+
+
 with open_team("cpu") as team:
     training = begun(team)
     found["losses"] = [training.step() for _ in range(STEPS)]
     broken = begun(Halves(team.rank, team.size))
     found["broken"] = [broken.step() for _ in range(3)]
     found["bad films"] = stopped(bad_films)
-    found["bad gradient"] = stopped(lambda training: training.G.mapping.layers[0].bias.register_hook(lambda g: g * float("inf")))
+    found["bad gradient"] = stopped(bad_gradient)
     given = {"a": [torch.arange(3.0), "text"], "b": None} if team.leads else "mine"
     shared = team.share(given)
     long = team.share("x" * 100000 if team.leads else None)

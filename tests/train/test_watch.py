@@ -153,7 +153,7 @@ def test_a_return_is_the_same_when_the_run_is_killed_or_stopped_around_it(
     else:
         for kimg in stops:  # between looks: the state to go back to travels within the saved one
             collapsed = pytest.raises(
-                CollapseError, match=r"finished after 104 films, not saved: two " r".* Raise --kimg to 0\.12"
+                CollapseError, match=r"finished after 104 films, not saved: two .* Raise --kimg to 0\.12"
             )
             with collapsed if kimg == 0.104 else nullcontext():
                 loop.train(watched(pool, tmp_path / "parts", kimg=kimg), pool, "discs")
@@ -176,7 +176,7 @@ def test_the_returns_are_bounded_and_the_last_good_state_stays(pool: Pool, tmp_p
         patch.setattr(Training, "step", lambda training: (step(training), always(training))[0])
         for _ in range(2):  # the second call meets the same end
             with pytest.raises(
-                CollapseError, match=r"collapsed 3 times, at last after 120 films: .* " r"The state of 80 films is kept"
+                CollapseError, match=r"collapsed 3 times, at last after 120 films: .* The state of 80 films is kept"
             ) as end:
                 loop.train(config, pool, "discs")
     assert "\n" not in str(end.value)
