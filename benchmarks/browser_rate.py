@@ -43,7 +43,8 @@ TIME_A_CLICK = """seed => new Promise(done => {
 
 
 READ_FILM = """() => {
-    const film = document.getElementById("film"), colours = film.getContext("2d").getImageData(0, 0, film.width, film.height).data;
+    const film = document.getElementById("film");
+    const colours = film.getContext("2d").getImageData(0, 0, film.width, film.height).data;
     return Array.from({ length: film.width * film.height }, (_, i) => colours[4 * i]);
 }"""
 

@@ -91,7 +91,8 @@ def by_step(values: np.ndarray) -> dict[str, object]:
     means = (weights @ values.T / weights.sum(axis=1, keepdims=True)).T
     steps = np.diff(values.mean(axis=1))
     return {
-        "mean": values.mean(axis=1).tolist(), "ci95": [interval(row) for row in means], "rises_at_every_step": bool((steps > 0).all()),
+        "mean": values.mean(axis=1).tolist(), "ci95": [interval(row) for row in means],
+        "rises_at_every_step": bool((steps > 0).all()),
         "rises_from_first_to_last_in": float((values[-1] > values[0]).mean()),
     }  # fmt: skip
 

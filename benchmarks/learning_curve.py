@@ -1,7 +1,7 @@
 """Train variants of a recipe for equal times, score every saved network, and draw distance over wall-clock.
 
     python benchmarks/learning_curve.py nih-64 --minutes 25 --seeds 0 1 --variant plain --variant best
-    python benchmarks/learning_curve.py nih-64 --minutes 9 --variant "best" --variant "best lr=0.002" --picture curve.png
+    python benchmarks/learning_curve.py nih-64 --minutes 9 --variant best --variant "best lr=0.002" --picture curve.png
 
 A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value. Trainings run
 one after another, are resumed when they were stopped, and are not trained again when they are there. `--run FOLDER`

@@ -46,8 +46,9 @@ def main() -> None:
     for tie in (1.0, 0.4, 0.2, 0.1, 0.0):
         first, *others = ties(pool_of(n, 1, tie), patients)
         line = {
-            "planted": (f"effusion tied to sites in {tie:.0%} of " "the films"), "first": first.finding, "cramers_v": round(first.strength, 3),
-            "ci95": [round(x, 3) for x in first.ci95], "chance95": round(first.null95, 3), "p": round(first.p, 4), "tied": first.tied,
+            "planted": f"effusion tied to sites in {tie:.0%} of the films", "first": first.finding,
+            "cramers_v": round(first.strength, 3), "ci95": [round(x, 3) for x in first.ci95],
+            "chance95": round(first.null95, 3), "p": round(first.p, 4), "tied": first.tied,
             "other_findings_tied": sum(each.tied for each in others),
         }  # fmt: skip
         print(json.dumps(line), flush=True)
@@ -64,8 +65,9 @@ def main() -> None:
         findings[here[: round(share * len(here))], mass] = POSITIVE
         cell, *cells = shift_table(real, patients, replace(fake, findings=findings), patients)
         line = {
-            "planted": (f"a mass in {share:.0%} of the synthetic " "films of site c"), "first": [cell.finding, cell.source, cell.view],
-            "real": round(cell.real, 3), "fake": round(cell.fake, 3), "ci95": [round(x, 3) for x in cell.ci95], "shifted": cell.shifted,
+            "planted": f"a mass in {share:.0%} of the synthetic films of site c",
+            "first": [cell.finding, cell.source, cell.view], "real": round(cell.real, 3), "fake": round(cell.fake, 3),
+            "ci95": [round(x, 3) for x in cell.ci95], "shifted": cell.shifted,
             "other_cells_shifted": sum(each.shifted for each in cells),
         }  # fmt: skip
         print(json.dumps(line), flush=True)

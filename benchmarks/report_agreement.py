@@ -25,8 +25,9 @@ from thiscxr.collections.reports import ReportLabels, label_report
 from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_MENTIONED, POSITIVE, UNCERTAIN
 
 THEIR_NAMES = {
-    "Atelectasis": ("atelectasis",), "Cardiomegaly": ("cardiomegaly",), "Consolidation": ("consolidation",), "Edema": ("pulmonary_edema",),
-    "Effusion": ("pleural_effusion",), "Pneumonia": ("pneumonia",), "Pneumothorax": ("pneumothorax",),
+    "Atelectasis": ("atelectasis",), "Cardiomegaly": ("cardiomegaly",), "Consolidation": ("consolidation",),
+    "Edema": ("pulmonary_edema",), "Effusion": ("pleural_effusion",), "Pneumonia": ("pneumonia",),
+    "Pneumothorax": ("pneumothorax",),
 }  # fmt: skip
 THEIR_STATES = {"definitely present": POSITIVE, "uncertain": UNCERTAIN, "definitely absent": NEGATIVE}
 DRAWS = 2000

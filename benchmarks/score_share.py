@@ -1,6 +1,6 @@
 """How much of a score is spent in the networks, and how much memory does it take? One line of JSON.
 
-    OMP_NUM_THREADS=1 python benchmarks/score_share.py nih-64 --network nih-64 -n 10000     # processor seconds: about two minutes
+    OMP_NUM_THREADS=1 python benchmarks/score_share.py nih-64 --network nih-64 -n 10000  # two minutes of a processor
 
 Stages and networks are timed in processor seconds, which other processes on the machine do not lengthen much; nothing
 comes from the cache.

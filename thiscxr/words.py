@@ -25,7 +25,9 @@ _MISSING = _by_word(
 _SEXES = _by_word(
     {
         "M": "m male man men boy masculine masculino masculin maschio männlich mann homme hombre 男 男性",
-        "F": "f female woman women girl feminine femenino feminino féminin femminile weiblich w frau femme mujer 女 女性",
+        "F": (
+            "f female woman women girl feminine femenino feminino féminin femminile weiblich w frau femme mujer 女 女性"
+        ),
         "unknown": "u o x d other others diverse indeterminate ambiguous",
     }
 )

@@ -78,8 +78,8 @@ def judge_on_pool(segmenter: Segmenter, pool: Pool) -> dict[str, Any]:
             patients[rows],
         )
         judged[name] = {
-            "films": len(rows), "auc": found.ctr.value, "ci95": found.ctr.ci95, "trusted": found.trusted, "leans_right": found.leans_right,
-            "unreadable": found.unreadable,
+            "films": len(rows), "auc": found.ctr.value, "ci95": found.ctr.ci95, "trusted": found.trusted,
+            "leans_right": found.leans_right, "unreadable": found.unreadable,
         }  # fmt: skip
     return judged
 

@@ -29,7 +29,8 @@ _MAX_TABLE_FOLDERS = 200  # PadChest has 54 beside its table; a folder for each 
 
 _TARS = (".tar",)
 _OPENERS: dict[str, Callable[..., Any]] = {
-    ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open, ".tbz2": bz2.open, ".tar.xz": lzma.open, ".txz": lzma.open,
+    ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open, ".tbz2": bz2.open, ".tar.xz": lzma.open,
+    ".txz": lzma.open,
 }  # fmt: skip
 _SYSTEM = {
     "__macosx",

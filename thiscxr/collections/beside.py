@@ -24,8 +24,9 @@ _PACKED = {
 }
 _VOLUME = re.compile(r"\.(?:zip|7z|rar|tar|gz)\.\d{2,3}$|\.part\d+\.rar$|\.[rz]\d\d$", re.IGNORECASE)
 _PICTURES = {
-    ".avif", ".dng", ".exr", ".gif", ".heic", ".heif", ".img", ".j2c", ".j2k", ".jls", ".jp2", ".jpc", ".jpf", ".jph", ".jpx",
-    ".jxl", ".mha", ".mhd", ".nii", ".npy", ".npz", ".nrrd", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".raw", ".svg", ".tga",
+    ".avif", ".dng", ".exr", ".gif", ".heic", ".heif", ".img", ".j2c", ".j2k", ".jls", ".jp2", ".jpc", ".jpf", ".jph",
+    ".jpx", ".jxl", ".mha", ".mhd", ".nii", ".npy", ".npz", ".nrrd", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".raw",
+    ".svg", ".tga",
 }  # fmt: skip
 _SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,9}")
 

@@ -231,14 +231,16 @@ def _warn_of_patients(root: Path, films: list[FilmRecord]) -> None:
     own = sum(film.patient == film.film for film in films)
     if own and len(films) > 1:
         logging.getLogger(__name__).warning(
-            "%s: nothing says who the patient of %d of %d films is: each counts as one of its " "own, and films of one patient may be on both "
-            "sides of the split; give a metadata.csv with the columns file_name and patient", root, own, len(films),
+            "%s: nothing says who the patient of %d of %d films is: each counts as one of its own, and films of "
+            "one patient may be on both sides of the split; give a metadata.csv with the columns file_name and patient",
+            root, own, len(films),
         )  # fmt: skip
     patients = Counter(film.patient for film in films)
     if patients and (most := max(patients.values())) > max(_FEW_FILMS, len(films) / 2):
         logging.getLogger(__name__).warning(
-            "%s: %d of %d films have one and the same patient id and count as one patient; if " "it is a placeholder, give a metadata.csv "
-            "with the columns file_name and patient", root, most, len(films),
+            "%s: %d of %d films have one and the same patient id and count as one patient; "
+            "if it is a placeholder, give a metadata.csv with the columns file_name and patient",
+            root, most, len(films),
         )  # fmt: skip
 
 

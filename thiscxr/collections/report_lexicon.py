@@ -18,8 +18,9 @@ _TOKEN = re.compile(
     r"(?:[rh]/o|s/p|w/o|c/w)\b|and/or\b|[^\W_]+(?:'[a-z]+)?|(?<=\s)-{1,2}(?=\s)|[?/,;:()&.\u2013\u2014]"
 )
 _PUNCTUATION = {
-    ",": "comma", "and": "and", "&": "and", "plus": "and", "or": "or", "nor": "or", "and/or": "or", "versus": "or", "vs": "or", "/": "or",
-    ":": "colon", "-": "colon", "--": "colon", "\u2013": "colon", "\u2014": "colon", "(": "stop", ".": "dot",
+    ",": "comma", "and": "and", "&": "and", "plus": "and", "or": "or", "nor": "or", "and/or": "or", "versus": "or",
+    "vs": "or", "/": "or", ":": "colon", "-": "colon", "--": "colon", "\u2013": "colon", "\u2014": "colon", "(": "stop",
+    ".": "dot",
 }  # fmt: skip
 _LONG_WORD = 8  # letters; in shorter ones a slip makes another word
 _SAME_LENGTH = str.maketrans("\u2018\u2019\u2010\u2011", "''--")

@@ -27,7 +27,8 @@ _SENTENCE = re.compile(
 )
 _LIST_LINE = 50  # a line as short as this, before one that begins in capitals, was not broken for want of room
 _GOES_ON = re.compile(
-    r"(?:[,\-/(:]|\b(?:of|the|a|an|no|not|and|or|with|without|in|to|for|is|are|was|at|on|by|as|from|left|right|new|may|be)(?<!: no))\s*$",
+    r"(?:[,\-/(:]|\b(?:of|the|a|an|no|not|and|or|with|without|in|to|for|is|are|was|at|on|by|as|from|left|right|new"
+    r"|may|be)(?<!: no))\s*$",
     re.IGNORECASE,
 )
 _NEW_LINE = re.compile(r"\n\s*[A-Z][\w']*\s")

@@ -162,8 +162,8 @@ def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]
     Goes back from the finding, item by item, over a list and what is said of its members, to the first cue; then on to
     one around that:
 
-        no   focal   opacity   or   nodule   suspicious for   cancer        "suspicious for" is within "no": absent
-        no   pneumothorax   ,   small   effusion                            "small" after a comma begins a clause: "no" ends there
+        no   focal   opacity   or   nodule   suspicious for   cancer    "suspicious for" is within "no": absent
+        no   pneumothorax   ,   small   effusion                        "small" begins a clause: "no" ends there
     """
     kind, cue = "", None
     links: list[str] = []  # between here and the finding, the nearest first

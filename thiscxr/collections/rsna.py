@@ -56,9 +56,11 @@ def _patients(root: Path) -> dict[str, str]:
     file = find_table(root, MAP)
     if file is None:
         logging.getLogger(__name__).warning(
-            "%s has no %s, which says who the patients are: each film counts as one of its " "own, and films of one patient may be on both "
-            "sides of the split", root, MAP,
-        )  # fmt: skip
+            "%s has no %s, which says who the patients are: each film counts as one of its own, "
+            "and films of one patient may be on both sides of the split",
+            root,
+            MAP,
+        )
         return {}
     try:
         rows = json.loads(file.read())

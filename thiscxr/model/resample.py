@@ -14,7 +14,7 @@ it was not timed alone:
 
     function                 least, plain and Triton, T     its gradient, T
     filter2d                  2     2     2                  2     2     2
-    upsample2, downsample2    1.25  1.25  1.25               1.25  1.25  1.25   plain with one channel: slices, 8.6 to upsample
+    upsample2, downsample2    1.25  1.25  1.25               1.25  1.25  1.25   plain, one channel: slices, upsample 8.6
     leaky_filter              2     4     2                  3     5     3
     filter_leaky              2     8     2                  4    15    13      Triton leaves the sums to torch
 """

@@ -27,8 +27,8 @@ ELEMENTS = 2048  # outputs of one program
 @triton.jit
 def _kernel(  # type: ignore[no-untyped-def]
     x, before, after, scale, bias, noise, y, channels, height, width, out_height, out_width,
-    UP: tl.constexpr, DOWN: tl.constexpr, PADDING: tl.constexpr, GAIN: tl.constexpr, OWN: tl.constexpr, SLOPE: tl.constexpr,
-    SIDE: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr,
+    UP: tl.constexpr, DOWN: tl.constexpr, PADDING: tl.constexpr, GAIN: tl.constexpr, OWN: tl.constexpr,
+    SLOPE: tl.constexpr, SIDE: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
     """y = leaky_after(GAIN · FIR(leaky_before(x)) · scale + bias + noise); what is None is left out.
 

@@ -42,15 +42,16 @@ from thiscxr.pixels.objects import no_film
 from thiscxr.words import DAYS_PER_YEAR, MAX_AGE, is_missing, read_age, read_sex, read_view
 
 _TAGS = [
-    *DISPLAY_TAGS, "BitsAllocated", "BitsStored", "Columns", "DoubleFloatPixelData", "FloatPixelData", "HighBit", "ImagerPixelSpacing",
-    "NominalScannedPixelSpacing", "NumberOfFrames", "PatientOrientation", "PhotometricInterpretation", "PixelAspectRatio", "PixelData",
-    "PixelRepresentation", "PixelSpacing", "PlanarConfiguration", "Rows", "SamplesPerPixel",
+    *DISPLAY_TAGS, "BitsAllocated", "BitsStored", "Columns", "DoubleFloatPixelData", "FloatPixelData", "HighBit",
+    "ImagerPixelSpacing", "NominalScannedPixelSpacing", "NumberOfFrames", "PatientOrientation",
+    "PhotometricInterpretation", "PixelAspectRatio", "PixelData", "PixelRepresentation", "PixelSpacing",
+    "PlanarConfiguration", "Rows", "SamplesPerPixel",
 ]  # fmt: skip
 _SAYING_TAGS = ["SyntheticData", "ImageComments", "PatientComments", "DerivationDescription"]
 _GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 _HEADER_TAGS = [
-    "ImageType", "Modality", "PatientAge", "PatientBirthDate", "PatientID", "PatientOrientation", "PatientSex", "SOPClassUID", "StudyDate",
-    "StudyInstanceUID", "ViewCodeSequence", "ViewPosition",
+    "ImageType", "Modality", "PatientAge", "PatientBirthDate", "PatientID", "PatientOrientation", "PatientSex",
+    "SOPClassUID", "StudyDate", "StudyInstanceUID", "ViewCodeSequence", "ViewPosition",
 ]  # fmt: skip
 # SNOMED RT (as the retired SRT and SNM3 schemes spell them) and SNOMED CT codes of PS3.16 CID 4010.
 _VIEW_CODES = {
@@ -58,9 +59,9 @@ _VIEW_CODES = {
     "AP": ("R-10206", "399348003"),
     "lateral": ("R-10232", "R-10236", "R-102CD", "399198007", "399173006", "399067008"),
     "other": (
-        "R-10204", "R-10208", "R-10210", "R-10212", "R-10216", "R-10218", "R-10220", "R-10234", "R-10238", "R-10241", "R-102C1",
-        "R-40783", "R-40985", "260427002", "399004004", "399006002", "399038007", "399059000", "399061009", "399135007", "399160007",
-        "399182000", "399184004", "399236003", "399312000", "399356000",
+        "R-10204", "R-10208", "R-10210", "R-10212", "R-10216", "R-10218", "R-10220", "R-10234", "R-10238", "R-10241",
+        "R-102C1", "R-40783", "R-40985", "260427002", "399004004", "399006002", "399038007", "399059000", "399061009",
+        "399135007", "399160007", "399182000", "399184004", "399236003", "399312000", "399356000",
     ),
 }  # fmt: skip
 _ONE_CHANNEL = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")

@@ -20,9 +20,9 @@ from thiscxr.pixels.grey import Greys, Refused
 
 DISPLAY_TAGS = [
     "BluePaletteColorLookupTableData", "BluePaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableDescriptor", "ModalityLUTSequence", "PixelPaddingRangeLimit", "PixelPaddingValue", "PresentationLUTShape",
-    "RedPaletteColorLookupTableData", "RedPaletteColorLookupTableDescriptor", "RescaleIntercept", "RescaleSlope", "VOILUTFunction",
-    "VOILUTSequence", "WindowCenter", "WindowWidth",
+    "GreenPaletteColorLookupTableDescriptor", "ModalityLUTSequence", "PixelPaddingRangeLimit", "PixelPaddingValue",
+    "PresentationLUTShape", "RedPaletteColorLookupTableData", "RedPaletteColorLookupTableDescriptor",
+    "RescaleIntercept", "RescaleSlope", "VOILUTFunction", "VOILUTSequence", "WindowCenter", "WindowWidth",
 ]  # fmt: skip
 _AS_IT_IS_BITS = 8
 

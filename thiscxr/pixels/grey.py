@@ -32,8 +32,8 @@ _PASS = 2**18  # pixels at a time: their temporary copies stay in the cache
 
 # What a decoder raises on a damaged file depends on the codec and the place of the damage.
 DECODE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, NotImplementedError, RuntimeError,
-    MemoryError, struct.error, zlib.error,
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
+    NotImplementedError, RuntimeError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
 
 

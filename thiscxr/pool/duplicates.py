@@ -376,7 +376,8 @@ def _align(fixed: Array, moving: Array, moves: Array, steps: int) -> Array:
         film = _move(moving, moves)
         down, across = np.gradient(film, 2 / side, axis=(1, 2))
         for column, values, factor in (
-            (0, across, window * grid), (1, across, window), (2, down, window * grid[:, None]), (3, down, window), (4, film, window),
+            (0, across, window * grid), (1, across, window),
+            (2, down, window * grid[:, None]), (3, down, window), (4, film, window),
         ):  # fmt: skip
             np.multiply(values, factor, out=columns[:, column])
         products = flat[:, :6] @ flat.transpose(0, 2, 1)

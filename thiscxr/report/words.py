@@ -1,5 +1,4 @@
-"""Every sentence about a number: what a measure is called and means, how a number stands to real films, what the scores
-say.
+"""Every sentence about a number: what a measure is called and means, how it stands to real films, what the scores say.
 
 Terminal, report, card and page of evidence take their words from here, so that they say the same of the same records. A
 sentence claims no more than its interval bears.
@@ -15,9 +14,8 @@ MOST_MEMORISED = 0.02
 MOST_BY_CHANCE = 0.01  # of a tie: what may come of chance
 LEAST_DB = 1.0  # by which the power of a band has to differ for a sentence
 NOTHING_MORE = (
-    "Nothing here says that a film cannot be told from a real one, or that it is fit for "
-    "any clinical use. A good score is the score of "
-    "one extractor."
+    "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use. "
+    "A good score is the score of one extractor."
 )
 
 
@@ -81,56 +79,63 @@ SECTIONS = {
 }
 _AUC, _SHARE = "AUC", "share"
 WORDS = {  # measure, or measure and statistic, in the order in which they are told
-    "fd": Words(
-        "distances", "Fréchet distance", "how far the synthetic films are from real ones, " "comparable at one number of films", "lower"
-    ),
-    "fdinf": Words("distances", "Fréchet distance, endless films (FD∞)", "the same, whatever the number of films", "lower"),
-    "kid": Words("distances", "Kernel distance (KID)", "whatever the number of films; below 0 by " "chance where sides are alike", "lower"),
-    "grid": Words(
-        "spectrum", "Grid, {question}", "power of what alternates from pixel to pixel over what is " "around it, against real films",
-        "near", "dB",
-    ),
-    "sharpness": Words(
-        "spectrum", "Sharpness", "power of fine over coarse detail, against real films; below " "0: blurred, above: sharp or noisy",
-        "near", "dB",
-    ),
-    "band": Words("spectrum", "Band {question} of 8", "power of this band of detail, 1 the " "coarsest, against real films", "near", "dB"),
-    "precision": Words("spread", "Precision", "share of the synthetic films that look " "like some real film", "higher", _SHARE),
-    "recall": Words("spread", "Recall", "share of the real films that some " "synthetic film looks like", "higher", _SHARE),
+    "fd": Words("distances", "Fréchet distance",
+        "how far the synthetic films are from real ones, comparable at one number of films", "lower"),
+    "fdinf": Words("distances", "Fréchet distance, endless films (FD∞)",
+        "the same, whatever the number of films", "lower"),
+    "kid": Words("distances", "Kernel distance (KID)",
+        "whatever the number of films; below 0 by chance where sides are alike", "lower"),
+    "grid": Words("spectrum", "Grid, {question}",
+        "power of what alternates from pixel to pixel over what is around it, against real films", "near", "dB"),
+    "sharpness": Words("spectrum", "Sharpness",
+        "power of fine over coarse detail, against real films; below 0: blurred, above: sharp or noisy", "near", "dB"),
+    "band": Words("spectrum", "Band {question} of 8",
+        "power of this band of detail, 1 the coarsest, against real films", "near", "dB"),
+    "precision": Words("spread", "Precision",
+        "share of the synthetic films that look like some real film", "higher", _SHARE),
+    "recall": Words("spread", "Recall",
+        "share of the real films that some synthetic film looks like", "higher", _SHARE),
     "density": Words("spread", "Density", "how thickly real films surround the synthetic ones", "higher", _SHARE),
     "coverage": Words("spread", "Coverage", "share of the real films with a synthetic film close by", "higher", _SHARE),
     "vendi": Words("spread", "Vendi score", "the effective number of different films", "higher"),
     "msssim": Words("spread", "MS-SSIM of pairs", "how alike two films are in the mean", "lower", _SHARE),
-    "memorised_rate": Words("copies", "Memorised", "share of the films that are copies of a " "real film, or nearly so", "lower", _SHARE),
-    "near_rate": Words("copies", "Near somebody", "share of the films nearer to a patient than " "99 % of unrelated ones", "lower", _SHARE),
-    "nearest_ratio": Words("copies", "Nearest to second patient", "near 1: no nearer to one patient than " "to a second", "higher"),
-    "reid auc": Words("copies", "Re-identification, its ceiling", "how well features tell one patient from two", "", _AUC, "guessing"),
-    "reid rank1": Words(
-        "copies", "Re-identification, its ceiling by the " "nearest film", "share of real films whose nearest is of " "the same patient", "",
-        _SHARE, "guessing",
-    ),
-    "reid match_rate": Words("copies", "Re-identified", "share of the films that features take " "for some patient's", "lower", _SHARE),
-    "fidelity auc": Words("asked", "Seen as asked: {question}", "how well what is seen follows what was " "asked", "higher", _AUC),
-    "fidelity r": Words("asked", "Seen as asked: {question}", "how well what is seen follows what was " "asked", "higher", "correlation"),
-    "fidelity mae": Words("asked", "Seen as asked: {question}, error", "how far what is seen is from what was " "asked", "lower", "years"),
-    "real_or_synthetic": Words(
-        "confounders", "Real or synthetic", "how well a linear classifier tells them " "apart (0.5: not at all)", "lower", _AUC
-    ),
-    "probe auc": Words("confounders", "Probe: {question}", "how well a linear classifier reads it " "from the features", "near", _AUC),
-    "probe r": Words("confounders", "Probe: {question}", "how well a linear model reads it from " "the features", "near", "correlation"),
+    "memorised_rate": Words("copies", "Memorised",
+        "share of the films that are copies of a real film, or nearly so", "lower", _SHARE),
+    "near_rate": Words("copies", "Near somebody",
+        "share of the films nearer to a patient than 99 % of unrelated ones", "lower", _SHARE),
+    "nearest_ratio": Words("copies", "Nearest to second patient",
+        "near 1: no nearer to one patient than to a second", "higher"),
+    "reid auc": Words("copies", "Re-identification, its ceiling",
+        "how well features tell one patient from two", "", _AUC, "guessing"),
+    "reid rank1": Words("copies", "Re-identification, its ceiling by the nearest film",
+        "share of real films whose nearest is of the same patient", "", _SHARE, "guessing"),
+    "reid match_rate": Words("copies", "Re-identified",
+        "share of the films that features take for some patient's", "lower", _SHARE),
+    "fidelity auc": Words("asked", "Seen as asked: {question}",
+        "how well what is seen follows what was asked", "higher", _AUC),
+    "fidelity r": Words("asked", "Seen as asked: {question}",
+        "how well what is seen follows what was asked", "higher", "correlation"),
+    "fidelity mae": Words("asked", "Seen as asked: {question}, error",
+        "how far what is seen is from what was asked", "lower", "years"),
+    "real_or_synthetic": Words("confounders", "Real or synthetic",
+        "how well a linear classifier tells them apart (0.5: not at all)", "lower", _AUC),
+    "probe auc": Words("confounders", "Probe: {question}",
+        "how well a linear classifier reads it from the features", "near", _AUC),
+    "probe r": Words("confounders", "Probe: {question}",
+        "how well a linear model reads it from the features", "near", "correlation"),
     "probe mae": Words("confounders", "Probe: {question}, error", "how far off a linear model is", "near", "years"),
-    "tie": Words(
-        "confounders", "A finding tied to the {protocol}, {group}", "the strongest tie: {question}", "", "Cramér's V",
-        "findings that are not tied stay below",
-    ),
-    "shortcut": Words(
-        "confounders", "{question} read by source", "how far its score moves when only the source asked " "does ({group}), over its spread",
-        "lower", "", "films that do not follow the source stay below",
-    ),
-    "anatomy auc": Words("anatomy", "Trust in these measures", "the cardiothoracic ratio against the " "label Cardiomegaly", "", _AUC),
+    "tie": Words("confounders", "A finding tied to the {protocol}, {group}",
+        "the strongest tie: {question}", "", "Cramér's V", "findings that are not tied stay below"),
+    "shortcut": Words("confounders", "{question} read by source",
+        "how far its score moves when only the source asked does ({group}), over its spread",
+        "lower", "", "films that do not follow the source stay below"),
+    "anatomy auc": Words("anatomy", "Trust in these measures",
+        "the cardiothoracic ratio against the label Cardiomegaly", "", _AUC),
     "anatomy w1": Words("anatomy", "{question}", "distance of its distribution from that of real films", "lower"),
-    "anatomy implausible": Words("anatomy", "Implausible", "share of the films whose lungs or heart " "no chest has", "lower", _SHARE),
-    "anatomy leans_left": Words("anatomy", "Leans left", "share of the films whose heart leans to " "the viewer's left", "near", _SHARE),
+    "anatomy implausible": Words("anatomy", "Implausible",
+        "share of the films whose lungs or heart no chest has", "lower", _SHARE),
+    "anatomy leans_left": Words("anatomy", "Leans left",
+        "share of the films whose heart leans to the viewer's left", "near", _SHARE),
     "utility": Words("utility", "{question}: {group}", "AUC gained", "higher"),
     "poses": Words("reader", "{question}, {group} films, {protocol}", "share of the decisions that flip", "", _SHARE),
     "label_noise": Words("reader", "{question}, {group}", "AUC on phantoms, mean over findings", "", _AUC),
@@ -256,8 +261,7 @@ def number(value: float | None) -> str:
 
 
 def verdict(records: Sequence[Record]) -> list[str]:
-    """Return what the scores say: of the first score of each kind, of memorised films of every one. Empty without
-    scores."""
+    """Return what the scores say: of each kind the first, of memorised films every one. Empty without scores."""
     if not records:
         return []
     first: dict[str, Record] = {}
@@ -288,8 +292,7 @@ def _distance(record: Record) -> str:
 
 
 def fine_structure(records: Sequence[Record]) -> list[str]:
-    """Return what the spectra show beyond LEAST_DB by the whole interval: a grid, a blur, a sharpening, or single
-    bands."""
+    """Return what the spectra show beyond LEAST_DB by the whole interval: grid, blur, sharpening, single bands."""
     known = {
         (each.measure, each.question): (each.value, each.ci95, each.floor or 0.0)
         for each in records

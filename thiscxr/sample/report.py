@@ -15,7 +15,8 @@ from thiscxr.words import read_age
 
 # "AP window" and "PA catheter" are no projections; two views are one frontal film and another
 _FRONTAL = re.compile(
-    r"\b(?:AP|PA|[Aa]nteroposterior|[Pp]osteroanterior)\b(?!\s+(?:window|catheter|line|pressure))|\b(?:ap|pa)(?= (?:view|chest|film))"
+    r"\b(?:AP|PA|[Aa]nteroposterior|[Pp]osteroanterior)\b(?!\s+(?:window|catheter|line|pressure))"
+    r"|\b(?:ap|pa)(?= (?:view|chest|film))"
 )
 _SUPINE = re.compile(r"\bsupine\b", re.IGNORECASE)
 _PORTABLE = re.compile(r"\bportable\b", re.IGNORECASE)

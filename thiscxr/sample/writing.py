@@ -35,7 +35,8 @@ from thiscxr.sample.sampling import Network, sample_images, to_pixels
 from thiscxr.sample.truncation import Truncation
 
 COLUMNS = (
-    "file", "seed", "view", "sex", "age_years", "source", "findings", "no_findings", "truncation", "truncation_layers", "network_sha256",
+    "file", "seed", "view", "sex", "age_years", "source", "findings", "no_findings", "truncation", "truncation_layers",
+    "network_sha256",
 )  # fmt: skip
 MAX_FILMS = 10_000_000  # in one call
 GRID = 256  # films in grid.png at most

@@ -283,8 +283,10 @@ def curve(
         low, high = np.quantile(each, (0.025, 0.975), method="nearest")
         edges95.append((float(low), float(high)))
     return Curve(
-        group, question, motion, amounts, change.mean(axis=1), np.quantile(changes, (0.025, 0.975), axis=0), flips.mean(axis=1),
-        np.quantile(shares, (0.025, 0.975), axis=0), floor, (edges[0], edges[1]), (edges95[0], edges95[1]), limit, change.shape[1],
+        group, question, motion, amounts,
+        change.mean(axis=1), np.quantile(changes, (0.025, 0.975), axis=0),
+        flips.mean(axis=1), np.quantile(shares, (0.025, 0.975), axis=0),
+        floor, (edges[0], edges[1]), (edges95[0], edges95[1]), limit, change.shape[1],
     )  # fmt: skip
 
 

@@ -260,7 +260,8 @@ def go_back(run: Path, training: Training, watch: Watch, seen: dict[str, float],
     if team.leads:
         write_state(run, training, watch.state(training))  # so that a kill does not go through it again
         log.warning(
-            "collapsed after %d films: %s; back to %d films, with other random numbers and " "half the learning rate (return %d of %d)",
+            "collapsed after %d films: %s; back to %d films, "
+            "with other random numbers and half the learning rate (return %d of %d)",
             collapsed_at, wrong, good_at, returns, config.max_returns,
         )  # fmt: skip
 

@@ -114,8 +114,8 @@ def start(training: Training) -> None:
         pixels = "" if (config.patch, config.bands) == (init.patch, init.haar) else "; its pixels become Haar bands"
     log.info(
         "starts from %s (%d px, %d films seen): %d of %d conditions are known to it%s; with it go the terms of %s",
-        config.init, drawn_side(network.generator), network.info.images_seen, sum(name in before for name in names), len(names), pixels,
-        ", ".join(network.info.sources) or "no source",
+        config.init, drawn_side(network.generator), network.info.images_seen, sum(name in before for name in names),
+        len(names), pixels, ", ".join(network.info.sources) or "no source",
     )  # fmt: skip
 
 

@@ -26,9 +26,10 @@ class Ticks:
         self.started, self.first, self.trained = time.monotonic(), training.images_seen, 0
         self.board = SummaryWriter(run, purge_step=self.first) if training.team.leads else None
         self.end = int(training.config.kimg * 1000)
+        layout = "{l_bar}{bar}| {n:.2f}/{total:g} kimg [{elapsed}<{remaining}{postfix}]"
         self.bar = tqdm(
-            total=self.end / 1000, initial=min(self.first, self.end) / 1000, unit="kimg", file=sys.stderr, mininterval=1.0, smoothing=0.05,
-            disable=not training.team.leads, bar_format="{l_bar}{bar}| {n:.2f}/{total:g} kimg " "[{elapsed}<{remaining}{postfix}]",
+            total=self.end / 1000, initial=min(self.first, self.end) / 1000, unit="kimg", bar_format=layout,
+            file=sys.stderr, mininterval=1.0, smoothing=0.05, disable=not training.team.leads,
         )  # fmt: skip
         self.restart()
 

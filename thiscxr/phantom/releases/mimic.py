@@ -29,13 +29,14 @@ from thiscxr.pixels import Pixels
 
 SITE = "phantom-c"
 METADATA = (
-    "dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns", "StudyDate", "StudyTime",
-    "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning", "PatientOrientationCodeSequence_CodeMeaning",
+    "dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns",
+    "StudyDate", "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
+    "PatientOrientationCodeSequence_CodeMeaning",
 )  # fmt: skip
 SPLIT = ("dicom_id", "study_id", "subject_id", "split")
 LABELS = (
-    "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged_Cardiomediastinum", "Fracture", "Lung_Lesion", "Lung_Opacity",
-    "No Finding", "Effusion", "Pleural_Other", "Pneumonia", "Pneumothorax", "Support_Devices",
+    "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged_Cardiomediastinum", "Fracture", "Lung_Lesion",
+    "Lung_Opacity", "No Finding", "Effusion", "Pleural_Other", "Pneumonia", "Pneumothorax", "Support_Devices",
 )  # fmt: skip
 PATIENTS = ("subject_id", "gender", "anchor_age", "anchor_year", "anchor_year_group", "dod")
 BITS = 12

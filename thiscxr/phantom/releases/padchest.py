@@ -94,12 +94,11 @@ TOKENS = {
     "exclude": Token(""),
 }
 PLACE_CUIS = {
-    "loc left": "C0443246", "loc right": "C0444532", "loc basal": "C1282378", "loc cardiac": "C1522601", "loc pleural": "C0032225",
-    "loc right upper lobe": "C1261074", "loc rib": "C0035561", "loc tracheal": "C0040578", "loc hilar": "C0205150",
-    "loc aortic": "C0003483",
-    "loc apical": "C0734296", "loc hemithorax": "C0934569", "loc middle lobe": "C4281590",
-    "loc costophrenic angle": "C0230151", "loc lobar": "C0225752", "loc upper lobe": "C0225756", "loc perihilar": "C0225702",
-    "loc subclavian vein": "C0038532",
+    "loc left": "C0443246", "loc right": "C0444532", "loc basal": "C1282378", "loc cardiac": "C1522601",
+    "loc pleural": "C0032225", "loc right upper lobe": "C1261074", "loc rib": "C0035561", "loc tracheal": "C0040578",
+    "loc hilar": "C0205150", "loc aortic": "C0003483", "loc apical": "C0734296", "loc hemithorax": "C0934569",
+    "loc middle lobe": "C4281590", "loc costophrenic angle": "C0230151", "loc lobar": "C0225752",
+    "loc upper lobe": "C0225756", "loc perihilar": "C0225702", "loc subclavian vein": "C0038532",
 }  # fmt: skip
 _BESIDES_SHARE = 0.15
 # of studies
