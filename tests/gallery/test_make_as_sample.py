@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.gallery.test_make import difference, in_json, pixels, press, python_film, save_fresh
+from tests.generator_page import difference, in_json, pixels, press, python_film, save_fresh
 from thiscxr.gallery.site import build_site
 from thiscxr.latent.series import in_pairs
 from thiscxr.model.conditions import Vocabulary
