@@ -17,16 +17,28 @@ from pydicom.pixels.encoders import RLELosslessEncoder
 from pydicom.uid import (
     JPEG2000,
     UID,
+    DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
 RAMP = np.linspace(0, 255, 64 * 64).round().astype(np.uint8).reshape(64, 64)
 DEEP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)  # 0 .. 4095: all of 12 bits
+NATIVE = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+LOSSLESS = [RLELossless, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless, JPEG2000Lossless]
+
+
+def keywords(syntaxes: list[UID]) -> list[str]:
+    return [syntax.keyword for syntax in syntaxes]
 
 
 def smooth(height: int, width: int, bits: int, seed: int = 0) -> np.ndarray:

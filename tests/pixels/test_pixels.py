@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from tests.films import DEEP, RAMP, encoded, jpeg, png, raw_tiff, smooth, tiff
+from tests.films import RAMP, encoded, jpeg, png, raw_tiff, smooth, tiff
 from thiscxr import pixels as px
 from thiscxr.pixels import grey
 
@@ -245,12 +245,6 @@ def test_no_real_film_is_refused_and_each_comes_back_byte_for_byte(folder):
             assert px.to_square(film.pixels, image.width) is film.pixels
 
 
-def test_resizing_by_boxes_first_stays_close_to_plain_lanczos():
-    film = smooth(2048, 2048, 8)
-    plain = np.asarray(Image.fromarray(film).resize((128, 128), Image.Resampling.LANCZOS)).astype(int)
-    assert np.abs(px.to_square(film, 128) - plain).max() <= 3
-
-
 def test_reasons_say_nothing_of_the_one_file(tmp_path):
     """They are counted by their text: two files with one defect must give one reason."""
     for make in (png, jpeg, tiff):
@@ -379,137 +373,3 @@ def test_missing_file_is_refused(tmp_path):
 def test_any_bytes_give_a_film_or_a_reason(data, start):
     with pytest.raises(ValueError, match=r"\S"):
         load(start + data)
-
-
-def test_a_film_fits_a_picture_whole():
-    film = np.full((20, 40), 90, np.uint8)
-    for side in (20, 80):
-        square = px.fit(film, side)
-        assert square.shape == (side, side)
-        assert (square[side // 4 : -side // 4] == 90).all()
-        assert not square[: side // 4].any()
-        assert not square[-side // 4 :].any()
-    np.testing.assert_array_equal(px.fit(film[:, :20], 20), film[:, :20])
-
-
-def test_square_film_at_the_resolution_is_left_alone():
-    bordered = RAMP.copy()
-    bordered[:5] = 0
-    assert px.to_square(bordered, 64) is bordered
-
-
-def test_crop_and_pad_keep_the_shape_of_things():
-    """A disc stays a disc: the second moments along both axes agree."""
-    for height, width in ((300, 256), (256, 300), (600, 256), (256, 600)):
-        y, x = np.mgrid[:height, :width]
-        film = np.where((y - height / 2) ** 2 + (x - width / 2) ** 2 < 60**2, 255, 10).astype(np.uint8)
-        film[0, ::2] = film[-1, ::2] = 11  # keep the border from being constant
-        film[::2, 0] = film[::2, -1] = 11
-        square = px.to_square(film, 128)
-        rows, columns = np.nonzero(square > 128)
-        assert square.shape == (128, 128)
-        assert abs(rows.std() / columns.std() - 1) < 0.02
-        padded = max(height, width) / min(height, width) > px.CROP_ASPECT
-        assert abs(rows.std() * 2 - 60 * 128 / (max(height, width) if padded else min(height, width))) < 1
-        assert (square[0].max() == 0 or square[:, 0].max() == 0) == padded
-
-
-def test_constant_borders_are_cropped_only_when_enough_is_left():
-    film = np.zeros((100, 100), np.uint8)
-    film[10:90, 10:90] = np.random.default_rng(0).integers(0, 256, (80, 80))
-    assert px.content_box(film) == (10, 10, 90, 90)
-    inside = Image.fromarray(film[10:90, 10:90]).resize((64, 64), Image.Resampling.LANCZOS)
-    assert np.array_equal(px.to_square(film, 64), np.array(inside))
-    small = np.zeros((70, 70), np.uint8)
-    small[10:60, 10:60] = film[10:60, 10:60]
-    assert px.to_square(small, 64)[0].max() <= 5  # cropped it would be 50 pixels, so the border stays
-
-
-def test_films_are_never_enlarged():
-    with pytest.raises(ValueError, match="short side 60 px is below the resolution 64"):
-        px.to_square(np.zeros((200, 60), np.uint8), 64)
-
-
-def test_restored_aspect_undoes_the_squash():
-    y, x = np.mgrid[:512, :512]
-    # a disc of a 5:4 film, squashed
-    disc = np.where((y - 256) ** 2 + ((x - 256) * 1.25) ** 2 < 150**2, 255, 10).astype(np.uint8)
-    disc[0, ::2] = disc[-1, ::2] = disc[::2, 0] = disc[::2, -1] = 11
-    rows, columns = np.nonzero(px.to_square(disc, 128) > 128)
-    assert rows.std() / columns.std() > 1.2
-    rows, columns = np.nonzero(px.to_square(disc, 128, aspect=1.25) > 128)
-    assert abs(rows.std() / columns.std() - 1) < 0.02
-    with pytest.raises(ValueError, match="short side 410 px once its aspect is restored"):
-        px.to_square(disc, 512, aspect=1.25)
-
-
-@given(st.sampled_from([8, 16]))
-def test_pixels_survive_the_way_to_images_and_back(bits):
-    dtype = np.uint8 if bits == 8 else np.uint16
-    every = np.arange(2**bits).astype(dtype)
-    images = px.pixels_to_images(every)
-    assert images.dtype == np.float32
-    assert (images[0], images[-1]) == (-1, 1)
-    assert np.array_equal(px.images_to_pixels(images, bits), every)
-    assert px.images_to_xrv(images).max() == 1024
-    assert px.images_to_xrv(images).min() == -1024
-
-
-def test_bits_are_exact_both_ways():
-    every = np.arange(256, dtype=np.uint8)
-    assert np.array_equal(px.to_bits(px.to_bits(every, 16), 8), every)
-    assert px.to_bits(every, 16)[-1] == 65535
-    deep = np.arange(65536, dtype=np.uint16)
-    assert np.array_equal(px.to_bits(deep, 8), np.rint(deep / 257))
-
-
-def test_values_outside_the_range_are_clipped():
-    assert px.images_to_pixels(np.array([-3.0, 0.0, 3.0])).tolist() == [0, 128, 255]
-
-
-def test_grid_is_in_reading_order():
-    films = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 3), np.uint8)
-    sheet = px.make_grid(films, 3)
-    assert sheet.shape == (4, 9)
-    assert sheet[::2, ::3].tolist() == [[0, 1, 2], [3, 4, 0]]
-
-
-@pytest.mark.parametrize("compressed", [True, False])
-@pytest.mark.parametrize(
-    ("shape", "kind"), [((64, 64), np.uint8), ((33, 17), np.uint16), ((5, 9, 3), np.uint8), ((1, 1), np.uint8)]
-)
-def test_every_png_that_is_written_comes_back_with_its_text(shape, kind, compressed):
-    pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max + 1, shape).astype(kind)
-    text = {"Title": "plain", "Latin": "é", "Beyond": "日本", "XML:com.adobe.xmp": "<x>é</x>"}
-    for some in (pixels, pixels[:, ::-1]):
-        data = px.encode_png(some, text, compressed)
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            assert np.array_equal(np.array(image), some)
-            assert dict(image.text) == text
-    same = px.encode_png(np.zeros(shape, kind), text, compressed)
-    assert (len(same) == len(data)) != compressed or shape == (1, 1), (
-        "stored as they are, all films of a shape have one size"
-    )
-
-
-def test_png_text_round_trip_is_deterministic(tmp_path: Path):
-    text = {"Comment": "synthetic, not a patient", "Größe": "64 px – ok"}
-    px.save_png(tmp_path / "a.png", RAMP, text)
-    px.save_png(tmp_path / "b.png", RAMP, text)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert px.read_png_text(tmp_path / "a.png") == text
-    assert np.array_equal(px.load_film(tmp_path / "a.png").pixels, RAMP)
-    px.save_png(tmp_path / "deep.png", DEEP)
-    assert np.array_equal(px.load_film(tmp_path / "deep.png", stretch=False).pixels, DEEP)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "deep.png"]
-
-
-def test_a_picture_in_colour_is_written_as_it_is(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-    px.save_png(tmp_path / "x.png", pixels)
-    with Image.open(tmp_path / "x.png") as image:
-        assert image.mode == "RGB"
-        assert (np.array(image) == pixels).all()
-    with pytest.raises(AssertionError):
-        px.save_png(tmp_path / "y.png", np.zeros((5, 7, 3), np.uint16))
