@@ -9,14 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 
 from thiscxr import cli
 from thiscxr.cli.data import SOURCES
 from thiscxr.collections import COLLECTIONS
-from thiscxr.pixels import load_film, save_png
+from thiscxr.pixels import save_png
 from thiscxr.pool import Pool
 
 ROOT = Path(__file__).parents[1]
@@ -213,98 +212,6 @@ def test_mistakes_get_one_line_and_leave_nothing(
     assert sorted(tmp_path.rglob("*")) == before, "nothing half-written may be left behind"
 
 
-# What each command writes, by its option or argument; the work would take minutes, and none of what it needs is there.
-WRITES = {
-    "card out": "card --model x --scores x --out {place}",
-    "classify eval filters": "classify eval --data x --filters {place}",
-    "classify eval gradcam": "classify eval --data x --gradcam {place}",
-    "classify train out": "classify train --data x --out {place}",
-    "describe html": "describe x --html {place}",
-    "direction out": "direction --view PA --out {place}",
-    "export onnx": "export --model x --onnx {place}",
-    "label out": "label x --out {place}",
-    "mix out": "mix --rows 0 --columns 1 --model x --out {place}.png",
-    "phantom out": "phantom {place}",
-    "prepare pool": "prepare {place} --nih x --res 64",
-    "project out": "project x --model x --out {place}",
-    "sample out": "sample --model x --out {place}",
-    "score html": "score --real x --fake x --html {place}",
-    "score out": "score --real x --fake x --out {place}",
-    "series out": "series --finding Mass --model x --out {place}",
-    "site out": "site --samples x --out {place}",
-    "walk out": "walk --seeds 1,2 --model x --format frames --out {place}",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", WRITES)
-@pytest.mark.parametrize("place", ["in a file", "closed", "of the other kind"])
-def test_a_place_that_cannot_be_written_is_told_before_the_work(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "closed").mkdir()
-    folder = name in (
-        "direction out",
-        "phantom out",
-        "prepare pool",
-        "project out",
-        "sample out",
-        "series out",
-        "site out",
-        "walk out",
-    )
-    where = {"in a file": "file/deeper/x", "closed": "closed/x", "of the other kind": "file" if folder else "closed"}[
-        place
-    ]
-    if name == "mix out" and place == "of the other kind":
-        (tmp_path / "closed.png").mkdir()
-    touch = Path.touch
-
-    def closed(path: Path, *args: object, **options: object) -> None:
-        if path.parent.name == "closed":
-            raise PermissionError(13, "Permission denied")
-        touch(path, *args, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Path, "touch", closed)
-    before = sorted(tmp_path.rglob("*"))
-    code, out, err = run(capsys, *WRITES[name].format(place=where).split())
-    said = {
-        "in a file": r"/file is a file; choose another",
-        "closed": r"cannot be written \(Permission denied\); choose another",
-    }
-    assert re.search(
-        said.get(place, "is a file; give a folder" if folder else "is a folder; give the name of a file"), err
-    ), err
-    assert (code, out, err.count("\n")) == (1, "", 1)
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_every_option_that_is_written_is_asked_for_before_the_work() -> None:
-    def writes(prefix: str, command: object) -> list[str]:
-        if isinstance(command, click.Group):
-            return [each for name, inner in command.commands.items() for each in writes(f"{prefix}{name} ", inner)]
-        assert isinstance(command, click.Command)
-        return [
-            f"{prefix}{option.name}"
-            for option in command.params
-            if option.name in ("out", "html", "onnx", "gradcam", "filters")
-        ]
-
-    found = {*writes("", cli.group), "prepare pool"}
-    assert found == {*WRITES, "train out"}  # of a training it is an option of the config: see below
-
-
-def test_training_asks_for_its_folder_before_it_makes_films(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("x")
-    monkeypatch.setattr("thiscxr.cli.training.phantom_pool", lambda *_, **__: pytest.fail("it began to work"))
-    code, out, err = run(capsys, "train", "--out", tmp_path / "file" / "runs", "--device", "cpu")
-    assert (code, out) == (1, "")
-    assert re.search(r"runs/run cannot be written, for .*/file is a file", err), err
-
-
 def test_a_key_beside_which_nothing_can_be_written_is_told_before_the_films_are_read(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,129 +274,3 @@ def test_a_pool_of_another_resolution_is_refused_by_train(
 
 def test_every_collection_has_its_flag() -> None:
     assert tuple(SOURCES) == tuple(COLLECTIONS)
-
-
-def test_a_release_is_described_as_text_json_and_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    run(capsys, "phantom", tmp_path / "release", "-n", 12, "--res", 32, "--layout", "chexpert", "--defects", 0.2)
-    code, out, _ = run(
-        capsys, "describe", "--chexpert", tmp_path / "release", "--labels-only", "--html", tmp_path / "page.html"
-    )
-    assert code == 0
-    assert "chexpert" in out
-    assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    code, out, _ = run(capsys, "describe", "--chexpert", tmp_path / "release", "--json")
-    assert json.loads(out)["sources"]["chexpert"]["released"]["films"] == 12
-
-
-def test_doctor_and_models(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, "doctor")
-    assert code == 0
-    facts = json.loads(out)
-    assert facts["weights"]
-    assert all(state.startswith("whole") for state in facts["weights"].values()), facts["weights"]
-    code, out, _ = run(capsys, "models")
-    assert code == 0
-    assert {line.split()[0] for line in out.splitlines()} == set(facts["weights"])
-
-
-def test_formats_and_plans_from_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    plan = tmp_path / "plan.csv"
-    plan.write_text("view,findings,n\nPA,Mass,1\nAP,,1\n")
-    commands = {
-        "dicom": "-n 2 --format dicom --dicom-class dx --bits 16 --photometric MONOCHROME1 --compress rle --no-mark",
-        "png16": "--seeds 4,9 --format png16 --truncation 0.5:0-3",
-        "plan": f"--plan {plan} --seeds 4,9 --format wds",
-        "broken": "--seeds 7 --format dicom --malformed",
-    }
-    for name, command in commands.items():
-        code, out, err = run(capsys, "sample", *command.split(), "--out", tmp_path / name)
-        assert (code, out) == (0, f"{tmp_path / name}\n"), err
-    assert load_film(tmp_path / "dicom" / "seed-00000001.dcm").inverted
-    assert load_film(tmp_path / "png16" / "seed-00000009.png").native_bits == 16
-    with open(tmp_path / "plan" / "labels.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["seed"], row["view"], row["Mass"]) for row in rows] == [("4", "PA", "1"), ("9", "AP", "")]
-    assert (tmp_path / "broken" / "malformed.csv").is_file()
-    code, _, err = run(capsys, "site", "--samples", tmp_path / "dicom", "--out", tmp_path / "site")
-    assert code == 1
-    assert "sample again with --format png" in err
-
-
-def test_the_latent_tools_from_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    commands = {
-        "walk.gif": "walk --seeds 1,2 --frames 4 --view PA --loop --out {}",
-        "frames": "walk --seeds 1,2 --frames 3 --format frames --out {}",
-        "mix.png": "mix --rows 0-1 --columns 2 --layers 0-3 --view PA --truncation 0.8 --out {}",
-    }
-    for name, command in commands.items():
-        code, out, err = run(capsys, *command.format(tmp_path / name).split())
-        assert (code, out) == (0, f"{tmp_path / name}\n"), err
-    film = tmp_path / "frames" / "frame-00001.png"
-    code, out, err = run(
-        capsys, "project", film, "--steps", 3, "--candidates", 16, "--json", "--out", tmp_path / "projections"
-    )
-    assert code == 0, err
-    (report,) = json.loads(out)
-    assert (report["film"], report["real"]) == ("frame-00001", False)
-    walk = (
-        f"walk --from {tmp_path}/projections/frame-00001.safetensors --seeds 3 "
-        f"--frames 2 --format frames --out {tmp_path}/on"
-    )
-    assert run(capsys, *walk.split())[0] == 0
-
-
-def test_extractors_are_listed_and_imported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, _ = run(capsys, "extractors")
-    assert code == 0
-    assert re.search(r"thiscxr64 +128 +64 .*thiscxr64.safetensors", out)
-    assert re.search(r"inception +2048 +299 +6726825d0af5f729 +Apache-2.0 +not here: https://", out)
-    code, out, _ = run(capsys, "extractors", "--json")
-    assert {entry["name"] for entry in json.loads(out)} >= {"thiscxr64", "inception", "rad-dino", "xrv-densenet121-all"}
-    code, out, _ = run(capsys, "doctor")
-    assert json.loads(out)["extractors"]["inception"] == "not here"
-    (tmp_path / "x.pth").write_bytes(b"no weights")
-    code, out, err = run(capsys, "extractors", "import", tmp_path / "x.pth", "--name", "inception")
-    assert (code, out) == (1, "")
-    assert re.fullmatch(r"error: .*x.pth has SHA-256 .* get it again from https://\S+\n", err)
-    code, _, err = run(capsys, "extractors", "import")
-    assert code == 2
-    assert "--name NAME with --allow-download" in err
-
-
-def test_a_reader_is_trained_judged_and_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path, pool: Pool) -> None:
-    reader = tmp_path / "reader.safetensors"
-    code, out, err = run(
-        capsys, *(f"classify train --data {pool.path} --epochs 6 --res 32 --cross-fit --out {reader}").split()
-    )
-    assert code == 0, err
-    judged = json.loads(out)
-    assert judged["auc"]["Effusion"] > 0.9
-    evaluate = f"classify eval --data {pool.path} --model {reader} --cross-fit".split()
-    code, out, err = run(
-        capsys, *evaluate, "--json", "--gradcam", tmp_path / "cam.png", "--filters", tmp_path / "filters.png"
-    )
-    assert code == 0, err
-    found = json.loads(out)
-    assert found["holdout"]["questions"][0]["value"] == pytest.approx(judged["auc"]["Effusion"], abs=1e-4)
-    assert found["cross-fitted"]["num_films"] == len(pool)
-    assert "from above Effusion" in err
-    assert "patients whom the reader knows" not in err
-    assert (tmp_path / "cam.png").is_file()
-    assert (tmp_path / "filters.png").is_file()
-    code, out, err = run(capsys, *evaluate, "--split", "train", "--reliability")
-    assert code == 0, err
-    num_train = len(pool.indices("train"))
-    assert f"{num_train} of these {num_train} films are of patients whom the reader knows" in err
-    assert re.search(r"Effusion +[01]\.\d{3}  \[[01]\.\d{3}, [01]\.\d{3}\]", out)
-    assert "probability told, share seen" in out
-
-
-def test_a_reader_without_folds_cannot_be_cross_fitted(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, pool: Pool
-) -> None:
-    reader = tmp_path / "reader.safetensors"
-    code, _, err = run(capsys, *f"classify train --data {pool.path} --epochs 1 --res 32 --out {reader}".split())
-    assert code == 0, err
-    code, _, err = run(capsys, *f"classify eval --data {pool.path} --model {reader} --cross-fit".split())
-    assert code == 1
-    assert re.search(r"has no folds; train one that has: thiscxr classify train --cross-fit$", err.strip())

@@ -175,13 +175,8 @@ def found(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     out = tmp_path_factory.mktemp("two")
     (out / "worker.py").write_text(WORKER)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [*LAUNCH, "2", str(out / "worker.py"), str(pool.path), str(out)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    program = [*LAUNCH, "2", str(out / "worker.py"), str(pool.path), str(out)]
+    result = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-4000:]
     return [
         {**json.loads((out / f"found-{rank}.json").read_text()), "out": out, "stderr": result.stderr}
@@ -337,27 +332,15 @@ def test_what_all_meet_is_told_once(tmp_path: Path, launch: Launch) -> None:
     launcher = launch(tmp_path, "--set", "batch=12")
     told, errors = launcher.communicate(timeout=60)
     assert launcher.returncode != 0
-    assert errors.count("error: ") == errors.count("error: batch is 12, but 2 processes need a multiple of 8") == 1, (
-        errors
-    )
+    said = "error: batch is 12, but 2 processes need a multiple of 8"
+    assert errors.count("error: ") == errors.count(said) == 1, errors
     assert told == ""
 
 
 @pytest.mark.slow
 def test_without_data_one_process_makes_the_phantoms_and_one_tells_the_run(tmp_path: Path) -> None:
-    program = [
-        *LAUNCH,
-        "2",
-        "train_gan.py",
-        "--res",
-        "32",
-        "--out",
-        str(tmp_path / "runs"),
-        "--kimg",
-        "0.032",
-        "--device",
-        "cpu",
-    ]
+    options = ["--res", "32", "--kimg", "0.032", "--device", "cpu", "--out"]
+    program = [*LAUNCH, "2", "train_gan.py", *options, str(tmp_path / "runs")]
     settings = ["phantom_films=80", "channel_base=128", "channel_max=16", "grow_from=16"]
     program += [word for setting in settings for word in ("--set", setting)]
     environment = {**os.environ, "THISCXR_CACHE": str(tmp_path / "cache")}
