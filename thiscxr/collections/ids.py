@@ -1,16 +1,20 @@
-"""Private ids and the patient-wise split.
+"""Private ids, the key and map that only their owner has, and the patient-wise split.
 
 A pool never holds a collection's own ids: only HMACs of them, under a key that stays outside the pool. The split does
 not depend on the key, so that two people who prepare the same collection hold out the same patients.
 """
 
+import csv
 import hashlib
 import hmac
 import math
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
+
+from thiscxr.files import atomic_path
 
 HOLDOUT_SHARE = 0.2
 LONG_ID = 16  # digits: more than a spreadsheet keeps of a number
@@ -55,6 +59,25 @@ def load_key(key_file: Path) -> bytes:
             f"{_MIN_KEY_BYTES}; name another with --key-file"
         )
     return key
+
+
+def write_private_map(key_file: Path, fingerprint: str, rows: Iterable[tuple[str, str, str, str, str]]) -> Path:
+    """Write which film is which, readable by its owner alone, beside the key and never in the pool; return its path.
+
+    rows: film id of the pool, source, the collection's own id, path, and why it was refused ("" if it was not).
+    """
+    path = key_file.with_name(f"{key_file.name}.map-{fingerprint[:12]}.csv")
+    with (
+        atomic_path(path) as part,
+        # names of files come out in the bytes that they have on the disk, be they UTF-8 or not
+        open(
+            os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file,
+    ):
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("film_id", "source", "film", "path", "refused"))
+        table.writerows(rows)
+    return path
 
 
 def private_id(key: bytes, kind: str, source: str, own_id: str) -> str:

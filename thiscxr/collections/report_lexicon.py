@@ -22,6 +22,7 @@ _PUNCTUATION = {
     "vs": "or", "/": "or", ":": "colon", "-": "colon", "--": "colon", "\u2013": "colon", "\u2014": "colon", "(": "stop",
     ".": "dot",
 }  # fmt: skip
+_LINKS = ("comma", "and", "or")
 _LONG_WORD = 8  # letters; in shorter ones a slip makes another word
 _SAME_LENGTH = str.maketrans("\u2018\u2019\u2010\u2011", "''--")
 
@@ -49,6 +50,17 @@ class Item:
     names: frozenset[str]
     start: int
     end: int
+
+
+def cue_of(item: Item, side: str) -> str:
+    """Return what a phrase before (or after) a finding does to it: asked, uncertain, absent, removed, or "" for
+    nothing."""
+    return next((kind for kind in ("asked", "uncertain", "absent", "removed") if f"{side} {kind}" in item.kinds), "")
+
+
+def link_of(found: Sequence[Item], at: int) -> str:
+    """Return comma, and, or, "" of an item; of several in a row ("," and "or") the word."""
+    return next((link for link in reversed(_LINKS) if link in found[at].kinds), "")
 
 
 def _plant(root: _Node, phrase: str, kind: str, name: str) -> None:

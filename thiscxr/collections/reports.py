@@ -1,34 +1,23 @@
 """Free-text reports of chest films to states of the findings, by phrases and the words around them.
 
-The phrases are data (`report_phrases.json`), the rules are here: how far a negation, a doubt or a question reaches, and
-what a normal organ denies. After NegEx (Chapman et al. 2001, doi:10.1006/jbin.2001.1029), ConText (Harkema et al. 2009,
-doi:10.1016/j.jbi.2009.05.002), NegBio (Peng et al. 2018, arXiv:1712.05898) and CheXpert (Irvin et al. 2019,
-arXiv:1901.07031).
+The phrases are data (`report_phrases.json`), the rules are here: how far a negation, a doubt or a question reaches;
+what a normal organ denies is in `report_organs`. After NegEx (Chapman et al. 2001, doi:10.1006/jbin.2001.1029), ConText
+(Harkema et al. 2009, doi:10.1016/j.jbi.2009.05.002), NegBio (Peng et al. 2018, arXiv:1712.05898) and CheXpert (Irvin et
+al. 2019, arXiv:1901.07031).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from thiscxr.collections.report_lexicon import Item, items, plain
+from thiscxr.collections.report_lexicon import Item, cue_of, items, link_of, plain
+from thiscxr.collections.report_organs import Mention, organ_mentions
 from thiscxr.collections.report_text import read_sections, sentences
 from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_MENTIONED, POSITIVE, SUPPORT_DEVICES, UNCERTAIN
 
 # of several mentions of a finding the most telling one counts (CheXpert, section 3.1)
 _RANK = {POSITIVE: 3, UNCERTAIN: 2, NEGATIVE: 1}
-_LINKS = ("comma", "and", "or")
 _ENDS = ("stop", "colon", "dot")
 _LONGEST = 60  # phrases of a sentence: with more it is none, and the walks over it would take their time
-_ORGAN_REACH = 90  # characters from an organ to what is said of it
-_LIST_GAP = 16  # characters of other words between the organs of a list
-_DENIED_BY = {  # organ: (what is said of it, the findings that this denies)
-    "Cardiomegaly": ("normal", ("Cardiomegaly",)),
-    "Enlarged_Cardiomediastinum": ("normal", ("Enlarged_Cardiomediastinum",)),
-    "Lung_Opacity": ("clear", ("Lung_Opacity",)),
-    "Pleura": ("clear", ("Effusion", "Pneumothorax")),
-}
-_SHOWN_BY = {"Cardiomegaly": ("enlarged",), "Enlarged_Cardiomediastinum": ("enlarged", "prominent")}
-_DOUBTED_BY = {"Cardiomegaly": ("borderline", "prominent"), "Enlarged_Cardiomediastinum": ("borderline",)}
-_SAID_OF_ORGANS = frozenset(("enlarged", "prominent", "borderline", "normal", "clear"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +41,6 @@ class ReportLabels:
     states: Mapping[str, int]
     spans: tuple[Span, ...]
     mentions: tuple[Span, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Mention:
-    """Item `at` of a sentence names `names`, in the characters [start, end); `subject` is the item of the organ that
-    comes before it."""
-
-    at: int
-    names: tuple[str, ...]
-    start: int
-    end: int
-    subject: int | None = None
-    doubt: Item | None = None
 
 
 def label_report(text: str) -> ReportLabels:
@@ -95,22 +71,15 @@ def label_report(text: str) -> ReportLabels:
 
 def _read_sentence(text: str, found: Sequence[Item]) -> Iterator[Span]:
     """Yield what a sentence says of each finding that it names."""
-    normal, mentions = _organs(text, found)
+    normal, mentions = organ_mentions(text, found)
     for mention in normal:
         for name in mention.names:
-            yield Span(
-                name,
-                NEGATIVE,
-                mention.start,
-                mention.end,
-                text[mention.start : mention.end],
-                mention.start,
-                "normality",
-            )
+            start, end = mention.start, mention.end
+            yield Span(name, NEGATIVE, start, end, text[start:end], start, "normality")
     for at, item in enumerate(found):
         if "finding" in item.kinds and "look_alikes" not in item.kinds and item.names:
-            mentions.append(_Mention(at, tuple(item.names), item.start, item.end))
-        if "normal_chest" in item.kinds and not (at and _cue(found[at - 1], "before") == "absent"):
+            mentions.append(Mention(at, tuple(item.names), item.start, item.end))
+        if "normal_chest" in item.kinds and not (at and cue_of(found[at - 1], "before") == "absent"):
             yield Span(
                 NO_FINDING, POSITIVE, item.start, item.end, text[item.start : item.end], item.start, "normal chest"
             )
@@ -124,7 +93,7 @@ def _read_sentence(text: str, found: Sequence[Item]) -> Iterator[Span]:
                     yield Span(name, state, mention.start, mention.end, text[start:end], start, rule)
 
 
-def _decide(found: Sequence[Item], mention: _Mention, device: bool) -> tuple[int, Item | None, str] | None:
+def _decide(found: Sequence[Item], mention: Mention, device: bool) -> tuple[int, Item | None, str] | None:
     """Return (state, cue, rule) of a finding; None where it is only asked about, or told of another time."""
     kind, before = _before(found, mention)
     after_kind, after = ("", None) if kind == "asked" else _after(found, mention.at, device)
@@ -145,18 +114,7 @@ def _decide(found: Sequence[Item], mention: _Mention, device: bool) -> tuple[int
     return POSITIVE, None, "mention"
 
 
-def _cue(item: Item, side: str) -> str:
-    """Return what a phrase before (or after) a finding does to it: asked, uncertain, absent, removed, or "" for
-    nothing."""
-    return next((kind for kind in ("asked", "uncertain", "absent", "removed") if f"{side} {kind}" in item.kinds), "")
-
-
-def _link(found: Sequence[Item], at: int) -> str:
-    """Return comma, and, or, "" of an item; of several in a row ("," and "or") the word."""
-    return next((link for link in reversed(_LINKS) if link in found[at].kinds), "")
-
-
-def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]:
+def _before(found: Sequence[Item], mention: Mention) -> tuple[str, Item | None]:
     """Return the kind and the item of the words before a finding that speak of it, ("", None) where none do.
 
     Goes back from the finding, item by item, over a list and what is said of its members, to the first cue; then on to
@@ -173,11 +131,11 @@ def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]
     at = mention.at
     while (at := at - 1) >= 0:
         item = found[at]
-        if mention.subject is not None and at <= mention.subject and not _cue(item, "before"):
+        if mention.subject is not None and at <= mention.subject and not cue_of(item, "before"):
             if at == mention.subject or item.kinds & {"organ", "degree"}:
                 continue
             break  # what stands before "the heart is" is another clause
-        if this := _cue(item, "before") if not _looks_back(found, at) else "":
+        if this := cue_of(item, "before") if not _looks_back(found, at) else "":
             broken = broken or (pending and "normal_chest" in item.kinds)
             if kind:  # an outer one: "no opacity suspicious for", "may be without"
                 if (
@@ -206,9 +164,9 @@ def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]
             break
         if "with" in item.kinds:
             weak = True
-        elif link := _link(found, at):
+        elif link := link_of(found, at):
             pending = pending or (link != "or" and _begins_clause(found, at + 1))
-            if not (at + 1 < len(found) and _link(found, at + 1)):
+            if not (at + 1 < len(found) and link_of(found, at + 1)):
                 links.append(link)
             elif link != "comma" and links:
                 links[-1] = link
@@ -216,7 +174,7 @@ def _before(found: Sequence[Item], mention: _Mention) -> tuple[str, Item | None]
             broken = pending
         elif "link" in item.kinds:
             linked = True
-        elif "verbs" in item.kinds and not linked and not (at and _cue(found[at - 1], "before")):
+        elif "verbs" in item.kinds and not linked and not (at and cue_of(found[at - 1], "before")):
             break
     return kind, cue
 
@@ -233,7 +191,7 @@ def _oxford(found: Sequence[Item], at: int, links: Sequence[str]) -> bool:
     for here in range(at + 1, len(found)):
         if "or" in found[here].kinds:
             return "comma" in found[here - 1].kinds
-        if any(kind in found[here].kinds for kind in ("stop", "colon", "verbs", "with", "and")) or _cue(
+        if any(kind in found[here].kinds for kind in ("stop", "colon", "verbs", "with", "and")) or cue_of(
             found[here], "before"
         ):
             return False
@@ -251,7 +209,7 @@ def _begins_clause(found: Sequence[Item], at: int) -> bool:
     if at >= len(found):
         return False
     kinds = found[at].kinds
-    return "degree" in kinds or "organ" in kinds or "verbs" in kinds or bool(_cue(found[at], "before"))
+    return "degree" in kinds or "organ" in kinds or "verbs" in kinds or bool(cue_of(found[at], "before"))
 
 
 def _says_more(found: Sequence[Item], at: int, links: Sequence[str]) -> bool:
@@ -266,7 +224,7 @@ def _says_more(found: Sequence[Item], at: int, links: Sequence[str]) -> bool:
 
 def _looks_back(found: Sequence[Item], at: int) -> bool:
     """Whether words that may stand before or after a finding ("resolved", "possible") belong to one before them."""
-    if not _cue(found[at], "after") or not _cue(found[at], "before"):
+    if not cue_of(found[at], "after") or not cue_of(found[at], "before"):
         return False
     before = at - 1
     while before >= 0 and "verbs" in found[before].kinds:
@@ -280,7 +238,7 @@ def _after(found: Sequence[Item], at: int, device: bool) -> tuple[str, Item | No
     others = broken = held = False  # other findings, a new clause or a "with" between
     for here in range(at + 1, len(found)):
         item = found[here]
-        kind = _cue(item, "after")
+        kind = cue_of(item, "after")
         if device:
             kind = "removed" if "after removed" in item.kinds else "uncertain" if kind == "uncertain" else ""
         elif kind == "removed":
@@ -289,15 +247,16 @@ def _after(found: Sequence[Item], at: int, device: bool) -> tuple[str, Item | No
             apart = others and (not links or links[-1] == "comma")  # "atelectasis, infection cannot be excluded"
             return ("", None) if apart or (broken and not item.kinds & {"plural"}) else (kind, item)
         if (
-            _cue(item, "before")
+            cue_of(item, "before")
             or any(end in item.kinds for end in _ENDS)
             or "verbs" in item.kinds
             or (others and "with" in item.kinds)
         ):
             break
-        if link := _link(found, here):
+        if link := link_of(found, here):
             links.append(link)
-            broken = broken or (link != "or" and _begins_clause(found, here + 1) and not _cue(found[here + 1], "after"))
+            begins = link != "or" and _begins_clause(found, here + 1)
+            broken = broken or (begins and not cue_of(found[here + 1], "after"))
         elif "with" in item.kinds:
             held = True
         elif "finding" in item.kinds:
@@ -312,9 +271,9 @@ def _after(found: Sequence[Item], at: int, device: bool) -> tuple[str, Item | No
 def _opens(found: Sequence[Item], at: int) -> bool:
     """Whether words that may stand before or after a finding ("possible") open what follows a comma: "effusion,
     possible loculation"."""
-    if not _cue(found[at], "before") or _looks_back(found, at):
+    if not cue_of(found[at], "before") or _looks_back(found, at):
         return False
-    if _link(found, at - 1) and at + 1 < len(found) and found[at + 1].start - found[at].end > 1:
+    if link_of(found, at - 1) and at + 1 < len(found) and found[at + 1].start - found[at].end > 1:
         return True
     return any("finding" in item.kinds for item in found[at + 1 : at + 3])
 
@@ -357,89 +316,4 @@ def _alternative(found: Sequence[Item], at: int) -> Item | None:
 
 
 def _goes_right(found: Sequence[Item], at: int) -> bool:
-    return at + 1 < len(found) and bool(_link(found, at + 1))
-
-
-def _organs(text: str, found: Sequence[Item]) -> tuple[list[_Mention], list[_Mention]]:
-    """Return (organs that are called normal, organs that are called large) as mentions of what that denies or shows."""
-    normal, large = [], []
-    for at, item in enumerate(found):
-        said = item.kinds & _SAID_OF_ORGANS
-        if not said or "look_alikes" in item.kinds:
-            continue
-        organs, subject = _organs_of(found, at)
-        for organ in sorted(organs):
-            wanted, denied = _DENIED_BY.get(organ, ("", ()))
-            start, end = _around(found, at, subject)
-            if wanted in said or (wanted == "clear" and "normal" in said):
-                if not _denied(found, at, subject) and not _or_large(text, found, at):
-                    normal.append(_Mention(at, denied, start, end, subject))
-            elif said & set(_SHOWN_BY.get(organ, ())) or said & set(_DOUBTED_BY.get(organ, ())):
-                doubt = None if said & set(_SHOWN_BY[organ]) and "borderline" not in said else item
-                before = next((i for i in range(at - 1, -1, -1) if found[i].kinds - {"degree", "status", "or"}), at)
-                doubt = found[before] if "normal" in found[before].kinds and _or_large(text, found, before) else doubt
-                large.append(_Mention(at, (organ,), start, end, subject, doubt))
-    return normal, large
-
-
-def _or_large(text: str, found: Sequence[Item], at: int) -> bool:
-    """Whether "normal" is only one end of a range: "normal to mildly enlarged"."""
-    following = [
-        i for i in range(at + 1, len(found)) if not found[i].kinds & {"degree", "or"} or found[i].kinds & {"enlarged"}
-    ][:1]
-    said = following and found[following[0]].kinds & {"enlarged", "prominent", "borderline"}
-    return bool(said) and text[found[at].end :].split(None, 1)[0].lower() in ("to", "or")
-
-
-def _around(found: Sequence[Item], at: int, subject: int | None) -> tuple[int, int]:
-    if subject is not None:
-        return found[subject].start, found[at].end
-    return found[at].start, found[at + 1].end
-
-
-def _organs_of(found: Sequence[Item], at: int) -> tuple[set[str], int | None]:
-    """Return the organs that item `at` ("normal", "enlarged", "clear") speaks of, and the first of them where they come
-    before it."""
-    names: set[str] = set()
-    here = at + 1
-    if here < len(found) and "organ" in found[here].kinds and not (at and "organ" in found[at - 1].kinds):
-        while here < len(found) and "organ" in found[here].kinds:
-            names |= found[here].names
-            here += 1
-            while here < len(found) and _link(found, here):
-                here += 1
-        if (
-            here < len(found)
-            and "organ" in found[here - 1].kinds
-            and found[here].kinds & {"verbs", *_SAID_OF_ORGANS}
-            and here - 1 > at + 1
-        ):
-            # it has a predicate of its own: "normal heart and the mediastinum is widened"
-            names -= found[here - 1].names
-        return names, None
-    here = at - 1
-    while here >= 0 and "organ" not in found[here].kinds:
-        if "finding" in found[here].kinds or ("stop" in found[here].kinds and not _turns(found, here)):
-            return set(), None
-        here -= 1
-    if here < 0 or found[at].start - found[here].end > _ORGAN_REACH:
-        return set(), None
-    first = here
-    while here >= 0 and ("organ" in found[here].kinds or _link(found, here)):
-        if first != here and found[here + 1].start - found[here].end > _LIST_GAP:
-            break  # "silhouette accentuated by technique, heart size enlarged"
-        if "organ" in found[here].kinds:
-            names |= found[here].names
-            first = here
-        here -= 1
-    return names, first
-
-
-def _turns(found: Sequence[Item], at: int) -> bool:
-    """Whether a "but" goes on about the same organ: "hyperinflated but clear"."""
-    return at + 1 < len(found) and not found[at + 1].kinds & {"organ", "finding"}
-
-
-def _denied(found: Sequence[Item], at: int, subject: int | None) -> bool:
-    """Whether "normal" is itself denied: "not normal"."""
-    return any(_cue(item, "before") == "absent" for item in found[max(at - 2, subject or 0) : at])
+    return at + 1 < len(found) and bool(link_of(found, at + 1))

@@ -1,7 +1,6 @@
 """DICOM files to films, and the few facts of their headers that may leave this room.
 
-It must not guess: what is not surely one whole grey film is refused with a reason. Source of all rules: DICOM PS3.3 and
-PS3.5.
+It must not guess: what is not surely one whole grey film is refused with a reason. Rules: DICOM PS3.3 and PS3.5.
 """
 
 import io
@@ -100,8 +99,7 @@ def _read(data: bytes, tags: list[str], **options: Any) -> pydicom.Dataset:
 
 
 def _inflated(data: bytes) -> bytes:
-    """Return a data set that says it is deflated as a plain one, others as they are: pydicom inflates without a
-    bound."""
+    """Return a data set that says it is deflated as a plain one, others as they are: pydicom sets no bound."""
     name = DeflatedExplicitVRLittleEndian.encode()
     if name not in data:
         return data
@@ -213,8 +211,7 @@ def _words(dataset: pydicom.Dataset, frame: Frame, min_side: int) -> Words:
 
 
 def _grey_of_three(words: Words) -> Words:
-    """Return the one grey of equal channels, or of a luma whose chroma is nil; which of the two it is the channels tell
-    themselves."""
+    """Return the one grey of equal channels, or of a luma whose chroma is nil; the channels tell which it is."""
     step = max(1, min(words.values.shape[:2]) // 256)
     sample = words.values[::step, ::step].astype(np.int64)
     chroma = np.abs(sample[..., 1:] - 2 ** (words.bits - 1)).mean()
@@ -266,8 +263,7 @@ def _pixel_aspect(dataset: pydicom.Dataset) -> float:
 
 
 def _orientation(dataset: pydicom.Dataset) -> tuple[str, str] | None:
-    """Return where rows and columns lead, by the main letter of each (PS3.3 C.7.6.1.1.1), or None where it is not
-    said."""
+    """Return where rows and columns lead, by the main letter of each (PS3.3 C.7.6.1.1.1), or None if unsaid."""
     value = dataset.get("PatientOrientation")
     if not isinstance(value, (list, pydicom.multival.MultiValue)) or len(value) != 2:
         return None

@@ -1,5 +1,4 @@
-"""The pool: one folder of harmonised films that training and scores read, and nothing of where they came from but
-hashed ids.
+"""The pool: one folder of harmonised films that training and scores read; of where they came from, hashed ids alone.
 
 The format is the contract in docs/formats.md. A pool is written once, whole or not at all, and never changed.
 """
@@ -27,8 +26,7 @@ from thiscxr.pool.shards import shard_name
 
 FORMAT_VERSION = 3
 SPLITS = ("train", "holdout")
-# How the greys were made: by the file's window, VOI LUT or sigmoid (PS3.3 C.11.2), not at all, or by a stretch of
-# percentiles.
+# How the greys were made: by the file's window, VOI LUT or sigmoid (PS3.3 C.11.2), not at all, or by percentiles.
 GREYS = ("window", "lut", "sigmoid", "as stored", "percentiles")
 _VERIFY_ROWS = 16_384
 log = logging.getLogger(__name__)
@@ -45,8 +43,7 @@ SCHEMA = pa.schema(
 
 
 def orientation(mirrored: bool, degrees: int) -> str:
-    """Return what put the stored film right: left and right were swapped, then it was turned clockwise by 0, 90, 180 or
-    270 degrees."""
+    """Return what put the stored film right: left and right swapped, then a turn clockwise by 0, 90, 180 or 270°."""
     return ", ".join([*["mirrored"] * mirrored, *[f"turned {degrees}"] * (degrees > 0)]) or "as stored"
 
 
@@ -63,8 +60,7 @@ def film_digest(content: Sequence[str | float | None], states: Sequence[int]) ->
 
 
 def content_fingerprint(resolution: int, bits: int, digests: Iterable[str]) -> str:
-    """Return the SHA-256 over size, depth and the sorted digests of all films: the same for every key, order and
-    machine."""
+    """Return the SHA-256 over size, depth and sorted digests of all films: the same for every key, order, machine."""
     return hashlib.sha256("\n".join([f"{resolution} {bits}", *sorted(digests)]).encode()).hexdigest()
 
 
@@ -76,8 +72,7 @@ def table_digests(table: pa.Table) -> list[str]:
 
 
 class Pool:
-    """A pool on disk: opens in milliseconds, reads columns and films on demand. Picklable: a copy opens the same
-    folder.
+    """A pool on disk: opens in milliseconds, reads columns and films on demand. A pickled copy opens the same folder.
 
     Films may have several resolutions; what needs films of one asks `for_side` for them.
     """
@@ -99,18 +94,12 @@ class Pool:
         path = Path(path)
         meta = _read_meta(path)
         try:
-            num_rows = pq.read_metadata(path / "films.parquet").num_rows
-            if num_rows != meta["counts"]["films"]:
-                raise ValueError(
-                    f"{path}: films.parquet has {num_rows} rows, pool.json says "
-                    f"{meta['counts']['films']}; prepare it again"
-                )
+            num_rows, said = pq.read_metadata(path / "films.parquet").num_rows, meta["counts"]["films"]
+            if num_rows != said:
+                raise ValueError(f"{path}: films.parquet has {num_rows} rows, pool.json says {said}; prepare it again")
             shards = [_open_shard(path, name, meta) for name in sorted(meta["files"]) if name.startswith("pixels-")]
-            if sum(map(len, shards)) != num_rows:
-                raise ValueError(
-                    f"{path}: the shards hold {sum(map(len, shards))} films, pool.json "
-                    f"says {num_rows}; prepare it again"
-                )
+            if (held := sum(map(len, shards))) != said:
+                raise ValueError(f"{path}: the shards hold {held} films, pool.json says {said}; prepare it again")
             pool = cls(path, meta, shards)
             pool._check_shards()
             return pool
@@ -125,11 +114,9 @@ class Pool:
         return _reopen, (self.path, self._rows, self.resolution)  # pickling a memory map would copy all its films
 
     def for_side(self, side: int) -> "Pool":
-        """Return a view of the films of at least `side` px, each reduced by area means to the smallest resolution among
-        them.
+        """Return a view of the films of at least `side` px, reduced by area means to the smallest resolution of them.
 
-        For a pool of one resolution, or one without such films, the pool itself. Rows count within the view. The log
-        says which films.
+        For a pool of one resolution, or without such films, the pool itself. Rows count within the view.
         """
         own = self.column("resolution")
         rows = np.flatnonzero(own >= side)
@@ -156,8 +143,7 @@ class Pool:
         return dict(zip(sides[::-1].tolist(), counts[::-1].tolist(), strict=True))
 
     def _check_shards(self) -> None:
-        """Raise ValueError when films.parquet does not put as many films as a shard has, each of the shard's
-        resolution, into it."""
+        """Raise ValueError unless films.parquet lists what each shard holds: as many films, of its resolution."""
         lengths, sides = (np.array([shard.shape[axis] for shard in self._shards]) for axis in (0, 1))
         shards = self.column("shard")
         there = (shards >= 0) & (shards < len(sides))
@@ -168,8 +154,7 @@ class Pool:
             raise ValueError(f"{self.path / shard_name(number)} {what}; copy the pool again or prepare it again")
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return one column over all films: findings int8, age_years float64 (nan: unknown), strings as an object
-        array."""
+        """Return one column over all films: findings int8, age_years float64 (nan: unknown), strings as objects."""
         if name not in self._columns:
             if pa.types.is_string(SCHEMA.field(name).type):
                 codes, values = self.codes(name)
@@ -181,8 +166,7 @@ class Pool:
         return self._columns[name]
 
     def codes(self, name: str) -> tuple[NDArray[np.int32], pa.StringArray]:
-        """Return a column of strings as numbers, int32 [n], into its different values, which are in the order of their
-        appearance."""
+        """Return a column of strings as numbers, int32 [n], into its different values, by first appearance."""
         if name not in self._codes:
             coded = self._read_column(name, dictionary=True).combine_chunks()
             self._codes[name] = self._mine(coded.indices.to_numpy()), coded.dictionary
@@ -261,8 +245,7 @@ class Pool:
 
     @cached_property
     def pixel_hashes(self) -> NDArray[np.bytes_]:
-        """SHA-256 of every film's pixels, S32 [n], which drops zero bytes at the end: Python strings would take four
-        times as much."""
+        """SHA-256 of every film's pixels, S32 [n], without zero bytes at the end: strings would take much more."""
         try:
             batches = pq.ParquetFile(self.path / "films.parquet").iter_batches(columns=["sha256"])
             raw = b"".join(bytes.fromhex("".join(batch.column(0).to_pylist())) for batch in batches)
@@ -337,8 +320,7 @@ def _open_shard(path: Path, name: str, meta: Mapping[str, Any]) -> NDArray[Any]:
 
 
 def verify_pool(path: Path) -> list[str]:
-    """Check every hash and invariant of a pool and return what is wrong, one line each; an empty list means a sound
-    pool.
+    """Check every hash and invariant of a pool and return what is wrong, one line each; nothing for a sound pool.
 
     Raises ValueError when the folder cannot be opened as a pool at all.
     """

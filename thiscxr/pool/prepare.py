@@ -4,13 +4,12 @@ It must not lose a film silently: whatever is not in the pool is counted, with a
 rejected.csv.
 """
 
-import csv
 import hashlib
 import json
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,10 +21,10 @@ from tqdm import tqdm
 
 from thiscxr.collections import COLLECTIONS, FRONTAL_VIEWS
 from thiscxr.collections.archives import MAX_FILE_BYTES, ReleaseFile
-from thiscxr.collections.ids import default_key_file, load_key
+from thiscxr.collections.ids import default_key_file, load_key, write_private_map
 from thiscxr.collections.plan import LABELS, Wanted, wanted_films
 from thiscxr.config import RESOLUTIONS
-from thiscxr.files import atomic_path, check_place, nearest_name
+from thiscxr.files import check_place, nearest_name
 from thiscxr.labels import FilmRecord, with_derived
 from thiscxr.parallel import Workers, open_workers
 from thiscxr.pixels import LoadedFilm, Pixels, load_film, short_side, to_bits, to_square
@@ -60,13 +59,10 @@ class PrepareSummary:
 
     def __str__(self) -> str:
         """The summary for a terminal, one line a fact."""
-        lines = [
-            f"{self.path}: {self.num_kept} films ({', '.join(f'{key} {count}' for key, count in self.kept.items())})"
-        ]
-        if len(self.resolutions) > 1:
-            lines.append(
-                f"  resolutions: {', '.join(f'{count} films of {side} px' for side, count in self.resolutions.items())}"
-            )
+        kept = ", ".join(f"{key} {count}" for key, count in self.kept.items())
+        sides = ", ".join(f"{count} films of {side} px" for side, count in self.resolutions.items())
+        lines = [f"{self.path}: {self.num_kept} films ({kept})"]
+        lines += [f"  resolutions: {sides}"] if len(self.resolutions) > 1 else []
         lines += [f"  not taken: {count} ({reason})" for reason, count in self.dropped.items()]
         lines += [f"  refused:   {count} ({reason})" for reason, count in self.rejected.items()]
         lines += [f"  put right: {count} ({what})" for what, count in self.put_right.items()]
@@ -194,17 +190,12 @@ def prepare(
                 if (framed := decoded.film) is None:
                     writer.reject(film.source, film.record, decoded.reason)
                 else:
+                    equalised = film.file.name.lower().endswith(COLLECTIONS[film.source].equalised or ("\0",))
                     writer.add(
-                        film.source,
-                        film.record,
-                        framed.pixels,
-                        framed.native,
-                        greys=framed.greys,
-                        orientation=framed.orientation,
-                        inverted=framed.inverted,
-                        equalised=film.file.name.lower().endswith(COLLECTIONS[film.source].equalised or ("\0",)),
-                        descriptor=decoded.descriptor,
-                    )
+                        film.source, film.record, framed.pixels, framed.native,
+                        greys=framed.greys, orientation=framed.orientation, inverted=framed.inverted,
+                        equalised=equalised, descriptor=decoded.descriptor,
+                    )  # fmt: skip
                 bar.update()
         kept: Counter[str] = Counter()
         rejected: Counter[str] = Counter()
@@ -234,20 +225,11 @@ def prepare(
         )
         write_private_map(key_file, fingerprint, places)
     pool = Pool.open(pool_path)
+    dropped, beside = (dict(sorted(count(plan).items())) for count in (_dropped, _beside))
     return PrepareSummary(
-        pool_path,
-        key_file,
-        fingerprint,
-        kept.total(),
-        rejected.total(),
-        dict(kept),
-        pool.resolutions,
-        dict(sorted(_dropped(plan).items())),
-        dict(rejected.most_common()),
-        len(found),
-        dict(sorted(_beside(plan).items())),
-        _put_right(pool),
-    )
+        pool_path, key_file, fingerprint, kept.total(), rejected.total(), dict(kept), pool.resolutions,
+        dropped, dict(rejected.most_common()), len(found), beside, _put_right(pool),
+    )  # fmt: skip
 
 
 def _put_right(pool: Pool) -> dict[str, int]:
@@ -415,22 +397,3 @@ def _reasons(counts: Mapping[str, int]) -> str:
     common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     more = f" and {len(common) - 3} more reasons" if len(common) > 3 else ""
     return ", ".join(f"{count} x {reason}" for reason, count in common[:3]) + more if common else "nothing was listed"
-
-
-def write_private_map(key_file: Path, fingerprint: str, rows: Iterable[tuple[str, str, str, str, str]]) -> Path:
-    """Write which film is which, readable by its owner alone, beside the key and never in the pool; return its path.
-
-    rows: film id of the pool, source, the collection's own id, path, and why it was refused ("" if it was not).
-    """
-    path = key_file.with_name(f"{key_file.name}.map-{fingerprint[:12]}.csv")
-    with (
-        atomic_path(path) as part,
-        # names of files come out in the bytes that they have on the disk, be they UTF-8 or not
-        open(
-            os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8", errors="surrogateescape", newline=""
-        ) as file,
-    ):
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("film_id", "source", "film", "path", "refused"))
-        table.writerows(rows)
-    return path

@@ -31,15 +31,7 @@ from thiscxr.config import RESOLUTIONS
 from thiscxr.files import atomic_folder, atomic_path, resumable_folder, sha256_file
 from thiscxr.labels import FilmRecord, Terms
 from thiscxr.pixels import Pixels
-from thiscxr.pool import (
-    FORMAT_VERSION,
-    GREYS,
-    ORIENTATIONS,
-    SCHEMA,
-    SPLITS,
-    content_fingerprint,
-    table_digests,
-)
+from thiscxr.pool import FORMAT_VERSION, GREYS, ORIENTATIONS, SCHEMA, SPLITS, content_fingerprint, table_digests
 from thiscxr.pool.shards import ShardWriter
 
 _SCRATCH = ("journal", "descriptors")  # what a resume needs beside the pixels
@@ -96,13 +88,8 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
     ) -> None:
         assert resolution in RESOLUTIONS, resolution
         assert bits in (8, 16), bits
-        self.path, self.resolution, self.bits, self.sources, self.options = (
-            Path(path),
-            resolution,
-            bits,
-            dict(sources),
-            dict(options or {}),
-        )
+        self.path, self.resolution, self.bits = Path(path), resolution, bits
+        self.sources, self.options = dict(sources), dict(options or {})
         self.fingerprint = ""
         self._key, self._plan, self._descriptor_bytes = key, plan, descriptor_bytes
         self._dtype = np.dtype("u1" if bits == 8 else "<u2")
@@ -251,17 +238,8 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
             os.fsync(self._descriptors.fileno())
         if self._journal is not None and not self._journal.closed:
             for name, d in self._pending:
-                line = [
-                    name,
-                    d.reason,
-                    d.native,
-                    d.resolution,
-                    d.greys,
-                    d.orientation,
-                    d.inverted,
-                    d.equalised,
-                    d.sha256.hex(),
-                ]
+                made = d.greys, d.orientation, d.inverted, d.equalised
+                line = [name, d.reason, d.native, d.resolution, *made, d.sha256.hex()]
                 self._journal.write(json.dumps(line).encode() + b"\n")
             self._journal.flush()
             os.fsync(self._journal.fileno())

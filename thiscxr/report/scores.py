@@ -19,7 +19,7 @@ from thiscxr.pixels import encode_png
 from thiscxr.pool import Pool
 from thiscxr.report.charts import Curve, Twin, Whisker, cloud, curves, twins, whiskers
 from thiscxr.report.pool.charts import PALETTE, cut_label, nice_step, steps
-from thiscxr.report.pool.page import Figure, Section
+from thiscxr.report.pool.figures import Figure, Section
 from thiscxr.report.words import SECTIONS, explained, from_0_to_1, number, reading, title, verdict, words_of
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.memorisation import NEAR, worst_pairs

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from thiscxr.collections.ids import load_key
+from thiscxr.collections.ids import load_key, write_private_map
 from thiscxr.files import atomic_folder, atomic_path, nearest_name
 from thiscxr.labels import FilmRecord, Terms
 from thiscxr.parallel import ordered_map
@@ -40,7 +40,7 @@ from thiscxr.phantom.releases.release import (
     single_shots,
 )
 from thiscxr.pixels import Pixels
-from thiscxr.pool.prepare import check_res, write_private_map
+from thiscxr.pool.prepare import check_res
 from thiscxr.pool.writer import PoolWriter
 
 RELEASES: dict[str, Release] = {
