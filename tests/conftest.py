@@ -1,6 +1,10 @@
 """What several rooms' tests stand on: a small pool with known truth."""
 
-import thiscxr  # noqa: F401, I001 — before torch: it lets threads that wait sleep soon, since two test processes share two cores
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: two test processes share two cores, their children too
+
+import thiscxr  # noqa: F401, I001 — before torch: it lets threads that wait sleep soon
 
 import csv
 from collections.abc import Callable
