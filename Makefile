@@ -49,7 +49,7 @@ test: lint
 	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
 
 slow: $(VENV)/installed-dev
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2
 
 # Not --quiet, which passes over broken links.
 docs: $(VENV)/installed-docs

@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ def seconds(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
+
+
+def drawn_films(G: Callable[..., torch.Tensor], *inputs: object) -> torch.Tensor:
+    return G(*inputs).cpu()  # which waits until they are drawn
 
 
 def draws_timed() -> list[float]:
@@ -106,9 +111,8 @@ def main() -> None:
                     of_draws[0] = 0.0
                     times.setdefault((name, side, lazy), []).append(seconds(training.step))
                     drawing.setdefault((name, side), []).append(of_draws[0] / times[name, side, lazy][-1])
-                looks.setdefault((name, side), []).append(
-                    seconds(lambda t=training, n=name: watches[n].look(t, scheduled=True))
-                )  # type: ignore[misc]
+                look = partial(watches[name].look, training, scheduled=True)
+                looks.setdefault((name, side), []).append(seconds(look))
     rates: dict[str, dict[str, float]] = {}
     shares: dict[str, dict[str, dict[str, float]]] = {"draws_share": {}, "watch_share": {}}
     for name, training in trainings.items():
@@ -134,10 +138,8 @@ def main() -> None:
                 G = training.G_ema
                 z, c = torch.randn(n, G.config.z_dim, device=device), torch.zeros(n, G.config.c_dim, device=device)
                 noises = [torch.randn(n, 1, side, side, device=device) for side in G.config.noise_resolutions]
-                with torch.inference_mode():  # .cpu() waits until they are drawn
-                    drawn.setdefault(name, []).append(
-                        seconds(lambda G=G, z=z, c=c, noises=noises: G(z, c, noises).cpu())
-                    )  # type: ignore[misc]
+                with torch.inference_mode():
+                    drawn.setdefault(name, []).append(seconds(partial(drawn_films, G, z, c, noises)))
         for name in trainings:
             rates[name][f"sampling, batch {n}"] = n / float(np.median(drawn[name][1:]))
     ratios = {

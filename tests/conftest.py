@@ -2,7 +2,9 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch: two test processes share two cores, their children too
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before numpy and torch: two test processes share two cores, their children too
 
 import thiscxr  # noqa: F401, I001 — before torch: it lets threads that wait sleep soon
 
