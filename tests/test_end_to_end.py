@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = "z_dim=32 w_dim=32 mapping_layers=2 channel_base=256 channel_max=16 batch=16 threads=1"
 
 
+@pytest.mark.slow
 def test_from_a_release_to_a_gallery(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def thiscxr(*args: object) -> str:
         """Run a command and return its stdout."""

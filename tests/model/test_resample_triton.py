@@ -30,25 +30,10 @@ DEVICE = "cpu" if INTERPRETED else "cuda"
 POINTERS = ("x", "before", "after", "scale", "bias", "noise", "y")
 
 
-# of the tests of the kernel: a minute of the interpreter in all
-SOME = "(every_function and shape1) or other_layouts or left_alone"
-
-
-@pytest.mark.parametrize("which", [SOME, pytest.param(f"not ({SOME})", marks=pytest.mark.slow)], ids=["some", "rest"])
-def test_under_the_interpreter(which: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        f"{__file__}::TestKernel",
-        "-k",
-        which,
-    ]
+@pytest.mark.slow
+def test_under_the_interpreter() -> None:
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command = [sys.executable, "-m", "pytest", *options, f"{__file__}::TestKernel"]
     result = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "skipped" not in result.stdout

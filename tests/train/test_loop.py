@@ -1,6 +1,5 @@
 """The loop: exact resume, clean stops, and what it refuses."""
 
-import itertools
 import json
 import os
 import random
@@ -11,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -160,7 +160,7 @@ def spoilt_penalty(training: Training, patch: pytest.MonkeyPatch) -> None:
 
 
 def spoilt_penalty_of_fakes(training: Training, patch: pytest.MonkeyPatch) -> None:
-    calm, spoil = steps.gradient_penalty, itertools.cycle((1.0, float("inf")))  # R1, then R2
+    calm, spoil = steps.gradient_penalty, cycle((1.0, float("inf")))  # R1, then R2
     patch.setattr(steps, "gradient_penalty", lambda logits, images: calm(logits, images) * next(spoil))
 
 
@@ -242,6 +242,7 @@ def test_an_unconditional_network_takes_no_conditions(pool: Pool, tmp_path: Path
         network.sample([0], sex="F")
 
 
+@pytest.mark.slow
 def test_the_discriminator_learns_which_condition_is_wrong(pool: Pool, tmp_path: Path) -> None:
     """In this pool the finding is the place and width of a disc; view, sex and age are not to be seen, so log 2 stays
     for those."""
@@ -337,10 +338,10 @@ def test_kill_9_at_random_moments_then_the_same_command_gives_the_uninterrupted_
     assert not list(b.glob(".*.part")), "what the kills left half-written is gone"
 
 
-def test_a_full_disk_is_one_line_and_the_last_state_stays(
-    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A limit on the size of files stands in for a full disk: the state (over 300 kB) does not fit, the small files do.
+@pytest.mark.slow
+def test_a_full_disk_is_one_line(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the last state stays."""
+    # A limit on the size of files stands in for a full disk: the state (over 300 kB) does not fit.
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200000, 200000)); from thiscxr import cli; cli.main('train')"
@@ -361,11 +362,7 @@ def test_a_full_disk_is_one_line_and_the_last_state_stays(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_within_a_step_stops_after_it(
-    pool: Pool,
-    tmp_path: Path,
-    number: signal.Signals,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    pool: Pool, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     before, step = signal.getsignal(number), Training.step
 
@@ -377,7 +374,7 @@ def test_a_signal_within_a_step_stops_after_it(
     monkeypatch.setattr(Training, "step", signalled)
     caplog.set_level("INFO")
     run = loop.train(small(pool, tmp_path), pool, "discs")
-    assert f"stopped by {number.name} at 16 films (16 in this call" in caplog.text
+    assert f"stopped by {signal.Signals(number).name} at 16 films (16 in this call" in caplog.text
     assert runs.load_state(run)["images_seen"] == 16
     assert json.loads((run / "stats.jsonl").read_text().splitlines()[-1])["images_seen"] == 16
     assert signal.getsignal(number) == before

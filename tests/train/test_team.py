@@ -195,6 +195,7 @@ def one_process(pool: Pool, out: Path, steps: int) -> list[dict[str, float]]:
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(pool: Pool, tmp_path: Path, found: list[dict]) -> None:
     expected = one_process(pool, tmp_path, STEPS)
     assert any("loss/R1" in step for step in expected)
@@ -205,12 +206,14 @@ def test_two_processes_have_the_losses_of_one(pool: Pool, tmp_path: Path, found:
     assert found[0]["weights"] == found[1]["weights"]
 
 
+@pytest.mark.slow
 def test_the_comparison_sees_groups_torn_apart(pool: Pool, tmp_path: Path, found: list[dict]) -> None:
     # Half of the batch each, whatever the groups: the mistake that `rows` is there to avoid.
     expected = one_process(pool, tmp_path, 3)
     assert found[0]["broken"][0]["loss/D"] != pytest.approx(expected[0]["loss/D"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_in_one_process_stops_all_before_the_step(found: list[dict]) -> None:
     for rank in range(2):
         message, same, number = found[rank]["bad films"]
@@ -221,12 +224,14 @@ def test_what_is_not_finite_in_one_process_stops_all_before_the_step(found: list
         assert 0 < same < number, "the discriminator had its step, the generator none"
 
 
+@pytest.mark.slow
 def test_the_leader_decides_and_the_largest_wins(found: list[dict]) -> None:
     for rank in range(2):
         assert found[rank]["shared"] == [[0.0, 1.0, 2.0], "text", None, 100000]
         assert found[rank]["most"] == [1, 0]
 
 
+@pytest.mark.slow
 def test_a_collapse_takes_both_back_in_one_folder(pool: Pool, found: list[dict]) -> None:
     (run,) = (found[0]["out"] / "collapse").iterdir()
     state = runs.load_state(run)

@@ -131,6 +131,7 @@ class KilledError(Exception):
     """Stands in for a kill: nothing is saved on the way out."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [(0.112,), (0.096, 0.104, 0.144)], ids=["while collapsed", "around the return"])
 def test_a_return_is_the_same_when_the_run_is_killed_or_stopped_around_it(
     pool: Pool, tmp_path: Path, plant: Plant, monkeypatch: pytest.MonkeyPatch, stops: tuple[float, ...]
