@@ -46,7 +46,9 @@ class Config:
     balance: float = 0.0
     init: str = ""  # network to start from: file, bundled name or run folder; empty: start from nothing
     init_sha256: str = ""  # of that network's file, filled in when it is opened
-    rest_kimg: float = 10.0  # thousand films for which only the new discriminator learns, after a start from `init`
+    # thousand films for which only the discriminator learns, after a start from `init`; auto: 10, and 0 where the
+    # discriminator comes from a run with the generator
+    rest_kimg: float | str = AUTO
     # How
     grow_from: int = 16  # side of the first films; it doubles until res; 0: full side from the start
     grow_kimg: float = 10.0  # thousand films at each side below res
@@ -145,7 +147,7 @@ class Config:
             raise ValueError(f"device is '{self.device}', but must be auto, cpu, cuda or mps")
 
     def resolve(self, device: str, threads: int) -> "Config":
-        """Return the config with every "auto" replaced, except the pool's fingerprint."""
+        """Return the config with every "auto" replaced, except the pool's fingerprint and what `init` decides."""
         res = self.res
         auto: dict[str, Any] = {
             "channel_base": 1024 if res <= 128 else 8 * res,
@@ -153,6 +155,7 @@ class Config:
             "r1_gamma": 0.05 * (res / 64) ** 2,
             "device": device,
             "threads": threads,
+            "rest_kimg": AUTO if self.init else 10.0,
             "phantom_films": {128: 1000, 256: 500, 512: 200, 1024: 100}.get(res, 2000),
         }
         return replace(self, **{name: value for name, value in auto.items() if getattr(self, name) == AUTO})

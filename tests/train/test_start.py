@@ -249,7 +249,7 @@ def begun(rings: Pool, base: Path, out: Path, **changes: object) -> Config:
         rings,
         out,
         res=64,
-        init=str(base),
+        init=str(base / "network-latest.safetensors"),
         pool_fingerprint=rings.fingerprint,
         grow_kimg=0.03,
         fade_kimg=0.02,
@@ -285,17 +285,15 @@ def test_a_training_grows_on_carries_the_terms_and_resumes_without_the_file(
             resolve_init(begun(rings, base, run), new)
 
 
-def test_the_first_film_is_that_of_the_network(
-    rings: Pool, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_first_film_is_that_of_the_network(rings: Pool, base: Path, tmp_path: Path) -> None:
     config = resolve_init(begun(rings, base, tmp_path))
     training = Training(config, Films(rings, config))
     fresh = training.D.conv.weight.clone()
-    caplog.set_level("INFO")
-    start(training)
-    assert "starts from" in caplog.text
+    taken, fresh_parts = start(training)
+    assert taken.startswith("starts from")
     # Effusion, PA, and the two of the age
-    assert "4 of 6 conditions are known to it; with it go the terms of discs" in caplog.text
+    assert taken.endswith("4 of 6 conditions are known to it; with it go the terms of discs")
+    assert fresh_parts == "discriminator: fresh; the generator rests for 0.016 kimg"
     assert torch.equal(training.D.conv.weight, fresh)
     old, info = network_file.load_network(base / "network-latest.safetensors")
     condition = Condition(view="PA", age_years=40.0, findings={"Effusion": POSITIVE})
@@ -304,18 +302,14 @@ def test_the_first_film_is_that_of_the_network(
     assert torch.equal(training.G.synthesis.constant, training.G_ema.synthesis.constant)
 
 
-def test_widths_that_nobody_asked_for_and_other_patches(
-    rings: Pool, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_widths_that_nobody_asked_for_and_other_patches(rings: Pool, base: Path, tmp_path: Path) -> None:
     config = begun(rings, base, tmp_path, channel_base=64, patch=1)
     with pytest.raises(ValueError, match="channel_base 128 where this training has 64; add --set channel_base=128"):
         resolve_init(config)
     config = resolve_init(config, fit=True)
     assert config.channel_base == 128
     assert config.rest_kimg == 0, "who draws noise must not rest"
-    caplog.set_level("INFO")
-    start(Training(config, Films(rings, config)))
-    assert "what draws pixels starts new (patches of 1 for its 2)" in caplog.text
+    assert "what draws pixels starts new (patches of 1 for its 2)" in start(Training(config, Films(rings, config)))[0]
     shutil.rmtree(base)
     loop.new_run(tmp_path, config, "rings")
     assert (
@@ -342,13 +336,13 @@ def test_mistakes_are_told_in_one_line(rings: Pool, base: Path, tmp_path: Path) 
     with pytest.raises(ValueError) as error:
         resolve_init(begun(rings, base, tmp_path, z_dim=32, channel_max=8))
     assert str(error.value) == (
-        f"--init {base}: the network has z_dim 16 where this training has 32, "
+        f"--init {base / 'network-latest.safetensors'}: the network has z_dim 16 where this training has 32, "
         "channel_max 16 where this training has 8; "
         "add --set z_dim=16 --set channel_max=16"
     )
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     kinds = {
-        str(base / "state-latest.pt"): "is not a safetensors file",
+        str(base / "reals.png"): "is not a safetensors file",
         str(tmp_path / "x.safetensors"): "is not a safetensors file",
         str(network_file.find_weights("thiscxr64", "reader")): "is not a thiscxr generator",
         str(tmp_path): "is a folder without network-latest.safetensors",

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 @click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file or the name of a preset.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any option of the config; repeatable.")
 @click.option(
-    "--init", metavar="FILE|NAME|RUN", help="Start from that network: of another resolution, source or conditions."
+    "--init",
+    metavar="FILE|NAME|RUN",
+    help="Start from that network, of another resolution, source or conditions; from a run with its discriminator.",
 )
 @click.option("--out", help="Folder of the run folders.  [default: runs]")
 @click.option("--kimg", type=float, help="Thousand films in total.")
@@ -45,6 +47,7 @@ def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool
     from thiscxr.pool import Pool
     from thiscxr.train.loop import train as run_training
     from thiscxr.train.probe import probe
+    from thiscxr.train.runs import find_run
     from thiscxr.train.start import resolve_init
     from thiscxr.train.team import fair_threads
 
@@ -64,7 +67,8 @@ def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool
     if leads:
         click.echo(config.to_toml(), err=not dry_run, nl=False)
     if dry_run or pool is None:
-        click.echo("".join(f"# {line}\n" for line in probe(config, pool)) if leads else "", nl=False)
+        begins = new or find_run(Path(config.out), config) is None
+        click.echo("".join(f"# {line}\n" for line in probe(config, pool, begins)) if leads else "", nl=False)
         return
     name = Path(config.data).resolve().name if config.data else "phantom"
     run = run_training(config, pool, name, new)

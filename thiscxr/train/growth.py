@@ -44,4 +44,4 @@ def stage(config: Config, images_seen: int) -> Stage:
 def resting_kimg(config: Config) -> float:
     """Return for how many thousand films the generator rests: a trained one that meets a new discriminator would only
     be spoilt by it."""
-    return config.rest_kimg if config.init_sha256 else 0.0
+    return float(config.rest_kimg) if config.init_sha256 else 0.0

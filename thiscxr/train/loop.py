@@ -84,7 +84,8 @@ def train(config: Config, pool: Pool, name: str, new: bool = False) -> Path:
     process of it is lost.
     """
     config = replace(config, pool_fingerprint=pool.fingerprint)
-    assert AUTO not in (config.batch, config.channel_base, config.r1_gamma, config.device, config.threads)
+    derived = (config.batch, config.channel_base, config.r1_gamma, config.device, config.threads, config.rest_kimg)
+    assert AUTO not in derived
     torch.set_num_threads(int(config.threads))
     if config.triton and config.device != "cuda":
         raise ValueError(
@@ -146,7 +147,8 @@ def begin(run: Path, training: Training, watch: Watch) -> None:
         if saved is None:
             show_reals(run, training.films)
             if training.config.init:
-                start(training)
+                for line in start(training):
+                    log.info(line)
     watch.restore(training, team.share(saved or training.state()))
     if team.leads:
         forget_later_ticks(run, training)

@@ -21,6 +21,7 @@ from thiscxr.pool import Pool
 from thiscxr.train.draws import Draws
 from thiscxr.train.films import Films
 from thiscxr.train.growth import resting_kimg
+from thiscxr.train.start import start
 from thiscxr.train.training import Training
 
 try:
@@ -69,15 +70,16 @@ class NoFilms(Films):
         return torch.zeros(len(rows), len(self.vocabulary.factors), self.vocabulary.dim)
 
 
-def probe(config: Config, pool: Pool | None) -> list[str]:
-    """Return lines that say what a training of this resolved config takes in time and memory, from its first film
-    on."""
+def probe(config: Config, pool: Pool | None, begins: bool = True) -> list[str]:
+    """Return lines that say what a training of this resolved config takes in time and memory, from its first film on;
+    where it `begins`, also what it takes from `init`, if there is a pool that says which conditions there are."""
     torch.set_num_threads(int(config.threads))
     training = Training(config, Films(pool, config) if pool else NoFilms(config))
+    taken = start(training) if config.init and begins and pool else []
     sides = [side for side, _ in spread(config, config.kimg * 1000)]
     with tqdm(total=3 * len(sides), desc="probe", unit="step", file=sys.stderr, delay=2, leave=False) as bar:
         costs = [measure(training, side, bar) for side in sides]
-    return [*tell_costs(config, costs), tell_weights(training)]
+    return [*taken, *tell_costs(config, costs), tell_weights(training)]
 
 
 def spread(config: Config, films: float) -> list[tuple[int, float]]:

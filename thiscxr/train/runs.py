@@ -21,13 +21,14 @@ from thiscxr.config import Config
 from thiscxr.files import atomic_path
 
 STATE_FORMAT = 2
+STATES = ("state-latest.pt", "state-previous.pt")
 log = logging.getLogger("thiscxr")
 
 
 def save_state(run: Path, state: dict[str, Any]) -> None:
     """Write state-latest.pt, keeping the one before as state-previous.pt; at every moment at least one of them is
     whole."""
-    latest, previous = run / "state-latest.pt", run / "state-previous.pt"
+    latest, previous = (run / name for name in STATES)
     with atomic_path(latest) as part:
         try:
             torch.save({"format_version": STATE_FORMAT, **state}, part)
@@ -37,11 +38,11 @@ def save_state(run: Path, state: dict[str, Any]) -> None:
             os.replace(latest, previous)
 
 
-def load_state(run: Path) -> dict[str, Any] | None:
-    """Return the newest readable state of a run, or None when it never saved one. Raises ValueError when all of them
-    are damaged."""
+def load_state(run: Path, advice: str = "start again with --new") -> dict[str, Any] | None:
+    """Return the newest readable state of a run, or None when it never saved one. Raises ValueError, with the advice,
+    when all of them are damaged."""
     damaged: list[Path] = []
-    for name in ("state-latest.pt", "state-previous.pt"):
+    for name in STATES:
         path = run / name
         if not path.exists():
             continue
@@ -52,16 +53,17 @@ def load_state(run: Path) -> dict[str, Any] | None:
                 state = torch.load(path, map_location="cpu", weights_only=True)
                 if state.get("format_version") != STATE_FORMAT:
                     raise ValueError(
-                        f"{path} has another format than {STATE_FORMAT}, which this version resumes; start with --new"
+                        f"{path} has another format than {STATE_FORMAT}, which this version resumes; {advice}"
                     )
                 if damaged:
                     log.warning("%s is damaged; going on from %s", damaged[0], path)
                 return state
-        except (RuntimeError, UnpicklingError, EOFError, OSError, zipfile.BadZipFile):
+        # AttributeError: what was saved is no table
+        except (RuntimeError, UnpicklingError, EOFError, OSError, zipfile.BadZipFile, AttributeError):
             pass
         damaged.append(path)
     if damaged:
-        raise ValueError(f"{run}: {' and '.join(path.name for path in damaged)} cannot be read; start again with --new")
+        raise ValueError(f"{run}: {' and '.join(path.name for path in damaged)} cannot be read; {advice}")
     return None
 
 

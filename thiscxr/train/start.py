@@ -1,12 +1,12 @@
-"""Starting from a network file: another resolution, other conditions or another source, without learning the chest
-again.
+"""Starting from a network file or a run: another resolution, other conditions or another source, without learning the
+chest again.
 
-Such a file holds only the generator; the discriminator starts new. A resumed run needs the file no more: its config
-keeps what identifies the file, its state the terms of the films behind it.
+A file holds only the generator; the discriminator starts new. The saved state of a run has both. A resumed run needs
+what it started from no more: its config keeps what identifies it, its state the terms of the films behind it.
 """
 
-import logging
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,42 +16,47 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thiscxr.config import AUTO, Config
-from thiscxr.files import sha256_file
 from thiscxr.model.conditions import Vocabulary
+from thiscxr.model.discriminator import Discriminator
 from thiscxr.model.generator import DETAIL, Generator, GeneratorConfig, MappingNetwork, SmoothToGrey, ToGrey
 from thiscxr.model.haar import analysis
 from thiscxr.model.layers import num_channels
-from thiscxr.model.network_file import find_network, load_network
-from thiscxr.sample.sampling import load
+from thiscxr.train.growth import resting_kimg
+from thiscxr.train.origin import SavedRun, open_origin
 from thiscxr.train.runs import read_config
 from thiscxr.train.training import Training
 
-log = logging.getLogger("thiscxr")
+NEW_REST_KIMG = 10.0  # for which the generator rests while a new discriminator learns
 
 
 def resolve_init(config: Config, new: bool = False, fit: bool = False) -> Config:
-    """Return the config with what the network of `init` decides: `init_sha256`, and `grow_from`, so that films grow on
-    from its side.
+    """Return the config with what `init` decides: `init_sha256`, `grow_from`, so that films grow on from its side, and
+    `rest_kimg` where that is "auto": none where the discriminator of a run knows the films that come first.
 
     With `fit`, for a width that nobody asked for, `channel_base` too. A generator whose layers that draw pixels are new
-    (see `draws_alike`) does not rest. Where the network is gone, the run in `out` that this call goes on with remembers
-    all of it; `config` must be resolved otherwise. Raises ValueError for what is not a generator of ours, and for one
-    of other widths.
+    (see `draws_alike`) does not rest. Where `init` is gone, the run in `out` that this call goes on with remembers all
+    of it; `config` must be resolved otherwise. Raises ValueError for what is neither a generator of ours nor a run, for
+    one of other widths, and for a run whose discriminator does not fit.
     """
     if not config.init:
         return config
     try:
-        path = find_network(config.init)
+        origin = open_origin(config.init)
     except ValueError:
         if not new and (begun := _begun(config, fit)):
             return begun
         raise
-    generator, _ = load_network(path)
-    config = replace(config, channel_base=generator.config.channel_base) if fit else config
-    check_widths(config, generator.config)
-    side = min(drawn_side(generator) // generator.config.patch * config.patch, config.res)
-    config = replace(config, init_sha256=sha256_file(path), grow_from=config.grow_from and max(config.grow_from, side))
-    return config if draws_alike(config, generator.config) else replace(config, rest_kimg=0.0)
+    init = origin.generator.config
+    config = replace(config, channel_base=init.channel_base) if fit else config
+    if origin.run:
+        check_discriminator(config, origin.run.config)
+    check_widths(config, init)
+    side = min(drawn_side(origin.generator) // init.patch * config.patch, config.res)
+    config = replace(config, init_sha256=origin.sha256, grow_from=config.grow_from and max(config.grow_from, side))
+    if config.rest_kimg == AUTO:
+        known = origin.run is not None and origin.run.side == (config.grow_from or config.res)
+        config = replace(config, rest_kimg=0.0 if known else NEW_REST_KIMG)
+    return config if draws_alike(config, init) else replace(config, rest_kimg=0.0)
 
 
 def _begun(config: Config, fit: bool) -> Config | None:
@@ -84,6 +89,20 @@ def check_widths(config: Config, init: GeneratorConfig) -> None:
         raise ValueError(f"--init {config.init}: the network has {found}; add {advice}")
 
 
+def check_discriminator(config: Config, run: Config) -> None:
+    """Raise ValueError when the discriminator of a training of `config` does not read pixels as that of `run` does."""
+    readings = [
+        f"patches of {some.patch} px{' as Haar bands' if some.bands else ''}" if some.patch > 1 else "single pixels"
+        for some in (run, config)
+    ]
+    if readings[0] != readings[1]:
+        same = f"patch={run.patch}" + ("" if run.patch == 1 else f" --set haar={str(run.haar).lower()}")
+        raise ValueError(
+            f"--init {config.init}: the discriminator of this run reads {readings[0]} where this training reads "
+            f"{readings[1]}; add --set {same}, or give the run's network-latest.safetensors to take the generator alone"
+        )
+
+
 def draws_alike(config: Config, init: GeneratorConfig) -> bool:
     """Return whether the layers of `init` that draw pixels can be taken over: all become bands, but free pixels come
     from free pixels."""
@@ -97,26 +116,78 @@ def drawn_side(generator: Generator) -> int:
     return max([4, *(side for side, grey in sides if grey.get_parameter("conv.weight").any())]) * generator.config.patch
 
 
-def start(training: Training) -> None:
-    """Let a training that has not begun start from the network of its config's `init`. Raises ValueError when that has
-    changed."""
+def start(training: Training) -> list[str]:
+    """Let a training that has not begun start from its config's `init`, and return lines that say what it takes from
+    there. Raises ValueError when that has changed."""
     config = training.config
-    network = load(config.init)
-    if network.sha256 != config.init_sha256:
+    origin = open_origin(config.init)
+    if origin.sha256 != config.init_sha256:
         raise ValueError(f"--init {config.init} has changed since this call began; give the same command again")
-    known, vocabulary = network.info.vocabulary, training.films.vocabulary
-    for generator in (training.G, training.G_ema):
-        copy_known(generator, vocabulary, network.generator, known)
-    training.inherited = network.info.sources
-    names, before, init = columns(vocabulary), columns(known), network.generator.config
+    known, vocabulary = origin.info.vocabulary, training.films.vocabulary
+    copy_known(training.G, vocabulary, origin.run.generator if origin.run else origin.generator, known)
+    copy_known(training.G_ema, vocabulary, origin.generator, known)
+    training.inherited = origin.info.sources
+    names, before, init = columns(vocabulary), columns(known), origin.generator.config
     pixels = f"; what draws pixels starts new (patches of {config.patch} for its {init.patch})"
     if draws_alike(config, init):
         pixels = "" if (config.patch, config.bands) == (init.patch, init.haar) else "; its pixels become Haar bands"
-    log.info(
-        "starts from %s (%d px, %d films seen): %d of %d conditions are known to it%s; with it go the terms of %s",
-        config.init, drawn_side(network.generator), network.info.images_seen, sum(name in before for name in names),
-        len(names), pixels, ", ".join(network.info.sources) or "no source",
-    )  # fmt: skip
+    line = (
+        f"starts from {config.init} ({drawn_side(origin.generator)} px, {origin.info.images_seen} films seen): "
+        f"{sum(name in before for name in names)} of {len(names)} conditions are known to it{pixels}; "
+        f"with it go the terms of {', '.join(origin.info.sources) or 'no source'}"
+    )
+    rest = f"the generator rests for {resting_kimg(config):g} kimg" if resting_kimg(config) else "no rest"
+    if origin.run is None:
+        return [line, f"discriminator: fresh; {rest}"]
+    training.seen_before = origin.info.images_seen
+    return [line, *take_run(training, origin.run, known), rest]
+
+
+def take_run(training: Training, run: SavedRun, known: Vocabulary) -> list[str]:
+    """Take over the discriminator of a run where it fits, Adam's moments of what came over as it was, in the generator
+    too, and the strength of the augmentation; return lines that say how much of it."""
+    config = training.config
+    copy_discriminator(training.D, training.films.vocabulary, run, known)
+    if config.augment_target:
+        training.strength = run.strength
+    lines = []
+    for name, network, optimizer, before, moments in (
+        ("generator", training.G, training.opt_G, run.generator.state_dict(), run.generator_moments),
+        ("discriminator", training.D, training.opt_D, run.discriminator, run.discriminator_moments),
+    ):
+        kept: dict[int, dict[str, Tensor]] = {}
+        fresh: Counter[str] = Counter()
+        taken = 0
+        for place, (parameter, value) in enumerate(network.named_parameters()):
+            old, side = before.get(parameter), block_side(parameter) * config.patch
+            if side > run.side or old is None or old.shape != value.shape or not torch.equal(value.cpu(), old):
+                fresh[f"{side} px" if side else part(parameter)] += 1
+                continue
+            taken += 1
+            if parameter in moments:
+                kept[place] = moments[parameter]
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": kept})
+        rest = ", ".join(f"{what} {count}" for what, count in fresh.items())
+        lines.append(
+            f"{name}: {taken} of {taken + fresh.total()} tensors taken, with Adam's moments of {len(kept)}; "
+            f"fresh: {rest or 'nothing'}"
+        )
+    return lines
+
+
+def block_side(parameter: str) -> int:
+    """Return the side in places of the block that a parameter of either network belongs to, 0: none that grows."""
+    kind, _, rest = parameter.removeprefix("synthesis.").partition(".")
+    number = rest.partition(".")[0]
+    if kind in ("from_grey", "blocks"):
+        return int(number)
+    return 4 << ((int(number) + 1) // 2 if kind == "convs" else int(number)) if kind in ("convs", "to_grey") else 0
+
+
+def part(parameter: str) -> str:
+    """Return what a parameter outside the blocks is part of, in words."""
+    name = parameter.removeprefix("synthesis.").removeprefix("mapping.").partition(".")[0]
+    return {"embed": "conditions (by name)", "layers": "mapping", "out": "logit"}.get(name, name)
 
 
 def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, known: Vocabulary) -> None:
@@ -142,6 +213,22 @@ def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, kn
             ):
                 new.grain.load_state_dict(old.grain.state_dict())
         new.bake(len(old.to_grey))
+
+
+def copy_discriminator(discriminator: Discriminator, vocabulary: Vocabulary, run: SavedRun, known: Vocabulary) -> None:
+    """Copy the blocks of equal sides and shapes that were at work in the run, and conditions by name; others add
+    nothing yet."""
+    before = run.discriminator
+    with torch.no_grad():
+        for name, value in discriminator.state_dict().items():  # the tensors themselves
+            if name == "embed.weight":
+                copy_columns(value, vocabulary, before.get(name), known)
+            elif (
+                name in before
+                and before[name].shape == value.shape
+                and block_side(name) * discriminator.config.patch <= run.side
+            ):
+                value.copy_(before[name])
 
 
 def copy_head(head: nn.Module, init: nn.Module) -> None:
@@ -178,16 +265,11 @@ def copy_mapping(mapping: MappingNetwork, vocabulary: Vocabulary, init: MappingN
     for name in old:
         if name.startswith("layers.") and new[name].shape == old[name].shape:
             new[name].copy_(old[name])
-    for name in ("embed.weight", "embed.bias")[: 2 * bool(vocabulary.dim)]:
-        new[name].zero_()
+    if vocabulary.dim:
+        copy_columns(new["embed.weight"], vocabulary, old.get("embed.weight"), known)
+        new["embed.bias"].zero_()
     if vocabulary.dim and known.dim:
         new["embed.bias"].copy_(old["embed.bias"])
-        names = columns(known)
-        for place, name in enumerate(columns(vocabulary)):
-            if name in names:
-                new["embed.weight"][:, place] = old["embed.weight"][:, names.index(name)] * math.sqrt(
-                    vocabulary.dim / known.dim
-                )
     elif vocabulary.dim:
         # The columns for conditions keep their first values: were they zero like the embedding, neither would ever
         # learn.
@@ -196,6 +278,18 @@ def copy_mapping(mapping: MappingNetwork, vocabulary: Vocabulary, init: MappingN
         new["layers.0.weight"].copy_(first[:, :z_dim] / math.sqrt(2))
         # what an unknown condition adds
         new["layers.0.bias"].add_(first[:, z_dim:] @ old["embed.bias"] / math.sqrt(2 * z_dim))
+
+
+def copy_columns(weight: Tensor, vocabulary: Vocabulary, init: Tensor | None, known: Vocabulary) -> None:
+    """Copy the weights [n, c_dim] of embedded conditions by name; those of others become zero.
+
+    At run time they are divided by the root of the number of conditions: made good where that differs.
+    """
+    weight.zero_()
+    names = columns(known) if init is not None else []
+    for place, name in enumerate(columns(vocabulary)):
+        if init is not None and name in names:
+            weight[:, place] = init[:, names.index(name)] * math.sqrt(vocabulary.dim / known.dim)
 
 
 def columns(vocabulary: Vocabulary) -> list[str]:

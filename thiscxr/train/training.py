@@ -24,6 +24,7 @@ from thiscxr.train.losses import contrast_loss, discriminator_loss, generator_lo
 from thiscxr.train.team import Team
 
 AUGMENT_INTERVAL = 4  # steps between adjustments of the augmentation
+NUMBERS = ("inherited", "images_seen", "seen_before", "noise_stream", "strength", "signs")  # of a state
 
 
 def contrast_weight(config: Config, images_seen: int) -> float:
@@ -84,6 +85,7 @@ class Training:
         )
         self.inherited: dict[str, Any] = {}  # sources of the network that it began with, and their terms
         self.images_seen = 0
+        self.seen_before = 0  # films that the average had seen before this training, where it began with a run
         self.noise_stream = 0  # counts the returns after a collapse: each try draws other random numbers
         self.strength = 0.0  # of the augmentation
         # mean sign of D(real), or of D(real) − D(fake), of the steps since the last adjustment
@@ -94,15 +96,15 @@ class Training:
         images_seen."""
         return {
             **{name: getattr(self, name).state_dict() for name in ("G", "D", "G_ema", "opt_G", "opt_D")},
-            **{name: getattr(self, name) for name in ("inherited", "images_seen", "noise_stream", "strength", "signs")},
+            **{name: getattr(self, name) for name in NUMBERS},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
         for name in ("G", "D", "G_ema", "opt_G", "opt_D"):
             getattr(self, name).load_state_dict(state[name])
-        for name in ("inherited", "images_seen", "noise_stream", "strength", "signs"):
-            setattr(self, name, state[name])
+        for name in NUMBERS:
+            setattr(self, name, state[name] if name != "seen_before" else state.get(name, 0))  # states of old have none
 
     def averaged(self) -> Generator:
         """Return the averaged generator as it is used from now on: at full side, whatever has grown so far."""
@@ -238,7 +240,7 @@ class Training:
 
     def _average(self, n: int) -> None:
         """Move the averaged generator: half-life ema_kimg, shorter in the beginning."""
-        half_life = min(self.config.ema_kimg * 1000, self.images_seen * self.config.ema_rampup)
+        half_life = min(self.config.ema_kimg * 1000, (self.seen_before + self.images_seen) * self.config.ema_rampup)
         keep = 0.5 ** (n / max(half_life, 1e-8))
         torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1 - keep)
         self.G_ema.w_mean.copy_(self.G.w_mean)

@@ -1,0 +1,96 @@
+"""What a training starts from: the network of a file, or a run, whose saved state also has the discriminator and Adam's
+moments."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from thiscxr.config import Config
+from thiscxr.files import sha256_file
+from thiscxr.model.generator import Generator
+from thiscxr.model.network_file import NetworkInfo, find_network, load_network
+from thiscxr.train.growth import stage
+from thiscxr.train.runs import STATES, load_state, read_config
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """What a saved state has beside the averaged generator; moments are Adam's numbers by the name of the parameter."""
+
+    config: Config
+    generator: Generator  # the one in training, at the full side
+    generator_moments: dict[str, dict[str, Tensor]]
+    discriminator: dict[str, Tensor]
+    discriminator_moments: dict[str, dict[str, Tensor]]
+    side: int  # of the films that it was shown last, in pixels
+    strength: float  # of the augmentation
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A network to start from, with all that is known of it."""
+
+    generator: Generator  # the averaged one, at the full side
+    info: NetworkInfo
+    sha256: str  # of the file that was read: network or state
+    run: SavedRun | None
+
+
+def open_origin(init: str) -> Origin:
+    """Return what FILE, NAME (of a bundled network) or RUN (a run folder or its state-latest.pt) means.
+
+    Raises ValueError for none of them, and for a run without a state that can be read.
+    """
+    run = _run_folder(Path(init))
+    if run is not None:
+        return _open_run(init, run)
+    path = find_network(init)
+    return Origin(*load_network(path), sha256_file(path), None)
+
+
+def _run_folder(path: Path) -> Path | None:
+    if path.name == STATES[0] and not path.is_dir():
+        return path.parent
+    signs = ("config.toml", "network-latest.safetensors", *STATES)
+    return path if path.is_dir() and any((path / name).exists() for name in signs) else None
+
+
+def _open_run(init: str, run: Path) -> Origin:
+    network = run / "network-latest.safetensors"
+    alone = f"--init {network} takes its generator alone" if network.is_file() else "train it until it has saved one"
+    # What cannot be read is older than what can; the hash is to notice a change, whichever it is of.
+    path = next((run / name for name in STATES if (run / name).exists()), None)
+    sha256 = sha256_file(path) if path else ""
+    state = load_state(run, alone)
+    if state is None:
+        raise ValueError(f"--init {init}: found no saved state ({' or '.join(STATES)}) in {run}; {alone}")
+    config = read_config(run)
+    if config is None:
+        raise ValueError(
+            f"--init {init}: expected the options of this version in {run / 'config.toml'}, which is missing, damaged "
+            f"or of another version; {alone}"
+        )
+    _, info = load_network(network)  # says what the conditions are called
+    try:
+        now = stage(config, state["images_seen"])
+        networks = [Generator(info.architecture) for _ in range(2)]
+        for made, name in zip(networks, ("G", "G_ema"), strict=True):
+            made.load_state_dict(state[name])
+            made.synthesis.bake(now.grown)
+            made.eval().requires_grad_(False)
+        saved = SavedRun(
+            config, networks[0], _moments(state["opt_G"], [name for name, _ in networks[0].named_parameters()]),
+            state["D"], _moments(state["opt_D"], list(state["D"])), now.side, state["strength"],
+        )  # fmt: skip
+    except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"--init {init}: {path} and the files beside it do not fit ({reason}); {alone}") from None
+    return Origin(networks[1], replace(info, images_seen=state["images_seen"]), sha256, saved)
+
+
+def _moments(optimizer: dict[str, Any], names: list[str]) -> dict[str, dict[str, Tensor]]:
+    """Return the numbers of an optimizer's saved state by the name of the parameter; those it never moved have none."""
+    places = [place for group in optimizer["param_groups"] for place in group["params"]]
+    return {name: optimizer["state"][i] for i, name in zip(places, names, strict=True) if i in optimizer["state"]}
