@@ -336,3 +336,13 @@ def test_long_lists_of_absent_findings_are_counted_and_no_finding_is_not_denied(
     assert asked(film) == "PA view, mass; without edema"
     film = Film(**{**blank, "view": "PA", "age_years": None, "findings": (), "no_findings": tuple("ABCDE")})
     assert asked(film) == "PA view; without 5 other findings"
+
+
+def test_the_page_names_what_the_training_started_from(make_samples: Callable[..., Path], tmp_path: Path) -> None:
+    for place, (start, told) in enumerate({"phantom-64, 300,000 films": True, "": False, "<b>": True}.items()):
+        folder = make_samples({}, name=f"samples-{place}", network={"started_from": start})
+        build_site(folder, tmp_path / f"out-{place}")
+        about = (tmp_path / f"out-{place}" / "about.html").read_text()
+        assert ("Training started from" in about) is told
+        assert "<b>" not in about
+        assert start.replace("<b>", "&lt;b&gt;") in about

@@ -182,6 +182,14 @@ def test_a_run_folder_tells_what_it_cost(network_file: Path, planted: list[Recor
     assert f"{tmp_path}" not in text, "nobody's folders"
 
 
+def test_a_network_that_began_with_another_says_so(network_file: Path, planted: list[Record]) -> None:
+    network = load(network_file)
+    later = replace(network, info=replace(network.info, started_from="discs-16, 1,200 films"))
+    text, of_nothing = (card(one, str(network_file), planted, "x.png", "", "make it") for one in (later, network))
+    assert "| training started from | discs-16, 1,200 films |" in text
+    assert "started from" not in of_nothing
+
+
 def test_the_bundled_card_is_of_the_bundled_network() -> None:
     for name, entry in bundled_weights("generator").items():
         text = (WEIGHTS / f"{name}.md").read_text()

@@ -157,17 +157,19 @@ def test_such_a_training_resumes_bit_for_bit_and_without_the_run(
     assert_same(whole, parts)
     assert runs.load_state(parts)["seen_before"] == 160
     assert "discriminator: " in (whole / "log.txt").read_text()
-    _, info = load_network(whole / "network-latest.safetensors")
-    assert sorted(info.sources) == ["discs", "rings"]
+    for run in (whole, parts):
+        _, info = load_network(run / "network-latest.safetensors")
+        assert sorted(info.sources) == ["discs", "rings"]
+        assert info.started_from == "00000-discs-32, 160 films"
 
 
 def test_a_state_of_before_resumes(pool: Pool, base: Path) -> None:
     state = runs.load_state(base)
     assert state is not None
-    del state["seen_before"]
+    del state["seen_before"], state["started_from"]
     training = Training(config := small(pool, base), Films(pool, config))
     training.restore(state)
-    assert training.seen_before == 0
+    assert (training.seen_before, training.started_from) == (0, "")
 
 
 def test_the_state_file_means_the_run_and_the_network_file_the_generator_alone(

@@ -70,7 +70,7 @@ def site_sources() -> Path:
 
 
 def _facts(network: Mapping[str, Any]) -> dict[str, Any]:
-    facts = {key: network.get(key) for key in ("name", "sha256", "images_seen", "code_version")}
+    facts = {key: network.get(key) for key in ("name", "sha256", "images_seen", "started_from", "code_version")}
     return {**facts, "res": network.get("architecture", {}).get("res")}
 
 

@@ -33,6 +33,7 @@ class NetworkInfo:
     pool_fingerprint: str
     sources: dict[str, dict[str, str]]  # collection -> title, terms, citation, url, acknowledgement
     code_version: str = thiscxr.__version__
+    started_from: str = ""  # name of the network or run that its training began with, and the films seen by then
 
     def to_json(self) -> dict[str, Any]:
         """Return the metadata as plain values."""

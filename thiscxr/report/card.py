@@ -126,6 +126,7 @@ def facts(network: Network, model: str, noted: bool) -> list[tuple[str, str]]:
             f"{shape.patch} px a place" + (" as Haar bands, with grain" if shape.haar else ""),
         ),
         ("films seen in training", f"{info.images_seen:,}"),
+        *([("training started from", _line(info.started_from))] if info.started_from else []),
     ]
     if Path(model).is_dir():
         rows.append(("compute", compute(Path(model))))

@@ -111,6 +111,7 @@ def train(config: Config, pool: Pool, name: str, new: bool = False) -> Path:
                 images_seen=0,
                 pool_fingerprint=pool.fingerprint,
                 sources=with_inherited(pool.meta["sources"], training.inherited),
+                started_from=training.started_from,
             )
             if training.images_seen >= config.kimg * 1000:
                 log.info(

@@ -127,6 +127,7 @@ def start(training: Training) -> list[str]:
     copy_known(training.G, vocabulary, origin.run.generator if origin.run else origin.generator, known)
     copy_known(training.G_ema, vocabulary, origin.generator, known)
     training.inherited = origin.info.sources
+    training.started_from = f"{origin.info.name}, {origin.info.images_seen:,} films"
     names, before, init = columns(vocabulary), columns(known), origin.generator.config
     pixels = f"; what draws pixels starts new (patches of {config.patch} for its {init.patch})"
     if draws_alike(config, init):

@@ -24,7 +24,11 @@ from thiscxr.train.losses import contrast_loss, discriminator_loss, generator_lo
 from thiscxr.train.team import Team
 
 AUGMENT_INTERVAL = 4  # steps between adjustments of the augmentation
-NUMBERS = ("inherited", "images_seen", "seen_before", "noise_stream", "strength", "signs")  # of a state
+# of a state, beside the networks; None: has to be there
+CARRIED: dict[str, Any] = {
+    **dict.fromkeys(("inherited", "images_seen", "noise_stream", "strength", "signs")),
+    **{"seen_before": 0, "started_from": ""},
+}
 
 
 def contrast_weight(config: Config, images_seen: int) -> float:
@@ -84,6 +88,7 @@ class Training:
             self.D.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8, fused=config.device != "mps"
         )
         self.inherited: dict[str, Any] = {}  # sources of the network that it began with, and their terms
+        self.started_from = ""  # that network, in words
         self.images_seen = 0
         self.seen_before = 0  # films that the average had seen before this training, where it began with a run
         self.noise_stream = 0  # counts the returns after a collapse: each try draws other random numbers
@@ -96,15 +101,15 @@ class Training:
         images_seen."""
         return {
             **{name: getattr(self, name).state_dict() for name in ("G", "D", "G_ema", "opt_G", "opt_D")},
-            **{name: getattr(self, name) for name in NUMBERS},
+            **{name: getattr(self, name) for name in CARRIED},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
         for name in ("G", "D", "G_ema", "opt_G", "opt_D"):
             getattr(self, name).load_state_dict(state[name])
-        for name in NUMBERS:
-            setattr(self, name, state[name] if name != "seen_before" else state.get(name, 0))  # states of old have none
+        for name, missing in CARRIED.items():
+            setattr(self, name, state[name] if missing is None else state.get(name, missing))
 
     def averaged(self) -> Generator:
         """Return the averaged generator as it is used from now on: at full side, whatever has grown so far."""
