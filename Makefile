@@ -37,7 +37,7 @@ demo: $(VENV)/installed
 	$(BIN)/thiscxr sample --model $$run -n 600 --out $(DEMO)/samples && \
 	$(BIN)/thiscxr score --real $(DEMO)/pool --fake $(DEMO)/samples --out $(DEMO)/scores.json --json > /dev/null && \
 	$(BIN)/thiscxr site --samples $(DEMO)/samples --scores $(DEMO)/scores.json --model $$run --out $(DEMO)/site
-	@$(BIN)/python -c 'import json; s = json.load(open("$(DEMO)/scores.json"))["records"][0]; print("{key}: {value:.2f}, floor (real against real): {floor:.2f}".format(**s))'
+	@$(BIN)/python tools/demo_scores.py $(DEMO)/scores.json
 	@echo "open $(CURDIR)/$(DEMO)/site/index.html"
 
 lint: $(VENV)/installed-dev

@@ -1,6 +1,7 @@
 """The scripts beside the package: each can be imported, which does nothing, and those with options answer --help."""
 
 import importlib.util
+import json
 import re
 import runpy
 import sys
@@ -67,3 +68,26 @@ def test_the_picture_of_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     run(ROOT / "tools" / "grid_picture.py", "__main__")
     assert load_film(tmp_path / "grid.png").pixels.shape == (1024, 1024)
     assert "not a patient" in read_png_text(tmp_path / "grid.png")["Disclaimer"].lower()
+
+
+def test_the_demo_tells_distance_and_grid_before_and_after(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(name: str, distance: float, *grids: float) -> str:
+        common = {"ci95": [0.0, 0.0], "floor": 1.5, "group": ""}
+        records = [{**common, "measure": "fd", "value": distance, "ci95": [distance - 1, distance + 1]}]
+        records += [{**common, "measure": "fd", "value": 99.0, "group": "view PA"}]
+        records += [{**common, "measure": "grid", "value": grid, "ci95": [grid - 0.1, grid + 0.1]} for grid in grids]
+        (tmp_path / name).write_text(json.dumps({"format_version": 2, "records": records}))
+        return str(tmp_path / name)
+
+    before, after = written("before.json", 4.0, 0.1, 0.5, -1.0), written("after.json", 4.5, 0.1, 0.2, 0.9)
+    for arguments in ([after], [after, "--before", before]):
+        monkeypatch.setattr(sys, "argv", ["demo_scores.py", *arguments])
+        run(ROOT / "tools" / "demo_scores.py", "__main__")
+    assert capsys.readouterr().out.splitlines() == [
+        "distance to real films: 4.50; between real films 1.50",
+        "grid at its worst, dB above real films: 0.90; between real films 1.50",
+        "distance to real films: 4.00 before and 4.50 after training, no worse; between real films 1.50",
+        "grid at its worst, dB above real films: 0.50 before and 0.90 after training, worse; between real films 1.50",
+    ]

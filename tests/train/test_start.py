@@ -11,13 +11,14 @@ import torch.nn.functional as F
 
 from tests.conftest import blob
 from tests.train.test_loop import assert_same, small
-from thiscxr.config import AUTO, Config
+from thiscxr.config import AUTO, Config, load_config
 from thiscxr.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
 from thiscxr.model import network_file
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.model.haar import analysis, without_mean
 from thiscxr.model.resample import upsample2
+from thiscxr.phantom.releases import write_layout
 from thiscxr.pool import Pool
 from thiscxr.pool.writer import PoolWriter
 from thiscxr.train import loop
@@ -25,6 +26,7 @@ from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
 from thiscxr.train.start import (
     check_widths,
+    columns,
     copy_head,
     copy_known,
     drawn_side,
@@ -368,3 +370,26 @@ def test_channels_may_differ_where_nothing_is_shared() -> None:
     check_widths(Config(res=64, channel_base=320, channel_max=16), init)  # 10 at 32 places, which it does not have
     with pytest.raises(ValueError, match=r"add --set channel_base=256$"):
         check_widths(Config(res=64, channel_base=240, channel_max=16), init)  # 15 at 16 places
+
+
+def test_a_bundled_network_on_the_conditions_of_a_phantom_pool(tmp_path: Path) -> None:
+    write_layout(tmp_path / "pool", "pool", 60, 32, 0, workers=1)
+    pool = Pool.open(tmp_path / "pool")
+    given = load_config(data=str(pool.path), res=32, init="nih-64", batch=4, grow_kimg=0, rest_kimg=0)
+    config = resolve_init(given.resolve("cpu", 1), fit=True)
+    training = Training(config, Films(pool, config))
+    line = start(training)[0]
+    _, info = network_file.load_network(network_file.find_network("nih-64"))
+    learnt, asked = set(columns(info.vocabulary)), columns(training.films.vocabulary)
+    known = [name for name in asked if name in learnt]
+    assert {"Effusion", "view PA", "sex", "age"} <= set(known)
+    assert {name for name in asked if name.startswith("source")} & learnt == set(), "its hospitals are new"
+    assert f"{len(known)} of {len(asked)} conditions are known to it; its pixels become Haar bands" in line
+    embed = training.G.mapping.embed
+    assert embed is not None
+    taken = [name for name, weights in zip(asked, embed.weight.T, strict=True) if weights.any()]
+    assert taken == known
+    assert training.started_from == f"nih-64, {info.images_seen:,} films"
+    before = training.G.synthesis.constant.clone()
+    training.step()
+    assert not torch.equal(training.G.synthesis.constant, before)
