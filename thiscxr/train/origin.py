@@ -24,6 +24,7 @@ class SavedRun:
     generator_moments: dict[str, dict[str, Tensor]]
     discriminator: dict[str, Tensor]
     discriminator_moments: dict[str, dict[str, Tensor]]
+    seen: int  # films that the average has seen, those before this run too where it began with another
     side: int  # of the films that it was shown last, in pixels
     strength: float  # of the augmentation
 
@@ -82,7 +83,8 @@ def _open_run(init: str, run: Path) -> Origin:
             made.eval().requires_grad_(False)
         saved = SavedRun(
             config, networks[0], _moments(state["opt_G"], [name for name, _ in networks[0].named_parameters()]),
-            state["D"], _moments(state["opt_D"], list(state["D"])), now.side, state["strength"],
+            state["D"], _moments(state["opt_D"], list(state["D"])), state["images_seen"] + state.get("seen_before", 0),
+            now.side, state["strength"],
         )  # fmt: skip
     except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -140,7 +140,7 @@ def start(training: Training) -> list[str]:
     rest = f"the generator rests for {resting_kimg(config):g} kimg" if resting_kimg(config) else "no rest"
     if origin.run is None:
         return [line, f"discriminator: fresh; {rest}"]
-    training.seen_before = origin.info.images_seen
+    training.seen_before = origin.run.seen
     return [line, *take_run(training, origin.run, known), rest]
 
 
