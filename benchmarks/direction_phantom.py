@@ -26,9 +26,10 @@ from thiscxr.latent.slider import FIRST_SEED, JUDGING, PLACING, find_direction, 
 from thiscxr.measures.resampling import interval, patient_weights
 from thiscxr.phantom import SITES, draw_patient, render
 from thiscxr.pixels import Pixels, pixels_to_images
+from thiscxr.reader.segmenter import find_segmenter
 from thiscxr.reader.trust import TrustedReader, trusted_reader
 from thiscxr.sample.sampling import load
-from thiscxr.score.anatomy import find_segmenter, measure_films
+from thiscxr.score.anatomy import measure_films
 
 FRESH = 10**6  # seeds of patients that no pool of ours holds
 

@@ -20,7 +20,7 @@ from thiscxr.collections.ids import patient_split
 from thiscxr.collections.nih import read_labels
 from thiscxr.files import atomic_path, sha256_file
 from thiscxr.model.network_file import WEIGHTS, load_network, save_network
-from thiscxr.reader.segmenter_training import load_segmenter, save_segmenter
+from thiscxr.reader.segmenter import load_segmenter, save_segmenter
 from thiscxr.reader.training import load_folds, load_reader, write_reader
 
 

@@ -17,11 +17,12 @@ from scipy.ndimage import gaussian_filter
 
 from thiscxr.files import check_place
 from thiscxr.labels import FINDINGS
+from thiscxr.measures.chest import MEASURES, measure_masks
 from thiscxr.phantom.labelled import draw_masked_films
 from thiscxr.pool import Pool
-from thiscxr.reader.segmenter import Segmenter
-from thiscxr.reader.segmenter_training import MaskedFilms, dice, save_segmenter, train_segmenter
-from thiscxr.score.anatomy import MEASURES, measure_films, measure_masks, trust
+from thiscxr.reader.segmenter import Segmenter, save_segmenter
+from thiscxr.reader.segmenter_training import MaskedFilms, dice, train_segmenter
+from thiscxr.score.anatomy import measure_films, trust
 
 HELD_OUT_SEEDS = 10_000  # phantoms from here on are judged
 

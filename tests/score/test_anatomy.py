@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from thiscxr.collections.nih import read_labels
+from thiscxr.measures.chest import MEASURES
 from thiscxr.model.network_file import WEIGHTS
 from thiscxr.phantom import SITES, PhantomFilm, cardiothoracic_ratio, draw_patient, render
 from thiscxr.phantom.labelled import draw_masked_films
 from thiscxr.pixels import load_film
-from thiscxr.reader.segmenter import Segmenter, SegmenterConfig
-from thiscxr.reader.segmenter_training import load_segmenter, save_segmenter, spoil, train_segmenter, vary
-from thiscxr.score.anatomy import MEASURES, find_segmenter, measure_films, measure_masks, plausibility, trust
+from thiscxr.reader.segmenter import Segmenter, SegmenterConfig, find_segmenter, load_segmenter, save_segmenter, segment
+from thiscxr.reader.segmenter_training import at_twice_the_side, spoil, train_segmenter, vary, veil
+from thiscxr.score.anatomy import measure_films, plausibility, trust
 from thiscxr.score.records import Record
 from thiscxr.train.draws import Draws
 
@@ -34,52 +35,6 @@ def phantoms() -> list[PhantomFilm]:
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
     return find_segmenter()[0]
-
-
-def drawn_chest(left: slice, right: slice, heart: slice, rows: slice = slice(10, 50)) -> np.ndarray:
-    masks = np.zeros((1, 2, 64, 64))
-    masks[0, 0, rows, left] = masks[0, 0, rows, right] = 1
-    masks[0, 1, 30:50, heart] = 1
-    return masks
-
-
-def test_measures_of_a_drawn_chest_are_those_of_its_rectangles() -> None:
-    masks = drawn_chest(slice(10, 26), slice(42, 54), slice(26, 42))
-    found = {name: float(values[0]) for name, values in measure_masks(masks).items()}
-    assert tuple(found) == MEASURES
-    assert found["ctr"] == pytest.approx(16 / 44)
-    assert found["viewer_left_lung"] == pytest.approx(16 * 40 / 64**2)
-    assert found["viewer_right_lung"] == pytest.approx(12 * 40 / 64**2)
-    assert found["lung_symmetry"] == pytest.approx(12 / 16)
-    assert found["heart_lean"] == pytest.approx((34 - 32) / 44)
-    mirrored = measure_masks(masks[..., ::-1])
-    assert mirrored["heart_lean"][0] == pytest.approx(-2 / 44)
-    assert mirrored["viewer_left_lung"][0] == pytest.approx(found["viewer_right_lung"])
-
-
-def test_faint_edges_count_by_their_share_of_a_pixel() -> None:
-    masks = drawn_chest(slice(10, 26), slice(42, 54), slice(26, 42))
-    # the crossing of one half moves by a sixth of a pixel from where the last whole pixel ends
-    masks[0, 1, 30:50, 42] = 0.4
-    wider = measure_masks(masks)["ctr"][0]
-    assert 16 / 44 < wider < 17 / 44
-
-
-def test_specks_far_from_the_organs_change_nothing_and_half_a_chest_is_no_chest() -> None:
-    masks = drawn_chest(slice(10, 26), slice(42, 54), slice(26, 42))
-    specks = masks.copy()
-    specks[0, 0, 2:4, 60:62] = specks[0, 1, 60, 2] = 1
-    for name, values in measure_masks(specks).items():
-        np.testing.assert_allclose(values, measure_masks(masks)[name], err_msg=name)
-    for gone in (0, 1):
-        lacking = masks.copy()
-        lacking[0, gone] = 0
-        assert all(np.isnan(values[0]) for values in measure_masks(lacking).values())
-    one_lung = masks.copy()
-    one_lung[0, 0, :, 40:] = 0
-    one_lung[0, 0, 10:12, 50:52] = 1  # a speck is no lung
-    assert np.isnan(measure_masks(one_lung)["ctr"][0])
-    assert measure_masks(np.zeros((0, 2, 64, 64)))["ctr"].shape == (0,)
 
 
 def test_the_bundled_segmenter_measures_phantoms_that_it_has_not_seen(
@@ -211,6 +166,29 @@ def test_training_learns_and_its_file_comes_back(tmp_path: Path) -> None:
     torch.testing.assert_close(again(films.images), segmenter(films.images))
     with pytest.raises(ValueError, match="8 phantoms are fewer than one batch of 32"):
         train_segmenter(films, steps=1)
+
+
+def test_a_segmenter_for_twice_the_side_begins_with_the_same_masks(
+    segmenter: Segmenter, phantoms: list[PhantomFilm]
+) -> None:
+    films = np.stack([film.pixels for film in phantoms[:6]])
+    finer = at_twice_the_side(segmenter)
+    assert finer.config.res == 128
+    coarse = segment(segmenter, [films]).repeat(2, axis=2).repeat(2, axis=3)
+    np.testing.assert_allclose(segment(finer, [films]), coarse, atol=0.02)
+
+
+def test_white_lungs_are_shown_and_keep_their_masks() -> None:
+    images, masks = torch.full((200, 1, 32, 32), 0.2), torch.zeros(200, 3, 32, 32)
+    masks[:, 1, 4:28, 2:10] = masks[:, 2, 16:28, 12:20] = 1
+    images[:, 0, 16:28, 12:20] = 0.8
+    white = veil(images, masks, Draws(0, 0, 200))
+    inside = white[:, 0, 4:28, 2:10]
+    assert (white * (1 - masks[:, 1:2]) == images * (1 - masks[:, 1:2])).all(), "nothing else changes"
+    assert ((inside >= 0.2 - 1e-6) & (inside <= 0.8 + 1e-6)).all(), "and nothing is whiter than the heart"
+    changed = (inside > 0.25).flatten(1).any(dim=1)
+    assert 0.35 < changed.float().mean() < 0.6
+    assert (inside.mean(dim=(1, 2)) > 0.6).any(), "some lungs are white all over"
 
 
 def test_a_tenth_of_what_is_shown_is_no_chest() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
-from thiscxr.cli.options import FOLDER, MODEL, NEW_FILE, common, group, resolve_device
+from thiscxr.cli.options import FOLDER, MODEL, NEW_FILE, NEW_FOLDER, common, group, resolve_device
+
+SEGMENTER = "lungs64"
 
 
 @group.group(invoke_without_command=True)
@@ -141,6 +143,32 @@ def score(
     if out is not None:
         write_scores(out, found.records)
     click.echo(scores_json(found.records) if as_json else score_table(found))
+
+
+@group.command()
+@click.argument("films", type=FOLDER)
+@click.option("--out", type=NEW_FILE, required=True, metavar="FILE", help="The table, CSV, a row a film.")
+@click.option("--pictures", type=NEW_FOLDER, metavar="DIR", help="A PNG of each film with outlines of lungs and heart.")
+@click.option(
+    "--against",
+    type=FOLDER,
+    metavar="FILE|FILMS",
+    help="A table of this kind, or films: adds percentiles among them. Real films make the best scale.",
+)
+@click.option("--segmenter", "name", default=SEGMENTER, show_default=True, help="Of the bundled ones.")
+@common(seed=False)
+def measure(films: Path, out: Path, pictures: Path | None, against: Path | None, name: str, device: str) -> None:
+    """Measure frontal films: cardiothoracic ratio, lungs, the lean of the heart, opacity of each lung and its zones.
+
+    FILMS: a pool, a folder of films or of samples, or one film. Not for diagnosis.
+
+    Example: thiscxr measure samples --out measures.csv --against pool
+    """
+    from thiscxr.reader.measuring import measure as measure_films
+    from thiscxr.reader.segmenter import find_segmenter
+
+    segmenter, _ = find_segmenter(name, resolve_device(device))
+    click.echo(measure_films(films, out, segmenter, pictures, against))
 
 
 @group.command()

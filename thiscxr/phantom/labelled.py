@@ -23,9 +23,12 @@ PREVALENCE = 0.2  # loss to show; of each, independently
 LEAST_SEVERITY = 0.3
 
 
-def draw_masked_films(seeds: range, res: int = 64) -> MaskedFilms:
-    """Draw frontal phantoms of all sites; the masks are drawn at twice `res` and averaged, so that edges are known
-    within a pixel."""
+def draw_masked_films(seeds: range, res: int = 64, sites: Sequence[str] = SITES, laterals: float = 0.0) -> MaskedFilms:
+    """Draw phantoms of these sites; the masks are drawn at twice `res` and averaged, so that edges are known within a
+    pixel.
+
+    laterals: share of the films that are laterals, with empty masks: what is measured on frontal films is not there.
+    """
     images = np.empty((len(seeds), 1, res, res), np.float32)
     masks = np.empty((len(seeds), 3, res, res), np.float32)
     for row, seed in enumerate(tqdm(seeds, "phantoms", unit="film", file=sys.stderr)):
@@ -33,12 +36,15 @@ def draw_masked_films(seeds: range, res: int = 64) -> MaskedFilms:
         severities = dict(draw_patient(seed).severities)
         if r.random() > SMALL_HEARTS:
             severities["Cardiomegaly"] = float(r.random())
-        view, site = FRONTAL[int(r.choice(3, p=[0.5, 0.25, 0.25]))], SITES[int(r.integers(len(SITES)))]
+        view, site = FRONTAL[int(r.choice(3, p=[0.5, 0.25, 0.25]))], sites[int(r.integers(len(sites)))]
+        view = "lateral" if r.random() < laterals else view
         film = render(draw_patient(seed, severities=severities), view, 2 * res, site=site)
         pixels, lungs, heart = (
             a.reshape(res, 2, res, 2).mean((1, 3)) for a in (film.pixels / 255.0, film.lungs, film.heart)
         )
         images[row], masks[row] = pixels, np.stack([1 - lungs - heart, lungs, heart])
+        if view == "lateral":
+            masks[row] = np.array([1, 0, 0])[:, None, None]
     return MaskedFilms(torch.from_numpy(images), torch.from_numpy(masks))
 
 

@@ -8,13 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import label
 from scipy.stats import wasserstein_distance
 
-from thiscxr.files import sha256_file
 from thiscxr.labels import NEGATIVE, POSITIVE
+from thiscxr.measures.chest import MEASURES, measure_masks
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import (
     JACKKNIFE_95,
@@ -29,14 +27,9 @@ from thiscxr.measures.resampling import (
     weighted_auc,
     wilson,
 )
-from thiscxr.model.network_file import find_weights
-from thiscxr.pixels import Pixels, pixels_to_images
-from thiscxr.reader.segmenter import CLASSES, Segmenter
-from thiscxr.reader.segmenter_training import load_segmenter
+from thiscxr.pixels import Pixels
+from thiscxr.reader.segmenter import DEFAULT, Segmenter, segment
 
-DEFAULT = "lungs64"
-MEASURES = ("ctr", "viewer_left_lung", "viewer_right_lung", "lung_symmetry", "heart_lean")
-SMALLEST = 0.01  # share of the film that a lung or heart must have to be one
 BOX = (0.005, 0.995)  # quantiles of real films between which a measure is plausible
 LEAST = 20  # films a side
 SPLITS = 10
@@ -45,87 +38,11 @@ NORMS = 20  # resamplings of the norm of each halving
 Measures = Mapping[str, NDArray[np.float64]]
 
 
-def find_segmenter(name: str = DEFAULT, device: str = "cpu") -> tuple[Segmenter, str]:
-    """Return the bundled segmenter of that name and its SHA-256. Raises ValueError for an unknown name or a changed
-    file."""
-    path = find_weights(name, "segmenter")
-    return load_segmenter(path)[0].to(device), sha256_file(path)
-
-
-def segment(segmenter: Segmenter, batches: Iterable[Pixels]) -> NDArray[np.float32]:
-    """Return the probabilities of lungs and heart, float32 [n, 2, 64, 64], of batches of pixels uint8 or uint16 [k,
-    res, res]."""
-    device, parts = next(segmenter.parameters()).device, []
-    with torch.inference_mode():
-        for pixels in batches:
-            images = torch.from_numpy(pixels_to_images(pixels))[:, None].to(device)
-            parts.append(segmenter(images).softmax(1)[:, 1:].cpu().numpy())
-    side = segmenter.config.res
-    return np.concatenate(parts) if parts else np.empty((0, len(CLASSES) - 1, side, side), np.float32)
-
-
 def measure_films(segmenter: Segmenter, batches: Iterable[Pixels]) -> dict[str, NDArray[np.float64]]:
     """Return MEASURES, float64 [n] each, of frontal films (pixels uint8 or uint16 [k, res, res]): see
     `measure_masks`."""
     parts = [measure_masks(segment(segmenter, [pixels])) for pixels in batches]
     return {name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0) for name in MEASURES}
-
-
-def measure_masks(probabilities: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
-    """Return MEASURES of probabilities of lungs and heart [n, 2, h, w]; nan where two lungs and a heart are not to be
-    seen.
-
-    ctr: cardiothoracic ratio, widest heart over widest inner thorax (Danzer 1919). viewer_left_lung, viewer_right_lung:
-    areas as shares of the film. lung_symmetry: smaller over larger area. heart_lean: middle of the heart right of the
-    middle of the thorax, seen by the viewer, as a share of the thorax; negative on a mirrored film.
-    """
-    rows = [_measure_film(lungs, heart) for lungs, heart in probabilities.astype(np.float64)]
-    return {name: np.array([row[i] for row in rows]) for i, name in enumerate(MEASURES)}
-
-
-def _measure_film(lungs: NDArray[np.float64], heart: NDArray[np.float64]) -> tuple[float, ...]:
-    nothing = (float("nan"),) * len(MEASURES)
-    heart = heart * _largest_parts(heart, 1)
-    lungs = lungs * _largest_parts(lungs, 2)
-    if heart.mean() < SMALLEST or lungs.mean() < 2 * SMALLEST:
-        return nothing
-    across = np.arange(lungs.shape[1]) + 0.5
-    edges = _edges(lungs[lungs.max(axis=1) >= 0.5])
-    first, last = edges[(edges[:, 1] - edges[:, 0]).argmax()]
-    left, right = _edges(heart.max(axis=0)[None])[0]
-    middle = (first + last) / 2
-    areas = [float(lungs[:, side].sum() / lungs.size) for side in (across < middle, across >= middle)]
-    if min(areas) < SMALLEST:
-        return nothing
-    lean = float((heart.sum(axis=0) * across).sum() / heart.sum()) - middle
-    thorax = last - first
-    return (right - left) / thorax, areas[0], areas[1], min(areas) / max(areas), lean / thorax
-
-
-def _largest_parts(probabilities: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
-    """Return bool [h, w]: the `count` largest connected parts above one half, and the faint rim around them."""
-    parts, number = label(probabilities >= 0.5)
-    if number == 0:
-        return np.zeros(probabilities.shape, np.bool_)
-    sizes = np.bincount(parts.ravel())[1:]
-    kept = np.isin(parts, np.argsort(-sizes, kind="stable")[:count] + 1)
-    padded = np.pad(kept, 1)
-    return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
-
-
-def _edges(profiles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return [n, 2]: where profiles [n, w] first and last cross one half, in pixels from the left edge, between pixels
-    by interpolation."""
-    padded = np.pad(profiles, ((0, 0), (1, 1)))
-    inside, rows = padded >= 0.5, np.arange(len(padded))
-    first, last = (
-        inside.argmax(axis=1),
-        padded.shape[1] - 1 - inside[:, ::-1].argmax(axis=1),
-    )  # pixel i of `padded` has its middle at i - 0.5
-    at_first, at_last = padded[rows, first], padded[rows, last]
-    left = first - (at_first - 0.5) / (at_first - padded[rows, first - 1])
-    right = last + (at_last - 0.5) / (at_last - padded[rows, last + 1])
-    return np.stack([left, right], axis=1) - 0.5
 
 
 @dataclass(frozen=True)

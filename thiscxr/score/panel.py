@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import thiscxr
 from thiscxr.labels import FINDINGS
+from thiscxr.measures.chest import MEASURES
 from thiscxr.measures.diversity import ms_ssim_scores
 from thiscxr.measures.floor import films_a_side
 from thiscxr.measures.measured import Measured
@@ -25,6 +26,7 @@ from thiscxr.pool import Pool
 from thiscxr.pool.covered import CoveredPool
 from thiscxr.reader.answers import name_answers, read_answers
 from thiscxr.reader.extractors import Extractor, extract, films_key, in_batches, pool_key
+from thiscxr.reader.segmenter import find_segmenter
 from thiscxr.sample.sampling import ask, sample_films
 from thiscxr.score import anatomy, crowds
 from thiscxr.score.confounders import Shift, Tie, shift_table, shortcut, strongest_tie, ties
@@ -347,7 +349,7 @@ def shortcuts(context: Context) -> Panel:
 def plausibility(context: Context) -> Panel:
     """Measure lungs and hearts of frontal films on both sides, and how far that can be trusted on these real films."""
     real, fakes, seed = context.real, context.fakes, context.seed
-    segmenter, sha256 = anatomy.find_segmenter(device=context.device)
+    segmenter, sha256 = find_segmenter(device=context.device)
     frontal = context.rows[np.isin(real.column("view")[context.rows], FRONTAL)]
     asked = [condition.view for condition in fakes.asked]
     places = np.flatnonzero([view is None or view in FRONTAL for view in asked])
@@ -357,7 +359,7 @@ def plausibility(context: Context) -> Panel:
     others = anatomy.measure_films(segmenter, (fakes.pixels[some] for some in in_batches(places)))
     found, notes = anatomy.plausibility(seen, patients, others, places, seed), []
     measured = {each.question for each in found}
-    if lacking := [name for each in anatomy.MEASURES if (name := each.replace("_", " ")) not in measured]:
+    if lacking := [name for each in MEASURES if (name := each.replace("_", " ")) not in measured]:
         few = f"on fewer than {anatomy.LEAST} films of a side two lungs and a heart are to be seen"
         notes.append(f"no distance of the {', '.join(lacking)}: {few}")
     return Panel(context.records([trust.ctr, *found], sha256), notes, trust=trust)

@@ -1,0 +1,167 @@
+"""The table of measures: a row a film whatever it is, reasons, pictures, percentiles, and nothing written that is not
+whole."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from thiscxr.api import phantom
+from thiscxr.cli import group
+from thiscxr.phantom import draw_patient, render
+from thiscxr.pixels import encode_png, save_png
+from thiscxr.reader.measuring import COLUMNS, NO_CHEST, measure, outlined, percentile
+from thiscxr.reader.segmenter import Segmenter, find_segmenter
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return find_segmenter()[0]
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four frontal phantoms of several sizes, one in three channels, and what is no film of a chest."""
+    folder = tmp_path_factory.mktemp("films")
+    white = {"Effusion": 0.9}
+    for i, res in enumerate((64, 128, 256, 512)):
+        film = render(draw_patient(3_000_000 + i, severities=white if i == 3 else {}), "PA", res, site="phantom-a")
+        pixels = film.pixels[..., None].repeat(3, axis=-1) if i == 1 else film.pixels
+        (folder / f"chest-{res}.png").write_bytes(encode_png(pixels))
+    rng = np.random.default_rng(0)
+    save_png(folder / "noise.png", rng.integers(0, 256, (128, 128), dtype=np.uint8))
+    save_png(folder / "blank.png", np.full((128, 128), 128, np.uint8))
+    save_png(folder / "small.png", rng.integers(0, 256, (40, 40), dtype=np.uint8))
+    (folder / "photo.png").write_bytes(encode_png(rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)))
+    (folder / "empty.jpg").touch()
+    (folder / "notes.txt").write_text("no film")
+    (folder / "inside").mkdir()
+    save_png(folder / "inside" / "chest.png", film.pixels)
+    return folder
+
+
+def rows_of(table: Path) -> dict[str, dict[str, str]]:
+    with open(table, newline="", encoding="utf-8") as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def test_every_film_has_a_row_and_every_reason_is_counted(films: Path, segmenter: Segmenter, tmp_path: Path) -> None:
+    told = measure(films, tmp_path / "m.csv", segmenter, tmp_path / "pictures")
+    rows = rows_of(tmp_path / "m.csv")
+    assert len(rows) == 10
+    measured = {name for name, row in rows.items() if not row["reason"]}
+    assert measured == {"chest-64.png", "chest-128.png", "chest-256.png", "chest-512.png", "inside/chest.png"}
+    assert told.measured == 5
+    assert told.reasons == {
+        NO_CHEST: 1, "constant image": 1, "smaller than 64 px": 1, "picture in colour, not a film": 1, "empty file": 1,
+    }  # fmt: skip
+    assert told.passed == {".txt file": 1}
+    assert "5 of 10 films measured" in str(told)
+    for name, row in rows.items():
+        values = [row[column] for column in COLUMNS]
+        assert all(values) if name in measured else not any(values), name
+    assert rows["chest-512.png"] == rows["inside/chest.png"] | {"file": "chest-512.png"}
+    assert {path.name for path in (tmp_path / "pictures").glob("*.png")} == {
+        "chest-64.png", "chest-128.png", "chest-256.png", "chest-512.png", "noise.png",
+    }  # fmt: skip
+
+
+def test_left_and_right_are_the_patients(segmenter: Segmenter, tmp_path: Path) -> None:
+    for seed, side in ((i, draw_patient(i).sides["Effusion"]) for i in range(8)):
+        patient = draw_patient(seed, severities={"Effusion": 0.8})
+        save_png(tmp_path / f"{side}-{seed}.png", render(patient, "PA", 128, site="phantom-a").pixels)
+    measure(tmp_path, tmp_path / "m.csv", segmenter)
+    rows = rows_of(tmp_path / "m.csv")
+    assert {name.split("-")[0] for name in rows} == {"left", "right"}
+    for name, row in rows.items():
+        ill, well = ("left", "right") if name.startswith("left") else ("right", "left")
+        assert float(row[f"opacity_{ill}_lower"]) > float(row[f"opacity_{well}_lower"]) + 0.2, name
+
+
+def test_pools_tell_their_views_and_laterals_are_counted(segmenter: Segmenter, tmp_path: Path) -> None:
+    phantom(tmp_path / "pool", n=30, res=64)
+    told = measure(tmp_path / "pool", tmp_path / "m.csv", segmenter)
+    rows = rows_of(tmp_path / "m.csv")
+    assert len(rows) == 30
+    laterals = [row for row in rows.values() if row["view"] == "lateral"]
+    assert told.reasons["lateral view: only frontal films are measured"] == len(laterals) > 0
+    assert all(row["reason"] for row in laterals)
+    assert told.measured + told.reasons.total() == 30
+
+
+def test_samples_asked_as_laterals_are_not_measured(segmenter: Segmenter, tmp_path: Path) -> None:
+    film = render(draw_patient(1, severities={}), "PA", 128, site="phantom-a").pixels
+    for name in ("a.png", "b.png"):
+        save_png(tmp_path / name, film)
+    (tmp_path / "samples.csv").write_text("file,view\na.png,PA\nb.png,lateral\n")
+    told = measure(tmp_path, tmp_path / "m.csv", segmenter)
+    assert (told.measured, told.reasons) == (1, {"lateral view: only frontal films are measured": 1})
+
+
+def test_percentiles_are_among_the_other_films(films: Path, segmenter: Segmenter, tmp_path: Path) -> None:
+    assert percentile(2.0, np.array([1.0, 2.0, 2.0, 3.0])) == 50
+    assert percentile(9.0, np.array([1.0, 2.0])) == 100
+    measure(films, tmp_path / "real.csv", segmenter)
+    known = sorted(float(row["ctr"]) for row in rows_of(tmp_path / "real.csv").values() if row["ctr"])
+    for against in (tmp_path / "real.csv", films):
+        measure(films, tmp_path / "m.csv", segmenter, against=against)
+        for row in rows_of(tmp_path / "m.csv").values():
+            expected = f"{percentile(float(row['ctr']), np.array(known)):.1f}" if row["ctr"] else ""
+            assert row["ctr_percentile"] == expected
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"other.csv has no measures in ctr, .*expected a table that `thiscxr"):
+        measure(films, tmp_path / "m.csv", segmenter, against=tmp_path / "other.csv")
+
+
+def test_a_failure_leaves_what_was_there(
+    films: Path, segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m.csv").write_text("older")
+
+    def broken(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("thiscxr.reader.measuring.segment", broken)
+    with pytest.raises(OSError, match="no space left"):
+        measure(films, tmp_path / "m.csv", segmenter, tmp_path / "pictures")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]
+    assert (tmp_path / "m.csv").read_text() == "older"
+
+
+def test_places_without_films_are_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.md").write_text("x")
+    runner = CliRunner()
+    for place, words in (
+        ("bare", "holds no films"),
+        ("text", "there are 1 x .md file"),
+        ("nowhere", "is not there; expected a pool, a folder of films, or a film"),
+    ):
+        result = runner.invoke(group, ["measure", str(tmp_path / place), "--out", str(tmp_path / "m.csv")])
+        assert words in str(result.exception), place
+        assert not (tmp_path / "m.csv").exists()
+    result = runner.invoke(group, ["measure", str(tmp_path), "--out", str(tmp_path)])
+    assert "is a folder; give the name of a file" in str(result.exception)
+
+
+def test_a_picture_is_the_film_with_outlines_in_colour() -> None:
+    film, masks = np.full((128, 128), 100, np.uint8), np.zeros((2, 128, 128), np.float32)
+    masks[0, 20:60, 20:50] = masks[1, 70:100, 40:80] = 1
+    picture = outlined(film, masks)
+    assert picture.shape == (384, 384, 3)
+    assert (picture[0, 0] == 100).all(), "the film where nothing is outlined"
+    assert (picture[120, 100] == 100).all(), "and within an outline"
+    for row, column in ((120, 60), (250, 120)):  # on the left edges of the two
+        red, green, blue = picture[row, column - 1 : column + 2].astype(int).T
+        assert (np.ptp([red, green, blue], axis=0) > 0).any()
+
+
+def test_the_command_prints_what_it_measured(films: Path, tmp_path: Path) -> None:
+    table, pictures = str(tmp_path / "m.csv"), tmp_path / "pictures"
+    command = ["measure", str(films / "chest-128.png"), "--out", table, "--pictures", str(pictures)]
+    result = CliRunner().invoke(group, command, catch_exceptions=False)
+    assert result.output.splitlines()[-1] == "1 of 1 films measured"
+    assert [path.name for path in pictures.iterdir()] == ["chest-128.png"]

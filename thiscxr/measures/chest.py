@@ -1,0 +1,129 @@
+"""Sizes, places and opacity of lungs and heart, from pixels and masks of frontal films.
+
+Pure functions: whoever made the masks, they are measured alike.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label
+
+MEASURES = ("ctr", "viewer_left_lung", "viewer_right_lung", "lung_symmetry", "heart_lean")
+SIDES = ("viewer_left", "viewer_right")  # the patient's right and left on an upright film
+ZONES = ("upper", "middle", "lower")  # thirds of a lung's height
+OPACITIES = (*(f"{side}_opacity" for side in SIDES), *(f"{side}_{zone}_opacity" for side in SIDES for zone in ZONES))
+SMALLEST = 0.01  # share of the film that a lung or heart must have to be one
+AIR = 0.02  # quantile of a film's lungs that is taken as air
+
+
+def measure_masks(probabilities: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
+    """Return MEASURES of probabilities of lungs and heart [n, 2, h, w]; nan where two lungs and a heart are not to be
+    seen.
+
+    ctr: cardiothoracic ratio, widest heart over widest inner thorax (Danzer 1919). viewer_left_lung, viewer_right_lung:
+    areas as shares of the film. lung_symmetry: smaller over larger area. heart_lean: middle of the heart right of the
+    middle of the thorax, seen by the viewer, as a share of the thorax; negative on a mirrored film.
+    """
+    rows = [_measure_film(lungs, heart) for lungs, heart in probabilities.astype(np.float64)]
+    return {name: np.array([row[i] for row in rows]) for i, name in enumerate(MEASURES)}
+
+
+@dataclass(frozen=True)
+class Organs:
+    """The organs of one film: probabilities [h, w], what is no part of them set to zero; left and right are the
+    viewer's."""
+
+    left: NDArray[np.float64]
+    right: NDArray[np.float64]
+    heart: NDArray[np.float64]
+    thorax: tuple[float, float]
+    """Where the widest row of the lungs begins and ends, in pixels."""
+
+
+def find_organs(lungs: NDArray[np.float64], heart: NDArray[np.float64]) -> Organs | None:
+    """Return the two lungs and the heart of probabilities [h, w], or None where they are not to be seen."""
+    heart = heart * _largest_parts(heart, 1)
+    lungs = lungs * _largest_parts(lungs, 2)
+    if heart.mean() < SMALLEST or lungs.mean() < 2 * SMALLEST:
+        return None
+    edges = _edges(lungs[lungs.max(axis=1) >= 0.5])
+    first, last = edges[(edges[:, 1] - edges[:, 0]).argmax()]
+    across = np.arange(lungs.shape[1]) + 0.5
+    left, right = (lungs * side for side in (across < (first + last) / 2, across >= (first + last) / 2))
+    if min(left.mean(), right.mean()) < SMALLEST:
+        return None
+    return Organs(left, right, heart, (float(first), float(last)))
+
+
+def _measure_film(lungs: NDArray[np.float64], heart: NDArray[np.float64]) -> tuple[float, ...]:
+    organs = find_organs(lungs, heart)
+    if organs is None:
+        return (float("nan"),) * len(MEASURES)
+    first, last = organs.thorax
+    across = np.arange(lungs.shape[1]) + 0.5
+    left, right = _edges(organs.heart.max(axis=0)[None])[0]
+    areas = [float(lung.mean()) for lung in (organs.left, organs.right)]
+    lean = float((organs.heart.sum(axis=0) * across).sum() / organs.heart.sum()) - (first + last) / 2
+    thorax = last - first
+    return (right - left) / thorax, areas[0], areas[1], min(areas) / max(areas), lean / thorax
+
+
+def _largest_parts(probabilities: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    """Return bool [h, w]: the `count` largest connected parts above one half, and the faint rim around them."""
+    parts, number = label(probabilities >= 0.5)
+    if number == 0:
+        return np.zeros(probabilities.shape, np.bool_)
+    sizes = np.bincount(parts.ravel())[1:]
+    kept = np.isin(parts, np.argsort(-sizes, kind="stable")[:count] + 1)
+    padded = np.pad(kept, 1)
+    return padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+
+
+def _edges(profiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return [n, 2]: where profiles [n, w] first and last cross one half, in pixels from the left edge, between pixels
+    by interpolation."""
+    padded = np.pad(profiles, ((0, 0), (1, 1)))
+    inside, rows = padded >= 0.5, np.arange(len(padded))
+    first, last = (
+        inside.argmax(axis=1),
+        padded.shape[1] - 1 - inside[:, ::-1].argmax(axis=1),
+    )  # pixel i of `padded` has its middle at i - 0.5
+    at_first, at_last = padded[rows, first], padded[rows, last]
+    left = first - (at_first - 0.5) / (at_first - padded[rows, first - 1])
+    right = last + (at_last - 0.5) / (at_last - padded[rows, last + 1])
+    return np.stack([left, right], axis=1) - 0.5
+
+
+def measure_opacity(pixels: NDArray[Any], probabilities: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
+    """Return OPACITIES, float64 [n] each, of films [n, h, w] (any unit, air dark) and probabilities of lungs and heart
+    [n, 2, h, w]; nan where `measure_masks` has none.
+
+    0 is air: the grey that AIR of the film's own lungs do not reach; 1 is soft tissue: the median grey of its heart.
+    Greys between are on a line, those beyond are cut, and a lung's opacity is their mean. Brightness and contrast,
+    which change a grey g to a + b g, leave it as it is. The heart stands for water, which fluid and airless lung are as
+    dense as.
+    """
+    rows = [_opacity(grey, lungs, heart) for grey, (lungs, heart) in zip(pixels, probabilities, strict=True)]
+    return {name: np.array([row[i] for row in rows]) for i, name in enumerate(OPACITIES)}
+
+
+def _opacity(grey: NDArray[Any], lungs: NDArray[np.floating], heart: NDArray[np.floating]) -> tuple[float, ...]:
+    nothing = (float("nan"),) * len(OPACITIES)
+    organs = find_organs(lungs.astype(np.float64), heart.astype(np.float64))
+    if organs is None:
+        return nothing
+    both, heart = organs.left + organs.right, organs.heart
+    air, tissue = np.quantile(grey[both >= 0.5], AIR), np.median(grey[heart >= 0.5])
+    if tissue - air < 1e-6:
+        return nothing  # a negative, or a film of one grey
+    scaled = np.clip((grey - air) / (tissue - air), 0, 1)
+    whole, parts = [], []
+    for lung in (organs.left, organs.right):
+        whole.append(float((scaled * lung).sum() / lung.sum()))
+        rows = np.flatnonzero((lung >= 0.5).any(axis=1))
+        for zone in np.array_split(rows, len(ZONES)) if len(rows) else [rows] * len(ZONES):
+            share = lung[zone].sum()
+            parts.append(float((scaled[zone] * lung[zone]).sum() / share) if share > 0 else float("nan"))
+    return (*whole, *parts)

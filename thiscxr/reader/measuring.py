@@ -1,0 +1,256 @@
+"""`thiscxr measure`: a table of sizes, places and opacities of lungs and heart, a row a film, of a pool or a folder.
+
+Every film has its row: one that cannot be measured says why in the column `reason`, and reasons are counted.
+"""
+
+import csv
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, zoom
+from tqdm import tqdm
+
+from thiscxr.collections import FRONTAL_VIEWS
+from thiscxr.collections.archives import walk
+from thiscxr.collections.beside import kind
+from thiscxr.collections.collection import IMAGE_SUFFIXES
+from thiscxr.files import atomic_folder, atomic_path
+from thiscxr.measures.chest import OPACITIES, measure_masks, measure_opacity
+from thiscxr.pixels import (
+    Pixels,
+    begins_like,
+    fit,
+    load_film,
+    read_dicom_header,
+    save_png,
+    short_side,
+    to_bits,
+    to_square,
+)
+from thiscxr.pixels.drawing import enlarge
+from thiscxr.pool import Pool
+from thiscxr.reader.segmenter import Segmenter, segment
+
+SHORTEST = 64  # px: a film with a shorter side shows no borders to measure by
+NO_CHEST = "no two lungs and a heart seen: no frontal chest film, or none that can be read"
+# column -> what `measures.chest` calls it, which knows the viewer's sides only
+COLUMNS = {
+    "ctr": "ctr",
+    "left_lung": "viewer_right_lung",
+    "right_lung": "viewer_left_lung",
+    "heart_lean": "heart_lean",
+    "opacity_left": "viewer_right_opacity",
+    "opacity_right": "viewer_left_opacity",
+} | {
+    f"opacity_{patient}_{zone}": f"{viewer}_{zone}_opacity"
+    for patient, viewer in (("left", "viewer_right"), ("right", "viewer_left"))
+    for zone in ("upper", "middle", "lower")
+}
+UNKNOWN = "unknown"
+_BATCH = 64
+_COLOURS = ((80, 200, 255), (255, 120, 80))  # of the outlines of lungs and heart
+_TIMES = 3  # as large as the film was read are its pictures
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film to measure: pixels uint8 or uint16 [side, side], or why it has none."""
+
+    name: str
+    view: str
+    pixels: Pixels | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was measured: films with measures, and how many have none, by reason."""
+
+    measured: int
+    reasons: Counter[str]
+    passed: Counter[str]
+    """What lies in the folder and is no film, by kind."""
+
+    def __str__(self) -> str:
+        lines = [f"{self.measured} of {self.measured + self.reasons.total()} films measured"]
+        lines += [f"  {count} not measured: {reason}" for reason, count in self.reasons.most_common()]
+        lines += [f"  {count} x {what}, no film" for what, count in self.passed.most_common()]
+        return "\n".join(lines)
+
+
+def measure(
+    films: Path, out: Path, segmenter: Segmenter, pictures: Path | None = None, against: Path | None = None
+) -> Summary:
+    """Measure the films of a pool or a folder and write a CSV, and a PNG with outlines a film to the folder `pictures`.
+
+    against: a table of this kind, or films: columns `…_percentile` tell of each measure which share of those films has
+    less of it. Raises ValueError for a place without films, and for a table without measures.
+    """
+    norm = None if against is None else _norm(against, segmenter)
+    passed: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    source, count = open_films(films, segmenter.config.res, passed)
+    columns = ["file", "view", *COLUMNS, *(f"{name}_percentile" for name in norm or ()), "reason"]
+    with ExitStack() as stack:
+        folder = stack.enter_context(atomic_folder(pictures)) if pictures is not None else None
+        part = stack.enter_context(atomic_path(out))
+        table = csv.DictWriter(stack.enter_context(open(part, "w", newline="", encoding="utf-8")), columns, restval="")
+        table.writeheader()
+        for row in _rows(source, count, segmenter, folder):
+            reasons[row["reason"]] += 1
+            for name, known in (norm or {}).items():
+                if row.get(name):
+                    row[f"{name}_percentile"] = f"{percentile(float(row[name]), known):.1f}"
+            table.writerow(row)
+    return Summary(reasons.pop("", 0), reasons, passed)
+
+
+def percentile(value: float, known: NDArray[np.float64]) -> float:
+    """Return the share of `known` (sorted, [n]) below a value in percent, those equal to it counted half."""
+    below, upto = np.searchsorted(known, value, "left"), np.searchsorted(known, value, "right")
+    return float(50 * (below + upto) / len(known))
+
+
+def _norm(against: Path, segmenter: Segmenter) -> dict[str, NDArray[np.float64]]:
+    """Return the sorted values of every column of a table, or of films that are measured for it."""
+    if against.is_file():
+        with open(against, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    else:
+        rows = list(_rows(*open_films(against, segmenter.config.res, Counter()), segmenter, None))
+    try:
+        known = {name: np.sort([float(row[name]) for row in rows if row.get(name)]) for name in COLUMNS}
+    except ValueError as error:
+        raise ValueError(f"{against}: {error}; expected a table that `thiscxr measure` wrote") from None
+    if lacking := [name for name, values in known.items() if not len(values)]:
+        raise ValueError(
+            f"{against} has no measures in {', '.join(lacking[:3])}; expected a table that `thiscxr measure` wrote, a "
+            "pool, or a folder of frontal films"
+        )
+    return known
+
+
+def _rows(source: Iterable[Film], count: int, segmenter: Segmenter, pictures: Path | None) -> Iterator[dict[str, str]]:
+    waiting: list[Film] = []
+    with tqdm(total=count, unit="film", file=sys.stderr, desc="measure", delay=1) as bar:
+        for film in source:
+            waiting.append(film)
+            if len(waiting) == _BATCH:
+                yield from _measured(waiting, segmenter, pictures)
+                waiting = []
+            bar.update()
+        yield from _measured(waiting, segmenter, pictures)
+
+
+def _measured(films: list[Film], segmenter: Segmenter, pictures: Path | None) -> Iterator[dict[str, str]]:
+    """Yield the rows of some films, in their order."""
+    side = segmenter.config.res
+    seen = [to_bits(film.pixels, 16) for film in films if film.pixels is not None]
+    pixels: Pixels = np.stack(seen).astype(np.uint16) if seen else np.empty((0, side, side), np.uint16)
+    masks = segment(segmenter, [pixels])
+    values = measure_masks(masks) | measure_opacity(pixels, masks)
+    place = 0
+    for film in films:
+        row = {"file": film.name, "view": film.view, "reason": film.reason}
+        if film.pixels is not None:
+            if np.isnan(values["ctr"][place]) or np.isnan(values[OPACITIES[0]][place]):
+                row["reason"] = NO_CHEST
+            else:
+                row |= {name: f"{values[key][place]:.4f}" for name, key in COLUMNS.items()}
+                row = {name: value for name, value in row.items() if value != "nan"}
+            if pictures is not None:
+                path = pictures / f"{film.name.removesuffix('.png')}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_png(path, outlined(pixels[place], masks[place]))
+            place += 1
+        yield row
+
+
+def outlined(pixels: Pixels, masks: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return a film [side, side] and the outlines of lungs and heart [2, side, side] as a picture, uint8 [h, w, 3]."""
+    picture = enlarge(to_bits(pixels, 8), _TIMES * len(pixels)).astype(np.uint8)[..., None].repeat(3, axis=-1)
+    for mask, colour in zip(masks, _COLOURS, strict=True):
+        inside = zoom(mask.astype(np.float64), _TIMES, order=1, grid_mode=True, mode="nearest") >= 0.5
+        picture[inside & ~binary_erosion(inside)] = colour
+    return picture
+
+
+def open_films(place: Path, side: int, passed: Counter[str]) -> tuple[Iterator[Film], int]:
+    """Return the films of a pool, a folder (of samples too) or one file at `side` px, and how many they are.
+
+    passed: counts what else lies in a folder, by kind. Raises ValueError where there are none.
+    """
+    if (place / "pool.json").is_file():
+        pool = Pool.open(place)
+        return _of_pool(pool, side), len(pool)
+    if place.is_file():
+        return _of_files([(place.name, place)], {}, side), 1
+    if not place.is_dir():
+        raise ValueError(f"{place} is not there; expected a pool, a folder of films, or a film")
+    files = []
+    for name, path in walk(place, passed):
+        if name.lower().endswith(IMAGE_SUFFIXES) or _is_dicom(path):
+            files.append((name, path))
+        else:
+            passed[kind(name, IMAGE_SUFFIXES)] += 1
+    if not files:
+        found = f"; there are {', '.join(f'{n} x {what}' for what, n in passed.items())}" if passed else ""
+        raise ValueError(f"{place} holds no films; expected {', '.join(IMAGE_SUFFIXES)} files{found}")
+    return _of_files(sorted(files), _asked_views(place / "samples.csv"), side), len(files)
+
+
+def _of_pool(pool: Pool, side: int) -> Iterator[Film]:
+    names, views, sides = (pool.column(name) for name in ("film_id", "view", "resolution"))
+    for row, (name, view) in enumerate(zip(names, views, strict=True)):
+        if view not in (*FRONTAL_VIEWS, UNKNOWN):
+            yield Film(name, view, None, f"{view} view: only frontal films are measured")
+        elif sides[row] < SHORTEST:
+            yield Film(name, view, None, f"smaller than {SHORTEST} px")
+        else:
+            yield Film(name, view, _brought_to(pool.read([row])[0], side))
+
+
+def _of_files(files: list[tuple[str, Path]], views: dict[str, str], side: int) -> Iterator[Film]:
+    for name, path in files:
+        view = views.get(name) or read_dicom_header(path).view
+        if view not in (*FRONTAL_VIEWS, UNKNOWN):
+            yield Film(name, view, None, f"{view} view: only frontal films are measured")
+            continue
+        try:
+            film = load_film(path, min_side=side)
+            if film.marked == "picture":
+                raise ValueError("a sheet or a projection, no single film")
+            short = short_side(film.pixels, film.aspect)
+            if short < SHORTEST:
+                raise ValueError(f"smaller than {SHORTEST} px")
+            pixels = to_square(film.pixels, min(short, side), film.aspect)
+        except ValueError as error:
+            yield Film(name, view, None, str(error))
+            continue
+        yield Film(name, view, _brought_to(pixels, side))
+
+
+def _brought_to(pixels: Pixels, side: int) -> Pixels:
+    return pixels if len(pixels) == side else fit(pixels, side)
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return begins_like(file.read(512)) == "DICOM"
+    except OSError:
+        return False
+
+
+def _asked_views(table: Path) -> dict[str, str]:
+    """Return file -> view of the films of a folder of samples, as far as its table says."""
+    if not table.is_file():
+        return {}
+    with open(table, newline="", encoding="utf-8", errors="replace") as file:
+        return {row.get("file") or "": row.get("view") or "" for row in csv.DictReader(file)}
