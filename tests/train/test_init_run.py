@@ -86,7 +86,7 @@ def test_a_run_of_the_same_kind_comes_over_whole(pool: Pool, base: Path, tmp_pat
     assert "(32 px, 160 films seen): 7 of 7 conditions are known to it" in lines[0]
     assert re.fullmatch(r"generator: (\d+) of \1 tensors taken, with Adam's moments of \1; fresh: nothing", lines[1])
     assert re.fullmatch(r"discriminator: (\d+) of \1 tensors taken, with .* moments of \d+; fresh: nothing", lines[2])
-    assert lines[3] == "no rest"
+    assert lines[3] == "the generator does not rest"
 
 
 def test_the_average_goes_on_and_is_not_begun_again(pool: Pool, base: Path, tmp_path: Path) -> None:

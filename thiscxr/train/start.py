@@ -137,7 +137,8 @@ def start(training: Training) -> list[str]:
         f"{sum(name in before for name in names)} of {len(names)} conditions are known to it{pixels}; "
         f"with it go the terms of {', '.join(origin.info.sources) or 'no source'}"
     )
-    rest = f"the generator rests for {resting_kimg(config):g} kimg" if resting_kimg(config) else "no rest"
+    kimg = resting_kimg(config)
+    rest = f"the generator rests for {kimg:g} kimg" if kimg else "the generator does not rest"
     if origin.run is None:
         return [line, f"discriminator: fresh; {rest}"]
     training.seen_before = origin.run.seen
