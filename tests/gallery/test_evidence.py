@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.drawn import charts
 from tests.scores import SHA, record, written
 from thiscxr.gallery.card import card_html
 from thiscxr.gallery.evidence import asked_table, drawing, evidence, nearest_films, score_groups
@@ -109,15 +110,18 @@ def test_names_of_scores_say_what_was_asked(records: list[Record]) -> None:
 
 
 def test_where_a_score_is_drawn(records: list[Record]) -> None:
-    assert drawing(planted(records, "fd")) == {"ends": ("0", "10"), "value": 0.6, "interval": [0.5, 0.7], "floor": 0.2}
-    share = drawing(planted(records, "recall"))
-    assert share == {"ends": ("0", "1"), "value": 0.5, "interval": [0.4, 0.6], "floor": 0.9}, "always 0 to 1"
-    below = drawing(planted(records, "kid"))
-    assert below is not None
-    assert below["ends"] == ("−0.05", "0.02")
-    assert below["value"] == pytest.approx(0.04 / 0.07, abs=1e-4)
-    assert drawing(planted(records, "precision")) is None
-    assert drawing(record("odd", 0.0)) == {"ends": ("0", "1"), "value": 0.0, "interval": None, "floor": None}
+    (fd,) = charts(drawing(planted(records, "fd")))
+    assert fd.alt.endswith(": 6, interval 5 to 7, floor 2")
+    (value,), (floor,) = fd.marks("fill: #b9d9ee"), fd.marks("stroke: #f0a02c")
+    assert (float(fd.texts[0]), floor[0] < value[0]) == (0, True)
+    (share,) = charts(drawing(planted(records, "recall")))
+    assert (share.alt[-37:], share.texts) == (": 0.5, interval 0.4 to 0.6, floor 0.9", ["0", "1"]), "always 0 to 1"
+    (below,) = charts(drawing(planted(records, "kid")))
+    assert below.alt.endswith(": −0.01, interval −0.04 to 0.02, floor 0.005")
+    assert float(below.texts[0].replace("−", "-")) <= -0.04
+    assert drawing(planted(records, "precision")) == ""
+    (odd,) = charts(drawing(record("odd", 0.0)))
+    assert odd.alt.endswith(": 0, floor –")
 
 
 def test_the_nearest_films_come_first_and_the_ranks_are_counted() -> None:
@@ -128,11 +132,13 @@ def test_the_nearest_films_come_first_and_the_ranks_are_counted() -> None:
     assert found is not None
     assert [film.seed for film in found["rows"]] == list(range(12))
     assert (found["num_films"], found["num_flagged"]) == (20, 1)
-    assert found["bars"] == [0.1] * 10  # as of strangers
+    assert found["drawing"].count(" 10%") == 10  # as of strangers
     assert nearest_films([Film("new.png", 99, "99")]) is None
     copies = nearest_films([Film(f"{i}.png", i, str(i), stranger_rank=0.0) for i in range(5)])
     assert copies is not None
-    assert copies["bars"] == [1.0] + [0.0] * 9
+    (bars,) = charts(copies["drawing"])
+    assert bars.alt.endswith(": 100%" + ", 0%" * 9)
+    assert {"100", "0", "0, nearer than all strangers"} <= set(bars.texts)
 
 
 def test_what_was_asked_shows_a_tie() -> None:
@@ -156,9 +162,10 @@ def test_the_page(make_samples: Callable[..., Path], records: list[Record], tmp_
     (tmp_path / "card.md").write_text(f"# My network\n\n- **Data**: {HOSTILE}\n")
     build_site(samples, tmp_path / "out", scores, card=tmp_path / "card.md")
     html = (tmp_path / "out" / "evidence.html").read_text()
-    assert html.count('<svg class="forest"') == sum(each.value is not None for each in records)
+    assert len(charts(html)) == sum(each.value is not None for each in records) + 1
     assert "default-src 'none'" in html
-    assert not re.search(r"<style|style=|<script|\son\w+=", html)  # nothing inline, and no script at all
+    own = re.sub(r'src="data:image/svg[^"]*"', "", html)  # a picture's own style is no style of the page
+    assert not re.search(r"<style|style=|<script|\son\w+=", own)  # nothing inline, and no script at all
     assert "<h3>My network</h3>" in html
     assert "&lt;script&gt;alert" in html
     assert "None is for diagnosis" in html or "none is for diagnosis" in html
@@ -178,7 +185,7 @@ def test_what_is_not_there_is_said(make_samples: Callable[..., Path], tmp_path: 
     assert "No scores came with these films" in html
     assert "Nobody has compared these films with the training films" in html
     assert "No model card came with it." in html
-    assert "<svg" not in html
+    assert not charts(html)
     with pytest.raises(ValueError, match=r"model card .*none\.md cannot be read"):
         build_site(samples, tmp_path / "out", card=tmp_path / "none.md")
 
@@ -237,6 +244,7 @@ def test_browser_pages_fit_every_screen(
     for name in ("evidence", "audit", "study"):
         page.page.goto((tmp_path / "out" / f"{name}.html").as_uri())
         assert page.look("document.documentElement.scrollWidth") <= width, name
+        assert page.look("[...document.querySelectorAll('.forest img')].every(each => each.naturalHeight > 20)")
         if name == "study":
             page.page.click("#begin")
             page.until("!document.getElementById('next').disabled")

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import blob
-from thiscxr.pixels import encode_png
+from tests.drawn import charts
 from thiscxr.pool import Pool
-from thiscxr.report.charts import Twin, twins
+from thiscxr.report.page import Figure, Section, render
 from thiscxr.report.scores import report
 from thiscxr.report.words import verdict
 from thiscxr.score import panel
 from thiscxr.score.fakes import open_fakes
+from thiscxr.score.memorisation import Pair
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +28,12 @@ def page(pool: Pool, scored: tuple[Path, panel.Panel]) -> tuple[str, panel.Panel
 def test_it_is_whole_in_itself(page: tuple[str, panel.Panel, str]) -> None:
     text, found, again = page
     assert text == again
+    assert len(charts(text)) >= 10
     assert "<script" not in text
     assert not [
         address
         for address in re.findall(r'(?:src|href)="([^"]*)"', text)
-        if not address.startswith(("data:image/png", "#"))
+        if not address.startswith(("data:image/png;base64,", "data:image/svg+xml,", "#"))
     ]
     assert "default-src 'none'" in text
     for each in found.records:
@@ -57,17 +59,19 @@ def test_every_pair_says_which_film_is_which_and_how_near(page: tuple[str, panel
     for i in np.argsort(found.audit.found.ratio, kind="stable")[:16]:
         assert f"distance {found.audit.found.distance[i]:.3f}" in text
         assert f"{found.audit.stranger_rank[i]:.1%} of strangers are as near" in text
-    sheet = text[text.index('id="pairs-t"') :]
-    assert (sheet.count(">synthetic</text>"), sheet.count(">real</text>")) == (16, 16)
+    sheet = text[text.index('<ul class="twins">') :]
+    assert (sheet.count(">synthetic</strong>"), sheet.count(">real</strong>")) == (16, 16)
+    assert (sheet.count('alt="synthetic film: '), sheet.count('alt="real film: ')) == (16, 16)
 
 
 def test_a_film_that_may_not_be_shown_is_not_in_the_sheet() -> None:
-    film = encode_png(blob(0, 32, True))
-    drawn = str(twins("t", "Pairs", "", [Twin(film, None, "terms of mimic-cxr", ["seed 7", "distance 0.100"])]))
+    pair = Pair("seed 7", 0.1, 0.25, 0.5, True, "mimic-cxr", blob(0, 32, True), None)
+    figure = Figure("Pairs", "", [pair], [["a"], ["b"]], wide=True)
+    facts = {"title": "", "subtitle": "", "verdict": [], "notes": [], "sources": {}}
+    drawn = render("scores.html", every=[Section("copies", "", "", [figure])], **facts)
     assert drawn.count("data:image/png") == 1
-    assert "not shown:" in drawn
-    assert "terms of mimic-cxr" in drawn
-    assert "distance 0.100" in drawn
+    assert "not shown: terms of mimic-cxr" in drawn
+    assert "seed 7<br>distance 0.100, flagged<br>25.0% of strangers are as near" in drawn
 
 
 def test_the_verdict_claims_no_more_than_the_numbers(page: tuple[str, panel.Panel, str]) -> None:

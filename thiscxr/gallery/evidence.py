@@ -4,13 +4,15 @@ measures nothing.
 What a score means is docs/scoring.md; a number is never shown without its floor or a word that there is none.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
+from markupsafe import Markup
+
 from thiscxr.gallery.samples import Film
 from thiscxr.gallery.words import number
+from thiscxr.report.charts import Whisker, ranks, whiskers
 from thiscxr.report.words import by_section, from_0_to_1, sentence, title, verdict
 from thiscxr.score.records import Record
 
@@ -44,35 +46,15 @@ def evidence(record: Record, truncations: Iterable[float]) -> dict[str, str]:
     }
 
 
-def _scale(record: Record) -> tuple[float, float]:
-    """Return the ends of the scale that a score is drawn on: 0 to 1 where it is of that kind, else round ends around
-    its numbers."""
-    if from_0_to_1([record]):
-        return 0.0, 1.0
-    numbers = [*(record.ci95 or ()), *(x for x in (record.value, record.floor) if x is not None)]
-    ends = []
-    for end in (min(0.0, *numbers), max(numbers)):
-        step = 10.0 ** math.floor(math.log10(abs(end))) if end else 1.0
-        ends.append(math.copysign(next(m * step for m in (1, 2, 5, 10) if m * step >= abs(end)), end) if end else 0.0)
-    return ends[0], ends[1] if ends[1] > ends[0] else ends[0] + 1.0
-
-
-def drawing(record: Record) -> dict[str, Any] | None:
-    """Return where a score stands on its scale, as shares of the width, and the scale's ends; None where it was not
-    measured."""
+def drawing(record: Record) -> Markup:
+    """Return a score on its scale as a small picture; empty where it was not measured."""
     if record.value is None:
-        return None
-    first, last = _scale(record)
-
-    def at(value: float) -> float:
-        return round((value - first) / (last - first), 4)
-
-    return {
-        "ends": (number(first), number(last)),
-        "value": at(record.value),
-        "interval": [at(edge) for edge in record.ci95] if record.ci95 else None,
-        "floor": None if record.floor is None else at(record.floor),
-    }
+        return Markup()
+    interval = f", interval {' to '.join(map(number, record.ci95))}" if record.ci95 else ""
+    floor = "–" if record.floor is None else number(record.floor)
+    row = Whisker("", record.value, *(record.ci95 or (record.value, record.value)), record.floor)
+    alt = f"{title(record)}: {number(record.value)}{interval}, floor {floor}"
+    return whiskers(alt, [row], (0.0, 1.0) if from_0_to_1([record]) else None, dark=True)
 
 
 def score_groups(records: Sequence[Record], truncations: Iterable[float]) -> list[dict[str, Any]]:
@@ -90,7 +72,7 @@ def nearest_films(films: Sequence[Film]) -> dict[str, Any] | None:
     """Return the films that are nearest to a real one, the nearest first, and how the ranks among strangers spread;
     None unscreened.
 
-    `bars`: share of the films in each tenth of the ranks. Films that are no nearer than strangers fill all tenths
+    `drawing`: share of the films in each tenth of the ranks. Films that are no nearer than strangers fill all tenths
     alike.
     """
     ranked = [film for film in films if film.stranger_rank is not None]
@@ -99,12 +81,13 @@ def nearest_films(films: Sequence[Film]) -> dict[str, Any] | None:
     counts = [0] * BINS
     for film in ranked:
         counts[min(BINS - 1, max(0, int((film.stranger_rank or 0) * BINS)))] += 1
+    shares = [count / len(ranked) for count in counts]
+    alt = f"Share of the films in each tenth of the ranks among strangers: {', '.join(f'{x:.0%}' for x in shares)}"
     return {
         "num_films": len(ranked),
         "num_flagged": sum(film.memorised is True for film in ranked),
         "rows": sorted(ranked, key=lambda film: (film.stranger_rank, film.nearest or 0, film.seed))[:NEAREST],
-        "bars": [count / len(ranked) for count in counts],
-        "tallest": max(counts) / len(ranked),
+        "drawing": ranks(alt, shares, dark=True),
     }
 
 

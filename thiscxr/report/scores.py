@@ -4,22 +4,15 @@ under each.
 It shows films of the pool beside the synthetic films that are nearest to them, so it is for those who may see the pool.
 """
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
-from thiscxr import __version__
 from thiscxr.files import atomic_path
-from thiscxr.pixels import encode_png
 from thiscxr.pool import Pool
-from thiscxr.report.charts import Curve, Twin, Whisker, cloud, curves, twins, whiskers
-from thiscxr.report.pool.charts import PALETTE, cut_label, nice_step, steps
-from thiscxr.report.pool.figures import Figure, Section
+from thiscxr.report.charts import Curve, Whisker, cloud, curves, steps, whiskers
+from thiscxr.report.page import Figure, Section, render
 from thiscxr.report.words import SECTIONS, explained, from_0_to_1, number, reading, title, verdict, words_of
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.memorisation import NEAR, worst_pairs
@@ -40,16 +33,6 @@ def write_report(path: Path, pool: Pool, fakes: FakeFilms, panel: Panel) -> None
 
 def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
     """Return the page; the same panel gives the same bytes."""
-    folder = Path(__file__).parent
-    shared = folder / "pool"
-    style = (shared / "page.css").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder, shared]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     parts = (
         _distances(panel),
         _fine_structure(panel),
@@ -60,20 +43,18 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
         _anatomy(panel),
     )
     network = f"network {fakes.network_sha256[:12]}" if fakes.network_sha256 else "an unknown network"
-    return environment.get_template("scores.html").render(
+    return render(
+        "scores.html",
         title="What these synthetic chest films are worth",
         subtitle=(
             f"{len(fakes)} synthetic films of {network} against a pool of {len(pool)} real "
             f"films, fingerprint {pool.fingerprint[:16]}"
         )
         + ("; the foot of each, where their mark stands, is hidden on both sides" if fakes.hidden else ""),
-        style=Markup(style),
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         verdict=verdict(panel.records),
-        sections=[section for section in (*parts, *_slow(panel)) if section.figures],
+        every=[section for section in (*parts, *_slow(panel)) if section.figures],
         notes=panel.notes + [str(each) for each in panel.fidelity if not each.judged],
         sources=pool.meta["sources"],
-        version=__version__,
     )
 
 
@@ -95,19 +76,11 @@ def _figure(heading: str, records: Sequence[Record], more: str = "") -> Figure:
     meanings = {words_of(each).title.split(":")[0]: explained(each) for each in records}
     text = " ".join(meanings.values() if len(meanings) == 1 else (f"{name}: {said}" for name, said in meanings.items()))
     rows = [
-        Whisker(
-            each.key,
-            each.value or 0.0,
-            *(each.ci95 or (each.value or 0.0,) * 2),
-            each.floor,
-            f"{title(each)}: {number(each.value)}, real films {number(each.floor)}",
-        )
-        for each in records
+        Whisker(each.key, each.value or 0.0, *(each.ci95 or (each.value or 0.0,) * 2), each.floor) for each in records
     ]
-    keys = [("#0072b2", "", "", "synthetic films, with interval"), ("#d55e00", "", "", "real films (floor)")]
     span = (0.0, 1.0) if from_0_to_1(records) else None
     text = f"{text} {more}".strip()
-    return Figure(heading, text, whiskers(records[0].measure, heading, text, rows, span), _table(records), keys)
+    return Figure(heading, text, whiskers(f"{heading}: {text}", rows, span), _table(records))
 
 
 def _figures(panel: Panel, *kinds: tuple[str, ...]) -> list[Figure]:
@@ -137,17 +110,9 @@ def _fine_structure(panel: Panel) -> Section:
 def _spread(panel: Panel) -> Section:
     figures = _figures(panel, ("Precision, recall, density, coverage", "precision", "recall", "density", "coverage"))
     if panel.clouds:
-        names, text = list(panel.clouds), "First two principal components of the features of the real films."
-        keys = [(PALETTE[i], "", "", name) for i, name in enumerate(names)]
-        figures.append(
-            Figure(
-                "Where the films lie",
-                text,
-                cloud("cloud", "Films as points", text, list(panel.clouds.items())),
-                [],
-                keys,
-            )
-        )
+        text = "First two principal components of the features of the real films."
+        drawing = cloud(f"Films as points: {text}", list(panel.clouds.items()))
+        figures.append(Figure("Where the films lie", text, drawing, []))
     return _section("spread", [*figures, *_figures(panel, ("Vendi score", "vendi"), ("MS-SSIM of pairs", "msssim"))])
 
 
@@ -155,38 +120,22 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
     if panel.audit is None:
         return _section("copies", [])
     found, strangers = panel.audit.found, panel.audit.strangers
-    edges = np.linspace(0, max(float(strangers.distance.max()), float(found.distance.max())), 41)
+    edges = np.linspace(0, max(float(strangers.distance.max()), float(found.distance.max())), 41).tolist()
     series = [(name, (np.histogram(values, edges)[0] / len(values)).tolist()) for name, values in (
         ("synthetic films", found.distance), ("real strangers", strangers.distance))]  # fmt: skip
     text = (
         f"Distance to the nearest real film of a patient; {NEAR:.0%} of strangers are "
         "left of the limit that is called near."
     )
-    ticks = [(place, f"{edges[-1] * place:.2f}") for place in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    keys = [(PALETTE[i], "", "", name) for i, (name, _) in enumerate(series)]
     figures = [
         Figure(
             "How near is the nearest real film?",
             text,
-            steps("near", "Distances", text, series, ticks),
+            steps(f"Distances: {text}", series, edges),
             _table(_of(panel, "near_rate", "memorised_rate", "nearest_ratio", "reid")),
-            keys,
         )
     ]
     pairs = worst_pairs(pool, fakes.pixels, fakes.names, panel.audit)
-    sheet = [
-        Twin(
-            None if pair.fake is None else encode_png(pair.fake),
-            None if pair.real is None else encode_png(pair.real),
-            f"terms of {pair.source}",
-            [
-                cut_label(pair.name, 230),
-                f"distance {pair.distance:.3f}, flagged" if pair.memorised else f"distance {pair.distance:.3f}",
-                f"{pair.stranger_rank:.1%} of strangers are as near",
-            ],
-        )
-        for pair in pairs
-    ]
     rows = [["synthetic film", "distance", "strangers as near", "ratio to the second patient", "flagged"]]
     rows += [
         [p.name, f"{p.distance:.3f}", f"{p.stranger_rank:.1%}", f"{p.ratio:.3f}", "yes" if p.memorised else "no"]
@@ -196,16 +145,8 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
         f"The real films are of {', '.join(sorted({pair.source for pair in pairs}))}: "
         "films of patients, not for publication."
     )
-    drawing = twins("pairs", "Pairs of a synthetic film and the real film nearest to it, the worst first", text, sheet)
-    figures.append(
-        Figure(
-            f"The {len(pairs)} worst pairs: a synthetic film, and the real film nearest to it",
-            text,
-            drawing,
-            rows,
-            wide=True,
-        )
-    )
+    heading = f"The {len(pairs)} worst pairs: a synthetic film, and the real film nearest to it"
+    figures.append(Figure(heading, text, pairs, rows, wide=True))
     return _section("copies", figures)
 
 
@@ -213,9 +154,7 @@ def _conditions(panel: Panel) -> Section:
     judged = [each for each in panel.fidelity if each.judged and each.measure != "mae"]
     if not judged:
         return _section("asked", [])
-    rows = [
-        Whisker(f"{each.question} ({each.measure})", each.value, *each.ci95, each.ceiling, str(each)) for each in judged
-    ]
+    rows = [Whisker(f"{each.question} ({each.measure})", each.value, *each.ci95, each.ceiling) for each in judged]
     table = [["question", "measure", "value", "interval", "real patients", "asked at random"]]
     for each in panel.fidelity:
         if each.judged:
@@ -226,9 +165,8 @@ def _conditions(panel: Panel) -> Section:
         "How well the reader's answers follow what was asked; the diamond is the same "
         f"reader on held-out patients. {_ONE_ROW}"
     )
-    keys = [("#0072b2", "", "", "synthetic films, with interval"), ("#d55e00", "", "", "held-out real patients")]
-    drawing = whiskers("asked", "Condition fidelity", text, rows, (0.0, 1.0))
-    return _section("asked", [Figure("Condition fidelity", text, drawing, table, keys)])
+    drawing = whiskers(f"Condition fidelity: {text}", rows, (0.0, 1.0), "held-out real patients")
+    return _section("asked", [Figure("Condition fidelity", text, drawing, table)])
 
 
 def _confounders(panel: Panel) -> Section:
@@ -252,18 +190,11 @@ def _confounders(panel: Panel) -> Section:
             )
             table.append([shift.finding, shift.source, shift.view, *shares, "yes" if shift.shifted else "no"])
         rows = [
-            Whisker(
-                f"{s.finding}, {s.source}, {s.view}"[:30],
-                s.difference,
-                *s.ci95,
-                0.0,
-                f"{s.finding}: {s.difference:+.1%}",
-            )
-            for s in panel.shifts[:_SHIFTS]
+            Whisker(f"{s.finding}, {s.source}, {s.view}", s.difference, *s.ci95, None) for s in panel.shifts[:_SHIFTS]
         ]
         text = "P(finding | source, view): asked of the films less the share among real films; the largest shifts."
         span = max(0.1, float(np.ceil(10 * max(abs(edge) for s in panel.shifts[:_SHIFTS] for edge in s.ci95)) / 10))
-        drawing = whiskers("shifts", "Shifts", text, rows, (-span, span))
+        drawing = whiskers(f"Shifts: {text}", rows, (-span, span))
         figures.append(Figure("Shifts by finding, source and view", text, drawing, table))
     return _section("confounders", figures)
 
@@ -278,7 +209,7 @@ def _slow(panel: Panel) -> list[Section]:
     sections = []
     if panel.utility is not None:
         gains = [gain for gain in panel.utility.gains if "duplicates" in gain.control]
-        rows = [Whisker(gain.question, gain.value, *gain.ci95, 0.0, str(gain)) for gain in gains]
+        rows = [Whisker(gain.question, gain.value, *gain.ci95, None) for gain in gains]
         text = (
             "AUC on held-out patients of readers taught with synthetic films too, less "
             f"that with as many duplicates. {_ONE_ROW}"
@@ -288,7 +219,8 @@ def _slow(panel: Panel) -> list[Section]:
             interval = f"{gain.ci95[0]:+.3f} to {gain.ci95[1]:+.3f}"
             table.append([gain.question, gain.arm, gain.control, f"{gain.value:+.3f}", interval, gain.verdict])
         span = max(0.05, float(np.ceil(20 * max(max(abs(row.low), abs(row.high)) for row in rows)) / 20))
-        figure = Figure("Gain over duplicates", text, whiskers("utility", "Utility", text, rows, (-span, span)), table)
+        drawing = whiskers(f"Utility: {text}", rows, (-span, span))
+        figure = Figure("Gain over duplicates", text, drawing, table)
         sections.append(Section("utility", "Utility", "", [figure]))
     if panel.poses is not None:
         sections.append(_poses(panel.poses))
@@ -313,7 +245,7 @@ def _slow(panel: Panel) -> list[Section]:
             Curve("condition fidelity", x, [p.fidelity for p in points]),
         ]
         text = "AUC on phantoms as a share of labels is flipped."
-        drawing = curves("noise", "Label noise", text, series, "share of labels flipped", (0.4, 1.0))
+        drawing = curves(f"Label noise: {text}", series, "share of labels flipped", (0.4, 1.0))
         table = [["flipped", "PPV", "against the truth", "against flipped labels", "expected", "fidelity"]]
         table += [
             [
@@ -326,34 +258,30 @@ def _slow(panel: Panel) -> list[Section]:
             ]
             for p in points
         ]
-        keys = [(PALETTE[i], "", "", each.name) for i, each in enumerate(series)]
-        sections.append(
-            Section("noise", "Label noise", "", [Figure("What flipped labels do", text, drawing, table, keys)])
-        )
+        sections.append(Section("noise", "Label noise", "", [Figure("What flipped labels do", text, drawing, table)]))
     return sections
 
 
 def _poses(found: Poses) -> Section:
     told = [curve for curve in found.curves if curve.question in found.thresholds]
     # one scale for all, to compare them
-    top = min(1.0, 4 * nice_step((max(float(curve.flipped95.max()) for curve in told) or 1) / 4))
+    top = max(float(curve.flipped95.max()) for curve in told) or 1.0
     spans = {span.motion: (span.low, span.high) for span in found.spans if span.group == "real"}
     figures: list[Figure] = []
     for motion in dict.fromkeys(curve.motion for curve in told):
         for question in found.thresholds:
             some = [curve for curve in told if (curve.motion, curve.question) == (motion, question)]
             series = [
-                Curve(each.group, each.amounts.tolist(), each.flipped.tolist(), *each.flipped95.tolist())
+                Curve(f"{each.group} films", each.amounts.tolist(), each.flipped.tolist(), *each.flipped95.tolist())
                 for each in some
             ]
             films = ", ".join(f"{each.num_films} {each.group}" for each in some)
             title, text = f"{question}, {motion.replace('_', ' ')}", f"Share of decisions that flip, of {films} films."
             label = f"{motion.split('_')[0]}, {UNITS[motion]}"
-            drawing = curves(f"pose-{len(figures)}", title, text, series, label, (0.0, top), spans.get(motion))
+            drawing = curves(f"{title}: {text}", series, label, (0.0, top), spans.get(motion))
             table = [["films", *(f"{amount:.3g}" for amount in some[0].amounts)]]
             table += [[each.group, *(f"{share:.1%}" for share in each.flipped)] for each in some]
-            keys = [(PALETTE[i], "", "", f"{each.name} films") for i, each in enumerate(series)]
-            figures.append(Figure(title, text, drawing, table, keys))
+            figures.append(Figure(title, text, drawing, table))
     text = (
         "Where is the reader fooled as films are moved a little at a time? Nothing but the "
         "pose changes, so a decision that flips is wrong "
