@@ -110,7 +110,7 @@ def test_views_hold_the_films_that_are_large_enough_at_one_resolution(mixed):
     assert pool.resolutions == {64: 4, 32: 6}
     with pytest.raises(ValueError, match="films of 32, 64 px do not fit one array"):
         pool.read([0, 9])
-    large, every = pool.for_side(64), pool.for_side(32)
+    large, every = pool.at_resolution(64), pool.at_resolution(32)
     assert (len(large), large.resolution, len(every), every.resolution) == (4, 64, 10, 32)
     assert np.array_equal(large.read(range(4)), np.stack([film(number) for number in range(4)]))
     assert np.array_equal(every.read([9, 0, 3]), np.stack([film(number, 32) for number in (9, 0, 3)])), (
@@ -124,9 +124,9 @@ def test_views_hold_the_films_that_are_large_enough_at_one_resolution(mixed):
     assert (len(copy), copy.resolution) == (4, 64)
     assert np.array_equal(copy.read([2]), large.read([2]))
     hidden = CoveredPool(pool, 5)
-    assert np.array_equal(hidden.for_side(64).read([1]), cover(large.read([1]), 5))
-    assert np.array_equal(hidden.for_side(32).read([9, 1]), cover(every.read([9, 1]), 3)), "as far up"
-    small = pool.for_side(128)
+    assert np.array_equal(hidden.at_resolution(64).read([1]), cover(large.read([1]), 5))
+    assert np.array_equal(hidden.at_resolution(32).read([9, 1]), cover(every.read([9, 1]), 3)), "as far up"
+    small = pool.at_resolution(128)
     assert small is pool, "there are none so large"
 
 
@@ -136,7 +136,7 @@ def test_a_damaged_film_is_found_through_a_view(mixed):
     data[-1] ^= 1
     shard.write_bytes(data)
     with pytest.raises(ValueError, match="the film in row 9 is damaged"):
-        Pool.open(mixed).for_side(32).read([9])
+        Pool.open(mixed).at_resolution(32).read([9])
 
 
 def test_describe_and_verify_say_which_resolutions_there_are(mixed):

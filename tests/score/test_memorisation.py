@@ -146,7 +146,7 @@ def test_bad_input_is_named(crowd):
     few = types.SimpleNamespace(
         resolution=32, path=Path("pool"), codes=lambda name: (np.arange(99, dtype=np.int32), None)
     )
-    few.for_side = lambda side: few
+    few.at_resolution = lambda res: few
     with pytest.raises(ValueError, match="pool has 99 patients; at least 100 are needed"):
         audit(few, np.zeros((3, 32, 32), np.uint8))
 

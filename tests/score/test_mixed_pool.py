@@ -52,7 +52,7 @@ def test_copies_are_looked_for_among_all_films_each_as_it_is(mixed: Path) -> Non
     assert found.found.row[: len(copied)].tolist() == copied, "films of 32 px too"
     assert found.memorised[: len(copied)].all()
     assert found.memorised[len(copied) :].mean() < 0.2
-    only = audit(pool.for_side(64), fakes)
+    only = audit(pool.at_resolution(64), fakes)
     assert only.memorised[: len(copied)].tolist() == [True, True, False, False], (
         "what the large films alone would have told"
     )
@@ -80,7 +80,7 @@ def test_distances_use_films_of_their_own_resolution_and_copies_all(
     (record,) = context.records([panel.Measured("fd", 1.0, None, None, 1, 1)])[:1]
     assert record.resolution == 64
     assert (len(context.every), context.every.resolution) == (ALL, 64)
-    every = context.every.for_side(1)
+    every = context.every.at_resolution(1)
     assert (len(every), every.resolution) == (ALL, 32)
     for view, rows, height in ((context.real, [5], hidden), (every, [5, 200], hidden // 2)):
         foot = view.read(rows)[:, view.resolution - height :]

@@ -153,7 +153,7 @@ def classify_train(data: Path, epochs: int, cross_fit: bool, out: Path, seed: in
     from thiscxr.reader.training import Recipe, save_reader, train_folds, train_reader
 
     recipe, device = Recipe(**options), resolve_device(device)
-    pool = Pool.open(data).for_side(recipe.side)
+    pool = Pool.open(data).at_resolution(recipe.side)
     if not len(held := pool.indices("holdout")):
         raise ValueError(f"{data} holds out no patient, so that nobody could say how well the reader reads; add films")
     reader = train_reader(pool, epochs, seed, device, recipe)
@@ -211,7 +211,7 @@ def classify_eval(
     from thiscxr.train.board import filter_grid
 
     extractor = load_extractor(model, resolve_device(device))
-    pool = Pool.open(data).for_side(extractor.reader.config.res)
+    pool = Pool.open(data).at_resolution(extractor.reader.config.res)
     if cross_fit and not extractor.folds:
         raise ValueError(f"{model} has no folds; train one that has: thiscxr classify train --cross-fit")
     rows = pool.indices(split)
@@ -267,7 +267,7 @@ def classify_matrix(data: Path, epochs: int, as_json: bool, seed: int, device: s
     from thiscxr.reader.training import Recipe, train_reader
 
     recipe, device = Recipe(**options), resolve_device(device)
-    pool = Pool.open(data).for_side(recipe.side)
+    pool = Pool.open(data).at_resolution(recipe.side)
     rows = pool.indices("train")
     of = {source: rows[pool.column("source")[rows] == source] for source in np.unique(pool.column("source")).tolist()}
     if len(of) < 2:

@@ -103,7 +103,7 @@ def choose_films(samples: SampleFolder, films: Sequence[Film], real: Path | None
             _phantom(seed, res, view) for seed, view in enumerate(tqdm(views, "phantoms", unit="film", delay=2))
         ]
         return Study((*synthetic, *partners), sheets, {}, {})
-    pool = pool.for_side(res)
+    pool = pool.at_resolution(res)
     if pool.resolution != res:
         raise ValueError(
             f"{pool.path} holds films of {pool.resolution} px, the samples have "

@@ -84,7 +84,7 @@ def project_films(
     names = [path.stem for path in paths]
     if len(set(names)) < len(names):
         raise ValueError("two films have one name; project them one after the other")
-    real = real and real.for_side(res)
+    real = real and real.at_resolution(res)
     if real is not None and real.resolution != res:
         raise ValueError(
             f"{real.path} holds films of {real.resolution} px, but the network draws "

@@ -74,7 +74,7 @@ def table_digests(table: pa.Table) -> list[str]:
 class Pool:
     """A pool on disk: opens in milliseconds, reads columns and films on demand. A pickled copy opens the same folder.
 
-    Films may have several resolutions; what needs films of one asks `for_side` for them.
+    Films may have several resolutions; `at_resolution` gives a view of one.
     """
 
     def __init__(self, path: Path, meta: dict[str, Any], shards: list[NDArray[Any]]) -> None:
@@ -113,13 +113,13 @@ class Pool:
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.path, self._rows, self.resolution)  # pickling a memory map would copy all its films
 
-    def for_side(self, side: int) -> "Pool":
-        """Return a view of the films of at least `side` px, reduced by area means to the smallest resolution of them.
+    def at_resolution(self, res: int) -> "Pool":
+        """Return a view of the films of at least `res` px, reduced by area means to the smallest resolution of them.
 
         For a pool of one resolution, or without such films, the pool itself. Rows count within the view.
         """
         own = self.column("resolution")
-        rows = np.flatnonzero(own >= side)
+        rows = np.flatnonzero(own >= res)
         if not len(rows) or (len(rows) == len(own) and own.min() == self.resolution):
             return self
         resolution = int(own[rows].min())
@@ -203,9 +203,9 @@ class Pool:
         return np.flatnonzero(codes == values.index(split).as_py())
 
     def read(self, indices: Any) -> Pixels:
-        """Return the films at `indices` (any order, repeats allowed) as uint8 or uint16 [k, side, side].
+        """Return the films at `indices` (any order, repeats allowed) as uint8 or uint16 [k, res, res].
 
-        They must have one resolution, unless this is a view by `for_side`, which brings them to its own.
+        They must have one resolution, unless this is a view by `at_resolution`, which brings them to its own.
 
         Raises ValueError when they have several, or a film that is touched for the first time does not have the SHA-256
         it was stored with.
@@ -219,16 +219,16 @@ class Pool:
         indices = indices.astype(np.int64)
         shards, rows = self.column("shard")[indices], self.column("row")[indices]
         different = np.unique(shards)
-        sides = {self._shards[shard].shape[1] for shard in different} or {self.resolution}
+        resolutions = {self._shards[shard].shape[1] for shard in different} or {self.resolution}
         if self._rows is not None:
-            sides = {self.resolution}
-        if len(sides) > 1:
+            resolutions = {self.resolution}
+        if len(resolutions) > 1:
             raise ValueError(
-                f"{self.path}: films of {', '.join(map(str, sorted(sides)))} px do not "
-                "fit one array; take a view: for_side"
+                f"{self.path}: films of {', '.join(map(str, sorted(resolutions)))} px do not "
+                "fit one array; take a view: at_resolution"
             )
-        side = sides.pop()
-        pixels = np.empty((len(indices), side, side), self._shards[0].dtype)
+        res = resolutions.pop()
+        pixels = np.empty((len(indices), res, res), self._shards[0].dtype)
         in_folder = indices if self._rows is None else self._rows[indices]
         for shard in different:
             here = np.flatnonzero(shards == shard)
@@ -239,7 +239,7 @@ class Pool:
                 if hashlib.sha256(film.data).digest().rstrip(b"\0") != self.pixel_hashes[indices[place]]:
                     what = f"the film in row {in_folder[place]} is damaged"
                     raise ValueError(f"{self.path}: {what}; copy the pool again, and try: thiscxr verify")
-            pixels[here] = area_means(films, side)
+            pixels[here] = area_means(films, res)
         self._checked[in_folder] = True
         return pixels
 

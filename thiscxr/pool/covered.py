@@ -42,9 +42,9 @@ class CoveredPool(Pool):
     def __reduce__(self) -> tuple[Any, ...]:
         return CoveredPool, (self.pool, self.hidden)
 
-    def for_side(self, side: int) -> Pool:
-        """Return a view as `Pool.for_side`, covered as far up."""
-        view = self.pool.for_side(side)
+    def at_resolution(self, res: int) -> Pool:
+        """Return a view as `Pool.at_resolution`, covered as far up."""
+        view = self.pool.at_resolution(res)
         return CoveredPool(view, -(-self.hidden * view.resolution // self.resolution))
 
     def read(self, indices: Any) -> Pixels:

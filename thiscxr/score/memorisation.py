@@ -100,7 +100,7 @@ def audit(pool: Pool, pixels: Pixels, seed: int = 0, told: Callable[[int], objec
             f"synthetic films have {pixels.shape[-1]} px, but {pool.path} has "
             f"{pool.resolution} px; score films of its size"
         )
-    pool = pool.for_side(1)
+    pool = pool.at_resolution(1)
     people = tied_patients(pool)
     if len(np.unique(people)) < 100:
         raise ValueError(

@@ -143,7 +143,7 @@ def score(
     refuse_false_claims(real, fakes, split)
     if fakes.hidden:
         real = CoveredPool(real, fakes.hidden)
-    every, real = real, real.for_side(real.resolution)
+    every, real = real, real.at_resolution(real.resolution)
     rows = real.indices(split)
     if not len(rows):
         raise ValueError(f"{real.path} has no films in split '{split}'; use --split all")

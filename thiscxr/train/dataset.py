@@ -24,7 +24,7 @@ class PoolDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """
 
     def __init__(self, pool: Pool, split: str = "train", vocabulary: Vocabulary | None = None) -> None:
-        self.pool = pool.for_side(pool.resolution)
+        self.pool = pool.at_resolution(pool.resolution)
         self.rows = self.pool.indices(split)
         films = read_conditions(self.pool, self.rows)
         self.vocabulary = vocabulary or learnable_vocabulary(films, self.pool.codes("patient")[0][self.rows])
