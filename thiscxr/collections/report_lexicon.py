@@ -15,15 +15,16 @@ from typing import Any
 PHRASES: dict[str, Any] = json.loads((files("thiscxr.collections") / "report_phrases.json").read_text(encoding="utf-8"))
 
 _TOKEN = re.compile(
-    r"(?:[rh]/o|s/p|w/o|c/w)\b|and/or\b|[^\W_]+(?:'[a-z]+)?|(?<=\s)-{1,2}(?=\s)|[?/,;:()&.\u2013\u2014]"
+    r"(?:[rh]/o|s/p|w/o|c/w|f/u)\b|and/or\b|[^\W_]+(?:'[a-z]+)?|(?<=\s)-{1,2}(?=\s)|[?/,;:()&.\u2013\u2014]"
 )
 _PUNCTUATION = {
-    ",": "comma", "and": "and", "&": "and", "plus": "and", "or": "or", "nor": "or", "and/or": "or", "versus": "or",
-    "vs": "or", "/": "or", ":": "colon", "-": "colon", "--": "colon", "\u2013": "colon", "\u2014": "colon", "(": "stop",
+    ",": "comma", "and": "and", "&": "and", "plus": "and", "or": "or", "nor": "or", "and/or": "or", "/": "or",
+    ":": "colon", "-": "colon", "--": "colon", "\u2013": "colon", "\u2014": "colon", "(": "stop",
     ".": "dot",
 }  # fmt: skip
 _LINKS = ("comma", "and", "or")
-_LONG_WORD = 8  # letters; in shorter ones a slip makes another word
+_LONG_WORD = 7  # letters of a word of the vocabulary; in shorter ones a slip makes another word
+_TWO_SLIPS = 11  # letters of one that is known with two slips
 _SAME_LENGTH = str.maketrans("\u2018\u2019\u2010\u2011", "''--")
 
 
@@ -102,10 +103,20 @@ def _grow() -> _Node:
         "link",
         "ignored",
         "stop",
+        "beside",
+        "together",
+        "one",
+        "none",
+        "nature",
     )
     for kind in (*single, "with", "verbs", "degree", "status"):
         for phrase in PHRASES[kind]:
             _plant(root, phrase, kind, "")
+    for phrase in PHRASES["one"]:
+        _plant(root, phrase, "degree", "")  # "no effusion on the right and a small one on the left" begins a clause
+    for phrase in PHRASES["versus"]:
+        _plant(root, phrase, "or", "")
+        _plant(root, phrase, "versus", "")
     for phrase in PHRASES["normal_chest"]:
         _plant(root, phrase, "normal_chest", "")
         if phrase.startswith(("no|", "negative for")):
@@ -123,22 +134,31 @@ def _first(word: str) -> tuple[_Node, ...]:
 
 @lru_cache(maxsize=2**14)
 def _spelled(word: str) -> str:
-    """Return the word of the vocabulary that a long word with one slip (a letter too many, missing, wrong, or two
-    swapped) means."""
-    if len(word) < _LONG_WORD or _first(word) or not word.isascii():
+    """Return the word of the vocabulary that a long word with a slip (a letter too many, missing, wrong, or two
+    swapped), a very long one with two, means."""
+    if len(word) < _LONG_WORD - 1 or _first(word) or not word.isascii():
         return word
-    return next((right for right in PHRASES["misspelt"] if right[0] == word[0] and _one_slip(word, right)), word)
-
-
-def _one_slip(word: str, right: str) -> bool:
-    if abs(len(word) - len(right)) > 1 or len(right) < _LONG_WORD:
-        return False
-    at = next(
-        (i for i, pair in enumerate(zip(word, right, strict=False)) if pair[0] != pair[1]), min(len(word), len(right))
+    return next(
+        (right for right in PHRASES["misspelt"] if right[0] == word[0] and _slipped(word, right, _slips(right))), word
     )
-    rests = {(word[at + 1 :], right[at + 1 :]), (word[at:], right[at + 1 :]), (word[at + 1 :], right[at:])}
-    swapped = word[at : at + 2] == right[at : at + 2][::-1] and word[at + 2 :] == right[at + 2 :]
-    return swapped or any(a == b for a, b in rests)
+
+
+def _slips(right: str) -> int:
+    return 0 if len(right) < _LONG_WORD else 1 if len(right) < _TWO_SLIPS else 2
+
+
+def _slipped(word: str, right: str, slips: int) -> bool:
+    """Whether a word is another one but for so many slips at the most."""
+    if abs(len(word) - len(right)) > slips:
+        return False
+    at = next((i for i, (a, b) in enumerate(zip(word, right, strict=False)) if a != b), min(len(word), len(right)))
+    word, right = word[at:], right[at:]
+    if not slips or not word or not right:
+        return len(word) <= slips and len(right) <= slips
+    swapped = word[:2] == right[1::-1] and _slipped(word[2:], right[2:], slips - 1)
+    return swapped or any(
+        _slipped(a, b, slips - 1) for a, b in ((word[1:], right[1:]), (word, right[1:]), (word[1:], right))
+    )
 
 
 def plain(text: str) -> str:

@@ -88,6 +88,8 @@ def _organs_of(found: Sequence[Item], at: int) -> tuple[set[str], int | None]:
             # it has a predicate of its own: "normal heart and the mediastinum is widened"
             names -= found[here - 1].names
         return names, None
+    if _attributive(found, at):
+        return set(), None
     here = at - 1
     while here >= 0 and "organ" not in found[here].kinds:
         if "finding" in found[here].kinds or ("stop" in found[here].kinds and not _turns(found, here)):
@@ -104,6 +106,18 @@ def _organs_of(found: Sequence[Item], at: int) -> tuple[set[str], int | None]:
             first = here
         here -= 1
     return names, first
+
+
+def _attributive(found: Sequence[Item], at: int) -> bool:
+    """Whether "prominent" or "large" belongs to what follows: "the border is obscured by a large effusion"."""
+    if not found[at].kinds & {"enlarged", "prominent"}:
+        return False
+    following = at + 1
+    while following < len(found) and "degree" in found[following].kinds:
+        following += 1
+    if following == len(found) or "finding" not in found[following].kinds:
+        return False
+    return all(found[i + 1].start - found[i].end <= _LIST_GAP for i in range(at, following))
 
 
 def _turns(found: Sequence[Item], at: int) -> bool:

@@ -22,7 +22,7 @@ _HEADING = re.compile(
 _BLANK = re.compile(r"\n[ \t]*\n")
 _ALONE = _FIRST | {"indication", "history", "comparison", "technique", "examination"}
 _SENTENCE = re.compile(
-    r"(?<=\S[.!?])(?<!\b\d\.)(?<!\b[Dd]r\.)(?<!\bvs\.)(?<!\be\.g\.)(?<!\bi\.e\.)(?<!approx\.)[\"')\]]*\s+(?=[\w(\"'/-])"
+    r"(?<=\S[.!?])(?<!\b\d\.)(?<!\b[Dd]r\.)(?<!\b[Vv][Ss]\.)(?<!\be\.g\.)(?<!\bi\.e\.)(?<!approx\.)[\"')\]]*\s+(?=[\w(\"'/-])"
     r"|(?<=[a-z)])\.(?=[A-Z][a-z])|\n\s*\n|\n\s*(?=(?:\d+|[a-z])[.)]\s|[-*\u2022\u2013]\s)|\s(?=\d[.)]\s+[A-Z])|;|\u2022|(?<!:)//|\n"
 )
 _LIST_LINE = 50  # a line as short as this, before one that begins in capitals, was not broken for want of room

@@ -17,6 +17,11 @@ from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_MENTIONED, POSITI
 # of several mentions of a finding the most telling one counts (CheXpert, section 3.1)
 _RANK = {POSITIVE: 3, UNCERTAIN: 2, NEGATIVE: 1}
 _ENDS = ("stop", "colon", "dot")
+# what there may be one of, and "the one on the left" means
+_COUNTED = frozenset(
+    ("Effusion", "Fracture", "Hernia", "Lung_Opacity", "Mass", "Nodule", "Pneumothorax", SUPPORT_DEVICES)
+)
+_LESIONS = frozenset(("Lung_Lesion", "Lung_Opacity", "Mass", "Nodule"))  # an indeterminate one is there
 _LONGEST = 60  # phrases of a sentence: with more it is none, and the walks over it would take their time
 
 
@@ -51,11 +56,15 @@ def label_report(text: str) -> ReportLabels:
     """
     lower = plain(text)
     mentions: list[Span] = []
+    spoken_of: frozenset[str] = frozenset()  # what the last sentence began with: "the one on the left"
     for part in read_sections(text):
         for start, end in sentences(text, *part):
             found = items(lower, start, end)
             for first in range(0, len(found), _LONGEST):
-                mentions += _read_sentence(text, found[first : first + _LONGEST])
+                here = found[first : first + _LONGEST]
+                mentions += _read_sentence(text, here, spoken_of)
+                named = [item.names for item in here if "finding" in item.kinds and item.names]
+                spoken_of = next((names for names in named if names & _COUNTED), named[-1] if named else spoken_of)
     states = dict.fromkeys(FINDINGS, NOT_MENTIONED)
     for span in mentions:
         if _RANK[span.state] > _RANK.get(states[span.finding], 0):
@@ -69,8 +78,10 @@ def label_report(text: str) -> ReportLabels:
     return ReportLabels(states, tuple(span for span in mentions if states[span.finding] == span.state), tuple(mentions))
 
 
-def _read_sentence(text: str, found: Sequence[Item]) -> Iterator[Span]:
-    """Yield what a sentence says of each finding that it names."""
+def _read_sentence(text: str, found: Sequence[Item], spoken_of: frozenset[str]) -> Iterator[Span]:
+    """Yield what a sentence says of each finding that it names, or means by "one" and "none": the last that was named,
+    at first `spoken_of`, that of the sentence before."""
+    last, counted = spoken_of, spoken_of & _COUNTED
     normal, mentions = organ_mentions(text, found)
     for mention in normal:
         for name in mention.names:
@@ -79,6 +90,13 @@ def _read_sentence(text: str, found: Sequence[Item]) -> Iterator[Span]:
     for at, item in enumerate(found):
         if "finding" in item.kinds and "look_alikes" not in item.kinds and item.names:
             mentions.append(Mention(at, tuple(item.names), item.start, item.end))
+            last, counted = item.names, item.names & _COUNTED or counted
+        elif "none" in item.kinds:
+            for name in last:
+                words = text[item.start : item.end]
+                yield Span(name, NEGATIVE, item.start, item.end, words, item.start, "negation")
+        elif counted and "one" in item.kinds:
+            mentions.append(Mention(at, tuple(counted), item.start, item.end))
         if "normal_chest" in item.kinds and not (at and cue_of(found[at - 1], "before") == "absent"):
             yield Span(
                 NO_FINDING, POSITIVE, item.start, item.end, text[item.start : item.end], item.start, "normal chest"
@@ -96,8 +114,8 @@ def _read_sentence(text: str, found: Sequence[Item]) -> Iterator[Span]:
 def _decide(found: Sequence[Item], mention: Mention, device: bool) -> tuple[int, Item | None, str] | None:
     """Return (state, cue, rule) of a finding; None where it is only asked about, or told of another time."""
     kind, before = _before(found, mention)
-    after_kind, after = ("", None) if kind == "asked" else _after(found, mention.at, device)
-    if "asked" in (kind, after_kind) and not device:
+    after_kind, after = _after(found, mention, device)
+    if "asked" in (kind, after_kind) and after_kind != "absent" and not device:
         return None
     if kind == "absent":
         return NEGATIVE, before, "negation"
@@ -127,7 +145,8 @@ def _before(found: Sequence[Item], mention: Mention) -> tuple[str, Item | None]:
     links: list[str] = []  # between here and the finding, the nearest first
     # linked: over "suspicious for"; weak: over a "with"; pending: a comma or "and" opens something new; broken: after
     # another finding
-    linked = pending = broken = weak = False
+    # told: over the verb of a negation, "the prior film showed effusions, this one shows none"
+    linked = pending = broken = weak = told = False
     at = mention.at
     while (at := at - 1) >= 0:
         item = found[at]
@@ -146,11 +165,8 @@ def _before(found: Sequence[Item], mention: Mention) -> tuple[str, Item | None]:
                     and (not linked or _whole(links))
                 ):
                     return this, item
-                return (
-                    (this, item)
-                    if kind != "asked" and this in ("uncertain", "asked") and not broken and not weak
-                    else (kind, cue)
-                )
+                over = kind != "asked" and not broken and not weak
+                return (this, item) if over and (this == "uncertain" or (this == "asked" and not told)) else (kind, cue)
             if (broken and not _oxford(found, mention.at, links)) or (weak and this != "uncertain"):
                 break
             if (links and links[0] != "or" and "or" in links) or _says_more(found, mention.at, links):
@@ -162,6 +178,11 @@ def _before(found: Sequence[Item], mention: Mention) -> tuple[str, Item | None]:
             # of a negation, only what stands before it counts: "possibly without edema", not "borderline heart without
             # edema"
             break
+        told = told or "verbs" in item.kinds
+        if "beside" in item.kinds and not kind and not links:
+            break  # a landmark: "possible mass behind the pacemaker"
+        if "together" in item.kinds:
+            broken = pending = False  # "a combination of atelectasis and small effusions" is one thing
         if "with" in item.kinds:
             weak = True
         elif link := link_of(found, at):
@@ -232,20 +253,38 @@ def _looks_back(found: Sequence[Item], at: int) -> bool:
     return before >= 0 and "finding" in found[before].kinds
 
 
-def _after(found: Sequence[Item], at: int, device: bool) -> tuple[str, Item | None]:
+def _after(found: Sequence[Item], mention: Mention, device: bool) -> tuple[str, Item | None]:
     """Return the kind and the item of the words after a finding that speak of it, ("", None) where none do."""
     links: list[str] = []
-    others = broken = held = False  # other findings, a new clause or a "with" between
-    for here in range(at + 1, len(found)):
+    # other findings, a new clause, a "with" or a predicate between
+    others = broken = held = told = False
+    asked: tuple[str, Item | None] = "", None
+    for here in range(mention.at + 1, len(found)):
         item = found[here]
         kind = cue_of(item, "after")
+        if "nature" in item.kinds and _LESIONS.issuperset(mention.names):
+            continue
+        if told:
+            if kind == "uncertain" and link_of(found, here - 1):
+                return kind, item
+            if item.kinds & {"finding", "organ", "dot"}:
+                break
+            continue
         if device:
             kind = "removed" if "after removed" in item.kinds else "uncertain" if kind == "uncertain" else ""
         elif kind == "removed":
             kind = ""
         if kind and not _opens(found, here):
             apart = others and (not links or links[-1] == "comma")  # "atelectasis, infection cannot be excluded"
-            return ("", None) if apart or (broken and not item.kinds & {"plural"}) else (kind, item)
+            if apart or broken:
+                break
+            if kind != "asked":
+                return kind, item
+            asked, told = (kind, item), True
+            continue
+        if "verbs" in item.kinds and not others and not device:
+            told = True  # it goes on in "is small and cannot be excluded" alone
+            continue
         if (
             cue_of(item, "before")
             or any(end in item.kinds for end in _ENDS)
@@ -265,7 +304,7 @@ def _after(found: Sequence[Item], at: int, device: bool) -> tuple[str, Item | No
             if held or not links:
                 break
             others = True
-    return "", None
+    return asked
 
 
 def _opens(found: Sequence[Item], at: int) -> bool:
@@ -275,7 +314,8 @@ def _opens(found: Sequence[Item], at: int) -> bool:
         return False
     if link_of(found, at - 1) and at + 1 < len(found) and found[at + 1].start - found[at].end > 1:
         return True
-    return any("finding" in item.kinds for item in found[at + 1 : at + 3])
+    following = [item.kinds for item in found[at + 1 : at + 6] if "finding" in item.kinds or "degree" not in item.kinds]
+    return any("finding" in kinds for kinds in following[:2])
 
 
 def _alternative(found: Sequence[Item], at: int) -> Item | None:
@@ -291,6 +331,8 @@ def _alternative(found: Sequence[Item], at: int) -> Item | None:
         here = at + step
         while 0 <= here < len(found):
             item = found[here]
+            if "versus" in item.kinds:
+                return item
             if "or" in item.kinds:
                 link = item
             elif "finding" in item.kinds:
