@@ -1,4 +1,4 @@
-"""A network whose truth is known: taught by example, and not by a discriminator, to draw one drawn body a latent.
+"""A network with known truth: trained by example, without a discriminator, to generate one simple body a latent.
 
 The first number of z is the width of the body, in every view alike; an effusion fills the lungs from below; the lateral
 view has one lung.
@@ -16,7 +16,7 @@ VOCABULARY = Vocabulary(("No Finding", "Effusion"), ("PA", "lateral"), ("drawn",
 
 
 def half_width(z: Tensor) -> Tensor:
-    """Return the half width of the bodies of z [N, z_dim], in sides of the film."""
+    """Return the half width of the bodies of z [N, z_dim], as a share of the film's width."""
     return 0.33 + 0.09 * torch.tanh(z[:, 0])
 
 
@@ -37,7 +37,7 @@ def body(z: Tensor, c: Tensor) -> Tensor:
 
 
 def teach(steps: int = 200, batch: int = 32, rate: float = 0.04) -> Generator:
-    """Return a generator that draws `body`, for any of the conditions and for unknown ones."""
+    """Return a generator of `body`, for any of the conditions and for unknown ones."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     generator = Generator(GeneratorConfig(RES, VOCABULARY.dim, 4, 16, 1, channel_base=256, channel_max=16, patch=2))

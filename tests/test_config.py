@@ -58,13 +58,13 @@ def test_mistakes_are_named(setting: str, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_the_side_is_that_of_the_data_where_nobody_says_it(tmp_path: Path) -> None:
-    sides = {"pool": 256}
-    assert load_config(None, ("grow_from=128",), side_of=sides.__getitem__, data="pool").res == 256
-    assert load_config(None, ("res=128",), side_of=sides.__getitem__, data="pool").res == 128
+def test_the_resolution_is_that_of_the_data_where_none_is_given(tmp_path: Path) -> None:
+    resolutions = {"pool": 256}
+    assert load_config(None, ("grow_from=128",), resolution_of=resolutions.__getitem__, data="pool").res == 256
+    assert load_config(None, ("res=128",), resolution_of=resolutions.__getitem__, data="pool").res == 128
     (tmp_path / "x.toml").write_text('data = "pool"\n')
-    assert load_config(tmp_path / "x.toml", side_of=sides.__getitem__).res == 256
-    assert load_config(None, side_of=sides.__getitem__).res == Config().res
+    assert load_config(tmp_path / "x.toml", resolution_of=resolutions.__getitem__).res == 256
+    assert load_config(None, resolution_of=resolutions.__getitem__).res == Config().res
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:

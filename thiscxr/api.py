@@ -47,7 +47,7 @@ def train(data: str | Path, out: str | Path = "runs", new: bool = False, device:
     pool = Pool.open(Path(data))
     file = options.pop("config", None)
     given = load_config(
-        Path(file) if file else None, side_of=lambda _: pool.resolution, data=str(data), out=str(out), **options
+        Path(file) if file else None, resolution_of=lambda _: pool.resolution, data=str(data), out=str(out), **options
     )
     config = replace(given.resolve(device, fair_threads()), pool_fingerprint=pool.fingerprint)
     config = resolve_init(config, new, fit=given.channel_base == AUTO)

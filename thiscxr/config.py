@@ -30,18 +30,18 @@ class Config:
     pool_fingerprint: str = AUTO  # content of the pool, filled in when it is opened
     out: str = "runs"  # folder that holds the run folders
     # What
-    res: int = 64  # side of the films in pixels
+    res: int = 64  # resolution of the films in pixels
     z_dim: int = 128  # length of the latent
     w_dim: int = 128  # length of the style latent
     mapping_layers: int = 4
-    # channels at the full side = channel_base / res; auto: 1024 up to 128 px, then 8 channels at res
+    # channels at full resolution = channel_base / res; auto: 1024 up to 128 px, then 8 channels at res
     channel_base: int | str = AUTO
     channel_max: int = 128  # channels of the small blocks
-    patch: int = 2  # the networks work at res / patch and draw and read patch × patch pixels a place; 1: pixel by pixel
-    # larger patches are drawn as a smooth value, Haar details and grain, and read as Haar bands; false: free pixels
+    patch: int = 2  # the networks work at res / patch; each position is patch × patch pixels; 1: pixel by pixel
+    # larger patches are generated as a smooth value, Haar details and grain, and read as Haar bands; false: free pixels
     haar: bool = True
     conditional: bool = True  # learn findings, view, sex, age and source where the pool knows them
-    condition_dropout: float = 0.5  # share of the films of which some conditions are hidden; in a further tenth all are
+    condition_dropout: float = 0.5  # share of films with some conditions hidden; a further tenth have all hidden
     # films with a finding, view or source rarer than this share are shown more often (repeat factors); 0: off
     balance: float = 0.0
     init: str = ""  # network to start from: file, bundled name or run folder; empty: start from nothing
@@ -50,17 +50,17 @@ class Config:
     # discriminator comes from a run with the generator
     rest_kimg: float | str = AUTO
     # How
-    grow_from: int = 16  # side of the first films; it doubles until res; 0: full side from the start
-    grow_kimg: float = 10.0  # thousand films at each side below res
-    fade_kimg: float = 5.0  # thousand films over which a new side is blended in
-    fresh_fakes: bool = False  # draw other synthetic films for the generator's half of a step
+    grow_from: int = 16  # resolution of the first films; it doubles until res; 0: full resolution from the start
+    grow_kimg: float = 10.0  # thousand films at each resolution below res
+    fade_kimg: float = 5.0  # thousand films over which a new resolution is blended in
+    fresh_fakes: bool = False  # generate other synthetic films for the generator's half of a step
     batch: int | str = AUTO  # films a step; auto: 16 up to 256 px, 8 above
     # Adam step of both networks; R1 is in the loss of every r1_interval-th step and takes none of its own
     lr: float = 0.003
     anneal_kimg: float = 80.0  # thousand films after which the step falls, as 1 / films seen; 0: it stays
-    # judge real and synthetic films in pairs, with R1 and R2; false: the non-saturating loss, with R1
+    # compare real and synthetic films in pairs, with R1 and R2; false: the non-saturating loss, with R1
     relativistic: bool = True
-    # weight at first of telling real films under their condition from themselves under a wrong one; 0: none
+    # initial weight of the loss that compares real films with their condition and with a wrong one; 0: none
     contrast: float = 1.0
     contrast_kimg: float = 80.0  # thousand films over which that weight falls to 0; 0: it stays
     r1_gamma: float | str = AUTO  # weight of R1 and R2; auto: 0.05 at 64 px, growing with the number of pixels
@@ -70,7 +70,7 @@ class Config:
     # E[sign D(real)], in pairs E[sign(D(real) − D(fake))], that augmentation holds; 0: none
     augment_target: float = 0.6
     augment_kimg: float = 100.0  # thousand films for the strength to go from 0 to 1
-    watch_kimg: float = 2.0  # thousand films between looks for a collapse; 0: no watch
+    watch_kimg: float = 2.0  # thousand films between checks for a collapse; 0: no watch
     max_returns: int = 3  # how often a collapsed training goes back to its last good state before it gives up
     seed: int = 0  # of everything random
     device: str = AUTO  # cpu, cuda or mps
@@ -162,7 +162,7 @@ class Config:
 
     @property
     def bands(self) -> bool:
-        """Whether the networks draw and read Haar bands: there are none of single pixels."""
+        """Whether the networks generate and read Haar bands; single pixels have none."""
         return self.haar and self.patch > 1
 
     @property
@@ -178,12 +178,15 @@ class Config:
 
 
 def load_config(
-    file: Path | None = None, settings: tuple[str, ...] = (), side_of: Callable[[str], int] | None = None, **flags: Any
+    file: Path | None = None,
+    settings: tuple[str, ...] = (),
+    resolution_of: Callable[[str], int] | None = None,
+    **flags: Any,
 ) -> Config:
     """Return the config of a TOML file (a path, or the name of a shipped preset), `key=value` settings and flags (None:
     not given).
 
-    Where there is `data` and nobody says `res`, it is `side_of(data)`.
+    Where `data` is given without `res`, `res` is `resolution_of(data)`.
     Raises ValueError for an unknown key, naming the nearest known one, and for a value of the wrong kind.
     """
     values: dict[str, Any] = {}
@@ -209,8 +212,8 @@ def load_config(
                 f"unknown option '{key}'{nearest_name(key, kinds)}; `train_gan.py --dry-run` prints every option"
             )
         values[key] = _of_kind(key, value, kinds[key])
-    if side_of and values.get("data") and "res" not in values:
-        values["res"] = side_of(values["data"])
+    if resolution_of and values.get("data") and "res" not in values:
+        values["res"] = resolution_of(values["data"])
     return Config(**values)
 
 

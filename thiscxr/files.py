@@ -40,10 +40,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, and rename it to `path` when the block ends well.
 
-    Raises ValueError when `path` exists and is not an empty folder: nothing is ever overwritten. replace: an older
-    folder there, of which the caller knows that it may go, is kept until the new one takes its place: in one step where
-    the system can (Linux, on most file systems), else in two, and after a kill in between the next call brings the
-    older one back.
+    Raises ValueError when `path` exists and is not an empty folder: nothing is ever overwritten. replace: the
+    caller asserts that an older folder there may be removed. It is kept until the new one takes its place: in one step
+    where the system can (Linux, on most file systems), else in two; after a kill in between, the next call restores the
+    older one.
     """
     path = _folder(path) if replace else free_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def _folder(path: Path) -> Path:
     path = Path(path)
     if path.name in ("", ".."):
         raise ValueError(
-            f"the folder '{path}' is put in place by its name, and that is none; give the name of a folder"
+            f"the folder '{path}' cannot be renamed into place, since the path has no name; give the name of a folder"
         )
     old = _replaced(path)
     if os.path.lexists(old):
@@ -123,7 +123,7 @@ def _take_place(part: Path, path: Path, replace: bool = False) -> None:
         return
     old = _replaced(path)
     if _exchange(part, path):
-        os.replace(part, old)  # at once: another call may want the name of the part
+        os.replace(part, old)  # at once: another call may need the temporary name
     else:
         os.replace(path, old)
         try:
@@ -156,10 +156,9 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def check_place(path: Path, folder: bool = False) -> None:
-    """Raise ValueError when no file (or folder) can be written at `path`: asked before the work, not after it.
+    """Raise ValueError when no file (or folder) can be written at `path`: for a check before the work, not after it.
 
-    What is missing of the folders above is made when it is written, so the nearest one that is there is tried, and left
-    as it was.
+    Missing parent folders are made on writing, so the nearest existing one is tested, and left as it was.
     """
     path = Path(path)
     try:

@@ -48,8 +48,8 @@ STATES = {
     NOT_ANNOTATED: "not_annotated",
 }
 
-# What a silent column may still say (datasets reference, section 7): a finding is present when one of its children is,
-# ...
+# What can be derived for a finding without an annotation (datasets reference, section 7): it is present when one of its
+# children is, ...
 _POSITIVE_FROM = {
     "Enlarged_Cardiomediastinum": ("Cardiomegaly",),
     "Lung_Opacity": ("Infiltration", "Consolidation", "Pneumonia", "Edema", "Atelectasis", "Mass", "Nodule"),
@@ -66,7 +66,7 @@ _NEGATIVE_FROM = {
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a collection asks of its users; it travels with every pool, network and gallery made from it."""
+    """What a collection requires of its users; it goes with every pool, network and gallery made from it."""
 
     title: str
     terms: str
@@ -88,7 +88,7 @@ class FilmRecord:
     sex: str = "unknown"
     age_years: float | None = None
     findings: Mapping[str, int] | None = None  # what is missing here is NOT_ANNOTATED
-    # what the cells of the table say, where a rule makes more of them in `findings`
+    # the states as released, where a rule derives others in `findings`
     as_released: Mapping[str, int] | None = None
     split: str | None = None  # the collection's official split, when it has one
     # (collection, patient) whose split this film follows, where patients are tied together

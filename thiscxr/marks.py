@@ -1,5 +1,4 @@
-"""The words by which every synthetic file says what it is, shared by those who write films and by the page that draws
-them."""
+"""The texts that mark every file as synthetic, shared by the writers of films and the page that generates them."""
 
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
@@ -7,7 +6,7 @@ from xml.sax.saxutils import escape
 from thiscxr import __version__
 
 NOTICE = "Synthetic chest x-ray made by a neural network: not a patient, not for diagnosis."
-FILM_TITLE = "Synthetic chest x-ray"  # of every single film; sheets and other pictures have another title, or none
+FILM_TITLE = "Synthetic chest x-ray"  # of every single film; grids and other pictures have another title, or none
 SOFTWARE = f"thiscxr {__version__}"
 # IPTC NewsCodes, Digital Source Type: media made by a model that was trained on captured content.
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -15,11 +14,11 @@ XMP_KEY = "XML:com.adobe.xmp"  # XMP specification part 3, section 1.1.5: the ke
 
 
 def origin_text(sources: Sequence[str], restriction: str, attribution: str = "") -> dict[str, str]:
-    """Return the PNG text chunks that say whose films a network has learnt from, on which terms, and, as XMP, that it
-    drew this one."""
-    said = {"Source": "; ".join(sources), "Restriction": restriction, "Attribution": attribution}
+    """Return the PNG text chunks: the sources that a network was trained on, their terms, and an XMP packet that marks
+    the film as generated."""
+    texts = {"Source": "; ".join(sources), "Restriction": restriction, "Attribution": attribution}
     return {
-        **{key: text for key, text in said.items() if text},
+        **{key: text for key, text in texts.items() if text},
         XMP_KEY: xmp(" ".join(filter(None, (restriction, attribution)))),
     }
 

@@ -28,7 +28,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def _start_worker() -> None:
     # Ctrl-C reaches the whole process group; one traceback, of the parent, is enough.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A parent that was killed with -9 cannot end its workers, which would go on with what is queued.
+    # A parent that was killed with -9 cannot end its workers, which would continue with what is queued.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

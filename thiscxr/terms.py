@@ -1,7 +1,7 @@
-"""The one rule on passing on what a network made: a collection whose terms forbid or do not settle it binds every
-network that saw it.
+"""The one rule on sharing what a network generated: a collection whose terms forbid sharing, or leave it open,
+restricts every network trained on it.
 
-It knows the sources as a network file or a sample folder names them; it imports nothing, so that every room may ask it.
+Sources are named as in a network file or a sample folder. This module imports nothing, so that every room may use it.
 """
 
 from collections.abc import Mapping
@@ -30,12 +30,12 @@ def is_phantom(source: str) -> bool:
 def restricted_sources(sources: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the names of the restricted collections among `sources` (key -> title, terms, citation, url, …), each
     once."""
-    said = [f"{key} {source.get('title', '')} {source.get('url', '')}".lower() for key, source in sources.items()]
-    return tuple(dict.fromkeys(name for word, name in RESTRICTED.items() if any(word in text for text in said)))
+    texts = [f"{key} {source.get('title', '')} {source.get('url', '')}".lower() for key, source in sources.items()]
+    return tuple(dict.fromkeys(name for word, name in RESTRICTED.items() if any(word in text for text in texts)))
 
 
 def restriction(sources: Mapping[str, Mapping[str, Any]], permission: bool = False) -> str:
-    """Return the sentence that every file of a network must carry, "" where none of its sources is restricted."""
+    """Return the sentence that every file of a network must carry; "" where none of its sources is restricted."""
     names = ", ".join(restricted_sources(sources))
     if not names:
         return ""
@@ -47,7 +47,7 @@ def restriction(sources: Mapping[str, Mapping[str, Any]], permission: bool = Fal
 
 
 def attribution(sources: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return what the licences of `sources` want every file to say (CC BY: whose films, where, which licence, changed),
+    """Return what the licences of `sources` require in every file (CC BY: whose films, where, which licence, changed),
     or ""."""
     named = [
         (
@@ -70,14 +70,14 @@ def require_permission(sources: Mapping[str, Mapping[str, Any]], given: bool, wh
         raise ValueError(
             f"{what} is refused: the network was trained on {', '.join(names)}, whose terms "
             "restrict sharing; keep it to yourself, or, "
-            "with the permission of those who own the films, use --i-have-permission, which every file will then say"
+            "with the permission of those who own the films, use --i-have-permission, which every file will then state"
         )
     return restriction(sources, given)
 
 
 def require_showable(sources: Mapping[str, Mapping[str, Any]], what: str) -> None:
-    """Raise ValueError unless anybody may show the films themselves of every source: what is restricted, unknown or no
-    patient is not.
+    """Raise ValueError unless anybody may show the films themselves of every source. Refused: restricted and unknown
+    sources, and phantoms.
 
     what: the thing that is refused, as the first words of the line.
     """

@@ -23,7 +23,7 @@ def test_known_values_have_their_places_and_unknown_ones_are_zero() -> None:
     np.testing.assert_array_equal(VOCABULARY.encode(conditions), np.array(expected, np.float32))
 
 
-def test_what_no_film_told_cannot_be_asked() -> None:
+def test_a_factor_unknown_in_all_films_cannot_be_requested() -> None:
     bare = Vocabulary((), (), (), (), False)
     assert bare.dim == 0
     assert bare.factors == []
@@ -87,9 +87,9 @@ def one_by_one(conditions: list[Condition], patients: list[int]) -> list[dict]:
             if len({patients[i] for i in members}) < MIN_PATIENTS:
                 left += members
                 continue
-            told = dict(zip(level, key, strict=True))
-            present, absent = told.pop("findings", None) or told.pop("finding", ((), ()))
-            row = {"view": None, "sex": None, "age_bin": None, "source": None, **told}
+            known = dict(zip(level, key, strict=True))
+            present, absent = known.pop("findings", None) or known.pop("finding", ((), ()))
+            row = {"view": None, "sex": None, "age_bin": None, "source": None, **known}
             rows.append({**row, "present": list(present), "absent": list(absent), "films": len(members)})
     return rows
 
@@ -198,7 +198,7 @@ def test_a_table_of_too_few_patients_asks_for_nothing(film_conditions) -> None:
     assert draw_conditions(table, np.array([[0.5, 0.5]])) == [Condition()]
 
 
-def test_what_is_asked_goes_over_what_is_drawn() -> None:
+def test_requested_conditions_override_drawn_ones() -> None:
     healthy = Condition("PA", "F", 40.0, "nih", {"No Finding": 1, "Effusion": 0, "Mass": 0})
     ill = Condition(findings={"Effusion": 1}).over(healthy)
     assert ill == Condition("PA", "F", 40.0, "nih", {"No Finding": 0, "Effusion": 1, "Mass": 0})

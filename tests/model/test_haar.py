@@ -1,4 +1,4 @@
-"""Haar bands against their closed form, and the head that draws with them: flat stays flat, up to the edge and after
+"""Haar bands against their closed form, and the output layer that uses them: flat stays flat, up to the edge and after
 training."""
 
 import pytest
@@ -85,7 +85,7 @@ def test_a_larger_patch_without_its_finest_details_is_the_smaller_one_enlarged()
     torch.testing.assert_close(large(x, w), upsample2(small(x, w), edge=True))
 
 
-def test_a_detail_is_drawn_where_its_band_is_read() -> None:
+def test_a_detail_is_generated_where_its_band_is_read() -> None:
     """One band at a time: a change of features to the right gives this pattern of pixels, and no other band."""
     for patch in (2, 4):
         for band in range(1, patch * patch):
@@ -119,9 +119,9 @@ def grain(patch: int = 2) -> Grain:
 def test_grain_is_nothing_at_first_and_learns() -> None:
     made = Grain(6, 8, 2)
     x, w, noise = torch.randn(3, 6, 8, 8), torch.randn(3, 8), torch.randn(3, 1, 16, 16)
-    drawn = made(x, w, noise)
-    assert not drawn.any()
-    (drawn - 0.01 * noise).square().mean().backward()
+    images = made(x, w, noise)
+    assert not images.any()
+    (images - 0.01 * noise).square().mean().backward()
     assert made.gain.grad.abs() > 0
 
 
@@ -130,9 +130,9 @@ def test_grain_is_as_strong_as_the_gain_says_also_at_the_border(patch: int) -> N
     made = grain(patch)
     with torch.no_grad():
         made.kernel.mul_(7.0)  # its size says nothing
-        drawn = made(torch.randn(4000, 6, 2, 2), torch.randn(4000, 8), torch.randn(4000, 1, 2 * patch, 2 * patch))
+        images = made(torch.randn(4000, 6, 2, 2), torch.randn(4000, 8), torch.randn(4000, 1, 2 * patch, 2 * patch))
     torch.testing.assert_close(
-        drawn.square().mean(dim=0).sqrt(), torch.full((1, 2 * patch, 2 * patch), 2.0 * GRAIN), rtol=0.06, atol=0
+        images.square().mean(dim=0).sqrt(), torch.full((1, 2 * patch, 2 * patch), 2.0 * GRAIN), rtol=0.06, atol=0
     )
 
 
@@ -140,9 +140,9 @@ def test_grain_is_as_strong_as_the_gain_says_also_at_the_border(patch: int) -> N
 def test_grain_is_noise_under_the_kernel_wrapped_around(patch: int) -> None:
     made = grain(patch)
     noise = torch.randn(2, 1, 4 * patch, 4 * patch)
-    drawn = made(torch.randn(2, 6, 4, 4), torch.randn(2, 8), noise)
+    images = made(torch.randn(2, 6, 4, 4), torch.randn(2, 8), noise)
     wrapped = F.pad(noise, (2, 2, 2, 2), mode="circular")
-    torch.testing.assert_close(drawn, F.conv2d(wrapped, made.kernel[None, None] / made.kernel.norm()) * 2.0 * GRAIN)
+    torch.testing.assert_close(images, F.conv2d(wrapped, made.kernel[None, None] / made.kernel.norm()) * 2.0 * GRAIN)
 
 
 def test_grain_differs_by_film_and_place_as_the_features_say() -> None:

@@ -33,7 +33,7 @@ def test_shapes_at_every_resolution(res: int, c_dim: int, patch: int, haar: bool
 
 
 @pytest.mark.parametrize(("patch", "haar"), HEADS)
-def test_growth_blends_from_half_the_side_to_the_full_one(patch: int, haar: bool) -> None:
+def test_growth_blends_from_half_the_resolution_to_the_full_one(patch: int, haar: bool) -> None:
     torch.manual_seed(0)
     config = GeneratorConfig(64, 0, channel_base=256, channel_max=8, patch=patch, haar=haar)
     generator = Generator(config)
@@ -42,22 +42,22 @@ def test_growth_blends_from_half_the_side_to_the_full_one(patch: int, haar: bool
     z, _, noises = inputs(config, 2)
     ws = generator.styles(z, torch.zeros(2, 0))
     full = len(config.resolutions)
-    assert config.noise_sides(full) == config.noise_resolutions
+    assert config.grown_noise_resolutions(full) == config.noise_resolutions
     # which knows nothing of the grain
-    small = generator.synthesis(ws, noises[: len(config.noise_sides(full - 1))], full - 1)
+    small = generator.synthesis(ws, noises[: len(config.grown_noise_resolutions(full - 1))], full - 1)
     assert small.shape == (2, 1, 32, 32)
-    draw = {blend: generator.synthesis(ws, noises, full - 1 + blend) for blend in (1e-6, 0.5, 1.0)}
-    torch.testing.assert_close(draw[1e-6], upsample2(small, edge=haar), atol=1e-4, rtol=0)
-    torch.testing.assert_close(draw[0.5], (draw[1e-6] + draw[1.0]) / 2, atol=1e-4, rtol=0)
-    torch.testing.assert_close(draw[1.0], generator.synthesis(ws, noises))
+    films = {blend: generator.synthesis(ws, noises, full - 1 + blend) for blend in (1e-6, 0.5, 1.0)}
+    torch.testing.assert_close(films[1e-6], upsample2(small, edge=haar), atol=1e-4, rtol=0)
+    torch.testing.assert_close(films[0.5], (films[1e-6] + films[1.0]) / 2, atol=1e-4, rtol=0)
+    torch.testing.assert_close(films[1.0], generator.synthesis(ws, noises))
     generator.synthesis.bake(full - 0.5)
-    torch.testing.assert_close(generator.synthesis(ws, noises), draw[0.5])
+    torch.testing.assert_close(generator.synthesis(ws, noises), films[0.5])
     generator.synthesis.bake(full - 1)
     torch.testing.assert_close(generator.synthesis(ws, noises), upsample2(small, edge=haar))
 
 
 @pytest.mark.parametrize(("patch", "haar"), HEADS)
-def test_a_growing_discriminator_blends_from_half_the_side(patch: int, haar: bool) -> None:
+def test_a_growing_discriminator_blends_from_half_the_resolution(patch: int, haar: bool) -> None:
     torch.manual_seed(0)
     discriminator = Discriminator(
         DiscriminatorConfig(64, 3, channel_base=256, channel_max=8, patch=patch, haar=haar, first_res=16)

@@ -1,4 +1,4 @@
-"""Batches in threads: in order, no more than asked at a time, and the caller's threads as they were."""
+"""Batches in threads: in order, no more than requested at a time, and the caller's threads as they were."""
 
 import os
 import subprocess
@@ -71,7 +71,7 @@ def test_what_goes_wrong_reaches_the_caller() -> None:
 @pytest.mark.parametrize(
     ("given", "left"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
 )
-def test_threads_that_wait_soon_sleep_unless_told_otherwise(given: dict[str, str], left: str) -> None:
+def test_threads_that_wait_soon_sleep_unless_configured_otherwise(given: dict[str, str], left: str) -> None:
     rest = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     code = "import os, thiscxr; print(os.environ.get('GOMP_SPINCOUNT'))"
     assert (

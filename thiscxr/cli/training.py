@@ -52,7 +52,7 @@ def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool
     from thiscxr.train.team import fair_threads
 
     open_pool = functools.cache(lambda data: Pool.open(Path(data)))
-    given = load_config(file, settings, side_of=lambda data: open_pool(data).resolution, **flags)
+    given = load_config(file, settings, resolution_of=lambda data: open_pool(data).resolution, **flags)
     pool = open_pool(given.data) if given.data else None
     config = given.resolve(resolve_device(given.device), fair_threads())
     if pool is not None:

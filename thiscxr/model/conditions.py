@@ -4,9 +4,9 @@ A condition vector holds ±1 for a known finding and 0 for everything unknown, s
 the first layer of either network: it neither conditions nor penalises, whether it is uncertain, not mentioned or not
 annotated.
 
-The joint table of the training films is what a network draws from when nothing is asked. It travels in the network
-file, so it must not describe a patient: every row stands for at least MIN_PATIENTS of them. Rarer combinations are
-generalised (the age, then the sex, then the findings become unknown) until they do.
+Where nothing is requested, conditions are drawn from the joint table of the training films. The table is part of the
+network file, so it must not describe a patient: every row stands for at least MIN_PATIENTS of them. Rarer combinations
+are generalised (the age, then the sex, then the findings become unknown) until they do.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ _LEVELS = (
 
 @dataclass(frozen=True)
 class Condition:
-    """What is asked of one film; None or an absent finding is "unknown", not "no"."""
+    """What is requested of one film; None or an absent finding is "unknown", not "no"."""
 
     view: str | None = None
     sex: str | None = None
@@ -50,12 +50,12 @@ class Condition:
 
     @property
     def present(self) -> list[str]:
-        """The findings asked for."""
+        """The findings requested as present."""
         return [name for name in FINDINGS if self.findings.get(name) == POSITIVE]
 
     @property
     def absent(self) -> list[str]:
-        """The findings asked to be absent."""
+        """The findings requested as absent."""
         return [name for name in FINDINGS if self.findings.get(name) == NEGATIVE]
 
     def over(self, drawn: "Condition") -> "Condition":
@@ -96,15 +96,15 @@ class Vocabulary:
 
     @property
     def factors(self) -> list[slice]:
-        """The parts of the vector that are known or unknown together."""
+        """The slices of the vector that are known or unknown together."""
         edges = [*range(len(self.findings) + 1)]
         for size in (len(self.views), len(self.sources), int(bool(self.sexes)), 2 * self.ages):
             edges.append(edges[-1] + size)
         return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
     def encode(self, conditions: Iterable[Condition]) -> np.ndarray:
-        """Return float32 [N, dim]. Raises ValueError for a value that the network has never seen, naming the nearest
-        that it has."""
+        """Return float32 [N, dim]. Raises ValueError for a value that the network was not trained on, naming the
+        nearest known one."""
         rows = []
         for condition in conditions:
             for name in condition.findings:
@@ -116,7 +116,7 @@ class Vocabulary:
             source = _one_hot("source", condition.source, self.sources)
             sex = [0.0 if condition.sex is None else {"F": 1.0, "M": -1.0}[_known("sex", condition.sex, self.sexes)]]
             if condition.age_years is not None and not self.ages:
-                raise ValueError(f"age {condition.age_years:g} was asked for, but this network has learnt no ages")
+                raise ValueError(f"age {condition.age_years:g} was requested, but this network has learnt no ages")
             age = [0.0, 0.0] if condition.age_years is None else [1.0, (condition.age_years - AGE_CENTRE) / AGE_SCALE]
             rows.append(states + view + source + sex[: bool(self.sexes)] + age[: 2 * self.ages])
         return np.array(rows, dtype=np.float32).reshape(len(rows), self.dim)
@@ -170,8 +170,8 @@ class FilmConditions:
 
     @classmethod
     def of(cls, conditions: Sequence[Condition]) -> "FilmConditions":
-        """Return single conditions as columns; the names are in alphabetical order, a finding that is not asked is
-        NOT_ANNOTATED."""
+        """Return single conditions as columns; the names are in alphabetical order, a finding that is not requested
+        is NOT_ANNOTATED."""
         codes, names = {}, {}
         for factor in ("view", "sex", "source"):
             values = [getattr(condition, factor) for condition in conditions]
@@ -211,9 +211,9 @@ class FilmConditions:
         wanted = np.array([names.index(value) if value in names else -2 for value in values], np.int64)
         return getattr(self, factor)[:, None] == wanted
 
-    def parts(self, vocabulary: Vocabulary) -> dict[str, NDArray[np.int64]]:
-        """Return what the joint table tells apart, as one whole number from 0 a film each: what is not in the
-        vocabulary is unknown."""
+    def table_codes(self, vocabulary: Vocabulary) -> dict[str, NDArray[np.int64]]:
+        """Return the factors by which the joint table groups films, each as one whole number from 0 a film: what is not
+        in the vocabulary is unknown."""
         known = {"view": vocabulary.views, "source": vocabulary.sources, "sex": vocabulary.sexes}
         codes = {
             name: np.where(self._is(name, values).any(axis=1), getattr(self, name) + 1, 0)
@@ -229,22 +229,22 @@ class FilmConditions:
         return {**codes, "age_bin": decades.astype(np.int64), "findings": findings, "finding": self._rarest(findings)}
 
     def _rarest(self, findings: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return of each film's findings, as in `parts`, the one that the fewest films have, and that No Finding is
-        absent."""
+        """Return of each film's findings, as in `table_codes`, the one that the fewest films have, and
+        that No Finding is absent."""
         has = [(findings >> (bit + len(FINDINGS)) & 1).astype(bool) for bit in range(len(FINDINGS))]
         one = np.zeros(len(self), np.int64)
         for bit in sorted(range(len(FINDINGS)), key=lambda bit: -int(has[bit].sum())):  # a rarer one overwrites
             one[has[bit]] = 1 << (bit + len(FINDINGS))
         return one | findings & (1 << FINDINGS.index(NO_FINDING))
 
-    def spell(self, part: str, code: int) -> Any:
-        """Return what a number of `parts` stands for; None: unknown."""
-        if part.startswith("finding"):
+    def spell(self, factor: str, code: int) -> Any:
+        """Return what a number of `table_codes` stands for; None: unknown."""
+        if factor.startswith("finding"):
             words = (code >> len(FINDINGS), code & (1 << len(FINDINGS)) - 1)
             return tuple(tuple(name for bit, name in enumerate(FINDINGS) if word >> bit & 1) for word in words)
         if code == 0:
             return None
-        return (code - 1) * AGE_BIN_YEARS if part == "age_bin" else self.names[part][code - 1]
+        return (code - 1) * AGE_BIN_YEARS if factor == "age_bin" else self.names[factor][code - 1]
 
 
 def joint_table(films: FilmConditions, patients: NDArray[np.integer], vocabulary: Vocabulary) -> list[dict[str, Any]]:
@@ -254,28 +254,28 @@ def joint_table(films: FilmConditions, patients: NDArray[np.integer], vocabulary
     out.
     """
     rows = []
-    parts = films.parts(vocabulary)
+    codes = films.table_codes(vocabulary)
     words = {}
     for name in ("findings", "finding"):
-        words[name], parts[name] = np.unique(parts[name], return_inverse=True)  # many bits, few of them used
+        words[name], codes[name] = np.unique(codes[name], return_inverse=True)  # many bits, few of them used
     left = np.arange(len(films))
     for level in _LEVELS:
         if not len(left):
             break
         code = np.zeros(len(left), np.int64)
         for name in level:
-            code = code * (int(parts[name].max()) + 1) + parts[name][left]
+            code = code * (int(codes[name].max()) + 1) + codes[name][left]
         _, first, group, counts = np.unique(code, return_index=True, return_inverse=True, return_counts=True)
         span = int(patients.max()) + 1
         pairs = np.unique(group * span + patients[left])
         enough = np.bincount(pairs // span, minlength=len(counts)) >= MIN_PATIENTS
-        told = {}
+        groups = {}
         for g in np.flatnonzero(enough).tolist():
-            codes = {name: int(parts[name][left[first[g]]]) for name in level}
-            told[g] = tuple(
-                films.spell(name, int(words[name][code]) if name in words else code) for name, code in codes.items()
+            own = {name: int(codes[name][left[first[g]]]) for name in level}
+            groups[g] = tuple(
+                films.spell(name, int(words[name][number]) if name in words else number) for name, number in own.items()
             )
-        for g, values in sorted(told.items(), key=lambda item: repr(item[1])):
+        for g, values in sorted(groups.items(), key=lambda item: repr(item[1])):
             known = dict(zip(level, values, strict=True))
             present, absent = known.pop("findings", None) or known.pop("finding", ((), ()))
             empty = {"view": None, "sex": None, "age_bin": None, "source": None}

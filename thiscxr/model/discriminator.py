@@ -26,8 +26,8 @@ class DiscriminatorConfig:
     c_dim: int
     channel_base: int = 1024
     channel_max: int = 128
-    patch: int = 1  # a block of side r reads films of side r · patch, each place a square of patch × patch pixels
-    first_res: int | None = None  # side of the smallest films that it is shown while it grows; None: it does not grow
+    patch: int = 1  # a block of resolution r reads films of r · patch pixels: patch × patch a position
+    first_res: int | None = None  # of the smallest films in growth; None: no growth
     haar: bool = False  # patches are read as their Haar bands
     # False where only differences of logits count: its gradient would be rounding noise, which Adam blows up
     logit_bias: bool = True
@@ -37,7 +37,7 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
     """Append to [N, C, H, W] one channel: the standard deviation over groups of `group` films, averaged over channels
     and pixels.
 
-    It lets the discriminator see a lack of variety. Groups are strided (film i joins films i + N/group, …); N must be a
+    It shows a lack of variety to the discriminator. Groups are strided (film i joins films i + N/group, …); N must be a
     multiple of `group`, or is one group when smaller.
     """
     n, _, h, w = x.shape
@@ -75,22 +75,22 @@ class Discriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
-        side = config.res // config.patch
+        res = config.res // config.patch
         channels = {
-            side >> i: num_channels(side >> i, config.channel_base, config.channel_max)
-            for i in range(int(math.log2(side)) - 1)
+            res >> i: num_channels(res >> i, config.channel_base, config.channel_max)
+            for i in range(int(math.log2(res)) - 1)
         }
-        entries = [side for side in channels if side * config.patch >= (config.first_res or config.res)]
+        entries = [res for res in channels if res * config.patch >= (config.first_res or config.res)]
         kernel = 1 if config.patch == 1 else 3  # across the edges of the patches
         if config.haar:
-            # Orthonormal: at first R1 and the weights see what they would of single pixels. Details four times as loud
-            # had three times the penalty and were learnt no faster.
+            # Orthonormal: at first R1 and the weights see what they would of single pixels. Details at four times
+            # the scale had three times the penalty and were learnt no faster.
             self.register_buffer("analysis", F.normalize(analysis(config.patch))[:, :, None, None], persistent=False)
         self.from_grey = nn.ModuleDict(
-            {str(side): EqualizedConv(config.patch**2, channels[side], kernel, active=True) for side in entries}
+            {str(res): EqualizedConv(config.patch**2, channels[res], kernel, active=True) for res in entries}
         )
         self.blocks = nn.ModuleDict(
-            {str(side): ResidualDown(channels[side], channels[side // 2]) for side in channels if side > 4}
+            {str(res): ResidualDown(channels[res], channels[res // 2]) for res in channels if res > 4}
         )
         last = channels[4]
         self.conv = EqualizedConv(last + 1, last, 3, active=True)
@@ -100,17 +100,17 @@ class Discriminator(nn.Module):
         self.embed = EqualizedLinear(config.c_dim, last, bias=None) if config.c_dim else None
 
     def forward(self, images: Tensor, c: Tensor, blend: float = 1.0, batches: int = 1) -> Tensor:
-        """Judge films of the full side or, while growing, of a smaller one; below 1, `blend` is the share of the
-        largest block.
+        """Return the logits of films of the full resolution or, while growing, of a smaller one; below 1, `blend` is
+        the share of the largest block.
 
-        The rest comes from the films at half the side (Karras et al. 2018, arXiv:1710.10196, figure 2). The films may
-        be `batches` batches, one after another: each has its own minibatch statistics, as if it had come alone.
+        The rest comes from the films at half the resolution (Karras et al. 2018, arXiv:1710.10196, figure 2). The films
+        may be `batches` batches, one after another: each has its own minibatch statistics, as if it were alone.
         """
-        side = images.shape[-1] // self.config.patch
+        res = images.shape[-1] // self.config.patch
         x = self._read(images)
-        while side > 4:
-            x = self.blocks[str(side)](x)
-            side //= 2
+        while res > 4:
+            x = self.blocks[str(res)](x)
+            res //= 2
             if blend < 1:
                 x = torch.lerp(self._read(downsample2(images)), x, blend)
                 blend = 1.0

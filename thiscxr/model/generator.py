@@ -30,15 +30,15 @@ GRAIN = 0.1
 class GeneratorConfig:
     """The architecture of a generator: what a network file needs to be rebuilt."""
 
-    res: int  # side of the film in pixels, a power of two from 32 to 1024
+    res: int  # of the film in pixels, a power of two from 32 to 1024
     c_dim: int  # length of the condition vector, 0 for none
     z_dim: int = 128
     w_dim: int = 128
     mapping_layers: int = 4
-    channel_base: int = 1024  # channels of the block of side r are channel_base / r …
+    channel_base: int = 1024  # channels of the block of resolution r are channel_base / r …
     channel_max: int = 128  # … and never more than this
-    patch: int = 1  # a block of side r draws films of side r · patch, each place a square of patch × patch pixels
-    haar: bool = False  # patches are drawn as one smooth value and Haar details, and grain is added at the full side
+    patch: int = 1  # a block of resolution r generates films of r · patch pixels: patch × patch a position
+    haar: bool = False  # patches are one smooth value and Haar details; grain is added at full resolution
 
     def __post_init__(self) -> None:
         if self.haar and self.patch not in (2, 4):
@@ -46,19 +46,19 @@ class GeneratorConfig:
 
     @property
     def resolutions(self) -> list[int]:
-        """The sides of the blocks: 4, 8, … res / patch."""
+        """The resolutions of the blocks: 4, 8, … res / patch."""
         return [4 << i for i in range(int(math.log2(self.res // self.patch)) - 1)]
 
     @property
     def noise_resolutions(self) -> list[int]:
-        """The side of each noise input, in the order in which `synthesis` takes them."""
-        return self.noise_sides(len(self.resolutions))
+        """The resolution of each noise input, in the order in which `synthesis` takes them."""
+        return self.grown_noise_resolutions(len(self.resolutions))
 
-    def noise_sides(self, blocks: int) -> list[int]:
-        """Return the sides of the noise inputs of the first blocks: one at 4 px, two a block after it, and with all
-        blocks the grain's."""
-        sides = [4] + [res for res in self.resolutions[1:blocks] for _ in range(2)]
-        return [*sides, self.res] if self.haar and blocks == len(self.resolutions) else sides
+    def grown_noise_resolutions(self, blocks: int) -> list[int]:
+        """Return `noise_resolutions` of the first blocks: one at 4 px, two a block after it, and with all blocks the
+        grain's."""
+        found = [4] + [res for res in self.resolutions[1:blocks] for _ in range(2)]
+        return [*found, self.res] if self.haar and blocks == len(self.resolutions) else found
 
     @property
     def num_ws(self) -> int:
@@ -85,7 +85,8 @@ class MappingNetwork(nn.Module):
         x = normalize_second_moment(z)
         if self.embed is not None:
             # Not normalised, unlike z: the fewer factors are known, the nearer to the middle. Scaled up to unit length,
-            # a film asked for its view alone would lie where no fully described film ever was, and come out grey.
+            # the condition of a view alone would lie where no fully described film ever was, and the film would be
+            # grey.
             x = torch.cat([x, self.embed(c)], dim=1)
         for layer in self.layers:
             x = layer(x)
@@ -137,7 +138,7 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         x, demodulation = self.conv(x, w)
-        # The gain of the activation goes into what is small, so that the film is passed over three times and not five.
+        # The gain of the activation goes into what is small, so that the film is read three times and not five.
         scale, bias = demodulation * ACTIVATION_GAIN, self.bias * ACTIVATION_GAIN
         noise = noise * (self.noise_strength * ACTIVATION_GAIN)
         if self.conv.up:
@@ -146,7 +147,7 @@ class StyledConv(nn.Module):
 
 
 class ToGrey(nn.Module):
-    """Modulated convolution to the pixels of each place, without demodulation (Karras et al. 2020, section 2.2 and
+    """Modulated convolution to the pixels of each position, without demodulation (Karras et al. 2020, section 2.2 and
     figure 7b).
 
     1×1, as in the paper, for single pixels; 3×3 for larger patches, so that neighbouring ones agree. The head of the
@@ -166,12 +167,12 @@ class ToGrey(nn.Module):
 
 
 class SmoothToGrey(nn.Module):
-    """The pixels of each place as a Haar pyramid: one smooth value, which the FIR filter enlarges, and three details a
-    square of 2 × 2.
+    """The pixels of each position as a Haar pyramid: one smooth value, which the FIR filter enlarges, and three details
+    a square of 2 × 2.
 
-    Pixels of a place that are free to differ do so where nothing changes too: a grid. Here kernels of details have no
-    mean and no bias, so that flat features give no detail, whatever the style; features go on beyond the border as they
-    are at it.
+    Pixels of a position that are free to differ do so in flat areas too, which shows as a grid. Here kernels of details
+    have no mean and no bias, so that flat features give no detail, whatever the style; beyond the border, features are
+    those at it.
     """
 
     synthesis: Tensor
@@ -188,7 +189,7 @@ class SmoothToGrey(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """x [N, fan_in, H, W] -> [N, 1, H · patch, W · patch]."""
         smooth, details = self.conv.weight[:1], without_mean(self.conv.weight[1:]) * DETAIL
-        # What makes pixels of bands is linear: it goes into the weights, which are few.
+        # The map from bands to pixels is linear: it goes into the weights, which are few.
         weight = (self.synthesis @ torch.cat([smooth, details]).flatten(1) * self.conv.gain).view(-1, *smooth.shape[1:])
         x = F.pad(x * self.conv.style(w)[:, :, None, None], (1, 1, 1, 1), mode="replicate")
         images, *squares = F.conv2d(x, weight).split([1, *(scale**2 for scale in self.scales)], dim=1)
@@ -199,10 +200,10 @@ class SmoothToGrey(nn.Module):
 
 
 class Grain(nn.Module):
-    """Noise of the full side, which a network that works at a part of it cannot draw: white noise under a short learnt
-    kernel.
+    """Noise at full resolution, which a network that works at res / patch cannot generate: white noise under a short
+    learnt kernel.
 
-    Its strength is a smooth map of the last block's features, so that it differs by film and place; it starts at zero.
+    Its strength is a smooth map of the last block's features, so that it differs by film and position. It starts at 0.
     """
 
     taps: Tensor
@@ -215,9 +216,8 @@ class Grain(nn.Module):
         self.gain = nn.Parameter(torch.zeros(()))
         self.kernel = nn.Parameter(torch.zeros(5, 5).index_put((torch.tensor(2), torch.tensor(2)), torch.tensor(1.0)))
         self.patch = patch
-        # The kernel as one between the pixels of a place and of the nine around it: several times as fast as on single
-        # pixels.
-        # rows from a pixel of a place to one of the places, [p, 3 p]
+        # The kernel as one between the pixels of a position and those of the nine positions around it: several times as
+        # fast as on single pixels. Rows from a pixel of a position to one of the three, [p, 3 p]:
         away = torch.arange(3 * patch) - torch.arange(patch)[:, None] - patch
         tap = (away[:, None, :, None] + 2) * 5 + away[:, None] + 2  # [p, p, 3 p, 3 p]
         tap = torch.where((away.abs()[:, None, :, None] <= 2) & (away.abs()[:, None] <= 2), tap, 25)  # 25: none
@@ -229,7 +229,7 @@ class Grain(nn.Module):
         strength = (self.conv(x, w)[0] + self.bias) * (self.gain * GRAIN)
         while strength.shape[-1] < noise.shape[-1]:
             strength = upsample2(strength, edge=True)
-        # of unit energy, so that the gain alone says how strong
+        # of unit energy, so that the gain alone is the strength
         kernel = self.kernel * self.kernel.square().sum().rsqrt()
         # Wrapped around: the noise at the border is as strong as within.
         places = F.pad(F.pixel_unshuffle(noise, self.patch), (1, 1, 1, 1), mode="circular")
@@ -241,7 +241,7 @@ class SynthesisNetwork(nn.Module):
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
-        channels = [num_channels(side, config.channel_base, config.channel_max) for side in config.resolutions]
+        channels = [num_channels(res, config.channel_base, config.channel_max) for res in config.resolutions]
         self.constant = nn.Parameter(torch.randn(1, channels[0], 4, 4))
         self.convs = nn.ModuleList([StyledConv(channels[0], channels[0], config.w_dim)])
         head = SmoothToGrey if config.haar else ToGrey
@@ -253,8 +253,8 @@ class SynthesisNetwork(nn.Module):
         self.grain = Grain(channels[-1], config.w_dim, config.patch) if config.haar else None
 
     def forward(self, ws: Tensor, noises: Sequence[Tensor], grown: float | None = None) -> Tensor:
-        """Draw with all blocks, or with the first `grown` ones: films of the side of the last, which a fraction blends
-        in.
+        """Generate with all blocks, or with the first `grown` ones: films of the resolution of the last, which a
+        fraction blends in.
 
         The skip design needs no more than that to grow (Karras et al. 2018, arXiv:1710.10196, section 2, in the form of
         the 2020 paper).
@@ -271,15 +271,15 @@ class SynthesisNetwork(nn.Module):
             grey = self.to_grey[i](x, ws[:, 2 * i + 1])
             if self.grain is not None and i == len(self.to_grey) - 1:
                 grey = grey + self.grain(x, ws[:, -1], noises[-1])
-            # Zeros beyond the border would darken it: what the first networks learnt to make good.
+            # Zeros beyond the border would darken it, which the first networks learnt to compensate.
             images = upsample2(images, edge=self.grain is not None) + (
                 grey * blend if i == blocks - 1 and blend < 1 else grey
             )
         return images
 
     def bake(self, grown: float) -> None:
-        """Write the growth into the weights: from here on all blocks draw what the first `grown` ones drew, at the full
-        side."""
+        """Write the growth into the weights: from here on all blocks generate at full resolution what the first `grown`
+        ones did."""
         with torch.no_grad():
             for i, grey in enumerate(self.to_grey):
                 share = min(max(grown - i, 0.0), 1.0)

@@ -22,7 +22,7 @@ def detail_synthesis(patch: int) -> list[Tensor]:
     """
     patterns = torch.tensor(_PATTERNS).view(3, 1, 2, 2)
     maps = []
-    for quarters in (2**level for level in range(patch.bit_length() - 1)):  # along a side
+    for quarters in (2**level for level in range(patch.bit_length() - 1)):  # along an edge
         bands = torch.eye(3 * quarters**2).view(-1, 3, quarters, quarters)  # pattern by pattern, each for every quarter
         maps.append(F.conv_transpose2d(bands, patterns, stride=2).flatten(1).T.contiguous())
     return maps
@@ -32,7 +32,7 @@ def analysis(patch: int) -> Tensor:
     """Return the map from the pixels of a patch, row by row, to its bands [patch², patch²]: the mean, then half the
     differences of means.
 
-    The inverse of adding up the mean and what `detail_synthesis` makes of the rest.
+    The inverse of the sum of the mean and what `detail_synthesis` makes of the other bands.
     """
     pixels = [torch.ones(patch * patch, 1)]
     for level, synthesis in enumerate(detail_synthesis(patch), 1):
@@ -44,5 +44,5 @@ def analysis(patch: int) -> Tensor:
 
 
 def without_mean(weight: Tensor) -> Tensor:
-    """Return kernels [..., k, k] whose sum is zero: what they answer to where nothing changes is nothing."""
+    """Return kernels [..., k, k] whose sum is zero: their response to a constant input is zero."""
     return weight - weight.mean(dim=(-2, -1), keepdim=True)

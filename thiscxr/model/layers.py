@@ -53,7 +53,7 @@ class EqualizedConv(nn.Module):
     """A convolution [N, fan_in, H, W] -> [N, fan_out, H', W'] with the equalised learning rate; padding keeps H unless
     `stride` is 2.
 
-    `active` adds the leaky ReLU and its gain; `gain` is for what comes without it.
+    `active` adds the leaky ReLU and its gain; `gain` is for a convolution without it.
     """
 
     def __init__(
@@ -83,6 +83,6 @@ class EqualizedConv(nn.Module):
 
 
 def num_channels(res: int, channel_base: int, channel_max: int) -> int:
-    """Return the feature maps of the block of `res` pixels: inversely proportional to the side, at most
+    """Return the feature maps of the block of `res` pixels: inversely proportional to `res`, at most
     `channel_max`."""
     return max(1, min(channel_base // res, channel_max))

@@ -23,7 +23,7 @@ _ROW_KINDS = {"view": str, "sex": str, "source": str, "age_bin": int}
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """What a network file says of itself besides its tensors; see docs/formats.md."""
+    """The metadata of a network file; see docs/formats.md."""
 
     name: str
     architecture: GeneratorConfig
@@ -33,7 +33,7 @@ class NetworkInfo:
     pool_fingerprint: str
     sources: dict[str, dict[str, str]]  # collection -> title, terms, citation, url, acknowledgement
     code_version: str = thiscxr.__version__
-    started_from: str = ""  # name of the network or run that its training began with, and the films seen by then
+    started_from: str = ""  # name of the network or run that its training started from, and the films seen by then
 
     def to_json(self) -> dict[str, Any]:
         """Return the metadata as plain values."""
@@ -75,13 +75,13 @@ def _content_sha256(tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) 
 
 
 def load_network(path: Path) -> tuple[Generator, NetworkInfo]:
-    """Return the generator (float32, CPU, evaluation) of a network file and what the file says of itself.
+    """Return the generator (float32, CPU, evaluation) of a network file, and its metadata.
 
     Raises ValueError for a file that is not a network of ours, or of another format version, or damaged.
     """
     metadata, tensors = read_safetensors(path, "generator", NETWORK_FORMAT, FIRST_NETWORK_FORMAT)
     try:
-        _check_told(metadata)
+        _check_description(metadata)
         architecture = GeneratorConfig(**metadata.pop("architecture"))
         vocabulary = Vocabulary.from_json(metadata.pop("vocabulary"))
         names = {f.name for f in fields(NetworkInfo)}
@@ -105,8 +105,8 @@ def load_network(path: Path) -> tuple[Generator, NetworkInfo]:
     return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last), info
 
 
-def _check_told(metadata: dict[str, Any]) -> None:
-    """Raise TypeError or KeyError where the description is not built as sampling will read it."""
+def _check_description(metadata: dict[str, Any]) -> None:
+    """Raise TypeError or KeyError where the metadata is not as sampling will read it."""
     sources, table = metadata["sources"], metadata["joint_table"]
     if not isinstance(sources, dict) or not all(isinstance(source, dict) for source in sources.values()):
         raise TypeError("sources is not a table of collections")
@@ -114,7 +114,7 @@ def _check_told(metadata: dict[str, Any]) -> None:
         raise TypeError("joint_table is not a list")
     for row in table:
         lists = [row["present"], row["absent"]]
-        if not all(isinstance(part, list) for part in lists) or not isinstance(row["films"], int) or row["films"] < 0:
+        if not all(isinstance(names, list) for names in lists) or not isinstance(row["films"], int) or row["films"] < 0:
             raise TypeError("a row of joint_table has no lists of findings, or no number of films")
         if not all(row[name] is None or isinstance(row[name], kind) for name, kind in _ROW_KINDS.items()):
             raise TypeError("a row of joint_table has a view, sex, source or age_bin that is none")
@@ -138,7 +138,7 @@ def read_safetensors(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is not a safetensors file ({error}); pickled weights are never loaded") from None
-    content = metadata.pop("content_sha256", None)  # files of old have none
+    content = metadata.pop("content_sha256", None)  # old files have none
     whole = content in (None, _content_sha256(tensors, metadata))
     if metadata.get("kind") != kind:
         raise ValueError(f"{path} is not a thiscxr {kind} (its metadata says {metadata.get('kind', 'nothing')!r})")
@@ -158,7 +158,7 @@ def read_safetensors(
 
 
 def find_network(model: str) -> Path:
-    """Return the network file that FILE, NAME (of a bundled network) or RUN (a run folder) means.
+    """Return the network file of a FILE, a NAME (of a bundled network) or a RUN (a run folder).
 
     Raises ValueError for none of them, naming the nearest bundled name, and for a bundled file whose SHA-256 is not the
     recorded one.

@@ -1,7 +1,7 @@
 """A network at work on several batches at once, a thread each.
 
-On a CPU a batch a thread is faster than all threads at one batch, whose small steps they wait for one another at: a
-little on an idle machine, many times on one that has other work (docs/sampling.md).
+On a CPU one thread a batch is faster than all threads on one batch, where they wait for one another at every small
+step: a little on an idle machine, many times on one that has other work (docs/sampling.md).
 """
 
 from collections import deque
@@ -19,8 +19,8 @@ Batch = TypeVar("Batch")
 def in_threads(
     work: Callable[[Batch], torch.Tensor], batches: Iterable[Batch], device: torch.device, at_once: int = AT_ONCE
 ) -> Iterator[torch.Tensor]:
-    """Yield what `work` makes of each batch, in their order; at most `at_once` of them are in work, and as many wait to
-    be taken.
+    """Yield what `work` makes of each batch, in their order; at most `at_once` of them are computed at a time, and as
+    many wait to be taken.
 
     On a GPU two threads take turns, so that the next batch is prepared beside it. The caller's number of threads stays
     as it is.

@@ -9,8 +9,8 @@ zeros after each value. It is computed by phases: no zero is inserted, no output
 gradient is the same map with up and down swapped and 3 - padding, to any order.
 
 Bytes moved from and to main memory, each operation reading and writing all of it, for films of T bytes at the larger
-side and many channels (`benchmarks/resample_rate.py` counts them); the Triton kernel passes its tests on an H100, where
-it was not timed alone:
+resolution and many channels (`benchmarks/resample_rate.py` counts them); the Triton kernel passes its tests on an H100,
+where it was not timed alone:
 
     function                 least, plain and Triton, T     its gradient, T
     filter2d                  2     2     2                  2     2     2

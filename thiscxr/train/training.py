@@ -215,7 +215,7 @@ class Training:
     def _fakes(self, c: Tensor, now: Stage, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return images of these conditions and their w."""
         config = self.G.config
-        sides = config.noise_sides(math.ceil(now.grown))
+        sides = config.grown_noise_resolutions(math.ceil(now.grown))
         noises = draws.grain(sum(side**2 for side in sides)).to(c).split([side**2 for side in sides], dim=1)
         w = self.G.mapping(draws.normal(self.config.z_dim).to(c), c)
         fields = [noise.view(-1, 1, side, side) for noise, side in zip(noises, sides, strict=True)]

@@ -124,7 +124,8 @@ class Watch:
         alone makes variety."""
         now, device = stage(self.config, training.images_seen), self.config.device
         noises = [
-            torch.zeros(1, 1, side, side, device=device) for side in generator.config.noise_sides(math.ceil(now.grown))
+            torch.zeros(1, 1, side, side, device=device)
+            for side in generator.config.grown_noise_resolutions(math.ceil(now.grown))
         ]
         films = []
         with torch.inference_mode():
