@@ -7,8 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from thiscxr.model.conditions import Vocabulary
+from thiscxr.labels import FINDINGS, NOT_ANNOTATED, NOT_MENTIONED, UNCERTAIN
+from thiscxr.model.conditions import Condition, FilmConditions, Vocabulary
 from thiscxr.pool import Pool
+from thiscxr.reader.fitting import condition_targets
 from thiscxr.reader.judge import judge, read_films
 from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.reader.training import (
@@ -17,13 +19,13 @@ from thiscxr.reader.training import (
     load_reader,
     masked,
     positive_weights,
-    read_targets,
     reader_loss,
     save_reader,
     take_back,
     train_folds,
     train_reader,
 )
+from thiscxr.train.conditions import read_conditions
 
 
 def test_unknown_targets_neither_count_nor_teach() -> None:
@@ -46,23 +48,19 @@ def test_unknown_targets_neither_count_nor_teach() -> None:
 
 def test_targets_keep_the_five_states_apart(pool: Pool) -> None:
     indices = pool.indices("all")[:8]
-    targets = read_targets(pool, indices, Vocabulary(("Effusion", "Hernia"), ("AP", "PA"), ("discs",)))
+    targets = condition_targets(
+        read_conditions(pool, indices), Vocabulary(("Effusion", "Hernia"), ("AP", "PA"), ("discs",))
+    )
     assert targets["findings"][:, 0].tolist() == [1, 1, 0, 0, 1, 1, 0, 0]
     assert torch.isnan(targets["findings"][:, 1]).all(), "Hernia is not annotated in this collection"
     assert targets["view"].tolist() == [0, 1] * 4
 
 
 def test_an_uncertain_finding_teaches_what_the_policy_says() -> None:
-    class Doubtful:
-        """Three films: uncertain, not mentioned, not annotated."""
-
-        findings = np.repeat(np.array([[-1], [-2], [-3]], np.int8), 21, axis=1)
-
-        def column(self, name: str) -> np.ndarray:
-            return {"age_years": np.full(3, np.nan)}.get(name, np.full(3, "unknown", object))
-
+    states = (UNCERTAIN, NOT_MENTIONED, NOT_ANNOTATED)
+    doubtful = FilmConditions.of([Condition(findings=dict.fromkeys(FINDINGS, state)) for state in states])
     for policy, first in (("ignore", np.nan), ("zeros", 0.0), ("ones", 1.0)):
-        targets = read_targets(Doubtful(), np.arange(3), Vocabulary(("Mass",), ("PA",), ("a",)), policy)  # type: ignore[arg-type]
+        targets = condition_targets(doubtful, Vocabulary(("Mass",), ("PA",), ("a",)), policy)
         np.testing.assert_array_equal(targets["findings"][:, 0], [first, np.nan, np.nan], err_msg=policy)
         assert targets["view"].tolist() == [-100] * 3
     with pytest.raises(ValueError, match="uncertain is 'twos', expected one of ignore, zeros, ones"):

@@ -16,7 +16,13 @@ from thiscxr.cli.options import DEVICES, FOLDER, NEW_FILE, SEED, common, group, 
 from thiscxr.files import cache_folder, check_place, folder_lock
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from thiscxr.config import Config
+    from thiscxr.pool import Pool
+    from thiscxr.reader.extractors import Extractor
+    from thiscxr.reader.judge import Judgement
 
 
 @group.command()
@@ -141,9 +147,18 @@ def recipe_options(function: Callable) -> Callable:
     is_flag=True,
     help="Two more networks on halves of all patients, so that every film has a fair judge.",
 )
+@click.option(
+    "--views",
+    type=click.Choice(["one", "both"]),
+    default="one",
+    show_default=True,
+    help="Read each film by itself, or the frontal and the lateral film of a study together; either may be missing.",
+)
 @click.option("--out", type=NEW_FILE, required=True, metavar="FILE", help="A .safetensors file.")
 @common()
-def classify_train(data: Path, epochs: int, cross_fit: bool, out: Path, seed: int, device: str, **options: Any) -> None:
+def classify_train(
+    data: Path, epochs: int, cross_fit: bool, views: str, out: Path, seed: int, device: str, **options: Any
+) -> None:
     """Train a reader on a pool's training patients and print how it does on the held-out ones.
 
     Example: thiscxr classify train --data pool --cross-fit --out reader.safetensors
@@ -151,11 +166,21 @@ def classify_train(data: Path, epochs: int, cross_fit: bool, out: Path, seed: in
     from thiscxr.pool import Pool
     from thiscxr.reader.judge import judge, read_films
     from thiscxr.reader.training import Recipe, save_reader, train_folds, train_reader
+    from thiscxr.reader.views import find_studies, read_studies, train_studies
 
+    if cross_fit and views == "both":
+        raise click.UsageError("--cross-fit is of classifiers of single films; leave it or --views both out")
     recipe, device = Recipe(**options), resolve_device(device)
     pool = Pool.open(data).at_resolution(recipe.side)
     if not len(held := pool.indices("holdout")):
         raise ValueError(f"{data} holds out no patient, so that nobody could say how well the reader reads; add films")
+    if views == "both":
+        held_studies = find_studies(pool, held)  # before the training, should they not be readable
+        both = train_studies(find_studies(pool, pool.indices("train")), recipe, epochs, seed, device)
+        judged = judge([read_studies(both, held_studies)], seed).brief()
+        save_reader(out, both, pool, judged)
+        click.echo(json.dumps(judged, indent=2))
+        return
     reader = train_reader(pool, epochs, seed, device, recipe)
     folds = train_folds(pool, epochs, seed, device, recipe) if cross_fit else ()
     judged = judge([read_films(reader, pool, held)], seed).brief()
@@ -197,25 +222,37 @@ def classify_eval(
     device: str,
 ) -> None:
     """Tell how well a reader reads a pool: AUC per finding, view and sex with intervals, calibration, age error, all
-    per source.
+    per source. Of a reader of two views, of studies instead of films: with both, the frontal alone, the lateral alone.
 
     Example: thiscxr classify eval --data pool
     """
     from thiscxr.pixels import save_png
     from thiscxr.pool import Pool
     from thiscxr.reader.extractors import load_extractor
-    from thiscxr.reader.judge import judge, judgement_table, read_films
+    from thiscxr.reader.judge import judge, read_films
+    from thiscxr.reader.network import TwoViewReader
     from thiscxr.reader.saliency import saliency_sheet
     from thiscxr.reader.trust import card_path, write_card
-    from thiscxr.score.fairness import fair_groups, seen_films
+    from thiscxr.reader.views import find_studies, judge_studies
+    from thiscxr.score.fairness import fair_groups
     from thiscxr.train.board import filter_grid
 
-    extractor = load_extractor(model, resolve_device(device))
+    extractor = load_extractor(model, resolve_device(device), studies=True)
+    if isinstance(extractor.network, TwoViewReader):
+        options = {"cross-fit": cross_fit, "gradcam": gradcam, "filters": filters, "keep": keep}
+        if given := next((name for name, value in options.items() if value), ""):
+            raise click.UsageError(f"--{given} is of classifiers of single films, and {model} reads studies")
+        pool = Pool.open(data).at_resolution(extractor.network.config.res)
+        studies = find_studies(pool, pool.indices(split))
+        found = judge_studies(extractor.network, studies, split, seed)
+        tell_seen(pool, extractor, pool.indices(split))
+        tell_judgements(found, extractor, as_json, reliability, of="studies")
+        return
     pool = Pool.open(data).at_resolution(extractor.reader.config.res)
     if cross_fit and not extractor.folds:
         raise ValueError(f"{model} has no folds; train one that has: thiscxr classify train --cross-fit")
     rows = pool.indices(split)
-    seen = int(seen_films(pool, extractor)[rows].sum())
+    seen = tell_seen(pool, extractor, rows)
     if keep:
         if seen:
             raise ValueError(
@@ -230,8 +267,6 @@ def classify_eval(
     if cross_fit:
         fair = fair_groups(pool, pool.indices("all"), extractor)
         found["cross-fitted"] = judge([read_films(each.reader, pool, some) for each, some in fair], seed)
-    if seen:
-        click.echo(f"{seen} of these {len(rows)} films are of patients whom the reader knows", err=True)
     if keep:
         click.echo(f"{write_card(model, found[split], pool.fingerprint)} keeps how well {model} reads", err=True)
     if filters is not None:
@@ -240,14 +275,30 @@ def classify_eval(
         sheet, shown = saliency_sheet(extractor.reader, pool, rows, reading, found[split])
         save_png(gradcam, sheet, {"Description": f"from above: {', '.join(shown)}"})
         click.echo(f"{gradcam}: from above {', '.join(shown)}", err=True)
+    tell_judgements(found, extractor, as_json, reliability)
+
+
+def tell_seen(pool: "Pool", extractor: "Extractor", rows: "NDArray[np.int64]") -> int:
+    """Return, and warn, how many of these films are of patients whom the reader was trained on."""
+    from thiscxr.score.fairness import seen_films
+
+    seen = int(seen_films(pool, extractor)[rows].sum())
+    if seen:
+        click.echo(f"{seen} of these {len(rows)} films are of patients whom the reader knows", err=True)
+    return seen
+
+
+def tell_judgements(
+    found: "dict[str, Judgement]", extractor: "Extractor", as_json: bool, reliability: bool, of: str = "films"
+) -> None:
+    """Print how well a reader reads, as JSON or tables."""
+    from thiscxr.reader.judge import judgement_table
+
     if as_json:
-        click.echo(
-            json.dumps(
-                {"reader_sha256": extractor.sha256} | {name: each.to_json() for name, each in found.items()}, indent=2
-            )
-        )
+        judged = {name: each.to_json() for name, each in found.items()}
+        click.echo(json.dumps({"reader_sha256": extractor.sha256, **judged}, indent=2))
     else:
-        click.echo("\n\n".join(judgement_table(name, each, reliability) for name, each in found.items()))
+        click.echo("\n\n".join(judgement_table(name, each, reliability, of) for name, each in found.items()))
 
 
 @classify.command("matrix")

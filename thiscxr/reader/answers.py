@@ -13,7 +13,7 @@ from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.measures.resampling import weighted_auc, weighted_correlation
 from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, FilmConditions
 from thiscxr.pixels import Pixels, pixels_to_images
-from thiscxr.reader.network import Reader
+from thiscxr.reader.network import Reader, TwoViewReader
 
 LEAST_AUC = 0.75  # of the lower end of the interval on held-out real patients, for a question to be judged
 LEAST_CORRELATION = 0.5  # the same for the age
@@ -53,7 +53,9 @@ def read_answers(reader: Reader, batches: Iterable[Pixels]) -> dict[str, NDArray
     return name_answers({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, reader)
 
 
-def name_answers(answers: Mapping[str, NDArray[np.float32]], reader: Reader) -> dict[str, NDArray[np.float32]]:
+def name_answers(
+    answers: Mapping[str, NDArray[np.float32]], reader: Reader | TwoViewReader
+) -> dict[str, NDArray[np.float32]]:
     """Return the heads' answers (findings [n, F], view [n, V], sex [n, 1], scaled age [n, 1]) as a column a
     question."""
     columns = {name: answers["findings"][:, i] for i, name in enumerate(reader.config.findings)}

@@ -30,7 +30,7 @@ from thiscxr.pool import Pool
 from thiscxr.pool.covered import CoveredPool
 from thiscxr.reader.network import Reader
 from thiscxr.reader.networks import NETWORKS, FeatureNetwork
-from thiscxr.reader.training import Fold, load_folds, load_reader
+from thiscxr.reader.training import Fold, load_any_reader, load_folds, load_reader
 from thiscxr.reader.weights import list_public, load_public
 
 DEFAULT = "thiscxr64"
@@ -46,7 +46,7 @@ class Extractor:
 
     name: str
     sha256: str  # of its weight file, as published
-    network: torch.nn.Module  # a Reader or a FeatureNetwork, in evaluation mode
+    network: torch.nn.Module  # a Reader, a FeatureNetwork, or where asked for a TwoViewReader, in evaluation mode
     sources: frozenset[str] = frozenset()  # collections that it learnt from
     # first 16 hexadecimal digits of the stored-pixel SHA-256 of its training patients' films
     trained_on: frozenset[str] = frozenset()
@@ -95,12 +95,12 @@ class Extractor:
         return np.concatenate(parts) if parts else np.empty((0, self.dim), np.float32)
 
 
-def load_extractor(name: str, device: str = "cpu", allow_download: bool = False) -> Extractor:
+def load_extractor(name: str, device: str = "cpu", allow_download: bool = False, studies: bool = False) -> Extractor:
     """Return the extractor of that name (see `list_extractors`), or the one of a reader file that `thiscxr classify
     train` wrote.
 
-    Raises ValueError for an unknown name, a file that is not a reader, and weights that are not here, unless
-    `allow_download`.
+    studies: a reader of studies too, which has answers and no features of films. Raises ValueError for an unknown name,
+    a file that is not a reader, and weights that are not here, unless `allow_download`.
     """
     if name in NETWORKS:
         network, sha256 = load_public(name, allow_download)
@@ -113,7 +113,7 @@ def load_extractor(name: str, device: str = "cpu", allow_download: bool = False)
                 f"no reader file or extractor '{name}'{nearest_name(name, known)}; known: {', '.join(known)}"
             )
         path = find_weights(name, "reader")
-    reader, metadata = load_reader(path)
+    reader, metadata = load_any_reader(path) if studies else load_reader(path)
     main = Extractor(
         path.stem if Path(name).is_file() else name,
         sha256_file(path),

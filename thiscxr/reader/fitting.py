@@ -8,6 +8,7 @@ import copy
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
+from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE, UNCERTAIN
 from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, FilmConditions, Vocabulary
 from thiscxr.pixels import Pixels, pixels_to_images
 from thiscxr.train.augment import AugmentRanges, augment
 from thiscxr.train.draws import Draws
 
 RANGES = AugmentRanges(turn_degrees=4.0, shift=0.04, patch=0.25)
+# U-Ignore, U-Zeros, U-Ones: Irvin et al. 2019, arXiv:1901.07031, section 3.1
+UNCERTAIN_AS = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0}
 MIXUP = 1  # the stream of random numbers beside the augmentation's own
 
-Loss = Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]
+Loss = Callable[[Any, dict[str, Tensor]], Tensor]  # of the network's answers, and what is known
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Schedule:
 
 def fit(
     network: nn.Module,
-    films: Pixels | Callable[[NDArray[np.int64]], Pixels],
+    films: Pixels | Callable[[NDArray[np.int64]], Pixels | Tensor],
     targets: Mapping[str, Tensor],
     loss: Loss,
     steps: int,
@@ -55,10 +58,10 @@ def fit(
 ) -> None:
     """Train the network in place for `steps` batches, and leave it in evaluation mode without gradients.
 
-    films: uint8 or uint16 [n, res, res], or what returns those of some rows; targets: a row a film, n at least a batch.
-    Every film is drawn once before any is drawn again. `seed` gives the order and the augmentation, not the network's
-    weights. begin: called before each step with the share of the steps done. bar: counts films where several fits share
-    it.
+    films: uint8 or uint16 [n, res, res], or what returns those of some rows, or the films of studies as images float32
+    [k, views, res, res], nan where one is missing; targets: a row a film or study, n at least a batch. Every one is
+    drawn once before any is drawn again. `seed` gives the order and the augmentation, not the network's weights. begin:
+    called before each step with the share of the steps done. bar: counts films where several fits share it.
 
     Raises ValueError for fewer films than one batch and FloatingPointError when the loss is not finite.
     """
@@ -74,8 +77,11 @@ def fit(
     own = tqdm(total=steps * batch, unit="film", file=sys.stderr, desc=what, delay=1) if bar is None else None
     for step, rows in zip(range(steps), _batches(count, batch, seed), strict=False):
         begin(step / steps)
-        images = torch.from_numpy(pixels_to_images(read(rows)))[:, None]  # [batch, 1, res, res]
-        images = augment(images, schedule.strength, Draws(seed, step * batch, batch), RANGES)
+        given = read(rows)
+        images = given if isinstance(given, Tensor) else torch.from_numpy(pixels_to_images(given))[:, None]
+        there = ~images[:, :, 0, 0].isnan()  # of [batch, views, res, res]
+        draws = Draws(seed, step * batch, int(there.sum()))
+        images[there] = augment(images[there][:, None], schedule.strength, draws, RANGES)[:, 0]
         known = {name: values[rows].to(device) for name, values in targets.items()}
         share, other = _mixup(schedule.mixup, batch, seed, step)
         answers = network((share * images + (1 - share) * images[other]).to(device) if share < 1 else images.to(device))
@@ -133,11 +139,16 @@ def _batches(count: int, batch: int, seed: int) -> Iterator[NDArray[np.int64]]:
         left = left[batch:]
 
 
-def condition_targets(films: FilmConditions, vocabulary: Vocabulary) -> dict[str, Tensor]:
+def condition_targets(films: FilmConditions, vocabulary: Vocabulary, uncertain: str = "ignore") -> dict[str, Tensor]:
     """Return what films are to teach, known or asked: float32 with nan where unknown, findings [n, F] and sex [n, 1] in
-    {0, 1}, scaled age [n, 1]; view and source int64 [n] with -100 (which cross-entropy ignores) where unknown."""
+    {0, 1}, scaled age [n, 1]; view and source int64 [n] with -100 (which cross-entropy ignores) where unknown.
+
+    uncertain: a key of UNCERTAIN_AS, for the findings that are.
+    """
     states = films.findings[:, [FINDINGS.index(name) for name in vocabulary.findings]].astype(np.float32)
+    doubtful = states == UNCERTAIN
     states[~np.isin(states, (POSITIVE, NEGATIVE))] = np.nan
+    states[doubtful] = UNCERTAIN_AS[uncertain]
 
     def classes(factor: str, wanted: tuple[str, ...]) -> NDArray[np.int64]:
         table = [wanted.index(name) if name in wanted else -100 for name in films.names[factor]]

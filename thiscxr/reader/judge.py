@@ -217,10 +217,10 @@ def calibrate(present: NDArray[np.bool_], probabilities: Array, seed: int = 0) -
     return Calibration(float(error(seen)), float(np.quantile(error(drawn.astype(np.float64)), 0.95)), bins)
 
 
-def judgement_table(title: str, found: Judgement, reliability: bool = False) -> str:
-    """Return a judgement as aligned lines; with the reliability tables of the findings on demand."""
+def judgement_table(title: str, found: Judgement, reliability: bool = False, of: str = "films") -> str:
+    """Return a judgement as aligned lines; with the reliability tables of the findings on demand. of: what was read."""
     lines = [
-        f"{title}: {found.num_films} films of {found.num_patients} patients",
+        f"{title}: {found.num_films} {of} of {found.num_patients} patients",
         f"{'':<28}{'AUC':>7}  {'95 %':<16}{'with':>7}{'without':>9}{'calibration error (by chance)':>32}",
     ]
     for each in found.questions:

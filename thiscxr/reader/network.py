@@ -3,6 +3,7 @@ extractor.
 
 It answers for findings, view, sex, age and source at once, by one of two backbones: CheXNet's DenseNet-121 (Rajpurkar
 et al. 2017, arXiv:1711.05225), or residual blocks (He et al. 2016, arXiv:1512.03385) at a size that trains on a laptop.
+Two of them read the frontal and the lateral film of one study together (Rubin et al. 2018, arXiv:1804.07839).
 """
 
 import pickle
@@ -18,6 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import densenet121
 
+PAIR = ("frontal", "lateral")  # the views that are read together, in this order
+READS = ("film", "study")
 SIDES = {"small": 64, "densenet121": 224}  # backbone -> side at which films are read unless another is asked for
 
 
@@ -33,10 +36,13 @@ class ReaderConfig:
     backbone: str = "small"  # or densenet121
     fine: bool = True  # whether the small one has a block at res/2; without, its first layer alone looks at details
     dropout: float = 0.0  # share of the features that are hidden from the heads in training
+    reads: str = "film"  # or study: frontal and lateral film together; its views are ("study",)
 
     def __post_init__(self) -> None:
         if self.backbone not in SIDES:
             raise ValueError(f"backbone '{self.backbone}' is not one of {', '.join(SIDES)}")
+        if self.reads not in READS:
+            raise ValueError(f"it reads a '{self.reads}', which is not one of {', '.join(READS)}")
         if self.res < 32:
             raise ValueError(
                 f"a reader of {self.res} px was asked for; films are halved four or five times, so 32 px are the least"
@@ -64,6 +70,18 @@ class ResidualBlock(nn.Module):
         return F.relu(self.norm1(self.conv1(y)) + self.skip(x))
 
 
+def _heads(config: ReaderConfig, dim: int) -> nn.ModuleDict:
+    """Return the linear heads on features [N, dim]; none where there is nothing to answer."""
+    widths = {
+        "findings": len(config.findings),
+        "view": len(config.views),
+        "source": len(config.sources),
+        "sex": 1,  # logit of F
+        "age": 1,  # (years - AGE_CENTRE) / AGE_SCALE of model.conditions
+    }
+    return nn.ModuleDict({name: nn.Linear(dim, width) for name, width in widths.items()})
+
+
 class Reader(nn.Module):
     """images float32 [N, 1, H, W] in [-1, 1] -> a dict of logits; `features` gives float32 [N, feature_dim]."""
 
@@ -81,15 +99,7 @@ class Reader(nn.Module):
             self.stem_norm = nn.BatchNorm2d(first)
             pairs = [(first, first, 1)] * config.fine + [(a, b, 2) for a, b in pairwise(config.widths)]
             self.blocks = nn.ModuleList(ResidualBlock(*pair) for pair in pairs)
-        self.heads = nn.ModuleDict(
-            {
-                "findings": nn.Linear(config.feature_dim, len(config.findings)),
-                "view": nn.Linear(config.feature_dim, len(config.views)),
-                "source": nn.Linear(config.feature_dim, len(config.sources)),
-                "sex": nn.Linear(config.feature_dim, 1),  # logit of F
-                "age": nn.Linear(config.feature_dim, 1),  # (years - AGE_CENTRE) / AGE_SCALE of model.conditions
-            }
-        )
+        self.heads = _heads(config, config.feature_dim)
 
     @property
     def first_filters(self) -> Tensor:
@@ -133,8 +143,59 @@ class Reader(nn.Module):
 
     def answers(self, features: Tensor) -> dict[str, Tensor]:
         """Return the logits that belong to features [N, feature_dim]."""
-        features = F.dropout(features, self.config.dropout, self.training)
-        return {name: head(features) for name, head in self.heads.items()}
+        return _answers(self, features)
+
+
+class TwoViewReader(nn.Module):
+    """Reads the films of a study together: images float32 [N, 2, H, W] in [-1, 1], in the order of PAIR, nan where the
+    study has no such film.
+
+    A backbone for each view, and heads on the features of both (DualNet, Rubin et al. 2018, arXiv:1804.07839, section
+    3.2). Each view keeps heads of its own too, which answer where the other film is missing and learn from every film
+    of that view: so one film alone is read as by a classifier of such films.
+    """
+
+    def __init__(self, config: ReaderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.frontal, self.lateral = Reader(config), Reader(config)
+        self.heads = _heads(config, 2 * config.feature_dim)
+
+    @property
+    def views(self) -> tuple[Reader, Reader]:
+        """The readers of one view, in the order of PAIR."""
+        return self.frontal, self.lateral
+
+    def forward(self, images: Tensor) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        """Return for the frontal films, for the lateral films and for the studies with both: which studies, bool [N],
+        and the logits of these studies as of `Reader.forward`."""
+        there = ~images[:, :, 0, 0].isnan()  # [N, 2]
+        found, features = [], []
+        for place, view in enumerate(self.views):
+            rows = there[:, place]
+            some = images.new_zeros(0, self.config.feature_dim)  # batch normalisation refuses a batch of no film
+            if rows.any():
+                some = view.features(images[rows, place, None])
+            found.append((rows, view.answers(some)))
+            features.append(some)
+        both = there.all(dim=1)
+        joint = torch.cat([some[both[rows]] for some, (rows, _) in zip(features, found, strict=True)], dim=1)
+        return [*found, (both, _answers(self, joint))]
+
+    def answers(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the logits of all studies: of both films where there are both, else of the one there is; nan where
+        there is none."""
+        merged: dict[str, Tensor] = {}
+        for rows, logits in self(images):  # those of both come last
+            for name, values in logits.items():
+                empty = values.new_full((len(images), values.shape[1]), torch.nan)
+                merged.setdefault(name, empty)[rows] = values
+        return merged
+
+
+def _answers(network: Reader | TwoViewReader, features: Tensor) -> dict[str, Tensor]:
+    features = F.dropout(features, network.config.dropout, network.training)
+    return {name: head(features) for name, head in network.heads.items()}
 
 
 def start_from_imagenet(reader: Reader, path: Path) -> None:

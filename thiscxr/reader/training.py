@@ -16,13 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import thiscxr
-from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE, UNCERTAIN
-from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, Vocabulary
+from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.network_file import read_safetensors, write_safetensors
 from thiscxr.pixels import Pixels
 from thiscxr.pool import Pool
-from thiscxr.reader.fitting import Schedule, fit
-from thiscxr.reader.network import SIDES, Reader, ReaderConfig, start_from_imagenet
+from thiscxr.reader.fitting import UNCERTAIN_AS, Schedule, condition_targets, fit
+from thiscxr.reader.network import SIDES, Reader, ReaderConfig, TwoViewReader, start_from_imagenet
 from thiscxr.train.conditions import learnable_vocabulary, read_conditions
 from thiscxr.train.draws import begin_weights
 
@@ -30,9 +29,6 @@ READER_FORMAT = 1
 MARK = 16  # digits of a film's hash
 LARGE = 96  # px: from here on readers are wider and are kept from overfitting
 COARSE = 0.6  # share of their steps that read films of LARGE px
-
-# U-Ignore, U-Zeros, U-Ones: Irvin et al. 2019, arXiv:1901.07031, section 3.1
-UNCERTAIN_AS = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0}
 
 
 @dataclass(frozen=True)
@@ -67,6 +63,11 @@ class Recipe:
         """The largest weight of a present finding."""
         return self.max_weight or (5.0 if self.large else 1.0)
 
+    def side_at(self, share: float) -> int:
+        """Return the side at which films are read after that share of the steps: the first ones read smaller films, in
+        half the time and no worse (Tan and Le 2021, arXiv:2104.00298, section 4)."""
+        return LARGE if self.large and share < COARSE else self.side
+
     @property
     def schedule(self) -> Schedule:
         """How it is fitted: for large films against overfitting, since the labels of rare findings are few and mined
@@ -74,6 +75,13 @@ class Recipe:
         if self.large:
             return Schedule(rate=1.5e-3, decay=0.1, strength=0.85, mixup=0.4, average=0.995)
         return Schedule(rate=2e-3 if self.backbone == "small" else 1e-3)  # the latter is CheXNet's
+
+    def config(self, vocabulary: Vocabulary) -> ReaderConfig:
+        """Return the architecture of a reader of that vocabulary."""
+        wide: dict[str, Any] = {"widths": (32, 64, 128, 256), "fine": False, "dropout": 0.2} if self.large else {}
+        return ReaderConfig(
+            vocabulary.findings, vocabulary.views, vocabulary.sources, self.side, backbone=self.backbone, **wide
+        )
 
     def __post_init__(self) -> None:
         if self.uncertain not in UNCERTAIN_AS:
@@ -105,17 +113,19 @@ def train_reader(
     Raises ValueError when there are fewer films than one batch, and FloatingPointError when the loss is not finite.
     """
     indices, batch = pool.indices("train") if rows is None else rows, recipe.step
-    vocabulary = learnable_vocabulary(read_conditions(pool, indices), pool.codes("patient")[0][indices])
+    films = read_conditions(pool, indices)
+    vocabulary = learnable_vocabulary(films, pool.codes("patient")[0][indices])
     begin_weights(seed)
-    reader = _new_reader(vocabulary, recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    targets = read_targets(pool, indices, vocabulary, recipe.uncertain)
+    reader = Reader(recipe.config(vocabulary))
+    if recipe.pretrained is not None:
+        start_from_imagenet(reader, recipe.pretrained)
+    reader = reader.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    targets = condition_targets(films, vocabulary, recipe.uncertain)
     weights = positive_weights(targets["findings"], recipe.most).to(device)
     steps, loss = epochs * (len(indices) // batch), partial(reader_loss, weights=weights)
 
     def begin(share: float) -> None:
-        """Let the first steps read smaller films: in half the time, and no worse (Tan and Le 2021, arXiv:2104.00298,
-        section 4)."""
-        reader.res = LARGE if recipe.large and share < COARSE else reader.config.res
+        reader.res = recipe.side_at(share)
 
     def read(rows: np.ndarray) -> Pixels:
         return pool.read(indices[rows])
@@ -125,18 +135,6 @@ def train_reader(
     except ValueError as error:
         raise ValueError(f"{pool.path}: {error}") from None
     take_back(reader, weights)
-    return reader
-
-
-def _new_reader(vocabulary: Vocabulary, recipe: Recipe) -> Reader:
-    wide: dict[str, Any] = {"widths": (32, 64, 128, 256), "fine": False, "dropout": 0.2} if recipe.large else {}
-    reader = Reader(
-        ReaderConfig(
-            vocabulary.findings, vocabulary.views, vocabulary.sources, recipe.side, backbone=recipe.backbone, **wide
-        )
-    )
-    if recipe.pretrained is not None:
-        start_from_imagenet(reader, recipe.pretrained)
     return reader
 
 
@@ -178,39 +176,13 @@ def _marks(hashes: Iterable[str]) -> frozenset[str]:
     return frozenset(digest[:MARK] for digest in hashes)
 
 
-def take_back(reader: Reader, weights: Tensor) -> None:
+def take_back(reader: Reader | TwoViewReader, weights: Tensor) -> None:
     """Lower the logits of the findings by what their weights [F] raised them, in place, so that probabilities are true
     ones again.
 
     The odds that minimise the weighted loss are the true odds times the weight: Elkan 2001, IJCAI, theorem 1.
     """
     reader.heads["findings"].get_parameter("bias").data -= weights.log()
-
-
-def read_targets(
-    pool: Pool, indices: np.ndarray, vocabulary: Vocabulary, uncertain: str = "ignore"
-) -> dict[str, Tensor]:
-    """Return float32 targets with NaN where unknown: findings [n, F] and sex [n, 1] in {0, 1}, scaled age [n, 1]; view
-    and source int64 [n] with -100 (which cross-entropy ignores) where unknown. uncertain: a key of UNCERTAIN_AS, for
-    the findings that are."""
-    columns = [FINDINGS.index(name) for name in vocabulary.findings]
-    states = pool.findings[indices][:, columns].astype(np.float32)
-    doubtful = states == UNCERTAIN
-    states[~np.isin(states, (POSITIVE, NEGATIVE))] = np.nan
-    states[doubtful] = UNCERTAIN_AS[uncertain]
-    sex = np.array([{"F": 1.0, "M": 0.0}.get(value, np.nan) for value in pool.column("sex")[indices]], dtype=np.float32)
-    age = ((pool.column("age_years")[indices] - AGE_CENTRE) / AGE_SCALE).astype(np.float32)
-
-    def classes(name: str, names: tuple[str, ...]) -> Tensor:
-        return torch.tensor([names.index(value) if value in names else -100 for value in pool.column(name)[indices]])
-
-    return {
-        "findings": torch.from_numpy(states),
-        "sex": torch.from_numpy(sex)[:, None],
-        "age": torch.from_numpy(age)[:, None],
-        "view": classes("view", vocabulary.views),
-        "source": classes("source", vocabulary.sources),
-    }
 
 
 def reader_loss(answers: dict[str, Tensor], targets: dict[str, Tensor], weights: Tensor | None = None) -> Tensor:
@@ -239,7 +211,7 @@ def masked(loss: Any, answers: Tensor, targets: Tensor) -> Tensor:
 
 def save_reader(
     path: Path,
-    reader: Reader,
+    reader: Reader | TwoViewReader,
     pool: Pool,
     judged: dict[str, Any],
     folds: Sequence[Fold] = (),
@@ -263,7 +235,12 @@ def save_reader(
 
 
 def write_reader(
-    path: Path, reader: Reader, data: dict[str, Any], judged: dict[str, Any], folds: Sequence[Fold], dtype: torch.dtype
+    path: Path,
+    reader: Reader | TwoViewReader,
+    data: dict[str, Any],
+    judged: dict[str, Any],
+    folds: Sequence[Fold],
+    dtype: torch.dtype,
 ) -> None:
     """As `save_reader`, with the facts on the data as another reader's file has them."""
     metadata = {
@@ -279,17 +256,32 @@ def write_reader(
     }
     tensors = {
         name: (tensor.to("cpu", dtype) if tensor.is_floating_point() else tensor.cpu()).contiguous()
-        for prefix, network in (("", reader), *((f"fold{k}.", fold.reader) for k, fold in enumerate(folds)))
+        for prefix, network in {"": reader, **{f"fold{k}.": fold.reader for k, fold in enumerate(folds)}}.items()
         for name, tensor in network.state_dict(prefix=prefix).items()
     }
     write_safetensors(path, tensors, metadata)
 
 
 def load_reader(path: Path) -> tuple[Reader, dict[str, Any]]:
-    """Return a reader (float32, CPU, evaluation mode) and its metadata. Raises ValueError for anything else than a
-    reader file."""
+    """Return a reader (float32, CPU, evaluation mode) and its metadata. Raises ValueError for anything else than the
+    file of a reader of single films."""
+    reader, metadata = load_any_reader(path)
+    return _of_films(path, reader), metadata
+
+
+def load_any_reader(path: Path) -> tuple[Reader | TwoViewReader, dict[str, Any]]:
+    """As `load_reader`, also a reader of studies."""
     metadata, tensors = read_safetensors(path, "reader", READER_FORMAT)
     return _rebuilt(path, metadata, {name: t for name, t in tensors.items() if not name.startswith("fold")}), metadata
+
+
+def _of_films(path: Path, reader: Reader | TwoViewReader) -> Reader:
+    if isinstance(reader, TwoViewReader):
+        raise ValueError(
+            f"{path} reads the frontal and the lateral film of a study together, which `thiscxr classify eval` alone "
+            "does; here a classifier of single films is needed: thiscxr classify train --views one"
+        )
+    return reader
 
 
 def load_folds(path: Path) -> tuple[Fold, ...]:
@@ -301,17 +293,18 @@ def load_folds(path: Path) -> tuple[Fold, ...]:
         reader = _rebuilt(
             path, facts, {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
         )
-        folds.append(Fold(reader, frozenset(facts["trained_on"])))
+        folds.append(Fold(_of_films(path, reader), frozenset(facts["trained_on"])))
     return tuple(folds)
 
 
-def _rebuilt(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> Reader:
+def _rebuilt(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> Reader | TwoViewReader:
     try:
         listed = facts["architecture"].items()
         architecture: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in listed
         }
-        reader = Reader(ReaderConfig(**architecture))
+        config = ReaderConfig(**architecture)
+        reader = TwoViewReader(config) if config.reads == "study" else Reader(config)
         reader.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
