@@ -10,15 +10,16 @@ from click.testing import CliRunner
 
 from thiscxr.api import phantom
 from thiscxr.cli import group
-from thiscxr.phantom import draw_patient, render
+from thiscxr.model.network_file import WEIGHTS
+from thiscxr.phantom import SITES, draw_patient, render
 from thiscxr.pixels import encode_png, save_png
 from thiscxr.reader.measuring import COLUMNS, NO_CHEST, measure, outlined, percentile
-from thiscxr.reader.segmenter import Segmenter, find_segmenter
+from thiscxr.reader.segmenter import Segmenter, find_segmenter, segment
 
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return find_segmenter()[0]
+    return find_segmenter("lungs128")[0]
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,18 @@ def test_a_picture_is_the_film_with_outlines_in_colour() -> None:
     for row, column in ((120, 60), (250, 120)):  # on the left edges of the two
         red, green, blue = picture[row, column - 1 : column + 2].astype(int).T
         assert (np.ptp([red, green, blue], axis=0) > 0).any()
+
+
+def test_the_bundled_segmenter_is_small_and_keeps_white_lung_in_the_lungs(segmenter: Segmenter) -> None:
+    assert (WEIGHTS / "lungs128.safetensors").stat().st_size < 2_000_000
+    assert segmenter.config.res == 128
+    films = [
+        render(draw_patient(9_000_000 + i, severities={"Effusion": 0.8}), "PA", 128, site=SITES[i]) for i in range(4)
+    ]
+    masks = segment(segmenter, [np.stack([film.pixels for film in films])])
+    for film, (lungs, heart) in zip(films, masks, strict=True):
+        for found, true in ((lungs, film.lungs), (heart, film.heart)):
+            assert 2 * (found * true).sum() / (found.sum() + true.sum()) > 0.8
 
 
 def test_the_command_prints_what_it_measured(films: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import click
 
 from thiscxr.cli.options import FOLDER, MODEL, NEW_FILE, NEW_FOLDER, common, group, resolve_device
 
-SEGMENTER = "lungs64"
+SEGMENTER = "lungs128"
 
 
 @group.group(invoke_without_command=True)
