@@ -163,13 +163,14 @@ def test_a_picture_is_the_film_with_outlines_in_colour() -> None:
 def test_the_bundled_segmenter_is_small_and_keeps_white_lung_in_the_lungs(segmenter: Segmenter) -> None:
     assert (WEIGHTS / "lungs128.safetensors").stat().st_size < 2_000_000
     assert segmenter.config.res == 128
+    white = {"Effusion": 0.8}
     films = [
-        render(draw_patient(9_000_000 + i, severities={"Effusion": 0.8}), "PA", 128, site=SITES[i]) for i in range(4)
+        render(draw_patient(9_000_000 + i, severities=white), "PA", 128, site=site) for i, site in enumerate(SITES)
     ]
-    masks = segment(segmenter, [np.stack([film.pixels for film in films])])
-    for film, (lungs, heart) in zip(films, masks, strict=True):
-        for found, true in ((lungs, film.lungs), (heart, film.heart)):
-            assert 2 * (found * true).sum() / (found.sum() + true.sum()) > 0.8
+    found = segment(segmenter, [np.stack([film.pixels for film in films])])[:, 0]
+    true = np.stack([film.lungs for film in films])
+    overlap = 2 * (found * true).sum((1, 2)) / (found.sum((1, 2)) + true.sum((1, 2)))
+    assert overlap.mean() > 0.85, overlap
 
 
 def test_the_command_prints_what_it_measured(films: Path, tmp_path: Path) -> None:
