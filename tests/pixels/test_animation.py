@@ -1,4 +1,4 @@
-"""Animated files hold the frames that were given, at their rate, and say what they are; sheets hold films and words."""
+"""Animated files hold the given frames at their rate and their notice; contact sheets hold films and captions."""
 
 import io
 
@@ -15,7 +15,7 @@ XMP = "<x:xmpmeta>é, not a patient</x:xmpmeta>"
 
 
 @pytest.mark.parametrize(("kind", "tick_ms"), [("webp", 1), ("gif", 10)])
-def test_frames_come_back_whole_with_their_words(kind: str, tick_ms: int) -> None:
+def test_frames_are_read_back_whole_with_their_notice(kind: str, tick_ms: int) -> None:
     data = encode_animation(FRAMES, 15, kind, WORDS, XMP)
     assert data == encode_animation(FRAMES, 15, kind, WORDS, XMP), "the same film is the same file"
     with Image.open(io.BytesIO(data)) as image:
@@ -43,8 +43,8 @@ def test_mp4_is_read_back_with_comment_and_xmp() -> None:
     assert data.endswith(XMP.encode())
 
 
-def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="60 frames a second are too fast for a GIF, whose readers show at most 50"):
+def test_impossible_formats_and_rates_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="60 frames/s are too fast for a GIF: players show at most 50"):
         encode_animation(FRAMES, 60, "gif", WORDS, XMP)
     with pytest.raises(ValueError, match="'avi' is not a kind of animation; expected one of webp, gif, mp4"):
         encode_animation(FRAMES, 15, "avi", WORDS, XMP)
@@ -53,7 +53,7 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         encode_animation(FRAMES, 15, "mp4", WORDS, XMP)
 
 
-def test_a_sheet_holds_every_film_once_and_its_words() -> None:
+def test_a_contact_sheet_holds_every_film_once_and_its_captions() -> None:
     films = list(FRAMES)
     sheet = draw_sheet(
         [films[:3], [None, *films[3:5]]], [["a", "b", "c"], ["", "d", "e"]], ["head"], ["a long line at the foot " * 9]

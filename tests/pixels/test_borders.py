@@ -1,4 +1,4 @@
-"""Padding and borders, as a file says them or not: black, and nothing to the greys of the film."""
+"""Padding and borders, as declared in a file or not: black, and without effect on the greys of the film."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What a DICOM header says of view, sex, age and ids, and that no more is taken of it."""
+"""View, sex, age and ids from a DICOM header, and nothing else of it."""
 
 import gzip
 import io

@@ -1,7 +1,7 @@
 """A seeded fuzzer of film files: every damaged file is a film or one line of reason, in bounded time and memory, and
 never a crash.
 
-Cases run in processes of their own, so that a crash or a hang is seen and named by its number: `python
+Cases run in processes of their own, so that a crash or a hang is detected and named by its number: `python
 tests/pixels/test_fuzz_pixels.py SEED FIRST STOP` runs them by hand, and `… SEED NUMBER > file` writes the one file.
 """
 
@@ -26,18 +26,18 @@ MEMORY_BYTES = 3 * 2**30
 
 
 def outcome(seed: int, number: int) -> str:
-    """Run one case: "film", the reason, or in capitals what must not be."""
+    """Run one case: "film", the reason, or the fault in capitals."""
     name, whole, damaged, covered = case(seed, number)
     header = px.read_dicom_header(damaged)
     assert header.view != ""
     assert header.sex != ""
-    side = [0, 16][number % 2]
+    min_side = [0, 16][number % 2]
     try:
-        film = px.load_film(damaged, min_side=side)
+        film = px.load_film(damaged, min_side=min_side)
         px.to_bits(px.to_square(film.pixels, 16, film.aspect), 8)
     except ValueError as error:
         return str(error) if str(error) and len(str(error).splitlines()) == 1 else f"LINES {error!r}"
-    if covered and not np.array_equal(film.pixels, px.load_film(whole, min_side=side).pixels):
+    if covered and not np.array_equal(film.pixels, px.load_film(whole, min_side=min_side).pixels):
         return f"WRONG PIXELS {name}"
     return "film"
 
@@ -96,7 +96,7 @@ def run(seed: int, first: int, stop: int) -> dict[int, str]:
     return found
 
 
-def judge(found: dict[int, str], capsys: pytest.CaptureFixture[str]) -> None:
+def check(found: dict[int, str], capsys: pytest.CaptureFixture[str]) -> None:
     counts = Counter(found.values())
     with capsys.disabled():
         print(f"\n{len(found)} damaged files of seed {SEED}:")
@@ -113,7 +113,7 @@ def judge(found: dict[int, str], capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_damaged_files_are_films_or_reasons(capsys):
-    judge(run(SEED, 0, QUICK), capsys)
+    check(run(SEED, 0, QUICK), capsys)
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_many_damaged_files_are_films_or_reasons(capsys):
     half = QUICK + FULL // 2
     with ThreadPoolExecutor(2) as pool:
         parts = pool.map(run, (SEED, SEED), (QUICK, half), (half, QUICK + FULL))
-        judge({number: said for part in parts for number, said in part.items()}, capsys)
+        check({number: said for part in parts for number, said in part.items()}, capsys)
 
 
 def test_the_fuzzer_sees_crashes_hangs_and_wrong_pixels(monkeypatch, tmp_path):

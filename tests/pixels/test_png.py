@@ -39,9 +39,9 @@ def test_values_outside_the_range_are_clipped():
 
 def test_grid_is_in_reading_order():
     films = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 3), np.uint8)
-    sheet = px.make_grid(films, 3)
-    assert sheet.shape == (4, 9)
-    assert sheet[::2, ::3].tolist() == [[0, 1, 2], [3, 4, 0]]
+    grid = px.make_grid(films, 3)
+    assert grid.shape == (4, 9)
+    assert grid[::2, ::3].tolist() == [[0, 1, 2], [3, 4, 0]]
 
 
 @pytest.mark.parametrize("compressed", [True, False])

@@ -58,10 +58,10 @@ def as_dcmtk(data: bytes, options: list[str]) -> np.ndarray | None:
 
 
 def apart(film: px.LoadedFilm, shown: np.ndarray, said: bool) -> tuple[float, float]:
-    """Return the mean and the largest difference in levels of 256; what has no display of its own is stretched, as
-    docs/data.md says.
+    """Return the mean and the largest difference in levels of 256; a film without its own display is stretched, as in
+    docs/data.md.
 
-    Films that their header turns are compared as they lie best.
+    Films that their header turns are compared in the best of the eight orientations.
     """
     if not said and film.native_bits > 8:
         box = px.content_box((shown * 65535).astype(np.uint16))
@@ -76,9 +76,8 @@ def apart(film: px.LoadedFilm, shown: np.ndarray, said: bool) -> tuple[float, fl
     return min(((float(one.mean()), float(one.max())) for one in off), default=(255.0, 255.0))
 
 
-def judged(data: bytes) -> tuple[str, str]:
-    """Return what becomes of a file ("" or why it is refused), and how far it is from dcmtk's (in levels of 256), in
-    words."""
+def against_dcmtk(data: bytes) -> tuple[str, str]:
+    """Return why a file is refused ("" if it is not), and its difference from dcmtk's (in levels of 256), as text."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -153,8 +152,8 @@ def test_films_are_those_of_dcmtk(name):
     assert most <= (2 if name == "seven bits" else 1.01), (mean, most)  # of seven bits it makes 254
 
 
-def test_another_film_is_seen_to_be_another():
-    """The comparison can fail: another window, a negative, a film that lies otherwise."""
+def test_the_comparison_detects_another_film():
+    """The comparison can fail: another window, a negative, a film in another orientation."""
     dcm2pnm()
     film = px.load_film(dicom(DEEP, **WINDOW))
     for other in (
@@ -172,7 +171,7 @@ def test_every_film_of_pydicom_is_the_one_of_dcmtk():
     files = sorted(
         path for path in root.rglob("*") if path.is_file() and (path.suffix == ".dcm" or path.name.isdigit())
     )
-    off = {path.name: judged(path.read_bytes()) for path in files}
+    off = {path.name: against_dcmtk(path.read_bytes()) for path in files}
     compared = {name: words for name, (refused, words) in off.items() if not refused and "(" in words}
     assert len(compared) > 9
     assert {name: words for name, words in compared.items() if int(words.split("(")[1].split()[0]) > 1} == {}
@@ -184,4 +183,4 @@ if __name__ == "__main__":
             data = path.read_bytes()
             data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" and not path.name.endswith(".tar.gz") else data
             if data[128:132] == b"DICM" or path.suffix == ".dcm":
-                print(path.relative_to(folder.parent), *judged(data), sep="\t", flush=True)
+                print(path.relative_to(folder.parent), *against_dcmtk(data), sep="\t", flush=True)

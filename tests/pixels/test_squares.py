@@ -16,12 +16,12 @@ def test_resizing_by_boxes_first_stays_close_to_plain_lanczos():
 
 def test_a_film_fits_a_picture_whole():
     film = np.full((20, 40), 90, np.uint8)
-    for side in (20, 80):
-        square = px.fit(film, side)
-        assert square.shape == (side, side)
-        assert (square[side // 4 : -side // 4] == 90).all()
-        assert not square[: side // 4].any()
-        assert not square[-side // 4 :].any()
+    for res in (20, 80):
+        square = px.fit(film, res)
+        assert square.shape == (res, res)
+        assert (square[res // 4 : -res // 4] == 90).all()
+        assert not square[: res // 4].any()
+        assert not square[-res // 4 :].any()
     np.testing.assert_array_equal(px.fit(film[:, :20], 20), film[:, :20])
 
 

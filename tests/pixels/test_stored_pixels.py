@@ -1,4 +1,4 @@
-"""How pixels are stored: channels of sixteen bits, and headers that say it wrongly."""
+"""How pixels are stored: channels of sixteen bits, and headers that are wrong about it."""
 
 import io
 from itertools import product
@@ -53,7 +53,7 @@ def test_tiff_of_several_channels_keeps_its_sixteen_bits(number, photometric, pl
         assert (found.native_bits, found.native_height, found.native_width) == (16, 50, 70)
 
 
-def test_channels_of_sixteen_bits_are_turned_and_told_from_colours():
+def test_channels_of_sixteen_bits_are_turned_and_distinguished_from_colours():
     film = smooth(50, 70, 12)
     hue = np.roll(film, 25, axis=1)
     photograph = np.dstack([film, hue, 4095 - film])

@@ -1,8 +1,7 @@
 """Films from and to files, and the three ranges of their pixels. No other room reads with Pillow or pydicom.
 
 `pixels` uint8 or uint16 full scale, `images` float32 [-1, 1] with -1 black, `xrv` float32 [-1024, 1024]. Air is dark,
-bone bright. It must not guess: what is not surely a whole film of one channel is refused with a reason. Reading rules:
-datasets reference, section 9.
+bone bright. Nothing is guessed: a file that is not surely one whole film of one channel is refused with a reason.
 """
 
 import io
@@ -61,15 +60,14 @@ def load_film(source: Path | BinaryIO | bytes, stretch: bool = True, min_side: i
     """Read a PNG, JPEG, TIFF, BMP, WebP or DICOM file, gzipped or not, as one grey channel, upright; alpha is dropped,
     never composited.
 
-    Where a DICOM file says how it is to be shown (VOI LUT, else window), its grey is that of PS3.3 C.11.2, over the
-    window's own output range. Other files of 8 bits are taken as they are. Deeper ones, which seldom fill their range
-    and do not say so, are stretched from their 0.5 to 99.5 percentiles to full scale, without padding and after
-    constant borders are cut, which are left out of the film too; stretch=False keeps 16-bit values of image files as
-    they are (for our own files). DICOM is turned as its Patient Orientation says, image files as EXIF says. min_side:
-    the film is wanted with this short side, so JPEG and JPEG 2000 may be decoded to a half, a quarter ... of their size
-    while the short side stays at least twice that, and borders stay where less would be left; 0: full size. The native
-    size and bits are always those of the file. Raises ValueError when the file is not one whole readable film, with a
-    reason that is equal for equal defects.
+    Where a DICOM file has a VOI LUT, or else a window, its grey is that of PS3.3 C.11.2, over the window's own output
+    range. Other files of 8 bits keep their values. Deeper ones seldom fill their range and do not state which part
+    they use: constant borders are cut off, and the 0.5 to 99.5 percentiles of the rest, without padding, are stretched
+    to full scale. stretch=False keeps the 16-bit values of image files (for our own files). DICOM is turned by its
+    Patient Orientation, image files by EXIF. min_side: the short side that the caller needs. JPEG and JPEG 2000 may
+    then be decoded to a half, a quarter ... of their size while the short side stays at least twice that, and a border
+    stays where the short side of the film within would be below it; 0: full size. The native size and bits are always
+    those of the file. Raises ValueError when the file is not one whole readable film; equal defects have equal reasons.
     """
     try:
         if isinstance(source, bytes):
@@ -108,10 +106,10 @@ def to_square(pixels: Pixels, res: int, aspect: float | None = None) -> Pixels:
     """Return the film as [res,res]: constant borders cut off, then square by crop or pad, never stretched, never
     enlarged.
 
-    Sides up to CROP_ASPECT apart: the middle square is kept; further apart: black is added on the short sides. A square
-    8-bit film that has `res` already comes back as it is, byte for byte. aspect: true width / height of a film that its
-    release squashed; the longer true side keeps its pixels, the other is shrunk. Raises ValueError when the (restored)
-    short side is below `res`.
+    Long side up to CROP_ASPECT times the short one: the middle square is kept; beyond: black is added on the short
+    sides. A square 8-bit film of `res` px is returned unchanged, byte for byte. aspect: true width / height of a film
+    that its release squashed; the longer true side keeps its pixels, the other is shrunk. Raises ValueError when the
+    (restored) short side is below `res`.
     """
     height, width = pixels.shape
     scale_x, scale_y = _scales(pixels, aspect)
@@ -143,7 +141,7 @@ def to_square(pixels: Pixels, res: int, aspect: float | None = None) -> Pixels:
 
 
 def _scales(pixels: Pixels, aspect: float | None) -> tuple[float, float]:
-    """Return how many true pixels a stored one is, across and down: at most 1."""
+    """Return the size of a stored pixel in true pixels, across and down: at most 1."""
     squash = 1.0 if aspect is None else aspect * pixels.shape[0] / pixels.shape[1]
     return min(1.0, squash), min(1.0, 1 / squash)
 
@@ -169,8 +167,8 @@ def _resize(pixels: Pixels, width: int, height: int, box: tuple[float, float, fl
 
 
 def num_pixels(head: bytes) -> int:
-    """Return the number of pixels of a picture, told by the first bytes of its file; 0 where they do not tell (DICOM,
-    no picture)."""
+    """Return the number of pixels of a picture from the first bytes of its file; 0 where they do not hold it (DICOM, no
+    picture)."""
     try:
         with Image.open(io.BytesIO(head)) as image:
             return image.width * image.height
@@ -178,25 +176,25 @@ def num_pixels(head: bytes) -> int:
         return 0
 
 
-def area_means(pixels: Pixels, side: int) -> Pixels:
-    """Return films [n, res, res] as [n, side, side], each pixel the mean of a square of theirs, rounded; res is a
-    multiple of side."""
-    num, res = pixels.shape[:2]
-    assert res % side == 0, (res, side)
-    if res == side:
+def area_means(pixels: Pixels, res: int) -> Pixels:
+    """Return films [n, native, native] as [n, res, res], each pixel the rounded mean of a square of pixels; native is a
+    multiple of res."""
+    num, native = pixels.shape[:2]
+    assert native % res == 0, (native, res)
+    if native == res:
         return pixels
-    blocks = pixels.reshape(num, side, res // side, side, res // side)
+    blocks = pixels.reshape(num, res, native // res, res, native // res)
     return np.rint(blocks.mean(axis=(2, 4), dtype=np.float64)).astype(pixels.dtype)
 
 
-def fit(pixels: Pixels, side: int) -> Pixels:
-    """Return the whole film as [side, side], reduced or enlarged, never cropped or stretched; black beside it. For
+def fit(pixels: Pixels, res: int) -> Pixels:
+    """Return the whole film as [res, res], reduced or enlarged, never cropped or stretched; black beside it. For
     pictures of films."""
     height, width = pixels.shape
-    scale = side / max(height, width)
+    scale = res / max(height, width)
     inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
-    square: Pixels = np.zeros((side, side), pixels.dtype)
-    x, y = (side - inner_width) // 2, (side - inner_height) // 2
+    square: Pixels = np.zeros((res, res), pixels.dtype)
+    x, y = (res - inner_width) // 2, (res - inner_height) // 2
     square[y : y + inner_height, x : x + inner_width] = _resize(
         pixels, inner_width, inner_height, (0, 0, width, height)
     )
@@ -233,18 +231,18 @@ def make_grid(pixels: Pixels, columns: int) -> Pixels:
     """Return [H,W] from [n,h,w]: a contact sheet in reading order; missing films are black."""
     num, height, width = pixels.shape
     rows = -(-num // columns)
-    sheet = np.zeros((rows * columns, height, width), pixels.dtype)
-    sheet[:num] = pixels
-    sheet = sheet.reshape(rows, columns, height, width).transpose(0, 2, 1, 3)  # [rows, h, columns, w]
-    return sheet.reshape(rows * height, columns * width)
+    grid = np.zeros((rows * columns, height, width), pixels.dtype)
+    grid[:num] = pixels
+    grid = grid.reshape(rows, columns, height, width).transpose(0, 2, 1, 3)  # [rows, h, columns, w]
+    return grid.reshape(rows * height, columns * width)
 
 
 def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None, compressed: bool = True) -> bytes:
     """Return [h,w] uint8 or uint16 (grey) or [h,w,3] uint8 (colour) as a PNG with text chunks; the same input gives the
     same bytes.
 
-    compressed: False stores the pixels as they are, so that files of films of one shape have one size, which tells
-    nothing of them.
+    compressed: False stores the pixels without compression: files of films of one shape have one size, which reveals
+    nothing about the films.
     """
     assert pixels.ndim == 2 or (pixels.shape[2:] == (3,) and pixels.dtype == np.uint8), (pixels.shape, pixels.dtype)
     assert pixels.dtype in (np.uint8, np.uint16), pixels.dtype
@@ -255,8 +253,7 @@ def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None, compressed
         else:
             info.add_text(key, value)  # tEXt for Latin-1, iTXt beyond
     file = io.BytesIO()
-    # Grain hardly ever comes back elsewhere in a film; looking for it takes longer and saves nothing, so only runs are
-    # looked for.
+    # Grain hardly ever repeats: searching for matches takes longer and saves nothing, so only runs are coded.
     how = {"compress_type": zlib.Z_RLE} if compressed else {"compress_level": 0}
     Image.fromarray(pixels).save(file, format="PNG", pnginfo=info, **how)
     return file.getvalue()

@@ -1,6 +1,6 @@
 """Films in a row as one animated file: WebP and GIF by Pillow, MP4 by PyAV where it is installed.
 
-What a file says of itself goes where its kind keeps such words: an XMP packet (WebP, MP4), a comment (GIF, MP4).
+The notice is kept where each format has a place for it: an XMP packet (WebP, MP4), a comment (GIF, MP4).
 """
 
 import io
@@ -13,24 +13,23 @@ from PIL import Image
 from thiscxr.pixels.grey import Pixels
 
 ANIMATIONS = ("webp", "gif", "mp4")
-# a GIF counts hundredths of a second (GIF89a, section 23); readers slow down what is faster than two of them
+# a GIF counts hundredths of a second (GIF89a, section 23); players slow down frames shorter than two of them
 GIF_TICK_MS = 10
 # XMP specification part 3, section 1.2.1: an MP4's uuid box
 _XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 
 
 def encode_animation(frames: Pixels, fps: int, kind: str, comment: str, xmp: str) -> bytes:
-    """Return uint8 [n, h, w] as an animated file; the same input gives the same bytes. WebP is without loss, MP4 is
+    """Return uint8 [n, h, w] as an animated file; the same input gives the same bytes. WebP is lossless, MP4 is
     H.264 in 4:2:0.
 
-    Raises ValueError for a kind that is not of ANIMATIONS, a rate that a GIF does not have, and, for MP4, without PyAV.
+    Raises ValueError for a kind that is not in ANIMATIONS, a rate that GIF does not support, and for MP4 without PyAV.
     """
     if kind not in ANIMATIONS:
         raise ValueError(f"'{kind}' is not a kind of animation; expected one of {', '.join(ANIMATIONS)}")
     if kind == "gif" and fps * 2 * GIF_TICK_MS > 1000:
         raise ValueError(
-            f"{fps} frames a second are too fast for a GIF, whose readers show at most "
-            f"{1000 // (2 * GIF_TICK_MS)}; use webp"
+            f"{fps} frames/s are too fast for a GIF: players show at most {1000 // (2 * GIF_TICK_MS)}; use webp"
         )
     if kind == "mp4":
         return _mp4(frames, fps, comment) + _box(xmp)
@@ -50,7 +49,7 @@ def encode_animation(frames: Pixels, fps: int, kind: str, comment: str, xmp: str
 
 
 def _durations(count: int, fps: int, tick_ms: int) -> list[int]:
-    """Return the milliseconds of each frame in whole ticks, so that the rounding never adds up."""
+    """Return the milliseconds of each frame in whole ticks, so that rounding errors do not add up."""
     edges = np.rint(np.arange(count + 1) * 1000 / fps / tick_ms).astype(int) * tick_ms
     return np.diff(edges).tolist()
 

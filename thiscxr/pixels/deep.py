@@ -1,6 +1,6 @@
-"""PNG and TIFF files of two to four channels of 16 bits: Pillow has modes of 8 bits for them and drops the low ones.
+"""PNG and TIFF files of two to four channels of 16 bits: Pillow has modes of 8 bits for them and drops the low bytes.
 
-So it is made to decode each twice: for the high bytes, and, told the other byte order, for the low ones.
+So each file is decoded twice: once for the high bytes, and once with the other byte order for the low bytes.
 """
 
 import io
@@ -20,8 +20,8 @@ _LITTLE = sys.byteorder == "little"
 _LOW = {"L": "B", "B": "L", "N": "B" if _LITTLE else "L"}
 _COLOUR_SIDE = 64
 
-# What Pillow does not know itself: a negative of the one byte order that it has not; and grey with one channel more,
-# whose four bytes come as four channels.
+# What Pillow lacks: a negative in big-endian order; and grey with one more channel, whose four bytes it decodes as four
+# channels.
 TiffImagePlugin.OPEN_INFO.setdefault((b"MM", 0, (1,), 1, (16,), ()), ("I;16B", "I;16B"))
 for _prefix in (b"II", b"MM"):
     for _photometric in (0, 1):
@@ -30,10 +30,9 @@ for _prefix in (b"II", b"MM"):
 
 
 def deep_grey(image: ImageFile.ImageFile, data: bytes) -> Image.Image | None:
-    """Return the grey of a file of several channels of 16 bits in mode I;16, stored as it is; None for any other file.
+    """Return the grey of a file of several channels of 16 bits in mode I;16, not inverted; None for any other file.
 
-    image: what `data` was opened as; it is not loaded yet. Raises Refused for a picture in colour and for planes that
-    are compressed.
+    image: `data`, opened but not loaded yet. Raises Refused for a picture in colour and for compressed planes.
     """
     tags: Any = getattr(image, "tag_v2", {})
     if max(tags.get(_BITS, (0,))) == 16 and tags.get(_SAMPLES, 1) > 1 and tags.get(_PLANAR) == 2:
@@ -62,7 +61,7 @@ def _rawmode(image: ImageFile.ImageFile) -> str:
 
 
 def _set_rawmode(image: ImageFile.ImageFile, rawmode: str) -> None:
-    """Have Pillow unpack what it decodes in another way."""
+    """Make Pillow unpack the decoded bytes in another mode."""
     known: list[Any] = list(image.tile)  # named tuples from Pillow 11 on, before it plain ones
     args = [rawmode if isinstance(tile[3], str) else (rawmode, *tile[3][1:]) for tile in known]
     known = [getattr(tile, "_make", tuple)((*tile[:3], new)) for tile, new in zip(known, args, strict=True)]

@@ -1,6 +1,6 @@
-"""DICOM files to films, and the few facts of their headers that may leave this room.
+"""DICOM files to films, and the few facts of their headers that may leave this module.
 
-It must not guess: what is not surely one whole grey film is refused with a reason. Rules: DICOM PS3.3 and PS3.5.
+Nothing is guessed: a file that is not surely one whole grey film is refused with a reason. Rules: DICOM PS3.3, PS3.5.
 """
 
 import io
@@ -46,7 +46,7 @@ _TAGS = [
     "PhotometricInterpretation", "PixelAspectRatio", "PixelData", "PixelRepresentation", "PixelSpacing",
     "PlanarConfiguration", "Rows", "SamplesPerPixel",
 ]  # fmt: skip
-_SAYING_TAGS = ["SyntheticData", "ImageComments", "PatientComments", "DerivationDescription"]
+_MARK_TAGS = ["SyntheticData", "ImageComments", "PatientComments", "DerivationDescription"]
 _GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 _HEADER_TAGS = [
     "ImageType", "Modality", "PatientAge", "PatientBirthDate", "PatientID", "PatientOrientation", "PatientSex",
@@ -73,8 +73,8 @@ _MAX_BYTES = 2 * MAX_PIXELS + _HEAD_BYTES
 
 
 def is_dicom(data: bytes) -> bool:
-    """Tell a DICOM file, or a bare data set as some releases have them: no preamble, group 2 or 8 first, then a VR or a
-    short length."""
+    """Return whether `data` begins a DICOM file or a bare data set, as some releases have them: no preamble, group 2 or
+    8 first, then a VR or a short length."""
     if data[128:132] == b"DICM":
         return True
     known = data[:3] in (b"\x02\0\0", b"\x08\0\0", b"\x08\0\x05", b"\x08\0\x08", b"\x08\0\x16", b"\0\x08\0")
@@ -83,7 +83,7 @@ def is_dicom(data: bytes) -> bool:
 
 @contextmanager
 def _parsing(reason: str) -> Iterator[None]:
-    """Turn whatever a hostile file makes the libraries raise into one line that is equal for equal defects."""
+    """Turn any error of the libraries on a hostile file into one line, equal for equal defects."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom warns of odd values; what matters is checked here
@@ -99,7 +99,7 @@ def _read(data: bytes, tags: list[str], **options: Any) -> pydicom.Dataset:
 
 
 def _inflated(data: bytes) -> bytes:
-    """Return a data set that says it is deflated as a plain one, others as they are: pydicom sets no bound."""
+    """Return a deflated data set inflated, others unchanged: pydicom sets no bound."""
     name = DeflatedExplicitVRLittleEndian.encode()
     if name not in data:
         return data
@@ -121,7 +121,7 @@ def _inflated(data: bytes) -> bytes:
 def load_dicom(data: bytes, min_side: int) -> LoadedFilm:
     """Read a DICOM file; see `thiscxr.pixels.load_film`."""
     with _parsing("broken DICOM file (its tags)"):
-        dataset = _read(data, [*_TAGS, *_GROUPS, *_SAYING_TAGS])
+        dataset = _read(data, [*_TAGS, *_GROUPS, *_MARK_TAGS])
         if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
             raise Refused("DICOM file of pixels that are no whole numbers, as no film has them")
         if "PixelData" not in dataset:
@@ -147,14 +147,14 @@ def load_dicom(data: bytes, min_side: int) -> LoadedFilm:
 
 
 def _said(dataset: pydicom.Dataset) -> str:
-    """Return `LoadedFilm.marked`: Synthetic Data (PS3.3 C.7.6.1) is YES, or a comment says so in our words."""
-    synthetic, *comments = (_bare_text(dataset, name) for name in _SAYING_TAGS)
+    """Return `LoadedFilm.marked`: Synthetic Data (PS3.3 C.7.6.1) is YES, or a comment holds a known notice."""
+    synthetic, *comments = (_bare_text(dataset, name) for name in _MARK_TAGS)
     return "synthetic" if synthetic.upper() == "YES" else said_of(comments)
 
 
 def _flatten(dataset: pydicom.Dataset) -> None:
-    """Lay beside the rest what the functional groups say of the only frame: there enhanced objects have window and
-    spacing (C.7.6.16)."""
+    """Copy the functional groups of the only frame to the top level: enhanced objects keep window and spacing there
+    (C.7.6.16)."""
     groups = (group for name in _GROUPS for group in (dataset.get(name) or [])[:1])
     for macro in (element for group in groups for element in group if element.VR == "SQ"):
         for item in macro.value[:1]:
@@ -167,11 +167,11 @@ def _whole(dataset: pydicom.Dataset, name: str, default: int | None = None) -> i
     value = next(iter(numbers(dataset, name)), default)
     if value is None:
         raise Refused(f"DICOM file without {name}")
-    return int(value)  # of what is no number there is no whole one
+    return int(value)  # int(nan) raises
 
 
 def _frame(dataset: pydicom.Dataset) -> Frame:
-    """Return what the header says of the pixels, checked before anything of that size is made."""
+    """Return the header's description of the pixels, checked before anything of that size is made."""
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2").strip(" \0")
     samples = _whole(dataset, "SamplesPerPixel", 1)
     if (samples, photometric) not in (*((1, name) for name in _ONE_CHANNEL), *((3, name) for name in _THREE_CHANNELS)):
@@ -205,13 +205,13 @@ def _words(dataset: pydicom.Dataset, frame: Frame, min_side: int) -> Words:
             f"read{f' ({syntax.name})' if syntax.is_transfer_syntax else ''}"
         )
     else:
-        bare = data.startswith(_PICTURES)  # as no standard has it: the coded picture without items round it
+        bare = data.startswith(_PICTURES)  # against the standard: the coded picture without items round it
         words = coded_words(data if bare else get_frame(data, 0, number_of_frames=1), syntax, frame, min_side)
     return words if frame.samples == 1 else _grey_of_three(words)
 
 
 def _grey_of_three(words: Words) -> Words:
-    """Return the one grey of equal channels, or of a luma whose chroma is nil; the channels tell which it is."""
+    """Return the one grey of equal channels, or of a luma whose chroma is nil; the channels decide which."""
     step = max(1, min(words.values.shape[:2]) // 256)
     sample = words.values[::step, ::step].astype(np.int64)
     chroma = np.abs(sample[..., 1:] - 2 ** (words.bits - 1)).mean()
@@ -223,7 +223,7 @@ def _grey_of_three(words: Words) -> Words:
 
 
 def _shown(dataset: pydicom.Dataset, frame: Frame, words: Words, inverted: bool, min_side: int) -> tuple[Pixels, str]:
-    """Return the film and how its greys were made: by the first of the ways that the file says which shows something of
+    """Return the film and how its greys were made: by the first of the file's tables and windows that does not blank
     it."""
     stored = np.arange(np.iinfo(words.values.dtype).max + 1) & (2**words.bits - 1)
     if frame.signed:
@@ -263,7 +263,7 @@ def _pixel_aspect(dataset: pydicom.Dataset) -> float:
 
 
 def _orientation(dataset: pydicom.Dataset) -> tuple[str, str] | None:
-    """Return where rows and columns lead, by the main letter of each (PS3.3 C.7.6.1.1.1), or None if unsaid."""
+    """Return where rows and columns lead, by the main letter of each (PS3.3 C.7.6.1.1.1), or None if absent."""
     value = dataset.get("PatientOrientation")
     if not isinstance(value, (list, pydicom.multival.MultiValue)) or len(value) != 2:
         return None
@@ -273,11 +273,11 @@ def _orientation(dataset: pydicom.Dataset) -> tuple[str, str] | None:
 
 
 def _upright(pixels: Pixels, row: str, column: str) -> tuple[Pixels, bool, int]:
-    """Return the film head up, and what put it so: whether it was mirrored left to right, and by how many degrees
-    clockwise then turned.
+    """Return the film head up, whether it was mirrored left to right for that, and by how many degrees clockwise it was
+    then turned.
 
-    A frontal film gets the patient's right on the viewer's left, whatever mirrors that takes; a lateral one is only
-    turned, since it may face either way.
+    A frontal film gets the patient's right on the viewer's left, mirrored if need be; a lateral one is only turned,
+    since it may face either way.
     """
     swapped = row in ("H", "F")
     if swapped:
@@ -292,8 +292,7 @@ def _upright(pixels: Pixels, row: str, column: str) -> tuple[Pixels, bool, int]:
 
 @dataclass(frozen=True, slots=True)
 class DicomHeader:
-    """What a header says of a film in the common vocabulary; `patient` and `study` are the file's own ids, for hashing
-    only."""
+    """Facts of a header in the common vocabulary; `patient` and `study` are the file's own ids, for hashing only."""
 
     view: str = "unknown"
     sex: str = "unknown"
@@ -301,13 +300,13 @@ class DicomHeader:
     patient: str = ""
     study: str = ""
     sop_class: str = field(default="", compare=False)  # a UID
-    no_film: str = ""  # "no film: DICOM …" of what is surely none
+    no_film: str = ""  # "no film: DICOM …" for an object that is surely none
 
 
 def read_dicom_header(source: Path | BinaryIO | bytes) -> DicomHeader:
-    """Return the facts of a DICOM header; all unknown for what is no DICOM file or cannot be read.
+    """Return the facts of a DICOM header; all unknown if the file is not DICOM or cannot be read.
 
-    These tags and no others leave the reader: View Position, View Code Sequence, Patient Orientation (for the view),
+    These tags and no others leave this module: View Position, View Code Sequence, Patient Orientation (for the view),
     Patient's Sex, Patient's Age, or else Patient's Birth Date with Study Date (for the age), Patient ID and Study
     Instance UID (for hashing only), and SOP Class UID, Modality and Image Type (for what the object is). The film
     itself is refused, with its reason, when it is decoded.
@@ -342,10 +341,10 @@ def _text(dataset: pydicom.Dataset, name: str) -> str:
 
 
 def _bare_text(dataset: pydicom.Dataset, name: str) -> str:
-    """As `_text`; of a value that cannot be read as what it is said to be, the letters in it."""
+    """As `_text`; a value that cannot be read by its VR gives its letters."""
     try:
         return _text(dataset, name)
-    except Exception:  # whatever pydicom makes of an unknown VR or a wrong length
+    except Exception:  # whatever pydicom raises for an unknown VR or a wrong length
         value = dataset.get_item(name).value
         return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
@@ -362,13 +361,13 @@ def _view(dataset: pydicom.Dataset) -> str:
         said |= {view for view, codes in _VIEW_CODES.items() if code in codes}
     if not said and (orientation := _orientation(dataset)) and set(orientation) & {"A", "P"}:
         return "lateral"
-    if said == {"AP", "AP_supine"}:  # codes do not tell how the patient lay
+    if said == {"AP", "AP_supine"}:  # codes do not state how the patient lay
         return "AP_supine"
     return said.pop() or "unknown" if len(said) == 1 else "unknown"
 
 
 def _age_years(dataset: pydicom.Dataset) -> float | None:
-    """Return Patient's Age, or else what the dates say; a number without the unit that PS3.5 asks for is in years, as
+    """Return Patient's Age, or else the age by the dates; a number without the unit that PS3.5 requires is in years, as
     in RSNA's release."""
     text = _text(dataset, "PatientAge")
     born, filmed = (_date(_text(dataset, name)) for name in ("PatientBirthDate", "StudyDate"))
@@ -386,7 +385,7 @@ def _date(text: str) -> date | None:
 
 
 def gunzip(data: bytes, max_bytes: int) -> bytes:
-    """Return what one gzip member holds. Raises Refused when it is damaged, cut off, or larger than `max_bytes`."""
+    """Return the content of one gzip member. Raises Refused when it is damaged, cut off, or larger than `max_bytes`."""
     unzipper = zlib.decompressobj(zlib.MAX_WBITS | 16)
     with _parsing("damaged gzip file"):
         plain = unzipper.decompress(data, max_bytes)

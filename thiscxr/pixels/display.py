@@ -1,8 +1,8 @@
-"""How a DICOM file says that its stored values are to be shown: modality LUT, VOI LUT, windows, palettes, padding
-(PS3.3 C.7, C.11).
+"""How the stored values of a DICOM file are displayed: modality LUT, VOI LUT, windows, palettes, padding (PS3.3 C.7,
+C.11).
 
-What is there but says nothing (an empty item, a window of width 0, a slope of 0 or without an intercept) counts as not
-there, as in dcmtk.
+Entries without content (an empty item, a window of width 0, a slope of 0 or without an intercept) count as absent, as
+in dcmtk.
 """
 
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ _AS_IT_IS_BITS = 8
 
 
 def numbers(dataset: pydicom.Dataset, name: str) -> list[float]:
-    """Return the numbers of a tag that may be absent, empty, single or multiple, nan for what is none; a comma may
-    stand for the point."""
+    """Return the numbers of a tag that may be absent, empty, single or multiple, nan for an entry that is no number; a
+    decimal comma is accepted."""
     element = dataset.get_item(name)
     if element is None or element.value is None:
         return []
@@ -51,8 +51,8 @@ def _number(value: Any) -> float:
 
 
 def is_negative(dataset: pydicom.Dataset) -> bool:
-    """Tell whether low values are bright; Presentation LUT Shape, where it is said, goes before MONOCHROME1 (C.11.6),
-    as in dcmtk."""
+    """Return whether low values are bright; Presentation LUT Shape, where present, goes before MONOCHROME1 (C.11.6), as
+    in dcmtk."""
     shape = str(dataset.get("PresentationLUTShape") or "").strip().upper()
     return (
         shape == "INVERSE"
@@ -62,7 +62,7 @@ def is_negative(dataset: pydicom.Dataset) -> bool:
 
 
 def padding(dataset: pydicom.Dataset, stored: NDArray[np.int64]) -> NDArray[np.bool_] | None:
-    """Return which words are no part of the film (C.7.5.1.1.2), or None; stored: what each word stands for."""
+    """Return which words are padding (C.7.5.1.1.2), or None; stored: the value of each word."""
     ends = [
         word for name in ("PixelPaddingValue", "PixelPaddingRangeLimit") for word in _words(dataset, name)[:1].tolist()
     ]
@@ -72,36 +72,36 @@ def padding(dataset: pydicom.Dataset, stored: NDArray[np.int64]) -> NDArray[np.b
         ends = [word - 65536 if word >= 32768 else word for word in ends]
     if all(stored.min() <= end <= stored.max() for end in ends):
         return (stored >= min(ends)) & (stored <= max(ends))
-    words = np.arange(len(stored))  # a value that BitsStored does not reach: the whole word has it
+    words = np.arange(len(stored))  # a value beyond BitsStored: compared with the whole word
     return (words >= min(ends) % 65536) & (words <= max(ends) % 65536)
 
 
 def shown(dataset: pydicom.Dataset, stored: NDArray[np.int64], bits: int) -> Iterator[Greys]:
-    """Yield what the file says of its display, the first first; where it says nothing, that alone.
+    """Yield the greys of each VOI LUT and window, in order; without any, the default alone.
 
-    stored: int64 [256 or 65536], what each word stands for; bits: how many of them are stored.
+    stored: int64 [256 or 65536], the value of each word; bits: BitsStored.
     """
     if dataset.get("SamplesPerPixel") == 3:  # C.11 is for one channel
-        yield _unsaid(stored.astype(np.float64), 0, 2**bits - 1, bits)
+        yield _default(stored.astype(np.float64), 0, 2**bits - 1, bits)
         return
     values, low, high, bits = _modality(dataset, stored, bits)
-    said = False
+    found = False
     for item in dataset.get("VOILUTSequence") or []:
         if table := _table(item, "LUTDescriptor", "LUTData", values.min() < 0):
-            said = True
+            found = True
             yield Greys("lut", table.of(values) / (2**table.bits - 1))
     function = str(dataset.get("VOILUTFunction") or "").strip().upper()
     for center, width in zip(numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth"), strict=False):
         if isfinite(center) and 0 < width < np.inf:
-            said = True
+            found = True
             yield Greys("sigmoid" if function == "SIGMOID" else "window", _window(values, center, width, function))
-    if not said:
-        yield _unsaid(values, low, high, bits)
+    if not found:
+        yield _default(values, low, high, bits)
 
 
-def _unsaid(values: NDArray[np.float64], low: float, high: float, bits: int) -> Greys:
-    """Return values of at most 8 bits as they are, as in a PNG; deeper ones seldom fill their range, so that
-    percentiles are asked."""
+def _default(values: NDArray[np.float64], low: float, high: float, bits: int) -> Greys:
+    """Return values of at most 8 bits unchanged, as in a PNG; deeper ones seldom fill their range and are stretched by
+    percentiles."""
     return Greys("as stored", (values - low) / (high - low)) if bits <= _AS_IT_IS_BITS else Greys("percentiles", values)
 
 
@@ -124,7 +124,7 @@ def _modality(
 def _window(values: NDArray[np.float64], center: float, width: float, function: str) -> NDArray[np.float64]:
     """Return the windowed values in [0, 1]. Source: C.11.2.1.2.1 (LINEAR) and C.11.2.1.3 (the others).
 
-    LINEAR is defined from a width of 1 on; narrower ones, of values that were scaled down, are meant as LINEAR_EXACT.
+    LINEAR is defined from a width of 1 on; a narrower window, of values that were scaled down, is LINEAR_EXACT.
     """
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
@@ -144,17 +144,17 @@ class _Table:
     bits: int
 
     def of(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the entry of each value; those below and above have the first and the last one."""
+        """Return the entry of each value; values below and above get the first and the last entry."""
         index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)
         return self.entries[index].astype(np.float64)
 
 
 def _table(dataset: pydicom.Dataset, descriptor: str, data: str, signed: bool) -> _Table | None:
-    """Return a look-up table, or None for one without entries. signed: its first value may be below zero, whatever VR
-    it has.
+    """Return a look-up table, or None for one without entries. signed: its first value may be below zero, whatever its
+    VR.
 
-    Entries of up to 8 bits may be packed two in a word (C.11.1.1.1). The data are believed where they are shorter than
-    their descriptor says, or need more bits than it grants.
+    Entries of up to 8 bits may be packed two in a word (C.11.1.1.1). Where the data are shorter than in their
+    descriptor, or need more bits, the data count.
     """
     words, said = _words(dataset, data), _words(dataset, descriptor)
     if not len(words):
@@ -185,8 +185,7 @@ def _words(dataset: pydicom.Dataset, name: str) -> NDArray[np.uint16]:
 
 
 def palette(dataset: pydicom.Dataset, stored: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """Return red, green and blue of each word in [0, 1] (C.7.6.3.1.5), float64 [3, n], or None where the tables are not
-    there."""
+    """Return red, green and blue of each word in [0, 1] (C.7.6.3.1.5), float64 [3, n], or None without the tables."""
     names = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
     tables = [_table(dataset, f"{name}Descriptor", f"{name}Data", bool(stored.min() < 0)) for name in names]
     return np.stack([table.of(stored) / (2**table.bits - 1) for table in tables if table]) if all(tables) else None

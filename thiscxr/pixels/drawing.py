@@ -1,4 +1,4 @@
-"""Words on pictures of films, in the typeface that comes with Pillow; sheets of films with captions."""
+"""Words on pictures of films, in the typeface that comes with Pillow; contact sheets with captions."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from thiscxr.pixels.grey import Pixels
 
-LEAST_SIDE = 96  # of a film on a sheet, px
+LEAST_SIDE = 96  # of a film on a contact sheet, px
 _GAP, _LINE, _SIZE = 4, 20, 12  # px: between films, height of a line of words, of its letters
 
 
@@ -21,8 +21,7 @@ def draw_text(picture: Pixels, x: int, y: int, text: str) -> None:
 
 
 def enlarge(pixels: Pixels, least: int) -> Pixels:
-    """Return films [..., h, w] with each pixel repeated so often that h is `least` px or more: larger, and not smoother
-    than they are."""
+    """Return films [..., h, w] with each pixel repeated until h is `least` px or more: enlarged without smoothing."""
     times = max(1, -(-least // pixels.shape[-2]))
     return pixels.repeat(times, axis=-2).repeat(times, axis=-1)
 
@@ -33,10 +32,10 @@ def draw_sheet(
     head: Sequence[str],
     foot: Sequence[str],
 ) -> Pixels:
-    """Return rows of films, uint8 [h, w] or [h, w, 3] of one size, as one picture: a caption above each film, lines
+    """Return a contact sheet: rows of films, uint8 [h, w] or [h, w, 3] of one size, a caption above each, lines of text
     above and below.
 
-    None: an empty place. The picture has colours where a film has.
+    None: an empty place. The picture is in colour if any film is.
     """
     known = [film for row in films for film in row if film is not None]
     height, width = known[0].shape[:2]

@@ -1,7 +1,7 @@
 """The pixel data of a DICOM file, in any transfer syntax, to stored words.
 
-Everything a stream says of itself is checked against the header before it is decoded. pydicom's own decoders are not
-used: one of them waits for ever on a damaged JPEG 2000 box, and gdcm's crashes take the process with them.
+The stream's own size and precision are checked against the header before it is decoded. pydicom's own decoders are not
+used: one of them hangs on a damaged JPEG 2000 box, and crashes of gdcm end the process.
 """
 
 import importlib.util
@@ -39,7 +39,7 @@ from thiscxr.pixels.grey import Pixels, Refused
 
 _GDCM = Path(__file__).with_name("gdcm_frame.py")
 _GDCM_SECONDS = 15
-# a smaller picture would have other percentiles than the film: small bright things are averaged away
+# a smaller picture would have other percentiles than the film: small bright spots are averaged away
 _STATISTICS_SIDE = 500
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless)
 _JPEG2000 = (JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
@@ -51,7 +51,7 @@ _OTHER_SIZE = "broken DICOM file (its coded picture is not the one of its header
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the header says of the pixels (PS3.3 C.7.6.3.1)."""
+    """The description of the pixels in the header (PS3.3 C.7.6.3.1)."""
 
     rows: int
     columns: int
@@ -66,8 +66,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Stored words, [h,w] or [h,w,3], of which the low `bits` bits are the value; `halvings`: how often JPEG 2000 was
-    halved."""
+    """Stored words, [h,w] or [h,w,3]: the low `bits` bits are the value. `halvings`: how often JPEG 2000 was halved."""
 
     values: Pixels
     bits: int
@@ -96,8 +95,8 @@ def native_words(data: bytes, frame: Frame, big_endian: bool, swapped: bool) -> 
 
 
 def coded_words(data: bytes, syntax: UID, frame: Frame, min_side: int) -> Words:
-    """Return the words of one frame in one of the CODED syntaxes; JPEG and JPEG 2000 may come smaller, as `load_film`
-    says of min_side."""
+    """Return the words of one frame in one of the CODED syntaxes; JPEG and JPEG 2000 may be smaller; min_side: see
+    `load_film`."""
     if syntax == RLELossless:
         return _in_use(_rle(data, frame), frame, frame.allocated)
     if _END not in data[len(data) // 2 :]:
@@ -123,10 +122,10 @@ def _shaped(flat: NDArray[Any], frame: Frame, planar: bool) -> NDArray[Any]:
 
 
 def _in_use(words: NDArray[Any], frame: Frame, coded: int) -> Words:
-    """Settle which of the `coded` bits of each word are the value: high ones may hold rubbish, or BitsStored may be too
+    """Decide which of the `coded` bits of each word are the value: high bits may hold rubbish, or BitsStored may be too
     small.
 
-    Cutting off real bits tears a film: it is rougher than with them. So is one with rubbish in its high bits.
+    A film without some of its bits is rougher than with them. So is one with rubbish in its high bits.
     """
     if coded <= frame.stored:
         return Words(words, coded)
@@ -142,7 +141,7 @@ def _in_use(words: NDArray[Any], frame: Frame, coded: int) -> Words:
     bits = coded if int(words.max()) >> frame.stored else frame.stored
     while bits > frame.stored and roughness(bits) >= max(map(roughness, range(frame.stored, bits))):
         bits -= 1
-    if bits > frame.stored:  # of them, those that are in use
+    if bits > frame.stored:  # only the bits in use
         values = _low(words, bits, frame.signed)
         bits = max(frame.stored, max(int(values.max()), ~int(values.min())).bit_length() + frame.signed)
     return Words(words, bits)
@@ -160,7 +159,7 @@ def _rle(data: bytes, frame: Frame) -> NDArray[Any]:
     if head[0] != num_segments:
         raise Refused(_BROKEN)
     bounds = [int(offset) for offset in head[1 : num_segments + 1]] + [len(data)]
-    # One line, since some writers let a run cross from row to row.
+    # As one row, since some writers let a run cross from row to row.
     planes = [
         np.asarray(Image.frombytes("L", (num_pixels, 1), data[start:end], "packbits", "L"))[0]
         for start, end in pairwise(bounds)
@@ -198,7 +197,7 @@ def _opened(data: bytes, kind: str, frame: Frame) -> Iterator[Image.Image]:
 
 def _pillow_jpeg(data: bytes, frame: Frame, min_side: int) -> NDArray[Any]:
     with _opened(data, "JPEG", frame) as image:
-        # Without Adobe's marker Pillow takes three channels for YCbCr and converts; as coded they serve both ways.
+        # Without Adobe's marker Pillow assumes that three channels are YCbCr and converts; raw they serve both ways.
         raw = "YCbCr" if image.mode == "RGB" and "adobe_transform" not in image.info else None
         if raw or min_side:
             image.draft(raw, (2 * min_side, 2 * min_side) if min_side else image.size)
@@ -227,8 +226,8 @@ def _jpeg2000(data: bytes, frame: Frame, min_side: int) -> Words:
         )
         while reduce < levels and short >> (reduce + 1) >= max(2 * min_side, _STATISTICS_SIDE):
             reduce += 1
-    # To its end and no further: a tile-part of length 0 goes to there (A.4.2), and OpenJPEG would take in the pad byte
-    # of PS3.5 A.4.
+    # To its end and no further: a tile-part of length 0 extends to there (A.4.2), and OpenJPEG would include the pad
+    # byte of PS3.5 A.4.
     with _opened(data[start : data.rfind(_END) + 2], "JPEG2000", frame) as image:
         image.reduce = reduce  # type: ignore[method-assign, assignment]
         image.load()
@@ -241,8 +240,8 @@ def _jpeg2000(data: bytes, frame: Frame, min_side: int) -> Words:
 
 
 def recentred(pixels: Pixels, halvings: int) -> Pixels:
-    """Return a halved JPEG 2000 film [h,w] where averages of its pixels would lie: wavelets keep the first pixel of
-    two, not the middle."""
+    """Return a halved JPEG 2000 film [h,w] shifted to where averages of its pixels would lie: wavelets keep the first
+    pixel of two, not the middle."""
     shift = (1 - 0.5**halvings) / 2
     height, width = pixels.shape
     padded = Image.fromarray(np.pad(pixels, (0, 1), mode="edge").astype(np.float32))

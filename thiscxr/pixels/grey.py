@@ -1,7 +1,6 @@
 """From stored grey values to a film: one histogram, one look-up table, one pass over the pixels.
 
-It must not copy a film as floats: look-up tables, window, stretch and inversion are all done to the table of values
-that occur.
+A film is never copied as floats: look-up tables, window, stretch and inversion are all applied to the table of values.
 """
 
 import struct
@@ -21,8 +20,8 @@ MAX_COLOUR = 24
 _MIN_SIDE = 16
 _MAX_ASPECT = 4
 _STRETCH = (0.5, 99.5)
-# Of 3,259 real films (nih-64, nih-256) the 5th and 95th percentiles are 78 to 200 of 255 apart; on a blank with a
-# marker they coincide.
+# In 3,259 real films (nih-64, nih-256) the 95th percentile is 78 to 200 of 255 above the 5th; in a blank with a marker
+# they coincide.
 _BULK = (5.0, 95.0)
 _BLANK_SPREAD = 8 / 255
 _BLANK_STEPS = 8
@@ -30,15 +29,15 @@ _BORDERS = 4  # within one another, such as a black border round a white frame
 _BLANK = "blank image (almost all of it is one grey)"
 _PASS = 2**18  # pixels at a time: their temporary copies stay in the cache
 
-# What a decoder raises on a damaged file depends on the codec and the place of the damage.
+# The error that a decoder raises on a damaged file depends on the codec and the place of the damage.
 DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
     NotImplementedError, RuntimeError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
 
 
-class Refused(ValueError):  # noqa: N818 - it is a verdict, not a fault
-    """Why a file is not one readable film, in words that are equal for equal defects: refusals are counted by them."""
+class Refused(ValueError):  # noqa: N818 - it is a decision, not a fault
+    """Why a file is not one readable film. Equal defects have equal messages: refusals are counted by message."""
 
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -46,12 +45,12 @@ Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 @dataclass(frozen=True, slots=True)
 class LoadedFilm:
-    """A decoded film: pixels [h,w], uint8 where the file has no more, else uint16; both full scale, air dark and bone
+    """A decoded film: pixels [h,w], uint8 for files of at most 8 bits, else uint16; both full scale, air dark and bone
     bright."""
 
     pixels: Pixels
     native_width: int
-    """As the film is seen, upright, before any reduction while decoding."""
+    """Of the upright film, before any reduction while decoding."""
     native_height: int
     native_bits: int
     inverted: bool
@@ -59,19 +58,18 @@ class LoadedFilm:
     pixel_aspect: float = 1.0
     """Width / height of one pixel."""
     greys: str = "as stored"
-    """How the greys were made: "window", "lut" and "sigmoid" as the file says, "as stored", or "percentiles" where it
-    says nothing."""
+    """How the greys were made: by the file's "window", "lut" or "sigmoid"; without these "as stored" or by
+    "percentiles"."""
     mirrored: bool = False
-    """Left and right were swapped to put it upright, as its tags say,"""
+    """Left and right were swapped to put it upright, by its tags,"""
     turned: int = 0
     """and then it was turned clockwise by 0, 90, 180 or 270 degrees."""
     marked: str = ""
-    """"synthetic": its file says that it is, "picture": one of ours that is no single film (a sheet, a projection), or
-    ""."""
+    """"synthetic": its file marks it so, "picture": by thiscxr, but no single film (a grid, a projection), or ""."""
 
     @property
     def aspect(self) -> float | None:
-        """True width / height of `pixels` where the film's own are not square, else None: what `to_square` asks for."""
+        """True width / height of `pixels` where its pixels are not square, else None: the `aspect` of `to_square`."""
         return None if self.pixel_aspect == 1 else self.pixel_aspect * self.pixels.shape[1] / self.pixels.shape[0]
 
 
@@ -97,7 +95,7 @@ def histogram(words: Pixels) -> NDArray[np.int64]:
 def percentiles(
     values: NDArray[np.float64], counts: NDArray[np.int64], percents: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Return what np.percentile gives for each of `values` repeated as often as it was counted."""
+    """Return np.percentile of `values`, each repeated `counts` times."""
     order = np.argsort(values, kind="stable")
     ordered, upto = values[order], np.cumsum(counts[order])
     position = np.asarray(percents) / 100 * (upto[-1] - 1)
@@ -108,7 +106,7 @@ def percentiles(
 
 
 def check_contrast(levels: NDArray[np.floating], counts: NDArray[np.int64]) -> None:
-    """Raise Refused for a film that is all or almost all of one grey; levels: 0 to 1, each counted."""
+    """Raise Refused for a film that is all or almost all of one grey; levels: 0 to 1; counts: pixels of each."""
     occurring = levels[counts > 0]
     if occurring.min() == occurring.max():
         raise Refused("constant image")
@@ -119,13 +117,13 @@ def check_contrast(levels: NDArray[np.floating], counts: NDArray[np.int64]) -> N
 
 @dataclass(frozen=True, slots=True)
 class Greys:
-    """What each of the 256 or 65,536 words of a film is shown as."""
+    """The grey of each of the 256 or 65,536 words of a film."""
 
     how: str
-    """As `LoadedFilm.greys` has it."""
+    """As in `LoadedFilm.greys`."""
     levels: NDArray[np.float64]
-    """[n], in [0, 1]; for "percentiles" values of any range, of which the film's own 0.5 and 99.5 percentiles become 0
-    and 1."""
+    """[n], in [0, 1]; for "percentiles" values of any range: the film's own 0.5 and 99.5 percentiles become 0 and
+    1."""
 
 
 def content_box(pixels: NDArray[Any]) -> tuple[int, int, int, int]:
@@ -135,7 +133,7 @@ def content_box(pixels: NDArray[Any]) -> tuple[int, int, int, int]:
     for _ in range(_BORDERS):
         inner = pixels[top:bottom, left:right]
         if all(edge.min() != edge.max() for edge in (inner[0], inner[-1], inner[:, 0], inner[:, -1])):
-            break  # as of most films at once: nothing to look for
+            break  # most films end here at once: they have no border
         rows = np.flatnonzero(inner.min(axis=1) != inner.max(axis=1))
         columns = np.flatnonzero(inner.min(axis=0) != inner.max(axis=0))
         if not (len(rows) and len(columns)):
@@ -146,8 +144,8 @@ def content_box(pixels: NDArray[Any]) -> tuple[int, int, int, int]:
 
 
 def _cut(values: NDArray[Any], min_side: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the film within its border, whose percentiles count, and what is kept: the same, unless too little for
-    `min_side` is left."""
+    """Return the film within its border, for the percentiles, and the pixels to keep: the same, unless too small for
+    `min_side`."""
     left, top, right, bottom = content_box(values)
     inside = values[top:bottom, left:right]
     short, long = sorted(inside.shape)
@@ -157,11 +155,11 @@ def _cut(values: NDArray[Any], min_side: int) -> tuple[NDArray[Any], NDArray[Any
 def through_table(
     words: Pixels, greys: Greys, inverted: bool = False, padding: NDArray[np.bool_] | None = None, min_side: int = 0
 ) -> Pixels:
-    """Return the film [h,w] of stored `words`, uint8 where that loses nothing, else uint16; by percentiles without its
-    constant border.
+    """Return the film [h,w] of stored `words`, uint8 where that loses nothing, else uint16. For "percentiles" its
+    constant border is cut off.
 
-    inverted: then 1 - level. padding: bool [n], which words are no part of the film: they are black, and no percentile
-    counts them. min_side: a border is kept where the film within has no such short side. Raises Refused for a constant
+    inverted: then 1 - level. padding: bool [n], the words that are padding: black, and left out of the percentiles.
+    min_side: a border is kept where the short side of the film within is below this. Raises Refused for a constant
     or blank film.
     """
     inside, cut = _cut(words, min_side) if greys.how == "percentiles" else (words, words)
@@ -179,7 +177,7 @@ def through_table(
             raise Refused("constant image: its window or look-up table shows nothing of it")
         low, high = percentiles(values, counts, _BULK)
         if np.count_nonzero((values >= low) & (values <= high)) < _BLANK_STEPS:
-            raise Refused(_BLANK)  # here, since a stretch or a narrow window makes anything of nothing
+            raise Refused(_BLANK)  # here, since a stretch or a narrow window makes contrast out of noise
     low, high = percentiles(values, counts, _STRETCH) if greys.how == "percentiles" else (0.0, 1.0)
     levels = _levels(greys.levels, low, high)
     if inverted:
@@ -200,7 +198,7 @@ def through_table(
 def stretch_values(
     values: NDArray[np.floating] | NDArray[np.integer], inverted: bool, min_side: int
 ) -> NDArray[np.uint16]:
-    """Return the film of values that no table can hold (32 bits, floats), stretched from the 0.5 to 99.5 percentiles
+    """Return the film of values that do not fit a table (32 bits, floats), stretched from the 0.5 to 99.5 percentiles
     within its border."""
     if not np.isfinite(values).all():
         raise Refused("pixels that are not finite (NaN or infinity)")

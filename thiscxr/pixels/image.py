@@ -1,7 +1,7 @@
 """PNG, JPEG, TIFF, BMP and WebP files to films.
 
-It must not guess: what is not surely one whole grey film is refused with a reason, which never says more than the kind
-of the defect.
+Nothing is guessed: a file that is not surely one whole grey film is refused with a reason, which names only the kind of
+the defect.
 """
 
 import io
@@ -33,8 +33,8 @@ from thiscxr.pixels.mark import said_of
 
 _JPEG_END = b"\xff\xd9"  # within the coded picture every ff is followed by a small byte, so it is found at the end only
 _ORIENTATION = 0x0112  # EXIF and TIFF
-# What puts a film of such an orientation upright: it is mirrored left to right, then turned clockwise. Source: TIFF
-# 6.0, section 8.
+# How a film of each orientation is put upright: (mirrored left to right, then turned clockwise by so many degrees).
+# Source: TIFF 6.0, section 8.
 _UPRIGHT = {
     2: (True, 0),
     3: (False, 180),
@@ -81,7 +81,7 @@ def load_image(data: bytes, stretch: bool, min_side: int) -> LoadedFilm:
 
 
 def _looks_like(data: bytes) -> str:
-    """Say what a file that is no film is, for the two things people have under a film's name."""
+    """Return a hint for the two kinds of files that most often lie under the name of a film."""
     start = data[:512].lstrip()
     if start.lower().startswith((b"<!doctype", b"<html")):
         return " (it is a web page: a failed download?)"
@@ -96,7 +96,7 @@ def _film(opened: ImageFile.ImageFile, data: bytes, stretch: bool, min_side: int
         raise Refused("more than one picture in the file")
     check_whole(data, opened.format or "")
     if min_side:
-        opened.draft(None, (2 * min_side, 2 * min_side))  # of these formats only JPEG follows
+        opened.draft(None, (2 * min_side, 2 * min_side))  # of these formats only JPEG supports it
     inverted = getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC) == 0
     if (deep := deep_grey(opened, data)) is not None:
         deep.getexif()[_ORIENTATION] = _orientation(opened)
@@ -148,7 +148,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _said(image: Image.Image) -> str:
-    """Return `LoadedFilm.marked` of what the file says, in whatever place a program kept our words: text, XMP, EXIF,
+    """Return `LoadedFilm.marked` from the texts of the file, wherever a program keeps them: text chunks, XMP, EXIF,
     comments."""
     try:
         found = {**image.info, **(image.getexif() if "exif" in image.info else {}), **getattr(image, "tag_v2", {})}
@@ -159,8 +159,7 @@ def _said(image: Image.Image) -> str:
 
 
 def _text(value: str | bytes) -> str:
-    """Return a text of a file; profiles that ImageMagick keeps as digits (name, length, hexadecimal) as what they
-    say."""
+    """Return a text of a file; profiles that ImageMagick keeps as digits (name, length, hexadecimal) are decoded."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     with suppress(ValueError):
         return bytes.fromhex("".join(text.split()[2:])).decode("utf-8", "replace") or text
@@ -179,8 +178,8 @@ def _one_channel(image: Image.Image) -> NDArray[Any]:
         return np.asarray(image.getchannel("L"))
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
-    image = image.convert("RGB")  # drops alpha, and does not composite it
+    image = image.convert("RGB")  # drops alpha without compositing
     small = np.asarray(image.reduce(max(1, min(image.size) // _COLOUR_SIDE)))
     if np.ptp(small, axis=2).mean() > MAX_COLOUR:
         raise Refused("picture in colour, not a film")
-    return np.asarray(image.convert("L"))  # the weights of luma sum to one, so equal channels come out as they were
+    return np.asarray(image.convert("L"))  # the weights of luma sum to one, so equal channels keep their values

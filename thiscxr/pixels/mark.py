@@ -1,5 +1,5 @@
-"""What says that a film is synthetic: the words of its file, and SYNTHETIC burned into a corner, in a font of 5 × 7
-pixels of our own."""
+"""The marks of a synthetic film: texts in its file, and SYNTHETIC burned into a corner in our own font of 5 × 7
+pixels."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -10,7 +10,7 @@ from thiscxr.marks import FILM_TITLE, NOTICE, SOFTWARE
 from thiscxr.pixels.grey import Pixels
 
 WORDS = ("SYNTHETIC", "SYN")  # the first that fits
-# Of our own notice, and of IPTC's digital source types (NewsCodes) those that no camera made.
+# Our own notice, and the digital source types of IPTC (NewsCodes) for pictures that no camera made.
 _SYNTHETIC = (
     NOTICE.lower(),
     "trainedalgorithmicmedia",
@@ -54,9 +54,9 @@ def marked(pixels: Pixels, white: int) -> Pixels:
     return out
 
 
-def mark_rows(side: int) -> int:
-    """Return how many of the last rows of a square film the mark takes."""
-    return word_mask(WORDS[0]).shape[0] * max(1, side // 256)
+def mark_rows(res: int) -> int:
+    """Return how many of the last rows of a film [res, res] the mark takes."""
+    return word_mask(WORDS[0]).shape[0] * max(1, res // 256)
 
 
 def is_marked(pixels: Pixels) -> bool:
@@ -64,7 +64,7 @@ def is_marked(pixels: Pixels) -> bool:
     re-encoded since."""
     scale = max(1, min(pixels.shape) // 256)
     views = [pixels, pixels.T[::-1], pixels[::-1, ::-1], pixels.T[:, ::-1]]
-    full, beginning = WORDS  # the one begins as the other does: few films need a second look
+    full, beginning = WORDS  # the short word begins the long one: few films need a second look
     if min(pixels.shape) < word_mask(beginning).shape[1]:
         return False  # films are never marked so small
     views = [view for view, like in zip(views, _likeness(views, beginning, scale), strict=True) if like > _LIKE]
@@ -90,10 +90,10 @@ def _likeness(views: Sequence[Pixels], word: str, scale: int) -> np.ndarray:
 
 
 def said_of(texts: Iterable[str], title: str = "", software: str = "") -> str:
-    """Return "synthetic" when the words of a file say so, "picture" when it is one of ours that is no single film, or
-    "".
+    """Return "synthetic" when a text of the file marks it as synthetic, "picture" for a picture by thiscxr that is no
+    single film, else "".
 
-    title and software: as our PNG files have them.
+    texts: all texts of the file. title, software: the text chunks of that name in our PNG files.
     """
     if software.startswith(SOFTWARE.split()[0] + " "):
         return "synthetic" if title.split(",")[0] == FILM_TITLE else "picture"

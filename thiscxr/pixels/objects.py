@@ -1,7 +1,7 @@
-"""What a DICOM object is when it is no plain film: archives export presentation states, reports and key objects beside
+"""Kinds of DICOM objects that are no plain films: archives export presentation states, reports and key objects beside
 the films.
 
-Only what is sure counts: an object of an unknown class, or of none, may be a film until its pixels say otherwise.
+Only sure cases count: an object of an unknown class, or of none, may be a film until its pixels are read.
 """
 
 from collections.abc import Collection
@@ -11,14 +11,14 @@ from pydicom.uid import UID
 # Slices, photographs and curves (PS3.3 C.7.3.1.1.1), and objects without pixels whose class some writers leave out.
 _OTHER = ("CT", "ECG", "ES", "GM", "IVUS", "MR", "NM", "OCT", "OP", "PT", "SM", "US", "XC")
 _NO_PIXELS = ("AU", "DOC", "HD", "KO", "PLAN", "PR", "REG", "RTDOSE", "RTPLAN", "RTRECORD", "RTSTRUCT", "SEG", "SR")
-_PLAIN = ("Computed Radiography", "Digital X-Ray")  # a file of these classes is a film, whatever else it says
+_PLAIN = ("Computed Radiography", "Digital X-Ray")  # a file of these classes is a film, whatever its other tags
 
 
 def no_film(sop_class: str, modality: str, image_type: Collection[str]) -> str:
-    """Return "no film: DICOM …" for an object that is surely none, else an empty string.
+    """Return "no film: DICOM …" for an object that is surely no film, else an empty string.
 
-    sop_class: a UID; its name is taken from the list in PS3.6. image_type: values of Image Type, of which LOCALIZER
-    marks a scout view.
+    sop_class: a UID; its name is taken from the list in PS3.6. image_type: values of Image Type; LOCALIZER marks a
+    scout view.
     """
     name = UID(sop_class).name if UID(sop_class).is_valid else ""
     known = name != sop_class and name != ""
