@@ -14,8 +14,8 @@ HEADER = (
 )
 
 
-def film(seed: int, side: int = 32) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8)
+def film(seed: int, res: int = 32) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (res, res), np.uint8)
 
 
 @pytest.fixture

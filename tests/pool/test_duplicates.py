@@ -1,4 +1,4 @@
-"""Duplicates: copies are found whatever was done to them, and what is no copy is left alone."""
+"""Duplicates: copies are found whatever was done to them, and other films are left alone."""
 
 import csv
 import io
@@ -30,9 +30,9 @@ def jpeg(film: np.ndarray, quality: int) -> np.ndarray:
     return np.array(Image.open(file))
 
 
-def resized(film: np.ndarray, side: int, margin: float = 0.0) -> np.ndarray:
+def resized(film: np.ndarray, res: int, margin: float = 0.0) -> np.ndarray:
     box = (margin * len(film), margin * len(film), (1 - margin) * len(film), (1 - margin) * len(film))
-    return np.array(Image.fromarray(film).resize((side, side), Image.Resampling.LANCZOS, box))
+    return np.array(Image.fromarray(film).resize((res, res), Image.Resampling.LANCZOS, box))
 
 
 def equalised(film: np.ndarray) -> np.ndarray:
@@ -98,10 +98,10 @@ def test_depth_and_size_do_not_matter(films):
 
 
 def test_equal_films_are_paired_with_the_first_of_them_which_alone_is_compared(films):
-    asked = []
+    requested = []
 
     def read(rows: np.ndarray) -> np.ndarray:
-        asked.extend(rows.tolist())
+        requested.extend(rows.tolist())
         return pool[rows]
 
     pool = np.concatenate([films[:4], films[1:2], jpeg(films[1], 75)[None], films[1:2]])
@@ -109,7 +109,7 @@ def test_equal_films_are_paired_with_the_first_of_them_which_alone_is_compared(f
     found = find_duplicates(described, [film.tobytes() for film in pool], read)
     assert [(pair.a, pair.b, pair.kind) for pair in found] == [(1, 4, "exact"), (1, 5, "near"), (1, 6, "exact")]
     assert {pair.correlation for pair in found if pair.kind == "exact"} == {1.0}
-    assert set(asked) == {1, 5}
+    assert set(requested) == {1, 5}
 
 
 def test_the_tiles_of_the_search_change_nothing(films, monkeypatch):
@@ -146,7 +146,7 @@ def test_a_small_move_costs_similarity_little_and_a_large_one_much(films):
     assert likeness[2] > plain @ moved / np.linalg.norm(plain) / np.linalg.norm(moved)  # without the moves
 
 
-def test_films_without_detail_are_like_nothing():
+def test_films_without_detail_are_similar_to_none():
     blank = np.full((64, 64), 7, np.uint8)
     assert not descriptor(blank).any()
     assert similarity(descriptor(blank)[None], descriptor(blank)[None]) == 0
@@ -155,12 +155,12 @@ def test_films_without_detail_are_like_nothing():
     assert np.isfinite(similarity(descriptor(stripes)[None], descriptor(stripes.T)[None])).all()
 
 
-def test_noise_is_like_no_other_noise():
+def test_noise_is_not_similar_to_other_noise():
     noise = np.random.default_rng(0).integers(0, 256, (30, 64, 64), np.uint8)
     assert search(noise) == []
 
 
-def test_another_exposure_of_a_patient_is_less_alike_than_a_copy(films):
+def test_another_exposure_of_a_patient_is_less_similar_than_a_copy(films):
     film = draw_film(3, 128)
     other = render(film.patient, film.view, 128, site=film.site, noise_seed=10**15)
     assert correlations(film.pixels[None], other.pixels[None]) < correlations(
@@ -250,8 +250,8 @@ def test_many_copies_of_one_film_are_one_group(tmp_path):
         np.clip(np.rint(255 * (film / 255.0) ** gamma), 0, 255).astype(np.uint8)
         for gamma in (0.8, 0.85, 0.9, 1.1, 1.2, 1.3)
     ]
-    strangers = [draw_film(seed, 128, view="PA").pixels for seed in range(100, 106)]
-    films = np.stack([*copies, *strangers])
+    unrelated = [draw_film(seed, 128, view="PA").pixels for seed in range(100, 106)]
+    films = np.stack([*copies, *unrelated])
     described = np.stack([duplicates.descriptor(one) for one in films])
     (group,) = duplicates.groups(
         duplicates.find_duplicates(described, list(range(len(films))), lambda rows: films[rows])

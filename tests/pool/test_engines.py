@@ -117,14 +117,14 @@ def test_kill_9_at_any_moment_and_the_same_command_again(tmp_path, key):
                 kills += 1
                 deadline = time.monotonic() + 10
                 while any(running(worker) for worker in workers):
-                    assert time.monotonic() < deadline, "the workers of a killed call must not go on"
+                    assert time.monotonic() < deadline, "the workers of a killed call must not continue"
                     time.sleep(0.05)
             assert process.stderr is not None
             said = process.stderr.read().decode()
         if process.returncode not in (0, -signal.SIGKILL):
             pytest.fail(said)
         if done[-1]:
-            assert f"going on after {done[-1]} films that are done" in said
+            assert f"resuming after {done[-1]} finished films" in said
         if journal.exists():
             done.append(lines(journal))
     assert kills >= 2, "the films were done too fast to be interrupted"

@@ -1,4 +1,4 @@
-"""What is left of a prepare that was stopped: gone on with, or left alone, and the pool is the same."""
+"""What is left of a prepare that was stopped: resumed, or left alone, and the pool is the same."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ def test_a_worker_that_dies_is_reported():
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize("at", [0, 5, "finish", "finished"])
-def test_an_interrupted_prepare_is_gone_on_with(tmp_path, release, pool, key, monkeypatch, caplog, error, at):
+def test_an_interrupted_prepare_is_resumed(tmp_path, release, pool, key, monkeypatch, caplog, error, at):
     add = PoolWriter.add
     added = []
 
@@ -61,10 +61,10 @@ def test_an_interrupted_prepare_is_gone_on_with(tmp_path, release, pool, key, mo
         assert path.read_bytes() == (tmp_path / "new" / path.name).read_bytes(), path.name
     assert len(added) == len(set(added)) == 11  # nothing was done twice
     if at:
-        assert f"going on after {5 if at == 5 else 11} films" in caplog.text
+        assert f"resuming after {5 if at == 5 else 11} finished films" in caplog.text
 
 
-def test_another_job_does_not_go_on_with_what_is_left_of_one(tmp_path, release, key, monkeypatch):
+def test_another_job_does_not_resume_what_is_left_of_one(tmp_path, release, key, monkeypatch):
     def fail(*args, **options):
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""From collections to a pool: what comes out, that it is the same for everybody, and that mistakes leave nothing
+"""From collections to a pool: its content, that it is the same for everybody, and that mistakes leave nothing
 behind."""
 
 import csv
@@ -52,7 +52,7 @@ def test_the_whole_way(tmp_path, release, key):
             pool.read(wrong)
 
 
-def test_nothing_in_the_pool_tells_who_it_was(pool, release, key):
+def test_nothing_in_the_pool_identifies_a_patient(pool, release, key):
     everything = b"".join(path.read_bytes() for path in pool.iterdir())
     text = json.dumps(pq.read_table(pool / "films.parquet").to_pydict())
     for secret in ("00000001_000", str(release), key.read_text().strip()):
@@ -207,7 +207,7 @@ def test_folder_and_nih_in_one_pool(tmp_path, release, key, caplog):
     assert (pool.findings[11:] == -3).all()
 
 
-def test_a_pool_says_how_the_greys_were_made(tmp_path, release, key):
+def test_a_pool_records_how_the_greys_were_made(tmp_path, release, key):
     deep = film(50, 64).astype(np.uint16) * 16
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.dcm").write_bytes(dicom(deep, bits=12, WindowCenter=2000, WindowWidth=3000))

@@ -1,4 +1,4 @@
-"""The files of a pool: shards by size and resolution, and every damage to them told in one line."""
+"""The files of a pool: shards by size and resolution, and every damage to them is reported in one line."""
 
 import json
 import shutil
@@ -36,16 +36,16 @@ def test_shards_are_cut_at_their_size(tmp_path, monkeypatch):
     assert verify_pool(tmp_path / "pool") == []
 
 
-SIDES = (64, 32, 32, 128, 64, 32, 64, 32, 32)  # of films in the order of a pool
+SIZES = (64, 32, 32, 128, 64, 32, 64, 32, 32)  # of films in the order of a pool
 
 
-def add_of_many_sides(writer: PoolWriter, number: int) -> None:
+def add_of_many_sizes(writer: PoolWriter, number: int) -> None:
     record = FilmRecord(str(number), "", str(number), "s")
     if not writer.knows("x", record):
         writer.add(
             "x",
             record,
-            film(number, SIDES[number]),
+            film(number, SIZES[number]),
             (9, 9, 8),
             greys="window",
             orientation="mirrored, turned 90",
@@ -59,29 +59,29 @@ def test_films_of_each_resolution_have_shards_of_their_own(tmp_path, monkeypatch
     path = tmp_path / "pool"
     with suppress(KeyboardInterrupt), PoolWriter(path, 128, 8, {"x": TERMS}, b"k" * 16, plan="same") as writer:
         for number in range(interrupted_at):
-            add_of_many_sides(writer, number)
+            add_of_many_sizes(writer, number)
         raise KeyboardInterrupt
     with PoolWriter(path, 128, 8, {"x": TERMS}, b"k" * 16, plan="same") as writer:
         assert writer.num_done == interrupted_at
-        for number in range(len(SIDES)):
-            add_of_many_sides(writer, number)
+        for number in range(len(SIZES)):
+            add_of_many_sizes(writer, number)
     pool = Pool.open(path)
     assert verify_pool(path) == []
     assert [np.load(shard).shape for shard in sorted(path.glob("*.npy"))] == [
         (1, 64, 64), (3, 32, 32), (1, 128, 128), (1, 64, 64), (1, 64, 64), (2, 32, 32)
     ]  # fmt: skip
-    assert pool.column("resolution").tolist() == list(SIDES)
+    assert pool.column("resolution").tolist() == list(SIZES)
     assert pool.column("shard").tolist() == [0, 1, 1, 2, 3, 1, 4, 5, 5]
     assert pool.column("row").tolist() == [0, 0, 1, 0, 0, 2, 0, 0, 1]
     assert pool.meta["counts"]["resolutions"] == {"32": 5, "64": 3, "128": 1}
-    for number, side in enumerate(SIDES):
-        assert np.array_equal(pool.read([number])[0], film(number, side))
+    for number, res in enumerate(SIZES):
+        assert np.array_equal(pool.read([number])[0], film(number, res))
     assert np.array_equal(pool.read([6, 0]), np.stack([film(6, 64), film(0, 64)]))
     with pytest.raises(ValueError, match="films of 32, 64 px do not fit one array"):
         pool.read([0, 1])
     assert pool.read(np.array([], int)).shape == (0, 128, 128)
     for name, value in (("greys", "window"), ("orientation", "mirrored, turned 90"), ("inverted", True)):
-        assert pool.column(name).tolist() == [value] * len(SIDES)  # the journal of the interrupted call too
+        assert pool.column(name).tolist() == [value] * len(SIZES)  # the journal of the interrupted call too
 
 
 def test_how_a_film_was_made_is_not_in_the_fingerprint(tmp_path):

@@ -1,4 +1,4 @@
-"""Duplicates across collections: found when a pool is made, listed, and never on both sides of the split."""
+"""Duplicates across collections: found when a pool is made, listed, and never in both splits."""
 
 import csv
 import io
@@ -65,25 +65,25 @@ def test_every_planted_copy_is_listed_with_its_original_and_nothing_else(pool):
     assert opened.meta["counts"]["duplicate_groups"] == len(groups)
 
 
-def test_no_group_is_on_both_sides_though_its_patients_would_be(pool):
+def test_no_group_is_in_both_splits_though_its_patients_would_be(pool):
     opened = Pool.open(pool)
     split = dict(zip(opened.column("film_id"), opened.column("split"), strict=True))
     with open(pool / "duplicates.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    sides: dict[str, set[str]] = {}
+    splits: dict[str, set[str]] = {}
     for row in rows:
-        sides.setdefault(row["group"], set()).add(split[row["film_id"]])
-    assert all(len(side) == 1 for side in sides.values())
+        splits.setdefault(row["group"], set()).add(split[row["film_id"]])
+    assert all(len(found) == 1 for found in splits.values())
     own = {patient_split("folder", f"copies/{number}.{'png' if number < 6 else 'jpg'}") for number in range(10)}
-    assert own == {"train", "holdout"}, "the copies must be of patients on both sides, or this proves nothing"
+    assert own == {"train", "holdout"}, "the copies must be of patients in both splits, or this proves nothing"
     assert verify_pool(pool) == []
 
 
-def test_verify_finds_a_group_on_both_sides(pool, tmp_path):
+def test_verify_finds_a_group_in_both_splits(pool, tmp_path):
     shutil.copytree(pool, tmp_path / "pool")
     opened = Pool.open(pool)
-    sides = opened.column("split")
-    one, other = (opened.column("film_id")[np.flatnonzero(sides == side)[0]] for side in ("train", "holdout"))
+    splits = opened.column("split")
+    one, other = (opened.column("film_id")[np.flatnonzero(splits == split)[0]] for split in ("train", "holdout"))
     table = tmp_path / "pool" / "duplicates.csv"
     table.write_text(f"film_id,group,kind,correlation\n{one},0,first,1\n{other},0,near,0.99\n")
     meta = json.loads((tmp_path / "pool" / "pool.json").read_text())

@@ -97,12 +97,12 @@ def test_the_native_size_is_that_of_the_upright_film(tmp_path):
     }
 
 
-def test_what_does_not_look_right_and_cannot_be_told_is_refused_and_counted(release, tmp_path, monkeypatch):
+def test_films_that_look_wrong_without_a_clear_reason_are_refused_and_counted(release, tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "look", lambda pixels, frontal: Sight(sure=bool(pixels[0, 0] % 2)))
     summary = prepare.prepare(
         tmp_path / "pool", [("folder", release)], 64, key_file=tmp_path / "key", max_rejected=0.99
     )
-    reason = "inverted or turned, by the look of it, but it cannot be told how"
+    reason = "looks inverted or turned, but it is not clear how"
     assert summary.rejected.keys() == {reason}
     assert summary.num_kept + summary.rejected[reason] == 17
     assert describe.describe_pool(tmp_path / "pool")["rejected"] == summary.rejected
@@ -110,7 +110,7 @@ def test_what_does_not_look_right_and_cannot_be_told_is_refused_and_counted(rele
 
 @pytest.mark.parametrize("tag", range(1, 9))
 def test_tags_and_columns_say_the_same_turn(tag):
-    """Mirrored first and then turned clockwise, the stored film is what was read."""
+    """Mirrored first and then turned clockwise, the stored film equals the film that was read."""
     film = draw_film(0, 64, view="PA").pixels
     exif = Image.Exif()
     exif[0x0112] = tag

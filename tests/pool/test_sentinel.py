@@ -1,5 +1,4 @@
-"""The sentinel: it sees negatives and turned films, keeps silent on real ones, and its features are what they are said
-to be."""
+"""The sentinel: it detects negatives and turned films, raises no alarm on real ones, its features have known values."""
 
 import json
 import time
@@ -19,7 +18,7 @@ REAL = Path(__file__).parents[3] / "shared" / "data"
 
 
 def ways(film: np.ndarray) -> dict[Sight, np.ndarray]:
-    """The film in each of the eight ways it may lie, by what should be seen: turned clockwise."""
+    """The film turned clockwise and inverted in all eight ways, by the expected answer."""
     return {
         Sight(inverted, degrees): np.rot90(np.iinfo(film.dtype).max - film if inverted else film, -degrees // 90)
         for inverted in (False, True)
@@ -37,15 +36,15 @@ def phantoms() -> dict[str, list[np.ndarray]]:
 
 
 @pytest.mark.parametrize(("view", "least"), [("PA", 0.9), ("AP", 0.9), ("AP_supine", 0.9), ("lateral", 0.2)])
-def test_phantoms_of_every_site_are_seen_right_or_not_at_all(phantoms, view, least):
+def test_phantoms_of_every_site_get_the_right_answer_or_none(phantoms, view, least):
     said = [(expected, look(way)) for film in phantoms[view] for expected, way in ways(film).items()]
-    assert all(seen == Sight() for expected, seen in said if expected == Sight())
-    assert all(seen in (expected, Sight(sure=False), Sight()) for expected, seen in said)
-    right = np.mean([seen == expected for expected, seen in said])
+    assert all(found == Sight() for expected, found in said if expected == Sight())
+    assert all(found in (expected, Sight(sure=False), Sight()) for expected, found in said)
+    right = np.mean([found == expected for expected, found in said])
     assert right >= least, right
 
 
-def test_what_is_seen_undoes_the_turn(phantoms):
+def test_the_answer_undoes_the_turn(phantoms):
     film = phantoms["PA"][0]
     for expected, way in ways(film).items():
         assert look(way) == expected
@@ -100,10 +99,10 @@ def test_real_films_of_held_out_patients(folder, patient, suffix, least):
     films = real(folder, paths[:: 1 + len(paths) // 60])
     assert [look(film) for film in films] == [Sight()] * len(films)
     for wrong in (Sight(True), Sight(turned=90), Sight(turned=180), Sight(turned=270), Sight(True, 90)):
-        seen = [look(ways(film)[wrong]) for film in films]
-        assert np.mean([each == wrong for each in seen]) >= least, wrong
-        assert {*seen} <= {wrong, Sight(sure=False), Sight()}, wrong
-        assert seen.count(Sight()) <= 0.02 * len(films), wrong
+        found = [look(ways(film)[wrong]) for film in films]
+        assert np.mean([each == wrong for each in found]) >= least, wrong
+        assert {*found} <= {wrong, Sight(sure=False), Sight()}, wrong
+        assert found.count(Sight()) <= 0.02 * len(films), wrong
 
 
 def test_defects_among_real_films_are_found():
@@ -115,18 +114,18 @@ def test_real_laterals_stay_as_they_are():
     films = real("nih-128", [REAL / "nih-128" / "images" / f"{name}.png" for name in LATERALS])
     for frontal in (True, False):
         assert all(look(film, frontal) == Sight() for film in films)
-        seen = [(wrong, look(way, frontal)) for film in films for wrong, way in ways(film).items()]
-        assert all(each in (Sight(), wrong, Sight(sure=False)) for wrong, each in seen)
+        found = [(wrong, look(way, frontal)) for film in films for wrong, way in ways(film).items()]
+        assert all(each in (Sight(), wrong, Sight(sure=False)) for wrong, each in found)
 
 
-@pytest.mark.parametrize("side", [64, 128])
-def test_a_film_is_seen_alike_whatever_frames_it(phantoms, side):
+@pytest.mark.parametrize("res", [64, 128])
+def test_the_answer_does_not_depend_on_a_border(phantoms, res):
     """A border of one grey changes nothing."""
-    film = np.kron(phantoms["PA"][1], np.ones((side // 64, side // 64), np.uint8))
+    film = np.kron(phantoms["PA"][1], np.ones((res // 64, res // 64), np.uint8))
     # no edge of one grey
     film = np.clip(film + np.random.default_rng(0).integers(0, 4, film.shape), 1, 254).astype(np.uint8)
     for border in (0, 255):
-        framed = np.pad(film, ((side // 4, 0), (side // 8, side // 2)), constant_values=border)
+        framed = np.pad(film, ((res // 4, 0), (res // 8, res // 2)), constant_values=border)
         assert np.array_equal(sentinel.thumbnail(framed), sentinel.thumbnail(film))
         for wrong, way in ways(framed).items():
             assert look(way) == wrong
@@ -146,12 +145,12 @@ def test_a_tone_curve_depth_and_size_change_nothing(phantoms):
             assert look(way.astype(np.uint16)) == expected
 
 
-def test_nothing_is_seen_in_noise_flat_or_tiny_films():
+def test_noise_flat_and_tiny_films_get_no_answer():
     generator = np.random.default_rng(0)
     assert look(np.full((64, 64), 9, np.uint8)) == Sight()
     assert look(np.zeros((31, 200), np.uint8)) == Sight()
-    seen = [look(generator.integers(0, 256, (64, 64)).astype(np.uint8)) for _ in range(50)]
-    assert sum(sight != Sight() for sight in seen) <= 2
+    found = [look(generator.integers(0, 256, (64, 64)).astype(np.uint8)) for _ in range(50)]
+    assert sum(sight != Sight() for sight in found) <= 2
 
 
 def test_features_turn_and_negate_with_the_film():
@@ -197,10 +196,10 @@ def test_the_weights_are_small_and_carry_their_card():
         assert f"{threshold:g}" in card
 
 
-def test_noise_is_no_body_and_nothing_is_seen_in_it():
+def test_noise_of_any_size_gets_no_answer():
     rng = np.random.default_rng(0)
     assert all(
-        look(rng.integers(0, 256, (side, side), np.uint8)) == Sight() for side in (32, 48, 64, 128) for _ in range(50)
+        look(rng.integers(0, 256, (res, res), np.uint8)) == Sight() for res in (32, 48, 64, 128) for _ in range(50)
     )
 
 
@@ -221,7 +220,7 @@ def test_the_eight_ways_go_through_one_set_of_weights(phantoms):
         assert margin > sure[0]
 
 
-def test_what_is_not_sure_is_left_to_who_asks(phantoms, monkeypatch):
+def test_an_unsure_answer_is_left_to_the_caller(phantoms, monkeypatch):
     network, _, _ = sentinel._network()
     upright, turned = phantoms["PA"][0], np.rot90(phantoms["PA"][0])
     monkeypatch.setattr(sentinel, "_network", lambda: (network, [0.0, 99.0], [99.0, 99.0]))

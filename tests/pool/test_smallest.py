@@ -16,19 +16,19 @@ from thiscxr.report.pool import describe_pool, describe_text
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Sex,View Position\n"
 
 
-def film(number: int, side: int = 64) -> np.ndarray:
+def film(number: int, res: int = 64) -> np.ndarray:
     """A film of 64 px, or its area means."""
     fine = smooth(64, 64, 8, number) + np.random.default_rng(number).integers(0, 12, (64, 64), np.uint8)
-    return area_means(fine.clip(0, 255).astype(np.uint8)[None], side)[0]
+    return area_means(fine.clip(0, 255).astype(np.uint8)[None], res)[0]
 
 
-def release(root: Path, sides: dict[int, int]) -> Path:
-    """An NIH release of films, by number, of these sides; two films a patient."""
+def release(root: Path, sizes: dict[int, int]) -> Path:
+    """An NIH release of films, by number, of these resolutions; two films a patient."""
     root.mkdir()
-    rows = [f"{number // 2 + 1:08d}_{number % 2:03d}.png,No Finding,0,{number // 2 + 1},50,M,PA" for number in sides]
+    rows = [f"{number // 2 + 1:08d}_{number % 2:03d}.png,No Finding,0,{number // 2 + 1},50,M,PA" for number in sizes]
     (root / "Data_Entry_2017_v2020.csv").write_text(HEADER + "\n".join(rows) + "\n")
-    for row, (number, side) in zip(rows, sides.items(), strict=True):
-        save_png(root / row.split(",")[0], film(number, side))
+    for row, (number, res) in zip(rows, sizes.items(), strict=True):
+        save_png(root / row.split(",")[0], film(number, res))
     return root
 
 
@@ -44,9 +44,7 @@ def mixed(tmp_path) -> Path:
 
 
 def test_a_film_in_two_sizes_is_kept_once_the_larger_whichever_folder_comes_first(tmp_path):
-    small, large = (
-        release(tmp_path / str(side), {0: side, 1: side, number: side}) for side, number in ((32, 2), (64, 3))
-    )
+    small, large = (release(tmp_path / str(res), {0: res, 1: res, number: res}) for res, number in ((32, 2), (64, 3)))
     for place, roots in enumerate(permutations([small, large])):
         pool = tmp_path / f"pool{place}"
         summary = prepare.prepare(pool, [("nih", root) for root in roots], 64, smallest=32, key_file=tmp_path / "key")

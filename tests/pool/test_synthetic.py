@@ -1,4 +1,4 @@
-"""Films that say they are synthetic do not enter a pool as films of patients, whatever program has saved them since."""
+"""Films marked as synthetic do not enter a pool as films of patients, whatever program has saved them since."""
 
 import csv
 import io
@@ -31,11 +31,11 @@ REAL = Path(__file__).parents[3] / "shared" / "data"
 ORIGIN = Origin("a network", "ab" * 32, ("A collection",), "")
 FILM = Film(7, Condition(view="PA"), Truncation(1.0), ORIGIN)
 SYNTHETIC = "marked as synthetic (--allow-synthetic takes it)"
-PICTURE = "a sheet, a projection or another picture by thiscxr, no single film"
+PICTURE = "a grid, a projection or another picture by thiscxr, no single film"
 
 
-def body(side: int = 64) -> Pixels:
-    return draw_film(1, side, view="PA").pixels
+def body(res: int = 64) -> Pixels:
+    return draw_film(1, res, view="PA").pixels
 
 
 def saved(kind: str, pixels: Pixels | None = None, **options) -> bytes:
@@ -82,7 +82,7 @@ def shown(pixels: Pixels, turn: Callable[[Pixels], Pixels] = lambda film: film) 
 
 
 def titled(title: str) -> bytes:
-    """A film that says only its title and the program that made it."""
+    """A film that names only its title and the program that made it."""
     return encode_png(body(), {"Software": SOFTWARE, "Title": title})
 
 
@@ -147,7 +147,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(("name", "make"), FILMS.items())
-def test_a_film_that_says_it_is_synthetic_is_heard(name, make):
+def test_the_mark_of_a_synthetic_film_is_read(name, make):
     assert load_film(make()).marked == "synthetic"
 
 
@@ -177,12 +177,12 @@ def test_they_are_refused_and_counted(folder, tmp_path):
     with pytest.raises(
         ValueError,
         match=r"30 of 35 films were refused .*: 27 x marked as synthetic "
-        r"\(--allow-synthetic takes it\), 3 x a sheet",
+        r"\(--allow-synthetic takes it\), 3 x a grid",
     ):
         prepare(tmp_path / "few", [("folder", folder)], 32, key_file=tmp_path / "key")
 
 
-def test_they_are_taken_when_they_are_asked_for_but_pictures_are_not(folder, tmp_path):
+def test_they_are_taken_when_requested_but_pictures_are_not(folder, tmp_path):
     summary = prepare(tmp_path / "pool", [("folder", folder)], 32, key_file=tmp_path / "key", allow_synthetic=True)
     assert summary.rejected == {PICTURE: len(PICTURES)}
     assert summary.num_kept == len(OTHERS) + len(FILMS)
@@ -225,7 +225,7 @@ def test_phantoms_that_stand_for_a_release_are_films(tmp_path):
 
 @pytest.mark.parametrize("shape", [(16, 16), (18, 18), (19, 19), (16, 47), (40, 17), (257, 700)])
 def test_a_film_of_any_shape_is_looked_at(shape):
-    """Of one narrower than three letters the reader said "cannot reshape array"."""
+    """One narrower than three letters raised "cannot reshape array"."""
     film = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     assert load_film(encode_png(film)).marked == ""
     assert not is_marked(film)

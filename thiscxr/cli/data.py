@@ -26,7 +26,7 @@ SOURCES = {
 @group.command()
 @click.argument("out", type=NEW_FOLDER)
 @click.option("-n", "count", type=click.IntRange(1), default=2000, show_default=True, help="Films.")
-@click.option("--res", type=int, default=256, show_default=True, help="Side in pixels.")
+@click.option("--res", type=int, default=256, show_default=True, help="Resolution in pixels.")
 @click.option(
     "--layout",
     default="pool",
@@ -80,7 +80,7 @@ VIEWS = click.option(
 
 
 ALLOW_SYNTHETIC = click.option(
-    "--allow-synthetic", is_flag=True, help="Take films that are marked as synthetic, which are refused else."
+    "--allow-synthetic", is_flag=True, help="Take films that are marked as synthetic; by default they are refused."
 )
 
 
@@ -94,19 +94,19 @@ LABELS = click.option(
 
 
 def chosen_views(views: str | None) -> tuple[str, ...] | None:
-    """Return the views of the flag, None when it was not given."""
+    """Return the views of the flag, None without it."""
     return tuple(view.strip() for view in views.split(",")) if views else None
 
 
 @group.command()
 @click.argument("pool", type=NEW_FOLDER)
 @source_options
-@click.option("--res", type=int, required=True, help="Side in pixels, a power of two from 32 to 1024.")
+@click.option("--res", type=int, required=True, help="Resolution in pixels, a power of two from 32 to 1024.")
 @click.option(
     "--smallest",
     type=int,
-    metavar="SIDE",
-    help="Keep films below --res at the power of two that they fill, down to SIDE.",
+    metavar="RES",
+    help="Keep films below --res at the power of two that they fill, down to RES.",
 )
 @VIEWS
 @click.option(
@@ -124,19 +124,18 @@ def chosen_views(views: str | None) -> tuple[str, ...] | None:
     type=click.FloatRange(0, 1),
     default=0.1,
     show_default=True,
-    help="Share of refused films that fails it.",
+    help="Fail above this share of refused films.",
 )
 @click.option("--key-file", type=FOLDER, help="Key of the ids; default: one made once in your configuration folder.")
 @click.option(
     "--workers", type=click.IntRange(1), help="Processes; default: one a core. The pool is the same for any number."
 )
 @click.option(
-    "--dask", "scheduler", default="", metavar="ADDRESS", help="Decode on the Dask cluster whose scheduler is there."
+    "--dask", "scheduler", default="", metavar="ADDRESS", help="Decode on the Dask cluster of this scheduler."
 )
 @common(seed=False, device=False)
 def prepare(pool: Path, views: str | None, **options: Any) -> None:
-    """Read collections as released and write one pool. An interrupted call goes on where it stopped when it is made
-    again.
+    """Read collections as released and write one pool. The same command resumes an interrupted call.
 
     Example: thiscxr prepare pool --nih ChestXray-NIHCC --res 64
     """
@@ -175,10 +174,14 @@ def verify(pool: Path) -> None:
     problems = verify_pool(pool)
     if problems:
         raise ValueError(f"{pool}: {len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems[:5])}")
-    sides = Pool.open(pool).resolutions
+    resolutions = Pool.open(pool).resolutions
     click.echo(
         f"{pool}: whole"
-        + ((f" ({', '.join(f'{n} films of {side} px' for side, n in sides.items())})") if len(sides) > 1 else "")
+        + (
+            (f" ({', '.join(f'{n} films of {res} px' for res, n in resolutions.items())})")
+            if len(resolutions) > 1
+            else ""
+        )
     )
 
 

@@ -1,4 +1,4 @@
-"""The pool: one folder of harmonised films that training and scores read; of where they came from, hashed ids alone.
+"""The pool: one folder of harmonised films that training and scores read; their origin is kept as hashed ids alone.
 
 The format is the contract in docs/formats.md. A pool is written once, whole or not at all, and never changed.
 """
@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
 
 
 def orientation(mirrored: bool, degrees: int) -> str:
-    """Return what put the stored film right: left and right swapped, then a turn clockwise by 0, 90, 180 or 270°."""
+    """Return how the stored film was put upright: mirrored, then turned clockwise by 0, 90, 180 or 270°."""
     return ", ".join([*["mirrored"] * mirrored, *[f"turned {degrees}"] * (degrees > 0)]) or "as stored"
 
 
@@ -52,7 +52,7 @@ _CONTENT = ("sha256", "source", "view", "sex", "age_years", "split")
 
 
 def film_digest(content: Sequence[str | float | None], states: Sequence[int]) -> str:
-    """Return the hash of what one film adds to the fingerprint: its pixels and labels, no id.
+    """Return the hash that one film adds to the fingerprint: of its pixels and labels, no id.
 
     content: SHA-256 of the pixels, source, view, sex, age in years or None, split; states: of FINDINGS, in that order.
     """
@@ -86,7 +86,7 @@ class Pool:
         self._columns: dict[str, NDArray[Any]] = {}
         self._codes: dict[str, tuple[NDArray[np.int32], pa.StringArray]] = {}
         self._checked = np.zeros(self.num_films, np.bool_)
-        self._rows: NDArray[np.int64] | None = None  # of the folder that are in this view of it; None: all, as they are
+        self._rows: NDArray[np.int64] | None = None  # of the folder that are in this view; None: all, unreduced
 
     @classmethod
     def open(cls, path: Path) -> "Pool":
@@ -138,19 +138,19 @@ class Pool:
 
     @property
     def resolutions(self) -> dict[int, int]:
-        """How many films have which resolution, the largest first."""
-        sides, counts = np.unique(self.column("resolution"), return_counts=True)
-        return dict(zip(sides[::-1].tolist(), counts[::-1].tolist(), strict=True))
+        """Number of films by resolution, the largest first."""
+        resolutions, counts = np.unique(self.column("resolution"), return_counts=True)
+        return dict(zip(resolutions[::-1].tolist(), counts[::-1].tolist(), strict=True))
 
     def _check_shards(self) -> None:
-        """Raise ValueError unless films.parquet lists what each shard holds: as many films, of its resolution."""
-        lengths, sides = (np.array([shard.shape[axis] for shard in self._shards]) for axis in (0, 1))
+        """Raise ValueError unless films.parquet lists as many films as each shard holds, of its resolution."""
+        lengths, resolutions = (np.array([shard.shape[axis] for shard in self._shards]) for axis in (0, 1))
         shards = self.column("shard")
-        there = (shards >= 0) & (shards < len(sides))
-        right = shards[there][sides[shards[there]] == self.column("resolution")[there]]
-        found = np.bincount(right, minlength=len(sides))
+        there = (shards >= 0) & (shards < len(resolutions))
+        right = shards[there][resolutions[shards[there]] == self.column("resolution")[there]]
+        found = np.bincount(right, minlength=len(resolutions))
         for number in np.flatnonzero(found != lengths)[:1]:
-            what = f"holds {lengths[number]} films of {sides[number]} px, films.parquet lists {found[number]}"
+            what = f"holds {lengths[number]} films of {resolutions[number]} px, films.parquet lists {found[number]}"
             raise ValueError(f"{self.path / shard_name(number)} {what}; copy the pool again or prepare it again")
 
     def column(self, name: str) -> NDArray[Any]:
@@ -161,7 +161,7 @@ class Pool:
                 array = np.array([*values.to_pylist(), ""], object)[codes]  # films share the strings
             else:
                 array = self._mine(self._read_column(name).to_numpy())
-            array.flags.writeable = False  # shared by all who ask
+            array.flags.writeable = False  # shared by all callers
             self._columns[name] = array
         return self._columns[name]
 
@@ -173,7 +173,7 @@ class Pool:
         return self._codes[name]
 
     def _mine(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return those of the folder's values that are of this view's films."""
+        """Return the folder's values for the films of this view."""
         return values if self._rows is None else values[self._rows]
 
     def _read_column(self, name: str, dictionary: bool = False) -> pa.ChunkedArray:
@@ -279,7 +279,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 
 def _command(path: Path, meta: Any) -> str:
-    """Return the command that makes a pool of any format again, as far as its pool.json tells."""
+    """Return the command that makes a pool of any format again, as far as its pool.json records it."""
     said = meta if isinstance(meta, dict) else {}
     sources, options, counts = (
         part if isinstance(part := said.get(name), dict) else {} for name in ("sources", "options", "counts")
@@ -307,12 +307,8 @@ def _open_shard(path: Path, name: str, meta: Mapping[str, Any]) -> NDArray[Any]:
         raise ValueError(f"{path / name} is missing; copy the pool again or prepare it again") from error
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path / name} is cut off or damaged; copy the pool again or prepare it again") from error
-    side = shard.shape[-1] if shard.ndim == 3 else 0
-    if (
-        shard.shape[1:] != (side, side)
-        or not 0 < side <= meta["resolution"]
-        or shard.dtype.itemsize * 8 != meta["bits"]
-    ):
+    res = shard.shape[-1] if shard.ndim == 3 else 0
+    if shard.shape[1:] != (res, res) or not 0 < res <= meta["resolution"] or shard.dtype.itemsize * 8 != meta["bits"]:
         raise ValueError(
             f"{path / name} holds {shard.dtype} of shape {shard.shape}, expected {expected}; prepare it again"
         )
@@ -331,7 +327,7 @@ def verify_pool(path: Path) -> list[str]:
         if not (pool.path / name).is_file() or sha256_file(pool.path / name) != sha256
     ]
     if any(problem.startswith("films.parquet:") for problem in problems):
-        return problems  # what is not as it was written is not worth parsing
+        return problems  # a changed table is not worth parsing
     table = pq.ParquetFile(pool.path / "films.parquet")
     if table.schema_arrow.names != SCHEMA.names:
         return [*problems, f"films.parquet: columns are {', '.join(table.schema_arrow.names)}"]
@@ -347,9 +343,9 @@ def verify_pool(path: Path) -> list[str]:
     strange: dict[str, set[Any]] = {name: set() for name in allowed}
     digests: list[str] = []
     ids: set[str] = set()
-    sides: dict[tuple[str, str], str] = {}
+    splits: dict[tuple[str, str], str] = {}
     torn: set[tuple[str, str]] = set()
-    copies = duplicate_groups(pool.path)
+    duplicates = duplicate_groups(pool.path)
     groups: dict[str, set[str]] = {}
     index = 0
     filled = Counter[int]()  # films so far, by shard
@@ -365,9 +361,9 @@ def verify_pool(path: Path) -> list[str]:
                     f"film {rows['film_id'][film]} (row {index}): its pixels do not have the SHA-256 in films.parquet"
                 )
             patient = (rows["source"][film], rows["patient"][film])
-            if sides.setdefault(patient, rows["split"][film]) != rows["split"][film]:
+            if splits.setdefault(patient, rows["split"][film]) != rows["split"][film]:
                 torn.add(patient)
-            if (group := copies.get(rows["film_id"][film])) is not None:
+            if (group := duplicates.get(rows["film_id"][film])) is not None:
                 groups.setdefault(group, set()).add(rows["split"][film])
             index += 1
         ids.update(rows["film_id"])
@@ -391,7 +387,7 @@ def verify_pool(path: Path) -> list[str]:
 
 
 def duplicate_groups(path: Path) -> dict[str, str]:
-    """Return film id -> group, empty when nobody looked for duplicates."""
+    """Return film id -> group, empty when duplicates were not searched."""
     table = path / "duplicates.csv"
     if not table.is_file():
         return {}

@@ -1,8 +1,8 @@
 """Exact and near duplicates among the films of a pool: one film released twice, re-encoded, re-windowed, reduced,
 cropped or marked.
 
-Two films of one patient are not duplicates, however alike, and must not be taken for such. Idea of a similarity that is
-blind to small moves: tangent distance, Simard, LeCun and Denker 1993.
+Two exposures of one patient are not duplicates, however similar. A similarity that ignores small moves: tangent
+distance, Simard, LeCun and Denker 1993.
 """
 
 from collections import deque
@@ -23,37 +23,37 @@ Read = Callable[[NDArray[np.int64]], Pixels]
 Spread = Callable[[Callable[[Any], Any], Iterator[Any]], Iterable[Any]]
 
 # From benchmarks/duplicate_rates.py on 1,988 NIH films of 64 px, 1,271 of 256 px and 3,000 phantom films. Two to four
-# of a million pairs of different patients are as similar; of copies cropped by 3 % at every side, the first percentile
+# in a million pairs of different patients are as similar; for copies cropped by 3 % at every side, the first percentile
 # is 0.986.
 MIN_SIMILARITY = 0.98
 # The highest is 0.73 among the most similar of 2.8 million pairs of different patients, 0.914 of 6,034 pairs of films
-# of one patient and 0.928 of phantom patients; of copies made at 256 px and saved as JPEG of quality 50, the first
+# of one patient and 0.928 of phantom patients; for copies made at 256 px and saved as JPEG of quality 50, the first
 # percentile is 0.964.
 MIN_CORRELATION = 0.945
 
-_COARSE, _FINE = 32, 64  # sides, in pixels, at which films are described and compared
-_MAX_MOVE = 0.15  # of half a side
-_TILE, _BATCH = 1024, 128  # films a side of a tile of the search, pairs at a time in the comparison
+_COARSE, _FINE = 32, 64  # resolutions at which films are described and compared
+_MAX_MOVE = 0.15  # of half the width
+_TILE, _BATCH = 1024, 128  # films along a tile of the search, pairs at a time in the comparison
 _CACHED = 4096  # small films in memory
-# A film is compared with every later one that looks like it, or, where those are a crowd, with the nearest alone: real
-# strangers look alike three times in a million, phantom bodies one time in fifty, and would be compared by the
-# thousand.
-_CROWD, _NEAREST = 8, 1
+# A film is compared with every later one that is similar, or, where there are many, with the most similar alone: films
+# of unrelated real patients are similar three times in a million, phantom films one time in fifty, which would give
+# thousands of comparisons.
+_MANY, _NEAREST = 8, 1
 
 
-def _taper(side: int, margin: float) -> Array:
-    """Return [side]: 1 in the middle, falling to 0 over `margin` of each half."""
-    outside = np.abs(_grid(side)) - (1 - margin)
+def _taper(res: int, margin: float) -> Array:
+    """Return [res]: 1 in the middle, falling to 0 over `margin` of each half."""
+    outside = np.abs(_grid(res)) - (1 - margin)
     return np.where(outside > 0, 0.5 + 0.5 * np.cos(np.pi * outside / margin), 1).astype(np.float32)
 
 
-def _grid(side: int) -> Array:
+def _grid(res: int) -> Array:
     """Return the centres of a row's pixels, from -1 to 1."""
-    return np.linspace(-1 + 1 / side, 1 - 1 / side, side, dtype=np.float32)
+    return np.linspace(-1 + 1 / res, 1 - 1 / res, res, dtype=np.float32)
 
 
-# Cosines of 2 to 10 half waves a side: coarser ones are the same for all chests, finer ones do not bear a crop. The
-# taper keeps the margins out, which a crop changes most.
+# Cosines of 2 to 10 half waves across a film: coarser ones are the same for all chests, finer ones do not survive a
+# crop. The taper leaves out the margins, which a crop changes most.
 _LOWEST, _HIGHEST = 2, 10
 _WAVES = np.cos(np.pi / 2 * np.arange(_HIGHEST + 1)[:, None] * (_grid(_COARSE) + 1)).astype(np.float32) * _taper(
     _COARSE, 0.3
@@ -61,7 +61,7 @@ _WAVES = np.cos(np.pi / 2 * np.arange(_HIGHEST + 1)[:, None] * (_grid(_COARSE) +
 _FREQUENCY = np.hypot(*np.mgrid[: _HIGHEST + 1, : _HIGHEST + 1])
 _BAND = (_FREQUENCY >= _LOWEST) & (_FREQUENCY <= _HIGHEST)
 _WEIGHTS = np.sqrt(_FREQUENCY[_BAND]).astype(np.float32)
-# what a mirror does to each wave
+# the sign of each wave in the mirror image
 MIRROR = np.where(np.mgrid[: _HIGHEST + 1, : _HIGHEST + 1][1][_BAND] % 2, -1, 1).astype(np.float32)
 _MOVES = 4  # the film itself, and how it changes when slid across, slid down and stretched
 
@@ -90,14 +90,14 @@ def descriptor(pixels: Pixels) -> NDArray[np.int8]:
     # [4, waves, waves]
     moves = _WAVES @ np.stack([film, across, down, across * grid + down * grid[:, None]]) @ _WAVES.T
     vectors, triangle = np.linalg.qr((moves[:, _BAND] * _WEIGHTS).T)
-    vectors[:, np.abs(np.diag(triangle)) < 1e-4] = 0  # no detail: any direction would do, so none is taken
+    vectors[:, np.abs(np.diag(triangle)) < 1e-4] = 0  # no detail: any direction would fit, so none is taken
     largest = np.maximum(np.abs(vectors).max(axis=0), 1e-6)
     return np.rint(vectors.T * (127 / largest)[:, None]).astype(np.int8).ravel()
 
 
 def evened(pixels: Pixels | Array) -> Array:
-    """Return films [k,res,res] as `laid_over` takes them: float32 [k,side,side], at most 32 px, from -0.5 to 0.5, of an
-    even histogram."""
+    """Return films [k,res,res] as `laid_over` takes them: float32 [k,r,r], r at most 32, from -0.5 to 0.5, of an even
+    histogram."""
     return _equalise(_reduce(pixels, _COARSE))
 
 
@@ -120,17 +120,17 @@ def film_waves(pixels: Pixels | Array, moves: bool = True) -> Array:
 
 
 @lru_cache(maxsize=1)
-def _all_waves(side: int) -> Array:
-    """Return the matrix [side², 6 · waves] of `film_waves`: everything after the ranks is linear, so one product does
+def _all_waves(res: int) -> Array:
+    """Return the matrix [res², 6 · waves] of `film_waves`: everything after the ranks is linear, so one product does
     it."""
-    films = np.eye(side * side, dtype=np.float32).reshape(-1, side, side)  # of one bright pixel each
-    x, y = _grid(side), _grid(side)[:, None]
+    films = np.eye(res * res, dtype=np.float32).reshape(-1, res, res)  # of one bright pixel each
+    x, y = _grid(res), _grid(res)[:, None]
     columns = []
-    for part in np.array_split(films, side):
+    for part in np.array_split(films, res):
         down, across = np.gradient(part, axis=(1, 2))
         moves = np.stack([part, across, down, across * x, down * y, down * x - across * y], axis=1)
         columns.append((_WAVES @ moves @ _WAVES.T)[:, :, _BAND] * _WEIGHTS)
-    return np.concatenate(columns).reshape(side * side, -1)
+    return np.concatenate(columns).reshape(res * res, -1)
 
 
 def find_duplicates(
@@ -139,10 +139,10 @@ def find_duplicates(
     """Return the pairs of duplicates, ordered by (a, b), of films with these descriptors (int8 [n,DESCRIPTOR_SIZE], may
     be mapped).
 
-    digests: of each film's pixels, equal for equal films alone. read: films by rows, as Pool.read; it is asked only for
-    films that look alike. spread: does what `map` does, perhaps in several processes. Films of equal pixels are paired
-    with the first of them, and only that one is compared with others. Every two films are looked at: time grows with
-    n^2, memory does not. Raises ValueError when descriptors and digests do not match.
+    digests: of each film's pixels, equal for equal films alone. read: films by rows, as Pool.read; called only for
+    similar films. spread: `map`, or the same in several processes. Films of equal pixels are paired with the first of
+    them, and only that one is compared with others. Every pair is searched: time grows with n^2, memory does not.
+    Raises ValueError when descriptors and digests do not match.
     """
     if descriptors.shape != (len(digests), DESCRIPTOR_SIZE) or descriptors.dtype != np.int8:
         raise ValueError(
@@ -163,8 +163,8 @@ def find_duplicates(
         for a, b in _candidates(descriptors, rows):
             under_way.append((a, b))
             films = [small(row) for row in [*a.tolist(), *b.tolist()]]
-            side = min(map(len, films))  # films of 32 px may be among larger ones
-            films = [_reduce(film[None], side)[0] for film in films]
+            res = min(map(len, films))  # films of 32 px may be among larger ones
+            films = [_reduce(film[None], res)[0] for film in films]
             yield np.stack(films[: len(a)]), np.stack(films[len(a) :])
 
     for found in spread(_compare, batches()):
@@ -181,10 +181,10 @@ def _compare(films: tuple[Array, Array]) -> Array:
 def groups(pairs: Sequence[Pair]) -> list[list[Pair]]:
     """Return the groups of duplicates, each as the pairs of its first film with its other films, in the order of rows.
 
-    A film joins the earliest group whose first film it is a duplicate of, so that likeness is not handed on from film
-    to film: one that is like a mere member begins a group of its own, or is in none.
+    A film joins the earliest group whose first film it is a duplicate of, so that groups do not chain: a duplicate of
+    another member alone begins a group of its own, or is in none.
     """
-    home: dict[int, Pair] = {}  # of every film but the first ones: its pair with the first one
+    home: dict[int, Pair] = {}  # of every film but the first ones: its pair with the first of its group
     for pair in sorted(pairs, key=lambda pair: (pair.b, pair.a)):
         first = home.get(pair.a)
         if pair.b in home or (first is not None and pair.kind == "near"):
@@ -199,8 +199,8 @@ def groups(pairs: Sequence[Pair]) -> list[list[Pair]]:
 def similarity(a: NDArray[np.int8], b: NDArray[np.int8]) -> Array:
     """Return float32 [n,m], from 0 to about 1, of descriptors [n,DESCRIPTOR_SIZE] and [m,DESCRIPTOR_SIZE].
 
-    It is the length of b's film in the space of a's film and its moves, so that a small slide or stretch takes little
-    away.
+    It is the length of b's film projected onto the space of a's film and its moves, so that a small slide or stretch
+    changes it little.
     """
     spaces, films = _vectors(a, _MOVES), _vectors(b, 1)[0]
     lengths = (spaces.reshape(_MOVES * len(a), -1) @ films.T).reshape(_MOVES, len(a), len(b))
@@ -208,31 +208,31 @@ def similarity(a: NDArray[np.int8], b: NDArray[np.int8]) -> Array:
 
 
 def correlations(a: Pixels | Array, b: Pixels | Array) -> Array:
-    """Return float32 [k]: how well the films b, slid and stretched onto a, agree with them in fine detail; both
+    """Return float32 [k]: how well films b, slid and stretched onto a, agree with them in fine detail; both
     [k,res,res].
 
-    Near 1 for one exposure whatever its grey scale, below MIN_CORRELATION for two. The three worst of 49 fields do not
-    count, so that a burned-in mark does no harm.
+    Near 1 for one exposure whatever its grey scale, below MIN_CORRELATION for two. The three worst of 49 fields are
+    left out, so that a burned-in mark has no effect.
     """
-    side = min(a.shape[-1], _FINE)
-    return _correlate(_equalise(_reduce(a, side)), _equalise(_reduce(b, side)))
+    res = min(a.shape[-1], _FINE)
+    return _correlate(_equalise(_reduce(a, res)), _equalise(_reduce(b, res)))
 
 
-def _reduce(pixels: Pixels | Array, side: int) -> Array:
-    """Return [k,side,side] means of [k,res,res], or the films where they are no larger."""
-    num, res = pixels.shape[:2]
-    side = min(side, res)
-    assert pixels.shape == (num, res, res), pixels.shape
-    assert res % side == 0, f"films of {res} px to {side}"
-    step = res // side
+def _reduce(pixels: Pixels | Array, res: int) -> Array:
+    """Return [k,res,res] means of [k,native,native], or the films where they are no larger."""
+    num, native = pixels.shape[:2]
+    res = min(res, native)
+    assert pixels.shape == (num, native, native), pixels.shape
+    assert native % res == 0, f"films of {native} px to {res}"
+    step = native // res
     if step == 1:
         return pixels.astype(np.float32)
     # Added up plane by plane: sums along an axis of two or four take numpy several times as long.
-    rows = pixels.reshape(num, side, step, res)
+    rows = pixels.reshape(num, res, step, native)
     down = rows[:, :, 0].astype(np.float32)
     for i in range(1, step):
         down += rows[:, :, i]
-    columns = down.reshape(num, side, side, step)
+    columns = down.reshape(num, res, res, step)
     across = columns[..., 0].copy()
     for i in range(1, step):
         across += columns[..., i]
@@ -240,8 +240,8 @@ def _reduce(pixels: Pixels | Array, side: int) -> Array:
 
 
 def _ranks(films: Array) -> Array:
-    """Return the share of pixels of each film [k,side,side] that are darker, from -0.5 to 0.5, ties in the middle: what
-    no change of grey scale changes."""
+    """Return the share of pixels of each film [k,res,res] that are darker, from -0.5 to 0.5, ties in the middle: no
+    change of grey scale changes them."""
     values = films.reshape(len(films), -1)
     size = values.shape[1]
     order = np.argsort(values, axis=1)
@@ -258,9 +258,9 @@ def _ranks(films: Array) -> Array:
 
 
 def _equalise(films: Array) -> Array:
-    """Return [k,side,side] from -0.5 to 0.5 of an even histogram, but no grey level is stretched more than threefold.
+    """Return [k,res,res] from -0.5 to 0.5 of an even histogram, but no grey level is stretched more than threefold.
 
-    Plain ranks would blow up the grain of a black border, where many pixels have all but one value.
+    Plain ranks would amplify the grain of a black border, where many pixels have nearly one value.
     """
     values = films.reshape(len(films), -1)
     low, high = values.min(axis=1, keepdims=True), values.max(axis=1, keepdims=True)
@@ -288,8 +288,7 @@ def _vectors(descriptors: NDArray[np.int8], moves: int) -> Array:
 def _candidates(
     descriptors: NDArray[np.int8], rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield (a, b), a < b, of the pairs among `rows` that look alike, at most _BATCH at a time: each film with later
-    ones."""
+    """Yield (a, b), a < b, of the similar pairs among `rows`, at most _BATCH at a time: each film with later ones."""
     num = len(rows)
     found = np.empty((2, 0), np.int64)
     with tqdm(total=num * (num - 1) // 2, desc="duplicates", unit="pair", unit_scale=True, delay=1) as progress:
@@ -305,7 +304,7 @@ def _candidates(
             order = np.lexsort((-how, a))
             a, b = a[order].astype(np.int64), b[order].astype(np.int64)
             rank = np.arange(len(a)) - np.searchsorted(a, a)
-            near = (rank < _NEAREST) | (np.bincount(a, minlength=1)[a] <= _CROWD)
+            near = (rank < _NEAREST) | (np.bincount(a, minlength=1)[a] <= _MANY)
             found = np.concatenate([found, rows[np.stack([top + a[near], b[near]])]], axis=1)
             while found.shape[1] >= _BATCH:
                 yield found[0, :_BATCH], found[1, :_BATCH]
@@ -327,8 +326,8 @@ def _correlate(fixed: Array, moving: Array) -> Array:
 
 
 def _detail(films: Array) -> Array:
-    """Return detail of about nine waves a side, of even local contrast: what two exposures of one patient differ in,
-    and JPEG keeps."""
+    """Return detail of about nine waves across a film, of even local contrast: it differs between two exposures of one
+    patient, and survives JPEG."""
     pixel = films.shape[1] / _FINE
 
     def blurred(values: Array, sigma: float) -> Array:
@@ -337,26 +336,26 @@ def _detail(films: Array) -> Array:
     smooth = blurred(films, 0.8)
     detail = smooth - blurred(smooth, 1.2)
     contrast = np.sqrt(blurred(detail * detail, 2.4))
-    # A quarter of the mean: flat ground is not to be blown up to noise.
+    # Plus a quarter of the mean, so that noise of flat areas is not amplified.
     return detail / (contrast + contrast.mean(axis=(1, 2), keepdims=True) / 4 + np.float32(1e-6))
 
 
 def _fields(films: Array) -> Array:
-    """Return [k,49,pixels]: 7 x 7 fields, without the margin, where a cropped film has nothing to show."""
-    num, side = films.shape[:2]
-    margin, field = side // 16, side // 8
+    """Return [k,49,pixels]: 7 x 7 fields, without the margin, which a cropped film lacks."""
+    num, res = films.shape[:2]
+    margin, field = res // 16, res // 8
     inner = films[:, margin:-margin, margin:-margin].reshape(num, 7, field, 7, field)
     return inner.swapaxes(2, 3).reshape(num, 49, field * field)
 
 
 def _move(films: Array, moves: Array) -> Array:
-    """Return [k,side,side] sampled at grid * (1 + stretch) + slide, linearly; moves [k,4]: stretch and slide across,
+    """Return [k,res,res] sampled at grid * (1 + stretch) + slide, linearly; moves [k,4]: stretch and slide across,
     then down."""
-    side = films.shape[1]
-    grid, pixels = _grid(side), np.arange(side, dtype=np.float32)
+    res = films.shape[1]
+    grid, pixels = _grid(res), np.arange(res, dtype=np.float32)
 
-    def weights(stretch: Array, slide: Array) -> Array:  # [k, side to, side from]
-        position = np.clip((grid * (1 + stretch[:, None]) + slide[:, None] + 1) * (side / 2) - 0.5, 0, side - 1)
+    def weights(stretch: Array, slide: Array) -> Array:  # [k, res to, res from]
+        position = np.clip((grid * (1 + stretch[:, None]) + slide[:, None] + 1) * (res / 2) - 0.5, 0, res - 1)
         return np.maximum(0, 1 - np.abs(position[:, :, None] - pixels), dtype=np.float32)
 
     return np.matmul(
@@ -367,14 +366,14 @@ def _move(films: Array, moves: Array) -> Array:
 def _align(fixed: Array, moving: Array, moves: Array, steps: int) -> Array:
     """Return the moves that lay `moving` over `fixed`: Gauss-Newton steps of the squared difference, contrast and level
     free."""
-    num, side = fixed.shape[:2]
-    grid, window = _grid(side), np.sqrt(np.outer(_taper(side, 0.3), _taper(side, 0.3)))
-    columns = np.empty((num, 7, side, side), np.float32)  # the last is what the others are to make up
+    num, res = fixed.shape[:2]
+    grid, window = _grid(res), np.sqrt(np.outer(_taper(res, 0.3), _taper(res, 0.3)))
+    columns = np.empty((num, 7, res, res), np.float32)  # the last is the target of the fit
     columns[:, 5], columns[:, 6] = window, fixed * window
     flat = columns.reshape(num, 7, -1)
     for _ in range(steps):
         film = _move(moving, moves)
-        down, across = np.gradient(film, 2 / side, axis=(1, 2))
+        down, across = np.gradient(film, 2 / res, axis=(1, 2))
         for column, values, factor in (
             (0, across, window * grid), (1, across, window),
             (2, down, window * grid[:, None]), (3, down, window), (4, film, window),
@@ -382,7 +381,7 @@ def _align(fixed: Array, moving: Array, moves: Array, steps: int) -> Array:
             np.multiply(values, factor, out=columns[:, column])
         products = flat[:, :6] @ flat.transpose(0, 2, 1)
         normal, right = products[:, :, :6], products[:, :, 6:]
-        # solvable whatever the film
+        # solvable for every film
         normal = normal + np.eye(6, dtype=np.float32) * (normal * np.float32(1e-4) + np.float32(1e-6))
         solution = np.linalg.solve(normal, right)[:, :, 0]
         moves = np.clip(moves + solution[:, :4] / np.maximum(solution[:, 4:5], 0.3), -_MAX_MOVE, _MAX_MOVE)

@@ -1,6 +1,6 @@
 """From collections as released to one pool: read labels, choose films, decode, square, write, look for duplicates.
 
-It must not lose a film silently: whatever is not in the pool is counted, with a reason, in the summary and in
+No film is lost silently: each film that is not in the pool is counted, with a reason, in the summary and in
 rejected.csv.
 """
 
@@ -34,13 +34,13 @@ from thiscxr.pool.sentinel import Sight, look
 from thiscxr.pool.writer import Duplicate, PoolWriter
 
 ASPECTS = ("released", "restore")
-# of what a film becomes: raise it when the same file gives other pixels, so that no half-made pool is gone on with
+# raise it when the same file gives other pixels, so that a half-made pool of the old pixels is not resumed
 _PLAN_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareSummary:
-    """What `prepare` did. `dropped`: rows not asked for or without a file; `rejected`: films with a file that were
+    """What `prepare` did. `dropped`: rows not requested or without a file; `rejected`: films with a file that were
     refused."""
 
     path: Path
@@ -52,17 +52,17 @@ class PrepareSummary:
     resolutions: dict[int, int]  # films of the pool by resolution, the largest first
     dropped: dict[str, int]  # by reason
     rejected: dict[str, int]  # by reason
-    num_duplicates: int  # films that show the same exposure as another one; they are kept, on one side of the split
-    beside: dict[str, int]  # by kind; what lies beside the films
-    # films of the pool by what was done to them: turned, mirrored, inverted, as tags or their look say
+    num_duplicates: int  # films that show the same exposure as another one; they are kept, all in one split
+    beside: dict[str, int]  # by kind; other files beside the films
+    # films of the pool by correction: turned, mirrored, inverted, by their tags or by the sentinel
     put_right: dict[str, int]
 
     def __str__(self) -> str:
         """The summary for a terminal, one line a fact."""
         kept = ", ".join(f"{key} {count}" for key, count in self.kept.items())
-        sides = ", ".join(f"{count} films of {side} px" for side, count in self.resolutions.items())
+        resolutions = ", ".join(f"{count} films of {res} px" for res, count in self.resolutions.items())
         lines = [f"{self.path}: {self.num_kept} films ({kept})"]
-        lines += [f"  resolutions: {sides}"] if len(self.resolutions) > 1 else []
+        lines += [f"  resolutions: {resolutions}"] if len(self.resolutions) > 1 else []
         lines += [f"  not taken: {count} ({reason})" for reason, count in self.dropped.items()]
         lines += [f"  refused:   {count} ({reason})" for reason, count in self.rejected.items()]
         lines += [f"  put right: {count} ({what})" for what, count in self.put_right.items()]
@@ -73,7 +73,7 @@ class PrepareSummary:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What a worker needs of a film: it is sent to another process, so no more than that."""
+    """What a worker needs to decode a film: it is sent to another process, so no more than that."""
 
     file: ReleaseFile | bytes | None  # bytes: a member of a compressed tar; None: one that is absurdly large
     res: int
@@ -91,7 +91,7 @@ class FramedFilm:
     pixels: Pixels
     native: tuple[int, int, int]  # width, height and bits of the file, upright
     greys: str  # how they were made, one of GREYS
-    orientation: str  # what put it upright, one of ORIENTATIONS
+    orientation: str  # how it was put upright, one of ORIENTATIONS
     inverted: bool
     marked: str  # `LoadedFilm.marked`
 
@@ -135,9 +135,9 @@ def prepare(
     oblong films. derive: fill findings that a collection does not annotate from their children and parents. scheduler:
     address of a Dask cluster. labels: "reports" takes findings from the reports of collections that have them, not from
     their label tables. smallest: films whose short side is below `res` are kept at the largest power of two that they
-    fill, down to this one; None: refused. allow_synthetic: take films that are marked as synthetic; sheets and other
-    pictures of ours never are films. A call that was interrupted goes on where it stopped when it is made again; the
-    pool is the same for any number of workers. Raises ValueError, one line each, when an input is not as expected, no
+    fill, down to this one; None: refused. allow_synthetic: take films that are marked as synthetic; grids and other
+    pictures by thiscxr are never taken. The same call resumes an interrupted one; the pool is the same for any number
+    of workers. Raises ValueError, one line each, when an input is not as expected, no
     film is left, or more than the share `max_rejected` of the films that have a file is refused. No pool is left behind
     then.
     """
@@ -165,7 +165,7 @@ def prepare(
             f"--key-file {key_file} lies in the pool {pool_path}, which may be shared; keep the key elsewhere"
         )
     check_place(key_file.with_name(f"{key_file.name}.map"))  # the private map is written at the end
-    plan = wanted_films(sources, views, labels=labels)  # of a film in two sizes, the larger
+    plan = wanted_films(sources, views, labels=labels)  # a film in two sizes is taken at the larger
     for part in plan:
         part.released.clear()  # a million rows are worth freeing
     if not any(part.films for part in plan):
@@ -183,7 +183,7 @@ def prepare(
         open_workers(num_films, workers, scheduler) as hands,
     ):
         if writer.num_done:
-            logging.getLogger(__name__).info("going on after %d films that are done", writer.num_done)
+            logging.getLogger(__name__).info("resuming after %d finished films", writer.num_done)
         with tqdm(desc="prepare", total=num_films, initial=writer.num_done, unit="film", delay=1) as bar:
             blank = _Task(None, res, smallest, bits, None, True, allow_synthetic)
             for film, decoded in _decode_all(plan, writer, hands, blank, aspect == "restore", derive):
@@ -254,7 +254,7 @@ class _Film:
 def _decode_all(
     plan: Sequence[Wanted], writer: PoolWriter, hands: Workers, blank: _Task, restore: bool, derive: bool
 ) -> Iterator[tuple[_Film, _Decoded]]:
-    """Yield the films that are not done yet: those that lie open in the order of the plan, then the others as
+    """Yield the unfinished films: first those outside compressed tars, in the order of the plan, then the others as
     streamed."""
     under_way: deque[_Film] = deque()
 
@@ -264,22 +264,22 @@ def _decode_all(
             blank, file=data, aspect=film.original_aspect if restore else None, frontal=film.view in FRONTAL_VIEWS
         )
 
-    def as_taught(film: FilmRecord) -> FilmRecord:
+    def labelled(film: FilmRecord) -> FilmRecord:
         return with_derived(film) if derive else film
 
     def open_tasks() -> Iterator[_Task]:
         for part in plan:
             source = part.collection.key
             for film, file in (
-                (as_taught(film), part.files[name]) for name, film in part.films.items() if name in part.files
+                (labelled(film), part.files[name]) for name, film in part.films.items() if name in part.files
             ):
                 if not writer.knows(source, film):
                     yield task(source, film, file, file)
 
     def streamed_tasks(part: Wanted) -> Iterator[_Task]:
         source = part.collection.key
-        for film, data in part.streamed(lambda film: writer.knows(source, as_taught(film))):
-            yield task(source, as_taught(film), part.files[film.film], data)
+        for film, data in part.streamed(lambda film: writer.knows(source, labelled(film))):
+            yield task(source, labelled(film), part.files[film.film], data)
 
     for decoded in hands.map(_decode, open_tasks()):
         yield under_way.popleft(), decoded
@@ -289,24 +289,23 @@ def _decode_all(
 
 
 def check_marks(marked: str, allow_synthetic: bool) -> None:
-    """Raise ValueError for a film that is marked as synthetic, unless such films are allowed, and for our pictures of
-    several films."""
+    """Raise ValueError for a film that is marked as synthetic, unless such films are allowed, and for pictures by
+    thiscxr that are no single film."""
     if marked == "picture":
-        raise ValueError("a sheet, a projection or another picture by thiscxr, no single film")
+        raise ValueError("a grid, a projection or another picture by thiscxr, no single film")
     if marked and not allow_synthetic:
         raise ValueError("marked as synthetic (--allow-synthetic takes it)")
 
 
 def righted(film: LoadedFilm, frontal: bool) -> tuple[Sight, str, bool]:
-    """Return what the look of a film says is wrong with it, and what puts the stored film right: its orientation,
-    whether to invert it.
+    """Return what the sentinel finds wrong with a film, the orientation of the stored film, and whether it is inverted.
 
-    Both the file's tags and the look count. Raises ValueError for a film that does not look right, where what is wrong
-    cannot be told.
+    Both the file's tags and the sentinel count. Raises ValueError for a film that looks wrong where it is not clear
+    what is wrong.
     """
     sight = look(film.pixels, frontal)
     if not sight.sure:
-        raise ValueError("inverted or turned, by the look of it, but it cannot be told how")
+        raise ValueError("looks inverted or turned, but it is not clear how")
     return sight, orientation(film.mirrored, (film.turned - sight.turned) % 360), film.inverted != sight.inverted
 
 
@@ -322,17 +321,17 @@ def frame_film(
     """Read one film and frame it as `prepare` does: square [res, res], reduced, put right where it is surely inverted
     or turned.
 
-    smallest: of a film whose short side is below `res`, the largest power of two that it fills, not below this, is its
+    smallest: a film whose short side is below `res` gets the largest power of two that it fills, not below this, as its
     resolution.
 
-    aspect: true width / height of a film that its release squashed; frontal: it is known to be. Raises ValueError with
-    the reason for a film that `prepare` would refuse.
+    aspect: true width / height of a film that its release squashed; frontal: known to be a frontal film. Raises
+    ValueError with the reason for a film that `prepare` would refuse.
     """
     film = load_film(data.read() if isinstance(data, ReleaseFile) else data, min_side=res)
     check_marks(film.marked, allow_synthetic)
-    if aspect is not None:  # of what is left once the border is cut
+    if aspect is not None:  # of the film within its border
         aspect *= film.pixels.shape[1] / film.native_width * film.native_height / film.pixels.shape[0]
-    # of the film itself, so that it is the same whatever the resolution
+    # at the film's own resolution, so that the answer is the same for every pool
     sight, turned, inverted = righted(film, frontal)
     aspect = aspect or film.aspect
     while smallest is not None and res > smallest and short_side(film.pixels, aspect) < res:
@@ -340,7 +339,7 @@ def frame_film(
     pixels = np.rot90(to_bits(to_square(film.pixels, res, aspect), bits), sight.turned // 90)
     if pixels.min() == pixels.max():
         raise ValueError("constant image once cropped and reduced")
-    if sight.inverted:  # the file says otherwise, or says nothing
+    if sight.inverted:  # against the file's tags, or without any
         pixels = np.iinfo(pixels.dtype).max - pixels
     width, height = film.native_width, film.native_height
     if sight.turned % 180:
@@ -373,7 +372,7 @@ def _not_taken(plan: Sequence[Wanted]) -> str:
 
 
 def _digest(plan: Sequence[Wanted], key: bytes, *options: int | str) -> str:
-    """Return what names this very job: an interrupted one is only gone on with by the same."""
+    """Return the hash of this job: only the same job resumes an interrupted one."""
     digest = hashlib.sha256(json.dumps([_PLAN_VERSION, *options]).encode() + key)
     for part in plan:
         for name in part.films:
@@ -387,7 +386,7 @@ def _warn_of_mixed_aspects(plan: Sequence[Wanted], aspect: str) -> None:
     if aspect == "released" and squashed and len(squashed) < sum(bool(part.films) for part in plan):
         logging.getLogger(__name__).warning(
             "%s released squares of oblong films, the others did not: the width of a chest will "
-            "name its source; consider --aspect restore",
+            "reveal its source; consider --aspect restore",
             ", ".join(squashed),
         )
 

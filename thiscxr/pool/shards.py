@@ -1,5 +1,5 @@
 """The pixels of a pool that is being written: one .npy file a shard, of films of one resolution, in the order in which
-they come."""
+they are added."""
 
 import os
 from array import array
@@ -69,14 +69,14 @@ class ShardWriter:
         pixels = []
         for place in films.tolist():
             with open(self.folder / shard_name(self.shards[place]), "rb") as file:
-                side, first = _header(file)
-                size = self._film_bytes(side)
+                res, first = _header(file)
+                size = self._film_bytes(res)
                 file.seek(first + self.rows[place] * size)
-                pixels.append(np.frombuffer(file.read(size), self.dtype).reshape(side, side))
+                pixels.append(np.frombuffer(file.read(size), self.dtype).reshape(res, res))
         return np.stack(pixels)
 
     def resume(self, resolutions: Iterable[int]) -> None:
-        """Go on after films of these resolutions, which the folder holds: cut off what was written after them."""
+        """Continue after films of these resolutions, which the folder holds: cut off what was written after them."""
         for resolution in resolutions:
             self._place(resolution)
         for path in self.folder.glob("pixels-*.npy"):
@@ -88,7 +88,7 @@ class ShardWriter:
             file.seek(0, os.SEEK_END)
 
     def sync(self) -> None:
-        """Bring what was added to the disk."""
+        """Flush the added films to the disk."""
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())

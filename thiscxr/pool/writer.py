@@ -1,7 +1,7 @@
 """Writes a pool film by film: pixels at once, the table at the end, when it is known which patients belong together.
 
-A pool appears whole or not at all. With a plan, what an interruption leaves is taken up by the next call: a journal
-says which films are done, and what was written after its last line is cut off.
+A pool appears whole or not at all. With a plan, the next call resumes an interrupted one: a journal lists the finished
+films, and everything written after its last line is cut off.
 """
 
 import csv
@@ -35,14 +35,14 @@ from thiscxr.pool import FORMAT_VERSION, GREYS, ORIENTATIONS, SCHEMA, SPLITS, co
 from thiscxr.pool.shards import ShardWriter
 
 _SCRATCH = ("journal", "descriptors")  # what a resume needs beside the pixels
-_SYNC_SECONDS = 2.0  # of work that a kill -9 may cost
+_SYNC_SECONDS = 2.0  # of work that a kill -9 may lose
 _GROUP_ROWS = 65_536  # of films.parquet are in memory at a time
 
 
 @dataclass(slots=True)
 class _Done:
-    """What became of one film: a line of the journal, and the film, once the plan has come to it. There may be millions
-    of these."""
+    """The outcome of one film: a line of the journal, and the record, once the plan reaches it. There may be
+    millions of these."""
 
     reason: str  # why it was refused, or ""
     native: tuple[int, int, int] = (0, 0, 0)  # width, height, bits
@@ -69,9 +69,9 @@ class Duplicate:
 class PoolWriter(AbstractContextManager["PoolWriter"]):
     """Writes the pool `path`; the folder appears when the block ends well.
 
-    options: what was asked of `prepare` (views, aspect, ...), kept in pool.json. plan: names all that decides what is
-    written; a call with the same plan goes on where an interrupted one stopped. Empty: nothing is kept of an
-    interrupted call. descriptor_bytes: of a film. Raises ValueError when `path` exists and is not an empty folder,
+    options: the options of `prepare` (views, aspect, ...), kept in pool.json. plan: a hash of all that decides what is
+    written; a call with the same plan resumes an interrupted one. Empty: nothing is kept of an interrupted call.
+    descriptor_bytes: of a film. Raises ValueError when `path` exists and is not an empty folder,
     another process writes it, or no film was added.
     """
 
@@ -121,7 +121,7 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
             if kind is None:
                 self.finish()
             elif self._plan:
-                with suppress(OSError):  # a full disk, most likely: what the journal has is enough
+                with suppress(OSError):  # a full disk, most likely: the next call resumes from the last sync
                     self._sync()
         except BaseException as own:
             self._close()
@@ -136,20 +136,20 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
 
     @property
     def num_done(self) -> int:
-        """How many films were added or rejected, by an interrupted call too."""
+        """Number of films added or rejected, by an interrupted call too."""
         return len(self._done)
 
     @property
     def num_films(self) -> int:
-        """How many films are in the pool so far."""
+        """Number of films in the pool so far."""
         return len(self._shards)
 
     def num_of(self, resolution: int) -> int:
-        """Return how many films of a resolution are in the pool so far."""
+        """Return the number of films of a resolution in the pool so far."""
         return sum(done.resolution == resolution for done in self._done.values())
 
     def knows(self, source: str, film: FilmRecord) -> bool:
-        """Return whether an interrupted call dealt with the film already; it then counts as added, or rejected, by this
+        """Return whether an interrupted call finished the film already; it then counts as added, or rejected, by this
         one."""
         done = self._done.get(self._film_id(source, film))
         if done is None:
@@ -231,7 +231,7 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         return film_id
 
     def _sync(self) -> None:
-        """Bring what was added to the disk, the journal last: what it names is there."""
+        """Flush the added films to the disk, the journal last: every film that it names is there."""
         self._shards.sync()
         if self._descriptors is not None:
             self._descriptors.flush()
@@ -248,7 +248,7 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
 
     def _resume(self) -> None:
         path = self._part / "journal"
-        # what follows the last newline is half a line
+        # anything after the last newline is half a line
         lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
         if lines and lines[0].decode() == self._plan:
             for line in lines[1:]:
@@ -291,10 +291,9 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         self._journal = self._descriptors = None
 
     def finish(self, duplicates: Sequence[Duplicate] | None = None, ties: Iterable[tuple[int, int]] = ()) -> str:
-        """Write the tables and return the fingerprint; the end of the block does it if nobody did.
+        """Write the tables and return the fingerprint; the end of the block does it otherwise.
 
-        duplicates: what was found, or None when nobody looked. ties: rows whose patients must be on one side of the
-        split.
+        duplicates: those found, or None when they were not searched. ties: rows whose patients must be in one split.
         """
         if self.fingerprint:
             return self.fingerprint
@@ -356,7 +355,7 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
             for digest in table_digests(pa.Table.from_batches([batch]))
         ]
         self.fingerprint = content_fingerprint(self.resolution, self.bits, digests)
-        splits, sources, sides = (
+        splits, sources, resolutions = (
             Counter(table.read([name])[name].to_pylist()) for name in ("split", "source", "resolution")
         )
         meta = {
@@ -370,7 +369,7 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
                 **{split: splits[split] for split in SPLITS},
                 "rejected": num_rejected,
                 "duplicate_groups": num_duplicate_groups,
-                "resolutions": {str(side): count for side, count in sorted(sides.items())},
+                "resolutions": {str(res): count for res, count in sorted(resolutions.items())},
             },
             "fingerprint": self.fingerprint,
             "sources": {key: {"films": sources[key], **asdict(terms)} for key, terms in sorted(self.sources.items())},
