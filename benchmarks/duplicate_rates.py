@@ -1,8 +1,9 @@
-"""How surely duplicates are told from other films: false pairs, and the share of planted copies that is found.
+"""How surely duplicates are distinguished from other films: false pairs, and the share of planted copies found.
 
 Run: python benchmarks/duplicate_rates.py NIH-FOLDER... [--phantoms 3000] [--seed 0] [--copies 600]. Prints one JSON
 line; four to nine minutes on two shared cores. A folder is an NIH release, or a part of one, of square films; without
-any only the phantom is judged. Copies are made at the size of the films, before they are reduced to the sizes of pools.
+any only the phantom is measured. Copies are made at the resolution of the films, before they are reduced to that of the
+pool.
 """
 
 import argparse
@@ -36,8 +37,8 @@ def rounded(film: Films) -> Films:
     return np.clip(np.rint(film), 0, 255).astype(np.uint8)
 
 
-def resized(film: Films, side: int, box: tuple[float, float, float, float] | None = None) -> Films:
-    return np.array(Image.fromarray(film).resize((side, side), Image.Resampling.LANCZOS, box))
+def resized(film: Films, res: int, box: tuple[float, float, float, float] | None = None) -> Films:
+    return np.array(Image.fromarray(film).resize((res, res), Image.Resampling.LANCZOS, box))
 
 
 def jpeg(film: Films, quality: int) -> Films:
@@ -52,15 +53,15 @@ def equalised(film: Films) -> Films:
 
 
 def stretched(film: Films) -> Films:
-    """As a 12-bit DICOM file without a window comes out of `prepare`."""
+    """As `prepare` stores a 12-bit DICOM file without a window."""
     low, high = np.percentile(film, (0.5, 99.5))
     return rounded(np.rint(np.clip((film - low) / max(high - low, 1), 0, 1) * 4095) / 4095 * 255)
 
 
 def cropped(film: Films, left: float, top: float, right: float, bottom: float) -> Films:
-    """Lose these shares of the side at the four borders, and come back to the old size."""
-    side = len(film)
-    return resized(film, side, (left * side, top * side, side - right * side, side - bottom * side))
+    """Crop these shares at the four borders, and resize to the old resolution."""
+    res = len(film)
+    return resized(film, res, (left * res, top * res, res - right * res, res - bottom * res))
 
 
 def shifted(film: Films, pixels: int) -> Films:
@@ -101,7 +102,7 @@ COPIES: dict[str, Callable[[Films], Films]] = {
 
 
 def read_films(root: Path) -> tuple[Films, np.ndarray, list[str]]:
-    """Return uint8 [n,side,side], patients and names of the films of an NIH folder."""
+    """Return uint8 [n,res,res], patients and names of the films of an NIH folder."""
     collection = COLLECTIONS["nih"]
     records = {record.file: record for record in collection.read_labels(root)}
     files = find_files(collection, root, records)
@@ -133,8 +134,8 @@ def top(values: np.ndarray) -> list[float]:
     return [round(float(value), 3) for value in np.sort(values)[::-1][:3]]
 
 
-def judge_others(films: Films, patients: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """Films that are no copies: what is found among them, and how near to the thresholds they come."""
+def measure_others(films: Films, patients: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Films that are no copies: the pairs found among them, and how close they are to the thresholds."""
     described = describe(films)
     start = time.perf_counter()
     found = duplicates.find_duplicates(described, digests(films), lambda rows: films[rows])
@@ -171,7 +172,7 @@ def judge_others(films: Films, patients: np.ndarray, names: Sequence[str]) -> di
     return result
 
 
-def judge_copies(films: Films, sizes: Sequence[int]) -> dict[str, Any]:
+def measure_copies(films: Films, sizes: Sequence[int]) -> dict[str, Any]:
     """For each kind of copy and size of pool: the share found and the first percentiles; films must be no duplicates of
     each other."""
     small = {res: reduced(films, res) for res in sizes}
@@ -203,8 +204,8 @@ def draw(seed: int) -> Films:
 
 
 def retake(seed: int) -> Films:
-    """Three films of one phantom patient that differ in noise, centring and turning, as `thiscxr phantom` takes
-    them."""
+    """Three films of one phantom patient that differ in noise, centring and rotation, as in `thiscxr
+    phantom`."""
     film = draw_film(seed, PHANTOM_RES)
     others = [
         render(film.patient, film.view, PHANTOM_RES, site=film.site, noise_seed=seed + k * 10**15).pixels
@@ -218,11 +219,11 @@ def drawn(function: Callable[[int], Films], seed: int, num: int) -> Films:
         return np.stack(list(films))
 
 
-def judge_phantoms(seed: int, num: int, num_copies: int) -> dict[str, Any]:
+def measure_phantoms(seed: int, num: int, num_copies: int) -> dict[str, Any]:
     films, retakes = drawn(draw, seed, num), drawn(retake, seed, max(2, num // 10))
-    result: dict[str, Any] = {"copies": judge_copies(films[:num_copies], (PHANTOM_RES,))}
+    result: dict[str, Any] = {"copies": measure_copies(films[:num_copies], (PHANTOM_RES,))}
     for res in (PHANTOM_RES, 64):
-        result[str(res)] = judge_others(reduced(films, res), np.arange(num), [str(seed) for seed in range(num)])
+        result[str(res)] = measure_others(reduced(films, res), np.arange(num), [str(seed) for seed in range(num)])
         taken = [reduced(retakes[:, k], res) for k in range(3)]
         detail = np.concatenate([correlations(taken[i], taken[j]) for i, j in combinations(range(3), 2)])
         likeness = np.concatenate(
@@ -241,7 +242,7 @@ def judge_phantoms(seed: int, num: int, num_copies: int) -> dict[str, Any]:
 
 
 def speeds(num: int = 16_384) -> dict[str, float]:
-    """Pairs of descriptors searched a second, and milliseconds for the descriptor of a film of 256 px and for one
+    """Pairs of descriptors searched per second, and milliseconds for the descriptor of a film of 256 px and for one
     comparison."""
     rng = np.random.default_rng(0)
     vectors = rng.integers(-127, 128, (num, duplicates.DESCRIPTOR_SIZE), np.int8)
@@ -275,14 +276,14 @@ def main() -> None:
     result: dict[str, Any] = {"benchmark": "duplicate_rates", **thresholds, **speeds()}
     for root in args.folders:
         films, patients, names = read_films(root)
-        side = films.shape[1]
-        sizes = [res for res in (side, 64, 32) if res <= side]
-        own = {str(res): judge_others(reduced(films, res), patients, names) for res in dict.fromkeys(sizes)}
+        native = films.shape[1]
+        sizes = [res for res in (native, 64, 32) if res <= native]
+        own = {str(res): measure_others(reduced(films, res), patients, names) for res in dict.fromkeys(sizes)}
         _, first = np.unique(digests(films), return_index=True)
         chosen = np.random.default_rng(0).permutation(np.sort(first))[: args.copies]
-        result[root.name] = {**own, "copies": judge_copies(films[chosen], list(dict.fromkeys(sizes)))}
+        result[root.name] = {**own, "copies": measure_copies(films[chosen], list(dict.fromkeys(sizes)))}
     if args.phantoms:
-        result["phantom"] = judge_phantoms(args.seed, args.phantoms, min(300, args.phantoms))
+        result["phantom"] = measure_phantoms(args.seed, args.phantoms, min(300, args.phantoms))
     print(json.dumps({**result, "seconds": round(time.perf_counter() - start)}))
 
 

@@ -2,8 +2,8 @@
 
 Run: python benchmarks/prepare_rate.py [FOLDER] [--kind png|png16|jpeg|dicom] [--res 256] [--rounds 3]. FOLDER keeps the
 2,000 phantom films of 1,024 px for the next run; they are rendered at 256 px and enlarged with grain, since rendering
-at 1,024 px takes a second a film. Prints one JSON line: medians over the rounds, in which both take turns. Start-up
-(processes, imports, labels, the list of files) is reported apart; the rate is that of all films after the first
+at 1,024 px takes 1 s a film. Prints one JSON line: medians over the rounds, in which both alternate. Start-up
+(processes, imports, labels, the list of files) is reported separately; the rate is that of all films after the first
 hundredth. What prepare does at the end (duplicates, tables, hashes) counts against it. About ten minutes on two cores,
 most of it for making the films.
 """
@@ -83,7 +83,7 @@ def bare(task: tuple[list[str], int]) -> list[int]:
 
 
 def marginal(times: list[float], start: float, end: float) -> tuple[float, float]:
-    """Return seconds of start-up, and films a second from the first hundredth to the end."""
+    """Return seconds of start-up, and images/s from the first hundredth to the end."""
     skip = max(1, len(times) // 100)
     return times[0] - start, (len(times) - skip) / (end - times[skip - 1])
 

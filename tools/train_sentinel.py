@@ -4,8 +4,8 @@ site.
 python tools/train_sentinel.py --nih nih-128 --nih nih-64 --kermany kermany-256 [--phantoms 40] [--out
 thiscxr/weights/sentinel.safetensors]
 
-Training patients are learnt from; held-out patients and phantoms of other patients are judged. The same folders give
-the same file.
+It is trained on training patients and evaluated on held-out patients and on phantoms of other patients. The same
+folders give the same file.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from thiscxr.pixels import load_film
 from thiscxr.pool import sentinel
 
 RES = 64
-HELD_OUT_SEEDS = 10_000  # phantoms from here on are judged
-VARIANTS = 6  # copies of each training film as it might have come
-NO_BODY = 2000  # pictures of nothing, of which no way to lie is likelier than another
+HELD_OUT_SEEDS = 10_000  # phantoms from here on are held out
+VARIANTS = 6  # augmented copies of each training film
+NO_BODY = 2000  # pictures without a body: no orientation is to be likelier than another
 HIDDEN = 16
 EPOCHS = 10
 BATCH = 256
@@ -40,11 +40,11 @@ RATE = 2e-3
 PENALTY = 1e-4
 ROUGHNESS = 1e-3  # penalty on differences of neighbouring weights
 FOLDS = 3
-REFUSED = 0.001  # share of right films of training patients, judged unseen, that may be refused
+REFUSED = 0.001  # share of upright films of training patients, cross-fitted, that may be refused
 MARGIN = 2.0  # log odds on top of the worst of them, before a film is put right
 
-# Defects of the release, looked at: (inverted, degrees clockwise). They are put right before anything is learnt or
-# judged.
+# Defects of the release, checked by eye: (inverted, degrees clockwise). They are put right before training and
+# evaluation.
 DEFECTS = {
     "00003064_030.png": (False, 180),
     "00003122_004.png": (False, 180),
@@ -114,8 +114,7 @@ def draw_phantoms(first: int, number: int) -> dict[str, Films]:
 
 
 def vary(film: Film, rng: np.random.Generator) -> Film:
-    """Return the film as it might have come: moved, scaled, tilted, cropped, framed, unevenly or over-exposed, noisy,
-    marked."""
+    """Return the film augmented: moved, scaled, tilted, cropped, framed, unevenly or over-exposed, noisy, marked."""
     angle, scale = np.deg2rad(rng.normal(0, 5)), np.exp(rng.normal(0, 0.08))
     if rng.random() < 0.15:
         scale = rng.uniform(1.1, 1.9)  # a small child on a large cassette
@@ -123,7 +122,7 @@ def vary(film: Film, rng: np.random.Generator) -> Film:
     turn = np.array([[down * np.cos(angle), -across * np.sin(angle)], [down * np.sin(angle), across * np.cos(angle)]])
     middle = np.full(2, RES / 2 - 0.5)
     shift = rng.uniform(-0.08, 0.08, 2) * RES
-    beyond = str(rng.choice(["constant", "nearest"]))  # black or white beside the film, or the film goes on
+    beyond = str(rng.choice(["constant", "nearest"]))  # black or white beside the film, or its edge repeated
     film = affine_transform(
         film, turn, middle - turn @ middle + shift, order=1, mode=beyond, cval=float(rng.choice([0, 0, 255]))
     )
@@ -181,8 +180,8 @@ def features(films: Sequence[Film]) -> Inputs:
 
 
 def fit(films: Inputs, no_body: Inputs) -> sentinel.Network:
-    """Return a network that finds the way it lies (the first) the likeliest of the eight, and of no body all alike.
-    films: [n,2,32,32]."""
+    """Return a network trained to find upright (the first) the likeliest of the eight ways, and all equal without a
+    body. films: [n,2,32,32]."""
     torch.manual_seed(0)
     signed, squared = (torch.nn.Parameter(0.01 * torch.randn(2048, HIDDEN)) for _ in range(2))
     bias, out = torch.nn.Parameter(torch.zeros(HIDDEN)), torch.nn.Parameter(0.1 * torch.randn(HIDDEN))
@@ -210,31 +209,31 @@ def fit(films: Inputs, no_body: Inputs) -> sentinel.Network:
 
 
 def as_it_lies(scores: NDArray[np.float64], way: int) -> NDArray[np.float64]:
-    """Return the scores [8] of a film that lies in one of the eight ways, of its scores when it lies right."""
+    """Return the scores [8] of a film turned or inverted in one of the eight ways, from its scores when upright."""
     plain, inverted = np.roll(scores.reshape(2, 4), way % 4, axis=1)
     return np.concatenate([inverted, plain] if way >= 4 else [plain, inverted])
 
 
 def all_odds(network: sentinel.Network, films: Inputs) -> NDArray[np.float64]:
-    """Return [n,8,3]: what `sentinel.odds` says of each film in each of the eight ways it may lie."""
+    """Return [n,8,3]: `sentinel.odds` of each film in each of the eight ways."""
     scores = [network.scores(film.astype(np.float32)) for film in films]
     return np.array([[sentinel.odds(as_it_lies(each, way)) for way in range(8)] for each in scores])
 
 
-def judge(odds: NDArray[np.float64], doubtful: float, sure: float) -> dict[str, Any]:
-    """Return how many films that lie right are put wrong and refused, and what becomes of the same films laid in the
-    seven other ways."""
+def evaluate(odds: NDArray[np.float64], doubtful: float, sure: float) -> dict[str, Any]:
+    """Return how many upright films are put wrong and refused, and the outcome of the same films in the seven other
+    ways."""
     wrong, way, margin = np.moveaxis(odds, 2, 0)
-    told = (wrong > doubtful) & (way > 0) & (margin > sure)
-    refused = (wrong > doubtful) & ~told
-    rightly = told & (way == np.arange(8))
+    corrected = (wrong > doubtful) & (way > 0) & (margin > sure)
+    refused = (wrong > doubtful) & ~corrected
+    rightly = corrected & (way == np.arange(8))
     return {
         "films": len(odds),
-        "put_wrong": int(told[:, 0].sum()),
+        "put_wrong": int(corrected[:, 0].sum()),
         "refused": int(refused[:, 0].sum()),
         "planted_put_right": round(float(rightly[:, 1:].mean()), 4),
         "planted_refused": round(float(refused[:, 1:].mean()), 4),
-        "planted_put_wrong": int((told & ~rightly)[:, 1:].sum()),
+        "planted_put_wrong": int((corrected & ~rightly)[:, 1:].sum()),
     }
 
 
@@ -248,37 +247,37 @@ def main() -> None:
     torch.set_num_threads(1)
     real = {"nih": split("nih", nih_films(options.nih)), "kermany": split("kermany", kermany_films(options.kermany))}
     phantoms, others = draw_phantoms(0, options.phantoms), draw_phantoms(HELD_OUT_SEEDS, max(1, options.phantoms // 2))
-    learnt = [film for parts in real.values() for film in parts["train"]] + [
+    trained_on = [film for parts in real.values() for film in parts["train"]] + [
         film for films in phantoms.values() for film in films
     ]
     rng = np.random.default_rng(0)
     variants = np.stack(
         [
-            features([film for _, film in learnt]),
-            *(features([vary(f, rng) for _, f in learnt]) for _ in range(VARIANTS)),
+            features([film for _, film in trained_on]),
+            *(features([vary(f, rng) for _, f in trained_on]) for _ in range(VARIANTS)),
         ]
     )
     no_body = features([nothing(rng) for _ in range(NO_BODY)])
-    names = sorted({patient for patient, _ in learnt})
-    fold = np.array([names.index(patient) % FOLDS for patient, _ in learnt])
-    is_real = np.array([not patient.startswith("phantom") for patient, _ in learnt])
-    unseen = np.empty((len(learnt), 8, 3))
+    names = sorted({patient for patient, _ in trained_on})
+    fold = np.array([names.index(patient) % FOLDS for patient, _ in trained_on])
+    is_real = np.array([not patient.startswith("phantom") for patient, _ in trained_on])
+    cross_fitted = np.empty((len(trained_on), 8, 3))
     for number in range(FOLDS):
         network = fit(variants[:, fold != number].reshape(-1, 2, 32, 32), no_body)
-        unseen[fold == number] = all_odds(network, variants[0, fold == number])
-    doubtful, sure = thresholds(unseen[is_real, 0])
+        cross_fitted[fold == number] = all_odds(network, variants[0, fold == number])
+    doubtful, sure = thresholds(cross_fitted[is_real, 0])
     network = fit(variants.reshape(-1, 2, 32, 32), no_body)
-    judged = {f"{name}, held-out patients": parts["holdout"] for name, parts in real.items()}
-    judged |= {f"phantom {view}": films for view, films in others.items()}
+    evaluated = {f"{name}, held-out patients": parts["holdout"] for name, parts in real.items()}
+    evaluated |= {f"phantom {view}": films for view, films in others.items()}
     facts = {
         "doubtful": doubtful,
         "sure": sure,
         "trained_on": {name: len(parts["train"]) for name, parts in real.items()}
         | {"phantom": sum(map(len, phantoms.values()))},
-        "judged_unseen": judge(unseen[is_real], doubtful[0], sure[0]),
+        "judged_unseen": evaluate(cross_fitted[is_real], doubtful[0], sure[0]),
         "judged": {
-            name: judge(all_odds(network, features([film for _, film in films])), doubtful[0], sure[0])
-            for name, films in judged.items()
+            name: evaluate(all_odds(network, features([film for _, film in films])), doubtful[0], sure[0])
+            for name, films in evaluated.items()
         },
     }
     tensors = {name: getattr(network, name).astype(np.float16) for name in ("signed", "squared", "bias", "out")}
@@ -288,10 +287,10 @@ def main() -> None:
 
 
 def thresholds(upright: NDArray[np.float64]) -> tuple[list[float], list[float]]:
-    """Return the log odds from which a film is doubtful, and from which it is surely wrong; of frontal films, and of
-    films of any view.
+    """Return the log odds above which a film is doubtful, and above which it is surely wrong; for frontal films, and
+    for films of any view.
 
-    upright: [n,3], of films that lie right, judged unseen.
+    upright: [n,3], of upright films, cross-fitted.
     """
     wrong, way, margin = upright.T
     doubtful = max(3.0, float(np.sort(wrong)[-1 - int(REFUSED * len(wrong))]))

@@ -175,14 +175,8 @@ def verify(pool: Path) -> None:
     if problems:
         raise ValueError(f"{pool}: {len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems[:5])}")
     resolutions = Pool.open(pool).resolutions
-    click.echo(
-        f"{pool}: whole"
-        + (
-            (f" ({', '.join(f'{n} films of {res} px' for res, n in resolutions.items())})")
-            if len(resolutions) > 1
-            else ""
-        )
-    )
+    several = ", ".join(f"{count} films of {res} px" for res, count in resolutions.items())
+    click.echo(f"{pool}: whole" + (f" ({several})" if len(resolutions) > 1 else ""))
 
 
 @group.command()
