@@ -47,11 +47,11 @@ def test_a_compressed_tar_is_streamed_in_order(tmp_path, suffix):
     path = tmp_path / f"films.{suffix}"
     write_tar(path, FILMS, {"tgz": "w:gz"}.get(suffix, f"w:{suffix[4:]}"))
     assert compressed_tars(tmp_path) == [("", path)]
-    asked = []
-    assert list(stream(path, lambda name: asked.append(name) or name.endswith("b.png"))) == [
+    offered = []
+    assert list(stream(path, lambda name: offered.append(name) or name.endswith("b.png"))) == [
         ("images/b.png", FILMS["images/b.png"])
     ]
-    assert asked == list(FILMS)
+    assert offered == list(FILMS)
     assert dict(release_files(tmp_path, (".png",))) == {}
 
 

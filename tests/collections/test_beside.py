@@ -1,4 +1,4 @@
-"""What lies in a folder besides the films: counted by kind, never a film by mistake, and never the reason why one is
+"""Other files beside the films: counted by kind, never a film by mistake, and never the reason why one is
 lost."""
 
 import os
@@ -18,7 +18,7 @@ from thiscxr.collections.plan import wanted_films
 from thiscxr.pool.prepare import prepare
 
 
-def test_folders_of_one_name_are_told_apart_by_what_is_above_them(tmp_path):
+def test_folders_of_one_name_are_distinguished_by_the_folders_above_them(tmp_path):
     roots = [
         tmp_path / "siteA" / "images",
         tmp_path / "siteB" / "images",
@@ -147,7 +147,7 @@ def test_files_beside_a_known_release_are_counted_too(tmp_path):
     assert (part.beside[COPY], part.beside["film that no table lists"], part.beside[".txt file"]) == (1, 2, 1)
 
 
-def test_where_no_film_is_left_the_reason_names_what_lies_there(tmp_path):
+def test_where_no_film_is_left_the_reason_names_the_other_files(tmp_path):
     put(tmp_path, {f"{number}.jp2": b"x" for number in range(4)} | {"films.rar": b"x"})
     with pytest.raises(
         ValueError, match=r"no film left .*: 4 x \.jp2 picture, not read: convert it to PNG, 1 x \.rar archive"

@@ -136,7 +136,7 @@ def test_valid_and_test_are_held_out_and_read_by_radiologists(tmp_path):
         "AP",
         "unknown",
         "lateral",
-    ]  # the test table names no projection; its file names tell laterals
+    ]  # the test table names no projection; its file names mark laterals
     assert (films[2].sex, films[2].age_years, films[2].patient) == ("unknown", None, "patient64741")
     assert films[1].findings["Lung_Opacity"] == films[2].findings["Lung_Opacity"] == POSITIVE
 

@@ -58,7 +58,7 @@ def test_a_disc_gives_its_films_and_its_directory_is_none(tmp_path):
     assert summary.beside == {".exe file": 1, ".inf file": 1, "file without a suffix": 1}
 
 
-def test_a_picture_without_a_suffix_is_a_film_and_with_a_strange_one_is_not(tmp_path):
+def test_a_picture_without_a_suffix_is_a_film_and_with_an_unknown_one_is_not(tmp_path):
     put(
         tmp_path,
         {
@@ -75,17 +75,17 @@ def test_a_picture_without_a_suffix_is_a_film_and_with_a_strange_one_is_not(tmp_
 def test_only_what_may_be_dicom_is_opened(tmp_path, monkeypatch):
     put(tmp_path, {f"{number}.png": b"film" for number in range(5)} | {"README": bytes(10**6), "images_01": FILM})
     put(tmp_path, {"Data_Entry_2017.csv": b"", "a.JPEG": b"film", "b.tif": b"film"})
-    asked: list[tuple[str, int]] = []
+    opened: list[tuple[str, int]] = []
     head = ReleaseFile.head
     monkeypatch.setattr(
-        ReleaseFile, "head", lambda file, size: asked.append((Path(file.name).name, size)) or head(file, size)
+        ReleaseFile, "head", lambda file, size: opened.append((Path(file.name).name, size)) or head(file, size)
     )
     assert len(folder.read_labels(tmp_path)) == 8
-    assert sorted(asked) == [("Data_Entry_2017.csv", 512), ("README", 512), ("images_01", 512), ("images_01", 2**18)]
-    asked.clear()
+    assert sorted(opened) == [("Data_Entry_2017.csv", 512), ("README", 512), ("images_01", 512), ("images_01", 2**18)]
+    opened.clear()
     passed: Counter[str] = Counter()
     assert sorted(find_files(nih.NIH, tmp_path, {"0.png"}, {"0.png"}, passed)) == ["0.png"]
-    assert asked == []  # a known layout: a million films, and none is opened to see what it is
+    assert opened == []  # a known layout: a million films, and none is opened
     assert +passed == {"film that no table lists": 6, "file without a suffix": 2, ".csv file": 1}
 
 

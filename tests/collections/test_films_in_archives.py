@@ -61,7 +61,7 @@ def test_backslashes_of_windows_part_folders(tmp_path):
 @pytest.mark.parametrize(
     "kinds", [("zip", "zip"), ("zip", "tar"), ("tar", "tar"), ("tar.gz", "tar.gz"), ("zip", "tar.gz")]
 )
-def test_archives_with_the_same_names_in_them_are_told_apart_and_copies_are_not(tmp_path, kinds):
+def test_archives_with_the_same_names_in_them_are_distinguished_and_copies_are_not(tmp_path, kinds):
     one, two = {"IM1": dicom(smooth(48, 48, 12, 1)), "c.png": picture(5)}, {"IM1": dicom(smooth(48, 48, 12, 2))}
     for number, (films, form) in enumerate(zip((one, two), kinds, strict=True)):
         data = zipped(films) if form == "zip" else tarred(films, "w:gz" if form == "tar.gz" else "w:")

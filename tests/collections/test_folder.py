@@ -34,15 +34,15 @@ def write_dicoms(root: Path, headers: dict[str, dict[str, str]]) -> None:
         (root / name).write_bytes(dicom(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64), **tags))
 
 
-def test_dicom_headers_tell_view_sex_age_patient_and_study(tmp_path):
-    told = {
+def test_dicom_headers_give_view_sex_age_patient_and_study(tmp_path):
+    header = {
         "ViewPosition": "LL",
         "PatientSex": "F",
         "PatientAge": "044Y",
         "PatientID": "secret",
         "StudyInstanceUID": "1.2.3.4",
     }
-    write_dicoms(tmp_path, {"a.dcm": told, "b.dcm": {**told, "ViewPosition": "PA"}, "c.dcm": {}})
+    write_dicoms(tmp_path, {"a.dcm": header, "b.dcm": {**header, "ViewPosition": "PA"}, "c.dcm": {}})
     a, b, c = folder.read_labels(tmp_path)
     assert (a.view, a.sex, a.age_years, a.patient, a.study) == ("lateral", "F", 44, "secret", "1.2.3.4")
     assert (b.view, b.patient) == ("PA", "secret")
@@ -106,10 +106,10 @@ def test_films_are_taken_whatever_bytes_their_names_have(tmp_path):
     assert Pool.open(tmp_path / "pool").meta["counts"]["patients"] == len(ODD_NAMES)
 
 
-def test_it_is_said_when_nothing_tells_the_patients(tmp_path, caplog):
+def test_a_warning_when_nothing_identifies_the_patients(tmp_path, caplog):
     names = [f"{kind}/{number}.png" for kind in ("NORMAL", "PNEUMONIA") for number in range(3)]
     assert len({film.patient for film in folder.read_labels(write_films(tmp_path, *names))}) == 6
-    assert "nothing says who the patient of 6 of 6 films is" in caplog.text
+    assert "the patient of 6 of 6 films is unknown" in caplog.text
     caplog.clear()
     folder.read_labels(
         write_films(tmp_path, table="file_name,patient\n" + "".join(f"{name},{name}\n" for name in names))
@@ -129,8 +129,8 @@ def test_folders_of_an_official_split_are_kept_and_patients_are_not_torn(tmp_pat
     for film in films:
         splits.add("folder", film)
     splits.close()
-    sides = {film.file: splits.of("folder", film) for film in films}
-    assert [sides[name] for name in names] == ["train", "train", "holdout", "holdout", "holdout"]
+    found = {film.file: splits.of("folder", film) for film in films}
+    assert [found[name] for name in names] == ["train", "train", "holdout", "holdout", "holdout"]
 
 
 def test_reports_label_the_films_of_a_folder_and_leave_no_word_behind(tmp_path, caplog):

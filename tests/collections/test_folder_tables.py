@@ -1,4 +1,4 @@
-"""Tables beside the films of a plain folder: what is read of them, and the messages for what is wrong in one."""
+"""Tables beside the films of a plain folder: their content, and the messages for their errors."""
 
 import json
 import logging
@@ -183,7 +183,7 @@ def test_a_table_in_each_folder_of_a_split(tmp_path, kind):
     }
 
 
-def test_the_nearest_table_tells_of_a_film_and_a_column_of_its_split(tmp_path):
+def test_the_nearest_table_describes_a_film_and_a_column_its_split(tmp_path):
     write_films(tmp_path, table="file_name,view,split\nx/a.png,AP,train\nb.png,AP,Validation\nc.png,AP,\n")
     write_films(tmp_path, "x/a.png", "b.png", "c.png", table="file_name,view\na.png,PA\n", table_name="x/metadata.csv")
     (part,) = wanted_films([("folder", tmp_path)])
@@ -214,7 +214,7 @@ def test_rows_without_a_name_and_films_without_a_row_are_counted(tmp_path):
     assert part.beside["film that no table lists"] == 1
 
 
-def test_ids_of_patients_that_say_nothing_are_none(tmp_path):
+def test_placeholder_ids_of_patients_count_as_none(tmp_path):
     rows = [f"{number}.png,{word}" for number, word in enumerate(["NaN", "", "N/A", "unknown", "7.0", "7"])]
     write_films(tmp_path, table="file_name,patient_id\n" + "\n".join(rows))
     # four unknown ones, who were one patient, and 7

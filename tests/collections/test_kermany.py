@@ -55,7 +55,7 @@ def taken(root: Path) -> tuple[dict[str, str], dict[str, int]]:
     return {part.files[name].name: film.patient for name, film in part.films.items()}, dict(+part.beside)
 
 
-def test_folders_tell_the_label_and_names_the_patient_across_all_folders(tmp_path):
+def test_folders_give_the_label_and_names_the_patient_across_all_folders(tmp_path):
     films = kermany.read_labels(release(tmp_path))
     assert [film.patient for film in films] == [
         patient for _, patient in sorted(zip(map(str.lower, RELEASE), PATIENTS, strict=True))
@@ -116,8 +116,8 @@ def test_version_3_and_the_retinas_that_lie_beside_it(tmp_path):
 )
 def test_renamed_and_converted_films_are_kept_and_said(tmp_path, caplog, names):
     films = kermany.read_labels(release(tmp_path, ["NORMAL/IM-0115-0001.jpeg", *names]))
-    told = [film for film in films if "Pneumonia" in film.findings]
-    assert len(told) == len(films) == 1 + len(names) - (names[0] == "a.jpg"), "nothing tells what a.jpg is"
+    labelled = [film for film in films if "Pneumonia" in film.findings]
+    assert len(labelled) == len(films) == 1 + len(names) - (names[0] == "a.jpg"), "a.jpg has no label"
     own = sum(film.patient == film.film for film in films)
     assert own == (0 if names[0] == "a.jpg" else 2)
     assert (f"the names of {own} of {len(films)} films have no patient" in caplog.text) == bool(own)
@@ -151,8 +151,8 @@ def test_grey_and_colour_of_any_shape_from_archives_to_a_pool(tmp_path, name):
     assert set(pool.column("view")) == {"AP"}
     assert np.isnan(pool.column("age_years")).all()
     assert len(set(pool.column("patient"))) == len(set(PATIENTS))
-    sides = dict(zip(pool.column("patient"), pool.column("split"), strict=True))
-    assert [sides[patient] for patient in pool.column("patient")] == pool.column("split").tolist()
+    splits = dict(zip(pool.column("patient"), pool.column("split"), strict=True))
+    assert [splits[patient] for patient in pool.column("patient")] == pool.column("split").tolist()
     assert pool.meta["sources"]["kermany"]["terms"].startswith("CC BY 4.0")
     assert "Kermany" in pool.meta["sources"]["kermany"]["citation"]
 

@@ -63,7 +63,7 @@ def test_the_file_that_a_table_means(written, there, found):
 
 def test_no_file_is_meant_twice():
     assert locate(["train/a.png", "test/a.png"], ["train/a.png"]) == {"train/a.png": "train/a.png"}
-    assert locate(["/1/a.png", "/2/a.png"], ["a.png"]) == {}  # one of the two is a stranger
+    assert locate(["/1/a.png", "/2/a.png"], ["a.png"]) == {}  # one of the two is another file
     assert locate(["/1/x/a.png", "/2/a.png"], ["x/a.png"]) == {"/1/x/a.png": "x/a.png"}
     assert locate(["a.png", "a.jpg"], ["a.png"]) == {"a.png": "a.png"}
     assert locate(["a.png", "a.jpg"], ["a.tif"]) == {}
@@ -151,7 +151,7 @@ def test_patients_inside_classes_and_in_several_parts_of_a_split():
     names = files(*(f"{kind}/p{number}" for kind in ("NORMAL", "PNEUMONIA") for number in range(8)))
     assert len(patients(names)) == 16
     names = files(*(f"{part}/p{number}" for part in ("train", "test") for number in range(8)))
-    assert patients(names) == {f"p{number}" for number in range(8)}  # one patient on one side
+    assert patients(names) == {f"p{number}" for number in range(8)}  # one patient in one split
 
 
 def test_folders_called_after_parts_of_a_split():

@@ -107,7 +107,7 @@ def test_files_are_found_in_every_layout(tmp_path, folders):
     assert sorted(find_files(nih.NIH, tmp_path, dict.fromkeys([*names, "spam.png"]))) == names
 
 
-def test_a_word_that_is_no_finding_stops_nobody_and_denies_nothing(tmp_path, caplog):
+def test_an_unknown_word_is_no_error_and_makes_no_finding_absent(tmp_path, caplog):
     rows = [
         ROW.replace("Infiltration", "Infiltrate"),
         ROW.replace("Emphysema|Infiltration", "pleural thickening|emphysema"),
@@ -159,7 +159,7 @@ def test_the_official_lists_under_every_name(tmp_path, caplog, name, text, encod
     assert caplog.text == ""
 
 
-def test_lists_that_are_not_there_or_hold_out_nobody_are_said(tmp_path, caplog):
+def test_lists_that_are_missing_or_hold_out_nobody_give_a_warning(tmp_path, caplog):
     nih.read_labels(write(tmp_path, *TWO))
     assert "has no test_list.txt or test_list_NIH.txt: a fifth of the patients is held out" in caplog.text
     (tmp_path / "test_list.txt").write_text("00000009_000.png\n")

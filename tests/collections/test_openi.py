@@ -92,7 +92,7 @@ def test_headings_with_their_qualifiers(majors, positive, masked):
 
 
 @pytest.mark.parametrize("majors", [["No Indexing"], []])
-def test_what_nobody_coded_is_not_mentioned(majors):
+def test_findings_without_a_code_are_not_mentioned(majors):
     assert findings_of(*majors) == dict.fromkeys(FINDINGS, NOT_MENTIONED)
 
 
@@ -187,7 +187,7 @@ def test_the_kaggle_copy(tmp_path):
     films = openi.read_labels(kaggle(tmp_path / "raddar", reports, PROJECTIONS).parent)
     assert [(film.film, film.patient, film.view) for film in films] == [
         ("CXR1_IM-0001-3001", "CXR1", "lateral"),
-        ("CXR1_IM-0001-4001", "CXR1", "unknown"),  # frontal, but nothing tells PA from AP
+        ("CXR1_IM-0001-4001", "CXR1", "unknown"),  # frontal, but PA or AP is unknown
         ("CXR4_IM-2050-1001", "CXR4", "unknown"),
     ]
     assert films[0].findings["No Finding"] == POSITIVE
@@ -198,7 +198,7 @@ def test_the_kaggle_copy(tmp_path):
     }
 
 
-def test_kaggle_s_projections_tell_the_laterals_of_the_xml_release_too(tmp_path):
+def test_kaggle_s_projections_identify_the_laterals_of_the_xml_release_too(tmp_path):
     kaggle(tmp_path, ["1,Nodule/lung,,,,,,"], PROJECTIONS)
     write(tmp_path, xml(1, "normal", films=("CXR1_1_IM-0001-3001", "CXR1_1_IM-0001-4001", "CXR1_1_IM-0001-5001")))
     films = openi.read_labels(tmp_path)

@@ -93,7 +93,7 @@ def test_a_mask_token_hides_a_finding_unless_it_is_there(tmp_path):
 
 
 @pytest.mark.parametrize("word", ["unchanged", "suboptimal study"])
-def test_what_a_silent_report_does_not_name_is_not_mentioned(tmp_path, word):
+def test_findings_that_a_silent_report_does_not_name_are_not_mentioned(tmp_path, word):
     found = findings_of(tmp_path, f"['{word}', 'cardiomegaly']")
     assert found == {**dict.fromkeys(FINDINGS, NOT_MENTIONED), "Cardiomegaly": POSITIVE}
 
@@ -116,7 +116,7 @@ NO_LISTS_OF_WORDS = ("nodule", "['a'", "[1]", "['a' * 10**9]", "[" * 9999, "__im
         *((odd, "labels are not a list of words") for odd in NO_LISTS_OF_WORDS),
     ],
 )  # fmt: skip
-def test_rows_that_are_ruled_out_say_why(tmp_path, labels, reason):
+def test_refused_rows_have_a_reason(tmp_path, labels, reason):
     one, odd = padchest.read_labels(write(tmp_path, row(1), row(2, Labels=labels)))
     assert (one.refused, odd.refused) == ("", reason)
     assert set(odd.states()) == {NOT_MENTIONED}
@@ -262,7 +262,7 @@ ROUNDED = [
 @pytest.mark.parametrize("column", ["PatientID", "StudyID", "ReportID"])
 @pytest.mark.parametrize("rounded", ROUNDED)
 def test_ids_that_a_spreadsheet_has_rounded_are_refused(tmp_path, column, rounded):
-    """They tied strangers together: the first two are what Excel shows, the last is a float written out as an
+    """They tied unrelated patients together: the first two are what Excel shows, the last is a float written out as an
     integer."""
     with pytest.raises(ValueError, match=rf"{column} .* is an id that a spreadsheet has rounded") as caught:
         padchest.read_labels(write(tmp_path, row(1), row(2, **{column: rounded})))

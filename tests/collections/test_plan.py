@@ -25,16 +25,16 @@ def nih(root: Path, *names: str) -> Path:
     return root
 
 
-def film(seed: int, side: int = 32) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8)
+def film(seed: int, res: int = 32) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (res, res), np.uint8)
 
 
 def test_the_larger_of_two_copies_is_taken_and_the_release_format_before_others(tmp_path):
     root = nih(tmp_path, "00000001_000.png", "00000002_000.png")
-    for place, side in (("images-224", 32), ("images_001/images", 64)):
+    for place, res in (("images-224", 32), ("images_001/images", 64)):
         for name in ("00000001_000.png", "00000002_000.jpg"):
             (root / place).mkdir(parents=True, exist_ok=True)
-            (root / place / name).write_bytes(png(film(1, side)))
+            (root / place / name).write_bytes(png(film(1, res)))
     save_png(root / "images-224" / "00000002_000.png", film(2))
     (part,) = wanted_films([("nih", root)])
     assert part.files["00000001_000.png"].path == str(root / "images_001/images/00000001_000.png")
@@ -90,7 +90,7 @@ def test_rsna_and_nih_are_not_pooled_without_the_map(tmp_path):
     rsna.mkdir()
     (rsna / "stage_2_train_labels.csv").write_text("patientId,x,y,width,height,Target\nabc,,,,,0\n")
     sources = [("nih", nih(tmp_path / "nih", "00000001_000.png")), ("rsna", rsna)]
-    with pytest.raises(ValueError, match=f"{MAP}, which says which, is not there") as caught:
+    with pytest.raises(ValueError, match=f"{MAP}, the map between them, is missing") as caught:
         wanted_films(sources, labels_only=True)
     assert "\n" not in str(caught.value)
     assert len(wanted_films(sources[1:], labels_only=True)) == 1
@@ -101,14 +101,14 @@ def test_nothing_is_lost_between_rows_and_reasons(tmp_path):
         write_layout(tmp_path / layout, layout, 20, 32, defects=0.3)
         (part,) = wanted_films([(layout, tmp_path / layout)])
         assert len(part.released) == len(part.films) + part.dropped.total()
-        assert {record.film for record in part.released} == {told.record.film for told in truth(layout, 20)}
+        assert {record.film for record in part.released} == {known.record.film for known in truth(layout, 20)}
 
 
 def record(patient: str, **facts) -> FilmRecord:
     return FilmRecord(patient, patient, patient, patient, **facts)
 
 
-def sides(films: list[tuple[str, FilmRecord]], *ties: tuple[int, int]) -> list[str]:
+def splits_of(films: list[tuple[str, FilmRecord]], *ties: tuple[int, int]) -> list[str]:
     splits = Splits()
     for source, one in films:
         splits.add(source, one)
@@ -118,9 +118,9 @@ def sides(films: list[tuple[str, FilmRecord]], *ties: tuple[int, int]) -> list[s
     return [splits.of(source, one) for source, one in films]
 
 
-def test_without_ties_every_patient_has_his_own_side():
+def test_without_ties_every_patient_has_the_split_of_the_id():
     films = [("nih", record(str(patient))) for patient in range(200)]
-    assert sides(films) == [patient_split("nih", str(patient)) for patient in range(200)]
+    assert splits_of(films) == [patient_split("nih", str(patient)) for patient in range(200)]
 
 
 def test_tied_patients_are_on_one_side_and_held_out_if_any_is():
@@ -129,9 +129,9 @@ def test_tied_patients_are_on_one_side_and_held_out_if_any_is():
         :3
     ]
     films = [("nih", record(held)), *(("nih", record(patient)) for patient in trained), ("rsna", record(trained[0]))]
-    assert sides(films) == ["holdout", "train", "train", "train", "train"]
-    assert sides(films, (0, 1), (1, 2), (4, 3)) == ["holdout", "holdout", "holdout", "train", "train"]
-    assert sides(films, (3, 2), (2, 0), (4, 3)) == ["holdout", "train", "holdout", "holdout", "holdout"]
+    assert splits_of(films) == ["holdout", "train", "train", "train", "train"]
+    assert splits_of(films, (0, 1), (1, 2), (4, 3)) == ["holdout", "holdout", "holdout", "train", "train"]
+    assert splits_of(films, (3, 2), (2, 0), (4, 3)) == ["holdout", "train", "holdout", "holdout", "holdout"]
 
 
 def test_official_splits_go_before_the_patients_own_and_split_as_follows_another():
@@ -139,19 +139,19 @@ def test_official_splits_go_before_the_patients_own_and_split_as_follows_another
     trained = next(
         str(i) for i in range(99) if patient_split("rsna", str(i)) == patient_split("nih", str(i)) == "train"
     )
-    assert sides([("nih", record(held, split="train")), ("nih", record(trained, split="holdout"))]) == [
+    assert splits_of([("nih", record(held, split="train")), ("nih", record(trained, split="holdout"))]) == [
         "train",
         "holdout",
     ]
-    assert sides([("rsna", record(trained, split_as=("nih", held)))]) == ["holdout"]
-    # the NIH film's official side decides for the RSNA film of the same patient
-    assert sides([("nih", record(trained, split="holdout")), ("rsna", record("x", split_as=("nih", trained)))]) == [
+    assert splits_of([("rsna", record(trained, split_as=("nih", held)))]) == ["holdout"]
+    # the NIH film's official split decides for the RSNA film of the same patient
+    assert splits_of([("nih", record(trained, split="holdout")), ("rsna", record("x", split_as=("nih", trained)))]) == [
         "holdout",
         "holdout",
     ]
 
 
-def test_labels_from_reports_are_asked_of_collections_that_have_some(tmp_path):
+def test_labels_from_reports_are_requested_of_collections_that_have_reports(tmp_path):
     with pytest.raises(
         ValueError, match="--nih is released without reports; it is for --mimic-cxr, --openi, and --folder"
     ) as caught:

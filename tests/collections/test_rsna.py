@@ -68,7 +68,7 @@ def test_the_map_puts_patients_on_the_side_of_the_nih(release, caplog):
     assert caplog.text == ""
     (release / rsna.MAP).unlink()
     assert [(film.patient, film.split_as) for film in rsna.read_labels(release)] == [(name, None) for name in FILMS]
-    assert "each film counts as one of its own" in caplog.text
+    assert "each film counts as a patient of its own" in caplog.text
 
 
 def test_without_classes_no_finding_is_not_annotated(release):
@@ -78,7 +78,7 @@ def test_without_classes_no_finding_is_not_annotated(release):
     assert [film.findings["No Finding"] for film in rsna.read_labels(release)] == [NOT_MENTIONED] * 3
 
 
-def test_headers_tell_view_sex_and_age_where_somebody_collected_them(release):
+def test_a_table_of_headers_gives_view_sex_and_age(release):
     rows = [f"{FILMS[0]},43,F,AP", f"{FILMS[1]},155,M,PA"]
     write(release / rsna.HEADER_TABLE, "PatientID,PatientAge,PatientSex,ViewPosition", *rows)
     films = rsna.read_labels(release)

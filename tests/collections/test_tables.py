@@ -83,7 +83,7 @@ def test_any_cells_come_back(tmp_path_factory, rows, delimiter, encoding):
         except UnicodeDecodeError:
             pass
         else:
-            return  # bytes that are both: nobody can tell
+            return  # bytes that are valid in both
     read = [row for _, row in read_table(path, ["a", "c"])][1:]
     if encoding != "latin-1":
         assert read == [
@@ -107,7 +107,7 @@ def test_what_is_not_understood_is_counted_by_column_and_word(tmp_path, caplog):
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
 
 
-def test_nothing_is_said_of_what_is_understood(caplog):
+def test_no_warning_when_all_words_are_understood(caplog):
     with Cells("t.csv") as cells:
         assert (cells.age({"a": "060Y"}, "a"), cells.sex({"s": "Female"}, "s"), cells.view({"v": "?"}, "v")) == (
             60,
@@ -144,7 +144,7 @@ def test_ids_stay_what_they_are(text, own_id):
 def test_numbers_are_no_ids(text):
     with pytest.raises(
         ValueError,
-        match=r"t\.csv: id .* is an id that a spreadsheet has rounded, so that strangers would count as one",
+        match=r"t\.csv: id .* is an id that a spreadsheet has rounded, so that unrelated patients would count as one",
     ):
         Cells("t.csv").id({"id": text}, "id")
 

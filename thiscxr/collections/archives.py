@@ -1,8 +1,7 @@
-"""The files of a release where they lie: on disk, or as members of zips and tars, which are read in place and never
-extracted.
+"""The files of a release in place: on disk, or as members of zips and tars, which are never extracted.
 
-Names of members only ever serve as names: nothing here writes, so no member can land anywhere. What a member may expand
-to is bounded.
+Nothing here writes, so that the name of a member can never be a path to write to. What a member may expand to is
+bounded.
 """
 
 import bz2
@@ -42,7 +41,7 @@ _SYSTEM = {
     "system volume information",
     "lost+found",
 }
-HIDDEN, NO_FILE = "hidden or system file", "link to nowhere, pipe or device"  # why something is passed over
+HIDDEN, NO_FILE = "hidden or system file", "link to nowhere, pipe or device"  # why a file is passed over
 _ENCRYPTED = 1  # bit 0 of the flags, APPNOTE 4.4.4
 _DAMAGE = (
     OSError,
@@ -58,7 +57,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFile:
-    """A file of a release. `path`: on disk; the others only for a member of an archive. It travels to workers, so it is
+    """A file of a release. `path`: on disk; the others only for a member of an archive. It is sent to workers, so it is
     small."""
 
     path: str
@@ -77,14 +76,14 @@ class ReleaseFile:
 
     @property
     def num_bytes(self) -> int:
-        """Size; 0 when the file cannot be looked at."""
+        """Size; 0 when the file cannot be accessed."""
         try:
             return self.size if self.member else os.stat(self.path).st_size
         except OSError:
             return 0
 
     def read(self) -> bytes:
-        """Return all bytes. Raises ValueError, without a path in it, when they are not to be had or more than
+        """Return all bytes. Raises ValueError, without a path in it, if they cannot be read or are more than
         MAX_FILE_BYTES."""
         with self._bytes() as (file, size):
             return _bounded(file, size, follows=self.offset >= 0)
@@ -137,7 +136,7 @@ class ReleaseFile:
 def _bounded(file: IO[bytes], size: int, follows: bool = False) -> bytes:
     if size > MAX_FILE_BYTES:
         raise ValueError(f"absurd file of more than {MAX_FILE_BYTES // 2**20} MiB")
-    data = file.read(size + (not follows))  # one more than it says: a member must not be longer than its entry
+    data = file.read(size + (not follows))  # one more than its entry: a member must not be longer
     if len(data) != size:
         raise ValueError(
             "truncated file" if len(data) < size else ("damaged archive (a member is longer than its entry)")
@@ -205,8 +204,8 @@ def release_files(
     uncompressed tars.
 
     A member has the path that it would have if its archive were unpacked where it lies, with forward slashes. passed:
-    as of `walk`. An archive that cannot be read to its end is named in a warning; what it held is missing, like any
-    other missing file.
+    as in `walk`. An archive that cannot be read to its end is named in a warning; the rest of its files count as
+    missing.
     """
     passed = Counter() if passed is None else passed
     archives = []
@@ -228,7 +227,7 @@ def release_files(
             _warn_of_damage(path, error)
 
 
-def apart(name: str, member: ReleaseFile) -> str:
+def with_archive(name: str, member: ReleaseFile) -> str:
     """Return the path inside the release of a member, `name`, with its archive as a folder: no two members share it."""
     return f"{name.removesuffix(member.name)}{os.path.basename(member.path)}/{member.name}" if member.member else name
 
@@ -270,7 +269,7 @@ def stream(
     """Yield (name, bytes) of the wanted members of a compressed tar, in its order, in one pass and bounded memory.
 
     None instead of bytes: more than MAX_FILE_BYTES. An archive that is cut off or expands absurdly ends the stream with
-    a warning; with a ValueError if `strict`. passed: as of `walk`, of what `wanted` was not asked.
+    a warning; with a ValueError if `strict`. passed: as in `walk`, for members that were not offered to `wanted`.
     """
     passed = Counter() if passed is None else passed
     bound = _FREE_EXPANSION_BYTES + _MAX_EXPANSION * path.stat().st_size
@@ -297,7 +296,7 @@ def _warn_of_damage(path: Path, error: Exception) -> None:
     _warn(path, _reason(error))
 
 
-@lru_cache(maxsize=256)  # a folder may be gone through several times; once is enough to say it
+@lru_cache(maxsize=256)  # a folder may be read several times; one warning is enough
 def _warn(path: Path, reason: str) -> None:
     logging.getLogger(__name__).warning(
         "%s cannot be read to its end (%s); films after that point count as missing", path, reason
@@ -312,7 +311,7 @@ def find_table(root: Path, *names: str) -> ReleaseFile | None:
     """Return the first of `names` that `root`, one of its folders or a zip in either holds, plain or as .gz; None when
     none does.
 
-    A folder that holds a single folder is only a wrapping, as wget and unzip make them: what is inside counts too.
+    A folder that holds a single folder, as wget and unzip make them, counts as a wrapping: its content is searched too.
     """
     for _ in range(_MAX_WRAPPINGS):
         inside = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

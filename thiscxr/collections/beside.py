@@ -1,5 +1,4 @@
-"""What lies in a release and is not taken: named by kind, in words that are equal for equal kinds, so that it can be
-counted."""
+"""The other files of a release, named by kind so that they can be counted."""
 
 import re
 from pathlib import PurePosixPath
@@ -32,7 +31,7 @@ _SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,9}")
 
 
 def kind(name: str, films: tuple[str, ...]) -> str:
-    """Return what a file is by its name, and what to do where it may hold films; films: the suffixes of those that are
+    """Return the kind of a file by its name, and what to do where it may hold films; films: the suffixes that are
     read."""
     lower = PurePosixPath(name).name.lower()
     if lower.endswith(".txt") and "reports" in PurePosixPath(name).parts[:-1]:

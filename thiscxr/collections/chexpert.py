@@ -29,13 +29,13 @@ READ_TABLES = (("valid.csv", "val_labels.csv"), ("test_labels.csv",))
 _MAPPING = read_mapping("chexpert.json")
 COLUMNS: dict[str, list[str]] = _MAPPING["findings"]
 _FINDINGS = tuple(name for name in FINDINGS if name in COLUMNS)
-# Under No Finding = 1 these are absent; devices are not findings in this sense, and the labeler did mention them there.
+# Under No Finding = 1 these are absent; devices are not findings in this sense, and the labeler mentions them there.
 _ABSENT_WHEN_NORMAL = tuple(name for name in _FINDINGS if name not in ("No Finding", "Support_Devices"))
 SILENCE = dict.fromkeys(_FINDINGS, NOT_MENTIONED)
 ODD_LABEL = "label that is not 1, 0, -1 or empty"
 _FILM = re.compile(r"(?:^|/)((patient\d+)/(study\d+)/view\d+_(frontal|lateral))\.\w+$")
 
-_HELD_OUT = re.compile(r"(?:^|/)(?:valid|val|test)/patient\d+/")  # where somebody made one table of all
+_HELD_OUT = re.compile(r"(?:^|/)(?:valid|val|test)/patient\d+/")  # where all films are in one table
 
 TERMS = Terms(
     title="CheXpert",
@@ -57,7 +57,7 @@ TERMS = Terms(
 
 @lru_cache(maxsize=2**16)
 def released_findings(states: tuple[int | None, ...]) -> Mapping[str, int] | None:
-    """Return the findings of a row as its cells have them; None when one of them is odd."""
+    """Return the findings of a row unchanged; None when one of its cells is odd."""
     return (
         None
         if None in states
@@ -70,7 +70,7 @@ def labeler_findings(states: tuple[int | None, ...]) -> Mapping[str, int] | None
     """Return the findings of a row of 14 states in the order of FINDINGS; None when one of them is None.
 
     Under No Finding, 12 blank findings are taken as absent. No Finding itself is positive or not mentioned, never
-    negative: what stands against it is in the other findings.
+    negative: the other findings hold what contradicts it.
     """
     if None in states:
         return None
@@ -83,8 +83,8 @@ def labeler_findings(states: tuple[int | None, ...]) -> Mapping[str, int] | None
 def label_rows(
     table: ReleaseFile, required: list[str | tuple[str, ...]]
 ) -> Iterator[tuple[int, dict[str, str], tuple[int | None, ...]]]:
-    """Yield (line number, row, states of the 14 findings as its cells have them) of a table of the CheXpert labeler's
-    kind.
+    """Yield (line number, row, states of the 14 findings in its cells) of a table in the format of the CheXpert
+    labeler.
 
     The states are in the order of FINDINGS; None: a cell that is not 1, 0, -1 or empty.
     """
@@ -111,8 +111,8 @@ def read_labels(root: Path) -> list[FilmRecord]:
 
 
 def _tables(root: Path) -> Iterator[tuple[ReleaseFile, str, str | None]]:
-    """Yield (table, labeler, split); the table decides what is held out, for its paths may say train, valid, val, test
-    or nothing."""
+    """Yield (table, labeler, split); the table decides what is held out, since its paths may name train, valid, val,
+    test or nothing."""
     for name, labeler in TRAIN_TABLES.items():
         train = find_table(root, name)
         if train is not None:
@@ -133,8 +133,8 @@ def _records(table: ReleaseFile, labeler: str, split: str | None) -> Iterator[Fi
                 raise ValueError(
                     f"{table} line {line}: Path {row['Path']!r} does not end like patient00001/study1/view1_frontal.jpg"
                 )
-            film, patient, study, side = match.groups()
-            view, lateral = cells.view(row, "AP/PA"), "lateral" in (side, cells.view(row, "Frontal/Lateral"))
+            film, patient, study, projection = match.groups()
+            view, lateral = cells.view(row, "AP/PA"), "lateral" in (projection, cells.view(row, "Frontal/Lateral"))
             findings = labeler_findings(states)
             yield FilmRecord(
                 film=film,

@@ -1,7 +1,7 @@
-"""What every collection has in common: a label table, images under names of its own, terms.
+"""What every collection has in common: a label table, images under its own names, terms.
 
-A collection is one module of this folder that makes one `Collection`; the rest of the house knows no other thing about
-it. Which words of its tables mean which finding is data, in mappings/.
+A collection is one module of this folder that makes one `Collection`; no other package knows more about it. Which words
+of its tables mean which finding is data, in mappings/.
 """
 
 import json
@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from thiscxr.collections.archives import ReleaseFile, apart, find_table, release_files
+from thiscxr.collections.archives import ReleaseFile, find_table, release_files, with_archive
 from thiscxr.collections.beside import kind
 from thiscxr.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord, Terms
 
@@ -37,17 +37,17 @@ class Collection:
     ]
     image_key: Callable[[str], str]  # path of an image inside the release -> FilmRecord.file
     default_views: tuple[str, ...] = FRONTAL_VIEWS
-    # of its images; when a film is there in two formats, the earlier one is read
+    # of its images; of a film in two formats, the earlier one is read
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES
-    # its ids are paths: another folder may have the same ones, and a film is one whatever its suffix
+    # its ids are paths: another folder may have the same ones, and any suffix may be a film's
     by_path: bool = False
     equalised: tuple[str, ...] = ()  # suffixes of those that the release histogram-equalised
     squashed: bool = False  # the release made squares of oblong films
     reports: bool = False  # the release has reports: `read_labels` takes reports=True, and labels the films by them
 
     def key_of(self, path: str) -> str | None:
-        """Return the FilmRecord.file of an image by its path inside the release; None when it is no image by its
-        suffix."""
+        """Return the FilmRecord.file of an image by its path inside the release; None when its suffix is not that of an
+        image."""
         return self.image_key(path) if self.by_path or path.lower().endswith(self.suffixes) else None
 
 
@@ -58,12 +58,11 @@ def find_files(
     listed: Container[str] = frozenset(),
     passed: Counter[str] | None = None,
 ) -> dict[str, ReleaseFile]:
-    """Return FilmRecord.file -> file for the images under `root` that are `wanted`; compressed tars are not looked
-    into.
+    """Return FilmRecord.file -> file for the images under `root` that are `wanted`; compressed tars are not opened.
 
     Of several copies the one whose suffix comes first in `collection.suffixes` is taken, and of those the largest, then
-    the first by path. listed: what is counted elsewhere when it is not wanted. passed: counts everything else that lies
-    there, by kind.
+    the first by path. listed: keys that are counted elsewhere when they are not wanted. passed: counts all other files,
+    by kind.
     """
     passed = Counter() if passed is None else passed
     found: dict[str, ReleaseFile] = {}
@@ -73,7 +72,7 @@ def find_files(
         if (
             file.member
             and (key in found or key not in wanted)
-            and (other := collection.key_of(apart(name, file))) in wanted
+            and (other := collection.key_of(with_archive(name, file))) in wanted
         ):
             key = other
         if key is None or key not in wanted:
@@ -120,7 +119,7 @@ def table_name(table: ReleaseFile) -> str:
 
 def missing_table(root: Path, title: str, *names: str) -> ValueError:
     """Return the error for a folder without a collection's table; it names the collection that is there instead, if
-    that can be told."""
+    it is recognised."""
     return ValueError(
         f"{root} has no {title} label table; expected {' or '.join(names)} in that folder{looks_like(root)}"
     )
@@ -153,7 +152,7 @@ def match_terms(
 
 
 def share(findings: Mapping[str, int]) -> Mapping[str, int]:
-    """Return the one dict for all films with these findings: a million rows hold some thousand different ones."""
+    """Return one dict shared by all films with these findings: a million rows hold some thousand different ones."""
     return _shared(tuple(findings), tuple(findings.values()))
 
 

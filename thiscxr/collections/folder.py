@@ -4,7 +4,7 @@ or above them.
 Reports, in a column `report` or as files `reports/ID.txt`, label the films where no column of a finding does.
 
 View, sex and age come from a table or a DICOM header, never from names. Where neither names the patient, folders may
-stand for patients, or else every film has its own.
+stand for patients; otherwise every film has its own.
 """
 
 import io
@@ -32,7 +32,7 @@ from thiscxr.words import is_missing, read_split
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.parquet")
 NO_NAME = "row without a file_name"
 _FIELDS = ("file_name", "patient", "study", "view", "sex", "age_years", "split", "report")
-_TOLD_BY_HEADERS = ("patient", "study", "view", "sex", "age_years")
+_IN_HEADERS = ("patient", "study", "view", "sex", "age_years")
 _OTHER_NAMES = {
     **dict.fromkeys(("filename", "file", "path", "image_path"), "file_name"),
     **dict.fromkeys(("patient_id", "patientid", "subject", "subject_id"), "patient"),
@@ -51,8 +51,7 @@ TERMS = Terms(
 
 
 def _our_columns(header: list[str]) -> list[str]:
-    """Return the names that the columns have here: in any case, with spaces or underscores, and some that others
-    use."""
+    """Return our names of the columns: whatever their case, spaces or underscores, and some common other names."""
     ours = [spelled(name, (*_FIELDS, *FINDINGS)) for name in header]
     others = [_OTHER_NAMES.get(name.lower().replace(" ", "_"), name) for name in ours]
     return [name if other in ours else other for name, other in zip(ours, others, strict=True)]
@@ -93,25 +92,24 @@ def _text(value: object) -> str:
 
 
 def _find_tables(files: Mapping[str, ReleaseFile]) -> dict[str, ReleaseFile]:
-    """Return folder inside the root (with a slash at its end) -> its table, the deepest first: the nearest table tells
-    of a film."""
+    """Return folder inside the root (with a slash at its end) -> its table, the deepest first: the nearest table
+    describes a film."""
     tables: dict[str, ReleaseFile] = {}
     for name, file in files.items():
         folder, slash, last = name.rpartition("/")
         if last.lower() in TABLES:
             if folder + slash in tables:
                 raise ValueError(
-                    f"{tables[folder + slash]} and {file} both tell of the films of one "
-                    "folder; keep the one that is meant"
+                    f"{tables[folder + slash]} and {file} both describe the films of one folder; keep one of them"
                 )
             tables[folder + slash] = file
     return dict(sorted(tables.items(), key=lambda item: -item[0].count("/")))
 
 
 def _rows(table: ReleaseFile, folder: str, files: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
-    """Return (path inside the root of the film that is meant, row) for the table of a folder.
+    """Return (path of the film inside the root, row) for the table of a folder.
 
-    Its paths are inside that folder, or, where that holds no other files, anywhere.
+    Its paths are inside that folder, or anywhere if that holds no other files.
     """
     rows = list(_table_rows(table))
     if unknown := {name: None for row in rows for name in row if name and name not in _FIELDS and name not in FINDINGS}:
@@ -138,9 +136,9 @@ def _record(
     folder_split: str | None,
     reported: Mapping[str, int] | None,
 ) -> FilmRecord:
-    """Return a film: what the table says goes before what the header says, and that before the folders' names.
+    """Return a film: the table goes before the header, and the header before the names of folders.
 
-    reported: what its report says; a filled cell of the table goes before that.
+    reported: findings of its report; a filled cell of the table goes before them.
     """
     if row and is_missing(row["file_name"]):
         return FilmRecord(f"{name}/", file, name, name, refused=NO_NAME)
@@ -179,7 +177,7 @@ def _states(row: Mapping[str, str], cells: Cells, also_empty: bool) -> dict[str,
 def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
     """Return the films that the tables list (others are not taken), or without a table every film under `root`, sorted.
 
-    name: what ids begin with; by default the folder's own name. DICOM objects that are no films come with the reason in
+    name: the prefix of ids; by default the folder's own name. DICOM objects that are no films come with the reason in
     `refused`. Raises ValueError when a table has no `file_name`, or an id that a spreadsheet has rounded.
     """
     name = plain_name(name or root.resolve().name)
@@ -189,20 +187,20 @@ def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
         files.setdefault(path, found)
     tables = _find_tables(files)
     rows = {table: _rows(table, folder, files) for folder, table in tables.items()}
-    told: Mapping[str, DicomHeader | None]
+    known: Mapping[str, DicomHeader | None]
     if tables:
         listed = {file for some in rows.values() for file, _ in some}
-        untold = {
+        incomplete = {
             file
             for some in rows.values()
             for file, row in some
-            if any(is_missing(row.get(field, "")) for field in _TOLD_BY_HEADERS)
+            if any(is_missing(row.get(field, "")) for field in _IN_HEADERS)
         }
-        told = headers({file: files[file] for file in sorted(untold & files.keys())})
+        known = headers({file: files[file] for file in sorted(incomplete & files.keys())})
     else:
-        told = films_in(root, there)
-        listed = {file for file, header in told.items() if not header.no_film}
-        rows[ReleaseFile(str(root))] = [(file, {}) for file in sorted(told)]
+        known = films_in(root, there)
+        listed = {file for file, header in known.items() if not header.no_film}
+        rows[ReleaseFile(str(root))] = [(file, {}) for file in sorted(known)]
     patients, splits = folder_patients(sorted(listed)), folder_splits(listed)
     records = []
     folders = ReportFolders(files)
@@ -210,7 +208,7 @@ def read_labels(root: Path, name: str = "") -> list[FilmRecord]:
         for table, some in rows.items():
             with Cells(table) as cells:
                 for file, row in some:
-                    header, patient = told.get(file) or _NO_HEADER, plain_name(patients.get(file, ""))
+                    header, patient = known.get(file) or _NO_HEADER, plain_name(patients.get(file, ""))
                     beside = folders.find(file, row.get("study", ""))
                     reported = (
                         reports.read(row["report"])
@@ -231,8 +229,8 @@ def _warn_of_patients(root: Path, films: list[FilmRecord]) -> None:
     own = sum(film.patient == film.film for film in films)
     if own and len(films) > 1:
         logging.getLogger(__name__).warning(
-            "%s: nothing says who the patient of %d of %d films is: each counts as one of its own, and films of "
-            "one patient may be on both sides of the split; give a metadata.csv with the columns file_name and patient",
+            "%s: the patient of %d of %d films is unknown: each counts as a patient of its own, and films of "
+            "one patient may be in both splits; give a metadata.csv with the columns file_name and patient",
             root, own, len(films),
         )  # fmt: skip
     patients = Counter(film.patient for film in films)
@@ -245,7 +243,7 @@ def _warn_of_patients(root: Path, films: list[FilmRecord]) -> None:
 
 
 def image_key(path: str) -> str:
-    """Return the path itself, as text in one Unicode form: what a table names."""
+    """Return the path itself, as text in one Unicode form, as in tables."""
     return plain_name(path)
 
 

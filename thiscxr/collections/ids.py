@@ -1,4 +1,4 @@
-"""Private ids, the key and map that only their owner has, and the patient-wise split.
+"""Private ids, the key and map that stay with their owner, and the patient-wise split.
 
 A pool never holds a collection's own ids: only HMACs of them, under a key that stays outside the pool. The split does
 not depend on the key, so that two people who prepare the same collection hold out the same patients.
@@ -28,7 +28,7 @@ _MIN_KEY_BYTES = 16
 
 
 def default_key_file() -> Path:
-    """Return the place of the key that is made once for each user."""
+    """Return the path of the key that is made once for each user."""
     config = os.environ.get("XDG_CONFIG_HOME")
     return (Path(config) if config else Path.home() / ".config") / "thiscxr" / "key"
 
@@ -69,7 +69,7 @@ def write_private_map(key_file: Path, fingerprint: str, rows: Iterable[tuple[str
     path = key_file.with_name(f"{key_file.name}.map-{fingerprint[:12]}.csv")
     with (
         atomic_path(path) as part,
-        # names of files come out in the bytes that they have on the disk, be they UTF-8 or not
+        # file names are written in the bytes that they have on the disk, UTF-8 or not
         open(
             os.open(part, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8", errors="surrogateescape", newline=""
         ) as file,
@@ -83,7 +83,7 @@ def write_private_map(key_file: Path, fingerprint: str, rows: Iterable[tuple[str
 def private_id(key: bytes, kind: str, source: str, own_id: str) -> str:
     """Return 32 hexadecimal digits: HMAC-SHA256 of a film's, patient's or study's own id, cut to 128 bits.
 
-    `kind` and `source` go into the message, so that patient 17 of one collection is nobody in another.
+    `kind` and `source` go into the message, so that patient 17 of one collection is not patient 17 of another.
     """
     return hmac.digest(key, "\0".join((kind, source, own_id)).encode(), "sha256").hex()[:32]
 
@@ -95,10 +95,10 @@ def patient_split(source: str, patient: str) -> str:
 
 
 def rounding(own_id: str) -> float | None:
-    """Return how surely an id was rounded as a number on its way, in bits; inf when it is written as one (1.83E+38).
+    """Return the evidence, in bits, that a spreadsheet rounded an id as a number; inf for one written as 1.83E+38.
 
-    A long one has digits to spare: zeros after the 15 that a spreadsheet keeps, or exactly the value of a 64-bit float,
-    do not come by chance. 0: it has others there, so it is whole. None: it is short, no number, or cannot be told.
+    In a long id, zeros after the 15 digits that a spreadsheet keeps, or exactly the value of a 64-bit float, are hardly
+    chance. 0: other digits there, so it is whole. None: it is short, no number, or undecidable.
     """
     if _FLOAT.fullmatch(own_id):
         return math.inf

@@ -1,9 +1,9 @@
-"""Kermany et al. 2018: AP films of children of one to five years, Guangzhou; no table, folders tell the label and names
+"""Kermany et al. 2018: AP films of children of one to five years, Guangzhou; no table: folders give the label and names
 the patient.
 
-As Mendeley Data releases them (version 2: `person17_bacteria_56.jpeg`, `IM-0115-0001.jpeg`; version 3:
-`VIRUS-1015198-0001.jpeg`) and as Kaggle has them, with a folder `val/` and everything a second time. Age and sex are
-not told, and the release's split goes through patients.
+As released by Mendeley Data (version 2: `person17_bacteria_56.jpeg`, `IM-0115-0001.jpeg`; version 3:
+`VIRUS-1015198-0001.jpeg`) and by Kaggle, with a folder `val/` and everything a second time. Age and sex are
+not given, and the release's split has patients in both parts.
 """
 
 import logging
@@ -37,25 +37,25 @@ TERMS = Terms(
 
 
 def _paths(root: Path) -> Iterator[str]:
-    """Yield the path inside the release of every file, in archives too; a compressed tar is read from front to back for
-    that."""
+    """Yield the path inside the release of every file, in archives too; a compressed tar is read from front to
+    back."""
     yield from (name for name, _ in release_files(root))
     for folder, tar in compressed_tars(root):
         names: list[str] = []
         for _ in stream(tar, lambda name, names=names: bool(names.append(name))):  # type: ignore[misc]
-            pass  # nothing is wanted but the names
+            pass  # only the names are wanted
         yield from (folder + name for name in names)
 
 
 def image_key(path: str) -> str:
-    """Return part of the split, class and name of an image: what lies in one more folder, or is a copy in another
-    format, is one film."""
+    """Return part of the split, class and name of an image: a copy in one more folder, or in another format, is the
+    same film."""
     *folders, name = plain_name(path).replace("\\", "/").lower().split("/")
     return "/".join([*folders[-2:], PurePosixPath(name).stem])
 
 
 def _record(film: str) -> FilmRecord | None:
-    """Return a film by its `image_key`, None where neither folders nor name tell the label."""
+    """Return a film by its `image_key`, None where neither folders nor name give the label."""
     *folders, name = film.split("/")
     found = _PATIENT.search(name)
     word, number = found.groups() if found else ("", "")
@@ -63,8 +63,8 @@ def _record(film: str) -> FilmRecord | None:
     label = next((folder for folder in reversed(folders) if folder in _FINDINGS), by_name)
     if not label:
         return None
-    # Whether person17 of two folders is one child nobody says: it is taken for one. Numbers after the other words are
-    # others.
+    # Whether person17 of two folders is one child is not documented: it is taken as one. Numbers after the other words
+    # are other patients.
     patient = {"": film, "im-": f"IM-{number}", "person": f"person{number}"}.get(word, f"patient{number}")
     return FilmRecord(
         film=film, file=film, patient=patient, study=film, view="AP", findings=_FINDINGS[label], labeler="physicians"
@@ -72,8 +72,8 @@ def _record(film: str) -> FilmRecord | None:
 
 
 def read_labels(root: Path) -> list[FilmRecord]:
-    """Return every film in or under a folder NORMAL or PNEUMONIA, or whose name tells the label, by path; all else is
-    not annotated.
+    """Return every film in or under a folder NORMAL or PNEUMONIA, or whose name gives the label, by path; all other
+    findings are not annotated.
 
     Raises ValueError when there is none.
     """
@@ -89,7 +89,7 @@ def read_labels(root: Path) -> list[FilmRecord]:
         )
     if own := sum(film.patient == film.film for film in films):
         logging.getLogger(__name__).warning(
-            "%s: the names of %d of %d films have no patient (IM-0115, person17): each counts as one of its own",
+            "%s: the names of %d of %d films have no patient (IM-0115, person17): each counts as a patient of its own",
             root,
             own,
             len(films),

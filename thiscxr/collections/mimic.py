@@ -2,7 +2,7 @@
 not.
 
 Facts about the release (columns, counts, defects) are in the datasets reference, section 4. Its JPEGs are
-histogram-equalised, its DICOM files are not, so a film that is there as both is read from DICOM.
+histogram-equalised, its DICOM files are not, so a film that is there in both formats is read from DICOM.
 """
 
 import logging
@@ -37,9 +37,9 @@ LABEL_TABLES = {
 READ_TABLE = "mimic-cxr-2.1.0-test-set-labeled.csv"
 # of mimic-cxr-reports.zip, packed or not: files/p10/p10000032/s50414267.txt
 _REPORT = re.compile(r"(?:^|/)s(\d+)\.txt$")
-_OLDEST = 91.0  # MIMIC-IV's word for everybody above 89
+_OLDEST = 91.0  # MIMIC-IV's value for everybody above 89
 
-# Where MIMIC-IV's table may be: in the folder, beside it, or where PhysioNet's tree has it.
+# Where MIMIC-IV's table may be: in the folder, beside it, or in its place in PhysioNet's tree.
 _IV = "[Mm][Ii][Mm][Ii][Cc]*[Ii][Vv]*"
 _PLACES = (
     ("patients.csv*", "hosp/patients.csv*", "*/patients.csv*", "*/hosp/patients.csv*"),
@@ -70,7 +70,7 @@ TERMS = Terms(
 
 @dataclass(frozen=True, slots=True)
 class _Labels:
-    """What is known of a study; also the answer for the eight studies that no labeler has a row for."""
+    """The labels of a study; also used for the eight studies that no labeler has a row for."""
 
     findings: Mapping[str, int] | None
     as_released: Mapping[str, int] | None = None
@@ -86,7 +86,7 @@ class _Patient:
 
 
 def _labels(root: Path) -> dict[str, _Labels]:
-    """Return study -> labels; those that radiologists read anew, 687 studies of the test set, replace the labeler's."""
+    """Return study -> labels; those of the 687 test studies that radiologists read again replace the labeler's."""
     table = first_table(root, LABEL_TABLES)
     labels = {} if table is None else dict(_study_labels(table, LABEL_TABLES[table_name(table)]))
     read = find_table(root, READ_TABLE)
@@ -100,7 +100,7 @@ def _study_labels(table: ReleaseFile, labeler: str) -> Iterator[tuple[str, _Labe
 
 
 def _report_labels(root: Path) -> dict[str, _Labels]:
-    """Return study -> labels that its report says; studies without a report that can be read have no findings."""
+    """Return study -> labels of its report; studies without a readable report have no findings."""
     files = {match[1]: file for name, file in release_files(root, (".txt",)) if (match := _REPORT.search(name))}
     if not files:
         raise ValueError(
@@ -123,7 +123,7 @@ def _shared_labels(states: tuple[int | None, ...], labeler: str) -> _Labels:
 
 
 def _splits(root: Path) -> dict[str, str]:
-    """Return patient -> split. By patient: the release crosses none, and an edited table must not."""
+    """Return patient -> split. By patient: the release has none in both, and an edited table must not break that."""
     table = first_table(root, SPLIT_TABLES)
     splits: dict[str, str] = {}
     if table is None:
@@ -162,7 +162,7 @@ def _patients(root: Path) -> dict[str, _Patient]:
                     )
                     for _, row in read_table(path, ["subject_id", "gender", "anchor_age", "anchor_year"])
                 }
-        except ValueError as error:  # somebody else's patients, perhaps: the films can do without
+        except ValueError as error:  # perhaps another table of patients: the films can do without it
             logging.getLogger(__name__).warning("no sex and age of MIMIC-CXR's patients: %s", error)
     return {}
 
@@ -173,7 +173,7 @@ def _matches(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
 
 
 def _age_years(patient: _Patient, study_date: str) -> float | None:
-    year = read_year(study_date)  # shifted into the future, as the anchor is: only the difference means anything
+    year = read_year(study_date)  # shifted into the future, as the anchor is: only the difference has a meaning
     if patient.anchor_age is None or patient.anchor_year is None or year is None:
         return None
     age = patient.anchor_age + year - patient.anchor_year
@@ -182,7 +182,7 @@ def _age_years(patient: _Patient, study_date: str) -> float | None:
 
 def _view(cells: Cells, row: dict[str, str]) -> str:
     """Return the view that ViewPosition names; where it is blank, the view code or a procedure of a single view may
-    settle it."""
+    name it."""
     if not is_missing(row.get("ViewPosition", "")):
         view = cells.view(row, "ViewPosition", _MAPPING["views"])
     else:
@@ -195,8 +195,8 @@ def read_labels(root: Path, reports: bool = False) -> list[FilmRecord]:
     """Return every row of the metadata, or else of the record list, which names no view; studies with an odd label are
     refused.
 
-    reports: the findings come from the reports, which are distributed apart, and not from the label tables.
-    Raises ValueError when both are missing, a column of any table is, or a row lacks one of its ids.
+    reports: the findings come from the reports, which are distributed separately, and not from the label tables.
+    Raises ValueError when both tables or a column of any table are missing, or a row lacks one of its ids.
     """
     table = first_table(root, FILM_TABLES)
     if table is None:

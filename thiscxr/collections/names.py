@@ -1,5 +1,4 @@
-"""Names of files, as disks have them and as tables write them: in either Unicode form, in any bytes, with another
-machine's folders."""
+"""File names on disks and in tables: in either Unicode form, in any encoding, with another machine's folders."""
 
 import codecs
 import os
@@ -7,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 
-AS_LATIN_1 = "thiscxr.latin-1"  # error handler: bytes that are no UTF-8 are taken for Latin-1
+AS_LATIN_1 = "thiscxr.latin-1"  # error handler: bytes that are no UTF-8 are read as Latin-1
 _SUFFIX = re.compile(r"\.(?:png|jpe?g|jfif|jpe|tiff?|bmp|webp|jp2|dicom|dcm(?:\.gz)?)$")
 
 
@@ -21,15 +20,15 @@ codecs.register_error(AS_LATIN_1, _as_latin_1)
 
 
 def plain_name(name: str) -> str:
-    """Return a file's name as text in the composed Unicode form (NFC), whichever form and whichever bytes the disk has.
+    """Return a file's name as text in the composed Unicode form (NFC), whatever form and bytes the disk has.
 
-    Bytes that are no UTF-8 become the characters that a table with the same bytes has.
+    Bytes that are no UTF-8 are read as in a table with the same bytes.
     """
     return name if name.isascii() else unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", AS_LATIN_1))
 
 
 def base_name(path: str) -> str:
-    """Return the name of a file without its folders, whichever way the slashes go."""
+    """Return the name of a file without its folders, with slashes or backslashes."""
     return path.replace("\\", "/").rpartition("/")[2]
 
 
@@ -40,11 +39,11 @@ def stem(path: str) -> str:
 
 
 def locate(written: Iterable[str], there: Iterable[str]) -> dict[str, str]:
-    """Return path as a table writes it -> path of the file that it means, for those that mean one of the files `there`.
+    """Return path in a table -> path of its file, for those that match one of the files `there`.
 
     The same path goes first; then the same in another case or Unicode form, or with other slashes; then the file that
-    shares the longest end with it: `C:\\films\\a.png` is `images/a.png` where no other can be meant; at last a copy in
-    another format, `a.jpg`. Where several could be meant, or several paths would mean one file, nothing is.
+    shares the longest end with it: `C:\\films\\a.png` is `images/a.png` if no other file matches; last a copy in
+    another format, `a.jpg`. Where several files match, or several paths match one file, there is no match.
     """
     files, paths = dict.fromkeys(there), dict.fromkeys(written)
     found = {path: path for path in paths if path in files}

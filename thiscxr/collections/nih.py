@@ -49,7 +49,7 @@ def _tokens(labels: str) -> frozenset[str]:
 @lru_cache(maxsize=4096)
 def _findings(labels: str) -> Mapping[str, int]:
     # Both kinds of lesion are annotated in every film, so their union is annotated too: 11,207 positives in the whole
-    # release. What a word that is not NIH's stands for is not known, and so no other finding is absent.
+    # release. The meaning of a word that is not NIH's is unknown, so no other finding is absent.
     tokens = _tokens(labels)
     return share(match_terms(tokens & _TOKENS, _MAPPING["findings"], silent=not tokens or not tokens <= _TOKENS))
 
@@ -135,8 +135,8 @@ def _listed(root: Path, names: tuple[str, ...]) -> set[str] | None:
 
 
 def image_key(path: str) -> str:
-    """Return the table's name for an image: base names are unique in this collection, and copies as DICOM or JPEG serve
-    too."""
+    """Return the table's name for an image: base names are unique in this collection, and copies as DICOM or JPEG
+    match too."""
     return stem(path) + ".png"
 
 

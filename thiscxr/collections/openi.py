@@ -1,9 +1,9 @@
 """Open-I (Indiana University) as released: reports in XML, or Kaggle's two tables in their place; films as PNG or as
 DICOM.
 
-Facts about the release (terms, counts, defects) are in the datasets reference, section 5.2. What the DICOM headers say
-of the view is wrong too often to be used: only Kaggle's table of projections tells the lateral films, and nothing tells
-PA from AP.
+Facts about the release (terms, counts, defects) are in the datasets reference, section 5.2. The view in the DICOM
+headers is wrong too often to be used: only Kaggle's table of projections identifies the lateral films, and nothing
+distinguishes PA from AP.
 """
 
 import re
@@ -28,8 +28,7 @@ _SILENT = frozenset(_MAPPING["silent"])
 _REPORT = re.compile(r"(?:^|/)\d+\.xml$")
 _REPORTS_TAR = re.compile(r"report", re.IGNORECASE)  # NLMCXR_reports.tgz; the others hold films, 80 GB of them
 _MAX_REPORT_BYTES = 2**20  # they have some thousand
-# XML writes CXR1_1_IM-… for what is 1_IM-….dcm in the DICOM release and 1_IM-….dcm.png at Kaggle; all other numbers
-# stand once.
+# CXR1_1_IM-… in XML is 1_IM-….dcm in the DICOM release and 1_IM-….dcm.png at Kaggle; all other numbers occur once.
 _FILM = re.compile(r"(?:CXR)?(\d+)_(?:\1_)?(IM-[\d-]+)(?:\.\w+)*", re.IGNORECASE)
 
 TERMS = Terms(
@@ -51,7 +50,7 @@ TERMS = Terms(
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report: `number` as in CXR17, its coded headings (lower case), the films it is about, and what it says."""
+    """A report: `number` as in CXR17, its coded headings (lower case), its films, and its text."""
 
     number: str
     headings: frozenset[str]
@@ -148,7 +147,7 @@ def _kaggle_reports(root: Path) -> Iterator[Report]:
 
 
 def heading_terms(headings: frozenset[str]) -> set[str]:
-    """Return what the mapping may name: each heading alone, and with each of its qualifiers (opacity/lung of
+    """Return the terms that the mapping may hold: each heading alone, and with each of its qualifiers (opacity/lung of
     opacity/lung/base/left)."""
     terms = set()
     for heading in headings:
@@ -180,9 +179,9 @@ def _views(root: Path) -> dict[str, str]:
 
 
 def read_labels(root: Path, reports: bool = False) -> list[FilmRecord]:
-    """Return the films of all reports; a report stands for one patient, since the release has one report a patient.
+    """Return the films of all reports; each report is one patient, since the release has one report per patient.
 
-    reports: their findings come from the words of the reports, not from the coded headings.
+    reports: findings come from the text of the reports, not from the coded headings.
 
     Raises ValueError when there are neither XML reports nor Kaggle's tables, or one of them is not as released.
     """
@@ -205,7 +204,7 @@ def read_labels(root: Path, reports: bool = False) -> list[FilmRecord]:
 
 
 def image_key(path: str) -> str:
-    """Return CXR1_IM-0001-3001 for a film of report 1, whichever of the releases' names for it the path has."""
+    """Return CXR1_IM-0001-3001 for a film of report 1, whichever of the releases the path is from."""
     name = base_name(path)
     match = _FILM.fullmatch(name)
     return f"CXR{match[1]}_{match[2].upper()}" if match else name

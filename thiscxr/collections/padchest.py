@@ -1,7 +1,7 @@
 """PadChest as released: one table, images in numbered folders, in numbered zips, or flat.
 
-Facts about the release (columns, tokens, counts) are in the datasets reference, section 5.1. Reports without a change
-since the last film, and poor films, say nothing about what they do not name.
+Facts about the release (columns, tokens, counts) are in the datasets reference, section 5.1. Reports of no change
+since the last film, and poor films, leave other findings not mentioned.
 """
 
 import re
@@ -31,7 +31,7 @@ WORDS = frozenset(
     chain(_EXCLUDE, _SILENT, _MAPPING["others"], *chain(*(words.values() for words in _MAPPING["findings"].values())))
 )
 _SILENCE = dict.fromkeys(_MAPPING["findings"], NOT_MENTIONED)
-# A Python list of strings; an expression would do more than it has to, on a cell that anybody may have written.
+# A Python list of strings, by a regular expression: a cell from an unknown author must not be evaluated.
 _LIST = re.compile(r"""\[\s*(?:(?:'[^'\\]*'|"[^"\\]*")\s*(?:,\s*|(?=\])))*\]""")
 _ITEM = re.compile(r"""'([^'\\]*)'|"([^"\\]*)\"""")
 
@@ -54,8 +54,7 @@ TERMS = Terms(
 
 @lru_cache(maxsize=2**16)  # 28,809 different lists serve 160,861 rows
 def label_tokens(text: str) -> frozenset[str] | None:
-    """Return the stripped words of a list as Python prints it, without the empty one; None when it is no list of
-    strings."""
+    """Return the stripped words of a printed Python list, without the empty one; None when it is no list of strings."""
     if not _LIST.fullmatch(text):
         return None
     return frozenset(token for one, other in _ITEM.findall(text) if (token := (one or other).strip()))
@@ -138,8 +137,7 @@ def read_labels(root: Path) -> list[FilmRecord]:
 
 
 def tie_patients(links: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return patient -> smallest id of all the patients whom a chain of `links` ties together, for those in any
-    link."""
+    """Return patient -> smallest id of all the patients tied to it by `links`, for the patients of any link."""
     parents: dict[str, str] = {}
 
     def smallest(patient: str) -> str:
@@ -156,7 +154,7 @@ def tie_patients(links: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def image_key(path: str) -> str:
-    """Return the table's name for an image: base names are unique in this collection, and resized copies serve."""
+    """Return the table's name for an image: base names are unique in this collection, and resized copies match."""
     return stem(path) + ".png"
 
 

@@ -1,6 +1,6 @@
-"""Which films of the collections are wanted, and where they lie: labels are read here, films are not.
+"""Which films of the collections are wanted, and where they are: labels are read here, films are not.
 
-It must not lose a film silently: whatever is not taken is counted, with a reason.
+No film is lost silently: films that are not taken are counted, with a reason.
 """
 
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thiscxr.collections import COLLECTIONS, Collection, find_files
-from thiscxr.collections.archives import ReleaseFile, apart, compressed_tars, stream
+from thiscxr.collections.archives import ReleaseFile, compressed_tars, stream, with_archive
 from thiscxr.collections.beside import kind
 from thiscxr.collections.collection import COPY
 from thiscxr.collections.rsna import MAP as RSNA_MAP
@@ -18,7 +18,7 @@ from thiscxr.files import nearest_name
 from thiscxr.labels import VIEWS, FilmRecord
 from thiscxr.pixels import num_pixels
 
-_HEAD_BYTES = 2**16  # what comes before the pixels of a picture
+_HEAD_BYTES = 2**16  # of a picture: everything before the pixels
 MISSING, TWICE = "file missing", "listed twice"
 # where the findings of a collection come from: its label tables, or the reports of its films
 LABELS = ("released", "reports")
@@ -27,30 +27,29 @@ _UNREAD = "compressed tar, not looked into: every film lies open"
 
 @dataclass(slots=True)
 class Wanted:
-    """What is wanted of one collection."""
+    """The films wanted of one collection."""
 
     collection: Collection
     released: list[FilmRecord] = field(default_factory=list)  # every row of its tables
     films: dict[str, FilmRecord] = field(default_factory=dict)  # by id, in the order of ids
-    # by id, of the films that do not lie in a compressed tar
+    # by id, of the films outside compressed tars
     files: dict[str, ReleaseFile] = field(default_factory=dict)
-    # compressed, and what goes before the names in it; others may be there
+    # compressed, with the prefix of the names in it; they may hold other films
     tars: list[tuple[Path, str]] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)  # rows that are not taken
-    beside: Counter[str] = field(default_factory=Counter)  # files that are no row's
+    beside: Counter[str] = field(default_factory=Counter)  # files without a row
     listed: set[str] = field(default_factory=set)  # the keys of every row
 
     def key(self, film: FilmRecord) -> str:
-        """Return what a film is found by; over several folders, paths in one are no names."""
+        """Return the key that a film is found by; with several folders, paths inside one are not unique."""
         return film.film if self.collection.by_path else film.file
 
     def streamed(self, done: Callable[[FilmRecord], bool]) -> Iterator[tuple[FilmRecord, bytes | None]]:
-        """Yield (film, bytes; None: absurdly many) in the order of the tars, each read once; those that are `done` are
-        passed over.
+        """Yield (film, bytes; None: absurdly many) in the order of the tars, each read once; skips `done` films.
 
-        Sets `files` of all that it meets, and counts as dropped, and takes out of `films`, what is nowhere.
+        Adds each film that it finds to `files`; films that are nowhere are counted as dropped and removed from `films`.
         """
-        asked = {self.key(film) for film in self.films.values()}
+        requested = {self.key(film) for film in self.films.values()}
         missing = {self.key(film): film for film in self.films.values() if film.film not in self.files}
         self.beside[_UNREAD] += 0 if missing else len(self.tars)
         for tar, folder in self.tars if missing else ():
@@ -58,14 +57,13 @@ class Wanted:
 
             def wanted(name: str, tar: Path = tar, folder: str = folder, taken: list[FilmRecord] = taken) -> bool:
                 member = ReleaseFile(str(tar), name)
-                keys = [
-                    self.collection.key_of(path) for path in (folder + member.name, apart(folder + member.name, member))
-                ]
+                path = folder + member.name
+                keys = [self.collection.key_of(path), self.collection.key_of(with_archive(path, member))]
                 film = next((missing[key] for key in keys if key in missing), None)
                 if film is None:
                     if keys[0] not in self.listed:
                         self.beside[kind(name, self.collection.suffixes)] += 1
-                    self.beside[COPY] += keys[0] in asked
+                    self.beside[COPY] += keys[0] in requested
                     return False
                 self.files[film.film] = member
                 if done(film):
@@ -111,7 +109,7 @@ def check_views(views: Sequence[str] | None) -> None:
 
 
 def check_labels(sources: Sequence[tuple[str, Path]], labels: str) -> None:
-    """Raise ValueError where labels from reports are asked of a collection that has none."""
+    """Raise ValueError where labels from reports are requested of a collection that has none."""
     if labels not in LABELS:
         raise ValueError(f"--labels {labels}{nearest_name(labels, LABELS)} is not one of {', '.join(LABELS)}")
     for key, _ in sources:
@@ -129,10 +127,10 @@ def wanted_films(
     labels_only: bool = False,
     labels: str = LABELS[0],
 ) -> list[Wanted]:
-    """Return what is wanted of each collection of (key, folder) pairs, in the order of COLLECTIONS.
+    """Return the wanted films of each collection of (key, folder) pairs, in the order of COLLECTIONS.
 
-    views None: each collection's default. labels_only: films are not looked for. A film that is listed twice, or lies
-    in two folders, is taken once; one that lies in a compressed tar is found when the tar is streamed. labels: one of
+    views None: each collection's default. labels_only: film files are not searched. A film that is listed twice, or is
+    in two folders, is taken once; one in a compressed tar is found when the tar is streamed. labels: one of
     LABELS, where the findings come from.
     """
     check_sources(sources)
@@ -146,9 +144,9 @@ def wanted_films(
     there = {part.collection.key: part for part in plan}
     if {"nih", "rsna"} <= there.keys() and any(film.split_as is None for film in there["rsna"].films.values()):
         raise ValueError(
-            f"--rsna films are NIH films under other names, and {RSNA_MAP}, which says which, "
-            "is not there (or does not name them all); "
-            "put it beside RSNA's tables, or pool only one of the two: a patient must not be on both sides of the split"
+            f"--rsna films are NIH films under other names, and {RSNA_MAP}, the map between them, "
+            "is missing (or does not name them all); "
+            "put it beside RSNA's tables, or pool only one of the two: a patient must not be in both splits"
         )
     return plan
 
@@ -159,7 +157,7 @@ def _wanted(
     wanted = Wanted(collection)
     chosen: dict[str, FilmRecord] = {}
     names = folder_names(roots) if collection.by_path else {}
-    places: set[tuple[str, str]] = set()  # of films in folders of which one may lie in another
+    places: set[tuple[str, str]] = set()  # of films, where one folder may be inside another
     for root in sorted(roots, key=Path.resolve) if names else roots:
         name = names.get(root.resolve())
         options = {"reports": True} if by_reports and collection.reports else {}
@@ -195,7 +193,7 @@ def _wanted(
             chosen.setdefault(film_id, film)
             if file is not None and (film_id not in wanted.files or _size(file) > _size(wanted.files[film_id])):
                 wanted.files[film_id] = file
-    # By id, so that the order of a pool does not hang on the order of a table.
+    # By id, so that the order of a pool does not depend on the order of a table.
     wanted.films = {name: chosen[name] for name in sorted(chosen)}
     if not labels_only and not wanted.tars:
         wanted.dropped[MISSING] += len(wanted.films) - len(wanted.files)
@@ -205,18 +203,18 @@ def _wanted(
 
 
 def _size(file: ReleaseFile) -> tuple[int, int]:
-    """Return how large a film is: its pixels, where its first bytes tell them, and its bytes."""
+    """Return the size of a film: its pixels, where its first bytes hold them, and its bytes."""
     try:
         return num_pixels(file.head(_HEAD_BYTES)), file.num_bytes
-    except ValueError:  # the decoder says why
+    except ValueError:  # the decoder reports why
         return 0, 0
 
 
 def folder_names(roots: Sequence[Path]) -> dict[Path, str]:
-    """Return the name of each (resolved) folder that its films' ids begin with: its own, and as much of its path as
-    tells it from others.
+    """Return the prefix of ids for each (resolved) folder: its name, and as much of its path as distinguishes it from
+    the others.
 
-    Where a folder lies does not matter else, so that two people who pool one folder hold out the same films.
+    The rest of the path does not matter, so that two people who pool one folder hold out the same films.
     """
     folders = {root.resolve() for root in roots}
     names = {}

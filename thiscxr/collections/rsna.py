@@ -2,8 +2,8 @@
 opacities.
 
 Facts about the release (columns, counts) are in the datasets reference, sections 5.4 and 6. Its patientId is an id of a
-film; who the patient is, only RSNA's map to the NIH's file names tells, and with it a patient is on the side of the
-split that the NIH films are on.
+film; only RSNA's map to the file names of NIH identifies the patient, and with it a patient is in the same split as the
+NIH films.
 """
 
 import json
@@ -46,18 +46,18 @@ TERMS = Terms(
 
 @lru_cache(maxsize=64)
 def _findings(target: int | None, normal: int | None) -> Mapping[str, int]:
-    # A box means suspicious for pneumonia, which the eye sees as an opacity; pneumonia itself nobody annotated.
+    # A box marks an opacity that is suspicious for pneumonia; pneumonia itself is not annotated.
     states = {} if normal is None else {"No Finding": normal}
     return {**states, "Lung_Opacity": NOT_MENTIONED if target is None else target}
 
 
 def _patients(root: Path) -> dict[str, str]:
-    """Return film -> NIH patient, as NIH writes it in its table; empty without the map."""
+    """Return film -> NIH patient, as in NIH's table; empty without the map."""
     file = find_table(root, MAP)
     if file is None:
         logging.getLogger(__name__).warning(
-            "%s has no %s, which says who the patients are: each film counts as one of its own, "
-            "and films of one patient may be on both sides of the split",
+            "%s has no %s, which identifies the patients: each film counts as a patient of its own, "
+            "and films of one patient may be in both splits",
             root,
             MAP,
         )
@@ -132,7 +132,7 @@ def _record(
 
 
 def image_key(path: str) -> str:
-    """Return the id that an image is named after; copies as PNG or JPEG serve too."""
+    """Return the id that an image is named after; copies as PNG or JPEG match too."""
     return stem(path)
 
 

@@ -1,8 +1,8 @@
-"""Which patients are held out: a function of collection and patient id, and of what ties patients together.
+"""Which patients are held out: a function of collection and patient id, and of the ties between patients.
 
 Patients whose films are duplicates of one another, or whom a collection ties together (shared studies or reports, one
-film in two collections), are on one side; if any of them is held out, all are: a film may leave the training films,
-never enter them.
+film in two collections), are in one split; if any of them is held out, all are: ties only ever move films out of the
+training split.
 """
 
 from thiscxr.collections.ids import patient_split
@@ -12,7 +12,7 @@ _Patient = tuple[str, str]  # collection, the collection's own id
 
 
 class Splits:
-    """The sides of all patients of a pool; tell it of every film and every tie before asking it."""
+    """The splits of all patients of a pool; add every film and every tie before the first call of `of`."""
 
     def __init__(self) -> None:
         self._parents: dict[_Patient, _Patient] = {}  # union-find over the few that are tied
@@ -27,13 +27,13 @@ class Splits:
             self._held.add(patient)
 
     def tie(self, one: _Patient, other: _Patient) -> None:
-        """Put two patients on one side."""
+        """Put two patients in one split."""
         first, second = sorted((self._root(one), self._root(other)))
         if first != second:
             self._parents[second] = first
 
     def close(self) -> None:
-        """Take the ties into account; call it once, after all of them."""
+        """Apply the ties; call it once, after all of them."""
         self._held |= {self._root(patient) for patient in self._held}
 
     def of(self, source: str, film: FilmRecord) -> str:

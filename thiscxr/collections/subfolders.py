@@ -1,7 +1,7 @@
 """What the folders inside a plain folder of films stand for: patients, parts of a split, or anything else, such as
 classes.
 
-A guess by their names and sizes alone, for films of which no table and no header says more.
+A guess by their names and sizes alone, for films without a patient or split in a table or header.
 """
 
 import re
@@ -14,7 +14,7 @@ from thiscxr.words import read_split
 _MANY_FOLDERS = 10
 _FEW_FILMS = 20
 _PATIENT = re.compile(r"(?:patient|pat|pt|person|subject|subj|sub|case|pid)[ _-]*(?:id)?[ _-]*\d+", re.IGNORECASE)
-# Numbered, and yet no patients: classes, parts of a download, places, dates.
+# Numbered, but not patients: classes, parts of a download, places, dates.
 _OTHER = re.compile(
     r"(?:class|label|category|cat|grade|stage|type|group|cluster|level|batch|part|fold|split|set|subset|chunk|shard|vol|volume|disc|disk|cd"
     r"|folder|dir|image|img|png|jpe?g|dicom|dcm|data|dataset|site|hospital|center|centre|scanner|device|year|month|covid|train|val|test)"
@@ -27,9 +27,9 @@ _OTHER = re.compile(
 def folder_patients(files: Sequence[str]) -> dict[str, str]:
     """Return the folder that stands for a patient, for each of `files` (paths) that lies in one.
 
-    Those are called patient, subject or case with a number; or, outermost, the folders that are many, hold few films
-    each and have numbers in their names: a word is a class. Folders of one name in several parts of a split are one
-    patient.
+    Those are folders named patient, subject or case with a number; or else the outermost folders, where there are many
+    with few films each and numbers in their names: a word is a class. Folders of one name in several parts of a split
+    are one patient.
     """
     depths = range(1, max((file.count("/") for file in files), default=0) + 1)
     levels = [
@@ -62,8 +62,8 @@ def _without_split(folder: str) -> str:
 
 
 def folder_splits(files: Iterable[str]) -> dict[str, str]:
-    """Return train or holdout for each of `files` in a folder called after a part of a split; nothing where one of the
-    two is not there."""
-    said = {file: next(filter(None, map(read_split, file.split("/")[:-1])), None) for file in files}
-    splits = {file: split for file, split in said.items() if split}
+    """Return train or holdout for each of `files` in a folder named after a part of a split; nothing unless both are
+    there."""
+    named = {file: next(filter(None, map(read_split, file.split("/")[:-1])), None) for file in files}
+    splits = {file: split for file, split in named.items() if split}
     return splits if len(set(splits.values())) == 2 else {}

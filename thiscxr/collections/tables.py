@@ -1,7 +1,7 @@
-"""Tables as people have them: whatever wrote them, their cells become the vocabulary, and what is not understood is
-counted and said.
+"""Tables, whatever program wrote them: cells are mapped to the vocabulary, and words that are not understood are
+counted and reported.
 
-Every collection's reader reads its tables through this module alone.
+Every collection reads its tables through this module alone.
 """
 
 import codecs
@@ -35,7 +35,7 @@ _DELIMITERS = ",;\t|"
 _SEP = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)  # Excel's first line
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .xls
-_FORMULA = re.compile(r'="(.*)"')  # how people keep Excel from reading a number
+_FORMULA = re.compile(r'="(.*)"')  # keeps Excel from reading a number
 _WHOLE = re.compile(r"([0-9]+)\.0+")
 _MOST_WORDS = 5
 
@@ -45,8 +45,7 @@ def open_text(table: Path | ReleaseFile) -> Iterator[TextIO]:
     """Yield a table's text, gzipped or not: UTF-8 or UTF-16 with or without a byte order mark, else bytes that are no
     UTF-8 as Latin-1.
 
-    Raises ValueError for a workbook of a spreadsheet program, or when what is read in the block turns out to be no
-    text.
+    Raises ValueError for a workbook of a spreadsheet program, or when the content read in the block is no text.
     """
     file = ReleaseFile(str(table)) if isinstance(table, Path) else table
     try:
@@ -68,7 +67,7 @@ def open_text(table: Path | ReleaseFile) -> Iterator[TextIO]:
 def _header(
     rows: Iterator[list[str]], groups: Sequence[Sequence[str]], rename: Callable[[list[str]], list[str]]
 ) -> list[str]:
-    """Return the names of the columns; a required one may be there in another case, or with dots, as R writes them, or
+    """Return the names of the columns; a required one may have another case, dots, as R writes them, or
     underscores."""
     header = rename([" ".join(name.split()) for name in next(rows, [])])
     absent = {_plain(name): name for names in groups for name in names if name not in header}
@@ -92,8 +91,9 @@ def read_table(
     """Yield (line number, row by column name) of a table separated by commas, semicolons or tabs; all values are
     stripped strings.
 
-    required: column names, or tuples of names of which one must be there. rename: what the columns are called from here
-    on. Raises ValueError when a required column is missing, a row ends before it, or the file is no table.
+    required: column names, or tuples of names of which one must be there. rename: header ->
+    our names of its columns. Raises ValueError when a required column is missing, a row ends before it, or the file is
+    no table.
     """
     file = ReleaseFile(str(table)) if isinstance(table, Path) else table
     groups = [(names,) if isinstance(names, str) else names for names in required]
@@ -101,11 +101,11 @@ def read_table(
     with open_text(file) as stream:
         try:
             first, above = stream.readline(), 0
-            if said := _SEP.fullmatch(first.strip("\r\n")):
+            if declared := _SEP.fullmatch(first.strip("\r\n")):
                 first, above = stream.readline(), 1
             headers = {
                 mark: _header(csv.reader([first], delimiter=mark), groups, rename)
-                for mark in (said[1] if said else _DELIMITERS)
+                for mark in (declared[1] if declared else _DELIMITERS)
             }
             delimiter = max(headers, key=lambda mark: _columns(headers[mark], groups))
             reader = csv.reader(chain([first], stream), delimiter=delimiter)
@@ -134,11 +134,11 @@ def _place(file: ReleaseFile, header: list[str], names: Sequence[str]) -> int:
 
 
 class Cells(AbstractContextManager["Cells"]):
-    """Reads the cells of one table into the vocabulary; at the end of the block a warning counts what was not
-    understood, by column.
+    """Reads the cells of one table into the vocabulary; at the end of the block a warning counts the words that
+    were not understood, by column.
 
-    One word in a million rows stops nobody: what it would have said is unknown. An id that a spreadsheet has rounded
-    does: strangers would be one patient.
+    An unknown word is no error: it counts as unknown. An id that a spreadsheet has rounded is: unrelated patients would
+    become one.
     """
 
     def __init__(self, table: Path | ReleaseFile | str) -> None:
@@ -173,7 +173,7 @@ class Cells(AbstractContextManager["Cells"]):
         return self.known(column, text, read_sex(text)) or "unknown"
 
     def view(self, row: Mapping[str, str], column: str, own: Mapping[str, str] = {}) -> str:
-        """Return a view of the vocabulary. own: words that mean something else, or only something, in this
+        """Return a view of the vocabulary. own: words with a meaning of their own in this
         collection."""
         text = row.get(column, "")
         return self.known(column, text, own.get(text) or read_view(text)) or "unknown"
@@ -217,7 +217,6 @@ class Cells(AbstractContextManager["Cells"]):
 
     def _rounded_id(self, text: str, column: str) -> ValueError:
         return ValueError(
-            f"{self.table}: {column} {text} is an id that a spreadsheet has rounded, so "
-            "that strangers would count as one; take the "
-            "table as it was released, or import that column as text"
+            f"{self.table}: {column} {text} is an id that a spreadsheet has rounded, so that unrelated patients would "
+            "count as one; take the table as it was released, or import that column as text"
         )

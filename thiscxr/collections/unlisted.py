@@ -1,5 +1,4 @@
-"""Which films lie in a folder that no table describes: pictures by their suffix, DICOM by its first bytes, since media
-give it none.
+"""The films of a folder without a table: pictures by their suffix, DICOM by its first bytes, since discs give it none.
 
 A picture with a suffix is never opened here, so that a large folder costs no more than its listing.
 """
@@ -11,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from thiscxr.collections.archives import ReleaseFile, apart, compressed_tars, stream
+from thiscxr.collections.archives import ReleaseFile, compressed_tars, stream, with_archive
 from thiscxr.collections.collection import DICOM, PICTURES
 from thiscxr.parallel import ordered_map
 from thiscxr.pixels import DicomHeader, begins_like, read_dicom_header
@@ -23,18 +22,18 @@ _COPY_BYTES = 2**16
 
 
 def films_in(root: Path, there: Iterable[tuple[str, ReleaseFile]]) -> dict[str, DicomHeader]:
-    """Return path inside `root` -> what the header says (nothing, of a picture) of every film; there: what
-    `release_files` found.
+    """Return path inside `root` -> header of every film (an empty one for a picture); there: the result of
+    `release_files`.
 
-    A member has the path it would have if its archive were unpacked where it lies; where something else is there
-    already, the archive stands as a folder in it. DICOM objects that are no films are there too: `no_film` says so.
+    A member has the path it would have if its archive were unpacked in place; where another file has that path already,
+    the archive is a folder in it. DICOM objects that are no films are included: see `no_film`.
     """
     files: dict[str, ReleaseFile] = {}
     for name, file in there:
         if name in files:
             if _copy(files[name], file):
                 continue
-            name = apart(name, file)
+            name = with_archive(name, file)
         files[name] = file
     found = {name: header for name, header in headers(files).items() if header is not None}
     for folder, tar in compressed_tars(root):
@@ -43,7 +42,7 @@ def films_in(root: Path, there: Iterable[tuple[str, ReleaseFile]]) -> dict[str, 
 
 
 def headers(files: Mapping[str, ReleaseFile]) -> dict[str, DicomHeader | None]:
-    """Return name -> what the header says of each file; None: it is no film. Only what may be DICOM is opened."""
+    """Return name -> header of each file; None: it is no film. Only files that may be DICOM are opened."""
     found: dict[str, DicomHeader | None] = dict.fromkeys(files, _NO_HEADER)
     doubtful = {name: file for name, file in files.items() if not name.lower().endswith(PICTURES)}
     with closing(ordered_map(_look, doubtful.values(), len(doubtful))) as looks:
@@ -55,7 +54,7 @@ def _look(file: ReleaseFile) -> DicomHeader | None:
     name = PurePosixPath(file.name).name
     try:
         return _header(name, partial(file.head, _START_BYTES), partial(file.head, _HEAD_BYTES))
-    except ValueError:  # the decoder says why; what has no suffix either is not known to be a film
+    except ValueError:  # the decoder reports why; a file without a suffix is not known to be a film
         return _NO_HEADER if name.lower().endswith(DICOM) else None
 
 
@@ -73,7 +72,7 @@ def _header(name: str, start: Callable[[], bytes], head: Callable[[], bytes]) ->
 def _streamed(
     folder: str, tar: Path, files: Mapping[str, ReleaseFile], found: Mapping[str, DicomHeader]
 ) -> dict[str, DicomHeader]:
-    """Return the films of a compressed tar as `films_in` does; it is read from front to back for that."""
+    """Return the films of a compressed tar as in `films_in`; it is read from front to back."""
     here: dict[str, DicomHeader] = {}
     opened: list[str] = []
 
@@ -81,7 +80,7 @@ def _streamed(
         file = ReleaseFile(str(tar), member)
         name = folder + file.name
         if name not in files and (name in found or name in here):
-            name = apart(name, file)
+            name = with_archive(name, file)
         if name not in files and member.lower().endswith(PICTURES):
             here[name] = _NO_HEADER
             return False
@@ -93,7 +92,7 @@ def _streamed(
         if name in files:
             if data is not None and _same(files[name], len(data), head[:_COPY_BYTES]):
                 continue
-            name = apart(name, ReleaseFile(str(tar), member))
+            name = with_archive(name, ReleaseFile(str(tar), member))
         begin = partial(bytes, head)
         header = _NO_HEADER if member.lower().endswith(PICTURES) else _header(PurePosixPath(member).name, begin, begin)
         if header is not None:
@@ -102,7 +101,7 @@ def _streamed(
 
 
 def _same(one: ReleaseFile, num_bytes: int, head: bytes) -> bool:
-    """Tell whether a file is a copy of another one of its name: an archive, say, was unpacked where it lies."""
+    """Return whether a file is a copy of another one of its name, as when an archive was unpacked in place."""
     try:
         return one.num_bytes == num_bytes and one.head(_COPY_BYTES) == head
     except ValueError:

@@ -2,7 +2,7 @@
 films.
 
 Facts about the release (columns, classes, counts) are in the datasets reference, section 5.3. It names no patients, so
-every film is its own and that no patient crosses a split cannot be proven.
+every film counts as a patient, and a patient may be in both splits.
 """
 
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from thiscxr.collections.tables import Cells, read_table
 from thiscxr.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord, Terms, spelled
 from thiscxr.words import read_state
 
-VOTES_TABLE = "image_labels_train.csv"  # PhysioNet: a row a film and reader, a column a class
-BOX_TABLES = ("train.csv", "vinbigdata-train.csv")  # Kaggle: a row a box; the second name is torchxrayvision's
+VOTES_TABLE = "image_labels_train.csv"  # PhysioNet: a row per film and radiologist, a column per class
+BOX_TABLES = ("train.csv", "vinbigdata-train.csv")  # Kaggle: a row per box; the second name is torchxrayvision's
 CONSENSUS_TABLE = "image_labels_test.csv"
-_NEEDED = 2  # readers who must agree; one alone leaves a finding uncertain
+_NEEDED = 2  # radiologists who must agree; one alone leaves a finding uncertain
 
 _MAPPING = read_mapping("vindr.json")
 ODD_LABEL = "label that is not 0 or 1"
@@ -45,13 +45,13 @@ TERMS = Terms(
 
 @dataclass(slots=True)
 class _Marks:
-    """Who marked what in a film."""
+    """The marks of each radiologist in a film."""
 
-    marks: set[tuple[str, str]] = field(default_factory=set)  # class, reader
-    odd: str = ""  # why nothing can be said of the film, or ""
+    marks: set[tuple[str, str]] = field(default_factory=set)  # class, radiologist
+    odd: str = ""  # why the film has no findings, or ""
 
     def findings(self, classes: frozenset[str], needed: int) -> Mapping[str, int]:
-        """Return the states of the findings that `classes`, the table's, can tell."""
+        """Return the states of the findings that the `classes` of the table cover."""
         states = {}
         for name, words in _MAPPING["findings"].items():
             if not classes.isdisjoint(words):
@@ -127,7 +127,7 @@ def _record(name: str, film: _Marks, classes: frozenset[str], needed: int, split
 
 
 def image_key(path: str) -> str:
-    """Return the id that an image is named after; copies as PNG or JPEG serve too."""
+    """Return the id that an image is named after; copies as PNG or JPEG match too."""
     return stem(path)
 
 
