@@ -188,10 +188,10 @@ def test_the_weights_are_small_and_carry_their_card():
         facts = json.loads(file.metadata()["sentinel"])
         assert file.get_tensor("signed").shape == file.get_tensor("squared").shape == (2 * sentinel.THUMB**2, 16)
     card = (sentinel.WEIGHTS.parent / "sentinel.md").read_text(encoding="utf-8")
-    for name, judged in facts["judged"].items():
-        assert judged["put_wrong"] == 0, name
-        shares = f"{judged['planted_put_right']:.1%} | {judged['planted_refused']:.1%}"
-        assert f"| {name} | {judged['films']:,} | 0 | {judged['refused']} | {shares} |" in card
+    for name, rates in facts["judged"].items():
+        assert rates["put_wrong"] == 0, name
+        shares = f"{rates['planted_put_right']:.1%} | {rates['planted_refused']:.1%}"
+        assert f"| {name} | {rates['films']:,} | 0 | {rates['refused']} | {shares} |" in card
     for threshold in (*facts["doubtful"], *facts["sure"]):
         assert f"{threshold:g}" in card
 
