@@ -1,4 +1,4 @@
-"""Commands of judging: extractors, score, card, readers."""
+"""Commands of scoring: extractors, score, measure, card, readers."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ SEGMENTER = "lungs128"
 @common(seed=False, device=False)
 @click.pass_context
 def extractors(context: click.Context, as_json: bool) -> None:
-    """List the feature extractors: features, side, licence, and where their weights are.
+    """List the feature extractors: features, resolution, licence, and where their weights are.
 
     Example: thiscxr extractors --json
     """
@@ -113,8 +113,8 @@ def score(
     device: str,
     **options: Any,
 ) -> None:
-    """Score synthetic films against a pool: distances, diversity, copies, confounders, what was asked against what is
-    seen.
+    """Score synthetic films against a pool: distances, diversity, memorisation, confounders, requested against
+    predicted conditions.
 
     Example: thiscxr score --real pool --fake samples --out scores.json --html scores.html
     """
@@ -201,8 +201,7 @@ def card(model: str, scores: Path, notes: Path | None, out: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 @common(seed=False, device=False)
 def readers(files: tuple[Path, ...], as_json: bool) -> None:
-    """Tell what readers answered on the site's study pages: accuracy with intervals, agreement, visual PPV of the
-    labels.
+    """Report the answers of a reader study on the site: accuracy with intervals, agreement, visual PPV of the labels.
 
     Example: thiscxr readers answers-*.csv
     """

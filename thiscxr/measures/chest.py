@@ -19,12 +19,11 @@ AIR = 0.02  # quantile of a film's lungs that is taken as air
 
 
 def measure_masks(probabilities: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
-    """Return MEASURES of probabilities of lungs and heart [n, 2, h, w]; nan where two lungs and a heart are not to be
-    seen.
+    """Return MEASURES of probabilities of lungs and heart [n, 2, h, w]; nan where two lungs and a heart are not found.
 
     ctr: cardiothoracic ratio, widest heart over widest inner thorax (Danzer 1919). viewer_left_lung, viewer_right_lung:
-    areas as shares of the film. lung_symmetry: smaller over larger area. heart_lean: middle of the heart right of the
-    middle of the thorax, seen by the viewer, as a share of the thorax; negative on a mirrored film.
+    areas as shares of the film. lung_symmetry: smaller over larger area. heart_lean: distance of the middle of the
+    heart to the viewer's right of the middle of the thorax, as a share of the thorax; negative on a mirrored film.
     """
     rows = [_measure_film(lungs, heart) for lungs, heart in probabilities.astype(np.float64)]
     return {name: np.array([row[i] for row in rows]) for i, name in enumerate(MEASURES)}
@@ -39,11 +38,11 @@ class Organs:
     right: NDArray[np.float64]
     heart: NDArray[np.float64]
     thorax: tuple[float, float]
-    """Where the widest row of the lungs begins and ends, in pixels."""
+    """The organs of one film: probabilities [h, w], set to zero elsewhere; left and right are the viewer's."""
 
 
 def find_organs(lungs: NDArray[np.float64], heart: NDArray[np.float64]) -> Organs | None:
-    """Return the two lungs and the heart of probabilities [h, w], or None where they are not to be seen."""
+    """Return the two lungs and the heart of probabilities [h, w], or None where they are not found."""
     heart = heart * _largest_parts(heart, 1)
     lungs = lungs * _largest_parts(lungs, 2)
     if heart.mean() < SMALLEST or lungs.mean() < 2 * SMALLEST:
@@ -100,10 +99,10 @@ def measure_opacity(pixels: NDArray[Any], probabilities: NDArray[np.floating]) -
     """Return OPACITIES, float64 [n] each, of films [n, h, w] (any unit, air dark) and probabilities of lungs and heart
     [n, 2, h, w]; nan where `measure_masks` has none.
 
-    0 is air: the grey that AIR of the film's own lungs do not reach; 1 is soft tissue: the median grey of its heart.
-    Greys between are on a line, those beyond are cut, and a lung's opacity is their mean. Brightness and contrast,
-    which change a grey g to a + b g, leave it as it is. The heart stands for water, which fluid and airless lung are as
-    dense as.
+    0 is air: the grey level of the AIR quantile of the film's own lungs; 1 is soft tissue: the median grey level of its
+    heart. The scale between is linear, values beyond are clipped, and a lung's opacity is their mean. It does not
+    change with brightness and contrast, which map a grey level g to a + b g. The heart stands for water, as dense as
+    fluid and airless lung.
     """
     rows = [_opacity(grey, lungs, heart) for grey, (lungs, heart) in zip(pixels, probabilities, strict=True)]
     return {name: np.array([row[i] for row in rows]) for i, name in enumerate(OPACITIES)}

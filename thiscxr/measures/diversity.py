@@ -1,5 +1,5 @@
-"""How different are films from one another? The same for synthetic and for real ones: there is no distance between the
-two in it."""
+"""Diversity: how different films are from one another. The same measures for synthetic and for real films, not a
+distance between the two."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ def vendi(features: Array) -> float:
 def vendi_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> list[Measured]:
     """Return the Vendi score of n synthetic films, and as its floor that of n real ones, patient by patient.
 
-    Raises ValueError where there are fewer than n on a side.
+    Raises ValueError where there are fewer than n in a set.
     """
     check_features(real, fake)
     if min(len(real), len(fake)) < n:
@@ -94,9 +94,9 @@ def ms_ssim_scores(
     """Return the mean MS-SSIM of pairs of synthetic films (pixels [m, res, res]), and as its floor that of pairs of
     different patients.
 
-    read: real films by number, of `patients` [k]. Each film is in one pair, so that pairs are independent; of an odd
-    number one film is in none. Lower is more diverse; far below the floor is noise. n: films a side at most. Raises
-    ValueError for fewer than 4.
+    read: real films by number, of `patients` [k]. Each film is in one pair, so that pairs are independent; with an odd
+    number one film is in none. Lower is more diverse; far below the floor is noise. n: at most so many films per set.
+    Raises ValueError for fewer than 4.
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, 3]))
     first = np.unique(patients, return_index=True)[1]  # one film a patient

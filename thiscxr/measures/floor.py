@@ -1,8 +1,8 @@
-"""How any measure of two sets of films gets its interval and its floor: one protocol for all of them.
+"""The interval and the floor of any measure of two sets of films: one protocol for all of them.
 
-Half of the real patients stand against the other half (floor) and against the synthetic films (value), at the same
-number of films, so that value and floor carry the same small-sample bias. What an interval covers is the expectation of
-the measure at that number of films.
+Half of the real patients are compared with the other half (floor) and with the synthetic films (value), at the same
+number of films, so that value and floor have the same small-sample bias. The interval covers the expectation of the
+measure at that number of films.
 """
 
 from collections.abc import Callable
@@ -31,14 +31,13 @@ class Floored:
 def against_floor(
     measure: Measure, real: Array, patients: NDArray, fake: Array, *, n: int, splits: int = 10, seed: int = 0
 ) -> Floored:
-    """Return what `measure` says of `fake` [m, …] against `real` [k, …] at `n` films a side, in the mean over `splits`
-    halvings.
+    """Return `measure` of `fake` [m, …] against `real` [k, …] at `n` films per set, as the mean over `splits` halvings.
 
-    patients: one a real film, of any kind. The interval is a delete-a-group jackknife over patients and synthetic films
-    (Efron and Tibshirani 1993, chapter 11), unbiased where a percentile bootstrap of a Fréchet distance is not; a group
-    is a tenth of either side, and half the interval is as many errors as Student's t of nine degrees of freedom says:
-    with the normal's 1.96 that of a kernel distance held the truth in nine of ten repetitions only. Raises ValueError
-    when there are not n films on each side, or too few patients for an interval.
+    patients: one for each real film, of any type. The interval is a delete-a-group jackknife over patients and
+    synthetic films (Efron and Tibshirani 1993, chapter 11), unbiased where a percentile bootstrap of a Fréchet distance
+    is not; a group is a tenth of either set, and half the interval is the error times Student's t with nine degrees of
+    freedom: with the normal's 1.96 the interval of a kernel distance held the truth in nine of ten repetitions only.
+    Raises ValueError when there are not n films in each set, or too few patients for an interval.
     """
     count = len(np.unique(patients))
     if count < 2 * GROUPS or n < 2 * GROUPS:
@@ -63,8 +62,8 @@ def against_floor(
 
 
 def films_a_side(patients: NDArray) -> int:
-    """Return how many real films there are for each side of the floor: half of them, less what keeps a patient on one
-    side."""
+    """Return how many real films there are for each half of the floor: half of them, less those that keep a patient in
+    one half."""
     most = int(np.unique(patients, return_counts=True)[1].max()) if len(patients) else 0
     return (len(patients) - most) // 2
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from thiscxr.measures.floor import Array, against_floor, check_features
 from thiscxr.measures.measured import Measured
 
-_SIZES = 8  # sets of different sizes through which FD∞ draws its line
+_SIZES = 8  # sizes of the subsets through which the line of FD∞ is fitted
 
 
 def frechet_distance(mu1: Array, sigma1: Array, mu2: Array, sigma2: Array) -> float:
@@ -98,11 +98,11 @@ def group_distance(real: Array, patients: NDArray, fake: Array, name: str, *, n:
 
 
 def frechet_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> list[Measured]:
-    """Return the Fréchet distance at n films a side, and FD∞, where the line of the distance over 1/n meets 0 (Chong
+    """Return the Fréchet distance at n films per set, and FD∞, where the line of the distance over 1/n meets 0 (Chong
     and Forsyth 2020, arXiv:1911.07023, section 3), of synthetic features [m, d] from real ones [k, d] of `patients` [k]
     by the extractor `name`.
 
-    FD∞ has no small-sample bias, so that its floor is about 0; it varies more. Raises ValueError as `against_floor`.
+    FD∞ has no small-sample bias, so its floor is about 0; it varies more. Raises ValueError as `against_floor`.
     """
     check_features(real, fake)
     found = against_floor(both_distances, real, patients, fake, n=n, seed=seed)

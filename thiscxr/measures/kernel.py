@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from thiscxr.measures.floor import Array, against_floor, check_features
 from thiscxr.measures.measured import Measured
 
-_BLOCK = 256  # rows at a time: what is held of the kernel matrix stays in the cache
+_BLOCK = 256  # rows at a time: the part of the kernel matrix that is held stays in the cache
 
 
 def kernel_distance(a: Array, b: Array) -> float:

@@ -35,7 +35,7 @@ def radii(features: Array, k: int) -> NDArray[np.float64]:
     parts = []
     for start in range(0, len(features), _BLOCK):
         block = squared_distances(features[start : start + _BLOCK], features)
-        # itself comes first, copies of it after
+        # itself comes first, then its duplicates
         block[np.arange(len(block)), np.arange(start, start + len(block))] = -1.0
         block.partition(k, axis=1)
         parts.append(block[:, k].copy())
@@ -68,7 +68,7 @@ def manifold_scores(
     """Return precision, recall, density and coverage of synthetic features [m, d] against real ones [k, d] of
     `patients` [k].
 
-    Their floor is what other real patients reach. An interval of a share is never narrower than Wilson's of n films:
+    The floor is the figure of other real patients. An interval of a share is never narrower than Wilson's for n films:
     where no film, or every film, lies within, leaving films out changes nothing. Raises ValueError as `against_floor`
     and for fewer than k + 1 films.
     """

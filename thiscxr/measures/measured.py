@@ -1,4 +1,4 @@
-"""One number, what it is of, and what it stands beside."""
+"""One number, its subject, and its interval and floor."""
 
 from dataclasses import KW_ONLY, dataclass
 
@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 class Measured:
     """A number with its 95 % interval, and the same number between real patients and other real patients.
 
-    `report/words.py` says what each measure means, `score/records.py` what the panel adds and how a key is made of it.
+    `report/words.py` words each measure; `score/records.py` adds the panel's fields and makes the key.
     """
 
     measure: str  # "fd", "recall", "fidelity" …
@@ -17,10 +17,10 @@ class Measured:
     num_real: int  # films
     num_fake: int
     _: KW_ONLY
-    extractor: str | None = None  # network through which the films are seen
-    question: str = ""  # what is asked of a film, or measured in it: "view PA", "Effusion", "ctr"
+    extractor: str | None = None  # network whose features or predictions are used
+    question: str = ""  # the question: "view PA", "Effusion", "ctr"
     statistic: str = ""  # "auc", "r", "mae", "v", "w1" …, where a measure has several
-    group: str = ""  # the films that it is of, where not all: "view PA", "Effusion"; or whose films: "real", "asked"
-    protocol: str = ""  # what else it depends on: "k5", "small", "3scales"
-    null95: tuple[float, float] | None = None  # between these it lies in 95 of 100 shuffles, where that was tried
-    p: float | None = None  # the chance of as much where there is nothing, corrected for how many were tried
+    group: str = ""  # the films it is restricted to: "view PA", "Effusion"; or whose: "real", "asked"
+    protocol: str = ""  # other parameters: "k5", "small", "3scales"
+    null95: tuple[float, float] | None = None  # its middle 95 % under permutation, where tested
+    p: float | None = None  # probability of as much by chance, corrected for the number of tests

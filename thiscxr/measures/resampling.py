@@ -1,4 +1,4 @@
-"""Intervals by resampling patients: a patient's films are drawn together or not at all.
+"""Intervals by resampling patients: all films of a patient are drawn together or not at all.
 
 The weights of all rounds are drawn once and the measures are weighted, so that hundreds of rounds are one pass over
 arrays. Source: Efron and Tibshirani 1993, chapters 6, 11 and 13.
@@ -18,22 +18,22 @@ Z_95 = 1.959963984540054  # the 97.5th percentile of the normal
 
 
 def student_95(freedom: float) -> float:
-    """Return the 97.5th percentile of Student's t: half a 95 % interval, in standard errors that are known from few
+    """Return the 97.5th percentile of Student's t: half a 95 % interval, in standard errors that are estimated from few
     values."""
     return float(stdtrit(freedom, 0.975))
 
 
-JACKKNIFE_95 = student_95(GROUPS - 1)  # a jackknife of ten groups knows its error from ten values
+JACKKNIFE_95 = student_95(GROUPS - 1)  # a jackknife of ten groups estimates its error from ten values
 
 
 def generator(seed: int, stream: int) -> np.random.Generator:
-    """Return the random numbers of one use."""
+    """Return a random generator for one use."""
     return np.random.Generator(np.random.Philox(key=[seed, stream]))
 
 
 def number_patients(patients: ArrayLike) -> NDArray[np.int64]:
-    """Return int64 [n]: whose film each is, as numbers from 0 in order of appearance (the ids themselves differ from
-    user to user)."""
+    """Return int64 [n]: the patient of each film, as numbers from 0 in order of appearance (the ids themselves differ
+    from user to user)."""
     _, first, codes = np.unique(np.asarray(patients), return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first, kind="stable"), kind="stable")[codes]
 
@@ -47,8 +47,7 @@ def patient_weights(patients: ArrayLike, seed: int, rounds: int = ROUNDS) -> NDA
 
 
 def interval(values: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the 2.5th and 97.5th percentile of bootstrapped values, those that are no number left out; (nan, nan) when
-    all are."""
+    """Return the 2.5th and 97.5th percentile of bootstrapped values without nan; (nan, nan) when all are nan."""
     known = values[np.isfinite(values)]
     if not len(known):
         return float("nan"), float("nan")
@@ -57,10 +56,10 @@ def interval(values: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def mean_over(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return the mean of arrays [..., 1 + rounds] that are numbers in the first place of the last axis, the value
-    itself; nan in the rounds in which one of them is none, and everywhere when there is no such array.
+    """Return the mean of the arrays [..., 1 + rounds] whose value, first on the last axis, is not nan; nan in rounds in
+    which one of them is nan, and everywhere when there is no such array.
 
-    A mean over what happens to be there would be of other things from round to round.
+    A mean over the arrays that happen to have a value would have a different meaning in each round.
     """
     known = [each for each in values if np.isfinite(each[..., 0]).all()]
     return np.mean(known, axis=0) if known else np.full(1, np.nan)
@@ -132,8 +131,7 @@ def jackknife_error(
 
 
 def effective_size(patients: ArrayLike) -> float:
-    """Return for how many independent films these stand when a patient's films all say the same (Kish 1965): (Σ m)² / Σ
-    m²."""
+    """Return the effective number of independent films if all films of a patient agree (Kish 1965): (Σ m)² / Σ m²."""
     _, films = np.unique(np.asarray(patients), return_counts=True)
     return float(films.sum() ** 2 / max((films**2).sum(), 1))
 
@@ -159,11 +157,11 @@ def share_interval(hits: ArrayLike, whose: ArrayLike, seed: int = 0) -> tuple[fl
     """Return the 95 % interval of the share of films [n] that are hits (bool [n]), with the films of one patient (whose
     [n]) kept together.
 
-    It is Wilson's, for as many independent films as a bootstrap over patients says that these are worth, at most n
-    (Korn and Graubard 1998, Survey Methodology 24: 193). Where fewer than LEAST_HIT patients have a hit, or have none,
-    their variance is hardly known, and the films of a patient count as if they all said the same (`effective_size`):
-    rather too wide than too narrow. Where each film is of another patient, as synthetic films are, it is Wilson's
-    interval as it stands.
+    It is Wilson's for the effective number of independent films by a bootstrap over patients, at most n (Korn and
+    Graubard 1998, Survey Methodology 24: 193). Where fewer than LEAST_HIT patients have a hit, or have none, the
+    variance is poorly estimated, and the films of a patient count as if they all agreed (`effective_size`): rather too
+    wide than too narrow. Where each film is of another patient, as synthetic films are, it is Wilson's interval
+    unchanged.
     """
     hits, codes = np.asarray(hits, np.float64), number_patients(whose)
     share, size, patients = float(hits.mean()), float(len(hits)), int(codes.max()) + 1

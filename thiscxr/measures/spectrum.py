@@ -1,7 +1,7 @@
-"""What the eye sees and features at 64 px do not: a grid at the Nyquist frequencies, a blur, a sharpening, from the
-films' power spectra.
+"""Fine structure that features at 64 px miss: a grid at the Nyquist frequencies, a blur, a sharpening, from the films'
+power spectra.
 
-Everything is kept film by film, so that an interval can come from drawing films anew.
+Everything is kept per film, so that an interval can come from resampling films.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ _AT_ONCE = 2**24  # pixels transformed at a time
 
 @dataclass(frozen=True)
 class Spectra:
-    """The power of n films where it tells, one row a film."""
+    """The parts of the power spectra of n films that are compared, one row for each film."""
 
     peaks: Array  # [n, 3], mean power at each of GRID_POINTS
     rings: Array  # [n, 3], mean power in the ring around it
@@ -104,9 +104,9 @@ def sharpness_db(fake: Spectra, real: Spectra) -> float:
 
 def spectrum_scores(real: Spectra, patients: NDArray, fake: Spectra, *, n: int, seed: int = 0) -> list[Measured]:
     """Return the grid at each of GRID_POINTS, the sharpness and each band, in dB above real films of `patients` [k], at
-    n films a side.
+    n films per set.
 
-    0 is as real films are; the floor is that of other real films. Raises ValueError as `against_floor`.
+    0 is as in real films; the floor is that of other real films. Raises ValueError as `against_floor`.
     """
     sides = [np.concatenate([each.peaks, each.rings, each.bands_db], axis=1) for each in (real, fake)]
 

@@ -1,7 +1,7 @@
-"""Plausibility of anatomy: sizes and places of lungs and heart on frontal films, as the segmenter sees them.
+"""Plausibility of anatomy: sizes and positions of lungs and heart on frontal films, as the segmenter finds them.
 
-The segmenter has never seen a real film. `trust` says on real films how far its ratio can be relied on; where it
-cannot, a report has to say so. It must not be shown laterals: their silhouettes are other ones.
+The segmenter was trained on phantoms only. `trust` measures on real films how far its ratio can be relied on; where it
+cannot, a report must state so. It must not be given laterals, whose silhouettes differ.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,9 +31,9 @@ from thiscxr.pixels import Pixels
 from thiscxr.reader.segmenter import DEFAULT, Segmenter, segment
 
 BOX = (0.005, 0.995)  # quantiles of real films between which a measure is plausible
-LEAST = 20  # films a side
+LEAST = 20  # films per set
 SPLITS = 10
-NORMS = 20  # resamplings of the norm of each halving
+NORMS = 20  # resamplings of the reference half in each halving
 
 Measures = Mapping[str, NDArray[np.float64]]
 
@@ -54,8 +54,7 @@ class Trust:
     trusted: bool
     """Whether the interval of that AUC lies above one half."""
     leans_right: float
-    """Share of films whose heart leans to the viewer's right, as it should in all but about one in ten thousand
-    people."""
+    """Share of films whose heart leans to the viewer's right, as in all but about one in ten thousand people."""
     unreadable: float
     """Share of films on which no two lungs and a heart were found."""
 
@@ -66,10 +65,10 @@ class Trust:
 
 
 def trust(measures: Measures, cardiomegaly: ArrayLike, patients: ArrayLike, seed: int = 0) -> Trust:
-    """Judge the measured ratio on real frontal films by the label Cardiomegaly (states [n]; others than 1 and 0 are
-    left out).
+    """Evaluate the measured ratio on real frontal films against the label Cardiomegaly (states [n]; others than 1 and 0
+    are left out).
 
-    An AUC that cannot be told (no film with, or none without) is nan, and the ratio is not trusted.
+    Without films of both answers the AUC is nan, and the ratio is not trusted.
     """
     ratio, states = measures["ctr"], np.asarray(cardiomegaly)
     known = np.isfinite(ratio) & np.isin(states, (POSITIVE, NEGATIVE))
@@ -92,15 +91,15 @@ def trust(measures: Measures, cardiomegaly: ArrayLike, patients: ArrayLike, seed
 def plausibility(
     real: Measures, patients: ArrayLike, fake: Measures, seeds: ArrayLike, seed: int = 0
 ) -> list[Measured]:
-    """Compare the measures of synthetic films with those of real ones, frontal all of them.
+    """Compare the measures of synthetic films with those of real ones, all of them frontal.
 
-    patients [n], seeds [m]: whose films are of one patient, or of one latent. A distance a measure (Wasserstein, in the
-    measure's own unit); the share of implausible films: outside of the real 0.5th to 99.5th percentile in any measure,
-    or unreadable; and the share of films whose heart leans to the viewer's left. Half of the real patients set the norm
-    for the synthetic films and for the other half, which is the floor; means over ten halvings, so that both carry the
-    same small-sample bias. Intervals: of distances a delete-a-group jackknife over patients and seeds, of shares
-    Wilson's, widened by what a bootstrap over patients makes of the norm. Raises ValueError for fewer than 20 films a
-    side.
+    patients [n], seeds [m]: the patient of each real film, the latent of each synthetic one. Returned are a distance
+    for each measure (Wasserstein, in the measure's own unit); the share of implausible films: outside of the real 0.5th
+    to 99.5th percentile in any measure, or unreadable; and the share of films whose heart leans to the viewer's left.
+    Half of the real patients are the reference for the synthetic films and for the other half, which is the floor;
+    values are means over ten halvings, so that both have the same small-sample bias. Intervals: for distances a
+    delete-a-group jackknife over patients and seeds, for shares Wilson's, widened by the variance of the reference,
+    from a bootstrap over patients. Raises ValueError for fewer than 20 films per set.
     """
     whose, latents = number_patients(patients), number_patients(seeds)
     real_rows, fake_rows = (np.stack([values[name] for name in MEASURES], axis=1) for values in (real, fake))
@@ -114,7 +113,7 @@ def plausibility(
     results = []
     for column, name in enumerate(MEASURES):
         if min(np.isfinite(rows[:, column]).sum() for rows in (real_rows, some)) < LEAST:
-            continue  # nothing to compare: the share of implausible films says why
+            continue  # nothing to compare: the share of implausible films accounts for it
         drawn = some[:, column]
         distances, floors, errors = [], [], []
         for a, b in splits:
@@ -153,8 +152,8 @@ def _measured(
 
 
 def _share_interval(share: float, size: float, error: float) -> tuple[float, float]:
-    """Return Wilson's interval of a share of `size` films, with another `error` (half a 95 % interval) added in
-    squares."""
+    """Return Wilson's interval of a share of `size` films, with a further `error` (half a 95 % interval) added in
+    quadrature."""
     low, high = (float(edge) for edge in wilson(share, size))
     return max(0.0, share - float(np.hypot(share - low, error))), min(1.0, share + float(np.hypot(high - share, error)))
 
@@ -164,8 +163,7 @@ def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def _implausible(norm: NDArray[np.float64], rows: NDArray[np.float64]) -> float:
-    """Return the share of rows [m, measures] that are outside of the box of norm [n, measures] in any measure, or not
-    read."""
+    """Return the share of rows [m, measures] outside of the box of norm [n, measures] in any measure, or unreadable."""
     known = norm[np.isfinite(norm).all(axis=1)]
     if not len(known):
         return 1.0

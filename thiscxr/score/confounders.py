@@ -1,7 +1,7 @@
-"""Confounders: findings tied to sites or views, in the conditions of films and in what a reader makes of them.
+"""Confounders: associations of findings with sites or views, in the conditions of films and in a classifier's scores.
 
-A generator that learns from several hospitals can draw the hospital instead of the disease, and a classifier trained on
-its films then reads the hospital (Zech et al. 2018, arXiv:1807.00431). Probes on features are in `score.probes`.
+A generator trained on several hospitals can generate the hospital instead of the disease, and a classifier trained on
+its films then predicts the hospital (Zech et al. 2018, arXiv:1807.00431). Probes on features are in `score.probes`.
 """
 
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ from thiscxr.measures.resampling import (
 )
 from thiscxr.model.conditions import FilmConditions
 
-ALPHA = 0.01  # of a flag
-ROUNDS = 999  # of permutation
-MOST_PATIENTS = 20_000  # whose findings are shuffled
-MIN_CELL = 10  # patients, and latents, of a cell of the shift table
+ALPHA = 0.01  # significance level of a flag
+ROUNDS = 999  # permutations
+MOST_PATIENTS = 20_000  # used in the permutations
+MIN_CELL = 10  # patients, and latents, in a cell of the shift table
 
 Array = NDArray[np.float64]
 
@@ -48,7 +48,7 @@ class Shift:
     """fake - real."""
     ci95: tuple[float, float]
     shifted: bool
-    """Whether the difference is none that chance makes in a table of as many cells (Bonferroni, at ALPHA)."""
+    """Whether the difference is significant in a table of as many cells (Bonferroni, at ALPHA)."""
     num_real: int
     num_fake: int
 
@@ -57,9 +57,9 @@ def shift_table(real: FilmConditions, patients: ArrayLike, fake: FilmConditions,
     """Return P(finding | source, view) among real films and among the conditions of synthetic ones, the largest
     difference first.
 
-    patients [n], seeds [m]: whose film each is, or of which latent. Only known states count, and only cells of at least
-    ten patients and ten latents are listed. Intervals: Newcombe 1998, method 10, for as many independent films as a
-    patient's films are worth when they all say the same.
+    patients [n], seeds [m]: the patient of each real film, the latent of each synthetic one. Only known states count,
+    and only cells of at least ten patients and ten latents are listed. Intervals: Newcombe 1998, method 10, for the
+    effective number of films if all films of a patient agree.
     """
     sides = (real, number_patients(patients)), (fake, number_patients(seeds))
     cells = []
@@ -93,7 +93,7 @@ def shift_table(real: FilmConditions, patients: ArrayLike, fake: FilmConditions,
 
 
 def _place(films: FilmConditions, source: str, view: str) -> NDArray[np.int64]:
-    """Return the rows of the films of that source and view."""
+    """Return the rows of the films of this source and view."""
     here = np.ones(len(films), np.bool_)
     for factor, value in (("source", source), ("view", view)):
         names = list(films.names[factor])
@@ -109,33 +109,33 @@ def _newcombe(p1: float, n1: float, p2: float, n2: float, z: float) -> tuple[flo
 
 @dataclass(frozen=True)
 class Tie:
-    """How strongly a finding goes with a factor, such as the site."""
+    """How strongly a finding is associated with a factor, such as the site."""
 
     finding: str
     strength: float
-    """Cramér's V of shares a patient, less what chance gives: 0 untied, 1 the one tells the other."""
+    """Cramér's V of shares per patient, corrected for chance: 0 no association, 1 the one determines the other."""
     ci95: tuple[float, float]
     null95: float
-    """The strength that untied findings of this pool stay below in 95 of 100 pools."""
+    """The 95th percentile of the strength without an association."""
     p: float
-    """Of a finding this tied to appear among untied ones, all findings of the pool considered."""
+    """Probability of an association as strong by chance, corrected for the number of findings."""
     num_patients: int
 
     @property
     def tied(self) -> bool:
-        """Whether the tie is none that chance makes."""
+        """Whether the association is significant."""
         return self.p < ALPHA
 
 
 def ties(films: FilmConditions, patients: ArrayLike, factor: str = "source", seed: int = 0) -> list[Tie]:
-    """Return how strongly every finding is tied to the source or view, the strongest first; [] where there is one
-    source only.
+    """Return how strongly every finding is associated with the source or view, the strongest first; [] for one source
+    only.
 
     A patient (of one source) counts once, with the share of the films that have the finding; the strength is η, the
     root of the share of variance between sources, which for one film a patient is Cramér's V. Chance is measured by
-    shuffling the sources over the patients, and p is corrected for the number of findings by the largest χ² of each
-    shuffle (Westfall and Young 1993, max-T). Of more than MOST_PATIENTS patients so many are drawn: more would only
-    make ever smaller ties significant.
+    permuting the sources over the patients, and p is corrected for the number of findings by the largest χ² of each
+    permutation (Westfall and Young 1993, max-T). Of more than MOST_PATIENTS patients a random subset is used: more
+    would only make ever weaker associations significant.
     """
     codes = getattr(films, factor)
     known = codes >= 0
@@ -185,7 +185,7 @@ def _explained(both: Array, places: NDArray[np.int64]) -> Array:
 
     both: shares [units, findings], 0 where unknown, and beside them 1 where known, else 0.
     """
-    here = csr_array((np.ones(len(places)), (places, np.arange(len(places)))))  # sparse: of each unit one place
+    here = csr_array((np.ones(len(places)), (places, np.arange(len(places)))))  # sparse: one place for each unit
     sums, sizes = np.split(here @ both, 2, axis=1)
     common = sums.sum(axis=0) ** 2 / np.maximum(sizes.sum(axis=0), 1)
     between = (sums**2 / np.maximum(sizes, 1)).sum(axis=0) - common
@@ -198,8 +198,8 @@ def _strength(explained: Array, expected: Array) -> Array:
 
 
 def strongest_tie(found: list[Tie], factor: str, real: bool, num_films: int) -> Measured:
-    """Return the strongest tie as a number of the panel; its floor is what untied findings stay below. Raises
-    ValueError for no ties."""
+    """Return the strongest association as a number of the panel; its floor is the 95th percentile by chance. Raises
+    ValueError for an empty list."""
     if not found:
         raise ValueError(
             f"no finding can be tied to the {factor}: it has one value only; pool more than one collection"
@@ -215,7 +215,8 @@ def strongest_tie(found: list[Tie], factor: str, real: bool, num_films: int) -> 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """How far a reader's score of a finding moves with the site while the finding asked stays what it is."""
+    """How far a classifier's score of a finding moves with the requested site while the requested finding stays the
+    same."""
 
     finding: str
     pull: float
@@ -223,7 +224,7 @@ class Shortcut:
     films."""
     ci95: tuple[float, float]
     null95: float
-    """Below it lies the pull in 95 of 100 shuffles."""
+    """The 95th percentile of the pull when sites are permuted."""
     p: float
     lowest: str
     highest: str
@@ -235,19 +236,19 @@ class Shortcut:
         return self.p < ALPHA
 
     def measured(self, extractor: str, tried: int, num_real: int, num_fake: int) -> Measured:
-        """Return it as a number of the panel, p corrected for the findings tried; its floor is what chance stays
-        below."""
+        """Return it as a number of the panel, p corrected for the number of findings; its floor is the 95th percentile
+        by chance."""
         found = Measured("shortcut", self.pull, self.ci95, self.null95, num_real, num_fake, p=min(1.0, self.p * tried))
         return replace(found, extractor=extractor, question=self.finding, group=f"{self.highest} over {self.lowest}")
 
 
 def shortcut(finding: str, scores: Mapping[str, NDArray[np.floating]], spread: float, seed: int = 0) -> Shortcut:
-    """Return how far a reader's scores of a finding depend on the site asked.
+    """Return how far a classifier's scores of a finding depend on the requested site.
 
-    scores: site -> scores [n] of films asked for the finding (or for its absence) at that site, of the same seeds in
-    the same order. spread: standard deviation of the score on held-out real films. Chance is measured by shuffling the
-    sites within each seed. Raises ValueError for fewer than two sites or ten seeds, sites with different numbers of
-    films, and a spread that is not positive.
+    scores: site -> scores [n] of films for which the finding (or its absence) was requested at that site, of the same
+    seeds in the same order. spread: standard deviation of the score on held-out real films. Chance is measured by
+    permuting the sites within each seed. Raises ValueError for fewer than two sites or ten seeds, sites with different
+    numbers of films, and a spread that is not positive.
     """
     sites = list(scores)
     lengths = {len(values) for values in scores.values()}

@@ -1,5 +1,5 @@
-"""What networks say of the films as a crowd: features of both sides, and every distance between them, the means over
-fair judges."""
+"""Distances between the distributions of real and synthetic films: features of both sets, and means over the networks
+that may score the real films."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +20,12 @@ from thiscxr.reader.extractors import Extractor, extract, films_key, in_batches,
 from thiscxr.score.fairness import fair_groups
 from thiscxr.score.fakes import FakeFilms
 
-LEAST_GROUP = 150  # films a side for a distance of one view or finding: with fewer it is mostly bias
+LEAST_GROUP = 150  # films per set for a distance of one view or finding: with fewer it is mostly bias
 
 
 @dataclass(frozen=True)
 class Side:
-    """Features of the real films that one network may judge, and of the synthetic films by the same network."""
+    """Features of the real films that one network may score, and of the synthetic films by the same network."""
 
     rows: NDArray[np.int64]
     patients: NDArray[np.int32]
@@ -36,10 +36,10 @@ class Side:
 def read_sides(
     real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractors: Sequence[Extractor]
 ) -> list[list[Side]]:
-    """Return the features of both sides by each extractor, by several networks where no single one may judge all real
+    """Return the features of both sets by each extractor, from several networks where no single one may score all real
     films.
 
-    Every film is read once, whatever the number of networks; what was read before comes from the cache.
+    Every film is read once, whatever the number of networks; features that were computed before come from the cache.
     """
     judges = [fair_groups(real, rows, extractor) for extractor in extractors]
     for extractor, found in zip(extractors, judges, strict=True):
@@ -68,14 +68,14 @@ def read_sides(
 
 
 def distances(side: Side, name: str, n: int, seed: int) -> list[Measured]:
-    """Return the distances and what is measured on the manifold, of one network's features."""
+    """Return the distances and the manifold's figures for one network's features."""
     some = side.real, side.patients, side.fake, name
     kinds = (frechet_scores, kernel_scores, manifold_scores, vendi_scores)
     return [each for kind in kinds for each in kind(*some, n=n, seed=seed)]
 
 
 def mean_of(found: Sequence[Sequence[Measured]]) -> list[Measured]:
-    """Return the means over networks that judge different patients. The interval is not narrowed: the synthetic films
+    """Return the means over networks that score different patients. The interval is not narrowed: the synthetic films
     are the same."""
     means = []
     for many in zip(*found, strict=True):
@@ -92,11 +92,11 @@ def mean_of(found: Sequence[Sequence[Measured]]) -> list[Measured]:
 def by_group(
     sides: Sequence[Side], real: Pool, fakes: FakeFilms, name: str, seed: int
 ) -> tuple[list[Measured], list[str]]:
-    """Return the Fréchet distance of the films asked for one view, or for one finding, from the real films of it, and
-    what was too small.
+    """Return the Fréchet distance of the synthetic films of each requested view or finding from the real films of it,
+    and the groups that are too small.
 
-    All networks judge it at one number of films, since its bias depends on it; the kernel distance beside it has none,
-    so that groups of different sizes can be compared.
+    All networks are given the same number of films, since the bias depends on it; the kernel distance beside it has no
+    bias, so that groups of different sizes can be compared.
     """
     found: list[Measured] = []
     few: list[str] = []

@@ -1,6 +1,6 @@
-"""Which network may judge which real films: none is judged by a network that was trained on its patient.
+"""Which network may score which real films: none is scored by a network that was trained on its patient.
 
-Otherwise the floor would be measured on films that the extractor knows by heart.
+Otherwise the floor would be measured on the extractor's own training films.
 """
 
 import numpy as np
@@ -14,12 +14,13 @@ Rows = NDArray[np.int64]
 
 
 def fair_groups(pool: Pool, rows: Rows, extractor: Extractor) -> list[tuple[Extractor, Rows]]:
-    """Return networks, each with those of the films at `rows` that it may judge, in their order.
+    """Return networks, each with those of the films at `rows` that it may score, in their order.
 
-    The network itself with all of them when it saw no patient of the pool; else each of its folds with the films of the
-    patients that the fold did not see (patients that no fold saw stand under each of them); else the network with the
-    films of patients it did not see. Groups without films are left out; an empty list means that nobody may judge. Of
-    networks that others published nobody knows the training patients, so they come back with all rows.
+    The network itself with all films if it was trained on no patient of the pool; else each of its folds with the films
+    of the patients that the fold was not trained on (patients in the training set of no fold stand under each of them);
+    else the network with the films of patients it was not trained on. Groups without films are left out; an empty list
+    means that no network may score these films. The training patients of public networks are unknown, so these come
+    back with all rows.
     """
     listed = extractor.trained_on.union(*(fold.trained_on for fold in extractor.folds))
     judges: tuple[Extractor, ...] = (extractor,)
@@ -32,10 +33,10 @@ def fair_groups(pool: Pool, rows: Rows, extractor: Extractor) -> list[tuple[Extr
 def seen_films(pool: Pool, extractor: Extractor, listed: frozenset[str] = frozenset()) -> NDArray[np.bool_]:
     """Return for every film of the pool whether the network was trained on its patient, bool [n].
 
-    Told by the hashes of the films that it was trained on. Where it learnt from a collection but none of that
-    collection's films here has such a hash or one of `listed` (prepared at another size, or by a reader file that does
-    not list them), all training patients of it count as seen: a patient's split is the same everywhere. Films of the
-    phantom have no patients, so only the hashes count.
+    Training films are known by their hashes. Where the network was trained on a collection but none of that
+    collection's films here has such a hash or one of `listed` (prepared at another resolution, or by a file that does
+    not list its films), all training patients of the collection count as seen: a patient's split is the same
+    everywhere. Films of the phantom have no patients, so only the hashes count.
     """
     first = np.ascontiguousarray(pool.pixel_hashes).view(np.uint8).reshape(len(pool), 32)[:, :8]
     prefixes = np.ascontiguousarray(first).view(">u8")[:, 0].astype(np.uint64)

@@ -1,6 +1,6 @@
-"""The synthetic films that are to be judged: of a folder, whoever made it, or sampled from a network for the occasion.
+"""The synthetic films to be scored: a folder, whoever made it, or samples of a network.
 
-They are laid down once in a temporary file and mapped from there, so that memory does not grow with their number.
+They are written once to a temporary file and memory-mapped, so that memory does not grow with their number.
 """
 
 import csv
@@ -30,31 +30,31 @@ from thiscxr.sample.sampling import Network, load, sample_films
 from thiscxr.sample.writing import asked_condition
 
 _BATCH = 64
-_AS_LONG_AS_IT_IS = 10**6  # px: a short side that no film has, so that none is cut or reduced when it is read
+_AS_LONG_AS_IT_IS = 10**6  # px: longer than any film's short side, so that none is cropped or reduced when it is read
 log = logging.getLogger("thiscxr")
 
 
 @dataclass(frozen=True)
 class FakeFilms:
-    """Synthetic films and what was asked of them."""
+    """Synthetic films and their requested conditions."""
 
     pixels: NDArray[np.uint8]  # [n, res, res], memory-mapped
-    asked: list[Condition]  # empty conditions where nobody says
+    asked: list[Condition]  # empty where unknown
     names: list[str]  # of the files, or of the seeds
     truncation: float | None
     seeds: str  # as ranges
     network_sha256: str | None
     folder: Path | None  # that they came from
-    network: dict[str, Any]  # what the network's file says of it, empty when unknown
-    drawn_by: Network | None = None  # that can draw more of them, where they did not come as files
-    hidden: int = 0  # of their last rows, which are to be hidden on the real films too: the place of a burned-in mark
+    network: dict[str, Any]  # metadata of the network's file, empty when unknown
+    drawn_by: Network | None = None  # can generate more of them; None for films from files
+    hidden: int = 0  # last rows to hide in the real films too: the place of a burned-in mark
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     @property
     def conditional(self) -> bool:
-        """Whether anything was asked of any film."""
+        """Whether any condition is known for any film."""
         return any(condition != Condition() for condition in self.asked)
 
 
@@ -140,8 +140,8 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
 def read_rows(folder: Path) -> list[dict[str, str]]:
     """Return the rows of samples.csv, or one row {"file"} a film, in sub-folders too, where there is no table.
 
-    What lies there and is not scored is told. Raises ValueError for a folder without films, one of several sample
-    folders, and a table that lists something else than files of its folder.
+    Files that are not scored are reported. Raises ValueError for a folder without films, one of several sample folders,
+    and a table that lists something else than files of its folder.
     """
     table = folder / "samples.csv"
     there = sorted(name for name, _ in walk(folder))
@@ -187,7 +187,7 @@ def _counts(kinds: Counter[str]) -> str:
 
 
 def _lay_down(films: Iterator[NDArray[np.uint8]], count: int, res: int, room: Path, what: str) -> NDArray[np.uint8]:
-    """Write films to the file `room` as they come, and return them mapped from there."""
+    """Write films to the file `room` as they come, and return them memory-mapped."""
     with open(room, "wb") as file, tqdm(total=count, unit="film", file=sys.stderr, desc=what, delay=1) as bar:
         for batch in films:
             file.write(np.ascontiguousarray(batch).tobytes())
@@ -209,7 +209,8 @@ def _read_film(
         height, width = film.pixels.shape
         square = height == width >= res
         marks.append(rows_to_hide(film.pixels, res) if square else 0)
-        # A square film keeps its borders, which its network drew: a copy without them would lie elsewhere than the real
+        # A square film keeps its borders, which its network generated: without them a near-duplicate would be shifted
+        # against the real film.
         # one.
         pixels = fit(film.pixels, res) if square and height > res else to_square(film.pixels, res)
         return to_bits(pixels, 8).astype(np.uint8, copy=False)

@@ -1,8 +1,8 @@
-"""Condition fidelity: what films were asked for against what the reader sees on them.
+"""Condition fidelity: the requested conditions of films against what the classifier predicts for them.
 
-The ceiling is how well the same reader does on held-out real patients, the null what it does when the asked conditions
-are shuffled over the films. A question that the reader cannot answer on real patients is not judged: a film that does
-not show what was asked and a reader that does not see it could not be told apart.
+The ceiling is the same classifier's figure on held-out real patients, the null its figure when the requested conditions
+are permuted over the films. A question that the classifier cannot answer on real patients is not evaluated: a film that
+does not show what was requested and a classifier that misses it could not be distinguished.
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ from thiscxr.measures.resampling import (
 from thiscxr.model.conditions import FilmConditions
 from thiscxr.reader.answers import LEAST_AUC, LEAST_CORRELATION, MEASURES, Columns, questions_of
 
-MIN_FILMS = 10  # of either answer, or of known age, on either side
-SPECIFICITY = 0.9  # a finding counts as seen above what this share of held-out real films without it reach
+MIN_FILMS = 10  # with either answer, or of known age, in either set
+SPECIFICITY = 0.9  # a finding counts as predicted above what this share of held-out real films without it reach
 
 Array = NDArray[np.float64]
 NONE = (float("nan"), float("nan"))
@@ -32,7 +32,8 @@ NONE = (float("nan"), float("nan"))
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How well one question's answers follow what was asked, beside the same on real patients and beside chance."""
+    """How well the predictions for one question agree with the requested condition, beside the same on real patients
+    and by chance."""
 
     question: str
     """A finding, "view PA", "sex" or "age"."""
@@ -41,23 +42,23 @@ class Fidelity:
     value: float
     ci95: tuple[float, float]
     null95: tuple[float, float]
-    """Between these the value lies in 95 of 100 shuffles of the asked conditions."""
+    """The middle 95 % when the requested conditions are permuted."""
     ceiling: float
     ceiling95: tuple[float, float]
     reason: str
-    """Why the question is not judged (then `value` is nan), or empty."""
+    """Why the question is not evaluated (then `value` is nan), or empty."""
     num_real: int
     num_fake: int
 
     @property
     def judged(self) -> bool:
-        """Whether the reader answers this question well enough on real patients for its answers on the films to mean
-        something."""
+        """Whether the classifier answers this question well enough on real patients for its predictions on the films to
+        mean something."""
         return not self.reason
 
     @property
     def followed(self) -> bool:
-        """Whether the films follow what was asked beyond chance."""
+        """Whether the films agree with the requested condition beyond chance."""
         return self.value < self.null95[0] if self.measure == "mae" else self.value > self.null95[1]
 
     def measured(self, reader: str) -> Measured:
@@ -86,13 +87,14 @@ def fidelity(
     seeds: ArrayLike,
     seed: int = 0,
 ) -> list[Fidelity]:
-    """Return how the reader's answers follow what was asked, one for each question that can be put on both sides (two
-    for the age).
+    """Return how the classifier's predictions agree with the requested conditions, one result for each question known
+    in both sets (two for the age).
 
-    real [n], real_seen, patients [n]: conditions of real films, the reader's answers to them (`read_answers`), and
-    whose they are; take films of patients that the reader was not trained on. asked [m], seen, seeds [m]: the same of
-    the synthetic films. A question is judged with ten films of either answer on both sides, and a reader good enough;
-    of the others `reason` says why not. Raises ValueError where lengths do not fit or answers are not finite.
+    real [n], real_seen, patients [n]: conditions of real films, the predictions for them (`read_answers`), and their
+    patients; use films of patients that the classifier was not trained on. asked [m], seen, seeds [m]: requested
+    conditions, predictions and latents of the synthetic films. A question is evaluated with ten films of either answer
+    in both sets, and a classifier good enough; otherwise `reason` gives the cause. Raises ValueError where lengths do
+    not fit or predictions are not finite.
     """
     questions = [name for name in real_seen if name in seen]
     patients, seeds = number_patients(patients), number_patients(seeds)
@@ -119,7 +121,7 @@ def fidelity(
 
 
 def readable(real: FilmConditions, real_seen: Columns, patients: ArrayLike, seed: int = 0) -> list[str]:
-    """Return the findings that the reader is good enough at on real patients, as `fidelity` judges it."""
+    """Return the findings that the classifier predicts well enough on real patients, as in `fidelity`."""
     truths, whose, found = (
         questions_of(real, [name for name in real_seen if name in FINDINGS]),
         number_patients(patients),
@@ -136,12 +138,11 @@ def readable(real: FilmConditions, real_seen: Columns, patients: ArrayLike, seed
 def findings_seen(
     found: Sequence[Fidelity], real: FilmConditions, real_seen: Columns, seen: Columns
 ) -> list[tuple[str, ...]]:
-    """Return, for each synthetic film, the findings that the reader sees, of those that it is good enough at on real
-    patients.
+    """Return, for each synthetic film, the predicted findings among those that the classifier predicts well enough on
+    real patients.
 
-    Good enough: the lower end of the interval of its AUC on them is above 0.75. Seen: its answer is above the 90th
-    percentile of its answers to held-out real films without the finding. It is what a reader says, and no truth about
-    the film.
+    Well enough: the lower end of the interval of its AUC on them is above 0.75. Predicted: the score is above the 90th
+    percentile of the scores of held-out real films without the finding. It is a prediction, not the truth.
     """
     limits = {}
     truths = questions_of(real, [each.question for each in found if each.question in FINDINGS])
@@ -154,7 +155,7 @@ def findings_seen(
     return [tuple(name for name, limit in limits.items() if seen[name][film] > limit) for film in range(films)]
 
 
-Side = tuple[Array, Array, NDArray[np.int64]]  # truth or asked, answers, whose films
+Side = tuple[Array, Array, NDArray[np.int64]]  # truth or requested, predictions, patients or latents
 
 
 def _follow(question: str, real: Side, fake: Side, seed: int) -> list[Fidelity]:
@@ -187,7 +188,7 @@ def _follow(question: str, real: Side, fake: Side, seed: int) -> list[Fidelity]:
 
 
 def _rarest(question: str, truth: Array) -> int:
-    """Return how many films have the rarer answer; of an age that never varies none."""
+    """Return how many films have the rarer answer; 0 for an age that never varies."""
     if question == "age":
         return len(truth) if len(truth) and np.ptp(truth) > 0 else 0
     return int(min((truth > 0.5).sum(), (truth <= 0.5).sum()))

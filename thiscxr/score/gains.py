@@ -1,9 +1,9 @@
 """Differences in AUC between ways of training, over several seeds and the same test patients.
 
-An interval must hold what another seed and other patients would change: the variance of the mean over seeds by
-bootstrapping patients, and that of the seeds' own differences, are added, with the degrees of freedom of Welch and
-Satterthwaite (Satterthwaite 1946). Three seeds alone, resampled, would pretend to a third less variance than there is.
-What another set of training patients would change is not in it.
+An interval must cover the change with another seed and with other test patients: the variance of the mean over seeds by
+bootstrapping patients and the variance between seeds are added, with the degrees of freedom of Welch and Satterthwaite
+(Satterthwaite 1946). Three seeds alone, resampled, would give a third less variance than there is. The change with
+another set of training patients is not included.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ Answers = Mapping[str, NDArray[np.floating]]  # question -> scores [seeds, n]
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much readers trained one way tell better than readers trained another way, on the same patients, paired by
+    """By how much classifiers trained one way exceed classifiers trained another way, on the same patients, paired by
     seed."""
 
     question: str
@@ -36,13 +36,13 @@ class Gain:
     """AUC of the arm minus AUC of the control, mean over seeds."""
     ci95: tuple[float, float]
     smallest: float
-    """The smallest true gain that this test would have called a gain in 80 of 100 repeats: 2.8 standard errors when
-    degrees of freedom are many, more when they are few."""
+    """The smallest true gain that this test would detect in 80 of 100 repeats: 2.8 standard errors when degrees of
+    freedom are many, more when they are few."""
     auc: float
     control_auc: float
     seeds: int
     num_positive: int
-    """Test films; of a mean over questions the fewest of any."""
+    """Test films; for a mean over questions the fewest of any."""
     num_test: int
 
     @property
@@ -51,7 +51,7 @@ class Gain:
         return "gain" if self.ci95[0] > 0 else "loss" if self.ci95[1] < 0 else "no gain"
 
     def measured(self, protocol: str, num_fake: int) -> Measured:
-        """Return it as a number of the panel; protocol: reader and steps, such as "64px_300steps"."""
+        """Return it as a number of the panel; protocol: classifier and steps, such as "64px_300steps"."""
         found = Measured("utility", self.value, self.ci95, None, self.num_test, num_fake, question=self.question)
         return replace(found, group=f"{self.arm} over {self.control}", protocol=f"{protocol}_{self.seeds}seeds")
 
@@ -70,10 +70,10 @@ class Gain:
 
 
 def too_few(truth: Array, patients: ArrayLike) -> str:
-    """Return why a question cannot be tested on films of this truth [n] (1, 0, nan: unknown) and patients [n], or
-    nothing when it can.
+    """Return why a question cannot be tested on films of this truth [n] (1, 0, nan: unknown) and patients [n], or an
+    empty string when it can.
 
-    Patients count, not films: they are what is resampled, and of fewer every other sample would have none.
+    Patients count, not films: they are resampled, and with fewer every other sample would have none.
     """
     positives, negatives = (len(np.unique(np.asarray(patients)[truth == side])) for side in (1, 0))
     if min(positives, negatives) >= LEAST_PATIENTS:
@@ -88,7 +88,7 @@ def areas(
 ) -> dict[str, Array]:
     """Return AUCs [seeds, 1 + rounds] a question: of the films as they are, then of every bootstrap sample of patients.
 
-    truth: question -> [n], 1, 0, nan; answers: question -> [seeds, n]. Every question and arm sees the same samples.
+    truth: question -> [n], 1, 0, nan; answers: question -> [seeds, n]. Every question and arm uses the same samples.
     Raises ValueError for a question that cannot be tested (`too_few`).
     """
     patients = number_patients(patients)
@@ -112,7 +112,7 @@ def gains(
 ) -> list[Gain]:
     """Return the gain of each (arm, control) for every question and every mean over questions.
 
-    truth: question -> [n]; found: arm -> `areas` of its answers, each seed the same in all arms; means: name ->
+    truth: question -> [n]; found: arm -> `areas` of its answers, with the same seeds in all arms; means: name ->
     questions, left out when there are none. Raises ValueError for fewer than two seeds.
     """
     count = len(np.unique(np.asarray(patients)))
@@ -134,10 +134,10 @@ def gains(
 
 def difference(one: Array, other: Array, patients: int) -> tuple[float, tuple[float, float], float]:
     """Return the mean difference over seeds of `areas` [seeds, 1 + rounds], its 95 % interval, and the smallest gain
-    that it could show: nan where neither seeds nor patients change anything, and all but the mean nan where hardly any
-    sample of patients has an answer.
+    that could be detected: nan where neither seeds nor patients change anything, and all but the mean nan where hardly
+    any sample of patients has an answer.
 
-    Samples of patients in which it is no number are left out. Raises ValueError for fewer than two seeds.
+    Samples of patients without a value are left out. Raises ValueError for fewer than two seeds.
     """
     seeds = len(one)
     if seeds < 2:
@@ -151,7 +151,7 @@ def difference(one: Array, other: Array, patients: int) -> tuple[float, tuple[fl
     of_seeds = float(apart[:, 0].var(ddof=1)) / seeds
     total = of_patients + of_seeds
     if total == 0:
-        # nothing that was resampled changed anything: the arms are one, or both tell all
+        # no resampling changed anything: the arms are equal, or both are perfect
         return value, (value, value), float("nan")
     freedom = total**2 / (of_patients**2 / (patients - 1) + of_seeds**2 / (seeds - 1))
     error, reach = float(np.sqrt(total)), float(t.ppf(0.975, freedom))

@@ -1,9 +1,9 @@
-"""Label noise: what a reader, and what is measured with it, loses when a share of labels is flipped, on phantoms whose
-truth is known.
+"""Label noise: the cost of flipped labels to a classifier and to figures measured with it, on phantoms whose truth is
+known.
 
-A curve of readers trained on flipped labels, tested on the truth and on flipped labels, beside what the latter must be
-by closed form. With it a measured AUC, or a condition fidelity, can be read: labels whose positive predictive value is
-24 to 80 %, as radiologists find who look at the films of released labels again, hide much of what a reader knows.
+A curve of classifiers trained on flipped labels, tested against the truth and against flipped labels, beside the closed
+form of the latter. It helps to interpret a measured AUC or condition fidelity: radiologists who review released labels
+find positive predictive values of 24 to 80 %, which hide much of a classifier's true performance.
 """
 
 import sys
@@ -32,14 +32,14 @@ from thiscxr.train.draws import begin_weights
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 STEPS = 150
 SEEDS = 2
-PPVS = (0.24, 0.8)  # whose place on the curve is marked
+PPVS = (0.24, 0.8)  # marked on the curve
 
 Array = NDArray[np.float64]
 
 
 def predictive_values(prevalence: ArrayLike, flipped: ArrayLike) -> tuple[Array, Array]:
-    """Return the positive and the negative predictive value of labels of which a share is flipped, blind to the truth
-    (Bayes)."""
+    """Return the positive and the negative predictive value of labels of which a share is flipped, independent of the
+    film given its truth (Bayes)."""
     p, r = np.asarray(prevalence, np.float64), np.asarray(flipped, np.float64)
     return (1 - r) * p / ((1 - r) * p + r * (1 - p)), (1 - r) * (1 - p) / ((1 - r) * (1 - p) + r * p)
 
@@ -57,15 +57,15 @@ def flipped_share(ppv: float, prevalence: float) -> float:
 
 
 def noisy_auc(auc: ArrayLike, ppv: ArrayLike, npv: ArrayLike) -> Array:
-    """Return the AUC that is to be expected against labels of these predictive values, from the AUC against the truth.
+    """Return the AUC expected against labels of these predictive values, from the AUC against the truth.
 
     Films called positive are a mixture of ppv positives and 1 - ppv negatives, films called negative of 1 - npv
-    positives and npv negatives. Of a pair of like films each wins half of the time, so what is above chance shrinks by
-    ppv + npv - 1:
+    positives and npv negatives. In a pair of films with the same truth each wins half of the time, so the excess over
+    chance shrinks by ppv + npv - 1:
 
-        1/2 + (ppv + npv - 1) (auc - 1/2)
+    1/2 + (ppv + npv - 1) (auc - 1/2)
 
-    It holds where flips are blind to the film given its truth (Menon et al. 2015, Learning from corrupted binary
+    It holds where flips are independent of the film given its truth (Menon et al. 2015, Learning from corrupted binary
     labels).
     """
     worth = np.asarray(ppv, np.float64) + np.asarray(npv, np.float64) - 1
@@ -80,20 +80,21 @@ class NoisePoint:
     ppv: float
     """Mean over findings of the positive predictive value at their prevalence."""
     truth: float
-    """AUC of readers trained on flipped labels against the truth."""
+    """AUC of classifiers trained on flipped labels against the truth."""
     truth95: tuple[float, float]
     noisy: float
-    """AUC of the same readers against test labels that are flipped as well: what one measures who has nothing else."""
+    """AUC of the same classifiers against test labels that are flipped as well: the figure that is measured without the
+    truth."""
     noisy95: tuple[float, float]
     expected: float
-    """What `noisy` must be by closed form from `truth`."""
+    """`noisy` by closed form from `truth`."""
     fidelity: float
-    """AUC of readers trained on the truth against flipped labels: condition fidelity where this share of films shows
-    not what was asked."""
+    """AUC of classifiers trained on the truth against flipped labels: condition fidelity where this share of films does
+    not show what was requested."""
     fidelity95: tuple[float, float]
     fidelity_expected: float
     loss: float
-    """AUC against the truth less that of readers trained on the truth: what the noise costs a reader's use."""
+    """AUC against the truth minus that of classifiers trained on the truth: the cost of the noise."""
     loss95: tuple[float, float]
 
 
@@ -103,14 +104,14 @@ class LabelNoise:
 
     points: list[NoisePoint]
     prevalence: dict[str, float]
-    """Of the findings that were tested, on the test films."""
+    """Mean over the findings that were tested, on the test films."""
     marks: dict[float, float]
     """Positive predictive value -> the share of flipped labels that gives it at the mean prevalence."""
     protocol: str
     num_test: int
 
     def measured(self) -> list[Measured]:
-        """Return the numbers of the panel; the floor is the same with no label flipped."""
+        """Return the numbers of the panel; the floor is the same figure with no label flipped."""
         clean, found = self.points[0], []
         for point in self.points:
             for name in ("truth", "noisy", "fidelity"):
@@ -143,10 +144,10 @@ def label_noise(
     seed: int = 0,
     device: str = "cpu",
 ) -> LabelNoise:
-    """Return the curve of films whose labels are the truth: as utility's films, of other patients on the test side.
+    """Return the curve for films whose labels are the truth: as in `utility`, test films are of other patients.
 
     shares: of labels flipped, ascending from 0 to at most 1/2. The labels flipped at a share are flipped at every
-    larger one. Raises ValueError for other shares, for a patient on both sides, and when no finding can be tested.
+    larger one. Raises ValueError for other shares, for a patient in both sets, and when no finding can be tested.
     """
     if list(shares) != sorted(set(shares)) or not shares or shares[0] != 0 or shares[-1] > 0.5:
         asked = ", ".join(f"{share:g}" for share in shares) or "none"
@@ -191,8 +192,7 @@ def label_noise(
 
 
 def flip(conditions: FilmConditions, share: float, seed: int, stream: int) -> FilmConditions:
-    """Return the conditions with this share of the known states of every finding turned round, blind to what the film
-    shows."""
+    """Return the conditions with this share of the known states of every finding flipped, independent of the films."""
     hit = generator(seed, stream).random(conditions.findings.shape) < share
     known = np.isin(conditions.findings, (POSITIVE, NEGATIVE))
     return replace(
@@ -208,8 +208,8 @@ def _point(
     prevalence: dict[str, float],
     patients: int,
 ) -> NoisePoint:
-    """best: `areas` of readers trained on the truth, against it; found: against the truth, against the labels, of the
-    former against the labels, and the labels."""
+    """best: `areas` of classifiers trained on the truth, against it; found: against the truth, against the flipped
+    labels, of the former against the flipped labels, and these labels."""
     of_truth, of_labels, of_clean, labels = found
     values = {name: _predictive(truth[name], labels[name]) for name in truth}
 
@@ -225,5 +225,5 @@ def _point(
 
 
 def _predictive(truth: Array, labels: Array) -> tuple[float, float]:
-    """Return the predictive values that these labels have."""
+    """Return the predictive values of these labels."""
     return float(np.mean(truth[labels == 1])), float(np.mean(1 - truth[labels == 0]))

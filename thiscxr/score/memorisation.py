@@ -1,9 +1,10 @@
-"""Are synthetic films copies of real ones? Each is compared with every real film of the pool, held-out patients too.
+"""Memorisation: is a synthetic film a near-duplicate of a real one? Each is compared with every real film of the pool,
+held-out patients too.
 
-Two films are compared by their grey ranks in a band of waves, blind to small moves: one is projected on the space that
-the other spans when it is slid, stretched and turned a little (tangent distance, Simard, LeCun and Denker 1993). What
-is "near" is learnt from the real films themselves, each against the films of all other patients: a synthetic film must
-not be nearer to anybody than strangers are.
+Two films are compared by the ranks of their grey levels, band-passed, so that small moves do not matter: one is
+projected onto the space spanned by the other and its small shifts, stretches and rotations (tangent distance, Simard,
+LeCun and Denker 1993). The threshold of "near" comes from the real films, each compared with the films of all other
+patients: a synthetic film must not be nearer to any patient than unrelated patients are.
 """
 
 import csv
@@ -24,12 +25,12 @@ from thiscxr.pool import Pool, duplicate_groups
 from thiscxr.pool.duplicates import MIRROR, evened, film_waves, laid_over
 from thiscxr.terms import restricted_sources
 
-NEAR = 0.01  # of strangers are as near as what counts as near
-STRANGERS = 4000  # real films at most that tell how near strangers are
+NEAR = 0.01  # share of unrelated patients that count as near
+STRANGERS = 4000  # most real films compared with unrelated patients
 _BLOCK = 4096  # real films at a time
 _GROUP = 256  # synthetic films at a time
-_CHUNK = 16384  # synthetic films for which the pool is gone through once
-_PATIENTS = 4  # nearest ones of a film that it is laid over
+_CHUNK = 16384  # synthetic films for each pass over the pool
+_PATIENTS = 4  # nearest patients to whose films a film is registered
 
 
 Read = Callable[[NDArray[np.int64]], Pixels]
@@ -37,7 +38,8 @@ Read = Callable[[NDArray[np.int64]], Pixels]
 
 @dataclass(frozen=True)
 class Nearest:
-    """The nearest real film of each film, and how much nearer it is than any film of any other patient. Arrays [n]."""
+    """The nearest real film of each film, and its distance relative to the nearest film of any other patient. Arrays
+    [n]."""
 
     distance: NDArray[np.float32]  # sine of the angle between the films, 0 to 1
     row: NDArray[np.int64]  # of the nearest film, in the pool
@@ -46,23 +48,23 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Audit:
-    """Synthetic films against all real ones."""
+    """Synthetic films compared with all real ones."""
 
     found: Nearest
-    strangers: Nearest  # real films, each against all other patients
-    stranger_rank: NDArray[np.float64]  # [n] share of the strangers that are as near to somebody
-    memorised: NDArray[np.bool_]  # [n] nearer than strangers are, and to one patient only
+    strangers: Nearest  # real films, each compared with all other patients
+    stranger_rank: NDArray[np.float64]  # [n] share of unrelated patients that are as near
+    memorised: NDArray[np.bool_]  # [n] nearer than unrelated patients are, and to one patient only
 
     def measures(self, patients: ArrayLike | None = None) -> list[Measured]:
-        """Return the rate of near films (strangers: 1 %), the rate of copies, and the median ratio; floors are those of
-        strangers.
+        """Return the rate of near films (unrelated patients: 1 %), the rate of memorised films, and the median ratio;
+        floors are those of unrelated patients.
 
-        patients [n]: whose each film is, where the films are of patients, as planted copies are; None: independent
-        samples.
+        patients [n]: the patient of each film, where the films are of patients, as planted near-duplicates are; None:
+        independent samples.
         """
         n, m = len(self.memorised), len(self.strangers.distance)
         near = self.stranger_rank <= NEAR
-        # set by one half of the strangers, and tried on the other
+        # set on one half of the unrelated films, and tested on the other
         limits = _Limits.of(self.strangers, slice(0, None, 2))
         others = limits.copies(self.strangers)[1::2]
         whose = np.arange(n) if patients is None else patients
@@ -88,11 +90,11 @@ class Audit:
 
 
 def audit(pool: Pool, pixels: Pixels, seed: int = 0, told: Callable[[int], object] = lambda films: None) -> Audit:
-    """Return what is known of copies among synthetic films [n, res, res] of the pool's side; told: called with the
-    films done.
+    """Compare synthetic films [n, res, res] of the pool's resolution with the pool and flag the memorised ones; told:
+    called with the number of films done.
 
-    All films of the pool are compared, also those of less than its resolution: what is compared is area means of 32 px.
-    Memory does not grow with the pool. Raises ValueError for films of another side and for a pool of fewer than 100
+    All films of the pool are compared, also those below its resolution: the comparison uses area means of 32 px. Memory
+    does not grow with the pool. Raises ValueError for films of another resolution and for a pool of fewer than 100
     patients.
     """
     if pixels.shape[1:] != (pool.resolution,) * 2:
@@ -139,12 +141,12 @@ def nearest(
     own: NDArray[np.int64] | None,
     told: Callable[[int], object] = lambda films: None,
 ) -> Nearest:
-    """Return the nearest films in the pool of `count` films that `read` gives by number; own: films of that patient do
-    not count, [count].
+    """Return the nearest films in the pool of `count` films that `read` gives by number; own [count]: films of that
+    patient do not count.
 
-    A film and its mirror image are looked for. The films of the pool are gone through once for some thousands of films;
-    then each is laid over the films of the few patients who are nearest, which also finds what was moved by more than a
-    pixel or two.
+    A film and its mirror image are searched for. The pool is read once for some thousands of films; then each film is
+    registered to the films of the few nearest patients, which also finds near-duplicates moved by more than a pixel or
+    two.
     """
     distance, row = np.empty((count, 2), np.float32), np.empty(count, np.int64)
     for chunk in _parts(count, _CHUNK):
@@ -187,7 +189,7 @@ class _Best:
         who: NDArray[np.int64],
         own: NDArray[np.int64] | None,
     ) -> None:
-        """Take in the likeness [k, 2, m] of films [k], and of their mirror images, to m films of the pool, sorted by
+        """Merge the similarity [k, 2, m] of films [k], and of their mirror images, to m films of the pool, sorted by
         patient."""
         mirrored = likeness[:, 1] > likeness[:, 0]
         likeness = likeness.max(axis=1)
@@ -198,7 +200,7 @@ class _Best:
         top = np.argsort(-of_patient, axis=1, kind="stable")[:, :_PATIENTS]
         ends = np.r_[starts[1:], len(who)]
         value = np.take_along_axis(of_patient, top, 1)
-        # The film of that patient which is as near as that.
+        # the nearest film of that patient
         place = np.array(
             [
                 [s + likeness[k, s:e].argmax() for s, e in zip(starts[t], ends[t], strict=True)]
@@ -224,7 +226,7 @@ class _Best:
             kept[films] = np.take_along_axis(values, order, 1)
 
     def laid_over(self, films: NDArray[np.int64], pixels: Pixels, pool: Pool) -> NDArray[np.float32]:
-        """Return the likeness [k, _PATIENTS] of films, pixels [k, res, res], once they are laid over those of their
+        """Return the similarity [k, _PATIENTS] of films, pixels [k, res, res], after registration to those of their
         nearest patients."""
         rows, which = np.unique(self.row[films], return_inverse=True)  # some real films are near to many
         which = which.reshape(len(films), _PATIENTS)  # flat before numpy 2
@@ -248,8 +250,8 @@ def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _spaces(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return float32 [k, 2, moves, size]: `_space` of each film and of its mirror image, in which every other wave is
-    turned over."""
+    """Return float32 [k, 2, moves, size]: `_space` of each film and of its mirror image, in which every other wave
+    changes its sign."""
     spaces = _space(pixels)
     return np.stack([spaces, spaces * MIRROR], axis=1)
 
@@ -257,7 +259,7 @@ def _spaces(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
 def _space(pixels: Pixels | NDArray[np.float32]) -> NDArray[np.float32]:
     """Return float32 [k, moves, size]: an orthonormal basis of each film with its small moves."""
     vectors, triangle = np.linalg.qr(film_waves(pixels).swapaxes(-1, -2))
-    # no detail: any direction would do, so none is taken
+    # no detail: any direction would fit, so none is used
     flat = np.abs(np.diagonal(triangle, axis1=-2, axis2=-1)) < 1e-4
     return np.ascontiguousarray(np.where(flat[..., None, :], 0, vectors).swapaxes(-1, -2), np.float32)
 
@@ -271,7 +273,7 @@ def _likeness(spaces: NDArray[np.float32], films: NDArray[np.float32]) -> NDArra
 
 @dataclass(frozen=True)
 class _Limits:
-    """What strangers hardly ever are."""
+    """Thresholds that unrelated patients hardly ever pass."""
 
     distance: float
     ratio: float  # of a near film
@@ -286,8 +288,9 @@ class _Limits:
         )
 
     def copies(self, found: Nearest) -> NDArray[np.bool_]:
-        """Return which films are copies, [n]: near to one patient and not to a second, since a smooth film lies near
-        everybody, or drawn to one patient as no stranger is, which half a copy is too."""
+        """Return which films are memorised, [n]: near to one patient and not to a second, since a smooth film is near
+        to everybody, or so much nearer to one patient that distance does not matter, which also finds copies of half a
+        film."""
         return ((found.distance < self.distance) & (found.ratio < self.ratio)) | (found.ratio < self.singled_out)
 
 
@@ -301,8 +304,8 @@ def _median(values: NDArray[np.float32]) -> tuple[float, tuple[float, float]]:
 
 @dataclass(frozen=True)
 class Pair:
-    """A synthetic film and the real film that is nearest to it. Pixels uint8 [res, res]; None: the terms of `source`
-    forbid to show it."""
+    """A synthetic film and its nearest real film. Pixels uint8 [res, res]; None: the terms of `source` do not allow
+    showing it."""
 
     name: str  # of the synthetic film
     distance: float
@@ -315,11 +318,11 @@ class Pair:
 
 
 def worst_pairs(pool: Pool, pixels: Pixels, names: Sequence[str], audit: Audit, most: int = 16) -> list[Pair]:
-    """Return the pairs in which the nearest film stands out most, the worst first. They show patients: not for
-    publication.
+    """Return the pairs with the smallest ratio of nearest to second patient, the worst first. They show patients: not
+    for publication.
 
     A real film of a collection whose terms restrict sharing is left out, and so is a synthetic film that is flagged as
-    its copy.
+    its near-duplicate.
     """
     found, sources, pairs = audit.found, pool.column("source"), []
     for i in np.argsort(found.ratio, kind="stable")[:most].tolist():
@@ -334,11 +337,11 @@ def worst_pairs(pool: Pool, pixels: Pixels, names: Sequence[str], audit: Audit, 
 
 
 def annotate(folder: Path, names: Sequence[str], columns: Mapping[str, Sequence[str]], key: str = "file") -> None:
-    """Add columns to the samples.csv of a folder, or make one where there is none; names: the films in the order of the
-    values, by `key`.
+    """Add columns to the samples.csv of a folder, or write one where there is none; names: the films in the order of
+    the values, by `key`.
 
-    Raises ValueError when the table does not list one of the films, or cannot be written: a verdict that is lost would
-    pass for a clean one.
+    Raises ValueError when the table does not list one of the films, or cannot be written: a missing verdict would be
+    taken for a clean one.
     """
     table = folder / "samples.csv"
     rows: list[dict[str, str]] = [{key: name} for name in names]
@@ -362,7 +365,7 @@ def annotate(folder: Path, names: Sequence[str], columns: Mapping[str, Sequence[
 
 
 def audit_columns(audit: Audit) -> dict[str, list[str]]:
-    """Return the columns of samples.csv: distance of the nearest real film, its rank among strangers, and the
+    """Return the columns of samples.csv: distance of the nearest real film, its rank among unrelated patients, and the
     verdict."""
     return {
         "nearest": [f"{value:.4f}" for value in audit.found.distance],

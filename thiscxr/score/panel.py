@@ -50,26 +50,25 @@ log = logging.getLogger("thiscxr")
 
 @dataclass
 class Panel:
-    """Everything that was measured, or what one part of it found; what the report shows beside the numbers is here
-    too."""
+    """All results, or those of one section; also what the report shows beside the numbers."""
 
     records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what could not be measured, and why
     audit: Audit | None = None
     fidelity: list[Fidelity] = field(default_factory=list)
-    # of each synthetic film, the findings that the reader sees
+    # the predicted findings of each synthetic film
     seen: list[tuple[str, ...]] = field(default_factory=list)
     ties: dict[str, list[Tie]] = field(default_factory=dict)
     shifts: list[Shift] = field(default_factory=list)
     trust: anatomy.Trust | None = None
-    # films on the first two components of the real ones
+    # films on the first two principal components of the real ones
     clouds: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     utility: Utility | None = None
     poses: Poses | None = None
     label_noise: LabelNoise | None = None
 
     def __add__(self, other: "Panel") -> "Panel":
-        """Return both together: lists one after the other, of what there is one of the other's where it has it."""
+        """Return both together: lists concatenated, mappings merged, single results from the other where it has one."""
         both = {}
         for name, mine in vars(self).items():
             theirs = getattr(other, name)
@@ -81,28 +80,28 @@ class Panel:
 
 @dataclass(frozen=True)
 class Looked:
-    """What one extractor sees of both sides, by several networks where no single one may look at all real films."""
+    """Features of both sets by one extractor, from several networks where no single one may score all real films."""
 
     extractor: Extractor
     sides: list[Side]
-    n: int  # films a side
+    n: int  # films per set
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the parts of the panel measure."""
+    """The inputs of the panel's sections."""
 
     real: Pool  # films of the synthetic ones' resolution
     every: Pool  # films of all resolutions
     rows: NDArray[np.int64]  # films of the split
     fakes: FakeFilms
-    looked: list[Looked]  # an extractor each
+    looked: list[Looked]  # one for each extractor
     split: str
     seed: int
     device: str
 
     def records(self, found: Iterable[Measured], sha256: str | None = None) -> list[Record]:
-        """Return the records of numbers; sha256: of the network that looked, where it is none of the extractors."""
+        """Return the records of numbers; sha256: of the network behind them, where it is no extractor."""
         known = {each.extractor.name: each.extractor.sha256 for each in self.looked}
         common = {
             "resolution": self.real.resolution,
@@ -117,7 +116,7 @@ class Context:
         return [Record.of(each, extractor_sha256=sha256 or known.get(each.extractor or ""), **common) for each in found]
 
 
-Part = Callable[[Context], Panel]  # raises ValueError where it cannot measure
+Part = Callable[[Context], Panel]  # a section; raises ValueError where it cannot measure
 
 
 def score(
@@ -135,10 +134,11 @@ def score(
 ) -> Panel:
     """Return the panel of synthetic films against the real films of a split.
 
-    utility, and phantom films of known pose or with known labels (for training and for tests): parts of minutes each.
+    utility, and phantom films of known pose or with known labels (for training and for tests): sections that take
+    minutes each.
 
-    Raises ValueError when there are fewer films a side than feature dimensions and not `allow_small`, and for a holdout
-    claim that does not hold: the network has learnt from the films that are called held out.
+    Raises ValueError when there are fewer films per set than feature dimensions and not `allow_small`, and for a false
+    holdout claim: the network was trained on the films that are called held out.
     """
     refuse_false_claims(real, fakes, split)
     if fakes.hidden:
@@ -172,8 +172,8 @@ def score(
 
 
 def whole_or_nothing(part: Part, context: Context) -> Panel:
-    """Return what a part found; where it cannot measure, its reason and nothing else, so that no sentence speaks of
-    what records lack."""
+    """Return the results of a section; where it cannot measure, its reason and nothing else, so that no sentence refers
+    to missing records."""
     started = time.monotonic()
     try:
         found = part(context)
@@ -185,8 +185,8 @@ def whole_or_nothing(part: Part, context: Context) -> Panel:
 
 
 def refuse_false_claims(real: Pool, fakes: FakeFilms, split: str) -> None:
-    """Raise ValueError where films that the network may have learnt from are called held out; say where both sides are
-    the same films."""
+    """Raise ValueError where films that the network may have been trained on are called held out; warn where both sets
+    are the same films."""
     digests = set(real.column("sha256").tolist())
     same = sum(hashlib.sha256(np.ascontiguousarray(film).tobytes()).hexdigest() in digests for film in fakes.pixels)
     if same:
@@ -212,20 +212,20 @@ def refuse_false_claims(real: Pool, fakes: FakeFilms, split: str) -> None:
 
 
 def distances(context: Context, looked: Looked) -> Panel:
-    """Measure how far the films are from real ones as a distribution, and how they lie among them."""
+    """Measure the distances between the distributions, precision and recall."""
     name = looked.extractor.name
     found = mean_of([crowds.distances(side, name, looked.n, context.seed) for side in looked.sides])
     return Panel(context.records(found))
 
 
 def groups(context: Context, looked: Looked) -> Panel:
-    """Measure the distance of the films of each view and finding."""
+    """Measure the distance for the films of each view and finding."""
     found, notes = by_group(looked.sides, context.real, context.fakes, looked.extractor.name, context.seed)
     return Panel(context.records(found), notes)
 
 
 def confounders(context: Context) -> Panel:
-    """Probe the features of the films that one network may look at; tie the findings of all films to sources and
+    """Probe the features of the films that one network may score; associate the findings of all films with sources and
     views."""
     real, rows, fakes, seed = context.real, context.rows, context.fakes, context.seed
     side, name = context.looked[0].sides[0], context.looked[0].extractor.name
@@ -256,7 +256,7 @@ def confounders(context: Context) -> Panel:
 
 
 def diversity(context: Context) -> Panel:
-    """Measure how alike pairs of films are."""
+    """Measure how similar pairs of films are."""
     real, rows, pixels = context.real, context.rows, context.fakes.pixels
     patients, n = real.codes("patient")[0][rows], min(len(pixels), 1000)
     return Panel(
@@ -265,7 +265,7 @@ def diversity(context: Context) -> Panel:
 
 
 def fine_structure(context: Context) -> Panel:
-    """Compare the power spectra of both sides at the films' own resolution: a grid, a blur, a sharpening."""
+    """Compare the power spectra of both sets at the films' own resolution: a grid, a blur, a sharpening."""
     real, pixels, seed = context.real, context.fakes.pixels, context.seed
     rows = np.sort(generator(seed, 60).permutation(context.rows)[:MOST_SPECTRA])
     here, there = (
@@ -287,7 +287,7 @@ def copies(context: Context) -> Panel:
 
 
 def condition_fidelity(context: Context) -> Panel:
-    """Ask the reader what it sees in the synthetic films, and in films of patients whom it has not been trained on."""
+    """Compare the classifier's predictions with requested conditions, and with the truth on held-out patients."""
     real, fakes, extractor = context.real, context.fakes, context.looked[0].extractor
     held = real.indices("holdout")
     if not fakes.conditional:
@@ -310,7 +310,7 @@ def condition_fidelity(context: Context) -> Panel:
 
 
 def shortcuts(context: Context) -> Panel:
-    """Draw the same films as of one source and of another: what a reader sees of the finding asked should stay."""
+    """Generate the same films for one source and another: the prediction of the requested finding should not change."""
     real, network, extractor, seed = context.real, context.fakes.drawn_by, context.looked[0].extractor, context.seed
     if network is None:
         raise ValueError(
@@ -347,7 +347,7 @@ def shortcuts(context: Context) -> Panel:
 
 
 def plausibility(context: Context) -> Panel:
-    """Measure lungs and hearts of frontal films on both sides, and how far that can be trusted on these real films."""
+    """Measure lungs and hearts of frontal films in both sets, and how far these measures can be trusted."""
     real, fakes, seed = context.real, context.fakes, context.seed
     segmenter, sha256 = find_segmenter(device=context.device)
     frontal = context.rows[np.isin(real.column("view")[context.rows], FRONTAL)]
@@ -366,27 +366,27 @@ def plausibility(context: Context) -> Panel:
 
 
 def use_for_a_reader(context: Context) -> Panel:
-    """Train readers with the films and without them."""
+    """Train classifiers with the films and without them."""
     found = pool_utility(context.real, context.fakes, seed=context.seed, device=context.device)
     return Panel(context.records(found.measured()), utility=found)
 
 
 def moved_films(context: Context, phantoms: PosedFilms) -> Panel:
-    """Ask the reader of films that are moved."""
+    """Apply the classifier to films that are moved."""
     extractor = context.looked[0].extractor
     found = pool_poses(extractor.reader, context.real, context.fakes, phantoms=phantoms, seed=context.seed)
     return Panel(context.records(found.measured(extractor.name)), poses=found)
 
 
 def flipped_labels(context: Context, films: tuple[LabelledFilms, LabelledFilms]) -> Panel:
-    """Train readers on phantoms some of whose labels are flipped."""
+    """Train classifiers on phantoms some of whose labels are flipped."""
     found = label_noise(*films, seed=context.seed, device=context.device)
     return Panel(context.records(found.measured()), label_noise=found)
 
 
 def complete_table(panel: Panel, fakes: FakeFilms) -> Panel:
-    """Add to the samples.csv of a folder how near each film is to a real one, and what the reader sees. Returns why it
-    could not."""
+    """Add to the samples.csv of a folder how near each film is to a real one, and the predicted findings. Returns why
+    it could not."""
     columns = audit_columns(panel.audit) if panel.audit else {}
     columns |= {"seen": ["|".join(names) for names in panel.seen]} if panel.seen else {}
     if fakes.folder is not None and columns:

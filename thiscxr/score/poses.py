@@ -1,9 +1,8 @@
-"""Poses: what a reader answers as films are turned, shifted and scaled a little at a time, and where it starts to be
-fooled.
+"""Poses: a classifier's predictions as films are rotated, shifted and scaled in small steps, and where they start to
+flip.
 
-Nothing on a film but its pose changes, so an answer that flips is wrong before or after. Beside every curve stands how
-far real films themselves are turned, shifted and scaled: being fooled outside of that range is a curiosity, inside of
-it a defect.
+Only the pose of a film changes, so a prediction that flips is wrong before or after. Each curve is shown with the range
+of poses that real films have: flips outside of that range matter little, inside of it they are a defect.
 """
 
 import sys
@@ -31,7 +30,7 @@ from thiscxr.train.conditions import read_conditions
 
 AMOUNTS: dict[str, NDArray[np.float64]] = {
     "turn": np.linspace(-20, 20, 17),  # degrees, clockwise
-    "shift_x": np.linspace(-0.15, 0.15, 13),  # shares of the side, to the right
+    "shift_x": np.linspace(-0.15, 0.15, 13),  # shares of the resolution, to the right
     "shift_y": np.linspace(-0.15, 0.15, 13),  # downwards
     "scale": np.exp(np.linspace(np.log(0.8), np.log(1.25), 11)),
 }
@@ -42,11 +41,11 @@ UNITS = {
     "scale": "times as large",
 }
 REST = {"turn": 0.0, "shift_x": 0.0, "shift_y": 0.0, "scale": 1.0}
-LIMIT = 0.1  # share of flipped decisions from which a reader counts as fooled
-FILMS = 300  # of each group
+LIMIT = 0.1  # share of flipped decisions from which a classifier counts as fooled
+FILMS = 300  # in each group
 MEAN_FILMS = 600  # of a view, for its mean film; MIN_VIEW at least
 MIN_VIEW = 20
-BEST_FINDINGS = 4  # that are read best
+BEST_FINDINGS = 4  # those predicted best
 
 Array = NDArray[np.float64]
 
@@ -58,18 +57,17 @@ class Curve:
     group: str
     question: str
     motion: str
-    amounts: Array  # [k], one of them at rest
+    amounts: Array  # [k], including no motion
     change: Array
-    """[k]: mean absolute change of the answer, in spreads of the answers to unmoved real films; of the age in years."""
+    """[k]: mean absolute change of the score, in standard deviations over unmoved real films; of the age in years."""
     change95: Array  # [2, k]
     flipped: Array
-    """[k]: share of films whose decision is not that on the unmoved film; nan for the age."""
+    """[k]: share of films whose decision differs from that on the unmoved film; nan for the age."""
     flipped95: Array  # [2, k]
     floor: float
-    """The same share after half a pixel right and down and back: what resampling alone does."""
+    """The same share after half a pixel right and down and back: the effect of resampling alone."""
     fooled: tuple[float, float]
-    """Amounts below and above rest from which more than the limit are flipped; -inf and inf: none of those that were
-    tried."""
+    """Amounts below and above zero from which more than the limit are flipped; -inf and inf: none of those tried."""
     fooled95: tuple[tuple[float, float], tuple[float, float]]
     limit: float
     num_films: int
@@ -77,8 +75,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Span:
-    """Between what the middle 95 of 100 films of a group lie along one motion, against the median real film of their
-    view."""
+    """The middle 95 % of the films of a group along one motion, against the median real film of their view."""
 
     group: str
     motion: str
@@ -97,13 +94,13 @@ class Poses:
 
     curves: list[Curve]
     spans: list[Span]
-    thresholds: dict[str, float]  # question -> answer from which the decision is yes
+    thresholds: dict[str, float]  # question -> score from which the decision is yes
     fill: str
     left_out: dict[str, str] = field(default_factory=dict)  # question or group -> why
 
     def measured(self, reader: str) -> list[Measured]:
-        """Return as numbers of the panel the share flipped at the ends of the range that real films span, the larger of
-        the two."""
+        """Return as numbers of the panel the share flipped at the ends of the range of real films, the larger of the
+        two."""
         ranges = {each.motion: (each.low, each.high) for each in self.spans if each.group == "real"}
         found = []
         for curve in self.curves:
@@ -120,8 +117,8 @@ class Poses:
         return found
 
     def __str__(self) -> str:
-        """One line a group and motion: which decisions flip within the range of real films, and from which amount
-        on."""
+        """One line for each group and motion: which decisions flip within the range of real films, and from which
+        amount."""
         lines = []
         for real in (each for each in self.spans if each.group == "real"):
             within = f"within the range of real films ({real.low:.3g} to {real.high:.3g} {UNITS[real.motion]})"
@@ -145,7 +142,7 @@ class Poses:
 
 @dataclass(frozen=True)
 class PosedFilms:
-    """Films, whose they are, and what is known or was asked of them."""
+    """Films, their patients, and their known or requested conditions."""
 
     pixels: Pixels
     patients: NDArray[np.int64]
@@ -163,8 +160,8 @@ def pool_poses(
     fill: str = "reflection",
     seed: int = 0,
 ) -> Poses:
-    """Return the poses of held-out films of a pool, of synthetic films and of phantoms, by a reader that has not seen
-    the held-out patients. Raises ValueError for a pool without held-out patients."""
+    """Return the poses of held-out films of a pool, of synthetic films and of phantoms, for a classifier that was not
+    trained on the held-out patients. Raises ValueError for a pool without held-out patients."""
     held = real.indices("holdout")
     if not len(held):
         raise ValueError(
@@ -194,10 +191,10 @@ def poses(
     """Return the curves of every group, the one named "real" first: it gives the questions, decisions and the range of
     poses.
 
-    Questions are views, sex, age and the findings that are read best on the real films. A decision is yes from the
-    answer on that tells the real films best (sensitivity and specificity together: Youden 1950). limit: share of
-    flipped decisions, in (0, 1); fill: of `move`. Raises ValueError for a group without films, and when there is no
-    question that can be put.
+    Questions are views, sex, age and the findings that are predicted best on the real films. The decision threshold is
+    the score with the largest sum of sensitivity and specificity on the real films (Youden 1950). limit: share of
+    flipped decisions, in (0, 1); fill: of `move`. Raises ValueError for a group without films, and when no question can
+    be tested.
     """
     for name, group in groups.items():
         if not len(group.pixels):
@@ -271,7 +268,7 @@ def curve(
     floor: float,
     limit: float,
 ) -> Curve:
-    """Return one curve from change and flips [k, n] and bootstrap weights [rounds, n]."""
+    """Return one curve from changes and flips [k, n] and bootstrap weights [rounds, n]."""
     total = weights.sum(axis=1, keepdims=True)
     changes, shares = weights @ change.T / total, weights @ flips.T / total  # [rounds, k]
     rest = int(np.argmin(np.abs(amounts - REST[motion])))
@@ -291,8 +288,8 @@ def curve(
 
 
 def crossing(amounts: Array, shares: Array, limit: float, never: float) -> Array:
-    """Return [rounds]: where shares [rounds, k] first exceed the limit on the way along amounts [k] from rest, straight
-    between them."""
+    """Return [rounds]: where shares [rounds, k] first exceed the limit along amounts [k] from zero, by linear
+    interpolation."""
     over = shares > limit
     first = np.maximum(over.argmax(axis=1), 1)
     rows = np.arange(len(shares))
@@ -303,7 +300,7 @@ def crossing(amounts: Array, shares: Array, limit: float, never: float) -> Array
 
 
 def _read(reader: Reader, pixels: Pixels, motion: Motion | str | None, fill: str) -> dict[str, Array]:
-    """Return the answers [n] a question to films that are moved: not at all, by a motion, or half a pixel and back
+    """Return the scores [n] of each question on films that are moved: not at all, by a motion, or half a pixel and back
     ("resample")."""
     device = next(reader.parameters()).device
     parts: list[dict[str, NDArray[np.float32]]] = []
@@ -320,7 +317,7 @@ def _read(reader: Reader, pixels: Pixels, motion: Motion | str | None, fill: str
 
 
 def _thresholds(seen: Mapping[str, Array], truth: Mapping[str, Array], patients: NDArray[np.int64]) -> dict[str, float]:
-    """Return where the decision lies, of the views, the sex and the findings that are read best."""
+    """Return the decision thresholds of the views, the sex and the findings that are predicted best."""
     cuts, read_well = {}, {}
     for name, answers in seen.items():
         if name == "age" or too_few(truth[name], patients):
@@ -334,13 +331,13 @@ def _thresholds(seen: Mapping[str, Array], truth: Mapping[str, Array], patients:
         read_well[name] = float(weighted_auc(positive, scores, np.ones((1, len(scores))))[0])
     views = [name for name in cuts if name.startswith("view ")]
     if len(views) == 2:
-        del cuts[views[0]]  # of two views the one flips where the other does
+        del cuts[views[0]]  # with two views one flips where the other does
     best = sorted((name for name in cuts if name in FINDINGS), key=lambda name: -read_well[name])[:BEST_FINDINGS]
     return {name: cut for name, cut in cuts.items() if name in best or name not in FINDINGS}
 
 
 def spans(groups: Mapping[str, PosedFilms], seed: int = 0) -> list[Span]:
-    """Return how far the films of each group are turned, shifted and scaled, against the mean real film of their
+    """Return how far the films of each group are rotated, shifted and scaled, against the mean real film of their
     view."""
     real = groups["real"]
     means = {}

@@ -1,11 +1,12 @@
-"""Probes: what can be read off features by a linear judge, on synthetic films and, as the baseline, on real patients it
-has not seen.
+"""Probes: what a linear model predicts from features, on synthetic films and, as the baseline, on real patients that it
+was not trained on.
 
 A probe is a regularised logistic regression (ridge regression for the age) on standardised features, cross-fitted by
-patient: five models, each judging the fifth of the patients that it was not trained on, and a fifth of the synthetic
-films. The scores of two models are not on one scale, so that figures are means over the five (LeDell et al. 2015,
-doi:10.1214/15-EJS1035); pooled, the AUC of nothing is below one half. Give it the films of held-out patients, or the
-extractor has seen the patients even if the probe has not. Idea: Alain and Bengio 2016, arXiv:1610.01644.
+patient: five models, each scoring the fifth of the patients that it was not trained on, and a fifth of the synthetic
+films. The scores of two models are not on one scale, so figures are means over the five (LeDell et al. 2015,
+doi:10.1214/15-EJS1035); pooled, the AUC without any signal is below one half. Use the films of held-out patients;
+otherwise the extractor was trained on the patients even if the probe was not. Idea: Alain and Bengio 2016,
+arXiv:1610.01644.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ SPLITS = 3
 MIN_PATIENTS = 10  # of a class, for a probe to learn it
 # of the mean loss, on half the squared weights; grows with the dimensions as the squared features do
 PENALTY_PER_DIMENSION = 1e-4
-NEVER = -50.0  # the log share of a class that a model has not seen
+NEVER = -50.0  # the log probability of a class missing from a model's training films
 FACTORS = ("source", "view", "sex")
 REAL_OR_SYNTHETIC = "real_or_synthetic"
 
@@ -46,7 +47,7 @@ Measure = Callable[[NDArray, Array, NDArray], Array]  # truth [n], answers [n, �
 
 @dataclass(frozen=True)
 class Probed:
-    """What a probe reads of one factor: on synthetic films against what was asked, on unseen real patients against the
+    """A probe for one factor: on synthetic films against the requested value, on unseen real patients against the
     truth."""
 
     factor: str
@@ -76,10 +77,10 @@ class Probes:
 
 
 def probe(x: Array, truth: NDArray) -> Pipeline:
-    """Return a model fitted to features [n, d] that are standardised: softmax regression for integers, ridge regression
-    for numbers.
+    """Return a model fitted to standardised features [n, d]: softmax regression for integers, ridge regression for
+    numbers.
 
-    The L2 penalty on the mean loss grows with the dimensions; of two classes scikit-learn fits the difference of the
+    The L2 penalty on the mean loss grows with the dimensions; for two classes scikit-learn fits the difference of the
     weights alone, which is the same at half of it.
     """
     penalty = PENALTY_PER_DIMENSION * x.size
@@ -92,11 +93,11 @@ def probe(x: Array, truth: NDArray) -> Pipeline:
 def cross_fit(
     features: Array, truth: NDArray, folds: NDArray, others: Array, other_folds: NDArray
 ) -> tuple[Array, Array]:
-    """Return answers [n, k] to features [n, d], each by the model that has not seen its fold, and answers [m, k] to
-    `others` [m, d].
+    """Return scores [n, k] for features [n, d], each by the model that was not trained on its fold, and scores [m, k]
+    for `others` [m, d].
 
-    truth: integers from 0 (a log share a class) or float64 (one value). Each model answers for its own fold of both, so
-    that both are judged alike.
+    truth: integers from 0 (a log probability for each class) or float64 (one value). Each model scores its own fold of
+    both, so that both are treated alike.
     """
     classes = int(truth.max()) + 1 if truth.dtype.kind in "iu" else 0
     answers, other_answers = (np.full((len(x), classes or 1), NEVER) for x in (features, others))
@@ -111,7 +112,7 @@ def cross_fit(
 
 
 def draw_folds(patients: ArrayLike, seed: int) -> NDArray[np.int64]:
-    """Return int64 [n] in 0 … FOLDS - 1: folds of equally many patients, a patient's films in one."""
+    """Return int64 [n] in 0 … FOLDS - 1: folds of equally many patients, all films of a patient in one."""
     codes = number_patients(patients)
     return (generator(seed, 3).permutation(int(codes.max()) + 1) % FOLDS)[codes]
 
@@ -127,8 +128,8 @@ def probe_conditions(
 ) -> Probes:
     """Probe features [n, d] of real films and [m, d] of synthetic ones for source, view, sex and age.
 
-    patients [n], seeds [m]: whose film each is, or of which latent. Raises ValueError for features that are not finite
-    or do not fit.
+    patients [n], seeds [m]: the patient of each real film, the latent of each synthetic one. Raises ValueError for
+    features that are not finite or do not fit.
     """
     features, fake_features = (
         check_features(features, len(real), "real"),
@@ -151,7 +152,7 @@ def probe_conditions(
                 Judged(truth[known], answers[0], patients[known], folds),
                 Judged(wanted[told], answers[1], seeds[told], other_folds),
             )
-            both = np.intersect1d(truth[known], wanted[told])  # or the floor would be of other classes than the value
+            both = np.intersect1d(truth[known], wanted[told])  # the classes of the floor too
             probed.append(_probed(factor, "auc", sides, [_against_rest(k) for k in both], seed))
     return Probes(probed + _probe_age(features, real, patients, fake_features, asked, seeds, seed, left_out), left_out)
 
@@ -159,7 +160,8 @@ def probe_conditions(
 def _classes(
     factor: str, real: FilmConditions, patients: NDArray, asked: FilmConditions
 ) -> tuple[NDArray, NDArray, list[str]]:
-    """Return codes [n] of real and [m] of asked values into the names that enough real patients have; -1 elsewhere."""
+    """Return codes [n] of real and [m] of requested values into the names that enough real patients have; -1
+    elsewhere."""
     codes, wanted = getattr(real, factor), getattr(asked, factor)
     names = [
         name for code, name in enumerate(real.names[factor]) if len(np.unique(patients[codes == code])) >= MIN_PATIENTS
@@ -210,8 +212,7 @@ def _probe_age(
 
 @dataclass(frozen=True)
 class Judged:
-    """Films with what is true of them, what their models answer, whose they are, and which model answered. Arrays [n,
-    …]."""
+    """Films with their truth, scores, patients or latents, and the model that scored each. Arrays [n, …]."""
 
     truth: NDArray
     answers: Array
@@ -219,9 +220,9 @@ class Judged:
     folds: NDArray[np.int64]
 
     def measure(self, how: Measure, weights: NDArray[np.floating]) -> Array:
-        """Return float64 [1 + rounds]: the mean over the models of a measure on the films that each has answered for,
-        then the same of every round of weights [rounds, n]. A model whose films tell nothing, such as of one class
-        alone, has no part in it."""
+        """Return float64 [1 + rounds]: the mean over the models of a measure on the films that each has scored, then
+        the same for every round of weights [rounds, n]. A model whose films give no value, such as films of one class,
+        is left out."""
         weights = np.concatenate([np.ones((1, len(self.folds)), weights.dtype), weights])
         here = [self.folds == fold for fold in np.unique(self.folds)]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -246,12 +247,12 @@ def probe_real_or_synthetic(
     seeds: ArrayLike,
     seed: int = 0,
 ) -> Probed:
-    """Can a linear judge tell synthetic films from real ones? AUC, 0.5: no. The baseline is real patients against other
-    real patients.
+    """Can a linear model distinguish synthetic films from real ones? AUC, 0.5: no. The baseline is real patients
+    against other real patients.
 
-    Half of the real patients stand against as many synthetic films and against the other half; means over three
-    halvings, the intervals (bootstrap over patients and seeds) likewise. Raises ValueError for fewer than 20 films on a
-    side, and for features that do not fit.
+    Half of the real patients are compared with as many synthetic films and with the other half; values and intervals
+    (bootstrap over patients and seeds) are means over three halvings. Raises ValueError for fewer than 20 films per
+    set, and for features that do not fit.
     """
     features, fake_features = (
         check_features(features, None, "real"),

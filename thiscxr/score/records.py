@@ -1,5 +1,5 @@
-"""scores.json: a number a record, told by its fields. The key is made of them here, for people; nothing reads it
-back."""
+"""scores.json: one record for each number, identified by its fields. The key is made from them for people; no code
+parses it."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from thiscxr.files import atomic_path
 from thiscxr.measures.measured import Measured
 
 FORMAT_VERSION = 2
-KEYS = {  # a part after an underscore is left out where it is empty
+KEYS = {  # empty fields are left out
     **dict.fromkeys(
         ("fd", "kid", "precision", "recall", "density", "coverage", "vendi"),
         "{measure}{_extractor}_{size}{_protocol}{_group}",
@@ -30,22 +30,22 @@ OTHER_KEYS = "{measure}{_extractor}{_protocol}{_group}{_question}{_statistic}"
 
 @dataclass(frozen=True, kw_only=True)
 class Record(Measured):
-    """A number as scores.json holds it: with whose films were measured, against what, by what."""
+    """A number as in scores.json, with the films, networks and pool that it was measured with."""
 
-    resolution: int | None = None  # of the films, px a side
-    extractor_sha256: str | None = None  # of the network that looked: extractor, reader or segmenter
+    resolution: int | None = None  # of the films, px
+    extractor_sha256: str | None = None  # of the network that measured it: extractor, classifier or segmenter
     truncation: float | None = None
     seeds: str | None = None  # as ranges
     split: str | None = None  # of the pool
     pool_fingerprint: str | None = None
     network_sha256: str | None = None  # of the generator
     code_version: str | None = None
-    seconds: float | None = None  # that its part of the panel took
-    hidden: float | None = None  # share of a film, at its foot, that was hidden on both sides
+    seconds: float | None = None  # that its section of the panel took
+    hidden: float | None = None  # share of a film, at its foot, that was hidden in both sets
 
     @classmethod
     def of(cls, found: Measured, **more: Any) -> "Record":
-        """Return the record of a number: six decimals, and None for what is no number."""
+        """Return the record of a number: six decimals, and None for nan."""
 
         def plain(value: float | None) -> float | None:
             return None if value is None or not math.isfinite(value) else round(float(value), 6)
@@ -60,7 +60,7 @@ class Record(Measured):
 
     @property
     def key(self) -> str:
-        """What people call it: measure, protocol and what is asked, in one word."""
+        """A readable name: measure, protocol and question, in one word."""
 
         def slug(text: str) -> str:
             return text.replace(" ", "_").replace("+", "and").replace(",", "")
@@ -88,10 +88,10 @@ def write_scores(path: Path, records: Sequence[Record]) -> None:
 
 
 def read_scores(path: Path, network_sha256: str) -> list[Record]:
-    """Return the records of a scores.json that is of the films of this network.
+    """Return the records of a scores.json of this network's films.
 
-    Raises ValueError where it cannot be read, is of another version, a field is not what it should be, or a record is
-    of another network.
+    Raises ValueError where it cannot be read, is of another version, a field is invalid, or a record is of another
+    network.
     """
     wanted = "expected the scores that `thiscxr score --out` writes"
     again = f"make a new one: thiscxr score --real POOL --fake SAMPLES --out {path}"

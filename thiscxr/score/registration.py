@@ -1,10 +1,10 @@
-"""Where films lie: the turn, shift and scale of each against the mean film of its kind, and films that are moved by
-known amounts.
+"""Registration: the rotation, shift and scale of each film against the mean film of its kind, and films moved by known
+amounts.
 
-A film is brought onto the mean film by inverse compositional registration of a similarity (Baker and Matthews 2004,
-section 3.2), small, from blurred to sharp, with brightness and contrast projected out, so that thousands of films are a
-matter of seconds. What is found is the pose of the picture: a broad patient and a film taken from nearer are one and
-the same to it, and a crooked spine turns a film a little.
+A film is aligned to the mean film by inverse compositional registration of a similarity (Baker and Matthews 2004,
+section 3.2), at low resolution, from coarse to fine, with brightness and contrast projected out, so that thousands of
+films take seconds. The result is the pose of the image: a broad patient and a film taken from nearer are equal to it,
+and a crooked spine rotates a film a little.
 """
 
 import math
@@ -22,7 +22,7 @@ from thiscxr.pixels import Pixels, pixels_to_images
 SIDE = 32  # at which films are registered
 STEPS = 20  # of each coarseness
 COARSE_TO_FINE = (2.0, 1.0)  # spread of the blur in pixels: the first finds films that lie far off
-ROUNDS = 3  # of aligning the films and averaging them anew
+ROUNDS = 3  # of aligning the films and averaging them again
 WINDOW = 0.85  # of the half side: markers and collimators lie outside
 LEAST_MATCH = 0.6  # correlation with the mean film, for a pose to count
 _BATCH = 512
@@ -32,11 +32,11 @@ MOTIONS = ("turn", "shift_x", "shift_y", "scale")
 
 @dataclass(frozen=True)
 class Motion:
-    """How content moves on a film: turned clockwise about the middle and scaled, then shifted to the right and
+    """How content moves on a film: rotated clockwise about the middle and scaled, then shifted to the right and
     downwards."""
 
     turn: float = 0.0  # degrees
-    shift_x: float = 0.0  # share of the side
+    shift_x: float = 0.0  # share of the resolution
     shift_y: float = 0.0
     scale: float = 1.0  # above 1: larger
 
@@ -44,9 +44,9 @@ class Motion:
 def move(images: Tensor, motion: Motion, fill: str = "reflection") -> Tensor:
     """Return films [N, 1, H, W] in [-1, 1] moved, of the same shape, by bicubic sampling.
 
-    fill: what comes in at the border. "reflection", the default, continues the film with its own content and makes
-    neither an edge nor a black wedge, from which a reader would tell the pose; it is also what readers meet in their
-    training. "border" draws the outermost pixels out into streaks.
+    fill: the content at the border. "reflection", the default, continues the film with its own content and makes
+    neither an edge nor a black wedge, from which a classifier could infer the pose; classifiers are trained with it
+    too. "border" repeats the outermost pixels, which makes streaks.
     """
     turn = math.radians(motion.turn)
     cos, sin = math.cos(turn) / motion.scale, math.sin(turn) / motion.scale
@@ -60,11 +60,11 @@ def move(images: Tensor, motion: Motion, fill: str = "reflection") -> Tensor:
 
 @dataclass(frozen=True)
 class MeanFilm:
-    """What films are registered to."""
+    """The reference that films are registered to."""
 
     image: NDArray[np.float32]  # [SIDE, SIDE], mean 0 and spread 1 within the window
     centre: NDArray[np.float64]
-    """Median pose of the films that it was made of: turn, shift_x, shift_y, log of the scale."""
+    """Median pose of the films that it was averaged from: turn, shift_x, shift_y, log of the scale."""
 
 
 def mean_film(pixels: Pixels) -> MeanFilm:
@@ -85,8 +85,8 @@ def mean_film(pixels: Pixels) -> MeanFilm:
 
 
 def find_poses(pixels: Pixels, mean: MeanFilm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return poses [n, 4] (turn in degrees, shift_x, shift_y in shares of the side, scale) against the median of the
-    mean film's films, and how well each film matches the mean film then [n], a correlation. Below LEAST_MATCH a pose
+    """Return poses [n, 4] (turn in degrees, shift_x, shift_y in shares of the resolution, scale) against the median of
+    the mean film's films, and the correlation [n] of each registered film with the mean film. Below LEAST_MATCH a pose
     means nothing."""
     found = [_register(part, torch.from_numpy(mean.image)) for part in _small(pixels)]
     if not found:
@@ -129,7 +129,7 @@ def _normalised(images: Tensor) -> Tensor:
 
 
 def _sample(images: Tensor, maps: Tensor) -> Tensor:
-    """Return images [n, SIDE, SIDE] at the places to which maps [n, 3, 3] take the mean film's."""
+    """Return images [n, SIDE, SIDE] sampled where maps [n, 3, 3] take the mean film's pixels."""
     grid = F.affine_grid(maps[:, :2], [len(images), 1, SIDE, SIDE], align_corners=False)
     return F.grid_sample(images[:, None], grid, mode="bilinear", padding_mode="reflection", align_corners=False)[:, 0]
 
@@ -155,9 +155,9 @@ def _refine(images: Tensor, mean: Tensor, maps: Tensor) -> Tensor:
     ignored = torch.linalg.qr(torch.stack([torch.ones_like(flat), flat], dim=1))[0]
     steepest = steepest - (steepest @ ignored) @ ignored.T  # brightness and contrast change nothing
     hessian = steepest @ steepest.T
-    # what the mean film does not tell stays as it is
+    # parameters that the mean film does not determine stay as they are
     hessian = hessian + (1e-6 * hessian.trace() + 1e-9) * torch.eye(4)
-    # Levenberg and Marquardt: a step that does not bring a film nearer is not taken
+    # Levenberg and Marquardt: a step that does not improve the match is rejected
     damp = torch.full((len(images), 1, 1), 0.1)
 
     def off(maps: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ def _poses(maps: Tensor) -> NDArray[np.float64]:
 
 
 def span(values: ArrayLike) -> tuple[float, float]:
-    """Return between what the middle 95 of 100 values lie; (nan, nan) for none."""
+    """Return the middle 95 % of values; (nan, nan) for none."""
     values = np.asarray(values, np.float64)
     return (
         (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))

@@ -1,7 +1,8 @@
-"""Are synthetic films taken for patients, by features that were not trained for it? Measurable only where patients have
-several films.
+"""Re-identification: are synthetic films matched to patients by features that were not trained for it? Measurable only
+where patients have several films.
 
-The question is that of Packhäuser et al. 2022, arXiv:2103.08562, whose networks were trained for it and tell more.
+The question is that of Packhäuser et al. 2022, arXiv:2103.08562, whose networks were trained for it and distinguish
+more.
 """
 
 from collections.abc import Iterator
@@ -12,21 +13,21 @@ from numpy.typing import NDArray
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import bootstrapped_means, generator, interval, number_patients, share_interval
 
-LEAST_PATIENTS = 20  # with several films each, or nothing is said
-MATCH = 0.01  # of real films are as near to a stranger as what counts as a match
+LEAST_PATIENTS = 20  # with several films each, for a result
+MATCH = 0.01  # share of real films whose nearest unrelated patient is as near as a match
 _BLOCK = 1024
 
 
 def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: str, seed: int = 0) -> list[Measured]:
-    """Return how well the features [n, d] of films of `patients` [n] tell that two are of one person, and how often
-    they take a synthetic film [m, d] for a person, by the cosine of centred features.
+    """Return how well the features [n, d] of films of `patients` [n] show that two are of one person, and how often
+    they match a synthetic film [m, d] to a person, by the cosine of centred features.
 
-    `reid_auc`: of pairs of one patient over pairs of two. `reid_rank1`: share of the films of patients with several,
-    whose nearest other film is one of the same patient; the floor is chance. `reid_match_rate`: share of the synthetic
-    films that are nearer to some real film than 99 % of the real films are to any stranger; the floor is 1 %. With
-    fewer than LEAST_PATIENTS patients of several films the first two are not measurable: their value is nan, `num_real`
-    the number of these patients, and the third is left out, since of features that may not know a person a match would
-    mean nothing.
+    `reid_auc`: pairs of one patient against pairs of two. `reid_rank1`: share of the films of patients with several
+    films whose nearest other film is of the same patient; the floor is chance. `reid_match_rate`: share of the
+    synthetic films that are nearer to some real film than 99 % of the real films are to any unrelated patient; the
+    floor is 1 %. With fewer than LEAST_PATIENTS patients with several films the first two are not measurable: their
+    value is nan, `num_real` the number of these patients, and the third is left out, since a match means nothing for
+    features that may not identify a person.
     """
     codes = number_patients(patients)
     films = np.bincount(codes)
@@ -43,7 +44,7 @@ def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: 
     some = rng.integers(len(x), size=(20 * len(twins), 2))
     some = some[codes[some[:, 0]] != codes[some[:, 1]]]
     same, other = ((x[pairs[:, 0]] * x[pairs[:, 1]]).sum(axis=1) for pairs in (twins, some))
-    # for each pair of one patient, the pairs of strangers that are less alike
+    # for each pair of one patient, the pairs of unrelated patients that are less similar
     below = np.searchsorted(np.sort(other), same) / len(other)
     strangers, hits = _nearest(x, codes)
     asked = films[codes] > 1
@@ -63,8 +64,8 @@ def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: 
 
 
 def _nearest(x: NDArray, codes: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.bool_]]:
-    """Return the likeness of each film [n, d] to the nearest one of a stranger, [n], and whether one of its own patient
-    is nearer, [n]."""
+    """Return the similarity of each film [n, d] to the nearest one of an unrelated patient, [n], and whether one of its
+    own patient is nearer, [n]."""
     strangers, hits = [], []
     for rows in _parts(len(x)):
         likeness = x[rows] @ x.T

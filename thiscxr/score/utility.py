@@ -1,9 +1,10 @@
-"""Utility: does a reader that learns from the synthetic films too tell better on held-out patients?
+"""Utility: does a classifier predict better on held-out patients when it is trained with the synthetic films too?
 
-The same small reader, the same steps, several seeds, trained on real films; on real and synthetic ones; on real films
-and as many duplicates of real films, the control that turned published gains into none (Pink and Sykes 2026); and on
-synthetic films alone. The duplicates have the labels that were asked of the synthetic films, so that a gain is not one
-of rebalanced labels, which copying does as well. What is asked of a synthetic film is its label.
+The same small classifier, trained for the same number of steps with several seeds, on real films; on real and synthetic
+ones; on real films and as many duplicates of real films, the control that turned published gains into none (Pink and
+Sykes 2026); and on synthetic films alone. The duplicates have the conditions requested of the synthetic films, so that
+a gain does not come from rebalanced labels, which duplicates give as well. The label of a synthetic film is its
+requested condition.
 """
 
 import sys
@@ -35,20 +36,20 @@ SEEDS = 3
 RES = 64
 WIDTHS = (16, 32, 64, 96)
 BATCH = 64
-PASSES = 8  # over the real films at least: of more films than that allows, some are drawn
+PASSES = 8  # over the real films at least: of more films than that allows, a random subset is used
 MOST_TEST = 5000  # held-out films
 RARE_POSITIVES = 50  # of the real training films: fewer, or a smaller share than RARE_SHARE, is a rare finding
 RARE_SHARE = 0.02
 MIN_ASKED = 5  # synthetic films that show a finding, for the finding to be tested
 
 REAL, BOTH, DUPLICATES, SYNTHETIC = "real", "real + synthetic", "real + duplicates", "synthetic"
-REAL_AS_MANY = "real, as many"  # as there are synthetic ones, where these are fewer
+REAL_AS_MANY = "real, as many"  # as the synthetic ones, where these are fewer
 ALL, RARE = "mean of findings", "mean of rare findings"
 
 
 @dataclass(frozen=True)
 class LabelledFilms:
-    """Films in memory with what is known, or was asked, of them, and whose they are."""
+    """Films in memory with their known or requested conditions, and their patients."""
 
     pixels: Pixels  # uint8 or uint16 [n, res, res], of one depth in all arms
     conditions: FilmConditions
@@ -64,7 +65,7 @@ class LabelledFilms:
 
 @dataclass
 class Utility:
-    """What the readers told, and what was compared."""
+    """The comparisons between arms, with the AUCs behind them."""
 
     gains: list[Gain] = field(default_factory=list)
     films: dict[str, int] = field(default_factory=dict)
@@ -101,7 +102,7 @@ def pool_utility(
     seed: int = 0,
     device: str = "cpu",
 ) -> Utility:
-    """Return the utility of synthetic films for reading the held-out patients of a pool. As `utility`, from its
+    """Return the utility of synthetic films for classifying the held-out patients of a pool. As `utility`, from its
     files."""
     if not len(held := real.indices("holdout")):
         raise ValueError(
@@ -123,7 +124,7 @@ def pool_utility(
 
 
 def _some(pool: Pool, rows: NDArray[np.int64], most: int, res: int, seed: int) -> LabelledFilms:
-    """Read films of whole patients drawn at random, at most `most`."""
+    """Read all films of randomly drawn patients, at most `most` films."""
     patients = number_patients(pool.codes("patient")[0][rows])
     order = np.argsort(generator(seed, 31).permutation(int(patients.max()) + 1)[patients], kind="stable")
     rows = np.sort(rows[order[:most]])
@@ -132,7 +133,7 @@ def _some(pool: Pool, rows: NDArray[np.int64], most: int, res: int, seed: int) -
 
 
 def shrink(pixels: Pixels, res: int) -> Pixels:
-    """Return films in 8 bits, averaged down to a side of `res` where they are larger."""
+    """Return films in 8 bits, averaged down to a resolution of `res` where they are larger."""
     count, side = len(pixels), pixels.shape[-1]
     pixels = to_bits(pixels, 8)
     if side <= res:
@@ -154,9 +155,10 @@ def utility(
 ) -> Utility:
     """Train the arms and compare them on the test films, which must be of other patients than the training films.
 
-    Of more synthetic films than real training films only as many are used. Questions are the findings, views and sex
-    that the real training films teach; what cannot be tested is in `left_out` with the reason. Raises ValueError for a
-    patient on both sides, fewer than two seeds, films of different sizes, and when no question is left.
+    At most as many synthetic films are used as there are real training films. Questions are the findings, views and sex
+    that can be learnt from the real training films; those that cannot be tested are in `left_out` with the reason.
+    Raises ValueError for a patient in both sets, fewer than two seeds, films of different sizes, and when no question
+    is left.
     """
     _check(train, test, fake, seeds)
     fake = fake.take(np.arange(min(len(fake), len(train))))
@@ -221,8 +223,7 @@ def _check(train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms, seeds
 def _questions(
     vocabulary: Vocabulary, train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms
 ) -> tuple[dict[str, NDArray[np.float64]], Utility]:
-    """Return the truth of the questions that can be tested, and a result that says which are rare and which are left
-    out."""
+    """Return the truth of the questions that can be tested, and a result with the rare ones and those left out."""
     views = [f"view {name}" for name in vocabulary.views] if len(vocabulary.views) > 1 else []
     names = [*vocabulary.findings, *views, *(["sex"] if vocabulary.sexes else [])]
     truth, taught, asked = (questions_of(films.conditions, names) for films in (test, train, fake))
@@ -252,7 +253,7 @@ def _questions(
 def _arms(
     real: FilmConditions, fake: FilmConditions, vocabulary: Vocabulary, seed: int
 ) -> dict[str, NDArray[np.int64]]:
-    """Return the rows that each arm learns from: real films first, then the synthetic ones."""
+    """Return the rows that each arm is trained on: real films first, then the synthetic ones."""
     n, m = len(real), len(fake)
     mine, made = np.arange(n), np.arange(n, n + m)
     arms = {
@@ -265,10 +266,10 @@ def _arms(
 
 
 def matched(real: FilmConditions, fake: FilmConditions, vocabulary: Vocabulary, seed: int) -> NDArray[np.int64]:
-    """Return for each synthetic film [m] the real film with the labels nearest to those asked, ties at random.
+    """Return for each synthetic film [m] the real film with the labels nearest to the requested ones, ties at random.
 
-    Labels are ±1 or 0 (unknown), each over its spread on the real films, so that a rare finding weighs most. The age
-    does not count.
+    Labels are ±1 or 0 (unknown), each divided by its standard deviation on the real films, so that a rare finding
+    weighs most. The age does not count.
     """
     labels = Vocabulary(vocabulary.findings, vocabulary.views, (), vocabulary.sexes, ages=False)
     have, want = (films.encode(labels).astype(np.float64) for films in (real, fake))
@@ -277,6 +278,6 @@ def matched(real: FilmConditions, fake: FilmConditions, vocabulary: Vocabulary, 
     rng, size = generator(seed, 32), (have**2).sum(axis=1)
     rows = []
     for some in in_batches(np.arange(len(want))):
-        away = size - 2 * want[some] @ have.T  # the squared distance, less what is equal for all real films
+        away = size - 2 * want[some] @ have.T  # the squared distance, less the term that is equal for all real films
         rows.append(np.argmin(np.round(away, 6) + 1e-7 * rng.random(away.shape), axis=1))
     return np.concatenate(rows)
