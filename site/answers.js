@@ -1,4 +1,4 @@
-// What the two study pages share: the order of films, the answers kept in this browser, their CSV. Nothing is ever sent anywhere.
+// What the two study pages share: the order of films, the answers kept in this browser, their CSV. Nothing is ever sent.
 // The columns are those that `thiscxr readers` reads (docs/formats.md, "Answers of a reader study").
 "use strict";
 
@@ -100,7 +100,7 @@ globalThis.thiscxrAnswers = (() => {
     };
   }
 
-  // The parts of a page that are the same in both: who reads, what this browser holds, export, deletion.
+  // What is the same on both pages: who reads, what this browser holds, export, deletion.
   function bind(store, prefix, changed) {
     const byId = (id) => document.getElementById(id);
     const [reader, role] = [byId("reader"), byId("role")];

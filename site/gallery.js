@@ -1,5 +1,5 @@
-// The film page and the gallery. Both are whole without this script; it adds the next film, permalinks, the lightbox and filters. What
-// it knows of the films comes from films.js, never from the network, so it also works from file://.
+// The film page and the gallery. Both are complete without this script; it adds the next film, permalinks, the lightbox and filters. What
+// it knows of the films comes from films.js and nothing is fetched, so it also works from file://.
 "use strict";
 
 (() => {

@@ -83,7 +83,7 @@ function thiscxrGenerator() {
     return network;
   }
 
-  // --- Conditions: {view, sex, age_years, source, findings, no_findings}, null or empty where nothing is asked. ---
+  // --- Conditions: {view, sex, age_years, source, findings, no_findings}, null or empty where nothing is requested. ---
 
   function drawCondition(table, seed) { // what a seed asks for by itself, from the joint table of the training films
     const [position, within] = uniforms(seed, CONDITION_STREAM, 2);
@@ -110,8 +110,8 @@ function thiscxrGenerator() {
     return { ...drawn, ...known, findings: named(true), no_findings: named(false) };
   }
 
-  // What a film of a seed is asked for: with nothing asked (null), what the seed draws by itself. Both films of a pair are asked for the
-  // same but the view, and what is not asked is what the seed draws; part: which of the two it is, "frontal" or "lateral".
+  // The conditions of a seed's film: where nothing is requested (null), the seed draws them. Both films of a pair have the
+  // same, except the view, and the seed draws what is not requested; part: which of the two it is, "frontal" or "lateral".
   function conditionOf({ joint_table, vocabulary }, seed, asked, part) {
     const ill = asked?.findings.includes(NO_FINDING) && asked.findings.find((name) => !NO_ILLNESS.includes(name));
     if (ill) throw new Error(`'${NO_FINDING}' and finding '${ill}' are asked for in one film; drop one of the two`);
@@ -390,7 +390,7 @@ function thiscxrGenerator() {
 
   // --- A film. ---
 
-  // asked, part: see conditionOf. `to` and `t`: the part of the way, in w, to another seed, which is asked for the same; the noise stays
+  // asked, part: see conditionOf. `to` and `t`: the part of the way, in w, to another seed with the same request; the noise stays
   // that of `seed`. `render` takes the place of `synthesise`. Returns {pixels: Uint8Array [res²], condition}.
   function draw(network, { seed, asked, part, truncation, to, t }) {
     const styleOf = (other) => mapToW(network, other, conditionOf(network, other, asked, part));
@@ -409,7 +409,7 @@ function thiscxrGenerator() {
   return { philox, uniforms, normals, readNetwork, drawCondition, conditionOf, encode, draw };
 }
 
-// What the Worker does. The first message brings the network; each one after it asks for a film and is answered with one, or with an error
+// What the Worker does. The first message brings the network; each one after it requests a film and is answered with one, or with an error
 // in words.
 function thiscxrWorker(generator) {
   let network;

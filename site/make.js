@@ -1,4 +1,4 @@
-// The page on which a film is made. The network and its arithmetic (generator.js) are loaded at the first film that is asked for, and run
+// The page on which a film is made. The network and its arithmetic (generator.js) are loaded when the first film is requested, and run
 // in a Worker; this script reads the form, shows the film, and saves it with its marks.
 "use strict";
 
@@ -67,7 +67,7 @@
     return send({ film: wish });
   }
 
-  // --- What is asked: the form, and the address. ---
+  // --- What is requested: the form, and the address. ---
 
   const findingFields = Array.from(form.querySelectorAll("[data-finding]"));
   const value = (id) => byId(id)?.value || null;
@@ -226,7 +226,7 @@
     drawing = false;
   }
 
-  // Films some of the way to other seeds, asked for the same: what the seed drew by itself becomes what is asked.
+  // Films some of the way to other seeds, with the same conditions: what the seed drew is now requested.
   async function more() {
     const { wish, condition } = shown[0];
     byId("more").disabled = true;

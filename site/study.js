@@ -1,4 +1,4 @@
-// The reader study: one film or a pair at a time, no word on right or wrong before the end. Which films come, and in which order, is a
+// The reader study: one film or a pair at a time, without feedback before the end. Which films come, and in which order, is a
 // function of the study seed alone, so that several readers see the same ones.
 "use strict";
 
@@ -129,7 +129,7 @@
     ask();
   }
 
-  // Keys: left and right choose the answer, 1 to 4 say how sure, Enter goes on; not while a field has its own use for them.
+  // Keys: left and right choose the answer, 1 to 4 say how sure, Enter continues; not while a field has its own use for them.
   document.addEventListener("keydown", (event) => {
     if (byId("round").hidden || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
     const choices = form.querySelectorAll("fieldset:not(:disabled) input[name='answer']");

@@ -32,7 +32,7 @@ REQUIRED = {
 
 @dataclass(frozen=True)
 class BrowserModel:
-    """A generator for the browser: what a network file says of itself, its hash, and the file in half precision."""
+    """A generator for the browser: the description in a network file, its hash, and the file in half precision."""
 
     info: Mapping[str, Any]
     sha256: str  # of the network file that it was made from
@@ -53,7 +53,7 @@ def read_browser_model(path: Path) -> BrowserModel:
             metadata = file.metadata() or {}
             info = json.loads(metadata.get("thiscxr", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: a kind of number that numpy has not
+    except (SafetensorError, OSError, ValueError, TypeError) as error:  # TypeError: a dtype that numpy lacks
         raise ValueError(
             f"{path} is not a safetensors file of plain numbers ({error}); expected a network file of thiscxr"
         ) from None
@@ -93,8 +93,8 @@ def generator_files(model: BrowserModel) -> dict[str, bytes]:
 
 
 def page_facts(model: BrowserModel, files: Mapping[str, bytes], restriction: str = "") -> dict[str, Any]:
-    """Return what make.html and its script say of the network, and the bytes that a click loads: from a host, and from
-    file://.
+    """Return what make.html and its script need to know of the network, and the bytes that a click loads: from a host,
+    and from file://.
 
     files: those of `generator_files`, and generator.js.
     """

@@ -1,4 +1,4 @@
-"""A model card's Markdown as HTML: what it says, no markup of its own, and links to http(s) addresses only."""
+"""A model card's Markdown as HTML: raw HTML in it is escaped, and only links to http(s) addresses stay."""
 
 import re
 from pathlib import Path
@@ -24,10 +24,10 @@ def read_card(path: Path | None) -> Markup:
 
 
 def card_html(text: str) -> Markup:
-    """Return the card as HTML, its highest heading an h3 (it stands inside a section of a page). HTML in it is shown,
-    not used."""
+    """Return the card as HTML, its highest heading an h3 (it stands inside a section of a page). HTML in it is
+    escaped."""
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
-    # YAML for a hub of models, not for a reader
+    # YAML front matter for a model hub
     tokens = reader.parse(re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL))
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
@@ -40,8 +40,7 @@ def card_html(text: str) -> Markup:
 
 
 def _without_paths(tokens: list[Token]) -> list[Token]:
-    """Return inline tokens without what leads to files beside the card, which are not beside the page: their words
-    stay."""
+    """Return inline tokens without links to files beside the card, which are not beside the page; their text stays."""
     kept, inside = [], []
     for token in tokens:
         if token.type == "image":

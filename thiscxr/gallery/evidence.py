@@ -1,7 +1,6 @@
-"""Turns scores.json and samples.csv into what evidence.html says and draws: words, places on a scale, tables. It
-measures nothing.
+"""Turns scores.json and samples.csv into the text, charts and tables of evidence.html. It measures nothing.
 
-What a score means is docs/scoring.md; a number is never shown without its floor or a word that there is none.
+docs/scoring.md explains the scores. A number is never shown without its floor or a note that there is none.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,9 +20,9 @@ BINS = 10
 
 
 def evidence(record: Record, truncations: Iterable[float]) -> dict[str, str]:
-    """Turn one score into text: name, key, value, interval, floor, what it says, and what it was measured on.
+    """Return one score as text: name, key, value, interval, floor, a sentence, and what it was measured on.
 
-    truncations: those of the films shown; the text says so when the score was measured at another one.
+    truncations: those of the films shown; the text warns when the score was measured at another one.
     """
     basis = [f"{record.num_real} real and {record.num_fake} synthetic films"]
     if record.hidden:
@@ -58,8 +57,7 @@ def drawing(record: Record) -> Markup:
 
 
 def score_groups(records: Sequence[Record], truncations: Iterable[float]) -> list[dict[str, Any]]:
-    """Return the scores by what they ask: slug, title, intro and rows, each of which is `evidence` with its
-    `drawing`."""
+    """Return the scores by section: slug, title, intro and rows, each of which is `evidence` with its `drawing`."""
     truncations = list(truncations)
     groups = []
     for slug, section, some in by_section(records):
@@ -69,11 +67,11 @@ def score_groups(records: Sequence[Record], truncations: Iterable[float]) -> lis
 
 
 def nearest_films(films: Sequence[Film]) -> dict[str, Any] | None:
-    """Return the films that are nearest to a real one, the nearest first, and how the ranks among strangers spread;
-    None unscreened.
+    """Return the films that are nearest to a real one, the nearest first, and a histogram of their ranks among
+    unrelated patients; None where no film was compared.
 
-    `drawing`: share of the films in each tenth of the ranks. Films that are no nearer than strangers fill all tenths
-    alike.
+    `drawing`: share of the films in each tenth of the ranks. Films that are no nearer than those of unrelated patients
+    fill all tenths alike.
     """
     ranked = [film for film in films if film.stranger_rank is not None]
     if not ranked:
@@ -92,11 +90,11 @@ def nearest_films(films: Sequence[Film]) -> dict[str, Any] | None:
 
 
 def asked_table(films: Sequence[Film]) -> dict[str, Any]:
-    """Return what was asked, a finding a row under a row of all films: films, share of each view and of women, median
-    age.
+    """Return what was requested, one row per finding below a row for all films: films, share of each view and of women,
+    median age.
 
-    A finding whose shares differ from those of all films is tied to view, sex or age: who learns it from these films
-    may learn the tie.
+    A finding whose shares differ from those of all films is associated with view, sex or age: a classifier trained on
+    these films may learn the association instead.
     """
     views = sorted({film.view for film in films if film.view})
     rows = []
@@ -119,7 +117,7 @@ def asked_table(films: Sequence[Film]) -> dict[str, Any]:
 
 
 def evidence_facts(films: Sequence[Film], shown: Iterable[Film], records: Sequence[Record]) -> dict[str, Any]:
-    """Return all that evidence.html says of scores and films; films: those of the sample folder, shown: those in the
+    """Return all that evidence.html shows of scores and films; films: those of the sample folder, shown: those in the
     gallery."""
     truncations = sorted({film.truncation for film in films if film.truncation is not None})
     asked = ("pool_fingerprint", "split", "seeds", "code_version")

@@ -1,5 +1,5 @@
-"""The folder of a site: what we wrote there, and how a fresh one takes its place. It must never delete a file that we
-did not write."""
+"""The folder of a site: what we wrote there, and how a new one replaces it. It must never delete a file that we did not
+write."""
 
 import hashlib
 import json
@@ -68,7 +68,7 @@ class SiteFolder:
         path.write_bytes(data)
 
     def finish(self) -> None:
-        """Remove what an interrupted build left and this one has not, and write the list of files."""
+        """Remove files of an interrupted build that this one does not have, and write the list of files."""
         for path in sorted(self._part.rglob("*"), reverse=True):  # files before their folders
             name = path.relative_to(self._part).as_posix()
             if path.is_dir():

@@ -1,8 +1,8 @@
-"""The pages of a site as text: what a template is told. Templates, style and scripts are the hand-written files of
-site/.
+"""The pages of a site as text, and what their templates are given. Templates, style and scripts are the hand-written
+files of site/.
 
-Pages are whole without JavaScript, but for make.html, which draws with it. What a script knows of the films is in
-films.js, a script itself, since pages from file:// may not read files.
+Pages are complete without JavaScript, except make.html, which generates films with it. The data on the films for
+scripts is films.js, a script itself, since pages from file:// may not read files.
 """
 
 import json
@@ -40,7 +40,7 @@ class Frame:
 
     title: str
     network: Mapping[str, Any]
-    restriction: str  # who permitted it, where that is needed
+    restriction: str  # the stated permission, where one is needed
     index: bool  # search engines may list the pages
     url: str  # where the site will be, with a slash at the end, or ""
     films: bool  # whether there are films to show
@@ -75,7 +75,7 @@ def _facts(network: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _facets(films: Iterable[Film]) -> list[dict[str, Any]]:
-    """Return the filters that can tell these films apart: name, label, options (value, words, number of films)."""
+    """Return the filters that distinguish these films: name, label, options (value, words, number of films)."""
     films = tuple(films)
     decades = Counter(decade(film) for film in films if film.age_years is not None)
     counts = {
@@ -94,7 +94,7 @@ def _facets(films: Iterable[Film]) -> list[dict[str, Any]]:
 
 
 def decade(film: Film) -> int:
-    """Return the first year of the decade of the age asked for."""
+    """Return the first year of the decade of the requested age."""
     assert film.age_years is not None
     return int(film.age_years // 10) * 10
 
@@ -106,7 +106,7 @@ def _option(name: str, value: str) -> str:
 
 
 def manifest(frame: Frame, shown: Sequence[Shown]) -> bytes:
-    """Return manifest.json: one entry a film, with the conditions asked (never "has"), sizes and hashes."""
+    """Return manifest.json: one entry a film, with the conditions requested (never "has"), sizes and hashes."""
     films = [
         {
             "file": f"films/{film.file}",
@@ -145,8 +145,8 @@ def manifest(frame: Frame, shown: Sequence[Shown]) -> bytes:
 
 
 def films_script(shown: Sequence[Shown], marks: Mapping[str, str]) -> bytes:
-    """Return films.js: what gallery.js knows of every film. A key that says nothing is left out; `width` and `height`
-    are the usual ones.
+    """Return films.js: the data on every film for gallery.js. Empty values are left out; `width` and `height` are the
+    usual ones.
 
     marks: the text chunks of a contact sheet.
     """
@@ -240,7 +240,7 @@ def _template(name: str) -> jinja2.Template:
 
 
 def render(frame: Frame, template: str, page: str, **facts: Any) -> bytes:
-    """Return a page: what the frame says, and the facts of its own."""
+    """Return a page: its template with the facts of the frame and its own."""
     sources = cited_sources(frame.network.get("sources", {}))
     own = {**vars(frame), "links": frame.links, "network": _facts(frame.network), "sources": sources, "page": page}
     return _template(template).render(own | facts).encode()
@@ -300,7 +300,7 @@ def make_files(frame: Frame, model: BrowserModel) -> dict[str, bytes]:
     """Return make.html and all that it loads beside the common files."""
     files = generator_files(model)
     files |= {name: (site_sources() / name).read_bytes() for name in MAKE_ASSETS}
-    vocabulary = {"sexes": ["F", "M"], "ages": True, **model.info["vocabulary"]}  # what the first files do not say
+    vocabulary = {"sexes": ["F", "M"], "ages": True, **model.info["vocabulary"]}  # absent from the first network files
     facts = page_facts(model, files, frame.restriction)
     own = {
         "facts": facts,

@@ -1,7 +1,7 @@
 """The pictures that a site adds to its films: a contact sheet, the picture of a shared link, and small films for the
 grid.
 
-Each carries the marks of the films, burned in where it holds several, and nothing is drawn that is no film or mark.
+Each carries the marks of the films, burned in where it holds several, and shows nothing but films and marks.
 """
 
 from collections.abc import Mapping, Sequence

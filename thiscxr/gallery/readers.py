@@ -1,8 +1,8 @@
 """What readers answered on the site's study pages, from the CSV files that their browsers exported.
 
-A file is a list of answers, one a row; the columns stand in docs/formats.md. The same answer in two files counts once.
+A file is a list of answers, one per row; docs/formats.md lists the columns. The same answer in two files counts once.
 Intervals: Wilson 1927 where answers are independent, a bootstrap of readers and films where they are not. Agreement:
-Krippendorff's alpha for nominal answers (Krippendorff 2004, chapter 11), which copes with films that not everybody saw.
+Krippendorff's alpha for nominal answers (Krippendorff 2004, chapter 11), which allows for missing answers.
 """
 
 import csv
@@ -49,9 +49,9 @@ class Answer:
     role: str
     mode: str  # single: real or not; pair: which of two is synthetic; audit: does the film show the label
     item: str  # film, or "left|right"
-    findings: tuple[str, ...]  # asked of the film, or labelled in it
+    findings: tuple[str, ...]  # requested of the film, or labelled in it
     label: str  # audit: the label in question
-    truth: str  # audit: which kind of film it is, empty where nobody says
+    truth: str  # audit: which kind of film it is, empty where unknown
     answer: str
     confidence: int
     seconds: float
@@ -171,7 +171,7 @@ def telling_auc(answers: Sequence[Answer], seed: int = 0) -> Share | None:
     """Return the AUC of "synthetic", graded by confidence, over real films, or over phantoms in a study without real
     ones.
 
-    0.5 is guessing, 1 telling each apart. None without films of both kinds.
+    0.5 is guessing, 1 distinguishing all. None without films of both kinds.
     """
     graded = [answer for answer in answers if answer.mode == "single"]
     other = "real" if any(answer.truth == "real" for answer in graded) else "phantom"
@@ -214,9 +214,9 @@ def visual_ppv(answers: Sequence[Answer]) -> dict[str, tuple[Share, Share, Share
     """Return for each label (films where the readers agree with it, are not sure, disagree), by the majority of a
     film's readers.
 
-    Labels asked of synthetic films and labels of real ones are apart: "Mass (synthetic)", "Mass (real)"; plain where no
-    kind is said. A film without a majority counts as "not sure". The first share is the visual positive predictive
-    value of the label.
+    Requested labels of synthetic films and labels of real ones are separate: "Mass (synthetic)", "Mass (real)"; plain
+    where the kind is unknown. A film without a majority counts as "not sure". The first share is the visual positive
+    predictive value of the label.
     """
     votes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for answer in answers:
@@ -234,7 +234,7 @@ def visual_ppv(answers: Sequence[Answer]) -> dict[str, tuple[Share, Share, Share
 
 
 def report(answers: Sequence[Answer]) -> dict[str, Any]:
-    """Return everything that the answers say, as plain values (see docs/formats.md)."""
+    """Return all statistics of the answers, as plain values (see docs/formats.md)."""
     judged = [answer for answer in answers if answer.mode != "audit"]
     audited = [answer for answer in answers if answer.mode == "audit"]
 
@@ -277,7 +277,7 @@ def _plain(share: Share) -> dict[str, Any]:
 
 
 def report_text(facts: dict[str, Any]) -> str:
-    """Return the report for a person."""
+    """Return the report as text."""
     lines = [f"{facts['answers']} answers of {facts['readers']} reader{'s' * (facts['readers'] != 1)}"]
     if study := facts.get("real_or_not"):
         lines += ["", f"{'real or not':<28} {'right':>7}  {'95 % interval':>16}  {'answers':>7}"]

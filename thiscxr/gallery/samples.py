@@ -1,7 +1,7 @@
 """Reads what the gallery shows: a sample folder (samples.csv, network.json, PNG films).
 
-Everything read here is distrusted: a file name may not leave the folder. It writes
-nothing and knows nothing of HTML. Formats: docs/formats.md; PNG chunks: W3C PNG (third edition), sections 5 and 11.2.1.
+Everything read here is untrusted: a file name may not leave the folder. It writes nothing and is independent of HTML.
+Formats: docs/formats.md; PNG chunks: W3C PNG (third edition), sections 5 and 11.2.1.
 """
 
 import csv
@@ -28,7 +28,7 @@ TRUTH = {"true": True, "1": True, "false": False, "0": False, "": None}
 
 @dataclass(frozen=True)
 class Film:
-    """One row of samples.csv. Conditions are those ASKED of the network; an empty one was not asked."""
+    """One row of samples.csv. Conditions are those REQUESTED of the network; an empty one was not requested."""
 
     file: str
     seed: int
@@ -39,11 +39,11 @@ class Film:
     source: str = ""
     findings: tuple[str, ...] = ()
     no_findings: tuple[str, ...] = ()
-    seen: tuple[str, ...] = ()  # by a reader, of the findings that it is good enough at
+    seen: tuple[str, ...] = ()  # predicted by a classifier, of the findings that it predicts well
     truncation: float | None = None
     nearest: float | None = None
     stranger_rank: float | None = None
-    memorised: bool | None = None  # None: nobody looked
+    memorised: bool | None = None  # None: not compared
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class SampleFolder:
 
 @dataclass(frozen=True)
 class Image:
-    """What the pages say of one PNG film."""
+    """What the pages show of one PNG film."""
 
     width_px: int
     height_px: int
@@ -193,7 +193,7 @@ def read_samples(path: Path) -> SampleFolder:
                     raise ValueError(f"{where}: more cells than the header has; expected {len(columns)}")
                 row = {column: cell.strip() for column, cell in cells.items()}
                 film = _film(row, where, films_of_seed)
-                if film.file.casefold() in seen:  # casefold: some hosts' disks do not tell A.png from a.png
+                if film.file.casefold() in seen:  # casefold: some hosts' disks do not distinguish A.png from a.png
                     raise ValueError(f"{where}: file {film.file!r} is listed twice")
                 seen.add(film.file.casefold())
                 if row.get("network_sha256", "") not in ("", network["sha256"]):

@@ -1,6 +1,7 @@
 """Builds the static site: a sample folder and its scores become a folder that any static host, or file://, can show.
 
-It must never ask a third party for anything, run without its films' provenance, or delete a file that it did not write.
+It must never request anything from a third party, run without its films' provenance, or delete a file that it did not
+write.
 """
 
 import re
@@ -33,7 +34,7 @@ class SiteSummary:
     index: Path
     num_films: int
     num_memorised: int  # left out
-    num_unscreened: int  # shown, but nobody compared them with the training films
+    num_unscreened: int  # shown, but not compared with the training films
     num_scores: int
     num_files: int
     total_bytes: int
@@ -54,20 +55,20 @@ def build_site(
     """Write the site of a sample folder to `out`: pages, films/, manifest.json, style, script, icons and the marker
     file.
 
-    With the network file `model`, also make.html, which draws films in the visitor's browser, and what it loads;
+    With the network file `model`, also make.html, which generates films in the visitor's browser, and what it loads;
     without `samples`, that page is the whole site. `index`: search engines may list the pages. `url`: where the site
     will be, http(s), which pictures of shared links need; everything else is relative.
 
-    With samples there are also the study pages; `real`: a pool whose held-out films stand against the synthetic ones
+    With samples there are also the study pages; `real`: a pool whose held-out films are mixed with the synthetic ones
     there (see `choose_films`); and evidence.html, with the model card `card` (Markdown; by default one beside `model`,
     of its name).
 
     The same input gives the same bytes. Films flagged as memorised are left out and counted. Nothing appears in `out`
     unless all of it was written; an older site there is replaced when it holds nothing but our own unchanged files.
-    After a kill the same call goes on. Raises ValueError when the samples, the network's facts or the scores are
+    After a kill the same call resumes. Raises ValueError when the samples, the network's facts or the scores are
     missing, malformed or of different networks, when a file name would leave the sample folder, when no film is left to
     show, when `out` holds anything that we did not write, and when the terms of a source restrict sharing and no
-    `permission` is stated; where it is, the page, the manifest and every film say so.
+    `permission` is stated; where it is, the page, the manifest and every film carry it.
     """
     out = Path(out).resolve()
     check_ours(out)

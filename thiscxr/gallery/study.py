@@ -1,10 +1,10 @@
 """Chooses and hides the films of a reader study: study.html ("real or not?") and audit.html (does a film show its
 label?).
 
-Nothing that the page shows before an answer may tell what a film is: names are hashes, the pixels are stored
+Nothing that the page shows before an answer may reveal what a film is: names are hashes, the pixels are stored
 uncompressed so that all files have one size, all carry the same text, and the list is in the order of the names. The
-list, study/films.js, does hold the truth, in base64, since a static page has nowhere else to keep it: that stops an
-eye, not a will. Answers: docs/formats.md and readers.py.
+list, study/films.js, does hold the truth, in base64, since a static page has nowhere else to keep it: that prevents
+accidents, not cheating. Answers: docs/formats.md and readers.py.
 """
 
 import base64
@@ -38,18 +38,18 @@ TEXT = {"Disclaimer": "Film of a reader study, which may be synthetic. Not for d
 
 @dataclass(frozen=True)
 class StudyFilm:
-    """A film whose truth is asked: real, synthetic or phantom; `item` names it in the answers."""
+    """A film of the study: real, synthetic or phantom; `item` names it in the answers."""
 
     item: str
     kind: str
-    findings: tuple[str, ...]  # asked of it, drawn in it, or labelled in it
+    findings: tuple[str, ...]  # requested of it, drawn in it, or labelled in it
     pixels: Pixels  # uint8 [res, res]
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Films of one label: (address inside the site, item); kind: synthetic films were asked for it, real ones carry
-    it."""
+    """Films of one label: (address inside the site, item); kind: of synthetic films it was requested, real ones are
+    labelled with it."""
 
     label: str
     kind: str
@@ -58,7 +58,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Study:
-    """What the study pages ask; without films or sheets there is nothing to ask, and no page."""
+    """The films of the study pages; there is no page without films, or without sheets."""
 
     films: tuple[StudyFilm, ...]
     sheets: tuple[Sheet, ...]
@@ -67,12 +67,12 @@ class Study:
 
     @property
     def other(self) -> str:
-        """What the synthetic films stand against: "real" or "phantom"."""
+        """What the synthetic films are compared with: "real" or "phantom"."""
         return "real" if self.real_sources else "phantom"
 
     @property
     def pages(self) -> list[tuple[str, str]]:
-        """The pages that there will be: file, words."""
+        """The pages that will be written: file, title."""
         asks = "Real or not?" if self.other == "real" else "Procedural or learned?"
         return [
             *([("study.html", asks)] if self.films else []),
@@ -84,9 +84,9 @@ def choose_films(samples: SampleFolder, films: Sequence[Film], real: Path | None
     """Return the study of synthetic films against held-out real ones of the pool `real`, or, without, against
     procedural phantoms.
 
-    films: those of the sample folder that may be shown. Partners have the view that was asked, where there is one. Of a
-    pool of several resolutions, all films that have the size of the samples or more, reduced to it. Raises ValueError
-    when the pool is of another size, has no held-out patients, or holds films that not everybody may show.
+    films: those of the sample folder that may be shown. Partners have the requested view, where there is one. Of a pool
+    of several resolutions, all films that have the size of the samples or more, reduced to it. Raises ValueError when
+    the pool is of another size, has no held-out patients, or holds films that not everybody may show.
     """
     pool = _open_pool(real) if real is not None else None
     synthetic, views = (
@@ -142,7 +142,7 @@ def _phantom(seed: int, res: int, view: str) -> StudyFilm:
 
 
 def _drawn_rows(pool: Pool) -> list[int]:
-    """Return the held-out rows in an order that is the same for everybody."""
+    """Return the held-out rows in a fixed random order."""
     return np.random.Generator(np.random.Philox(key=[0, 0])).permutation(pool.indices("holdout")).tolist()
 
 
@@ -150,7 +150,7 @@ def _matched(pool: Pool, rows: Sequence[int], views: Iterable[str]) -> list[int]
     """Return a row for each view while there are patients: of that view, or, where none is left, of whichever there is
     most of.
 
-    One row a patient: two films of one patient would not be two answers.
+    One row a patient: two films of one patient would not be independent answers.
     """
     of_row, patients = pool.column("view"), pool.codes("patient")[0]
     stock: dict[str, list[int]] = defaultdict(list)

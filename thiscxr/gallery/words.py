@@ -1,5 +1,5 @@
-"""How the pages say what was asked, what a reader saw, and how near a real film is: "asked for" a finding, never "has"
-one."""
+"""How the pages describe what was requested, what a classifier predicts, and how near a real film is: a film is "asked
+for" a finding, it never "has" one."""
 
 from thiscxr.gallery.samples import Film
 
@@ -12,8 +12,8 @@ def words(name: str) -> str:
 
 
 def asked(film: Film) -> str:
-    """Say what the network was asked for: "PA view, female, 70 years, effusion; without mass". Empty when nothing was
-    asked."""
+    """Return the requested conditions as text: "PA view, female, 70 years, effusion; without mass". Empty when nothing
+    was requested."""
     parts = []
     if film.view:
         parts.append("view unknown" if film.view == "unknown" else f"{film.view.replace('_', ' ')} view")
@@ -34,14 +34,14 @@ def asked(film: Film) -> str:
 
 
 def seen(film: Film) -> str:
-    """Say which of the findings asked for a reader saw: only those are listed in samples.csv that it is good enough
-    at."""
+    """Return which of the requested findings a classifier predicts; samples.csv lists only those that it predicts
+    well."""
     return ", ".join(words(finding) for finding in film.findings if finding in film.seen)
 
 
 def near(film: Film) -> str:
-    """Return the share of real films that have a stranger's film as near as this film's nearest training film: "62 %",
-    "" when unknown."""
+    """Return the share of real films that have a film of another patient as near as this film's nearest training film:
+    "62 %", "" when unknown."""
     if film.stranger_rank is None:
         return ""
     return f"{film.stranger_rank * 100:.0f}\u00a0%" if film.stranger_rank >= 0.01 else "fewer than 1\u00a0%"

@@ -1,8 +1,8 @@
-"""The model card of a generator, from its file and its scores alone: no figure by hand, and a score of another network
-is refused.
+"""The model card of a generator, from its file and its scores alone: no figure is entered by hand, and scores of
+another network are refused.
 
-Its parts are those of Mitchell et al. 2019, "Model cards for model reporting", arXiv:1810.03993, in the Markdown of the
-Hugging Face hub.
+Its sections are those of Mitchell et al. 2019, "Model cards for model reporting", arXiv:1810.03993, in the Markdown of
+the Hugging Face hub.
 """
 
 import json
@@ -27,12 +27,12 @@ from thiscxr.terms import restriction
 SEEDS = 64  # in the picture
 FILM_MM = 400  # about the width of a chest film
 HIDDEN = ", with the foot of each film, where the mark is burned in, hidden on both sides"
-ONE = ("truncation", "seeds", "split", "pool_fingerprint")  # of which all scores of a card have one value
+ONE = ("truncation", "seeds", "split", "pool_fingerprint")  # the same for all scores of a card
 
 
 @dataclass
 class Section:
-    """A part of the scores: sentences, and the rows of a table."""
+    """A section of the scores: sentences, and the rows of a table."""
 
     title: str
     lines: list[str] = field(default_factory=list)
@@ -40,10 +40,10 @@ class Section:
 
 
 def write_card(model: str, scores: Path, out: Path, notes: Path | None = None) -> None:
-    """Write the card of the network that FILE, NAME or RUN means, and beside it, as PNG, its films of seeds 0 to 63.
+    """Write the card of a network (FILE, NAME or RUN) and, beside it as PNG, its films of seeds 0 to 63.
 
-    notes: Markdown that is put in as it is. The same network and scores give the same bytes.
-    Raises ValueError as `read_scores` and `one_set`.
+    notes: Markdown, inserted verbatim. The same network and scores give the same bytes. Raises ValueError as
+    `read_scores` and `one_set`.
     """
     network = load(model)
     records = one_set(scores, read_scores(scores, network.sha256))
@@ -63,7 +63,7 @@ def write_card(model: str, scores: Path, out: Path, notes: Path | None = None) -
 
 
 def one_set(path: Path, records: list[Record]) -> list[Record]:
-    """Return the records of a file. Raises ValueError where they are of more than one set of films or more than one
+    """Return the records of a file. Raises ValueError where they are about more than one set of films or more than one
     pool."""
     for each in records:
         for name in ONE:
@@ -112,7 +112,7 @@ def card(network: Network, model: str, records: Sequence[Record], picture: str, 
 
 
 def facts(network: Network, model: str, noted: bool) -> list[tuple[str, str]]:
-    """Return what the file, and the run folder where the model is one, say of the network."""
+    """Return what the file says about the network, and the run folder where the model is one."""
     path, info = find_network(model), network.info
     shape, count = info.architecture, sum(p.numel() for p in network.generator.parameters())
     rows = [
@@ -140,8 +140,8 @@ def facts(network: Network, model: str, noted: bool) -> list[tuple[str, str]]:
 
 
 def compute(run: Path) -> str:
-    """Return how long a run took and on what, from its config.toml, env.json and stats.jsonl; what is not there is not
-    told."""
+    """Return how long a run took and on what, from its config.toml, env.json and stats.jsonl; what is missing is left
+    out."""
     said = []
     if (run / "stats.jsonl").is_file():
         minutes, last = 0.0, 0
@@ -165,7 +165,7 @@ def compute(run: Path) -> str:
 
 
 def known_conditions(network: Network) -> list[str]:
-    """Return what the network may be asked for."""
+    """Return the conditions that can be requested."""
     known, table = network.info.vocabulary, network.info.joint_table
     lines = [
         f"{name}: {', '.join(map(_line, values))}"
@@ -206,7 +206,7 @@ def sample_commands(network: Network, model: str) -> str:
 
 
 def protocol(network: Network, records: Sequence[Record]) -> str:
-    """Return of what films, against what, by whom the scores are."""
+    """Return which films were scored, against which real films, and with which extractors."""
     first = records[0]
     judges = {each.extractor: each.extractor_sha256 for each in records if each.extractor}
     by = ", ".join(f"`{name}` (SHA-256 `{str(sha256)[:12]}`)" for name, sha256 in judges.items()) or "no extractor"
@@ -224,7 +224,7 @@ def protocol(network: Network, records: Sequence[Record]) -> str:
 
 
 def sections(records: Sequence[Record]) -> list[Section]:
-    """Return the scores in words; what says something of a reader and not of the films, such as poses, is not told."""
+    """Return the scores in words, without those about a classifier rather than the films, such as poses."""
     found = []
     for name, section, some in by_section(records):
         if name in ("reader", "other"):
@@ -245,7 +245,7 @@ def sections(records: Sequence[Record]) -> list[Section]:
 
 
 def limits(network: Network, records: Sequence[Record]) -> list[str]:
-    """Return what the network cannot do, or what nobody has seen it do."""
+    """Return what the network cannot do, or what was never confirmed."""
     known, mm = network.info.vocabulary, 2 * FILM_MM / network.info.architecture.res
     small = "small nodules, lines and tubes, a thin pneumothorax, letters" if mm > 2 else "fine lines"
     lines = [f"Nothing smaller than about two pixels, {mm:.2g} mm of a film of {FILM_MM // 10} cm: {small}."]
@@ -268,7 +268,7 @@ def limits(network: Network, records: Sequence[Record]) -> list[str]:
 
 
 def command(model: str, records: Sequence[Record], out: Path, notes: Path | None) -> str:
-    """Return the command line that makes the card anew."""
+    """Return the command line that makes the card again."""
     count, psi, name = max(each.num_fake for each in records), records[0].truncation, _shown(model)
     options = "" if psi in (None, 1.0) else f" --truncation {psi:g}"
     kept = f" --notes {_shown(notes)}" if notes else ""
@@ -279,7 +279,7 @@ def command(model: str, records: Sequence[Record], out: Path, notes: Path | None
 
 
 def _shown(path: str | Path) -> str:
-    """Return a path as it may be published: nobody's folders."""
+    """Return a path that may be published: without the folders of this machine."""
     return Path(path).name if Path(path).is_absolute() else str(path)
 
 
@@ -294,5 +294,5 @@ def _sentence(text: str) -> str:
 
 
 def _line(text: object) -> str:
-    """Return text of a file as one line that is text in Markdown too."""
+    """Return text from a file as one line, escaped for Markdown."""
     return " ".join(str(text).split()).replace("<", "&lt;").replace("|", "\\|")

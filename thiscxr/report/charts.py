@@ -21,7 +21,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # matplotlib takes a third of a second: only who draws waits for it
+if TYPE_CHECKING:  # matplotlib takes a third of a second: it is imported only to draw
     from matplotlib.axes import Axes
 
 P = ParamSpec("P")

@@ -1,4 +1,4 @@
-"""What the pages of a pool and of scores are made of: figures in sections, one style, and nothing from elsewhere."""
+"""What the pages of a pool and of scores are made of: figures in sections, one style, and no external resources."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart, or pairs of films, what it says, and its numbers; the first row of `table` is its header."""
+    """A chart, or pairs of films, with a description and its numbers; the first row of `table` is its header."""
 
     title: str
     text: str
@@ -40,7 +40,7 @@ class Section:
 
 
 def render(template: str, **facts: Any) -> str:
-    """Return a page that is whole in itself, every text escaped; template: a file beside this one."""
+    """Return a self-contained page, every text escaped; template: a file beside this one."""
     folder = Path(__file__).parent
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),

@@ -1,5 +1,4 @@
-"""The panel as one HTML page that needs nothing else: a verdict in plain words, plots with floors, and the numbers
-under each.
+"""The panel as one self-contained HTML page: a summary in plain words, plots with floors, and the numbers under each.
 
 It shows films of the pool beside the synthetic films that are nearest to them, so it is for those who may see the pool.
 """

@@ -5,7 +5,7 @@ from thiscxr.score.panel import Panel
 
 
 def score_table(panel: Panel) -> str:
-    """Return the scores for a person: one aligned line each, the verdict, and what was not measured."""
+    """Return the scores as text: one aligned line each, the summary, and what was not measured."""
     wide = max((len(each.key) for each in panel.records), default=5)
     lines = [f"{'score':<{wide}} {'value':>9}  {'95 % interval':>19}  {'floor':>8}  {'films':>12}"]
     for each in panel.records:

@@ -1,7 +1,7 @@
-"""Every sentence about a number: what a measure is called and means, how it stands to real films, what the scores say.
+"""Every sentence about a score: the name and meaning of a measure, how it compares with real films, and a summary.
 
-Terminal, report, card and page of evidence take their words from here, so that they say the same of the same records. A
-sentence claims no more than its interval bears.
+Terminal, report, card and evidence page take their text from here, so that they say the same of the same records. A
+sentence claims no more than its interval supports.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,8 @@ from thiscxr.score.records import Record
 
 # share of the films that may be flagged, or twice that of unrelated patients, for a set to be shared
 MOST_MEMORISED = 0.02
-MOST_BY_CHANCE = 0.01  # of a tie: what may come of chance
-LEAST_DB = 1.0  # by which the power of a band has to differ for a sentence
+MOST_BY_CHANCE = 0.01  # p of an association, below which it is reported
+LEAST_DB = 1.0  # the least difference in the power of a band that is reported
 NOTHING_MORE = (
     "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use. "
     "A good score is the score of one extractor."
@@ -21,7 +21,7 @@ NOTHING_MORE = (
 
 @dataclass(frozen=True)
 class Section:
-    """What several measures ask together, and what their floor is."""
+    """A group of measures: its title, the question that it answers, and what its floor is."""
 
     title: str
     intro: str
@@ -30,7 +30,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Words:
-    """How a measure is told, wherever it is told."""
+    """How a measure is described, wherever it is shown."""
 
     section: str
     title: str  # {question}, {group} and {protocol} are the record's
@@ -78,7 +78,7 @@ SECTIONS = {
     "other": Section("Other scores", "This version has no words for these.", _OTHERS),
 }
 _AUC, _SHARE = "AUC", "share"
-WORDS = {  # measure, or measure and statistic, in the order in which they are told
+WORDS = {  # measure, or measure and statistic, in the order in which they are shown
     "fd": Words("distances", "Fréchet distance",
         "how far the synthetic films are from real ones, comparable at one number of films", "lower"),
     "fdinf": Words("distances", "Fréchet distance, endless films (FD∞)",
@@ -156,7 +156,7 @@ _GROUPS = {("tie", "real"): "real films", ("tie", "asked"): "as asked"}
 
 
 def words_of(record: Record) -> Words:
-    """Return the words of a record's measure; those of a measure that nobody knows are its name."""
+    """Return the words for a record's measure; an unknown measure is called by its name."""
     return (
         WORDS.get(f"{record.measure} {record.statistic}")
         or WORDS.get(record.measure)
@@ -165,7 +165,7 @@ def words_of(record: Record) -> Words:
 
 
 def title(record: Record) -> str:
-    """Return what a score is called, with the group of films that it is of."""
+    """Return the name of a score, with the group of films that it is about."""
     words = words_of(record)
     group = _GROUPS.get((record.measure, record.group), record.group).replace("_", " ")
     question = _QUESTIONS.get(record.question, record.question).replace("_", " ")
@@ -177,7 +177,7 @@ def title(record: Record) -> str:
 
 
 def explained(record: Record) -> str:
-    """Return what a score measures and which way is better, as a sentence; "" of a measure that nobody knows."""
+    """Return what a score measures and which way is better, as a sentence; "" for an unknown measure."""
     words = words_of(record)
     text = words.meaning.format(question=record.question.replace("_", " "), group=record.group.replace("_", " "))
     unit = f" ({words.unit})" if words.unit not in ("", _SHARE) else ""
@@ -190,7 +190,7 @@ def explained(record: Record) -> str:
 
 
 def from_0_to_1(records: Sequence[Record]) -> bool:
-    """Return whether these scores are shares or areas, which have one scale."""
+    """Return whether these scores are all on the scale from 0 to 1: shares, AUCs, correlations."""
     known = [x for each in records for x in (each.value, each.floor, *(each.ci95 or ())) if x is not None]
     return (
         all(words_of(each).unit in (_SHARE, _AUC, "correlation", "Cramér's V") for each in records)
@@ -207,8 +207,8 @@ def by_section(records: Sequence[Record]) -> Iterator[tuple[str, Section, list[R
 
 
 def reading(record: Record) -> str:
-    """Return how a score stands to its floor: "better", "worse" or "not distinguished", by its interval; "" where that
-    cannot be said."""
+    """Return how a score compares with its floor by its interval: "better", "worse", "above", "below" or "not
+    distinguished"; "" where that is unknown."""
     if record.value is None:
         return "not measured"
     better = words_of(record).better
@@ -223,7 +223,7 @@ def reading(record: Record) -> str:
 
 
 def sentence(record: Record) -> str:
-    """Return what a score measures and how it stands to its floor."""
+    """Return what a score measures and how it compares with its floor."""
     words, said = words_of(record), [explained(record)]
     floor = words.floor or SECTIONS[words.section].floor
     if record.value is None:
@@ -256,12 +256,13 @@ def _why_not(record: Record) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number for a person, in four digits."""
+    """Return a number as text, with four significant digits."""
     return "–" if value is None else f"{value:.4g}".replace("-", "−")
 
 
 def verdict(records: Sequence[Record]) -> list[str]:
-    """Return what the scores say: of each kind the first, of memorised films every one. Empty without scores."""
+    """Return a summary of the scores, one sentence each: the first of each kind, and every one of memorisation. Empty
+    without scores."""
     if not records:
         return []
     first: dict[str, Record] = {}
@@ -286,13 +287,13 @@ def _distance(record: Record) -> str:
     value, floor = record.value or 0.0, record.floor or 1.0
     times, (low, high) = value / floor, record.ci95 or (value, value)
     how = f"{times:.1f} times as far from real patients as" if times > 1.05 else "nearer to real patients than"
-    if 0.95 <= times <= 1.05 or low <= floor <= high:  # what the interval cannot tell is not said
+    if 0.95 <= times <= 1.05 or low <= floor <= high:  # no difference is reported that the interval does not show
         how = "about as far from real patients as"
     return f"As a distribution, and by one extractor ({record.key}), the films are {how} other real patients."
 
 
 def fine_structure(records: Sequence[Record]) -> list[str]:
-    """Return what the spectra show beyond LEAST_DB by the whole interval: grid, blur, sharpening, single bands."""
+    """Return sentences on grids, blur, sharpening and single bands whose whole interval lies beyond LEAST_DB."""
     known = {
         (each.measure, each.question): (each.value, each.ci95, each.floor or 0.0)
         for each in records
@@ -318,7 +319,7 @@ def fine_structure(records: Sequence[Record]) -> list[str]:
             f"The films are sharpened or noisy: their fine detail is {sharpness:.1f} "
             "dB stronger than that of real films."
         )
-    # into which a grid leaks
+    # a grid leaks into band 8
     rest = [name for measure, name in beyond if measure == "band" and not (grids and name == "8")]
     if rest and not sharpness:
         bands = ", ".join(f"{name} ({beyond['band', name]:+.1f} dB)" for name in rest)
@@ -328,11 +329,10 @@ def fine_structure(records: Sequence[Record]) -> list[str]:
 
 
 def memorised(records: Sequence[Record]) -> list[str]:
-    """Return a sentence a score of memorised films: how many are flagged, and, above the limit, that the set is not to
-    be shared.
+    """Return a sentence for each score of memorised films: how many are flagged, and, above the limit, a warning not to
+    share the set.
 
-    By the share of these very films, not by its interval: what is shared is this set, and not what another draw would
-    give.
+    The limit applies to the share in this set, not to its interval: it is this set that would be shared.
     """
     lines = []
     for each in records:

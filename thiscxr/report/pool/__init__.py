@@ -50,7 +50,7 @@ _SAMPLE_PIXELS = 2**26  # ... or as many as have so many pixels
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What there is to see in a film of a release."""
+    """What is measured in a film of a release."""
 
     levels: NDArray[np.int64]
     native: tuple[int, int, int]  # width, height, bits
@@ -70,8 +70,8 @@ def describe_sources(
     """Return {"sources": {key: {"released", "kept", "dropped", ...}}}: every row, what `prepare` would take, and why
     not the others.
 
-    labels_only: read only the label files, so that films are not missed when they are not there; else RELEASE_SAMPLE
-    films a source, evenly drawn, are decoded for native sizes and intensities. Raises ValueError as `prepare` does.
+    labels_only: read only the label files, so that the films need not be there; else RELEASE_SAMPLE films a source,
+    evenly drawn, are decoded for native sizes and intensities. Raises ValueError as `prepare` does.
     """
     plan = wanted_films([(key, Path(root)) for key, root in sources], views, labels_only, labels)
     described: dict[str, Any] = {}
@@ -151,7 +151,7 @@ def _look_at(part: Wanted, allow_synthetic: bool) -> dict[str, Any]:
 
 
 def _look(task: tuple[ReleaseFile | bytes | None, bool, bool]) -> _Look | str:
-    """Return what there is to see in a film, or why `prepare` refuses it.
+    """Return what is measured in a film, or why `prepare` refuses it.
 
     task: the file, its bytes when it is in a compressed tar, or None when it is absurdly large; whether it is known to
     be frontal; and whether it may be synthetic.
@@ -251,8 +251,7 @@ def _rows(path: Path, *required: str) -> list[dict[str, str]] | None:
 
 
 def _duplicate_facts(rows: Sequence[Mapping[str, str]], ids: pa.ChunkedArray, table: pa.Table) -> dict[str, Any]:
-    """Return how many films are copies of another, and how many groups of them reach over a split, a patient or a
-    source.
+    """Return how many films are duplicates of another, and how many groups of them span splits, patients or sources.
 
     ids: `film_id` of the films of `table`.
     """

@@ -67,7 +67,7 @@ def state_matrix(table: pa.Table) -> NDArray[np.int8]:
 
 def part_facts(table: pa.Table) -> dict[str, Any]:
     """Return the counts of one set of films: the contract's keys (docs/formats.md), then ages, splits, labelers and
-    films a patient."""
+    films per patient."""
     states = state_matrix(table)
     facts = {
         "films": len(table),
@@ -171,8 +171,7 @@ def views_by_finding(table: pa.Table) -> dict[str, dict[str, dict[str, int]]]:
 def total_variation(one: Mapping[str, int], other: Mapping[str, int]) -> float:
     """Return half the summed difference of two distributions, from 0 (alike) to 1 (nothing in common).
 
-    Whoever must say from which of the two a value comes, both as likely, is right in (1 + this) / 2 of the cases at
-    best.
+    Guessing which of the two, equally likely, a value comes from succeeds in at most (1 + this) / 2 of the cases.
     """
     one_sum, other_sum = sum(one.values()), sum(other.values())
     if not (one_sum and other_sum):

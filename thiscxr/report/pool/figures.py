@@ -1,6 +1,6 @@
-"""The figures of a pool: what a collection's films show, who they are of, and what gives a finding away.
+"""The figures of a pool: what a collection's films show, whom they are of, and which metadata predicts a finding.
 
-Each is a chart, one line that says what it shows, and the same numbers as a table.
+Each is a chart, one line that describes it, and the same numbers as a table.
 """
 
 import math
@@ -14,7 +14,7 @@ from thiscxr.report.pool.facts import DECADES, FILM_RANGES, LEVELS, pooled_pairs
 from thiscxr.report.pool.text import percent
 from thiscxr.report.pool.warnings import annotated, source_counts
 
-_MIN_FILMS = 20  # of either side, before the two are compared
+_MIN_FILMS = 20  # of either group, before the two are compared
 
 _STATE_FILLS = {
     "positive": "#08519c",

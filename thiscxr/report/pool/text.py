@@ -1,6 +1,6 @@
 """The facts of `describe` for a terminal: a few aligned tables of at most 100 columns, and the warnings in words.
 
-It is for people and promises nothing; whoever wants numbers takes the JSON.
+Its layout may change; programs should read the JSON.
 """
 
 import textwrap
@@ -37,7 +37,7 @@ def describe_text(facts: Mapping[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Names and reasons come from files of others: what a terminal might obey is shown, not sent."""
+    """Escape control characters, which a terminal might obey: names and reasons come from others' files."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
@@ -71,8 +71,8 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _tables(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the rows under their header, in as many blocks of columns as the width asks for; each begins with the
-    first column."""
+    """Return the rows under their header, in as many blocks of columns as the width needs; each begins with the first
+    column."""
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else 1
     blocks: list[list[int]] = [[]]
@@ -96,8 +96,8 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def overview(sources: Mapping[str, Any], sparks: bool = True) -> Rows:
-    """Return a row a fact: its name, a cell a source, and the total when there are several. sparks: with histograms in
-    characters."""
+    """Return one row per fact: its name, one cell per source, and the total when there are several. sparks: with
+    histograms in characters."""
     kept = [source["kept"] for source in sources.values()]
     rows = _released(sources) if all("released" in source for source in sources.values()) else []
     rows += [_sum_row(word, [part[word] for part in kept]) for word in ("films", "patients", "studies")]

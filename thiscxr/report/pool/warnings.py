@@ -1,6 +1,6 @@
-"""What in the facts of `describe` an expert would stumble over, said in plain words with the numbers.
+"""What an expert would object to in the facts of `describe`, in plain words with the numbers.
 
-Each check reads the facts alone, so the same words stand under a release and under the pool made of it.
+Each check reads the facts alone, so a release and the pool made of it get the same warnings.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from thiscxr.report.pool.facts import total_variation
 
 FLAT_BELOW = 0.08  # unevenness: equalised films have 0.01 to 0.07, others 0.1 to 0.4
 TELLS_FROM = 0.25  # total variation: with it a coin toss becomes 62 %
-_MIN_FILMS = 50  # of either side, before shares are compared
+_MIN_FILMS = 50  # of either group, before shares are compared
 _UNKNOWN_FROM = 0.2
 _REFUSED_FROM = 0.05
 
@@ -19,7 +19,7 @@ Sources = Mapping[str, Mapping[str, Any]]
 
 
 def find_warnings(facts: Mapping[str, Any]) -> list[str]:
-    """Return one line a warning, the gravest first; facts: of `describe_pool` or `describe_sources`."""
+    """Return one line per warning, the most serious first; facts: of `describe_pool` or `describe_sources`."""
     sources = {key: source for key, source in facts["sources"].items() if source["kept"]["films"]}
     empty = [f"{key}: no film is left, so there is nothing to pool" for key in facts["sources"] if key not in sources]
     checks = (_duplicates(facts.get("duplicates", {})), *(check(sources) for check in _CHECKS))
@@ -27,7 +27,7 @@ def find_warnings(facts: Mapping[str, Any]) -> list[str]:
 
 
 def annotated(states: Mapping[str, int]) -> int:
-    """Return in how many films a finding was looked for: all but those where it is not annotated."""
+    """Return the number of films in which a finding is annotated."""
     return sum(count for word, count in states.items() if word != "not_annotated")
 
 
@@ -117,7 +117,7 @@ def _annotation(sources: Sources) -> Iterator[str]:
 
 
 def _told(finding: str, counts: Mapping[str, Mapping[str, int]]) -> tuple[float, str] | None:
-    """Return how far the two distributions of a finding are apart, and that in words, or None when it is not far."""
+    """Return the total variation between positive and negative films, and a description; None below TELLS_FROM."""
     positive, negative = counts["positive"], counts["negative"]
     num_positive, num_negative = sum(positive.values()), sum(negative.values())
     distance = total_variation(positive, negative)
