@@ -1,4 +1,4 @@
-"""What grey a film has, and what it should have, in tests: as shares of the full scale, and in steps of 16 bits."""
+"""The grey of a film and its expected grey, in tests: as shares of the full scale, and in steps of 16 bits."""
 
 import numpy as np
 
@@ -31,20 +31,19 @@ def load(data: bytes, **options) -> px.LoadedFilm:
     return px.load_film(data, **options)
 
 
-def apart(film: px.LoadedFilm, expected: np.ndarray) -> float:
+def difference(film: px.LoadedFilm, expected: np.ndarray) -> float:
     """Return the largest difference in steps of 16 bits; expected in such steps."""
     assert film.pixels.shape == expected.shape
     return float(np.abs(px.to_bits(film.pixels, 16) - expected).max())
 
 
 def spread(values: np.ndarray) -> np.ndarray:
-    """What a film without window becomes, in whole steps of 16 bits."""
+    """The grey of a deep film without a window, in whole steps of 16 bits."""
     return np.rint(stretched(values) * 65535)
 
 
-def unsaid(values: np.ndarray, bits: int) -> np.ndarray:
-    """What a film becomes that says nothing of its display: as it is up to 8 bits, else stretched; in steps of 16
-    bits."""
+def default_grey(values: np.ndarray, bits: int) -> np.ndarray:
+    """The grey of a film without display settings: unchanged up to 8 bits, else stretched; in steps of 16 bits."""
     return spread(values) if bits > 8 else values * (65535 / (2**bits - 1))
 
 

@@ -1,4 +1,4 @@
-"""Films in the zips and tars of a folder: named as they lay there, read once, and refused with a reason."""
+"""Films in the zips and tars of a folder: named by their place, read once, and refused with a reason."""
 
 import logging
 import zipfile
@@ -100,7 +100,7 @@ def reasons(root: Path) -> set[str]:
     return found
 
 
-def test_a_zip_with_a_password_and_one_of_deflate64_say_so(tmp_path):
+def test_a_zip_with_a_password_or_deflate64_is_refused_with_the_reason(tmp_path):
     for name, change in (("password", "flag"), ("deflate64", "method")):
         data = bytearray(zipped({"1.png": picture(1)}, compression=zipfile.ZIP_DEFLATED))
         for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):

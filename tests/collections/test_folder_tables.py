@@ -99,7 +99,7 @@ def there(root: Path) -> list:
 
 
 def test_words_that_people_write(tmp_path, caplog):
-    """Each of these ended the run, or left a film without what its row says."""
+    """Each of these ended the run, or left a film without the content of its row."""
     rows = [
         "a.png;060Y;Male;pa;1,0",
         "b.png;51,5;woman;AP supine;",

@@ -114,7 +114,7 @@ def test_version_3_and_the_retinas_that_lie_beside_it(tmp_path):
 @pytest.mark.parametrize(
     "names", [["a.jpg", "IM-0003-0001.JPG"], ["pneumonia/a.png", "Normal/b.jpeg", "person3_virus_15.tiff"]]
 )
-def test_renamed_and_converted_films_are_kept_and_said(tmp_path, caplog, names):
+def test_renamed_and_converted_films_are_kept_with_a_warning(tmp_path, caplog, names):
     films = kermany.read_labels(release(tmp_path, ["NORMAL/IM-0115-0001.jpeg", *names]))
     labelled = [film for film in films if "Pneumonia" in film.findings]
     assert len(labelled) == len(films) == 1 + len(names) - (names[0] == "a.jpg"), "a.jpg has no label"

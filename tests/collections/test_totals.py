@@ -101,7 +101,7 @@ def padchest_films() -> list[FilmRecord]:
 
 @pytest.fixture(scope="module")
 def chexpert_rows() -> list[tuple[str, dict[str, int]]]:
-    """What the rows say themselves: Frontal or Lateral, and the states before the rule of No Finding."""
+    """The rows unchanged: Frontal or Lateral, and the states before the rule of No Finding."""
     names = [name for name in FINDINGS if name in chexpert.COLUMNS]
     rows = chexpert.label_rows(ReleaseFile(str(TABLES / "chexpert_train.csv.gz")), ["Frontal/Lateral"])
     return [(row["Frontal/Lateral"], dict(zip(names, states, strict=True))) for _, row, states in rows]

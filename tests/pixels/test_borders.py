@@ -84,7 +84,7 @@ def test_a_border_does_not_change_the_film(borders):
     assert np.array_equal(kept[len(borders) * 9 :][:100, len(borders) * 6 :][:, :90], plain)
 
 
-def test_borders_that_say_how_they_are_shown_are_left_to_the_framing():
+def test_borders_of_films_with_a_window_are_left_to_the_framing():
     values = bordered(smooth(100, 90, 12), 0)
     assert px.load_film(dicom(values, **WINDOW)).pixels.shape == values.shape
     assert px.load_film(png(values), stretch=False).pixels.shape == values.shape

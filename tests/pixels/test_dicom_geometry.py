@@ -5,7 +5,7 @@ import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
 from tests.films import DEEP, dicom, smooth
-from tests.greys import apart, load, spread
+from tests.greys import difference, load, spread
 from thiscxr import pixels as px
 from thiscxr.pixels import dicom as pixels_dicom
 
@@ -69,7 +69,7 @@ def test_patient_orientation_puts_the_film_upright(orientation, turn):
     stored = smooth(40, 60, 12)
     film = load(dicom(stored, PatientOrientation=orientation, PixelAspectRatio=[2, 1]))
     expected = turn(spread(stored))
-    assert apart(film, expected) == 0
+    assert difference(film, expected) == 0
     assert (film.native_height, film.native_width) == expected.shape
     assert film.pixel_aspect == (0.5 if expected.shape == stored.shape else 2)
 
@@ -77,7 +77,7 @@ def test_patient_orientation_puts_the_film_upright(orientation, turn):
 @pytest.mark.parametrize(
     ("orientation", "corner"), [("LF", (0, 1)), ("RF", (0, 0)), ("LH", (1, 1)), ("FL", (1, 0)), ("HL", (1, 1))]
 )
-def test_a_marker_at_the_left_shoulder_comes_to_the_upper_right(orientation, corner):
+def test_a_marker_at_the_left_shoulder_is_at_the_upper_right(orientation, corner):
     """corner: where the patient's upper left lies in what is stored, by hand: FL has its rows lead down, its columns to
     the left."""
     quarters = np.zeros((2, 2), int)

@@ -1,4 +1,4 @@
-"""What grey a film gets: as its file says, as it is, or by percentiles; known answers from DICOM PS3.3 C.11, by
+"""The grey of a film: by its display settings, unchanged, or by percentiles; known answers from DICOM PS3.3 C.11, by
 hand."""
 
 import numpy as np
@@ -122,7 +122,7 @@ def test_the_first_window_that_is_one_counts(center, width):
     ("center", "width"),
     [("2048", "0"), ("2048", "-5"), ("", "100"), ("2048", ""), ("abc", "100"), ("1", "nan"), ("0\\0", "0\\0")],
 )
-def test_a_window_that_is_none_says_nothing(center, width):
+def test_an_impossible_window_is_ignored(center, width):
     data = raw_tags(dicom(DEEP, **WINDOW), WindowCenter=center, WindowWidth=width)
     assert off(data, stretched(DEEP)) <= 1
     assert px.load_film(data).greys == "percentiles"
@@ -134,7 +134,7 @@ def test_a_window_that_is_none_says_nothing(center, width):
     ),
     st.booleans(),
 )
-def test_numbers_of_a_tag_are_read_whatever_stands_between(items, comma):
+def test_numbers_of_a_tag_are_read_with_any_separator(items, comma):
     """Every number is at its place, whatever its decimal sign; what is none is nan, and nothing is raised."""
     text = "\\".join(str(entry) for entry in items)
     dataset = pydicom.Dataset()
@@ -186,7 +186,7 @@ def test_the_first_value_of_a_table_may_be_negative(signed, syntax):
     assert off(stored, stretched(-DEEP.astype(float))) <= 1
 
 
-def test_tables_are_believed_before_their_descriptors():
+def test_tables_go_before_their_descriptors():
     table = np.arange(4096)
     short = dicom(DEEP, VOILUTSequence=[lut_item(0, table[:4000], 12, entries=4096)])
     assert off(short, np.minimum(DEEP, 3999) / 4095) <= 1
@@ -206,7 +206,7 @@ def empty(**tags) -> pydicom.Dataset:
     return made
 
 
-def test_what_is_there_but_empty_says_nothing():
+def test_empty_display_settings_are_ignored():
     for hollow in (
         empty(),
         empty(LUTExplanation=""),

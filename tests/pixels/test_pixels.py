@@ -46,7 +46,7 @@ def close(film: px.LoadedFilm, expected: np.ndarray, within: int = 0) -> bool:
 
 
 def stretched(values: np.ndarray) -> np.ndarray:
-    """What a deep film without window becomes, by numpy's own percentiles of the values themselves."""
+    """The grey of a deep film without a window, by numpy's own percentiles of the values."""
     low, high = np.percentile(values, (0.5, 99.5))
     return np.clip((values - low) / (high - low), 0, 1) * 65535
 
@@ -245,8 +245,8 @@ def test_no_real_film_is_refused_and_each_comes_back_byte_for_byte(folder):
             assert px.to_square(film.pixels, image.width) is film.pixels
 
 
-def test_reasons_say_nothing_of_the_one_file(tmp_path):
-    """They are counted by their text: two files with one defect must give one reason."""
+def test_reasons_do_not_depend_on_the_file(tmp_path):
+    """They are counted by their text: two files with one defect must have one reason."""
     for make in (png, jpeg, tiff):
         reasons = set()
         for size in (64, 80, 96):
@@ -274,7 +274,7 @@ def test_sixteen_bit_is_stretched_by_percentiles_and_not_clipped_at_255():
     assert np.array_equal(load(png(deep), stretch=False).pixels, deep)
 
 
-def test_a_film_says_how_its_greys_were_made():
+def test_a_film_records_how_its_greys_were_made():
     deep = smooth(40, 50, 12)
     assert load(png(RAMP)).greys == load(png(deep), stretch=False).greys == "as stored"
     assert load(png(deep)).greys == load(raw_tiff(deep.astype(np.float32), sample_format=3)).greys == "percentiles"

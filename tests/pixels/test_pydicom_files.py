@@ -9,7 +9,7 @@ import pydicom
 import pydicom.data
 import pytest
 
-from tests.greys import apart, unsaid
+from tests.greys import default_grey, difference
 from thiscxr import pixels as px
 
 # What becomes of every file that comes with pydicom, by reason; "" are films.
@@ -150,5 +150,5 @@ def test_films_of_pydicom_have_the_values_of_its_own_decoders(name):
         center, width = (float(np.atleast_1d(dataset[tag].value)[0]) for tag in ("WindowCenter", "WindowWidth"))
         expected = np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1) * 65535
     else:
-        expected = unsaid(values, dataset.BitsStored)
-    assert apart(px.load_film(path), expected) <= 1
+        expected = default_grey(values, dataset.BitsStored)
+    assert difference(px.load_film(path), expected) <= 1

@@ -27,8 +27,8 @@ PROGRAMS = ("dcm2pnm", "dcmj2pnm", "dcml2pnm")  # uncompressed and RLE, JPEG, JP
 
 
 def display(data: bytes) -> list[str] | None:
-    """Return dcm2pnm's options for what a header says first, [] where it says nothing, None for what is no single grey
-    picture."""
+    """Return dcm2pnm's options for the first display setting of a header, [] without any, None if it is no single
+    grey picture."""
     dataset = pydicom.dcmread(io.BytesIO(data), force=True)
     if "PixelData" not in dataset or dataset.get("SamplesPerPixel") != 1 or int(dataset.get("NumberOfFrames") or 1) > 1:
         return None
@@ -57,7 +57,7 @@ def as_dcmtk(data: bytes, options: list[str]) -> np.ndarray | None:
     return None
 
 
-def apart(film: px.LoadedFilm, shown: np.ndarray, said: bool) -> tuple[float, float]:
+def difference(film: px.LoadedFilm, shown: np.ndarray, said: bool) -> tuple[float, float]:
     """Return the mean and the largest difference in levels of 256; a film without its own display is stretched, as in
     docs/data.md.
 
@@ -93,7 +93,7 @@ def against_dcmtk(data: bytes) -> tuple[str, str]:
             )
     if shown is None:
         return "", "dcmtk does not show it"
-    mean, most = apart(film, shown, bool(options))
+    mean, most = difference(film, shown, bool(options))
     return "", f"{mean:.1f} ({most:.0f} at most)"
 
 
@@ -148,7 +148,7 @@ def test_films_are_those_of_dcmtk(name):
     options = display(CASES[name])
     shown = as_dcmtk(CASES[name], options)
     assert shown is not None
-    mean, most = apart(px.load_film(CASES[name]), shown, bool(options))
+    mean, most = difference(px.load_film(CASES[name]), shown, bool(options))
     assert most <= (2 if name == "seven bits" else 1.01), (mean, most)  # of seven bits it makes 254
 
 
@@ -160,8 +160,8 @@ def test_the_comparison_detects_another_film():
         dicom(DEEP, WindowCenter=2100, WindowWidth=2801),
         dicom(DEEP, RescaleSlope=2, RescaleIntercept=0, **WINDOW),
     ):
-        assert apart(film, as_dcmtk(other, ["+Wi", "1"]), True)[0] > 5
-    assert apart(film, np.zeros((64, 60)), True)[1] == 255
+        assert difference(film, as_dcmtk(other, ["+Wi", "1"]), True)[0] > 5
+    assert difference(film, np.zeros((64, 60)), True)[1] == 255
 
 
 @pytest.mark.slow

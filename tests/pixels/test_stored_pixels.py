@@ -88,7 +88,7 @@ def test_bits_stored_may_be_too_small_by_any_number(true, signed):
     assert off(dicom(film, true, BitsStored=true - 1, HighBit=true - 2, syntax=RLELossless), stretched(film)) <= 1
 
 
-def test_bits_stored_of_a_film_with_a_sharp_marker_an_overlay_or_unsaid_padding():
+def test_bits_stored_of_a_film_with_a_sharp_marker_an_overlay_or_undeclared_padding():
     film = 200 + smooth(128, 128, 11) * 3 // 4  # no more than 1,735, but for the marker
     film[4:14, 4:30] = 3900
     assert off(dicom(film, 12, BitsStored=10, HighBit=9), stretched(film)) <= 1
@@ -155,7 +155,7 @@ def test_a_pad_byte_after_jpeg_2000_is_no_part_of_it(odd, pad):
     assert off(dicom(values, 16, syntax=JPEG2000Lossless, frame=boxed + pad), stretched(values)) <= 1
 
 
-def test_coded_pictures_that_are_stored_bare_or_said_not_to_be_coded():
+def test_coded_pictures_that_are_stored_bare_or_declared_as_not_coded():
     values = smooth(70, 90, 12)
     coded = dicom(values, syntax=JPEG2000Lossless)
     with pytest.raises(ValueError, match="pixels are coded, though it says that they are not"):

@@ -197,7 +197,7 @@ def test_groups_do_not_chain():
     assert groups([near(0, 2), near(1, 2), near(1, 3)]) == [[near(0, 2)], [near(1, 3)]]
 
 
-def test_an_equal_film_goes_where_its_original_is():
+def test_an_equal_film_joins_the_group_of_its_original():
     exact = Pair(2, 4, "exact", 1.0)
     assert groups([exact]) == [[exact]]
     assert groups([near(0, 2, 0.96), exact]) == [[near(0, 2, 0.96), near(0, 4, 0.96)]]

@@ -177,7 +177,7 @@ def test_verify_catches_any_flipped_byte(pool, name):
 
 
 def problems_of(pool: Path) -> list[str]:
-    """Problems, or the one line that says why the folder does not even open."""
+    """Problems, or the one line of error when the folder does not even open."""
     try:
         return verify_pool(pool)
     except ValueError as error:
@@ -217,6 +217,6 @@ def test_verify_checks_every_invariant(pool):
 
 
 @pytest.mark.parametrize("columns", [{"resolution": [64] * 11}, {"shard": [1] * 11}, {"shard": [-1] + [0] * 10}])
-def test_films_that_are_not_where_the_table_says_are_refused(pool, columns):
+def test_films_that_are_not_where_the_table_puts_them_are_refused(pool, columns):
     with pytest.raises(ValueError, match=r"pixels-00000.npy holds 11 films of 32 px, films.parquet lists (0|10);"):
         rewrite(pool, **columns)

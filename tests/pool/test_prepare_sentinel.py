@@ -78,7 +78,7 @@ def test_films_are_put_right_alike_at_every_resolution(films, release, tmp_path,
     assert "  put right: 2 (inverted)" in str(summary)
 
 
-def test_describing_a_release_and_its_pool_says_the_same_of_orientation(release, tmp_path):
+def test_describe_reports_the_same_orientations_for_a_release_and_its_pool(release, tmp_path):
     prepare.prepare(tmp_path / "pool", [("folder", release)], 64, key_file=tmp_path / "key")
     pool, films = describe.describe_pool(tmp_path / "pool"), describe.describe_sources([("folder", release)])
     for name in ("orientation", "inverted", "greys"):
@@ -109,7 +109,7 @@ def test_films_that_look_wrong_without_a_clear_reason_are_refused_and_counted(re
 
 
 @pytest.mark.parametrize("tag", range(1, 9))
-def test_tags_and_columns_say_the_same_turn(tag):
+def test_tags_and_columns_agree_on_the_turn(tag):
     """Mirrored first and then turned clockwise, the stored film equals the film that was read."""
     film = draw_film(0, 64, view="PA").pixels
     exif = Image.Exif()
@@ -123,7 +123,7 @@ def test_tags_and_columns_say_the_same_turn(tag):
 @pytest.mark.parametrize(
     "sides", [(row, column) for one in "HF" for other in "LRAP" for row, column in ((one, other), (other, one))]
 )
-def test_patient_orientation_and_columns_say_the_same_turn(sides):
+def test_patient_orientation_and_columns_agree_on_the_turn(sides):
     film = draw_film(0, 64, view="PA").pixels
     plain = load_film(dicom(film.astype(np.uint16) * 16, bits=12)).pixels
     loaded = load_film(dicom(film.astype(np.uint16) * 16, bits=12, PatientOrientation=list(sides)))

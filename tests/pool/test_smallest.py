@@ -137,7 +137,7 @@ def test_a_damaged_film_is_found_through_a_view(mixed):
         Pool.open(mixed).at_resolution(32).read([9])
 
 
-def test_describe_and_verify_say_which_resolutions_there_are(mixed):
+def test_describe_and_verify_report_the_resolutions(mixed):
     facts = describe_pool(mixed)
     assert facts["pool"]["counts"]["resolutions"] == {"32": 6, "64": 4}
     assert "64 px: 4 films, 32 px: 6 films" in describe_text(facts)

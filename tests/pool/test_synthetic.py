@@ -224,7 +224,7 @@ def test_phantoms_that_stand_for_a_release_are_films(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (18, 18), (19, 19), (16, 47), (40, 17), (257, 700)])
-def test_a_film_of_any_shape_is_looked_at(shape):
+def test_a_film_of_any_shape_is_checked_for_a_mark(shape):
     """One narrower than three letters raised "cannot reshape array"."""
     film = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     assert load_film(encode_png(film)).marked == ""
