@@ -1,9 +1,10 @@
-"""Films a second of one process and of several that share the batch, one thread each, over gloo on one machine.
+"""Images/s of one process and of several that share the batch, one thread each, over gloo on one machine.
 
     python benchmarks/ddp_scaling.py [POOL] [--processes 2] [--steps 60] [--res 64] [--set key=value]
 
-Without a pool, 256 phantom films are drawn first. The sides that the films grow through are timed apart: small films
-are quick to train on, so that the messages weigh most there. Prints one JSON line. About two minutes on two cores.
+Without a pool, 256 phantom films are made first. The resolutions that the films grow through are timed separately:
+small films are quick to train on, so that the messages weigh most there. Prints one JSON line. About two minutes on two
+cores.
 """
 
 import argparse
@@ -30,23 +31,23 @@ WARM = 8  # steps before the clock starts
 
 
 def rates(pool: Pool, config: Config, steps: int) -> dict[str, float]:
-    """Return the films a second at each side, of all processes together."""
+    """Return the images/s at each resolution, of all processes together."""
     torch.set_num_threads(1)
     found = {}
     with open_team("cpu") as team:
         films = Films(pool, config)
-        side, images_seen = 0, 0
-        while side < config.res:
+        res, images_seen = 0, 0
+        while res < config.res:
             training = Training(config, films, team)
             training.images_seen = images_seen
-            side = stage(config, images_seen).side
+            res = stage(config, images_seen).res
             for number in range(WARM + steps):
                 if number == WARM:
                     team.most(0)  # all start together
                     start = time.perf_counter()
                 training.step()
-            found[str(side)] = round(steps * int(config.batch) / (time.perf_counter() - start), 1)
-            images_seen += int((config.grow_kimg + (config.fade_kimg if side == config.grow_from else 0)) * 1000)
+            found[str(res)] = round(steps * int(config.batch) / (time.perf_counter() - start), 1)
+            images_seen += int((config.grow_kimg + (config.fade_kimg if res == config.grow_from else 0)) * 1000)
         return found if team.leads else {}
 
 
@@ -103,7 +104,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "img_per_sec_one": one,
         "img_per_sec_many": many,
-        "ratio": {side: round(many[side] / one[side], 2) for side in one},
+        "ratio": {res: round(many[res] / one[res], 2) for res in one},
     }
     print(json.dumps(result))
 

@@ -1,11 +1,11 @@
-"""Twenty steps of the default recipe at its full side, and what they take: the sizes that were never trained to the end
-here.
+"""Twenty steps of the default recipe at full resolution, and their cost: for resolutions that were never trained to the
+end here.
 
     python benchmarks/side_costs.py 128 256 512
 
-Noise stands in for films. Each side in a process of its own, so that its peak is its own. One JSON line a side: films a
-second over steps 5 to 20 (one of them with R1 and R2, as in training), peak resident memory, and what the estimate of
-`--dry-run` says of both. About four minutes.
+Noise stands in for films. Each resolution in a process of its own, so that its peak is its own. One JSON line a
+resolution: images/s over steps 5 to 20 (one of them with R1 and R2, as in training), peak resident memory, and the
+estimates of `--dry-run` for both. About four minutes.
 """
 
 import argparse
@@ -52,16 +52,18 @@ def estimate(res: int, threads: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sides", type=int, nargs="+")
+    parser.add_argument("resolutions", type=int, nargs="+")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=["steps", "estimate"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
         torch.set_num_threads(arguments.threads)
-        measured = (twenty_steps if arguments.only == "steps" else estimate)(arguments.sides[0], arguments.threads)
+        measured = (twenty_steps if arguments.only == "steps" else estimate)(
+            arguments.resolutions[0], arguments.threads
+        )
         print(json.dumps(measured))
         return
-    for res in arguments.sides:
+    for res in arguments.resolutions:
         config = config_of(res, arguments.threads)
         record = {"res": res, "batch": config.batch, "channel_base": config.channel_base, "threads": arguments.threads}
         for part in ("steps", "estimate"):
@@ -74,10 +76,10 @@ def main() -> None:
                 "--only",
                 part,
             ]
-            told = subprocess.run(
+            output = subprocess.run(
                 command, check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
             ).stdout
-            record |= {key: round(value, 2) for key, value in json.loads(told).items()}
+            record |= {key: round(value, 2) for key, value in json.loads(output).items()}
         print(json.dumps(record), flush=True)
 
 

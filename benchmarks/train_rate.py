@@ -5,10 +5,10 @@ hits both.
     python benchmarks/train_rate.py nih-64 --device cuda --variant plain --variant best --variant "best triton=true"
 
 A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value; all are compared
-with the first. Prints one JSON line: images a second at every side of the growth (one step of R1 in `r1_interval`
+with the first. Prints one JSON line: images/s at every resolution of the growth (one step of R1 in `r1_interval`
 counted), over the first `--kimg` thousand films of the schedule, and of the generator in batches of 64 and 1 (median of
-rounds); and the shares of a training's time that the random numbers and the watch for a collapse take at each side.
-Half a minute at 64 px.
+rounds); and the shares of a training's time that the random numbers and the watch for a collapse take at each
+resolution. Half a minute at 64 px.
 """
 
 import argparse
@@ -38,8 +38,8 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def drawn_films(G: Callable[..., torch.Tensor], *inputs: object) -> torch.Tensor:
-    return G(*inputs).cpu()  # which waits until they are drawn
+def generated_films(G: Callable[..., torch.Tensor], *inputs: object) -> torch.Tensor:
+    return G(*inputs).cpu()  # which waits until they are generated
 
 
 def draws_timed() -> list[float]:
@@ -60,19 +60,17 @@ def draws_timed() -> list[float]:
     return total
 
 
-def sides(config: Config) -> list[int]:
-    """Return the sides that the schedule goes through."""
-    return [
-        side for side in (16, 32, 64, 128, 256, 512, 1024) if (config.grow_from or config.res) <= side <= config.res
-    ]
+def resolutions(config: Config) -> list[int]:
+    """Return the resolutions that the schedule goes through."""
+    return [res for res in (16, 32, 64, 128, 256, 512, 1024) if (config.grow_from or config.res) <= res <= config.res]
 
 
-def at(training: Training, side: int, lazy: bool) -> None:
-    """Move the clock to a step in the middle of a side, with or without R1."""
+def at(training: Training, res: int, lazy: bool) -> None:
+    """Move the clock to a step in the middle of a resolution, with or without R1."""
     config = training.config
     use_triton(config.triton)
     batch = int(config.batch)
-    first = next(i for i in range(0, 10**9, batch) if stage(config, i).side == side and stage(config, i).blend == 1)
+    first = next(i for i in range(0, 10**9, batch) if stage(config, i).res == res and stage(config, i).blend == 1)
     number = first // batch
     number += -number % config.r1_interval + (0 if lazy else 1)
     training.images_seen = number * batch
@@ -101,53 +99,53 @@ def main() -> None:
     first = next(iter(trainings))
     times: dict[tuple[str, int, bool], list[float]] = {}
     looks: dict[tuple[str, int], list[float]] = {}
-    drawing: dict[tuple[str, int], list[float]] = {}
+    random_shares: dict[tuple[str, int], list[float]] = {}
     of_draws = draws_timed()
     for _ in range(arguments.rounds + 1):  # the first warms up
         for name, training in trainings.items():
-            for side in sides(training.config):
+            for res in resolutions(training.config):
                 for lazy in (False, True):
-                    at(training, side, lazy)
+                    at(training, res, lazy)
                     of_draws[0] = 0.0
-                    times.setdefault((name, side, lazy), []).append(seconds(training.step))
-                    drawing.setdefault((name, side), []).append(of_draws[0] / times[name, side, lazy][-1])
+                    times.setdefault((name, res, lazy), []).append(seconds(training.step))
+                    random_shares.setdefault((name, res), []).append(of_draws[0] / times[name, res, lazy][-1])
                 look = partial(watches[name].look, training, scheduled=True)
-                looks.setdefault((name, side), []).append(seconds(look))
+                looks.setdefault((name, res), []).append(seconds(look))
     rates: dict[str, dict[str, float]] = {}
     shares: dict[str, dict[str, dict[str, float]]] = {"draws_share": {}, "watch_share": {}}
     for name, training in trainings.items():
         config, batch = training.config, int(training.config.batch)
         step = {}
-        for side in sides(config):
-            usual, regularised = (float(np.median(times[name, side, lazy][1:])) for lazy in (False, True))
-            step[side] = usual + (regularised - usual) / config.r1_interval
-        schedule = [stage(config, i).side for i in range(0, int(arguments.kimg * 1000), batch)]
-        rates[name] = {f"{side} px": batch / step[side] for side in step}
-        between = {side: config.watch_kimg * 1000 * step[side] / batch for side in step}
+        for res in resolutions(config):
+            usual, regularised = (float(np.median(times[name, res, lazy][1:])) for lazy in (False, True))
+            step[res] = usual + (regularised - usual) / config.r1_interval
+        schedule = [stage(config, i).res for i in range(0, int(arguments.kimg * 1000), batch)]
+        rates[name] = {f"{res} px": batch / step[res] for res in step}
+        between = {res: config.watch_kimg * 1000 * step[res] / batch for res in step}
         shares["draws_share"][name] = {
-            f"{side} px": round(float(np.median(drawing[name, side][2:])), 4) for side in step
+            f"{res} px": round(float(np.median(random_shares[name, res][2:])), 4) for res in step
         }
         shares["watch_share"][name] = {
-            f"{side} px": round(float(np.median(looks[name, side][1:])) / between[side], 4) for side in step
+            f"{res} px": round(float(np.median(looks[name, res][1:])) / between[res], 4) for res in step
         }
-        rates[name]["schedule"] = len(schedule) * batch / sum(step[side] for side in schedule)
+        rates[name]["schedule"] = len(schedule) * batch / sum(step[res] for res in schedule)
     for n in (64, 1):
-        drawn: dict[str, list[float]] = {}
+        sampled: dict[str, list[float]] = {}
         for _ in range(arguments.rounds + 1):
             for name, training in trainings.items():
                 G = training.G_ema
                 z, c = torch.randn(n, G.config.z_dim, device=device), torch.zeros(n, G.config.c_dim, device=device)
-                noises = [torch.randn(n, 1, side, side, device=device) for side in G.config.noise_resolutions]
+                noises = [torch.randn(n, 1, res, res, device=device) for res in G.config.noise_resolutions]
                 with torch.inference_mode():
-                    drawn.setdefault(name, []).append(seconds(partial(drawn_films, G, z, c, noises)))
+                    sampled.setdefault(name, []).append(seconds(partial(generated_films, G, z, c, noises)))
         for name in trainings:
-            rates[name][f"sampling, batch {n}"] = n / float(np.median(drawn[name][1:]))
+            rates[name][f"sampling, batch {n}"] = n / float(np.median(sampled[name][1:]))
     ratios = {
         name: {key: round(rates[name][key] / rates[first][key], 2) for key in rates[first] if key in rates[name]}
         for name in trainings
         if name != first
     }
-    told = {name: {key: round(rate, 1) for key, rate in values.items()} for name, values in rates.items()}
+    rounded = {name: {key: round(rate, 1) for key, rate in values.items()} for name, values in rates.items()}
     print(
         json.dumps(
             {
@@ -155,7 +153,7 @@ def main() -> None:
                 "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
                 "threads": arguments.threads,
                 "kimg": arguments.kimg,
-                "images_per_sec": told,
+                "images_per_sec": rounded,
                 f"over {first}": ratios,
                 **shares,
             }

@@ -1,4 +1,5 @@
-"""Training with Haar bands: what the options mean, and the grain, which comes with the full side and learns there."""
+"""Training with Haar bands: what the options mean, and the grain, which comes with the full resolution and learns
+there."""
 
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def test_the_grain_comes_with_the_full_side_and_learns_there(pool: Pool, tmp_pat
     config = small(pool, tmp_path)  # 50 films at 16 px, 50 over which 32 px are blended in
     training = Training(config, Films(pool, config))
     gain, kernel = training.G.synthesis.grain.gain, training.G.synthesis.grain.kernel.detach().clone()
-    while stage(config, training.images_seen).side == 16:
+    while stage(config, training.images_seen).res == 16:
         training.step()
         assert gain.item() == 0
         assert training.averaged().synthesis.grain.gain.item() == 0

@@ -19,7 +19,7 @@ from thiscxr.model.resample import filter2d
 from thiscxr.pool import Pool
 from thiscxr.sample.sampling import Network
 from thiscxr.train import loop
-from thiscxr.train.board import SEEDS, asked_grid, asked_rows, filter_grid, first_filters, noise_strengths
+from thiscxr.train.board import SEEDS, filter_grid, first_filters, noise_strengths, requested_grid, requested_rows
 
 KNOWN = Vocabulary(("Effusion", "Hernia"), ("AP", "PA"), ("discs",))
 
@@ -28,13 +28,13 @@ KNOWN = Vocabulary(("Effusion", "Hernia"), ("AP", "PA"), ("discs",))
 def test_filters_are_what_the_first_block_computes(patch: int, haar: bool) -> None:
     torch.manual_seed(0)
     D = Discriminator(DiscriminatorConfig(32, 0, channel_base=128, channel_max=6, patch=patch, haar=haar))
-    side = 32 // patch
+    res = 32 // patch
     film = torch.randn(1, 1, 32, 32)
-    layer, block = D.from_grey[str(side)], D.blocks[str(side)]
+    layer, block = D.from_grey[str(res)], D.blocks[str(res)]
     places = F.pixel_unshuffle(film, patch)
     first = F.conv2d(F.conv2d(places, D.analysis) if haar else places, layer.weight, padding=layer.padding)
     whole = F.conv2d(filter2d(F.conv2d(first, block.conv0.weight, padding=1), padding=2), block.conv1.weight, stride=2)
-    kernels = first_filters(D, side)
+    kernels = first_filters(D, res)
     for answers, kernel, stride, margin in zip(
         (first, whole), kernels, (1, 2), (layer.padding, layer.padding + 3), strict=True
     ):
@@ -63,13 +63,13 @@ def test_rows_ask_one_thing_each_that_enough_films_have() -> None:
     findings[:2, FINDINGS.index("Effusion")] = POSITIVE
     findings[:1, FINDINGS.index("Hernia")] = POSITIVE
     findings[:, FINDINGS.index("Mass")] = POSITIVE
-    names = [name for name, _ in asked_rows(KNOWN, findings)]
+    names = [name for name, _ in requested_rows(KNOWN, findings)]
     assert names == ["nothing", "AP", "PA", "F", "M", "25 years", "75 years", "Effusion"], (
         "Hernia is too rare, Mass was not learnt"
     )
-    for name, condition in asked_rows(KNOWN, findings):
+    for name, condition in requested_rows(KNOWN, findings):
         assert np.count_nonzero(KNOWN.encode([condition])) == {"nothing": 0, "25 years": 2, "75 years": 2}.get(name, 1)
-    assert [name for name, _ in asked_rows(Vocabulary((), (), (), (), False), findings)] == ["nothing"]
+    assert [name for name, _ in requested_rows(Vocabulary((), (), (), (), False), findings)] == ["nothing"]
 
 
 @pytest.mark.parametrize("res", [32, 256])
@@ -78,7 +78,7 @@ def test_rows_and_columns_of_the_films_by_condition(res: int) -> None:
     G = Generator(GeneratorConfig(res, KNOWN.dim, 16, 16, 2, channel_base=4 * res, channel_max=8, patch=2)).eval()
     info = NetworkInfo("x", G.config, KNOWN, [], 0, "", {})
     rows = [("nothing", Condition()), ("PA", Condition(view="PA")), ("F", Condition(sex="F"))]
-    grid = asked_grid(G, info, rows)
+    grid = requested_grid(G, info, rows)
     shown = min(res, 128)
     assert grid.shape == (3 * shown, 8 * shown)
     film = (
@@ -88,7 +88,7 @@ def test_rows_and_columns_of_the_films_by_condition(res: int) -> None:
     np.testing.assert_allclose(grid[shown : 2 * shown, 2 * shown : 3 * shown], film, atol=1.01)
     with torch.no_grad():
         G.mapping.embed.weight.zero_()
-    same = asked_grid(G, info, rows)
+    same = requested_grid(G, info, rows)
     assert (same[:shown] == same[shown : 2 * shown]).all(), (
         "columns have one seed: without conditions all rows are alike"
     )

@@ -1,4 +1,4 @@
-"""Training films: their order, how what is rare is repeated, and what the networks are told of them."""
+"""Training films: their order, how what is rare is repeated, and the conditions that the networks are given."""
 
 import math
 from dataclasses import replace
@@ -70,17 +70,17 @@ def test_balancing_repeats_what_is_rare_and_keeps_the_length_of_an_epoch(tmp_pat
 def test_thinning_hides_and_never_invents(pool: Pool) -> None:
     films = Films(pool, CONFIG)
     rows = np.arange(100).repeat(20)
-    c, told = films.vectors(rows), films.told(rows, Draws(0, 0, len(rows)))
-    assert ((told == c) | (told == 0)).all()
+    c, given = films.vectors(rows), films.with_dropout(rows, Draws(0, 0, len(rows)))
+    assert ((given == c) | (given == 0)).all()
     factors, num_findings = films.vocabulary.factors, len(films.vocabulary.findings)
-    hidden = torch.stack([(told[:, part] == 0).all(dim=1) & (c[:, part] != 0).any(dim=1) for part in factors]).float()
+    hidden = torch.stack([(given[:, part] == 0).all(dim=1) & (c[:, part] != 0).any(dim=1) for part in factors]).float()
     by_factor = hidden.mean(dim=1)
     assert by_factor[num_findings:].numpy() == pytest.approx(0.1 + 0.5 * 0.5, abs=0.04)
     assert by_factor[:num_findings].numpy() == pytest.approx(0.1 + 0.5 * 0.75, abs=0.04)
-    only_view = (told[:, :num_findings] == 0).all(dim=1) & (told[:, factors[num_findings]] != 0).any(dim=1)
-    assert only_view.float().mean() > 0.1, "a view without findings is what people ask for: it must be taught"
+    only_view = (given[:, :num_findings] == 0).all(dim=1) & (given[:, factors[num_findings]] != 0).any(dim=1)
+    assert only_view.float().mean() > 0.1, "a view without findings is the most common request: it must be learnt"
     for part in factors:  # known and unknown together: never half a factor
-        assert ((told[:, part] == c[:, part]).all(dim=1) | (told[:, part] == 0).all(dim=1)).all()
+        assert ((given[:, part] == c[:, part]).all(dim=1) | (given[:, part] == 0).all(dim=1)).all()
 
 
 def test_contrasts_are_what_a_film_is_less_what_another_is(two_sources: Pool) -> None:
@@ -132,8 +132,8 @@ def test_what_is_left_unknown_does_not_tell_a_hidden_source(two_sources: Pool) -
     factors = films.vocabulary.factors
     assert films.vocabulary.sources == ("a", "b")
     rows = np.tile(np.arange(len(films.indices)), 40)
-    told = films.told(rows, Draws(0, 0, len(rows)))
-    known = torch.stack([(told[:, part] != 0).any(dim=1) for part in factors], dim=1)
+    given = films.with_dropout(rows, Draws(0, 0, len(rows)))
+    known = torch.stack([(given[:, part] != 0).any(dim=1) for part in factors], dim=1)
     source = len(films.vocabulary.findings) + 1
     of_a = torch.from_numpy(films.conditions.source[rows] == films.conditions.names["source"].index("a"))
     hidden = ~known[:, source]
@@ -141,8 +141,11 @@ def test_what_is_left_unknown_does_not_tell_a_hidden_source(two_sources: Pool) -
     assert len(patterns) > 1, "a pattern that never varies hides nothing of interest"
     for pattern in patterns:  # the best possible probe: the share of every pattern is the same in both
         shares = [
-            (known[hidden & side].int() == torch.tensor(pattern)).all(dim=1).float().mean() for side in (of_a, ~of_a)
+            (known[hidden & films_of].int() == torch.tensor(pattern)).all(dim=1).float().mean()
+            for films_of in (of_a, ~of_a)
         ]
         assert shares[0] == pytest.approx(float(shares[1]), abs=0.02), pattern
-    shown = [known[~hidden & side].float().mean(dim=0) for side in (of_a, ~of_a)]
-    assert (shown[0] - shown[1]).abs().max() > 0.5, "with the source told, each keeps what it knows: the check can fail"
+    shown = [known[~hidden & films_of].float().mean(dim=0) for films_of in (of_a, ~of_a)]
+    assert (shown[0] - shown[1]).abs().max() > 0.5, (
+        "with the source given, each keeps what it knows: the check can fail"
+    )

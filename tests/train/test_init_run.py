@@ -20,7 +20,7 @@ from thiscxr.pool import Pool
 from thiscxr.pool.writer import PoolWriter
 from thiscxr.train import loop, runs
 from thiscxr.train.films import Films
-from thiscxr.train.start import block_side, resolve_init, start
+from thiscxr.train.start import block_res, resolve_init, start
 from thiscxr.train.training import Training
 
 
@@ -45,7 +45,7 @@ def rings(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 
 @pytest.fixture(scope="module")
 def made(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of 32 px, twenty steps, grown to the full side."""
+    """The folder of a run of 32 px, twenty steps, grown to the full resolution."""
     return loop.train(small(pool, tmp_path_factory.mktemp("made")), pool, "discs")
 
 
@@ -206,7 +206,7 @@ def test_a_run_that_has_not_grown_hands_over_what_has_learnt(pool: Pool, tmp_pat
     assert "(16 px, 24 films seen)" in lines[0]
     assert all("fresh: 32 px" in line for line in lines[1:3])
     for name, value in training.D.named_parameters():
-        if block_side(name) == 16:
+        if block_res(name) == 16:
             assert value not in training.opt_D.state
     training.step()
 

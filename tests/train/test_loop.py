@@ -132,7 +132,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     data[largest.header_offset + largest.file_size // 2] ^= 1  # one flipped bit in a tensor
     path.write_bytes(data)
     assert runs.load_state(run)["images_seen"] == 16
-    assert "state-latest.pt is damaged; going on from" in caplog.text
+    assert "state-latest.pt is damaged; resuming from" in caplog.text
     (run / "state-previous.pt").write_bytes(b"")
     with pytest.raises(ValueError, match="cannot be read; start again with --new"):
         runs.load_state(run)
@@ -147,7 +147,7 @@ def test_a_run_with_a_folder_but_no_state_starts_from_the_beginning(pool: Pool, 
     assert loop.train(config, pool, "discs") == run
     assert not list(run.glob(".*.part"))
     assert runs.load_state(run)["images_seen"] == 8
-    assert len((run / "stats.jsonl").read_text().splitlines()) == 1, "what was told before is told again, once"
+    assert len((run / "stats.jsonl").read_text().splitlines()) == 1, "what was reported before is reported again, once"
 
 
 def spoilt_loss(training: Training, patch: pytest.MonkeyPatch) -> None:

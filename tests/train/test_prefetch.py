@@ -1,4 +1,4 @@
-"""Batches that are read ahead: the same films as without, whatever is asked for next, and the time that was waited."""
+"""Batches that are read ahead: the same films as without, whatever is requested next, and the time that was waited."""
 
 import time
 from pathlib import Path

@@ -18,7 +18,7 @@ from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
 from thiscxr.train.training import Training
 
-FULL = ["demo", "phantom-64", "nih-128", "pooled-256"]  # whose steps at the full side a CPU can bear
+FULL = ["demo", "phantom-64", "nih-128", "pooled-256"]  # whose steps at full resolution a CPU can bear
 SLOW = {"gpu-256", "gpu-512"}
 
 
@@ -64,9 +64,9 @@ def test_a_preset_takes_a_step_when_grown(preset: str, pool_of: Callable[[int, i
     training = training_of(preset, pool_of)
     config, films = training.config, training.films
     assert films.resolutions == ((128, 256) if preset == "pooled-256" else (config.res,))
-    for side in films.resolutions:
-        grown = (seen for seen in range(80_000, 90_000, int(config.batch)) if stage(config, seen).side == config.res)
-        training.images_seen = next(seen for seen in grown if shown(films, config, seen) == side)
+    for res in films.resolutions:
+        grown = (seen for seen in range(80_000, 90_000, int(config.batch)) if stage(config, seen).res == config.res)
+        training.images_seen = next(seen for seen in grown if shown(films, config, seen) == res)
         assert all(np.isfinite(value) for value in training.step().values())
 
 

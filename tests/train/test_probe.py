@@ -15,7 +15,7 @@ from thiscxr.cli import group
 from thiscxr.config import Config
 from thiscxr.pool import Pool
 from thiscxr.train.growth import stage
-from thiscxr.train.probe import Cost, probe, reached, spread, tell_costs, tell_time
+from thiscxr.train.probe import Cost, describe_costs, format_time, probe, reached, spread
 from thiscxr.train.training import Training
 
 CONFIG = Config(res=64, grow_from=16, grow_kimg=20, kimg=100, batch=20, r1_interval=4).resolve("cpu", 1)
@@ -42,13 +42,13 @@ def test_films_are_spread_over_the_sides_by_hand() -> None:
 def test_the_spread_is_that_of_the_schedule(seen: int, grow_kimg: float, first: int, init: bool) -> None:
     config = replace(CONFIG, grow_kimg=grow_kimg, grow_from=first, init_sha256="f" * init)
     until = 0.0
-    for side, films in spread(config, 121_000):
+    for res, films in spread(config, 121_000):
         until += films
         if seen < until - 1:
-            assert stage(config, seen).side <= side
+            assert stage(config, seen).res <= res
             break
-        if seen > until + 1 and side < 64:
-            assert stage(config, seen).side > side
+        if seen > until + 1 and res < 64:
+            assert stage(config, seen).res > res
 
 
 def test_costs_and_what_time_is_enough_for_by_hand() -> None:
@@ -58,17 +58,17 @@ def test_costs_and_what_time_is_enough_for_by_hand() -> None:
     assert reached(replace(CONFIG, minutes=100), COSTS) == (pytest.approx(25_000), 32)
     assert reached(replace(CONFIG, minutes=240), COSTS) == (pytest.approx(43_000), 64)
     assert reached(replace(CONFIG, minutes=10_000), COSTS) == (pytest.approx(100_000), 64), "not more than kimg"
-    lines = tell_costs(replace(CONFIG, minutes=100), COSTS)
+    lines = describe_costs(replace(CONFIG, minutes=100), COSTS)
     assert lines[1].split() == ["16", "px", "5.0", "img/s", "1.00", "GB", "20", "kimg", "in", "66.7", "min"]
     assert lines[-2] == "100 kimg take about 16.7 h"
     assert lines[-1] == "--minutes 100 is enough for about 25 kimg, which ends at 32 px"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0.4, "0 s"), (119, "119 s"), (120, "2.0 min"), (7200, "2.0 h"), (86400 * 3.5, "3.5 days")]
+    ("seconds", "text"), [(0.4, "0 s"), (119, "119 s"), (120, "2.0 min"), (7200, "2.0 h"), (86400 * 3.5, "3.5 days")]
 )
-def test_a_time_is_told_in_the_unit_that_suits_it(seconds: float, told: str) -> None:
-    assert tell_time(seconds) == told
+def test_a_time_is_given_in_the_unit_that_suits_it(seconds: float, text: str) -> None:
+    assert format_time(seconds) == text
 
 
 def test_three_real_steps_a_side_one_of_them_with_r1(
@@ -79,7 +79,7 @@ def test_three_real_steps_a_side_one_of_them_with_r1(
 
     def watched(training: Training) -> dict[str, float]:
         losses = step(training)
-        taken.append((stage(training.config, training.images_seen).side, "loss/R1" in losses))
+        taken.append((stage(training.config, training.images_seen).res, "loss/R1" in losses))
         return losses
 
     monkeypatch.setattr(Training, "step", watched)

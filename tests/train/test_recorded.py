@@ -54,7 +54,7 @@ def begun(pool: Pool, recipe: str, **changes: object) -> Training:
     return Training(config, Films(pool, config))
 
 
-def told(training: Training) -> dict[str, float]:
+def report_of(training: Training) -> dict[str, float]:
     """Return the losses of every step, and at the end the sizes of all weights and how far the average lags behind."""
     found = {f"{name} of step {step}": value for step in range(STEPS) for name, value in training.step().items()}
     with torch.no_grad():
@@ -76,7 +76,7 @@ def distance(found: dict[str, float], recipe: str) -> tuple[float, str]:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_losses_and_weights_are_the_recorded_ones(pool: Pool, recipe: str, threads: int) -> None:
     torch.set_num_threads(threads)
-    found = told(begun(pool, recipe))
+    found = report_of(begun(pool, recipe))
     if os.environ.get("THISCXR_RECORD"):
         recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
         RECORDED.write_text(json.dumps({**recorded, recipe: found}, indent=1) + "\n")
@@ -149,6 +149,6 @@ def stronger_bias(pool: Pool) -> Training:
 
 @pytest.mark.parametrize("changed", [heavier_r1, longer_memory_of_adam, longer_half_life, faster_rampup, stronger_bias])
 def test_a_hundredth_more_is_far_from_what_was_recorded(pool: Pool, changed: Callable[[Pool], Training]) -> None:
-    far, what = distance(told(changed(pool)), "default")
+    far, what = distance(report_of(changed(pool)), "default")
     print(f"{changed.__name__}: {far:.1e} ({what})")
     assert far > 1e-3

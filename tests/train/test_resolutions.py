@@ -1,5 +1,5 @@
-"""Training on phantom films of which half have half the resolution: batches, where D judges them, exact resume, what
-does not fit."""
+"""Training on phantom films of which half have half the resolution: batches, the resolution that D reads, exact resume,
+what does not fit."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -43,18 +43,18 @@ def tiny(pool: Pool, out: Path, **changes: object) -> Config:
 
 def test_each_batch_is_of_one_resolution_and_each_has_its_share(halves: Pool, tmp_path: Path) -> None:
     films = Films(halves, tiny(halves, tmp_path))
-    sides = halves.column("resolution")[films.indices]
+    resolutions = halves.column("resolution")[films.indices]
     assert films.resolutions == (32, 64)
     shown: list[int] = []
     seen = []
     for step in range(40):
         images, rows = films.batch(8 * step + torch.arange(8))
-        assert images.shape[1:] == (1, *2 * (sides[rows[0]],))
-        assert (sides[rows] == sides[rows[0]]).all()
+        assert images.shape[1:] == (1, *2 * (resolutions[rows[0]],))
+        assert (resolutions[rows] == resolutions[rows[0]]).all()
         expected = pixels_to_images(halves.read(films.indices[rows]))
         assert np.array_equal(images[:, 0].numpy(), expected)
         shown += rows.tolist()
-        seen.append(sides[rows[0]])
+        seen.append(resolutions[rows[0]])
     assert 0.3 < np.mean(np.array(seen) == 32) < 0.7
     assert len({tuple(seen[i : i + 4]) for i in range(0, 36, 4)}) > 3, (
         "in no fixed order, or R1 would fall on one resolution"
@@ -70,26 +70,26 @@ def test_small_films_are_judged_at_their_own_block_beside_reduced_synthetic_ones
 ) -> None:
     config = tiny(halves, tmp_path)
     training = Training(config, Films(halves, config))
-    judged: list[tuple[int, int, float]] = []
+    compared: list[tuple[int, int, float]] = []
     forward = training.D.forward
 
     def watched(images, c, blend=1.0, batches=1):
-        judged.append((stage(config, training.images_seen).side, images.shape[-1], blend))
+        compared.append((stage(config, training.images_seen).res, images.shape[-1], blend))
         return forward(images, c, blend, batches)
 
     monkeypatch.setattr(training.D, "forward", watched)
     entry, last = training.D.from_grey["16"].weight, training.D.from_grey["32"].weight
     for _ in range(24):
         before = entry.detach().clone(), last.detach().clone()
-        first = len(judged)
+        first = len(compared)
         training.step()
-        drawn, side, _ = judged[first]
-        assert {some[1] for some in judged[first:]} == {side}, "real and synthetic films of one resolution"
-        if drawn == 64 and side == 32:
+        generated, res, _ = compared[first]
+        assert {some[1] for some in compared[first:]} == {res}, "real and synthetic films of one resolution"
+        if generated == 64 and res == 32:
             assert not torch.equal(entry, before[0]), "it learns where the small films enter"
             assert torch.equal(last, before[1]), "and not where they do not come by"
-    assert {(drawn, side) for drawn, side, _ in judged} == {(16, 16), (32, 32), (64, 32), (64, 64)}
-    assert {blend for drawn, side, blend in judged if (drawn, side) == (64, 32)} == {1.0}, (
+    assert {(generated, res) for generated, res, _ in compared} == {(16, 16), (32, 32), (64, 32), (64, 64)}
+    assert {blend for generated, res, blend in compared if (generated, res) == (64, 32)} == {1.0}, (
         "nothing is blended in below the last block"
     )
 
@@ -120,15 +120,15 @@ def test_a_network_without_an_entry_for_the_small_films_is_refused_in_one_line(h
 def test_few_films_of_a_resolution_fill_a_batch_by_coming_twice(tmp_path: Path) -> None:
     with PoolWriter(tmp_path / "pool", 64, 8, {"discs": phantom_terms("phantom-a")}, b"key") as writer:
         for i in range(60):
-            side = 32 if i in (0, 1, 2, 3, 4, 5) else 64
-            pixels = np.random.default_rng(i).integers(0, 256, (side, side), np.uint8)
-            writer.add("discs", FilmRecord(str(i), str(i), str(i), str(i)), pixels, (side, side, 8))
+            res = 32 if i in (0, 1, 2, 3, 4, 5) else 64
+            pixels = np.random.default_rng(i).integers(0, 256, (res, res), np.uint8)
+            writer.add("discs", FilmRecord(str(i), str(i), str(i), str(i)), pixels, (res, res, 8))
     pool = Pool.open(tmp_path / "pool")
     films = Films(pool, tiny(pool, tmp_path))
-    sides = pool.column("resolution")[films.indices]
-    assert 0 < (sides == 32).sum() < 8
+    resolutions = pool.column("resolution")[films.indices]
+    assert 0 < (resolutions == 32).sum() < 8
     order = films.epoch_order(0)
-    assert (sides[order] == 32).sum() == 8
+    assert (resolutions[order] == 32).sum() == 8
     assert len(order) % 8 == 0
 
 

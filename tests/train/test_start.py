@@ -29,8 +29,8 @@ from thiscxr.train.start import (
     columns,
     copy_head,
     copy_known,
-    drawn_side,
-    draws_alike,
+    generated_res,
+    output_layers_fit,
     resolve_init,
     start,
     with_inherited,
@@ -59,12 +59,12 @@ def generator(res: int, vocabulary: Vocabulary, seed: int, patch: int = 2, haar:
     return made
 
 
-def draw(
+def generate(
     made: Generator, vocabulary: Vocabulary, condition: Condition, truncation: float = 0.7, grain: float = 0.0
 ) -> torch.Tensor:
     random = torch.Generator().manual_seed(5)
     z = torch.randn(3, 16, generator=random)
-    noises = [torch.randn(3, 1, side, side, generator=random) for side in made.config.noise_resolutions]
+    noises = [torch.randn(3, 1, res, res, generator=random) for res in made.config.noise_resolutions]
     noises[-1] *= grain if made.config.haar else 1.0
     with torch.no_grad():
         return made(z, torch.from_numpy(vocabulary.encode([condition] * 3)), noises, truncation)
@@ -82,29 +82,31 @@ SHARED = [
 def test_a_condition_that_both_know_gives_the_same_film_at_twice_the_side(condition: Condition, haar: bool) -> None:
     old, new = generator(32, KNOWN, 0, haar=haar), generator(64, WIDER, 1, haar=haar)
     copy_known(new, WIDER, old, KNOWN)
-    film = draw(old, KNOWN, condition)
+    film = generate(old, KNOWN, condition)
     assert film.std() > 0.1
-    torch.testing.assert_close(draw(new, WIDER, condition, grain=1.0), upsample2(film, edge=haar), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        generate(new, WIDER, condition, grain=1.0), upsample2(film, edge=haar), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_grain_goes_with_a_network_of_the_same_side() -> None:
     old, new = generator(32, KNOWN, 0), generator(32, WIDER, 1)
     copy_known(new, WIDER, old, KNOWN)
-    film = draw(old, KNOWN, Condition(), grain=1.0)
-    torch.testing.assert_close(draw(new, WIDER, Condition(), grain=1.0), film, atol=1e-4, rtol=1e-4)
-    assert (film - draw(old, KNOWN, Condition())).abs().max() > 0.01
+    film = generate(old, KNOWN, Condition(), grain=1.0)
+    torch.testing.assert_close(generate(new, WIDER, Condition(), grain=1.0), film, atol=1e-4, rtol=1e-4)
+    assert (film - generate(old, KNOWN, Condition())).abs().max() > 0.01
 
 
 def test_patches_of_four_draw_the_film_of_patches_of_two_at_twice_the_side_and_back() -> None:
     old, new, back = generator(32, KNOWN, 0), generator(64, KNOWN, 1, patch=4), generator(32, KNOWN, 2)
     copy_known(new, KNOWN, old, KNOWN)
-    film = draw(old, KNOWN, Condition())
+    film = generate(old, KNOWN, Condition())
     torch.testing.assert_close(
-        draw(new, KNOWN, Condition(), grain=1.0), upsample2(film, edge=True), atol=1e-4, rtol=1e-4
+        generate(new, KNOWN, Condition(), grain=1.0), upsample2(film, edge=True), atol=1e-4, rtol=1e-4
     )
     copy_known(back, KNOWN, new, KNOWN)
-    torch.testing.assert_close(draw(back, KNOWN, Condition()), film, atol=1e-4, rtol=1e-4)
-    assert drawn_side(old) // 2 * 4 == drawn_side(new) == 64
+    torch.testing.assert_close(generate(back, KNOWN, Condition()), film, atol=1e-4, rtol=1e-4)
+    assert generated_res(old) // 2 * 4 == generated_res(new) == 64
 
 
 def test_single_pixels_become_the_smooth_value() -> None:
@@ -152,7 +154,7 @@ def test_what_cannot_draw_bands_starts_new() -> None:
     cases |= {(False, 2, False, 1): False, (True, 1, True, 2): False, (True, 1, False, 1): True}
     for (haar, patch, init_haar, init_patch), alike in cases.items():
         assert (
-            draws_alike(Config(haar=haar, patch=patch), GeneratorConfig(64, 0, patch=init_patch, haar=init_haar))
+            output_layers_fit(Config(haar=haar, patch=patch), GeneratorConfig(64, 0, patch=init_patch, haar=init_haar))
             is alike
         )
 
@@ -160,27 +162,29 @@ def test_what_cannot_draw_bands_starts_new() -> None:
 def test_what_is_new_maps_as_unknown_and_what_is_known_does_not() -> None:
     old, new = generator(32, KNOWN, 0), generator(32, WIDER, 1)
     copy_known(new, WIDER, old, KNOWN)
-    nothing = draw(new, WIDER, Condition())
+    nothing = generate(new, WIDER, Condition())
     for condition in (
         Condition(view="lateral"),
         Condition(source="rings"),
         Condition(findings={"Cardiomegaly": POSITIVE}),
     ):
-        torch.testing.assert_close(draw(new, WIDER, condition), nothing)
+        torch.testing.assert_close(generate(new, WIDER, condition), nothing)
     for condition in (
         Condition(view="PA"),
         Condition(source="discs"),
         Condition(sex="M"),
         Condition(findings={"Effusion": POSITIVE}),
     ):
-        assert (draw(new, WIDER, condition) - nothing).abs().max() > 1e-3, condition
+        assert (generate(new, WIDER, condition) - nothing).abs().max() > 1e-3, condition
 
 
 @pytest.mark.parametrize(("before", "after"), [(NOBODY, WIDER), (KNOWN, NOBODY), (NOBODY, NOBODY)])
 def test_conditions_come_and_go(before: Vocabulary, after: Vocabulary) -> None:
     old, new = generator(32, before, 0), generator(32, after, 1)
     copy_known(new, after, old, before)
-    torch.testing.assert_close(draw(new, after, Condition()), draw(old, before, Condition()), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        generate(new, after, Condition()), generate(old, before, Condition()), atol=1e-4, rtol=1e-4
+    )
     if after.dim:
         new.mapping(torch.randn(8, 16), torch.randn(8, after.dim)).square().sum().backward()
         assert (new.mapping.embed.weight.grad.abs().sum(dim=0) > 0).all(), (
@@ -198,14 +202,14 @@ def test_a_smaller_side_and_other_patches_share_the_blocks() -> None:
         for conv, before in zip(made.synthesis.convs, old.synthesis.convs, strict=False):
             assert torch.equal(conv.conv.weight, before.conv.weight)
     assert torch.equal(smaller.synthesis.to_grey[1].conv.weight, old.synthesis.to_grey[1].conv.weight)
-    assert torch.equal(singles.synthesis.to_grey[0].conv.weight, fresh), "pixels are drawn otherwise"
+    assert torch.equal(singles.synthesis.to_grey[0].conv.weight, fresh), "the output layers differ"
 
 
 def test_the_side_is_what_has_grown() -> None:
     made = generator(64, KNOWN, 0)
-    assert drawn_side(made) == 64
+    assert generated_res(made) == 64
     made.synthesis.bake(2)  # blocks of 4 and 8 places of two pixels
-    assert drawn_side(made) == 16
+    assert generated_res(made) == 16
 
 
 def test_of_one_source_with_other_terms_both_are_kept() -> None:
@@ -299,8 +303,10 @@ def test_the_first_film_is_that_of_the_network(rings: Pool, base: Path, tmp_path
     assert torch.equal(training.D.conv.weight, fresh)
     old, info = network_file.load_network(base / "network-latest.safetensors")
     condition = Condition(view="PA", age_years=40.0, findings={"Effusion": POSITIVE})
-    film = draw(training.averaged(), training.films.vocabulary, condition)
-    torch.testing.assert_close(film, upsample2(draw(old, info.vocabulary, condition), edge=True), atol=1e-4, rtol=1e-4)
+    film = generate(training.averaged(), training.films.vocabulary, condition)
+    torch.testing.assert_close(
+        film, upsample2(generate(old, info.vocabulary, condition), edge=True), atol=1e-4, rtol=1e-4
+    )
     assert torch.equal(training.G.synthesis.constant, training.G_ema.synthesis.constant)
 
 
@@ -310,8 +316,8 @@ def test_widths_that_nobody_asked_for_and_other_patches(rings: Pool, base: Path,
         resolve_init(config)
     config = resolve_init(config, fit=True)
     assert config.channel_base == 128
-    assert config.rest_kimg == 0, "who draws noise must not rest"
-    assert "what draws pixels starts new (patches of 1 for its 2)" in start(Training(config, Films(rings, config)))[0]
+    assert config.rest_kimg == 0, "a generator of noise must not rest"
+    assert "its output layers start new (patches of 1 for its 2)" in start(Training(config, Films(rings, config)))[0]
     shutil.rmtree(base)
     loop.new_run(tmp_path, config, "rings")
     assert (
@@ -330,8 +336,8 @@ def test_the_generator_rests_until_the_new_discriminator_has_learnt(rings: Pool,
     assert not torch.equal(training.D.conv.weight, D)
     training.step()
     assert not torch.equal(training.G.synthesis.constant, G)
-    assert [stage(config, films).side for films in (0, 45, 47)] == [32, 32, 64], "30 films at 32 px after a rest of 16"
-    assert stage(replace(config, init_sha256=""), 31).side == 64, "who starts from nothing does not rest"
+    assert [stage(config, films).res for films in (0, 45, 47)] == [32, 32, 64], "30 films at 32 px after a rest of 16"
+    assert stage(replace(config, init_sha256=""), 31).res == 64, "a start from nothing does not rest"
 
 
 def test_mistakes_are_told_in_one_line(rings: Pool, base: Path, tmp_path: Path) -> None:
@@ -380,14 +386,14 @@ def test_a_bundled_network_on_the_conditions_of_a_phantom_pool(tmp_path: Path) -
     training = Training(config, Films(pool, config))
     line = start(training)[0]
     _, info = network_file.load_network(network_file.find_network("nih-64"))
-    learnt, asked = set(columns(info.vocabulary)), columns(training.films.vocabulary)
-    known = [name for name in asked if name in learnt]
+    learnt, wanted = set(columns(info.vocabulary)), columns(training.films.vocabulary)
+    known = [name for name in wanted if name in learnt]
     assert {"Effusion", "view PA", "sex", "age"} <= set(known)
-    assert {name for name in asked if name.startswith("source")} & learnt == set(), "its hospitals are new"
-    assert f"{len(known)} of {len(asked)} conditions are known to it; its pixels become Haar bands" in line
+    assert {name for name in wanted if name.startswith("source")} & learnt == set(), "its hospitals are new"
+    assert f"{len(known)} of {len(wanted)} conditions are known to it; its pixels become Haar bands" in line
     embed = training.G.mapping.embed
     assert embed is not None
-    taken = [name for name, weights in zip(asked, embed.weight.T, strict=True) if weights.any()]
+    taken = [name for name, weights in zip(wanted, embed.weight.T, strict=True) if weights.any()]
     assert taken == known
     assert training.started_from == f"nih-64, {info.images_seen:,} films"
     before = training.G.synthesis.constant.clone()

@@ -287,7 +287,7 @@ def test_a_lost_process_ends_all_with_one_line_and_a_state_to_go_on_from(
     assert time.monotonic() - start < 10
     assert launcher.returncode != 0
     assert errors.count("error: ") == errors.count(LOST) == 1, errors
-    assert "the same command goes on from the last saved state" in errors
+    assert "the same command resumes from the last saved state" in errors
     assert not Path(f"/proc/{ranks[1 - rank]}").exists()
     again = subprocess.run(command(pool, tmp_path, "--kimg", "2"), cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
@@ -335,11 +335,11 @@ def test_torchrun_starts_a_lost_training_again_where_it_was(tmp_path: Path, laun
 @pytest.mark.slow
 def test_what_all_meet_is_told_once(tmp_path: Path, launch: Launch) -> None:
     launcher = launch(tmp_path, "--set", "batch=12")
-    told, errors = launcher.communicate(timeout=60)
+    output, errors = launcher.communicate(timeout=60)
     assert launcher.returncode != 0
     said = "error: batch is 12, but 2 processes need a multiple of 8"
     assert errors.count("error: ") == errors.count(said) == 1, errors
-    assert told == ""
+    assert output == ""
 
 
 @pytest.mark.slow

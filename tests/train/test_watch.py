@@ -21,7 +21,7 @@ from thiscxr.pool import Pool
 from thiscxr.train import loop, runs
 from thiscxr.train.films import Films
 from thiscxr.train.training import Training
-from thiscxr.train.watch import FIRST_COVERAGE, CollapseError, Watch, apart, coverage, spread
+from thiscxr.train.watch import FIRST_COVERAGE, CollapseError, Watch, coverage, cpu_copy, spread
 
 Plant = Callable[[Callable[[Training], None]], None]
 
@@ -43,7 +43,7 @@ def test_coverage_at_known_answers() -> None:
 
 def test_a_copy_shares_nothing() -> None:
     value = {"a": [torch.zeros(2), {"b": (torch.zeros(1), 0.5)}], "c": "text"}
-    copy = apart(value)
+    copy = cpu_copy(value)
     value["a"][0] += 1
     value["a"][1]["b"][0].add_(1)
     assert copy == {"a": [copy["a"][0], {"b": (copy["a"][1]["b"][0], 0.5)}], "c": "text"}
@@ -162,7 +162,7 @@ def test_a_return_is_the_same_when_the_run_is_killed_or_stopped_around_it(
     assert_same(whole, parts)
     assert [(line["images_seen"], line["watch/returns"]) for line in lines(whole)] == [(120, 0), (200, 1)]
     again = [(line["images_seen"], line["watch/returns"]) for line in lines(parts)]
-    assert sorted(again, key=lambda line: line[::-1]) == again, "each film of each try is told once"
+    assert sorted(again, key=lambda line: line[::-1]) == again, "each film of each try is reported once"
     assert [line for line in lines(parts) if "watch/back_to" in line] == lines(whole)[:1]
 
 
@@ -187,7 +187,7 @@ def test_the_returns_are_bounded_and_the_last_good_state_stays(pool: Pool, tmp_p
     assert (state["images_seen"], state["noise_stream"]) == (80, 2)
     assert [line["watch/returns"] for line in lines(run) if "watch/back_to" in line] == [0, 1, 2]
     assert loop.train(replace(config, max_returns=3), pool, "discs") == run, (
-        "more returns, and nothing planted: it goes on from there"
+        "more returns, and nothing planted: it continues from there"
     )
     assert runs.load_state(run)["images_seen"] == 200
 
@@ -269,9 +269,9 @@ def test_a_plain_training_is_left_alone(tmp_path: Path) -> None:
     )
     config = replace(config, channel_max=32, batch=16, r1_interval=16)
     run = loop.train(config, pool, "phantom")
-    told = lines(run)
-    assert all(line["watch/returns"] == 0 for line in told)
-    assert min(line["watch/spread"] for line in told) > 0.6
+    reported = lines(run)
+    assert all(line["watch/returns"] == 0 for line in reported)
+    assert min(line["watch/spread"] for line in reported) > 0.6
     assert runs.load_state(run)["watch"]["best"] > FIRST_COVERAGE, "it must have learnt enough for a loss to be noticed"
 
 

@@ -24,11 +24,11 @@ class AugmentRanges:
     scale: float = 0.12  # log2 of the isotropic zoom
     stretch: float = 0.05  # log2 of the change of aspect
     turn_degrees: float = 5.0
-    shift: float = 0.06  # share of the side
+    shift: float = 0.06  # share of the width
     brightness: float = 0.12  # of the range [-1, 1]
     contrast: float = 0.25  # log2
     noise: float = 0.06
-    patch: float = 0.3  # side of the blanked square, share of the side
+    patch: float = 0.3  # width of the blanked square, share of the film's width
 
 
 def augment(images: Tensor, strength: float, draws: Draws, ranges: AugmentRanges = AugmentRanges()) -> Tensor:
@@ -64,12 +64,12 @@ def _per_film(values: Tensor, images: Tensor) -> Tensor:
     return values.to(images)[:, None, None, None]  # [N] -> [N, 1, 1, 1]
 
 
-def _patch_mask(side: int, blank: Tensor, centre: Tensor, size: float) -> Tensor:
-    """[N] flags and [N, 2] centres in [0, 1] -> mask bool [N, 1, side, side], false inside the blanked square of
+def _patch_mask(res: int, blank: Tensor, centre: Tensor, size: float) -> Tensor:
+    """[N] flags and [N, 2] centres in [0, 1] -> mask bool [N, 1, res, res], false inside the blanked square of
     flagged films."""
-    at = (torch.arange(side) + 0.5) / side
-    inside = (at[None, None, :] - centre[:, :, None]).abs() < size / 2  # [N, 2, side]
-    square = inside[:, 0, :, None] & inside[:, 1, None, :]  # [N, side, side]
+    at = (torch.arange(res) + 0.5) / res
+    inside = (at[None, None, :] - centre[:, :, None]).abs() < size / 2  # [N, 2, res]
+    square = inside[:, 0, :, None] & inside[:, 1, None, :]  # [N, res, res]
     return (~(square & blank[:, None, None]))[:, None]
 
 

@@ -1,4 +1,4 @@
-"""What TensorBoard shows besides numbers: films by what is asked of them, and what the discriminator looks for first.
+"""What TensorBoard shows besides numbers: films by requested condition, and the first filters of the discriminator.
 
 Nothing here touches the training, and every picture is of fixed seeds.
 """
@@ -24,28 +24,28 @@ from thiscxr.train.training import Training
 SEEDS = range(8)  # columns of the films by condition
 AGES = (25.0, 75.0)  # years
 MIN_SHARE = 0.02  # of the films: a rarer finding gets no row
-SHOWN_PX = 128  # side of a film in the picture at most
-FILTER_PX = 48  # side of a filter in the picture
+SHOWN_PX = 128  # width of a film in the picture at most
+FILTER_PX = 48  # width of a filter in the picture
 
 
 def show(board: SummaryWriter, training: Training, generator: Generator, info: NetworkInfo, fakes: Pixels) -> None:
-    """Write the pictures of this moment: `fakes`, `asked`, whose rows are named in the text of that name, and the
-    filters of D."""
+    """Write the pictures of this moment: `fakes`; `asked`, a row for each requested condition, named in the text of
+    that name; and the filters of D."""
     board.add_image("fakes", fakes, info.images_seen, dataformats="HW")
-    rows = asked_rows(info.vocabulary, training.films.conditions.findings)
-    board.add_image("asked", asked_grid(generator, info, rows), info.images_seen, dataformats="HW")
+    rows = requested_rows(info.vocabulary, training.films.conditions.findings)
+    board.add_image("asked", requested_grid(generator, info, rows), info.images_seen, dataformats="HW")
     board.add_text("asked", "From above: " + ", ".join(name for name, _ in rows), info.images_seen)
-    side = stage(training.config, training.images_seen).side // training.config.patch
-    for name, kernels in zip(("first layer", "first block"), first_filters(training.D, side), strict=False):
+    res = stage(training.config, training.images_seen).res // training.config.patch
+    for name, kernels in zip(("first layer", "first block"), first_filters(training.D, res), strict=False):
         board.add_image(f"D/{name}", filter_grid(kernels), info.images_seen, dataformats="HW")
-    for side, strength in noise_strengths(generator).items():
-        board.add_scalar(f"noise/{side}", strength, info.images_seen)
+    for res, strength in noise_strengths(generator).items():
+        board.add_scalar(f"noise/{res}", strength, info.images_seen)
     board.flush()
 
 
-def asked_rows(known: Vocabulary, findings: NDArray[np.int8]) -> list[tuple[str, Condition]]:
-    """Return what the rows ask for, by name: nothing, then one thing each, as far as the network knows it and enough
-    films have it.
+def requested_rows(known: Vocabulary, findings: NDArray[np.int8]) -> list[tuple[str, Condition]]:
+    """Return the condition that each row requests, by name: nothing, then one factor each, where the network knows it
+    and enough films have it.
 
     findings: states of the training films, int8 [n, 21].
     """
@@ -59,27 +59,27 @@ def asked_rows(known: Vocabulary, findings: NDArray[np.int8]) -> list[tuple[str,
     ]
 
 
-def asked_grid(generator: Generator, info: NetworkInfo, rows: list[tuple[str, Condition]]) -> Pixels:
+def requested_grid(generator: Generator, info: NetworkInfo, rows: list[tuple[str, Condition]]) -> Pixels:
     """Return the films of SEEDS as one picture, a row for each of `rows`; "nothing" leaves all factors unknown."""
     network = Network(generator, info, "")
-    asked = [condition for _, condition in rows for _ in SEEDS]
-    films = np.concatenate(list(sample_films(network, [*SEEDS] * len(rows), asked, batch=len(SEEDS))))
+    requested = [condition for _, condition in rows for _ in SEEDS]
+    films = np.concatenate(list(sample_films(network, [*SEEDS] * len(rows), requested, batch=len(SEEDS))))
     step = max(1, films.shape[1] // SHOWN_PX)
     films = films.reshape(len(films), films.shape[1] // step, step, -1, step).mean(axis=(2, 4)).round().astype(np.uint8)
     return make_grid(films, columns=len(SEEDS))
 
 
-def first_filters(discriminator: Discriminator, side: int) -> list[Tensor]:
-    """Return what the block of that side answers to in a film, float32 [filters, h, h] pixels: its first layer, then
-    the whole of it.
+def first_filters(discriminator: Discriminator, res: int) -> list[Tensor]:
+    """Return the filters of the block of that resolution, float32 [filters, h, h] pixels: its first layer, then
+    the whole block.
 
     The activations in between are left out, and the skip: for the second, all three layers count as the linear maps
     that they contain.
     """
-    layer = discriminator.from_grey[str(side)].get_parameter("weight").detach()  # [C, patch², k, k]
+    layer = discriminator.from_grey[str(res)].get_parameter("weight").detach()  # [C, patch², k, k]
     kernels = [layer]
-    if side > 4:
-        block = discriminator.blocks[str(side)]
+    if res > 4:
+        block = discriminator.blocks[str(res)]
         inner, outer = (block.get_parameter(f"{name}.weight").detach() for name in ("conv0", "conv1"))  # [C', C, 3, 3]
         # The map of two layers is the full convolution of their kernels, here over places: [C', patch², k + 2, k + 2].
         kernels.append(F.conv_transpose2d(outer, filter2d(F.conv_transpose2d(inner, layer), padding=3)))
@@ -99,9 +99,9 @@ def filter_grid(kernels: Tensor) -> Pixels:
 
 
 def noise_strengths(generator: Generator) -> dict[int, float]:
-    """Return how much noise each block adds, by its side: the mean of |strength| over its convolutions."""
+    """Return how much noise each block adds, by its resolution: the mean of |strength| over its convolutions."""
     strengths: dict[int, list[float]] = {}
     # without the grain
-    for side, conv in zip(generator.config.noise_resolutions, generator.synthesis.convs, strict=False):
-        strengths.setdefault(side, []).append(conv.get_parameter("noise_strength").abs().item())
-    return {side: float(np.mean(values)) for side, values in strengths.items()}
+    for res, conv in zip(generator.config.noise_resolutions, generator.synthesis.convs, strict=False):
+        strengths.setdefault(res, []).append(conv.get_parameter("noise_strength").abs().item())
+    return {res: float(np.mean(values)) for res, values in strengths.items()}

@@ -1,4 +1,4 @@
-"""What the films of a pool can teach about conditions, in the terms of `model.conditions`."""
+"""The conditions that can be learnt from the films of a pool, in the terms of `model.conditions`."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ def read_conditions(pool: Pool, indices: NDArray[np.int64]) -> FilmConditions:
 
 
 def learnable_vocabulary(films: FilmConditions, patients: NDArray[np.integer]) -> Vocabulary:
-    """Return what these films can teach: findings with both answers in at least MIN_PATIENTS patients, and the views
-    and sources seen.
+    """Return what can be learnt from these films: findings with both states in at least MIN_PATIENTS patients, and the
+    views and sources seen.
 
     patients: a number a film, the same for all films of one.
     """

@@ -1,4 +1,4 @@
-"""A pool as a dataset of torch, for networks of others."""
+"""A pool as a dataset of torch, for other people's networks."""
 
 from pathlib import Path
 
@@ -31,8 +31,8 @@ class PoolDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
         self.patients = self.pool.column("patient")[self.rows]  # to split by, never by film
         self.conditions = torch.from_numpy(films.encode(self.vocabulary))
         self.known = torch.zeros(self.conditions.shape, dtype=torch.bool)
-        for part in self.vocabulary.factors:
-            self.known[:, part] = (self.conditions[:, part] != 0).any(dim=1, keepdim=True)
+        for factor in self.vocabulary.factors:
+            self.known[:, factor] = (self.conditions[:, factor] != 0).any(dim=1, keepdim=True)
 
     @property
     def names(self) -> list[str]:

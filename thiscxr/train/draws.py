@@ -15,8 +15,8 @@ from torch import Tensor
 class Draws:
     """Random numbers for the films `rows` of a batch of `batch` films; each call gives the next stream.
 
-    seed and images_seen: from 0 to 2^64 − 1. returns: a training that went back after a collapse draws others, however
-    often it does.
+    seed and images_seen: from 0 to 2^64 − 1. returns: how often the training went back after a collapse; each time it
+    draws other numbers.
     """
 
     def __init__(

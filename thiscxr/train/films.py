@@ -1,5 +1,5 @@
-"""The training films of a pool: batches as a function of (seed, images_seen), and what the networks are told of each
-film."""
+"""The training films of a pool: batches as a function of (seed, images_seen), and the conditions that the networks
+are given."""
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,10 +39,10 @@ class Films:
         self.vocabulary = (
             learnable_vocabulary(self.conditions, patients) if config.conditional else Vocabulary((), (), (), (), False)
         )
-        self._widths = torch.tensor([part.stop - part.start for part in self.vocabulary.factors])
+        self._widths = torch.tensor([factor.stop - factor.start for factor in self.vocabulary.factors])
         self.table = joint_table(self.conditions, patients, self.vocabulary)
-        self._sides = pool.column("resolution")[self.indices]
-        self.resolutions = tuple(np.unique(self._sides).tolist())  # of the training films, ascending
+        self._film_res = pool.column("resolution")[self.indices]
+        self.resolutions = tuple(np.unique(self._film_res).tolist())  # of the training films, ascending
         if self.resolutions[-1] < config.res:
             raise ValueError(
                 f"{pool.path} has no training film of {config.res} px (every such patient is held out); add patients"
@@ -65,34 +65,34 @@ class Films:
         if len(self.resolutions) > 1:
             self._batch = int(config.batch)
             weights = np.diff(self._repeats, prepend=0.0) / self._repeats[-1] * self._length / self._batch
-            self._num_batches = {side: max(1, int(weights[self._sides == side].sum())) for side in self.resolutions}
+            self._num_batches = {res: max(1, int(weights[self._film_res == res].sum())) for res in self.resolutions}
             self._length = sum(self._num_batches.values()) * self._batch
         self._of_source = {
             code: np.flatnonzero(self.conditions.source == code) for code in np.unique(self.conditions.source)
         }
-        self._epoch, self._order = -1, self.indices  # the order of the epoch that was asked for last
+        self._epoch, self._order = -1, self.indices  # the order of the epoch that was used last
         self.waited_sec = 0.0  # how long `batch` has kept its callers waiting for films
         self._thread, self._before = ThreadPoolExecutor(1), 0  # the first place of the batch before
         # places, films and images of the next batch
         self._ahead: tuple[list[int], np.ndarray, Future] = ([], self.indices[:0], Future())
 
     def batch(self, places: Tensor) -> tuple[Tensor, np.ndarray]:
-        """Return images float32 [k, 1, side, side] and the numbers int64 [k] of the training films at places int64 [k]
-        of the endless row.
+        """Return images float32 [k, 1, res, res] and the numbers int64 [k] of the training films at places int64 [k]
+        of an endless sequence.
 
-        The row is one epoch after another; without balancing each film is in an epoch once, in the epoch's own order. A
-        thread reads the next batch meanwhile: where films are many and networks small, reading takes some hundredths of
-        a step.
+        The sequence is one epoch after another; without balancing each film is in an epoch once, in the epoch's own
+        order. A thread reads the next batch meanwhile: where films are many and networks small, reading takes some
+        hundredths of a step.
         """
         started = time.perf_counter()
-        asked = places.tolist()
-        if self._ahead[0] != asked:
-            self._begin(asked)
+        wanted = places.tolist()
+        if self._ahead[0] != wanted:
+            self._begin(wanted)
         _, rows, images = self._ahead
         films = images.result()
-        # a guess, but after a resume or a return it comes true
-        step, self._before = abs(asked[0] - self._before), asked[0]
-        self._begin([place + step for place in asked])
+        # a guess; wrong only just after a resume or a return
+        step, self._before = abs(wanted[0] - self._before), wanted[0]
+        self._begin([place + step for place in wanted])
         self.waited_sec += time.perf_counter() - started
         return films, rows
 
@@ -105,24 +105,24 @@ class Films:
         return torch.from_numpy(pixels_to_images(self.pool.read(self.indices[rows])))[:, None]
 
     def reduced(self, rows: np.ndarray) -> Tensor:
-        """Return training films at the smallest resolution that any has, float32 [k, 1, side, side]: larger ones as
-        area means."""
+        """Return training films at the smallest resolution that any has, float32 [k, 1, res, res]: larger ones as area
+        means."""
         images = [
             torch.from_numpy(pixels_to_images(self.pool.read(self.indices[[row]])))[None] for row in rows.tolist()
         ]
         return torch.cat([F.avg_pool2d(image, image.shape[-1] // self.resolutions[0]) for image in images])
 
-    def asked(self, images_seen: int, draws: Draws) -> Tensor:
-        """Return the conditions of films drawn from the epoch, float32 [k, c_dim]: what synthetic films are asked
-        for."""
+    def requested(self, images_seen: int, draws: Draws) -> Tensor:
+        """Return the conditions of films drawn from the epoch, float32 [k, c_dim]: those requested of
+        synthetic films."""
         n = self._length
-        return self.told(self.epoch_order(images_seen // n)[draws.whole(n).numpy()], draws)
+        return self.with_dropout(self.epoch_order(images_seen // n)[draws.whole(n).numpy()], draws)
 
     def contrasts(self, rows: np.ndarray, draws: Draws) -> Tensor:
-        """Return what each film is less what another training film is, one factor at a time, float32 [k, factors,
+        """Return each film's condition minus that of another training film, one factor at a time, float32 [k, factors,
         c_dim].
 
-        Zeros where they do not contradict each other: where one of them is not known, or both are the same.
+        Zero where they agree or one of them is not known.
         """
         own = self.vectors(rows)
         if not self.vocabulary.factors:
@@ -137,17 +137,18 @@ class Films:
         """Return all that is known of training films, float32 [k, c_dim]."""
         return torch.from_numpy(self.conditions.take(rows).encode(self.vocabulary))
 
-    def told(self, rows: np.ndarray, draws: Draws) -> Tensor:
-        """Return what is told of training films, float32 [k, c_dim]: of all that is known, some is hidden at random."""
+    def with_dropout(self, rows: np.ndarray, draws: Draws) -> Tensor:
+        """Return the conditions of training films after dropout, float32 [k, c_dim]: some of what is known is
+        hidden."""
         c = self.vectors(rows)
         if c.shape[1] == 0:
             return c
         factors = self.vocabulary.factors
         keep = self._known(c) & kept(len(factors), len(self.vocabulary.findings), self.dropout, draws)
         if len(self._of_source) > 1 and self.vocabulary.sources:
-            # Which factors a collection knows gives it away (CheXpert has no word on hernias). A film whose source is
-            # hidden keeps only what a random film of every other source knows too: a pattern that comes out alike
-            # whichever source it started from.
+            # Which factors are known reveals the collection (CheXpert has no label for hernias). A film whose source is
+            # hidden keeps only what a random film of every other source knows too, so that the pattern of known factors
+            # has the same distribution for every source.
             source = len(self.vocabulary.findings) + bool(self.vocabulary.views)
             for code, films in self._of_source.items():
                 other = self.vectors(films[(draws.uniform().numpy() * len(films)).astype(np.int64)])
@@ -157,7 +158,7 @@ class Films:
 
     def _known(self, c: Tensor) -> Tensor:
         """Return which factors are known, bool [k, factors]."""
-        return torch.stack([(c[:, part] != 0).any(dim=1) for part in self.vocabulary.factors], dim=1)
+        return torch.stack([(c[:, factor] != 0).any(dim=1) for factor in self.vocabulary.factors], dim=1)
 
     def epoch_order(self, epoch: int) -> np.ndarray:
         """Return which training film is shown at each place of an epoch, int64 [films]; of several resolutions, in
@@ -179,9 +180,9 @@ class Films:
         What does not fill a batch waits for another epoch; where there are too few for one, films come twice.
         """
         batches = []
-        for side, count in self._num_batches.items():
-            some = order[self._sides[order] == side]
-            some = some if len(some) else np.flatnonzero(self._sides == side)
+        for res, count in self._num_batches.items():
+            some = order[self._film_res[order] == res]
+            some = some if len(some) else np.flatnonzero(self._film_res == res)
             batches.append(np.resize(some, (count, self._batch)))
         return np.concatenate(batches)[rng.permutation(self._length // self._batch)].ravel()
 
@@ -199,11 +200,11 @@ def repeat_factors(positive: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def kept(factors: int, findings: int, dropout: float, draws: Draws) -> Tensor:
-    """Return which factors are told, bool [k, factors], hidden at random so that any subset can be asked for later.
+    """Return which factors are kept, bool [k, factors], hidden at random so that any subset can be requested later.
 
-    One film in ten knows nothing and a share `dropout` is thinned: each film by a rate of its own, and in every second
-    one all findings (the first factors) are hidden together, since "a PA film" without a word on findings is what
-    people ask for most. The rest keep all.
+    One film in ten keeps none, and a share `dropout` keeps some: each film at a rate of its own, and in every second
+    one all findings (the first factors) are hidden together, since "a PA film" without findings is the most common
+    request. The rest keep all.
     """
     keep = draws.uniform(factors) < draws.uniform(1)
     keep &= ~((torch.arange(factors) < findings) & (draws.uniform(1) < 0.5))

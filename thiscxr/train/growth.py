@@ -1,7 +1,7 @@
-"""How much of the networks is at work: a function of the films seen, so that a resume needs no more than their number.
+"""Progressive growing: a function of the films seen, so that a resume needs no more than their number.
 
-Most of the films are seen small, where they cost little and where the anatomy is; then block after block is blended in.
-Source: Karras et al. 2018, arXiv:1710.10196, section 2.
+Most of the films are seen at a low resolution, where they cost little and show the anatomy; then block after block is
+blended in. Source: Karras et al. 2018, arXiv:1710.10196, section 2.
 """
 
 import math
@@ -12,9 +12,9 @@ from thiscxr.config import Config
 
 @dataclass(frozen=True)
 class Stage:
-    """What a step trains."""
+    """The resolution and the blocks that a step trains."""
 
-    side: int  # of the films, in pixels
+    res: int  # of the films, in pixels
     grown: float  # blocks at work: a fraction blends the last one in
 
     @property
@@ -24,24 +24,24 @@ class Stage:
 
 
 def stage(config: Config, images_seen: int) -> Stage:
-    """Return the stage after that many films: `grow_kimg` thousand at each side from `grow_from` on, the first
+    """Return the stage after that many films: `grow_kimg` thousand at each resolution from `grow_from` on, the first
     `fade_kimg` blended in.
 
-    A generator that rests stays at its first side for so much longer.
+    A generator that rests stays at its first resolution for that much longer.
     """
-    side = config.grow_from or config.res
+    res = config.grow_from or config.res
     kimg = images_seen / 1000 - resting_kimg(config)
     blend = 1.0
-    while side < config.res and kimg >= config.grow_kimg:
+    while res < config.res and kimg >= config.grow_kimg:
         kimg -= config.grow_kimg
-        side *= 2
+        res *= 2
         fade = min(config.fade_kimg, config.grow_kimg)  # a block is whole before the next one comes
         blend = min(1.0, max(kimg / fade, 1e-3)) if fade else 1.0
-    blocks = int(math.log2(side // config.patch)) - 1
-    return Stage(side, blocks - 1 + blend)
+    blocks = int(math.log2(res // config.patch)) - 1
+    return Stage(res, blocks - 1 + blend)
 
 
 def resting_kimg(config: Config) -> float:
-    """Return for how many thousand films the generator rests: a trained one that meets a new discriminator would only
-    be spoilt by it."""
+    """Return for how many thousand films the generator rests: a new discriminator would
+    make a trained generator worse."""
     return float(config.rest_kimg) if config.init_sha256 else 0.0

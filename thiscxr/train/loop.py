@@ -1,5 +1,4 @@
-"""The training loop: films in, run folder out. A run that was stopped anywhere goes on exactly as if it had not
-been."""
+"""The training loop: films in, run folder out. A stopped run resumes exactly as if it had never stopped."""
 
 import logging
 import signal
@@ -40,15 +39,15 @@ log = logging.getLogger("thiscxr")
 
 
 class Stop:
-    """SIGINT and SIGTERM ask for a clean stop after the current step; a second SIGINT interrupts at once."""
+    """SIGINT and SIGTERM request a clean stop after the current step; a second SIGINT interrupts at once."""
 
     def __init__(self, team: Team, minutes: float) -> None:
         self.team, self.minutes = team, minutes
-        self.asked = 0  # number of the signal
+        self.received = 0  # number of the signal
         self.started = time.monotonic()
 
     def __enter__(self) -> "Stop":
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -57,26 +56,26 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _ask(self, number: int, _: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = number
+        self.received = number
 
     def why(self, training: Training) -> str:
-        """Return why all processes stop after this step, or "": the end, or because one of them was asked to or is out
-        of time."""
+        """Return why all processes stop after this step, or "": the end, a signal, or the time of one of them is
+        over."""
         if training.images_seen >= training.config.kimg * 1000:
             return FINISHED
         late = self.minutes > 0 and time.monotonic() - self.started >= self.minutes * 60
-        number = self.team.most(self.asked or LATE * late)
+        number = self.team.most(self.received or LATE * late)
         if number == LATE:
             return f"stopped after {self.minutes:g} minutes"
         return f"stopped by {signal.Signals(number).name}" if number else ""
 
 
 def train(config: Config, pool: Pool, name: str, new: bool = False) -> Path:
-    """Train until `kimg`, `minutes` or a signal, and return the run folder; the same call again goes on exactly where
-    this one stopped.
+    """Train until `kimg`, `minutes` or a signal, and return the run folder; the same call again resumes exactly
+    where this one stopped.
 
     `config` must be resolved; `name` goes into the folder's name. Under torchrun every process makes this call and they
     train together. Raises ValueError for a pool that does not fit the config, and for a run folder that another process
@@ -115,7 +114,7 @@ def train(config: Config, pool: Pool, name: str, new: bool = False) -> Path:
             )
             if training.images_seen >= config.kimg * 1000:
                 log.info(
-                    "finished: %d of %d films were seen; raise --kimg to go on",
+                    "finished: %d of %d films were seen; raise --kimg to continue",
                     training.images_seen,
                     config.kimg * 1000,
                 )
@@ -126,10 +125,10 @@ def train(config: Config, pool: Pool, name: str, new: bool = False) -> Path:
 
 
 def choose_run(config: Config, name: str, new: bool, team: Team) -> Path:
-    """Return the run folder to go on in, or a new one; the leader decides for all."""
+    """Return the run folder to resume, or a new one; the leader decides for all."""
     run = None
     if team.leads:
-        new = new and not restarts()  # what torchrun starts again goes on
+        new = new and not restarts()  # what torchrun starts again resumes
         run = None if new else find_run(Path(config.out), config)
         run = run or new_run(Path(config.out), config, name)
     return Path(team.share(str(run)))
@@ -144,7 +143,7 @@ def begin(run: Path, training: Training, watch: Watch) -> None:
             stale.unlink()
         saved = load_state(run)
         log_to(run / "log.txt")
-        log.info("%s %s", "run folder" if saved is None else "going on in", run)
+        log.info("%s %s", "run folder" if saved is None else "resuming in", run)
         if saved is None:
             show_reals(run, training.films)
             if training.config.init:
@@ -161,7 +160,7 @@ def begin(run: Path, training: Training, watch: Watch) -> None:
 
 
 def run_steps(run: Path, training: Training, watch: Watch, info: NetworkInfo, stop: Stop) -> None:
-    """Step and look, log and save, and after a collapse go back, until the end or a stop; the leader alone logs and
+    """Train, watch, log and save, and after a collapse go back, until the end or a stop; the leader alone logs and
     saves."""
     with Ticks(run, training, stop.minutes) as ticks:
         saves = Saves(run, training, watch, info, ticks)
@@ -193,8 +192,8 @@ def run_steps(run: Path, training: Training, watch: Watch, info: NetworkInfo, st
 
 
 def not_saved(training: Training, watch: Watch, why: str, wrong: str) -> str:
-    """Return what is said of a training that ends collapsed. Nobody goes back between two looks: it would depend on
-    where a call ends."""
+    """Return the message for a training that ends collapsed. It goes back only at scheduled checks: between them, the
+    result would depend on where a call ends."""
     images_seen = training.images_seen
     next_look = f"Raise --kimg to {watch.next(images_seen) / 1000:g}, where it goes back"
     advice = next_look if why == FINISHED else "Give the same command again"

@@ -12,14 +12,14 @@ def generator_loss(fake_logits: Tensor) -> Tensor:
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Return the logistic loss of telling real [N] from fake [N] logits (Goodfellow et al. 2014, Eq. 1)."""
+    """Return the logistic loss that separates real [N] from fake [N] logits (Goodfellow et al. 2014, Eq. 1)."""
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
 def relativistic_loss(higher: Tensor, lower: Tensor) -> Tensor:
     """Return −log sigmoid(higher − lower), mean over [N]: of real and fake logits for D, of fake and real ones for G.
 
-    Each film is judged against one of the other kind, so that no place far from the real films is good enough for the
+    Each film is compared with one of the other kind, so that nothing far from the real films is good enough for the
     generator. It needs R1 and R2. Source: Jolicoeur-Martineau 2019, arXiv:1807.00734; Huang et al. 2024,
     arXiv:2501.05441, Eq. 2.
     """
@@ -30,8 +30,8 @@ def contrast_loss(right: Tensor, wrong: Tensor, differ: Tensor) -> Tensor:
     """Return the sum over factors of −log sigmoid(right − wrong) where they `differ`, mean over films.
 
     right [N]: logits of real films under their condition; wrong [N, factors]: with one factor of it as in another film;
-    differ: bool like wrong. At its least the projection of a factor is log p(factor | film) / p(factor), whatever the
-    generator draws: without it D must come upon a rare or small sign by how synthetic films fail to show it. Real films
+    differ: bool like wrong. At its minimum the projection of a factor is log p(factor | film) / p(factor), whatever the
+    generator does: without it D learns a rare or small sign only from synthetic films that lack it. Real films
     under a wrong condition: Reed et al. 2016, arXiv:1605.05396, section 4.2 (GAN-CLS); here in pairs, and each factor
     alone.
     """

@@ -20,27 +20,27 @@ class SavedRun:
     """What a saved state has beside the averaged generator; moments are Adam's numbers by the name of the parameter."""
 
     config: Config
-    generator: Generator  # the one in training, at the full side
+    generator: Generator  # the one in training, at full resolution
     generator_moments: dict[str, dict[str, Tensor]]
     discriminator: dict[str, Tensor]
     discriminator_moments: dict[str, dict[str, Tensor]]
     seen: int  # films that the average has seen, those before this run too where it began with another
-    side: int  # of the films that it was shown last, in pixels
+    res: int  # of the films that it was trained on last, in pixels
     strength: float  # of the augmentation
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A network to start from, with all that is known of it."""
+    """A network to start from, its metadata and, from a run, its saved state."""
 
-    generator: Generator  # the averaged one, at the full side
+    generator: Generator  # the averaged one, at full resolution
     info: NetworkInfo
     sha256: str  # of the file that was read: network or state
     run: SavedRun | None
 
 
 def open_origin(init: str) -> Origin:
-    """Return what FILE, NAME (of a bundled network) or RUN (a run folder or its state-latest.pt) means.
+    """Return the network of a FILE, a NAME (of a bundled network) or a RUN (a run folder or its state-latest.pt).
 
     Raises ValueError for none of them, and for a run without a state that can be read.
     """
@@ -61,7 +61,7 @@ def _run_folder(path: Path) -> Path | None:
 def _open_run(init: str, run: Path) -> Origin:
     network = run / "network-latest.safetensors"
     alone = f"--init {network} takes its generator alone" if network.is_file() else "train it until it has saved one"
-    # What cannot be read is older than what can; the hash is to notice a change, whichever it is of.
+    # The hash only serves to notice a change.
     path = next((run / name for name in STATES if (run / name).exists()), None)
     sha256 = sha256_file(path) if path else ""
     state = load_state(run, alone)
@@ -73,7 +73,7 @@ def _open_run(init: str, run: Path) -> Origin:
             f"--init {init}: expected the options of this version in {run / 'config.toml'}, which is missing, damaged "
             f"or of another version; {alone}"
         )
-    _, info = load_network(network)  # says what the conditions are called
+    _, info = load_network(network)  # has the names of the conditions
     try:
         now = stage(config, state["images_seen"])
         networks = [Generator(info.architecture) for _ in range(2)]
@@ -84,7 +84,7 @@ def _open_run(init: str, run: Path) -> Origin:
         saved = SavedRun(
             config, networks[0], _moments(state["opt_G"], [name for name, _ in networks[0].named_parameters()]),
             state["D"], _moments(state["opt_D"], list(state["D"])), state["images_seen"] + state.get("seen_before", 0),
-            now.side, state["strength"],
+            now.res, state["strength"],
         )  # fmt: skip
     except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

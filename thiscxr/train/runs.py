@@ -56,7 +56,7 @@ def load_state(run: Path, advice: str = "start again with --new") -> dict[str, A
                         f"{path} has another format than {STATE_FORMAT}, which this version resumes; {advice}"
                     )
                 if damaged:
-                    log.warning("%s is damaged; going on from %s", damaged[0], path)
+                    log.warning("%s is damaged; resuming from %s", damaged[0], path)
                 return state
         # AttributeError: what was saved is no table
         except (RuntimeError, UnpicklingError, EOFError, OSError, zipfile.BadZipFile, AttributeError):

@@ -30,12 +30,13 @@ NEW_REST_KIMG = 10.0  # for which the generator rests while a new discriminator 
 
 
 def resolve_init(config: Config, new: bool = False, fit: bool = False) -> Config:
-    """Return the config with what `init` decides: `init_sha256`, `grow_from`, so that films grow on from its side, and
-    `rest_kimg` where that is "auto": none where the discriminator of a run knows the films that come first.
+    """Return the config with what `init` decides: `init_sha256`, `grow_from`, so that films grow on from its
+    resolution, and `rest_kimg` where that is "auto": none where the discriminator of a run knows the films that come
+    first.
 
-    With `fit`, for a width that nobody asked for, `channel_base` too. A generator whose layers that draw pixels are new
-    (see `draws_alike`) does not rest. Where `init` is gone, the run in `out` that this call goes on with remembers all
-    of it; `config` must be resolved otherwise. Raises ValueError for what is neither a generator of ours nor a run, for
+    With `fit`, for a width that the user did not set, `channel_base` too. A generator with new output layers (see
+    `output_layers_fit`) does not rest. Where `init` is gone, the run in `out` that this call resumes remembers all of
+    it; `config` must be resolved otherwise. Raises ValueError for what is neither a generator of ours nor a run, for
     one of other widths, and for a run whose discriminator does not fit.
     """
     if not config.init:
@@ -51,16 +52,16 @@ def resolve_init(config: Config, new: bool = False, fit: bool = False) -> Config
     if origin.run:
         check_discriminator(config, origin.run.config)
     check_widths(config, init)
-    side = min(drawn_side(origin.generator) // init.patch * config.patch, config.res)
-    config = replace(config, init_sha256=origin.sha256, grow_from=config.grow_from and max(config.grow_from, side))
+    res = min(generated_res(origin.generator) // init.patch * config.patch, config.res)
+    config = replace(config, init_sha256=origin.sha256, grow_from=config.grow_from and max(config.grow_from, res))
     if config.rest_kimg == AUTO:
-        known = origin.run is not None and origin.run.side == (config.grow_from or config.res)
+        known = origin.run is not None and origin.run.res == (config.grow_from or config.res)
         config = replace(config, rest_kimg=0.0 if known else NEW_REST_KIMG)
-    return config if draws_alike(config, init) else replace(config, rest_kimg=0.0)
+    return config if output_layers_fit(config, init) else replace(config, rest_kimg=0.0)
 
 
 def _begun(config: Config, fit: bool) -> Config | None:
-    """Return the config as it was in the newest run in `out` that it goes on with, or None."""
+    """Return the config as it was in the newest run in `out` that it resumes, or None."""
     for run in sorted(Path(config.out).glob("[0-9][0-9][0-9][0-9][0-9]-*"), reverse=True):
         before = read_config(run)
         if before is None:
@@ -78,8 +79,8 @@ def check_widths(config: Config, init: GeneratorConfig) -> None:
     """Raise ValueError when a training of `config` cannot take over the layers of `init`, saying what to set."""
     differ = [name for name in ("z_dim", "w_dim", "mapping_layers") if getattr(config, name) != getattr(init, name)]
     widths = [(int(some.channel_base), some.channel_max) for some in (config, init)]
-    shared = [side for side in init.resolutions if side <= config.res // config.patch]
-    if any(num_channels(side, *widths[0]) != num_channels(side, *widths[1]) for side in shared):
+    shared = [res for res in init.resolutions if res <= config.res // config.patch]
+    if any(num_channels(res, *widths[0]) != num_channels(res, *widths[1]) for res in shared):
         differ += [name for name in ("channel_base", "channel_max") if getattr(config, name) != getattr(init, name)]
     if differ:
         found = ", ".join(
@@ -103,21 +104,21 @@ def check_discriminator(config: Config, run: Config) -> None:
         )
 
 
-def draws_alike(config: Config, init: GeneratorConfig) -> bool:
-    """Return whether the layers of `init` that draw pixels can be taken over: all become bands, but free pixels come
-    from free pixels."""
+def output_layers_fit(config: Config, init: GeneratorConfig) -> bool:
+    """Return whether the output layers of `init` can be taken over: any can become bands, free pixels only come from
+    free pixels."""
     return config.bands or (config.patch == init.patch and not init.haar)
 
 
-def drawn_side(generator: Generator) -> int:
-    """Return the side in pixels of the films that a network really draws: what has not grown yet has weights of
-    zero."""
-    sides = zip(generator.config.resolutions, generator.synthesis.to_grey, strict=True)
-    return max([4, *(side for side, grey in sides if grey.get_parameter("conv.weight").any())]) * generator.config.patch
+def generated_res(generator: Generator) -> int:
+    """Return the resolution in pixels to which a network has grown: what has not grown yet has weights of zero."""
+    layers = zip(generator.config.resolutions, generator.synthesis.to_grey, strict=True)
+    grown = max([4, *(res for res, grey in layers if grey.get_parameter("conv.weight").any())])
+    return grown * generator.config.patch
 
 
 def start(training: Training) -> list[str]:
-    """Let a training that has not begun start from its config's `init`, and return lines that say what it takes from
+    """Let a training that has not begun start from its config's `init`, and return lines on what it takes from
     there. Raises ValueError when that has changed."""
     config = training.config
     origin = open_origin(config.init)
@@ -129,11 +130,11 @@ def start(training: Training) -> list[str]:
     training.inherited = origin.info.sources
     training.started_from = f"{origin.info.name}, {origin.info.images_seen:,} films"
     names, before, init = columns(vocabulary), columns(known), origin.generator.config
-    pixels = f"; what draws pixels starts new (patches of {config.patch} for its {init.patch})"
-    if draws_alike(config, init):
+    pixels = f"; its output layers start new (patches of {config.patch} for its {init.patch})"
+    if output_layers_fit(config, init):
         pixels = "" if (config.patch, config.bands) == (init.patch, init.haar) else "; its pixels become Haar bands"
     line = (
-        f"starts from {config.init} ({drawn_side(origin.generator)} px, {origin.info.images_seen} films seen): "
+        f"starts from {config.init} ({generated_res(origin.generator)} px, {origin.info.images_seen} films seen): "
         f"{sum(name in before for name in names)} of {len(names)} conditions are known to it{pixels}; "
         f"with it go the terms of {', '.join(origin.info.sources) or 'no source'}"
     )
@@ -147,7 +148,7 @@ def start(training: Training) -> list[str]:
 
 def take_run(training: Training, run: SavedRun, known: Vocabulary) -> list[str]:
     """Take over the discriminator of a run where it fits, Adam's moments of what came over as it was, in the generator
-    too, and the strength of the augmentation; return lines that say how much of it."""
+    too, and the strength of the augmentation; return lines on how much of it."""
     config = training.config
     copy_discriminator(training.D, training.films.vocabulary, run, known)
     if config.augment_target:
@@ -161,9 +162,9 @@ def take_run(training: Training, run: SavedRun, known: Vocabulary) -> list[str]:
         fresh: Counter[str] = Counter()
         taken = 0
         for place, (parameter, value) in enumerate(network.named_parameters()):
-            old, side = before.get(parameter), block_side(parameter) * config.patch
-            if side > run.side or old is None or old.shape != value.shape or not torch.equal(value.cpu(), old):
-                fresh[f"{side} px" if side else part(parameter)] += 1
+            old, res = before.get(parameter), block_res(parameter) * config.patch
+            if res > run.res or old is None or old.shape != value.shape or not torch.equal(value.cpu(), old):
+                fresh[f"{res} px" if res else group_of(parameter)] += 1
                 continue
             taken += 1
             if parameter in moments:
@@ -177,8 +178,8 @@ def take_run(training: Training, run: SavedRun, known: Vocabulary) -> list[str]:
     return lines
 
 
-def block_side(parameter: str) -> int:
-    """Return the side in places of the block that a parameter of either network belongs to, 0: none that grows."""
+def block_res(parameter: str) -> int:
+    """Return the resolution of the block that a parameter of either network belongs to, 0: none that grows."""
     kind, _, rest = parameter.removeprefix("synthesis.").partition(".")
     number = rest.partition(".")[0]
     if kind in ("from_grey", "blocks"):
@@ -186,17 +187,17 @@ def block_side(parameter: str) -> int:
     return 4 << ((int(number) + 1) // 2 if kind == "convs" else int(number)) if kind in ("convs", "to_grey") else 0
 
 
-def part(parameter: str) -> str:
-    """Return what a parameter outside the blocks is part of, in words."""
+def group_of(parameter: str) -> str:
+    """Return the name of the group of a parameter outside the blocks."""
     name = parameter.removeprefix("synthesis.").removeprefix("mapping.").partition(".")[0]
     return {"embed": "conditions (by name)", "layers": "mapping", "out": "logit"}.get(name, name)
 
 
 def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, known: Vocabulary) -> None:
-    """Copy into `generator` what it shares with `init`, so that both draw the same film of what both have learnt.
+    """Copy into `generator` what it shares with `init`, so that both generate the same film of what both have learnt.
 
-    Blocks are shared by side, layers that draw pixels as `copy_head` says. What is new adds nothing yet: a block draws
-    zeros, the grain of another side is left behind, a condition is as good as unknown.
+    Blocks are shared by resolution, output layers as `copy_head` says. What is new adds nothing yet: a block generates
+    zeros, the grain of another resolution is dropped, a condition has the effect of an unknown one.
     """
     with torch.no_grad():
         copy_mapping(generator.mapping, vocabulary, init.mapping, known)
@@ -218,7 +219,7 @@ def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, kn
 
 
 def copy_discriminator(discriminator: Discriminator, vocabulary: Vocabulary, run: SavedRun, known: Vocabulary) -> None:
-    """Copy the blocks of equal sides and shapes that were at work in the run, and conditions by name; others add
+    """Copy the blocks of equal resolution and shape that had grown in the run, and conditions by name; others add
     nothing yet."""
     before = run.discriminator
     with torch.no_grad():
@@ -228,17 +229,16 @@ def copy_discriminator(discriminator: Discriminator, vocabulary: Vocabulary, run
             elif (
                 name in before
                 and before[name].shape == value.shape
-                and block_side(name) * discriminator.config.patch <= run.side
+                and block_res(name) * discriminator.config.patch <= run.res
             ):
                 value.copy_(before[name])
 
 
 def copy_head(head: nn.Module, init: nn.Module) -> None:
-    """Let a layer that draws pixels start from another one, where it can.
+    """Let an output layer start from another one, where it can.
 
-    Bands are shared by scale: those of larger patches draw the same film at twice the side, those of smaller ones its
-    means. Free pixels become their bands; what they differ by where nothing changes, the grid, is lost, and the mean is
-    smoothed.
+    Bands are shared by scale: those of larger patches give the same film at twice the resolution, those of smaller ones
+    its means. Free pixels become their bands; the grid that they show in flat areas is lost, and the mean is smoothed.
     """
     if isinstance(head, ToGrey):
         if isinstance(init, ToGrey) and head.patch == init.patch:
@@ -259,8 +259,8 @@ def copy_head(head: nn.Module, init: nn.Module) -> None:
 
 
 def copy_mapping(mapping: MappingNetwork, vocabulary: Vocabulary, init: MappingNetwork, known: Vocabulary) -> None:
-    """Copy the mapping, conditions by name. At run time weights are divided by the root of their fan-in: made good
-    where that differs."""
+    """Copy the mapping, conditions by name. At run time weights are divided by the root of their fan-in, which is
+    compensated where it differs."""
     new, old = mapping.state_dict(), init.state_dict()  # the tensors themselves
     first = old["layers.0.weight"]  # its columns: z, then the embedded conditions
     z_dim = first.shape[1] // (2 if known.dim else 1)
@@ -285,7 +285,7 @@ def copy_mapping(mapping: MappingNetwork, vocabulary: Vocabulary, init: MappingN
 def copy_columns(weight: Tensor, vocabulary: Vocabulary, init: Tensor | None, known: Vocabulary) -> None:
     """Copy the weights [n, c_dim] of embedded conditions by name; those of others become zero.
 
-    At run time they are divided by the root of the number of conditions: made good where that differs.
+    At run time they are divided by the root of the number of conditions, which is compensated where it differs.
     """
     weight.zero_()
     names = columns(known) if init is not None else []

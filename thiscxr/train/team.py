@@ -1,4 +1,4 @@
-"""The processes of one training: which films of a batch are whose, and what they tell one another.
+"""The processes of one training: which films of a batch are whose, and the messages between them.
 
 A batch is one batch however many processes share it: what is random is drawn for all of it and each process takes its
 rows, whole groups of the minibatch statistics, so that the losses are those of one process. The first process leads: it
@@ -56,8 +56,8 @@ class Team:
         with _connected():
             dist.all_reduce(flat)
         flat /= self.size
-        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
     def most(self, value: int) -> int:
         """Return the largest value of all processes."""
@@ -143,8 +143,8 @@ def fair_threads() -> int:
 
 
 def first_to_fail() -> bool:
-    """Return whether no other process of this torchrun launch has failed before: one failure is told once, by whoever
-    meets it first."""
+    """Return whether no other process of this torchrun launch has failed before: one failure is reported once, by
+    the process that meets it first."""
     if "MASTER_PORT" not in os.environ:
         return True
     try:
@@ -164,5 +164,5 @@ def _connected() -> Iterator[None]:
         reason = re.sub(r"^\[.*?\] ", "", str(error).splitlines()[0]).split(". ")[0]
         raise ConnectionError(
             f"another process of this training has ended or does not answer ({reason}); the "
-            "same command goes on from the last saved state"
+            "same command resumes from the last saved state"
         ) from None

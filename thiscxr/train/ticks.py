@@ -1,4 +1,4 @@
-"""What a training tells while it runs: the progress bar, the lines of stats.jsonl and the same in TensorBoard."""
+"""What a training reports while it runs: the progress bar, the lines of stats.jsonl and the same in TensorBoard."""
 
 import json
 import logging
@@ -60,7 +60,7 @@ class Ticks:
         self.bar.clear()
 
     def add(self, *numbers: dict[str, float]) -> None:
-        """Add what a step gave."""
+        """Add the numbers of a step."""
         for some in numbers:
             for key, value in some.items():
                 self.values.setdefault(key, []).append(value)

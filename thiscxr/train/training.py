@@ -34,7 +34,7 @@ CARRIED: dict[str, Any] = {
 def contrast_weight(config: Config, images_seen: int) -> float:
     """Return the weight of the contrast of conditions, which falls in a line to 0.
 
-    It is there to teach D early what conditions look like. Held at 1 it made trainings of a small pool worse after 60
+    It lets D learn early what conditions look like. Held at 1 it made trainings of a small pool worse after 60
     thousand films.
     """
     return config.contrast * (
@@ -46,17 +46,17 @@ def learning_rate(config: Config, images_seen: int, returns: int) -> float:
     """Return Adam's step: constant at first, then falling as 1 / films seen (Robbins and Monro 1951), and halved by
     every return.
 
-    At a constant step D goes on to learn its films by heart, and G follows it; of a falling one both come to rest,
-    however long a run is.
+    At a constant step D memorises its films in time, and G follows it; with a falling one both settle, however long a
+    run is.
     """
     past = images_seen / (config.anneal_kimg * 1000) if config.anneal_kimg else 0.0
     return config.lr * 0.5**returns / max(1.0, past)
 
 
-def area_means(images: Tensor, side: int) -> Tensor:
-    """Return films [N, 1, res, res] at [N, 1, side, side], each pixel the mean of a square of theirs: how the small
-    films were made."""
-    return images if images.shape[-1] == side else F.avg_pool2d(images, images.shape[-1] // side)
+def area_means(images: Tensor, res: int) -> Tensor:
+    """Return films [N, 1, H, H] as [N, 1, res, res], each pixel the mean of a square of theirs: how the small films
+    were made."""
+    return images if images.shape[-1] == res else F.avg_pool2d(images, images.shape[-1] // res)
 
 
 class Training:
@@ -87,10 +87,10 @@ class Training:
         self.opt_D = torch.optim.Adam(
             self.D.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8, fused=config.device != "mps"
         )
-        self.inherited: dict[str, Any] = {}  # sources of the network that it began with, and their terms
+        self.inherited: dict[str, Any] = {}  # sources of the network that it started from, and their terms
         self.started_from = ""  # that network, in words
         self.images_seen = 0
-        self.seen_before = 0  # films that the average had seen before this training, where it began with a run
+        self.seen_before = 0  # films that the average had seen before this training, where it started from a run
         self.noise_stream = 0  # counts the returns after a collapse: each try draws other random numbers
         self.strength = 0.0  # of the augmentation
         # mean sign of D(real), or of D(real) − D(fake), of the steps since the last adjustment
@@ -112,7 +112,7 @@ class Training:
             setattr(self, name, state[name] if missing is None else state.get(name, missing))
 
     def averaged(self) -> Generator:
-        """Return the averaged generator as it is used from now on: at full side, whatever has grown so far."""
+        """Return the averaged generator as it is used from now on: at full resolution, whatever has grown so far."""
         generator = copy.deepcopy(self.G_ema)
         generator.synthesis.bake(stage(self.config, self.images_seen).grown)
         return generator
@@ -128,14 +128,14 @@ class Training:
         draws = Draws(config.seed, self.images_seen, n, self.rows, config.device, self.noise_stream)
         like = self.G.w_mean  # in device and dtype
         images, rows = self.films.batch(self.images_seen + self.rows)
-        # at which D judges: real films of less than the full resolution as they are
-        side = min(now.side, images.shape[-1])
-        shown_blend = now.blend if side == now.side else 1.0
-        images = area_means(images.to(like), side)
-        c_real = self.films.told(rows, draws)
-        # With the contrast, a real and a synthetic film of one place have one condition, so that a pair differs in
-        # being real alone.
-        c_fake = (c_real if config.contrast else self.films.asked(self.images_seen, draws)).to(like)
+        # the resolution that D reads: real films of less than the full resolution stay as they are
+        res = min(now.res, images.shape[-1])
+        shown_blend = now.blend if res == now.res else 1.0
+        images = area_means(images.to(like), res)
+        c_real = self.films.with_dropout(rows, draws)
+        # With the contrast, the real and the synthetic film of a pair have one condition, so that they differ only in
+        # being real.
+        c_fake = (c_real if config.contrast else self.films.requested(self.images_seen, draws)).to(like)
         contrast = contrast_weight(config, self.images_seen)
         contrasts = self.films.contrasts(rows, draws) if contrast else c_real[:, None][:, :0]
         differ = (contrasts != 0).any(dim=2).to(config.device)
@@ -144,7 +144,7 @@ class Training:
 
         # Discriminator
         reals = augment(images, self.strength, draws)
-        shown = augment(area_means(fakes.detach(), side), self.strength, draws)
+        shown = augment(area_means(fakes.detach(), res), self.strength, draws)
         lazy = number % config.r1_interval == 0
         if lazy:
             logits = self.D(reals.requires_grad_(), c_real, shown_blend)
@@ -163,13 +163,13 @@ class Training:
             "D/fake": fake_logits.detach().mean(),
         }
         if contrast:
-            told_apart = contrast_loss(real_logits, wrong_logits, differ)
-            losses["loss/contrast"] = told_apart.detach()
-            terms["contrast"] = told_apart * contrast
+            by_condition = contrast_loss(real_logits, wrong_logits, differ)
+            losses["loss/contrast"] = by_condition.detach()
+            terms["contrast"] = by_condition * contrast
         if lazy:
             # Taken at the augmented films, the inputs of D, and weighted up for the steps on which it is left out
             # (lazy: the 2020 paper, section 2.1). Small films have fewer pixels to sum over.
-            weight = float(config.r1_gamma) * (side / config.res) ** 2 / 2 * config.r1_interval
+            weight = float(config.r1_gamma) * (res / config.res) ** 2 / 2 * config.r1_interval
             at = (
                 {"R1": (real_logits, reals), "R2": (fake_logits, shown)}
                 if config.relativistic
@@ -180,16 +180,16 @@ class Training:
                 losses[f"loss/{name}"] = penalty.detach()
                 terms[f"{name} penalty"] = penalty * weight
         real_logits, fake_logits = real_logits.detach(), fake_logits.detach()
-        # How well D tells what it trains on: signs of pairs, where only differences count.
+        # How well D separates what it trains on: signs of pairs, where only differences count.
         sign = (real_logits - fake_logits if config.relativistic else real_logits).sign().mean()
         self._descend(terms, self.opt_D, self.D, "discriminator")
 
         # Generator
         self.D.requires_grad_(False)
         if config.fresh_fakes:
-            c_fake = c_fake if config.contrast else self.films.asked(self.images_seen, draws).to(like)
+            c_fake = c_fake if config.contrast else self.films.requested(self.images_seen, draws).to(like)
             fakes, w = self._fakes(c_fake, now, draws)
-        logits = self.D(augment(area_means(fakes, side), self.strength, draws), c_fake, shown_blend)
+        logits = self.D(augment(area_means(fakes, res), self.strength, draws), c_fake, shown_blend)
         loss = relativistic_loss(logits, real_logits) if config.relativistic else generator_loss(logits)
         losses["loss/G"] = loss.detach()
         if self.images_seen >= resting_kimg(config) * 1000:
@@ -202,23 +202,23 @@ class Training:
         self.signs.append(sign.item())
         self.images_seen += n
         self._average(n)
-        told = {name: value.item() for name, value in losses.items()}
+        report = {name: value.item() for name, value in losses.items()}
         if config.augment_target and (number + 1) % AUGMENT_INTERVAL == 0:
             mean_sign = float(np.mean(self.signs))
             self.strength = next_strength(
                 self.strength, mean_sign, n * AUGMENT_INTERVAL, config.augment_target, config.augment_kimg
             )
             self.signs = []
-            told["D/sign"] = mean_sign
-        return {**told, "augment/strength": self.strength}
+            report["D/sign"] = mean_sign
+        return {**report, "augment/strength": self.strength}
 
     def _fakes(self, c: Tensor, now: Stage, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return images of these conditions and their w."""
         config = self.G.config
-        sides = config.grown_noise_resolutions(math.ceil(now.grown))
-        noises = draws.grain(sum(side**2 for side in sides)).to(c).split([side**2 for side in sides], dim=1)
+        resolutions = config.grown_noise_resolutions(math.ceil(now.grown))
+        noises = draws.grain(sum(res**2 for res in resolutions)).to(c).split([res**2 for res in resolutions], dim=1)
         w = self.G.mapping(draws.normal(self.config.z_dim).to(c), c)
-        fields = [noise.view(-1, 1, side, side) for noise, side in zip(noises, sides, strict=True)]
+        fields = [noise.view(-1, 1, res, res) for noise, res in zip(noises, resolutions, strict=True)]
         return self.G.synthesis(w[:, None].expand(-1, config.num_ws, -1), fields, now.grown), w
 
     def _descend(

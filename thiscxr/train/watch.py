@@ -1,8 +1,7 @@
-"""The watch: it sees a training collapse and says to which state it goes back.
+"""The watch: it detects that a training has collapsed, and keeps the state to go back to.
 
-It looks at fixed latents in a space that costs nothing, 8 × 8 area means of the films, on a schedule that is a function
-of the films seen; what it saw and the state to go back to are part of the saved state, so that a resumed run takes the
-same turns.
+It compares films of fixed latents in a cheap space, 8 × 8 area means, on a schedule that is a function of the films
+seen. What it saw and the state to go back to are part of the saved state, so that a resumed run does exactly the same.
 """
 
 import math
@@ -21,7 +20,7 @@ from thiscxr.train.training import Training
 
 FILMS = 128  # real ones, and as many of the averaged generator
 FEW = 32  # of the generator in training, which collapses before its average does
-SIDE = 8
+CELLS = 8  # area means along each edge of a film
 NEIGHBOUR = 5
 GAP_KIMG = 0.5  # half-life of the smoothed gap
 
@@ -30,7 +29,7 @@ MIN_SPREAD = 0.3  # mean distance between two fakes, over that between two reals
 MIN_COVERAGE = 0.25  # of the best so far …
 FIRST_COVERAGE = 0.4  # … once that has reached this
 MAX_GAP = 20.0  # mean D(real) − mean D(fake), either way: logits that run off come with both signs
-ROOM = 2.0  # a state is one to go back to when it is this many times better than a collapse
+ROOM = 2.0  # a state is good to go back to when it is this many times better than the limits
 
 
 class CollapseError(FloatingPointError):
@@ -38,7 +37,7 @@ class CollapseError(FloatingPointError):
 
 
 class Watch:
-    """What is compared, and the numbers that change."""
+    """The films that are compared, and the numbers that change."""
 
     def __init__(self, config: Config, films: Films) -> None:
         self.config = config
@@ -66,11 +65,11 @@ class Watch:
         return (images_seen // self.every + 1) * self.every
 
     def look(self, training: Training, scheduled: bool) -> tuple[dict[str, float], str]:
-        """Return what is seen and what is wrong with it ("" for nothing); only scheduled looks are remembered. The
-        leader looks for all."""
+        """Return the numbers and what is wrong with them ("" for nothing); only scheduled checks are remembered. The
+        leader checks for all."""
         if not self.every or not training.team.leads:
             return {}, ""
-        fakes, few = self._draw(training, training.G_ema, FILMS), self._draw(training, training.G, FEW)
+        fakes, few = self._generate(training, training.G_ema, FILMS), self._generate(training, training.G, FEW)
         spreads = [spread(some, self.reals) for some in (fakes, few)]
         seen = {"watch/spread": min(spreads), "watch/coverage": coverage(self.reals, fakes), "watch/gap": self.gap}
         wrong = self._wrong(seen, 1.0)
@@ -82,7 +81,7 @@ class Watch:
 
     def keep(self, training: Training) -> None:
         """Remember the state of the training as the one to go back to."""
-        self.good = apart({**training.state(), "watch": {"gap": self.gap, "best": self.best}})
+        self.good = cpu_copy({**training.state(), "watch": {"gap": self.gap, "best": self.best}})
 
     def state(self, training: Training) -> dict[str, Any]:
         """Return the state of training and watch; with it, where that is another one, the state to go back to."""
@@ -102,7 +101,7 @@ class Watch:
     def again(self, noise_stream: int) -> dict[str, Any]:
         """Return the state to go back to, ready for another try: the number of returns draws other random numbers and
         halves the steps."""
-        return {**apart(self.good), "noise_stream": noise_stream}
+        return {**cpu_copy(self.good), "noise_stream": noise_stream}
 
     def _wrong(self, seen: dict[str, float], room: float) -> str:
         """Return the first limit that is crossed, or that is nearer than `room` times, in words."""
@@ -119,13 +118,13 @@ class Watch:
             return f"D(real) − D(fake) is {self.gap:.3g}, beyond ±{MAX_GAP / room:g}"
         return ""
 
-    def _draw(self, training: Training, generator: Generator, count: int) -> Tensor:
-        """Return the cells of `count` films at the present stage, asked what the real ones are; no noise, so that z
-        alone makes variety."""
+    def _generate(self, training: Training, generator: Generator, count: int) -> Tensor:
+        """Return the cells of `count` films at the present stage, conditioned on what is known of the real ones;
+        without noise, so that variety comes from z alone."""
         now, device = stage(self.config, training.images_seen), self.config.device
         noises = [
-            torch.zeros(1, 1, side, side, device=device)
-            for side in generator.config.grown_noise_resolutions(math.ceil(now.grown))
+            torch.zeros(1, 1, res, res, device=device)
+            for res in generator.config.grown_noise_resolutions(math.ceil(now.grown))
         ]
         films = []
         with torch.inference_mode():
@@ -136,8 +135,8 @@ class Watch:
 
 
 def cells(images: Tensor) -> Tensor:
-    """Return area means, float32 [N, SIDE²], of images [N, 1, H, W]."""
-    return F.interpolate(images, size=(SIDE, SIDE), mode="area").flatten(1)
+    """Return area means, float32 [N, CELLS²], of images [N, 1, H, W]."""
+    return F.interpolate(images, size=(CELLS, CELLS), mode="area").flatten(1)
 
 
 def spread(fakes: Tensor, reals: Tensor) -> float:
@@ -156,12 +155,12 @@ def coverage(reals: Tensor, fakes: Tensor) -> float:
     return (torch.cdist(reals, fakes).amin(dim=1) <= radii).float().mean().item()
 
 
-def apart(value: Any) -> Any:
+def cpu_copy(value: Any) -> Any:
     """Return a copy on the CPU of nested dicts, lists and tensors that shares nothing with `value`."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return {key: apart(item) for key, item in value.items()}
+        return {key: cpu_copy(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(apart(item) for item in value)
+        return type(value)(cpu_copy(item) for item in value)
     return value
