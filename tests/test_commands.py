@@ -116,13 +116,13 @@ def test_a_reader_is_trained_judged_and_shown(capsys: pytest.CaptureFixture[str]
     assert found["holdout"]["questions"][0]["value"] == pytest.approx(judged["auc"]["Effusion"], abs=1e-4)
     assert found["cross-fitted"]["num_films"] == len(pool)
     assert "from above Effusion" in err
-    assert "patients whom the reader knows" not in err
+    assert "in the classifier's training set" not in err
     assert (tmp_path / "cam.png").is_file()
     assert (tmp_path / "filters.png").is_file()
     code, out, err = run(capsys, *evaluate, "--split", "train", "--reliability")
     assert code == 0, err
     num_train = len(pool.indices("train"))
-    assert f"{num_train} of these {num_train} films are of patients whom the reader knows" in err
+    assert f"{num_train} of these {num_train} films are of patients in the classifier's training set" in err
     assert re.search(r"Effusion +[01]\.\d{3}  \[[01]\.\d{3}, [01]\.\d{3}\]", out)
     assert "probability told, share seen" in out
 

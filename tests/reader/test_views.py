@@ -206,7 +206,7 @@ def test_the_commands_train_and_judge_it(discs: Pool, tmp_path: Path) -> None:
     code, said = run(*f"classify eval --data {discs.path} --model {out} --split train".split())
     assert "train, lateral alone: " in said
     assert " studies of " in said
-    assert "are of patients whom the reader knows" in said
+    assert "are of patients in the classifier's training set" in said
     for option in ("--keep", "--cross-fit", f"--filters {tmp_path}/f.png", f"--gradcam {tmp_path}/g.png"):
         code, said = run(*f"classify eval --data {discs.path} --model {out} {option}".split())
         assert code == 2, said

@@ -1,4 +1,4 @@
-"""Commands of learning: train, and classify with its own."""
+"""Commands of training: train, and classify with its subcommands."""
 
 import functools
 import json
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @group.command()
 @click.option("--data", type=str, metavar="POOL", help="Default: a phantom pool, made once in the cache.")
-@click.option("--res", type=int, help="Side in pixels; default: the pool's, or 64.")
+@click.option("--res", type=int, help="Resolution in pixels; default: the pool's, or 64.")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file or the name of a preset.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any option of the config; repeatable.")
 @click.option(
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option("--device", type=click.Choice(DEVICES))
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")
 def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool, **flags: Any) -> None:
-    """Train a generator, or go on where the same command stopped.
+    """Train a generator, or resume where the same command stopped.
 
     Example: python train_gan.py --data pool --res 64 --minutes 60
     """
@@ -69,7 +69,7 @@ def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool
     if pool is None and (path := phantom_pool(config, make=not dry_run)):
         pool = Pool.open(path)
         config = replace(config, pool_fingerprint=pool.fingerprint)
-    leads = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun one speaks
+    leads = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun one prints
     if leads:
         click.echo(config.to_toml(), err=not dry_run, nl=False)
     if dry_run or pool is None:
@@ -83,7 +83,7 @@ def train(file: Path | None, settings: tuple[str, ...], new: bool, dry_run: bool
 
 
 def phantom_pool(config: "Config", make: bool) -> Path | None:
-    """Return the phantom pool of a config, in the cache; where it is not there yet, it is made or there is none."""
+    """Return the phantom pool of a config, in the cache; None where it is not there yet and `make` is false."""
     from thiscxr.phantom.releases import write_layout
 
     films, cache = int(config.phantom_films), cache_folder()
@@ -92,7 +92,7 @@ def phantom_pool(config: "Config", make: bool) -> Path | None:
         if not make:
             return None
         cache.mkdir(parents=True, exist_ok=True)
-        # the processes of torchrun come together: one makes it, and the next one does if that one dies
+        # the processes of torchrun arrive together: one makes it, and the next one does if that one dies
         with folder_lock(cache):
             if not (path / "pool.json").is_file():
                 logging.getLogger("thiscxr").info("making %d phantom films of %d px in %s", films, config.res, path)
@@ -102,11 +102,11 @@ def phantom_pool(config: "Config", make: bool) -> Path | None:
 
 @group.group()
 def classify() -> None:
-    """Train and judge the reader, the multi-label network that is also the feature extractor."""
+    """Train and evaluate the multi-label classifier, which is also the feature extractor."""
 
 
 def recipe_options(function: Callable) -> Callable:
-    """Add what decides how a reader is made."""
+    """Add the options of the training of a classifier."""
     for option in (
         click.option(
             "--pretrained",
@@ -120,17 +120,19 @@ def recipe_options(function: Callable) -> Callable:
         click.option(
             "--max-weight",
             type=click.FloatRange(1),
-            help="A rare finding present weighs up to this.  [default: 1; from 96 px on 5]",
+            help="Largest weight of a rare finding that is present.  [default: 1; from 96 px on 5]",
         ),
         click.option(
             "--uncertain",
             type=click.Choice(["ignore", "zeros", "ones"]),
             default="ignore",
             show_default=True,
-            help="What -1 teaches.",
+            help="How an uncertain label (-1) is trained on.",
         ),
         click.option(
-            "--res", type=click.IntRange(32), help="Side at which films are read.  [default: 64; densenet121: 224]"
+            "--res",
+            type=click.IntRange(32),
+            help="Resolution at which films are read.  [default: 64; densenet121: 224]",
         ),
         click.option("--backbone", type=click.Choice(["small", "densenet121"]), default="small", show_default=True),
         click.option("--epochs", type=click.IntRange(1), default=60, show_default=True),
@@ -145,7 +147,7 @@ def recipe_options(function: Callable) -> Callable:
 @click.option(
     "--cross-fit",
     is_flag=True,
-    help="Two more networks on halves of all patients, so that every film has a fair judge.",
+    help="Two more networks on halves of all patients, so that each film has one not trained on its patient.",
 )
 @click.option(
     "--views",
@@ -159,7 +161,7 @@ def recipe_options(function: Callable) -> Callable:
 def classify_train(
     data: Path, epochs: int, cross_fit: bool, views: str, out: Path, seed: int, device: str, **options: Any
 ) -> None:
-    """Train a reader on a pool's training patients and print how it does on the held-out ones.
+    """Train a classifier on a pool's training patients and print its results on the held-out ones.
 
     Example: thiscxr classify train --data pool --cross-fit --out reader.safetensors
     """
@@ -173,7 +175,7 @@ def classify_train(
     recipe, device = Recipe(**options), resolve_device(device)
     pool = Pool.open(data).at_resolution(recipe.side)
     if not len(held := pool.indices("holdout")):
-        raise ValueError(f"{data} holds out no patient, so that nobody could say how well the reader reads; add films")
+        raise ValueError(f"{data} holds out no patient, so that the classifier could not be evaluated; add films")
     if views == "both":
         held_studies = find_studies(pool, held)  # before the training, should they not be readable
         both = train_studies(find_studies(pool, pool.indices("train")), recipe, epochs, seed, device)
@@ -190,7 +192,7 @@ def classify_train(
 
 @classify.command("eval")
 @click.option("--data", type=FOLDER, required=True, metavar="POOL")
-@click.option("--model", default="thiscxr64", show_default=True, help="A bundled reader or a .safetensors file.")
+@click.option("--model", default="thiscxr64", show_default=True, help="A bundled classifier or a .safetensors file.")
 @click.option("--split", type=click.Choice(["holdout", "train", "all"]), default="holdout", show_default=True)
 @click.option("--cross-fit", is_flag=True, help="Also all films, each by the fold that has not seen the patient.")
 @click.option("--reliability", is_flag=True, help="Also the reliability tables of the findings.")
@@ -198,13 +200,13 @@ def classify_train(
     "--gradcam",
     type=NEW_FILE,
     metavar="FILE",
-    help="Picture of where findings are seen. It shows films of the pool: keep it private.",
+    help="Picture of where findings are detected. It shows films of the pool: keep it private.",
 )
 @click.option("--filters", type=NEW_FILE, metavar="FILE", help="Picture of the filters of the first layer.")
 @click.option(
     "--keep",
     is_flag=True,
-    help="Keep how well it reads in a card beside the reader's file, for direction and sample --where.",
+    help="Keep the results in a card beside the classifier's file, for direction and sample --where.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @common()
@@ -221,8 +223,8 @@ def classify_eval(
     seed: int,
     device: str,
 ) -> None:
-    """Tell how well a reader reads a pool: AUC per finding, view and sex with intervals, calibration, age error, all
-    per source. Of a reader of two views, of studies instead of films: with both, the frontal alone, the lateral alone.
+    """Evaluate a classifier on a pool: AUC per finding, view and sex with intervals, calibration, age error, all per
+    source. A classifier of two views is evaluated on studies: with both views, the frontal alone, the lateral alone.
 
     Example: thiscxr classify eval --data pool
     """
@@ -256,7 +258,7 @@ def classify_eval(
     if keep:
         if seen:
             raise ValueError(
-                "--keep is of patients whom the reader does not know; leave --split out, or take another pool"
+                "--keep needs patients whom the classifier was not trained on; leave --split out, or take another pool"
             )
         check_place(card_path(model))
     reading = read_films(extractor.reader, pool, rows)
@@ -268,7 +270,7 @@ def classify_eval(
         fair = fair_groups(pool, pool.indices("all"), extractor)
         found["cross-fitted"] = judge([read_films(each.reader, pool, some) for each, some in fair], seed)
     if keep:
-        click.echo(f"{write_card(model, found[split], pool.fingerprint)} keeps how well {model} reads", err=True)
+        click.echo(f"{write_card(model, found[split], pool.fingerprint)} keeps the results of {model}", err=True)
     if filters is not None:
         save_png(filters, filter_grid(extractor.reader.first_filters))
     if gradcam is not None:
@@ -279,19 +281,19 @@ def classify_eval(
 
 
 def tell_seen(pool: "Pool", extractor: "Extractor", rows: "NDArray[np.int64]") -> int:
-    """Return, and warn, how many of these films are of patients whom the reader was trained on."""
+    """Return, and warn, how many of these films are of patients in the classifier's training set."""
     from thiscxr.score.fairness import seen_films
 
     seen = int(seen_films(pool, extractor)[rows].sum())
     if seen:
-        click.echo(f"{seen} of these {len(rows)} films are of patients whom the reader knows", err=True)
+        click.echo(f"{seen} of these {len(rows)} films are of patients in the classifier's training set", err=True)
     return seen
 
 
 def tell_judgements(
     found: "dict[str, Judgement]", extractor: "Extractor", as_json: bool, reliability: bool, of: str = "films"
 ) -> None:
-    """Print how well a reader reads, as JSON or tables."""
+    """Print the results of a classifier, as JSON or tables."""
     from thiscxr.reader.judge import judgement_table
 
     if as_json:
@@ -307,7 +309,7 @@ def tell_judgements(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @common()
 def classify_matrix(data: Path, epochs: int, as_json: bool, seed: int, device: str, **options: Any) -> None:
-    """Train one reader a source and test each on the held-out patients of every source: do readers travel?
+    """Train one classifier a source and test each on the held-out patients of every source: do they generalise?
 
     Example: thiscxr classify matrix --data pool --epochs 30
     """
