@@ -1,11 +1,12 @@
-"""Does asking work on real films? What was asked against what the reader sees, with shuffled conditions as the null.
+"""Are conditions followed? Requested conditions against those that the classifier predicts, with shuffled conditions as
+the null.
 
     python benchmarks/asked_seen.py nih-64 runs/00000-nih-64-64
 
-Only what the reader can judge on held-out patients (`thiscxr.score.fidelity`). Each question is put twice: `alone`,
-where the same seeds are asked for nothing but the factor (findings, sex and age with the view), and `together`, where
-every film has a condition of its own from the joint table of the training films, in which factors go along with one
-another. One JSON line a question. About three minutes.
+Only what the classifier predicts well on held-out patients (`thiscxr.score.fidelity`). Each question is measured twice:
+`alone`, where the factor is the only condition of the same seeds (findings, sex and age with the view), and `together`,
+where every film has a condition of its own from the joint table of the training films, in which factors are correlated.
+One JSON line a question. About three minutes.
 """
 
 import argparse
@@ -28,21 +29,21 @@ from thiscxr.sample.sampling import load, sample_films
 from thiscxr.score.fidelity import fidelity
 from thiscxr.train.conditions import read_conditions
 
-AGES = (25.0, 75.0)  # years that are asked for alone
+AGES = (25.0, 75.0)  # years that are requested alone
 
 
 def pairs(questions: Sequence[str], learnt: Vocabulary) -> dict[str, tuple[Condition, ...]]:
     """Return, for each question that the network has learnt, the conditions that differ in it alone."""
-    asks = {f"view {view}": tuple(Condition(each) for each in learnt.views) for view in learnt.views}
+    requests = {f"view {view}": tuple(Condition(each) for each in learnt.views) for view in learnt.views}
     if learnt.sexes:
-        asks["sex"] = Condition("PA", "M"), Condition("PA", "F")
+        requests["sex"] = Condition("PA", "M"), Condition("PA", "F")
     if learnt.ages:
-        asks["age"] = Condition("PA", age_years=AGES[0]), Condition("PA", age_years=AGES[1])
-    asks |= {
+        requests["age"] = Condition("PA", age_years=AGES[0]), Condition("PA", age_years=AGES[1])
+    requests |= {
         name: tuple(Condition("PA", findings={name: state}) for state in (NEGATIVE, POSITIVE))
         for name in learnt.findings
     }
-    return {name: asks[name] for name in questions if name in asks}
+    return {name: requests[name] for name in questions if name in requests}
 
 
 def main() -> None:
@@ -59,32 +60,32 @@ def main() -> None:
     real_seen = read_answers(reader, (pool.read(rows) for rows in in_batches(held)))
     seeds = list(range(arguments.n))
 
-    def ask(conditions: Sequence[Sequence[Condition]], how: str, only: str | None = None) -> None:
-        """Print what is found of films of the same seeds, under each of several rows of conditions."""
-        asked = FilmConditions.of([condition for row in conditions for condition in row])
+    def evaluate(conditions: Sequence[Sequence[Condition]], how: str, only: str | None = None) -> None:
+        """Print the results for films of the same seeds, under each of several rows of conditions."""
+        requested = FilmConditions.of([condition for row in conditions for condition in row])
         seen = read_answers(reader, (films for row in conditions for films in sample_films(network, seeds, row)))
         some = {name: values for name, values in real_seen.items() if only in (None, name)}
-        found = fidelity(real, some, patients, asked, seen, np.tile(seeds, len(conditions)))
+        found = fidelity(real, some, patients, requested, seen, np.tile(seeds, len(conditions)))
         for each in found:
             numbers: dict[str, Any] = {
                 name: getattr(each, name) for name in ("value", "ci95", "null95", "ceiling", "ceiling95")
             }
-            told = (
+            fields = (
                 {key: np.round(number, 3).tolist() for key, number in numbers.items()}
                 if each.judged
                 else {"not judged": each.reason}
             )
             print(
                 json.dumps(
-                    {"question": each.question, "how": how, "measure": each.measure, **told, "films": each.num_fake}
+                    {"question": each.question, "how": how, "measure": each.measure, **fields, "films": each.num_fake}
                 ),
                 flush=True,
             )
 
-    ask([network.conditions(seeds, Condition())], "together")
+    evaluate([network.conditions(seeds, Condition())], "together")
     judged = [each.question for each in fidelity(real, real_seen, patients, real, real_seen, patients) if each.judged]
     for name, row in pairs(judged, network.info.vocabulary).items():
-        ask([[condition] * arguments.n for condition in row], "alone", name)
+        evaluate([[condition] * arguments.n for condition in row], "alone", name)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train variants of a recipe for equal times, score every saved network, and draw distance over wall-clock.
+"""Train variants of a recipe for equal times, score every saved network, and plot distance over wall-clock.
 
     python benchmarks/learning_curve.py nih-64 --minutes 25 --seeds 0 1 --variant plain --variant best
     python benchmarks/learning_curve.py nih-64 --minutes 9 --variant best --variant "best lr=0.002" --picture curve.png
@@ -6,10 +6,10 @@
 A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value. Trainings run
 one after another, are resumed when they were stopped, and are not trained again when they are there. `--run FOLDER`
 scores a run that was trained before. The distance is that of 2,048 samples of the averaged generator, no truncation, to
-all films of the pool, each half of the patients judged by the fold of `thiscxr64` that has not seen them: an extractor
-that knows the generator's training films flatters who learns them by heart. `held_out` is that to the held-out patients
-alone, of whom there are few films. The floor is that of real patients to other real patients. Prints one JSON line a
-network. Minutes are those that the steps took: saving, drawing grids and scoring do not count. Long: the time of the
+all films of the pool, each half of the patients scored by the fold of `thiscxr64` that has not seen them: an extractor
+trained on the generator's training films flatters a generator that memorises them. `held_out` is that to the held-out
+patients alone, of whom there are few films. The floor is that of real patients to other real patients. Prints one JSON
+line a network. Minutes are those that the steps took: saving, grids and scoring do not count. Long: the time of the
 trainings and about 10 s a network.
 """
 
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def train(pool: Pool, variant: str, seed: int, out: Path, minutes: float, save_kimg: float, threads: int) -> Path:
-    """Train one variant for that many minutes of wall-clock, or go on with it, and return its run folder."""
+    """Train one variant for that many minutes of wall-clock, or resume it, and return its run folder."""
     preset, *settings = variant.split()
     home = out / f"{variant.replace(' ', '_').replace('=', '-')}-seed{seed}"
     done = home / "minutes.txt"
@@ -73,17 +73,17 @@ def clock(run: Path) -> tuple[np.ndarray, np.ndarray]:
     return seen, np.concatenate([[0.0], np.cumsum(np.diff(seen) / [tick["img_per_sec"] for tick in ticks]) / 60])
 
 
-# a network, the films of the pool that it may judge, and their features
-Judge = tuple[Extractor, np.ndarray, np.ndarray]
+# an extractor, the films of the pool that it was not trained on, and their features
+Fold = tuple[Extractor, np.ndarray, np.ndarray]
 
 
-def judges(pool: Pool, extractor: Extractor) -> list[Judge]:
-    """Return who may judge which real films, with the features of those films."""
+def folds(pool: Pool, extractor: Extractor) -> list[Fold]:
+    """Return which extractor scores which real films, with the features of those films."""
     groups = fair_groups(pool, pool.indices("all"), extractor)
-    return [(judge, rows, judge.features(pool.read(some) for some in in_batches(rows))) for judge, rows in groups]
+    return [(each, rows, each.features(pool.read(some) for some in in_batches(rows))) for each, rows in groups]
 
 
-def score_run(run: Path, pool: Pool, extractor: Extractor, real: list[Judge], name: str, seed: int) -> list[dict]:
+def score_run(run: Path, pool: Pool, extractor: Extractor, real: list[Fold], name: str, seed: int) -> list[dict]:
     """Return one record a saved network, oldest first; a network that was scored before is not scored again."""
     log = run / "curve-fair.jsonl"
     known = (
@@ -99,8 +99,8 @@ def score_run(run: Path, pool: Pool, extractor: Extractor, real: list[Judge], na
             if record is None:
                 held = pool.indices("holdout")
                 distances: dict[str, list[float]] = {"value": [], "held_out": []}
-                for judge, rows, features in real:
-                    of_fakes = moments(judge.features(fakes.pixels[some] for some in in_batches(np.arange(SAMPLES))))
+                for each, rows, features in real:
+                    of_fakes = moments(each.features(fakes.pixels[some] for some in in_batches(np.arange(SAMPLES))))
                     distances["value"].append(frechet_distance(*of_fakes, *moments(features)))
                     distances["held_out"].append(frechet_distance(*of_fakes, *moments(features[np.isin(rows, held)])))
                 images_seen = load_network(path)[1].images_seen
@@ -118,8 +118,8 @@ def score_run(run: Path, pool: Pool, extractor: Extractor, real: list[Judge], na
     return records
 
 
-def draw(curves: dict[str, list[list[dict]]], floor: float, path: Path) -> None:
-    """Draw the distance over minutes, both axes logarithmic: a colour a variant, a line a seed."""
+def plot(curves: dict[str, list[list[dict]]], floor: float, path: Path) -> None:
+    """Plot the distance over minutes, both axes logarithmic: a colour a variant, a line a seed."""
     fig, ax = plt.subplots(figsize=(8, 5), dpi=120)
     for number, (name, runs) in enumerate(curves.items()):
         for i, records in enumerate(runs):
@@ -149,7 +149,7 @@ def draw(curves: dict[str, list[list[dict]]], floor: float, path: Path) -> None:
 
 
 def main() -> None:
-    """Train, score, print, draw."""
+    """Train, score, print, plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pool", type=Path)
     parser.add_argument("--variant", action="append", default=[])
@@ -164,7 +164,7 @@ def main() -> None:
     if arguments.picture:
         check_place(arguments.picture)
     pool, extractor = Pool.open(arguments.pool), load_extractor(DEFAULT)
-    real = judges(pool, extractor)
+    real = folds(pool, extractor)
     patients = pool.codes("patient")[0]
     sides = [films_a_side(patients[rows]) for _, rows, _ in real]
     floors = [
@@ -181,7 +181,7 @@ def main() -> None:
             run = train(pool, variant, seed, arguments.out, arguments.minutes, arguments.save_kimg, arguments.threads)
             curves.setdefault(variant, []).append(score_run(run, pool, extractor, real, variant, seed))
     if arguments.picture:
-        draw(curves, floor, arguments.picture)
+        plot(curves, floor, arguments.picture)
 
 
 if __name__ == "__main__":

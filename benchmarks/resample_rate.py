@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from thiscxr.model.layers import leaky
 from thiscxr.model.resample import FIR, downsample2, filter2d, filter_leaky, leaky_filter, upsample2, use_triton
 
-SHAPES = ((16, 64), (32, 32), (64, 16), (128, 8), (1, 64))  # channels, side in pixels
+SHAPES = ((16, 64), (32, 32), (64, 16), (128, 8), (1, 64))  # channels, resolution in pixels
 Call = Callable[..., Tensor]
 
 
@@ -72,10 +72,10 @@ def size(values: Iterable[Any]) -> int:
     return sum(min(value.nbytes, value.untyped_storage().nbytes()) for value in values if isinstance(value, Tensor))
 
 
-def inputs_of(name: str, films: int, channels: int, side: int, device: str) -> list[Tensor]:
-    side += name == "filter_leaky"  # what a transposed convolution gives
-    x = torch.randn(films, channels, side, side, device=device).contiguous(memory_format=torch.channels_last)
-    shapes = ((films, channels), (channels,), (films, 1, side - 1, side - 1)) if name == "filter_leaky" else ()
+def inputs_of(name: str, films: int, channels: int, res: int, device: str) -> list[Tensor]:
+    res += name == "filter_leaky"  # what a transposed convolution gives
+    x = torch.randn(films, channels, res, res, device=device).contiguous(memory_format=torch.channels_last)
+    shapes = ((films, channels), (channels,), (films, 1, res - 1, res - 1)) if name == "filter_leaky" else ()
     return [t.requires_grad_() for t in (x, *(torch.randn(shape, device=device) for shape in shapes))]
 
 
@@ -126,14 +126,14 @@ def moved(call: Call, inputs: list[Tensor], gradient_passes: int) -> dict[str, l
     return {"least": least, "plain": [forward.bytes, backward.bytes], "triton": [once, films * gradient_passes // 2]}
 
 
-def compare(name: str, films: int, channels: int, side: int, device: str, rounds: int) -> dict[str, Any]:
+def compare(name: str, films: int, channels: int, res: int, device: str, rounds: int) -> dict[str, Any]:
     reference, ours, passes = FUNCTIONS[name]
-    inputs = inputs_of(name, films, channels, side, device)
+    inputs = inputs_of(name, films, channels, res, device)
     torch.testing.assert_close(ours(*copied(inputs)), reference(*copied(inputs)))
     result: dict[str, Any] = {
         "function": name,
         "channels": channels,
-        "side": side,
+        "side": res,
         "bytes": moved(ours, inputs, passes),
     }
     turns = {"conv": (reference, False), "plain": (ours, False)} | (
