@@ -82,7 +82,7 @@ class Config:
     minutes: float = 0.0  # stop this call cleanly after that time; 0: no limit
     save_kimg: float = 0.0  # thousand films between saved states; 0: about every five minutes
     # The phantom pool, when there is no other
-    phantom_films: int | str = AUTO  # auto: 2000 up to 64 px, then as many as are drawn in a minute or two
+    phantom_films: int | str = AUTO  # auto: 2000 up to 64 px, then as many as are rendered in a minute or two
     phantom_seed: int = 0
 
     def __post_init__(self) -> None:

@@ -150,7 +150,7 @@ def test_columns_encode_as_single_conditions_do(film_conditions, films: list[tup
     assert film_conditions(conditions).encode(Vocabulary((), (), (), (), False)).shape == (len(films), 0)
 
 
-def test_without_a_vocabulary_the_table_asks_for_nothing(film_conditions) -> None:
+def test_without_a_vocabulary_the_table_requests_nothing(film_conditions) -> None:
     films = [Condition("PA", "F", 44.0, "a", {"Effusion": POSITIVE})] * 3 + [Condition("AP", "M", 61.0, "b")] * 4
     (row,) = joint_table(film_conditions(films), np.arange(7), Vocabulary((), (), (), (), False))
     assert row == {"view": None, "sex": None, "age_bin": None, "source": None, "present": [], "absent": [], "films": 7}
@@ -192,7 +192,7 @@ def test_of_findings_that_few_have_together_the_rarest_is_kept(film_conditions) 
     assert kept["absent"] == [NO_FINDING]  # whether Effusion or Infiltration is there is unknown
 
 
-def test_a_table_of_too_few_patients_asks_for_nothing(film_conditions) -> None:
+def test_a_table_of_too_few_patients_requests_nothing(film_conditions) -> None:
     table = joint_table(film_conditions([Condition("PA")] * 8), np.zeros(8, np.int64), WIDE)
     assert table == []
     assert draw_conditions(table, np.array([[0.5, 0.5]])) == [Condition()]
@@ -205,7 +205,9 @@ def test_requested_conditions_override_drawn_ones() -> None:
     assert Condition(findings={"Effusion": 0}).over(ill) == healthy
     both = Condition(findings={"Mass": 1}).over(ill)
     assert Condition(findings={"Effusion": 0}).over(both).findings["No Finding"] == 0, "the mass is left"
-    assert Condition(findings={"No Finding": 1}).over(both).present == ["No Finding"], "what was drawn gives way"
+    assert Condition(findings={"No Finding": 1}).over(both).present == ["No Finding"], (
+        "requests override what was drawn"
+    )
     wired = Condition(findings={"No Finding": 1, "Support_Devices": 1})
     assert Condition(sex="M").over(wired) == Condition(sex="M", findings=wired.findings), (
         "devices may be in a film without findings"

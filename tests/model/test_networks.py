@@ -175,7 +175,7 @@ def test_minibatch_std_is_zero_for_equal_films_and_one_for_unit_spread() -> None
     torch.testing.assert_close(minibatch_std(spread, 4)[:, 2], torch.ones(4, 4, 4))
 
 
-def test_several_conditions_of_a_film_are_judged_as_each_alone() -> None:
+def test_several_conditions_of_a_film_are_scored_as_each_alone() -> None:
     discriminator = Discriminator(DiscriminatorConfig(32, 5, channel_base=128, channel_max=8))
     images, c = torch.randn(8, 1, 32, 32), torch.randn(8, 3, 5)
     together = discriminator(images, c)

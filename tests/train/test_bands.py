@@ -16,7 +16,7 @@ from thiscxr.train.training import Training
 @pytest.mark.parametrize(
     ("patch", "haar", "bands"), [(2, True, True), (4, True, True), (2, False, False), (1, True, False)]
 )
-def test_larger_patches_are_drawn_and_read_as_bands_unless_told_otherwise(
+def test_larger_patches_are_generated_and_read_as_bands_by_default(
     pool: Pool, tmp_path: Path, patch: int, haar: bool, bands: bool
 ) -> None:
     config = small(pool, tmp_path, patch=patch, haar=haar)
@@ -26,7 +26,7 @@ def test_larger_patches_are_drawn_and_read_as_bands_unless_told_otherwise(
     assert torch.isfinite(torch.tensor(list(training.step().values()))).all()
 
 
-def test_the_grain_comes_with_the_full_side_and_learns_there(pool: Pool, tmp_path: Path) -> None:
+def test_the_grain_comes_with_the_full_resolution_and_learns_there(pool: Pool, tmp_path: Path) -> None:
     config = small(pool, tmp_path)  # 50 films at 16 px, 50 over which 32 px are blended in
     training = Training(config, Films(pool, config))
     gain, kernel = training.G.synthesis.grain.gain, training.G.synthesis.grain.kernel.detach().clone()

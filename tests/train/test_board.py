@@ -58,7 +58,7 @@ def test_a_filter_grid_has_the_strongest_first_and_zero_grey() -> None:
     assert (grid[0] == 0).all()
 
 
-def test_rows_ask_one_thing_each_that_enough_films_have() -> None:
+def test_rows_request_one_factor_each_that_enough_films_have() -> None:
     findings = np.full((100, len(FINDINGS)), NEGATIVE, np.int8)
     findings[:2, FINDINGS.index("Effusion")] = POSITIVE
     findings[:1, FINDINGS.index("Hernia")] = POSITIVE

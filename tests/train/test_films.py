@@ -83,7 +83,7 @@ def test_thinning_hides_and_never_invents(pool: Pool) -> None:
         assert ((given[:, part] == c[:, part]).all(dim=1) | (given[:, part] == 0).all(dim=1)).all()
 
 
-def test_contrasts_are_what_a_film_is_less_what_another_is(two_sources: Pool) -> None:
+def test_contrasts_are_differences_of_the_conditions_of_two_films(two_sources: Pool) -> None:
     films = Films(two_sources, CONFIG)
     rows = np.arange(4000) % len(films.indices)
     draws = Draws(0, 0, len(rows))
@@ -127,7 +127,7 @@ def two_sources(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     return Pool.open(path)
 
 
-def test_what_is_left_unknown_does_not_tell_a_hidden_source(two_sources: Pool) -> None:
+def test_what_is_left_unknown_does_not_reveal_a_hidden_source(two_sources: Pool) -> None:
     films = Films(two_sources, CONFIG)
     factors = films.vocabulary.factors
     assert films.vocabulary.sources == ("a", "b")

@@ -89,7 +89,7 @@ def test_a_run_of_the_same_kind_comes_over_whole(pool: Pool, base: Path, tmp_pat
     assert lines[3] == "the generator does not rest"
 
 
-def test_the_average_goes_on_and_is_not_begun_again(pool: Pool, base: Path, tmp_path: Path) -> None:
+def test_the_average_continues_and_is_not_begun_again(pool: Pool, base: Path, tmp_path: Path) -> None:
     state = runs.load_state(base)
     assert state is not None
     runs.save_state(base, {**state, "seen_before": 40})  # a run that began with another one
@@ -103,7 +103,9 @@ def test_the_average_goes_on_and_is_not_begun_again(pool: Pool, base: Path, tmp_
     assert training.seen_before == 200
 
 
-def test_growth_takes_the_blocks_of_equal_sides_and_conditions_by_name(rings: Pool, base: Path, tmp_path: Path) -> None:
+def test_growth_takes_the_blocks_of_equal_resolution_and_conditions_by_name(
+    rings: Pool, base: Path, tmp_path: Path
+) -> None:
     state = runs.load_state(base)
     assert state is not None
     config = resolve_init(grown(rings, base, tmp_path))
@@ -133,7 +135,7 @@ def test_growth_takes_the_blocks_of_equal_sides_and_conditions_by_name(rings: Po
     assert re.search(r"; fresh: 64 px 7, conditions \(by name\) 1$", lines[2])
 
 
-def test_a_condition_that_both_know_is_judged_as_before(pool: Pool, rings: Pool, base: Path, tmp_path: Path) -> None:
+def test_a_condition_that_both_know_is_scored_as_before(pool: Pool, rings: Pool, base: Path, tmp_path: Path) -> None:
     same = resolve_init(small(pool, tmp_path, init=str(base), rest_kimg=AUTO))
     old, _ = begun(same, pool)
     new, _ = begun(resolve_init(grown(rings, base, tmp_path)), rings)
@@ -187,11 +189,11 @@ def test_the_state_file_means_the_run_and_the_network_file_the_generator_alone(
     training, lines = begun(by["network-latest.safetensors"], pool)
     assert lines[1] == "discriminator: fresh; the generator rests for 10 kimg"
     assert not training.opt_G.state
-    asked = small(pool, tmp_path, init=str(base), rest_kimg=2.0)
-    assert resolve_init(asked).rest_kimg == 2.0, "the user's word counts"
+    given = small(pool, tmp_path, init=str(base), rest_kimg=2.0)
+    assert resolve_init(given).rest_kimg == 2.0, "the user's value counts"
 
 
-def test_a_discriminator_that_does_not_know_the_first_side_gives_the_generator_a_rest(
+def test_a_discriminator_that_does_not_know_the_first_resolution_gives_the_generator_a_rest(
     rings: Pool, base: Path, tmp_path: Path
 ) -> None:
     for first in (0, 64):
@@ -211,8 +213,8 @@ def test_a_run_that_has_not_grown_hands_over_what_has_learnt(pool: Pool, tmp_pat
     training.step()
 
 
-def test_runs_that_do_not_fit_are_told_in_one_line(pool: Pool, base: Path, tmp_path: Path) -> None:
-    def told(**changes: object) -> str:
+def test_runs_that_do_not_fit_are_refused_in_one_line(pool: Pool, base: Path, tmp_path: Path) -> None:
+    def error_of(**changes: object) -> str:
         config = small(pool, tmp_path / "out", **{"init": str(base), "rest_kimg": AUTO, **changes})
         with pytest.raises(ValueError) as error:
             resolve_init(config)
@@ -221,14 +223,14 @@ def test_runs_that_do_not_fit_are_told_in_one_line(pool: Pool, base: Path, tmp_p
 
     network = base / "network-latest.safetensors"
     alone = f"--init {network} takes its generator alone"
-    assert told(patch=4) == (
+    assert error_of(patch=4) == (
         f"--init {base}: the discriminator of this run reads patches of 2 px as Haar bands where this training reads "
         "patches of 4 px as Haar bands; add --set patch=2 --set haar=true, or give the run's "
         "network-latest.safetensors to take the generator alone"
     )
-    assert "patches of 2 px as Haar bands where this training reads patches of 2 px;" in told(haar=False)
-    assert "where this training reads single pixels" in told(patch=1)
-    assert "channel_base 128 where this training has 64; add --set channel_base=128" in told(channel_base=64)
+    assert "patches of 2 px as Haar bands where this training reads patches of 2 px;" in error_of(haar=False)
+    assert "where this training reads single pixels" in error_of(patch=1)
+    assert "channel_base 128 where this training has 64; add --set channel_base=128" in error_of(channel_base=64)
     damaged = (base / "state-latest.pt").read_bytes()
     kinds = {
         "cut off": damaged[: len(damaged) // 2],
@@ -238,23 +240,25 @@ def test_runs_that_do_not_fit_are_told_in_one_line(pool: Pool, base: Path, tmp_p
     }
     for kind, content in kinds.items():
         (base / "state-latest.pt").write_bytes(content)
-        assert told() == f"{base}: state-latest.pt cannot be read; {alone}", kind
+        assert error_of() == f"{base}: state-latest.pt cannot be read; {alone}", kind
     torch.save([1, 2], base / "state-latest.pt")
-    assert "state-latest.pt cannot be read" in told()
+    assert "state-latest.pt cannot be read" in error_of()
     torch.save({"format_version": 1}, base / "state-latest.pt")
-    assert f"has another format than 2, which this version resumes; {alone}" in told()
+    assert f"has another format than 2, which this version resumes; {alone}" in error_of()
     torch.save({"format_version": 2, "images_seen": 8, "G": {}}, base / "state-latest.pt")
-    assert re.search(f"do not fit .*; {re.escape(alone)}$", told())
+    assert re.search(f"do not fit .*; {re.escape(alone)}$", error_of())
     (base / "state-latest.pt").write_bytes(damaged)
     options = (base / "config.toml").read_text()
     (base / "config.toml").write_text("lr = 0.003\n")
-    assert re.search(f"expected the options of this version .*; {re.escape(alone)}$", told())
+    assert re.search(f"expected the options of this version .*; {re.escape(alone)}$", error_of())
     (base / "config.toml").write_text(options)
     (base / "state-latest.pt").unlink()
-    assert told() == f"--init {base}: found no saved state (state-latest.pt or state-previous.pt) in {base}; {alone}"
-    assert "found no saved state" in told(init=str(base / "state-latest.pt"))
+    assert (
+        error_of() == f"--init {base}: found no saved state (state-latest.pt or state-previous.pt) in {base}; {alone}"
+    )
+    assert "found no saved state" in error_of(init=str(base / "state-latest.pt"))
     network.unlink()
-    assert told().endswith("train it until it has saved one")
+    assert error_of().endswith("train it until it has saved one")
 
 
 def test_of_a_damaged_state_the_one_before_is_taken(
@@ -267,7 +271,7 @@ def test_of_a_damaged_state_the_one_before_is_taken(
     assert "state-latest.pt is damaged" in caplog.text
 
 
-def test_a_run_that_trains_on_meanwhile_is_noticed(pool: Pool, base: Path, tmp_path: Path) -> None:
+def test_a_run_that_continues_meanwhile_is_noticed(pool: Pool, base: Path, tmp_path: Path) -> None:
     config = resolve_init(small(pool, tmp_path, init=str(base), rest_kimg=AUTO))
     state = runs.load_state(base)
     assert state is not None

@@ -83,7 +83,7 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(pool: Po
     assert json.loads(a)["images_seen"] == json.loads(b)["images_seen"] == 160
 
 
-def test_a_finished_run_says_so_and_stays_as_it_is(
+def test_a_finished_run_is_reported_and_stays_as_it_is(
     pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = small(pool, tmp_path, kimg=0.016)
@@ -110,7 +110,7 @@ def test_a_run_of_a_version_with_other_options_is_left_alone(pool: Pool, tmp_pat
     assert loop.train(config, pool, "discs") != run, "the option would take a default that the run never had"
 
 
-def test_other_threads_go_on_with_the_run_and_say_that_it_is_not_bit_for_bit(
+def test_other_threads_resume_the_run_and_warn_that_it_is_not_bit_for_bit(
     pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = loop.train(small(pool, tmp_path, kimg=0.008), pool, "discs")

@@ -24,7 +24,7 @@ def directly(films: Films, first: int) -> torch.Tensor:
     return torch.from_numpy(pixels_to_images(films.pool.read(films.indices[rows])))[:, None]
 
 
-def test_the_films_are_the_same_in_any_order_of_asking(pool: Pool, tmp_path: Path) -> None:
+def test_the_films_are_the_same_in_any_order_of_requests(pool: Pool, tmp_path: Path) -> None:
     films, plain = (Films(pool, small(pool, tmp_path)) for _ in range(2))
     n = len(films.indices)
     in_order, back, across = [0, 8, 16, 24, 32], [16, 24, 0], [n - 12, n - 4, n + 4, 3 * n - 4]
@@ -51,7 +51,7 @@ def test_the_next_batch_is_read_meanwhile(pool: Pool, tmp_path: Path, monkeypatc
     assert films.waited_sec - before < 0.05
 
 
-def test_a_damaged_film_is_told_when_its_batch_is_due_and_not_before(
+def test_a_damaged_film_is_reported_when_its_batch_is_due_and_not_before(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     films = Films(pool, small(pool, tmp_path))

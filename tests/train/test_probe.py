@@ -23,7 +23,7 @@ CONFIG = Config(res=64, grow_from=16, grow_kimg=20, kimg=100, batch=20, r1_inter
 COSTS = [Cost(16, 2.0, 10.0, 10**9), Cost(32, 4.0, 20.0, 2 * 10**9), Cost(64, 8.0, 40.0, 3 * 10**9)]
 
 
-def test_films_are_spread_over_the_sides_by_hand() -> None:
+def test_films_are_spread_over_the_resolutions_by_hand() -> None:
     assert spread(CONFIG, 100_000) == [(16, 20_000), (32, 20_000), (64, 60_000)]
     assert spread(CONFIG, 30_000) == [(16, 20_000), (32, 10_000)]
     assert spread(CONFIG, 20_000) == [(16, 20_000)]
@@ -71,7 +71,7 @@ def test_a_time_is_given_in_the_unit_that_suits_it(seconds: float, text: str) ->
     assert format_time(seconds) == text
 
 
-def test_three_real_steps_a_side_one_of_them_with_r1(
+def test_three_real_steps_a_resolution_one_of_them_with_r1(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[tuple[int, bool]] = []
@@ -91,12 +91,12 @@ def test_three_real_steps_a_side_one_of_them_with_r1(
     assert not list(tmp_path.iterdir())
 
 
-def test_only_the_sides_that_are_reached_are_tried(pool: Pool, tmp_path: Path) -> None:
+def test_only_the_resolutions_that_are_reached_are_tried(pool: Pool, tmp_path: Path) -> None:
     lines = probe(small(pool, tmp_path, kimg=0.05), pool)
     assert [line.split()[0] for line in lines if "img/s" in line] == ["16"]
 
 
-def test_a_pool_of_another_side_is_refused(pool: Pool, tmp_path: Path) -> None:
+def test_a_pool_of_another_size_is_refused(pool: Pool, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds films of 32 px, but --res is 64"):
         probe(replace(small(pool, tmp_path), res=64), pool)
 

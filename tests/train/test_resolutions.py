@@ -65,7 +65,7 @@ def test_each_batch_is_of_one_resolution_and_each_has_its_share(halves: Pool, tm
     assert np.concatenate(parts).tolist() == shown[8 * 17 : 8 * 18]
 
 
-def test_small_films_are_judged_at_their_own_block_beside_reduced_synthetic_ones(
+def test_small_films_enter_at_their_own_block_beside_reduced_synthetic_ones(
     halves: Pool, tmp_path: Path, monkeypatch
 ) -> None:
     config = tiny(halves, tmp_path)
@@ -101,7 +101,7 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(halves: 
     assert_same(whole, parts)
 
 
-def test_a_start_at_the_full_side_has_an_entry_for_the_small_films(halves: Pool, tmp_path: Path) -> None:
+def test_a_start_at_full_resolution_has_an_entry_for_the_small_films(halves: Pool, tmp_path: Path) -> None:
     config = tiny(halves, tmp_path, grow_from=64)  # as after --init
     training = Training(config, Films(halves, config))
     assert set(training.D.from_grey) == {"16", "32"}
@@ -132,6 +132,6 @@ def test_few_films_of_a_resolution_fill_a_batch_by_coming_twice(tmp_path: Path) 
     assert len(order) % 8 == 0
 
 
-def test_a_dry_run_tells_what_it_takes(halves: Pool, tmp_path: Path) -> None:
+def test_a_dry_run_reports_time_and_memory(halves: Pool, tmp_path: Path) -> None:
     lines = probe(tiny(halves, tmp_path), halves)
     assert [line.split()[0] for line in lines[1:4]] == ["16", "32", "64"]

@@ -79,7 +79,9 @@ SHARED = [
 
 @pytest.mark.parametrize("haar", [True, False])
 @pytest.mark.parametrize("condition", SHARED)
-def test_a_condition_that_both_know_gives_the_same_film_at_twice_the_side(condition: Condition, haar: bool) -> None:
+def test_a_condition_that_both_know_gives_the_same_film_at_twice_the_resolution(
+    condition: Condition, haar: bool
+) -> None:
     old, new = generator(32, KNOWN, 0, haar=haar), generator(64, WIDER, 1, haar=haar)
     copy_known(new, WIDER, old, KNOWN)
     film = generate(old, KNOWN, condition)
@@ -89,7 +91,7 @@ def test_a_condition_that_both_know_gives_the_same_film_at_twice_the_side(condit
     )
 
 
-def test_grain_goes_with_a_network_of_the_same_side() -> None:
+def test_grain_goes_with_a_network_of_the_same_resolution() -> None:
     old, new = generator(32, KNOWN, 0), generator(32, WIDER, 1)
     copy_known(new, WIDER, old, KNOWN)
     film = generate(old, KNOWN, Condition(), grain=1.0)
@@ -97,7 +99,7 @@ def test_grain_goes_with_a_network_of_the_same_side() -> None:
     assert (film - generate(old, KNOWN, Condition())).abs().max() > 0.01
 
 
-def test_patches_of_four_draw_the_film_of_patches_of_two_at_twice_the_side_and_back() -> None:
+def test_patches_of_four_give_the_film_of_patches_of_two_at_twice_the_resolution_and_back() -> None:
     old, new, back = generator(32, KNOWN, 0), generator(64, KNOWN, 1, patch=4), generator(32, KNOWN, 2)
     copy_known(new, KNOWN, old, KNOWN)
     film = generate(old, KNOWN, Condition())
@@ -123,13 +125,13 @@ def test_free_pixels_become_bands_and_lose_their_grid() -> None:
     flat = torch.ones(2, 16, 8, 8)
     with torch.no_grad():
         copy_head(smooth, free)
-        drawn, grid = free(x, w), free(flat, w)[:, :, 2:4, 2:4]
+        images, grid = free(x, w), free(flat, w)[:, :, 2:4, 2:4]
         grid = (grid - grid.mean(dim=(2, 3), keepdim=True)).repeat(1, 1, 8, 8)
         assert grid.abs().max() > 0.1
-        means = F.avg_pool2d(drawn, 2)
+        means = F.avg_pool2d(images, 2)
         inside = slice(4, 12)  # at the border the two heads see other things beyond it
         found = smooth(x, w)[..., inside, inside]
-        # Flat x by another style gives another grid, so only what it leaves in the kernels can be told from the rest by
+        # Flat x by another style gives another grid, so only what it leaves in the kernels can be separated from the rest by
         # its own test.
         detail = smooth.synthesis[1:, 1:] @ (analysis(2)[1:] @ free.conv.weight.flatten(1))
         detail = without_mean(detail.view_as(free.conv.weight))
@@ -139,7 +141,7 @@ def test_free_pixels_become_bands_and_lose_their_grid() -> None:
         assert smooth(flat, w).diff(dim=3).abs().max() < 1e-5, "the grid is gone"
 
 
-def test_what_cannot_draw_bands_starts_new() -> None:
+def test_what_cannot_generate_bands_starts_new() -> None:
     free, bands = generator(32, KNOWN, 0, haar=False), generator(32, KNOWN, 1)
     fresh = free.synthesis.to_grey[0].conv.weight.clone()
     copy_known(free, KNOWN, bands, KNOWN)
@@ -192,7 +194,7 @@ def test_conditions_come_and_go(before: Vocabulary, after: Vocabulary) -> None:
         )
 
 
-def test_a_smaller_side_and_other_patches_share_the_blocks() -> None:
+def test_a_smaller_resolution_and_other_patches_share_the_blocks() -> None:
     old = generator(64, KNOWN, 0)
     smaller, singles = generator(32, KNOWN, 1), generator(64, KNOWN, 1, patch=1, haar=False)
     fresh = singles.synthesis.to_grey[0].conv.weight.clone()
@@ -205,7 +207,7 @@ def test_a_smaller_side_and_other_patches_share_the_blocks() -> None:
     assert torch.equal(singles.synthesis.to_grey[0].conv.weight, fresh), "the output layers differ"
 
 
-def test_the_side_is_what_has_grown() -> None:
+def test_the_resolution_is_what_has_grown() -> None:
     made = generator(64, KNOWN, 0)
     assert generated_res(made) == 64
     made.synthesis.bake(2)  # blocks of 4 and 8 places of two pixels
@@ -310,7 +312,7 @@ def test_the_first_film_is_that_of_the_network(rings: Pool, base: Path, tmp_path
     assert torch.equal(training.G.synthesis.constant, training.G_ema.synthesis.constant)
 
 
-def test_widths_that_nobody_asked_for_and_other_patches(rings: Pool, base: Path, tmp_path: Path) -> None:
+def test_widths_that_were_not_requested_and_other_patches(rings: Pool, base: Path, tmp_path: Path) -> None:
     config = begun(rings, base, tmp_path, channel_base=64, patch=1)
     with pytest.raises(ValueError, match="channel_base 128 where this training has 64; add --set channel_base=128"):
         resolve_init(config)
@@ -340,7 +342,7 @@ def test_the_generator_rests_until_the_new_discriminator_has_learnt(rings: Pool,
     assert stage(replace(config, init_sha256=""), 31).res == 64, "a start from nothing does not rest"
 
 
-def test_mistakes_are_told_in_one_line(rings: Pool, base: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported_in_one_line(rings: Pool, base: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error:
         resolve_init(begun(rings, base, tmp_path, z_dim=32, channel_max=8))
     assert str(error.value) == (

@@ -68,7 +68,7 @@ def test_processes_share_the_cores_of_their_machine(monkeypatch: pytest.MonkeyPa
         assert team.fair_threads() == expected
 
 
-def test_only_the_first_to_fail_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_to_fail_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     assert team.first_to_fail()
     assert team.first_to_fail(), "without torchrun there is nobody else"
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -275,7 +275,7 @@ LOST = "error: another process of this training has ended or does not answer"
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="the ranks are found in /proc")
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_lost_process_ends_all_with_one_line_and_a_state_to_go_on_from(
+def test_a_lost_process_ends_all_with_one_line_and_a_state_to_resume(
     pool: Pool, tmp_path: Path, launch: Launch, rank: int
 ) -> None:
     launcher = launch(tmp_path, "--kimg", "1000", "--save-kimg", "0.4")
@@ -298,7 +298,7 @@ def test_a_lost_process_ends_all_with_one_line_and_a_state_to_go_on_from(
 
 
 @pytest.mark.slow
-def test_a_signal_stops_all_at_one_step_and_two_go_on_bit_for_bit(tmp_path: Path, launch: Launch) -> None:
+def test_a_signal_stops_all_at_one_step_and_two_resume_bit_for_bit(tmp_path: Path, launch: Launch) -> None:
     whole = launch(tmp_path / "whole", "--kimg", "3")
     assert whole.wait(timeout=120) == 0, whole.stderr.read()
     parts = launch(tmp_path / "parts", "--kimg", "3")
@@ -333,7 +333,7 @@ def test_torchrun_starts_a_lost_training_again_where_it_was(tmp_path: Path, laun
 
 
 @pytest.mark.slow
-def test_what_all_meet_is_told_once(tmp_path: Path, launch: Launch) -> None:
+def test_what_all_meet_is_reported_once(tmp_path: Path, launch: Launch) -> None:
     launcher = launch(tmp_path, "--set", "batch=12")
     output, errors = launcher.communicate(timeout=60)
     assert launcher.returncode != 0
@@ -343,7 +343,7 @@ def test_what_all_meet_is_told_once(tmp_path: Path, launch: Launch) -> None:
 
 
 @pytest.mark.slow
-def test_without_data_one_process_makes_the_phantoms_and_one_tells_the_run(tmp_path: Path) -> None:
+def test_without_data_one_process_makes_the_phantoms_and_one_prints_the_run(tmp_path: Path) -> None:
     options = ["--res", "32", "--kimg", "0.032", "--device", "cpu", "--out"]
     program = [*LAUNCH, "2", "train_gan.py", *options, str(tmp_path / "runs")]
     settings = ["phantom_films=80", "channel_base=128", "channel_max=16", "grow_from=16"]

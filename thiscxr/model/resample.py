@@ -4,7 +4,7 @@ No stretching, no learnt weights. Source: Karras et al. 2020, arXiv:1912.04958, 
 itself is the binomial one of Zhang 2019, arXiv:1904.11486. Borders are zero, as in `scipy.signal.upfirdn`, unless said
 otherwise.
 
-Along each side all of it is one map, y[o] = gain · Σ_k FIR[k] · z[o · down - padding + k], where z is x with up - 1
+Along each axis all of it is one map, y[o] = gain · Σ_k FIR[k] · z[o · down - padding + k], where z is x with up - 1
 zeros after each value. It is computed by phases: no zero is inserted, no output dropped. FIR is symmetric, so the
 gradient is the same map with up and down swapped and 3 - padding, to any order.
 
