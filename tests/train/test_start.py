@@ -131,8 +131,8 @@ def test_free_pixels_become_bands_and_lose_their_grid() -> None:
         means = F.avg_pool2d(images, 2)
         inside = slice(4, 12)  # at the border the two heads see other things beyond it
         found = smooth(x, w)[..., inside, inside]
-        # Flat x by another style gives another grid, so only what it leaves in the kernels can be separated from the rest by
-        # its own test.
+        # Flat x by another style gives another grid, so only what it leaves in the kernels can be separated from the
+        # rest by its own test.
         detail = smooth.synthesis[1:, 1:] @ (analysis(2)[1:] @ free.conv.weight.flatten(1))
         detail = without_mean(detail.view_as(free.conv.weight))
         styled = x * free.conv.style(w)[:, :, None, None] * free.conv.gain
