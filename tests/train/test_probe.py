@@ -87,7 +87,7 @@ def test_three_real_steps_a_resolution_one_of_them_with_r1(
     lines = probe(small(pool, tmp_path), pool)
     assert taken == [(16, False), (16, True), (16, False), (32, False), (32, True), (32, False)]
     assert [line.split()[0] for line in lines[1:3]] == ["16", "32"]
-    assert lines[-1].startswith("0.0")
+    assert lines[-1].startswith("generator 0.0")
     assert not list(tmp_path.iterdir())
 
 
