@@ -7,9 +7,9 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Before torch is there: how long its threads (of GNU's OpenMP) spin at the end of each small step until they sleep. By
-# default that is milliseconds, in which a core does nothing for whoever else has work: on a busy machine, steps then
-# take many times as long.
+# Before torch is imported: how long its threads (GNU OpenMP) spin at the end of each small step before they sleep. By
+# default that is milliseconds, in which the core is idle for other processes: on a busy machine, steps then take many
+# times as long.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & {*os.environ}:
     os.environ["GOMP_SPINCOUNT"] = "10000"
 
@@ -30,10 +30,10 @@ __all__ = [*_HOMES, *_ROOMS]
 
 
 class CallableRoom(ModuleType):
-    """A package that is a function of `thiscxr.api` too: `thiscxr.train(pool)` trains, and `thiscxr.train.loop` is the
-    loop.
+    """A package that can be called, as a function of `thiscxr.api`: `thiscxr.train(pool)` trains, `thiscxr.train.loop`
+    is the loop.
 
-    Python binds an imported package to its name in the parent, so that a function of that name could not stay there.
+    Python binds an imported package to its name in the parent, which would replace a function of that name.
     """
 
     def __call__(self, *args: Any, **options: Any) -> Any:

@@ -1,5 +1,5 @@
-"""What the command line does, as functions for a notebook. They are there as `thiscxr.train` and so on, loaded when
-they are first used."""
+"""The commands as functions for a notebook. They are available as `thiscxr.train` and so on, imported on first
+use."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,9 +28,9 @@ def phantom(out: str | Path, n: int = 2000, res: int = 64, seed: int = 0, worker
     """Write a pool of `n` procedural films of `res` px, whose anatomy and findings are known, to the new folder `out`;
     return `out`.
 
-    The same arguments give the same bytes. workers: processes, None for one a core; more than one need a script with
-    `if __name__ == "__main__":`. Raises ValueError as `thiscxr phantom` fails: for a resolution that is not a power of
-    two and for an `out` that is not empty.
+    The same arguments give the same bytes. workers: processes, None for one per core; more than one need a script with
+    `if __name__ == "__main__":`. Raises ValueError for a resolution that is not a power of two and for
+    an `out` that is not empty.
     """
     write_layout(Path(out), "pool", n, res, seed, workers=workers)
     return Path(out)
@@ -40,9 +40,9 @@ def train(data: str | Path, out: str | Path = "runs", new: bool = False, device:
     """Train a generator on the pool `data` and return its run folder; the same call again resumes exactly where this
     one stopped.
 
-    options: any of `thiscxr.config.Config`, such as kimg=100 (thousand films in all), minutes=5 (of this call), seed=1,
-    config="demo" (a preset or a TOML file). new: start another run instead. Raises ValueError for an unknown option, a
-    value that is out of range, and a pool of another resolution; FloatingPointError when the training is lost.
+    options: any of `thiscxr.config.Config`, such as kimg=100 (thousand films in total), minutes=5 (of this call),
+    seed=1, config="demo" (a preset or a TOML file). new: start another run instead. Raises ValueError for an unknown
+    option, a value that is out of range, and a pool of another resolution; FloatingPointError if the training diverges.
     """
     pool = Pool.open(Path(data))
     file = options.pop("config", None)
@@ -67,9 +67,9 @@ def sample(
     samples.csv.
 
     form: png, png16, npz or wds. asked: view, sex, age_years, source, findings and no_findings, as of
-    `thiscxr.load(...).sample`; nothing asked: each seed draws from the films that the network learnt from. permission:
-    stated by whoever runs this, where the terms of a source ask for one. Raises ValueError for what the network never
-    learnt and for an `out` that holds anything else.
+    `thiscxr.load(...).sample`; nothing requested: the seed draws conditions from the joint table of the training
+    films. permission: the caller asserts it, where the terms of a source require one. Raises ValueError for conditions
+    that the network was not trained on and for an `out` that holds anything else.
     """
     if form not in FORMATS:
         raise ValueError(f"form is '{form}', expected one of {', '.join(FORMATS)}")
@@ -91,9 +91,9 @@ def score(
     """Return the panel of synthetic films against the pool `real`: `records` are its numbers, each with interval and
     floor.
 
-    fake: a folder of films, or a network, of which `n` films are drawn. out: scores.json, for `write_site` and the
+    fake: a folder of films, or a network, from which `n` films are sampled. out: scores.json, for `write_site` and the
     card. options: split ("all", "train" or "holdout"), seed, allow_small, utility, as of `thiscxr score`. Raises
-    ValueError when there are fewer films than features and not `allow_small`.
+    ValueError if there are fewer films than features and not `allow_small`.
     """
     pool = Pool.open(Path(real))
     if out is not None:
@@ -116,9 +116,9 @@ def write_site(
 ) -> Path:
     """Write the static gallery of a samples folder to `out` and return its first page.
 
-    model: the network that made the films (file, bundled name or run folder), for a page that draws in the visitor's
-    browser. scores: what `score` wrote. options: title, permission, index, url, real, card, as of `thiscxr site`.
-    Raises ValueError when the files do not belong together and when `out` holds anything that we did not write.
+    model: the network that made the films (file, bundled name or run folder), for a page that generates in the
+    visitor's browser. scores: what `score` wrote. options: title, permission, index, url, real, card, as of `thiscxr
+    site`. Raises ValueError if the files do not belong together and if `out` holds anything that we did not write.
     """
     network = find_network(str(model)) if model is not None else None
     return build_site(

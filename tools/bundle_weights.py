@@ -1,5 +1,5 @@
-"""Put a trained network, reader or segmenter among the bundled weights: half precision, hash, one-line summary, list of
-the training films.
+"""Add a trained generator, classifier or segmenter to the bundled weights: half precision, hash, one-line summary, list
+of the training films.
 
 python tools/bundle_weights.py nih-64 runs/00000-nih-64-64/network-latest.safetensors --summary "64 px, …"
 python tools/bundle_weights.py thiscxr64 reader.safetensors --summary "reader, …"
@@ -46,7 +46,7 @@ def bundle(name: str, source: Path, summary: str) -> None:
 
 
 def list_films(name: str, root: Path) -> None:
-    """Write the file names of the NIH films in `root` and the split that each fell into."""
+    """Write the file names and splits of the NIH films in `root`."""
     films = sorted(read_labels(root), key=lambda film: film.file)
     with atomic_path(WEIGHTS / f"{name}-films.csv") as part, open(part, "w", newline="") as file:
         table = csv.writer(file)

@@ -1,4 +1,4 @@
-"""Print distance and grid of the demo's films, of its network before the training too where that was scored: `python
+"""Print distance and grid of the demo's films, and of those of its network before the training if scored: `python
 tools/demo_scores.py demo/scores.json --before demo/before.json`."""
 
 import argparse

@@ -1,4 +1,4 @@
-"""Draw site/favicon.svg as the PNG icons that web manifests want: `python tools/icons.py` (needs playwright and
+"""Render site/favicon.svg as the PNG icons of web manifests: `python tools/icons.py` (needs playwright and
 chromium)."""
 
 import shutil
@@ -16,7 +16,7 @@ if __name__ == "__main__":
         )
         for side in (192, 512):
             page = browser.new_page(viewport={"width": side, "height": side})
-            # The ground fills the square and the ribs keep to its middle, so that any mask may be laid over it.
+            # The background fills the square and the ribs stay in its middle, so that any mask may be applied.
             page.set_content(
                 f'<body style="margin:0;background:#0b0d10"><div style="padding:{side * 0.1}px">{svg}</div></body>'
             )

@@ -1,11 +1,11 @@
-"""Train the segmenter of lungs and heart on phantoms, and judge it on other phantoms and, with --pool, on real films.
+"""Train the segmenter of lungs and heart on phantoms, and evaluate it on others and, with --pool, on real films.
 
 python tools/train_segmenter.py segmenter.safetensors --pool pool
 python tools/bundle_weights.py lungs64 segmenter.safetensors --summary "segmenter, …"
 python tools/train_segmenter.py finer.safetensors --twice lungs64 --phantoms 1500 --steps 220 --batch 16 --pool pool
 
---twice goes on from a bundled segmenter at twice its side, on phantoms of three sites, some of them laterals. No
-film of the pool is learnt from. The same seeds give the same file on one machine. Three to six minutes on one core.
+--twice continues a bundled segmenter at twice its resolution, on phantoms of three sites, some of them laterals. No
+film of the pool is trained on. The same seeds give the same file on one machine. Three to six minutes on one core.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from thiscxr.reader.segmenter import Segmenter, find_segmenter, save_segmenter
 from thiscxr.reader.segmenter_training import MaskedFilms, at_twice_the_side, dice, train_segmenter
 from thiscxr.score.anatomy import measure_films, trust
 
-HELD_OUT_SEEDS = 10_000  # phantoms from here on are judged
+HELD_OUT_SEEDS = 10_000  # phantoms from here on are held out
 LATERALS = 0.08
 
 
@@ -50,13 +50,13 @@ def judge_on_phantoms(segmenter: Segmenter, films: MaskedFilms) -> dict[str, Any
 
 
 def judge_without_chests(segmenter: Segmenter, films: MaskedFilms) -> dict[str, float]:
-    """Return the shares of pictures without a chest on which none is seen: noise, smooth fields, and films cut up."""
+    """Return the shares of pictures without a chest on which none is found: noise, smooth fields, and films cut up."""
     rng = np.random.default_rng(0)
     drawn = (255 * films.images[:, 0].numpy()).astype(np.uint8)
     n, side, _ = drawn.shape
     noise = rng.integers(0, 256, (n, side, side), dtype=np.uint8)
     smooth = gaussian_filter(rng.normal(size=(n, side, side)), (0, 8, 8))
-    # columns in another order: no tile of it was seen in training
+    # columns in another order: no tile of it occurs in training
     strips = np.stack([film[:, rng.permutation(side)] for film in drawn])
     pictures = {
         "noise": noise,
@@ -70,8 +70,8 @@ def judge_without_chests(segmenter: Segmenter, films: MaskedFilms) -> dict[str, 
 
 
 def judge_on_pool(segmenter: Segmenter, pool: Pool) -> dict[str, Any]:
-    """Return, of all frontal films of a pool and view by view, the AUC of the cardiothoracic ratio against the label
-    Cardiomegaly."""
+    """Return the AUC of the cardiothoracic ratio for the label Cardiomegaly, on all frontal films of a pool and by
+    view."""
     views, patients = pool.column("view"), pool.column("patient")
     measures = measure_films(
         segmenter, (pool.read(rows) for rows in np.array_split(np.arange(len(pool)), -(-len(pool) // 256)))
@@ -103,11 +103,11 @@ def rounded(value: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--pool", type=Path, help="real frontal films with the label Cardiomegaly, to judge by")
+    parser.add_argument("--pool", type=Path, help="real frontal films with the label Cardiomegaly, for evaluation")
     parser.add_argument("--phantoms", type=int, default=1200)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--twice", metavar="NAME", help="the bundled segmenter to go on from, at twice its side")
+    parser.add_argument("--twice", metavar="NAME", help="bundled segmenter to continue at twice its resolution")
     arguments = parser.parse_args()
     check_place(arguments.out)
     torch.set_num_threads(1)

@@ -1,6 +1,6 @@
-"""What a reader answers, a column a question, and the truth, or what was asked, in the same columns.
+"""Predictions of a classifier, one column per question, and the true or requested values in the same columns.
 
-Questions are the reader's findings, "view PA" and so on, "sex" (of F) and "age".
+Questions are the classifier's findings, "view PA" and so on, "sex" (of F) and "age".
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from thiscxr.model.conditions import AGE_CENTRE, AGE_SCALE, FilmConditions
 from thiscxr.pixels import Pixels, pixels_to_images
 from thiscxr.reader.network import Reader, TwoViewReader
 
-LEAST_AUC = 0.75  # of the lower end of the interval on held-out real patients, for a question to be judged
+LEAST_AUC = 0.75  # a question is evaluated if its interval on held-out real patients lies above this
 LEAST_CORRELATION = 0.5  # the same for the age
 
 Array = NDArray[np.float64]
@@ -39,9 +39,10 @@ MEASURES: dict[str, Callable[[Array, Array, NDArray[np.floating]], Array]] = {
 
 
 def read_answers(reader: Reader, batches: Iterable[Pixels]) -> dict[str, NDArray[np.float32]]:
-    """Return what a reader answers to batches of pixels [k, res, res]: a logit, or years for the age, [n] a question.
+    """Return a classifier's predictions for batches of pixels [k, res, res]: [n] per question, logits, or years for the
+    age.
 
-    The questions are the reader's findings, "view PA" and so on (against the other views), "sex" (F) and "age".
+    The questions are the classifier's findings, "view PA" and so on (against the other views), "sex" (F) and "age".
     """
     device, parts = next(reader.parameters()).device, []
     with torch.inference_mode():
@@ -56,7 +57,7 @@ def read_answers(reader: Reader, batches: Iterable[Pixels]) -> dict[str, NDArray
 def name_answers(
     answers: Mapping[str, NDArray[np.float32]], reader: Reader | TwoViewReader
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the heads' answers (findings [n, F], view [n, V], sex [n, 1], scaled age [n, 1]) as a column a
+    """Return the outputs of the heads (findings [n, F], view [n, V], sex [n, 1], scaled age [n, 1]) as one column per
     question."""
     columns = {name: answers["findings"][:, i] for i, name in enumerate(reader.config.findings)}
     if len(reader.config.views) > 1:
@@ -66,14 +67,15 @@ def name_answers(
 
 
 def against_rest(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the log odds of each of two or more classes to all others together, float32 [n, k], of logits [n, k]."""
+    """Return the log odds of each of two or more classes against all others, float32 [n, k], of logits [n, k]."""
     exact = logits.astype(np.float64)
     rest = [np.logaddexp.reduce(np.delete(exact, i, 1), axis=1) for i in range(exact.shape[1])]
     return (exact - np.stack(rest, axis=1)).astype(np.float32)
 
 
 def questions_of(films: FilmConditions, questions: Sequence[str]) -> dict[str, Array]:
-    """Return the truth, or what was asked, of each question, float64 [n]: 1, 0 or years; nan: unknown, or not asked."""
+    """Return the true or requested value of each question, float64 [n]: 1, 0 or years; nan: unknown, or not
+    requested."""
     columns: dict[str, Array] = {}
     for question in questions:
         if question == "age":

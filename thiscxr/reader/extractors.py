@@ -2,8 +2,8 @@
 network once.
 
 Features are kept in the cache under the content of the films, of the network and of this code's contract, so nothing is
-computed twice and memory does not grow with the number of films. Which network may judge which real films is for
-`fairness` to say.
+computed twice and memory does not grow with the number of films. `score.fairness` decides which network may score which
+real films.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from thiscxr.reader.training import Fold, load_any_reader, load_folds, load_read
 from thiscxr.reader.weights import list_public, load_public
 
 DEFAULT = "thiscxr64"
-# of how films become features: a change of range, resizing or layer counts it up, and old cached features are not used
+# version of how films become features: raise it when range, resizing or layer change, so that cached features expire
 CONTRACT = 1
 Features = NDArray[np.float32]
 log = logging.getLogger("thiscxr")
@@ -42,16 +42,16 @@ log = logging.getLogger("thiscxr")
 
 @dataclass(frozen=True)
 class Extractor:
-    """A network whose features are compared, and what is known of the films that it learnt from."""
+    """A network whose features are compared, and what is known of its training films."""
 
     name: str
     sha256: str  # of its weight file, as published
-    network: torch.nn.Module  # a Reader, a FeatureNetwork, or where asked for a TwoViewReader, in evaluation mode
-    sources: frozenset[str] = frozenset()  # collections that it learnt from
+    network: torch.nn.Module  # a Reader, a FeatureNetwork or, if requested, a TwoViewReader, in evaluation mode
+    sources: frozenset[str] = frozenset()  # collections that it was trained on
     # first 16 hexadecimal digits of the stored-pixel SHA-256 of its training patients' films
     trained_on: frozenset[str] = frozenset()
-    folds: tuple["Extractor", ...] = ()  # the same architecture, each trained without a part of these patients
-    # how well a reader reads, as its file has it
+    folds: tuple["Extractor", ...] = ()  # the same architecture, each trained on some of these patients
+    # a classifier's evaluation, from its file
     judged: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
@@ -66,7 +66,7 @@ class Extractor:
 
     @property
     def reader(self) -> Reader:
-        """The network, where it also answers for findings. Raises ValueError where it does not."""
+        """The network, if it is a classifier of single films; raises ValueError otherwise."""
         if not isinstance(self.network, Reader):
             raise ValueError(f"{self.name} gives features and no answers; use {DEFAULT} or a reader file")
         return self.network
@@ -96,11 +96,11 @@ class Extractor:
 
 
 def load_extractor(name: str, device: str = "cpu", allow_download: bool = False, studies: bool = False) -> Extractor:
-    """Return the extractor of that name (see `list_extractors`), or the one of a reader file that `thiscxr classify
-    train` wrote.
+    """Return the extractor of that name (see `list_extractors`), or the classifier file that `thiscxr classify train`
+    wrote.
 
-    studies: a reader of studies too, which has answers and no features of films. Raises ValueError for an unknown name,
-    a file that is not a reader, and weights that are not here, unless `allow_download`.
+    studies: also accept a classifier of studies, which has no features of films. Raises ValueError for an unknown name,
+    a file that is not a classifier, and weights that are not here, unless `allow_download`.
     """
     if name in NETWORKS:
         network, sha256 = load_public(name, allow_download)
@@ -126,15 +126,15 @@ def load_extractor(name: str, device: str = "cpu", allow_download: bool = False,
 
 
 def _fold(main: Extractor, number: int, fold: Fold) -> Extractor:
-    """Return a fold's network: it has a hash of its own, or the cache would take its features for those of `main`."""
+    """Return a fold's network, with a hash of its own: the cache must not confuse its features with those of `main`."""
     sha256 = hashlib.sha256(f"{main.sha256} fold {number}".encode()).hexdigest()
     device = next(main.network.parameters()).device
     return Extractor(f"{main.name}-fold{number}", sha256, fold.reader.to(device), main.sources, fold.trained_on)
 
 
 def list_extractors() -> list[dict[str, Any]]:
-    """Return a record for each extractor that has a name, as `thiscxr extractors --json` prints them; weights None:
-    they are not here."""
+    """Return a record for each extractor that has a name, as `thiscxr extractors --json` prints them; weights: None
+    if they are not here."""
     readers = []
     for name, entry in bundled_weights("reader").items():
         reader, metadata = load_reader(find_weights(name, "reader"))
@@ -159,8 +159,8 @@ def list_extractors() -> list[dict[str, Any]]:
 def extract(
     batches: Iterable[Pixels], extractors: Sequence[Extractor], *, count: int, key: str, folder: Path | None = None
 ) -> list[Features]:
-    """Return float32 [count, dim] for each extractor, memory-mapped from the cache; films are read only where features
-    are missing.
+    """Return float32 [count, dim] for each extractor, memory-mapped from the cache; films are read only if features are
+    missing.
 
     batches: pixels uint8 or uint16 [k, res, res], `count` films in all; key: the hash of what they are (`pool_key`,
     `films_key`); folder: of the cache, by default features/ in the user's. Raises ValueError when there are not `count`

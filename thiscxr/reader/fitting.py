@@ -1,6 +1,6 @@
-"""Fitting a network to films and answers: a fixed number of steps, so that one fit costs and learns as another does.
+"""Fitting a network to films and targets, for a fixed number of steps, so that fits can be compared.
 
-It knows nothing of pools and splits: what must not be learnt from must not be given. AdamW and a one-cycle rate (Smith
+It knows nothing of pools and splits: it trains on every film that it is given. AdamW and a one-cycle rate (Smith
 and Topin 2019, arXiv:1708.07120), with the transforms that are safe for chest films.
 """
 
@@ -25,9 +25,9 @@ from thiscxr.train.draws import Draws
 RANGES = AugmentRanges(turn_degrees=4.0, shift=0.04, patch=0.25)
 # U-Ignore, U-Zeros, U-Ones: Irvin et al. 2019, arXiv:1901.07031, section 3.1
 UNCERTAIN_AS = {"ignore": np.nan, "zeros": 0.0, "ones": 1.0}
-MIXUP = 1  # the stream of random numbers beside the augmentation's own
+MIXUP = 1  # a stream of random numbers of its own, beside the augmentation's
 
-Loss = Callable[[Any, dict[str, Tensor]], Tensor]  # of the network's answers, and what is known
+Loss = Callable[[Any, dict[str, Tensor]], Tensor]  # of the network's outputs and the known targets
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Schedule:
     strength: float = 0.7  # share of the films to which each transform of the augmentation is applied
     # alpha of the Beta from which the share of another film is drawn, Zhang et al. 2018, arXiv:1710.09412; 0: none
     mixup: float = 0.0
-    average: float = 0.0  # decay, a step, of the average of the weights that is kept; 0: the last weights are
+    average: float = 0.0  # decay per step of the average of the weights, which is returned; 0: the last weights are
 
 
 def fit(
@@ -58,8 +58,8 @@ def fit(
 ) -> None:
     """Train the network in place for `steps` batches, and leave it in evaluation mode without gradients.
 
-    films: uint8 or uint16 [n, res, res], or what returns those of some rows, or the films of studies as images float32
-    [k, views, res, res], nan where one is missing; targets: a row a film or study, n at least a batch. Every one is
+    films: uint8 or uint16 [n, res, res], or a function from rows to these, or to the films of studies as images float32
+    [k, views, res, res], nan where one is missing; targets: one row per film or study, n at least a batch. Every one is
     drawn once before any is drawn again. `seed` gives the order and the augmentation, not the network's weights. begin:
     called before each step with the share of the steps done. bar: counts films where several fits share it.
 
@@ -97,7 +97,7 @@ def fit(
         optimizer.step()
         rates.step()
         if average is not None:
-            # short at first: from noise nothing is kept
+            # short at first, so that the initial random weights do not remain in it
             _follow(average, network, min(schedule.average, (1 + step) / (10 + step)))
         (bar or own).update(batch)  # type: ignore[union-attr]
     if own is not None:
@@ -128,7 +128,7 @@ def _follow(average: nn.Module, network: nn.Module, keep: float) -> None:
 
 
 def _batches(count: int, batch: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield rows without end: each order of all films is used up before the next; what is left of one begins the next
+    """Yield rows without end: each permutation of all films is used up before the next; its remainder begins the next
     batch."""
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     left = np.empty(0, np.int64)
@@ -140,10 +140,10 @@ def _batches(count: int, batch: int, seed: int) -> Iterator[NDArray[np.int64]]:
 
 
 def condition_targets(films: FilmConditions, vocabulary: Vocabulary, uncertain: str = "ignore") -> dict[str, Tensor]:
-    """Return what films are to teach, known or asked: float32 with nan where unknown, findings [n, F] and sex [n, 1] in
-    {0, 1}, scaled age [n, 1]; view and source int64 [n] with -100 (which cross-entropy ignores) where unknown.
+    """Return training targets from known or requested conditions: float32, nan where unknown, findings [n, F] and sex
+    [n, 1] in {0, 1}, scaled age [n, 1]; view and source int64 [n], -100 where unknown (which cross-entropy ignores).
 
-    uncertain: a key of UNCERTAIN_AS, for the findings that are.
+    uncertain: a key of UNCERTAIN_AS, for uncertain findings.
     """
     states = films.findings[:, [FINDINGS.index(name) for name in vocabulary.findings]].astype(np.float32)
     doubtful = states == UNCERTAIN

@@ -1,8 +1,7 @@
-"""How well a reader reads films of known answers: areas under ROC curves, calibration and age error, with patient-wise
-intervals.
+"""Evaluation of a classifier on labelled films: AUC, calibration and age error, with intervals by patient.
 
-A film counts only for the questions whose answer is known. Cross-fitted figures (several networks, each for patients
-that it has not seen) are means over the networks, since the scores of two networks are not on one scale: LeDell et al.
+A film counts only for the questions whose answer is known. Cross-fitted figures (several networks, each on patients not
+seen in its training) are means over the networks, since the scores of two networks are not on one scale: LeDell et al.
 2015, doi:10.1214/15-EJS1035.
 """
 
@@ -23,9 +22,9 @@ from thiscxr.reader.answers import MEASURES, Columns, questions_of, read_answers
 from thiscxr.reader.network import Reader
 from thiscxr.train.conditions import read_conditions
 
-BINS = 10  # of a reliability table, with as many films each
+BINS = 10  # of a reliability table, with equally many films
 BATCH = 256  # films read at a time
-CHUNKS = 10  # in which bootstrap rounds are weighed, so that the memory stays small for a hundred thousand films
+CHUNKS = 10  # of bootstrap rounds, so that a hundred thousand films need little memory
 CALIBRATION_DRAWS = 200
 
 Array = NDArray[np.float64]
@@ -33,8 +32,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reading:
-    """What one network answers to films, and the truth: a column a question (see `read_answers`), nan where the truth
-    is unknown."""
+    """Predictions of one network and the truth, one column per question (see `read_answers`), nan where the truth is
+    unknown."""
 
     truths: Columns
     answers: Columns
@@ -52,32 +51,34 @@ class Reading:
 
 @dataclass(frozen=True)
 class Bin:
-    """Films of about one probability: how many, the mean probability, and the share that shows the finding."""
+    """Films of similar predicted probability."""
 
     films: int
     told: float
+    """Mean predicted probability."""
     seen: float
+    """Share of the films with the finding."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far probabilities are from shares."""
+    """How far predicted probabilities are from observed frequencies."""
 
     error: float
-    """Expected calibration error: the mean over films of |probability - share| of their bin (Guo et al. 2017,
+    """Expected calibration error: the mean over films of |probability - frequency| of their bin (Guo et al. 2017,
     arXiv:1706.04599, Eq. 3)."""
     by_chance: float
-    """What a perfectly calibrated reader would stay below in 95 of 100 such sets of films."""
+    """95th percentile of the error of a perfectly calibrated classifier on as many films."""
     bins: tuple[Bin, ...]
 
 
 @dataclass(frozen=True)
 class Answered:
-    """How well one question is answered."""
+    """How well one question is predicted."""
 
     question: str
     measure: str
-    """auc; of the age mae (mean absolute error, years) and r (correlation)."""
+    """auc; for the age mae (mean absolute error, years) and r (correlation)."""
     value: float
     ci95: tuple[float, float]
     num_positive: int
@@ -90,17 +91,17 @@ class Answered:
 
 @dataclass(frozen=True)
 class Judgement:
-    """How well films are read."""
+    """How well a classifier predicts."""
 
     num_films: int
     num_patients: int
     questions: tuple[Answered, ...]
     mean_finding_auc: float | None
-    """None where no finding is known both ways."""
+    """None if no finding has known positives and known negatives."""
     mean_finding_ci95: tuple[float, float] | None
 
     def brief(self) -> dict[str, Any]:
-        """Return what a reader's file carries: {"films", "auc" and "auc_ci95": {finding, view, sex: …},
+        """Return the summary kept in a classifier's file: {"films", "auc" and "auc_ci95": {finding, view, sex: …},
         "mean_finding_auc", "age_error_years", "age_r", "age_r_ci95"}; None: not known."""
         areas = {each.question: each for each in self.questions if each.measure == "auc"}
         age = {each.measure: each for each in self.questions if each.question == "age"}
@@ -115,12 +116,12 @@ class Judgement:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
+        """Return all fields as plain values."""
         return asdict(self)
 
 
 def read_films(reader: Reader, pool: Pool, rows: NDArray[np.int64]) -> Reading:
-    """Return what a reader answers to rows of a pool, and the truth. Raises ValueError when there are no rows."""
+    """Return a classifier's predictions for rows of a pool, and the truth. Raises ValueError if there are no rows."""
     if not len(rows):
         raise ValueError(f"{pool.path} has no such films; choose another --split, or a pool that has some")
 
@@ -134,9 +135,9 @@ def read_films(reader: Reader, pool: Pool, rows: NDArray[np.int64]) -> Reading:
 
 
 def judge(readings: Sequence[Reading], seed: int = 0) -> Judgement:
-    """Return how well films are read: by one network, or by several, each judged on patients of its own.
+    """Return how well one network predicts, or several, each evaluated on patients of its own.
 
-    A question that all films answer alike is left out. Intervals resample the patients of each network.
+    A question with the same answer for all films is left out. Intervals resample the patients of each network.
     """
     drawn = Bootstrap(readings, seed)
     asked = [(name, measure) for name in drawn.questions for measure in (("mae", "r") if name == "age" else ("auc",))]
@@ -152,18 +153,18 @@ def judge(readings: Sequence[Reading], seed: int = 0) -> Judgement:
 
 
 class Bootstrap:
-    """One resampling of the patients for all questions, so that differences and means of figures have intervals too."""
+    """The same resamplings of patients for all questions, so that differences and means of figures have intervals."""
 
     def __init__(self, readings: Sequence[Reading], seed: int = 0) -> None:
         self.readings = readings
         self.questions = [name for name in readings[0].answers if all(name in reading.answers for reading in readings)]
-        # The first line of the weights counts every film once: it gives the value itself.
+        # The first row of the weights is all ones: it gives the estimate itself.
         resampled = (patient_weights(reading.patients, seed + k) for k, reading in enumerate(readings))
         self._weights = [np.concatenate([np.ones((1, w.shape[1]), np.float32), w]) for w in resampled]
 
     def measure(self, question: str, measure: str = "auc") -> Array:
-        """Return float64 [1 + rounds]: the AUC of a question, or of the age the error in years (mae) or the correlation
-        (r), then the same of every round."""
+        """Return float64 [1 + rounds]: the AUC of a question, or for the age the error in years (mae) or the
+        correlation (r), then the same for every round."""
         of = MEASURES[measure]
         parts = []
         for reading, weights in zip(self.readings, self._weights, strict=True):
@@ -199,8 +200,8 @@ def _answered(question: str, measure: str, values: Array, readings: Sequence[Rea
 def calibrate(present: NDArray[np.bool_], probabilities: Array, seed: int = 0) -> Calibration:
     """Return the calibration of probabilities [n] of a finding against its presence [n], in bins of equally many films.
 
-    Bins of equal width would put a rare finding's films into one. The error of few films is above zero also for true
-    probabilities, hence what it would be by chance: outcomes drawn from the probabilities (Bröcker and Smith 2007,
+    Bins of equal width would put a rare finding's films into one. With few films the error is above zero even for true
+    probabilities; its level by chance comes from outcomes drawn from the probabilities (Bröcker and Smith 2007,
     doi:10.1175/WAF993.1).
     """
     order = np.argsort(probabilities, kind="stable")
@@ -218,7 +219,8 @@ def calibrate(present: NDArray[np.bool_], probabilities: Array, seed: int = 0) -
 
 
 def judgement_table(title: str, found: Judgement, reliability: bool = False, of: str = "films") -> str:
-    """Return a judgement as aligned lines; with the reliability tables of the findings on demand. of: what was read."""
+    """Return an evaluation as aligned lines, with reliability tables of the findings if requested. of: films or
+    studies."""
     lines = [
         f"{title}: {found.num_films} {of} of {found.num_patients} patients",
         f"{'':<28}{'AUC':>7}  {'95 %':<16}{'with':>7}{'without':>9}{'calibration error (by chance)':>32}",
@@ -249,7 +251,7 @@ def judgement_table(title: str, found: Judgement, reliability: bool = False, of:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Mean finding AUC of a reader trained on one source and tested on held-out patients of another."""
+    """Mean finding AUC of a classifier trained on one source and tested on held-out patients of another."""
 
     trained_on: str
     tested_on: str
@@ -260,11 +262,11 @@ class Transfer:
 
 
 def generalisation(pool: Pool, readers: Mapping[str, Reader], seed: int = 0) -> list[Transfer]:
-    """Return the source × source matrix, row by row; readers: one trained on each source.
+    """Return the source × source matrix, row by row; readers: one classifier trained on each source.
 
     Every cell is the mean over the same findings, since means over different ones cannot be compared: those that every
-    reader has learnt, and that MIN_PATIENTS of every source's held-out patients have and as many have not. Raises
-    ValueError where there is no such finding.
+    classifier predicts, present in MIN_PATIENTS held-out patients of every source and absent in as many. Raises
+    ValueError if there is none.
     """
     held = pool.indices("holdout")
     rows = {source: held[pool.column("source")[held] == source] for source in readers}
@@ -302,7 +304,7 @@ def _known_both_ways(reading: Reading, finding: str) -> bool:
 
 
 def generalisation_table(found: Sequence[Transfer]) -> str:
-    """Return the matrix as aligned lines: a row a source trained on, a column a source tested on."""
+    """Return the matrix as aligned lines: rows are training sources, columns test sources."""
     tested = list(dict.fromkeys(each.tested_on for each in found))
     width = max(22, *(len(name) + 2 for name in tested))
     lines = [

@@ -1,9 +1,9 @@
-"""The reader: a multi-label network for chest films, whose pooled features are also the toolkit's own feature
+"""The classifier: a multi-label network for chest films, whose pooled features are also the toolkit's own feature
 extractor.
 
-It answers for findings, view, sex, age and source at once, by one of two backbones: CheXNet's DenseNet-121 (Rajpurkar
+It predicts findings, view, sex, age and source at once, with one of two backbones: CheXNet's DenseNet-121 (Rajpurkar
 et al. 2017, arXiv:1711.05225), or residual blocks (He et al. 2016, arXiv:1512.03385) at a size that trains on a laptop.
-Two of them read the frontal and the lateral film of one study together (Rubin et al. 2018, arXiv:1804.07839).
+Two backbones together read the frontal and the lateral film of one study (Rubin et al. 2018, arXiv:1804.07839).
 """
 
 import pickle
@@ -21,21 +21,21 @@ from torchvision.models import densenet121
 
 PAIR = ("frontal", "lateral")  # the views that are read together, in this order
 READS = ("film", "study")
-SIDES = {"small": 64, "densenet121": 224}  # backbone -> side at which films are read unless another is asked for
+SIDES = {"small": 64, "densenet121": 224}  # backbone -> default resolution at which films are read
 
 
 @dataclass(frozen=True)
 class ReaderConfig:
-    """The architecture of a reader."""
+    """The architecture of a classifier."""
 
     findings: tuple[str, ...]
     views: tuple[str, ...]
     sources: tuple[str, ...]
-    res: int = 64  # side at which films are read; others are resized to it
+    res: int = 64  # resolution at which films are read; others are resized to it
     widths: tuple[int, ...] = (24, 48, 96, 128)  # of the small one: channels at res/2, res/4, res/8 and res/16
     backbone: str = "small"  # or densenet121
-    fine: bool = True  # whether the small one has a block at res/2; without, its first layer alone looks at details
-    dropout: float = 0.0  # share of the features that are hidden from the heads in training
+    fine: bool = True  # whether the small one has a block at res/2, beside its first layer
+    dropout: float = 0.0  # share of the features dropped before the heads in training
     reads: str = "film"  # or study: frontal and lateral film together; its views are ("study",)
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class ReaderConfig:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions around a skip; halves the side with stride 2."""
+    """Two 3×3 convolutions with a skip connection; halves the resolution with stride 2."""
 
     def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class ResidualBlock(nn.Module):
 
 
 def _heads(config: ReaderConfig, dim: int) -> nn.ModuleDict:
-    """Return the linear heads on features [N, dim]; none where there is nothing to answer."""
+    """Return the linear heads on features [N, dim]."""
     widths = {
         "findings": len(config.findings),
         "view": len(config.views),
@@ -88,7 +88,7 @@ class Reader(nn.Module):
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
         self.config = config
-        self.res = config.res  # at which films are read now; less while training begins
+        self.res = config.res  # current resolution at which films are read; lower early in training
         if config.backbone == "densenet121":
             self.dense = densenet121(weights=None).features
             self.dense.conv0 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
@@ -108,7 +108,7 @@ class Reader(nn.Module):
         return layer.weight.detach()[:, 0].cpu()
 
     def resize(self, images: Tensor) -> Tensor:
-        """Return the images at the side at which they are read: averaged over areas when larger, interpolated when
+        """Return the images at the resolution at which they are read: area averaging if larger, interpolation if
         smaller."""
         side, res = images.shape[-1], self.res
         if side == res:
@@ -118,8 +118,8 @@ class Reader(nn.Module):
         return F.interpolate(images, size=(res, res), mode="bilinear", align_corners=False)
 
     def block_maps(self, images: Tensor) -> list[Tensor]:
-        """Return the maps after each block, the finest first, float32 [N, C, h, w], non-negative; of densenet121 the
-        last ones alone."""
+        """Return the maps after each block, the finest first, float32 [N, C, h, w], non-negative; of densenet121
+        only the last."""
         x = self.resize(images).contiguous(memory_format=torch.channels_last)
         if self.config.backbone == "densenet121":
             return [F.relu(self.dense(x))]
@@ -147,12 +147,12 @@ class Reader(nn.Module):
 
 
 class TwoViewReader(nn.Module):
-    """Reads the films of a study together: images float32 [N, 2, H, W] in [-1, 1], in the order of PAIR, nan where the
-    study has no such film.
+    """Predicts from the films of a study together: images float32 [N, 2, H, W] in [-1, 1], in the order of PAIR, nan
+    where the study has no such film.
 
     A backbone for each view, and heads on the features of both (DualNet, Rubin et al. 2018, arXiv:1804.07839, section
-    3.2). Each view keeps heads of its own too, which answer where the other film is missing and learn from every film
-    of that view: so one film alone is read as by a classifier of such films.
+    3.2). Each view also has heads of its own, which predict where the other film is missing and are trained on every
+    film of that view, as a classifier of such films would be.
     """
 
     def __init__(self, config: ReaderConfig) -> None:
@@ -163,7 +163,7 @@ class TwoViewReader(nn.Module):
 
     @property
     def views(self) -> tuple[Reader, Reader]:
-        """The readers of one view, in the order of PAIR."""
+        """The classifiers of one view, in the order of PAIR."""
         return self.frontal, self.lateral
 
     def forward(self, images: Tensor) -> list[tuple[Tensor, dict[str, Tensor]]]:
@@ -183,10 +183,10 @@ class TwoViewReader(nn.Module):
         return [*found, (both, _answers(self, joint))]
 
     def answers(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the logits of all studies: of both films where there are both, else of the one there is; nan where
-        there is none."""
+        """Return the logits of all studies: from both films if there are both, else from the one there is; nan if there
+        is none."""
         merged: dict[str, Tensor] = {}
-        for rows, logits in self(images):  # those of both come last
+        for rows, logits in self(images):  # both films last, so that they overwrite
             for name, values in logits.items():
                 empty = values.new_full((len(images), values.shape[1]), torch.nan)
                 merged.setdefault(name, empty)[rows] = values
@@ -199,10 +199,10 @@ def _answers(network: Reader | TwoViewReader, features: Tensor) -> dict[str, Ten
 
 
 def start_from_imagenet(reader: Reader, path: Path) -> None:
-    """Take over the weights of torchvision's DenseNet-121 from a local .safetensors or .pth file, as CheXNet did.
+    """Load the ImageNet weights of torchvision's DenseNet-121 from a local .safetensors or .pth file, as CheXNet did.
 
-    The first layer's kernels are summed over the colours, which is what a grey picture in three channels sees.
-    Raises ValueError when the reader is not a DenseNet-121 and when the file is something else.
+    The first layer's kernels are summed over the colours, equivalent to a grey image in three channels. Raises
+    ValueError if the classifier is not a DenseNet-121 and if the file is something else.
     """
     if reader.config.backbone != "densenet121":
         raise ValueError(

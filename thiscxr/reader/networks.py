@@ -1,7 +1,7 @@
-"""Networks that others published, as feature extractors: what each takes, gives, weighs and allows.
+"""Published networks as feature extractors: input, output, weights and licence of each.
 
-Weights are never fetched here; `weights` keeps them. All take films of any size, resized once by antialiased bilinear
-interpolation.
+Weights are never downloaded here; `weights` keeps them. All take films of any size, resized once by antialiased
+bilinear interpolation.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,8 +19,8 @@ Tensors = Mapping[str, Tensor]
 
 
 class FeatureNetwork(nn.Module):
-    """images float32 [N, 1, H, W] in [-1, 1] -> features float32 [N, dim], by a network that wants films of one side
-    and range."""
+    """images float32 [N, 1, H, W] in [-1, 1] -> features float32 [N, dim], by a network with a fixed input size and
+    range."""
 
     def __init__(self, network: nn.Module, side: int, scale: float, shift: float, channels: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class FeatureNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class PublicNetwork:
-    """What is known of a published network; `build` makes it and raises ValueError for tensors that are not its own."""
+    """A published network; `build` makes it and raises ValueError for tensors that are not its own."""
 
     title: str
     url: str  # of the weights as published; the file's name is its last part
@@ -58,11 +58,11 @@ class PublicNetwork:
 
 
 class _DenseNet(nn.Module):
-    """torchvision's DenseNet-121 for one channel, whose layers torchxrayvision's have the names and shapes of."""
+    """torchvision's DenseNet-121 for one channel; torchxrayvision's has the same names and shapes of layers."""
 
     def __init__(self) -> None:
         super().__init__()
-        with torch.device("meta"):  # no weights are drawn that the file replaces anyway
+        with torch.device("meta"):  # no random weights: the file replaces them
             network = densenet121(weights=None, num_classes=18)
             network.features.conv0 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
         self.features, self.classifier = network.features, network.classifier
@@ -73,7 +73,7 @@ class _DenseNet(nn.Module):
 
 def _build_densenet(tensors: Tensors) -> nn.Module:
     network = _DenseNet()
-    # thresholds of its answers
+    # op_threshs: decision thresholds
     _fill(network, {name: tensor for name, tensor in tensors.items() if name != "op_threshs"})
     return FeatureNetwork(network, 224, 1024.0, 0.0, 1)
 
@@ -90,7 +90,7 @@ def _build_inception(tensors: Tensors) -> nn.Module:
         network.Mixed_6b, network.Mixed_6c, network.Mixed_6d, network.Mixed_6e = blocks
         network.Mixed_7b, network.Mixed_7c = FIDInceptionE_1(1280), FIDInceptionE_2(2048)
     _fill(network, tensors)
-    network.fc = nn.Identity()  # the features are what it is given
+    network.fc = nn.Identity()  # features instead of logits
     return FeatureNetwork(network, 299, 1.0, 0.0, 3)
 
 
@@ -104,7 +104,7 @@ class _RadDino(nn.Module):
 
 
 def _build_rad_dino(tensors: Tensors, **smaller: Any) -> nn.Module:
-    """A DINOv2 ViT-B/14 for films of 518 px; `smaller`: options of Dinov2Config that make it another of its family."""
+    """A DINOv2 ViT-B/14 for films of 518 px; `smaller`: options of Dinov2Config for a smaller one."""
     try:
         from transformers import Dinov2Config, Dinov2Model
         from transformers.utils import logging as chatter
@@ -112,7 +112,7 @@ def _build_rad_dino(tensors: Tensors, **smaller: Any) -> nn.Module:
         raise ValueError("rad-dino needs transformers; install it with: pip install 'thiscxr[rad-dino]'") from None
     config = Dinov2Config(image_size=518, **smaller)
     verbosity = chatter.get_verbosity()
-    chatter.set_verbosity_error()  # what does not fit is told below, in one line
+    chatter.set_verbosity_error()  # misfits are reported below, in one line
     try:
         # Not load_state_dict: the names of layers differ from version to version, and from_pretrained knows them all.
         options: dict[str, Any] = {"config": config, "state_dict": dict(tensors), "ignore_mismatched_sizes": True}
@@ -126,7 +126,7 @@ def _build_rad_dino(tensors: Tensors, **smaller: Any) -> nn.Module:
 
 
 def _fill(network: nn.Module, tensors: Tensors) -> None:
-    """Give a network without memory its tensors, float32. Raises ValueError when they are not all its own."""
+    """Load tensors, as float32, into a network on the meta device. Raises ValueError unless they are all its own."""
     own = network.state_dict()
     counters = {name for name in own if name.endswith(".num_batches_tracked")}  # networks of old versions have none
     other_shape = [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]

@@ -1,11 +1,11 @@
-"""Where on a film a reader sees a finding. The sheets show films of real patients: they are for who has the pool, and
-are never published.
+"""Saliency maps: where on a film a classifier predicts a finding. The grids show films of real patients: they are only
+for those who may see the pool, and are never published.
 
-Source: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, section 3. The reader's heads are linear in averaged maps, so
-that the gradients of Eq. 1 are the weights of the head, the same at every place: the sum of Eq. 2 is that of Zhou et
-al. 2016, arXiv:1512.04150. From it the same of an average film is taken off before the negative is cut: the finding
-being rare, everything on a film speaks against it, and what tells is where it does so less than elsewhere. The mean of
-the map over places is then how much the film's logit exceeds the average.
+Source: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, section 3. The heads are linear in averaged maps, so the
+gradients of Eq. 1 are the weights of the head, the same at every place, and the sum of Eq. 2 is that of Zhou et al.
+2016, arXiv:1512.04150. The map of an average film is subtracted before negative values are clipped: for a rare finding
+every place is evidence against it, and only the differences are informative. The mean of the difference over places is
+the film's logit minus the average logit.
 """
 
 import numpy as np
@@ -19,15 +19,15 @@ from thiscxr.pool import Pool
 from thiscxr.reader.judge import Judgement, Reading
 from thiscxr.reader.network import Reader
 
-WELL_READ = 0.6  # AUC at the lower end of the interval, from which a finding is shown
-COLUMNS = 6  # films a finding
-TILE_PX = 128  # side of a film on the sheet at least
-AVERAGED = 256  # films of which the average is made
+WELL_READ = 0.6  # a finding is shown if the interval of its AUC lies above this
+COLUMNS = 6  # films per finding
+TILE_PX = 128  # least size of a film in the grid
+AVERAGED = 256  # films that are averaged
 ORANGE = np.array([255.0, 120.0, 0.0])
 
 
 def class_activation(reader: Reader, pixels: Pixels, finding: str, average: Tensor) -> NDArray[np.float32]:
-    """Return how much more each place speaks for the finding than on an average film, float32 [n, side, side], in
+    """Return the evidence for the finding at each place, above that of an average film, float32 [n, side, side], in
     logits.
 
     pixels: uint8 or uint16 [n, side, side]; average: the mean of `last_maps` over many films. The maps have a side of
@@ -44,13 +44,13 @@ def class_activation(reader: Reader, pixels: Pixels, finding: str, average: Tens
 
 
 def last_maps(reader: Reader, pixels: Pixels) -> Tensor:
-    """Return the reader's last maps, float32 [n, feature_dim, h, w], of pixels [n, side, side]."""
+    """Return the classifier's last maps, float32 [n, feature_dim, h, w], of pixels [n, side, side]."""
     with torch.inference_mode():
         return reader.maps(torch.from_numpy(pixels_to_images(pixels))[:, None].to(next(reader.parameters()).device))
 
 
 def overlay(pixels: Pixels, heat: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Return films uint8 [n, h, w] under what of their heat [n, h, w] is above 0, each to its maximum, in orange, uint8
+    """Return films uint8 [n, h, w] with their heat [n, h, w] above 0, relative to its maximum, in orange, uint8
     [n, h, w, 3]."""
     above = np.maximum(heat, 0)
     share = 0.6 * (above / np.maximum(above.max(axis=(1, 2), keepdims=True), 1e-12))[..., None]
@@ -60,11 +60,11 @@ def overlay(pixels: Pixels, heat: NDArray[np.floating]) -> NDArray[np.uint8]:
 def saliency_sheet(
     reader: Reader, pool: Pool, rows: NDArray[np.int64], reading: Reading, found: Judgement
 ) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return a picture uint8 [h, w, 3], and the findings it shows from above: the films that have it and for which the
-    reader is surest.
+    """Return a picture uint8 [h, w, 3] and its findings from top to bottom: for each, films with the finding and the
+    highest prediction.
 
-    Two lines a finding: the films, and the same with the places that speak for it. rows: what `reading` is of. Raises
-    ValueError when no finding is read well enough.
+    Two rows per finding: the films, and the same under their maps. rows: the films of `reading`. Raises ValueError if
+    no finding is predicted well enough.
     """
     shown = [each.question for each in found.questions if each.calibration and each.ci95[0] > WELL_READ]
     if not shown:

@@ -1,7 +1,7 @@
-"""Training the reader, and its file.
+"""Training of the classifier, and its file.
 
-What is not mentioned or not annotated (-2, -3) is masked: it neither teaches nor counts. What is uncertain (-1) is
-masked too, or counts as absent or as present. Films of held-out patients are never trained on.
+Findings that are not mentioned or not annotated (-2, -3) are masked. Uncertain ones (-1) are masked too, or count as
+absent or as present. Films of held-out patients are never trained on.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,21 +27,21 @@ from thiscxr.train.draws import begin_weights
 
 READER_FORMAT = 1
 MARK = 16  # digits of a film's hash
-LARGE = 96  # px: from here on readers are wider and are kept from overfitting
-COARSE = 0.6  # share of their steps that read films of LARGE px
+LARGE = 96  # px: from here on classifiers are wider and regularised
+COARSE = 0.6  # share of their steps that are at LARGE px
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a reader is made, besides how long and from which films."""
+    """How a classifier is trained, except for how long and on which films."""
 
     backbone: str = "small"  # or densenet121
-    res: int | None = None  # side at which films are read; None: that of the backbone
-    uncertain: str = "ignore"  # or zeros, ones: what an uncertain finding teaches
-    # of a present finding against an absent one, 1: the same; None: 5 for large films, 1 else
+    res: int | None = None  # resolution at which films are read; None: that of the backbone
+    uncertain: str = "ignore"  # or zeros, ones: the target of an uncertain finding
+    # largest weight of a present finding, of an absent one: 1; None: 5 for large films, else 1
     max_weight: float | None = None
     pretrained: Path | None = None  # torchvision's ImageNet weights of densenet121
-    batch: int | None = None  # films a step; None: 64 of the small one, 32 of it for large films, 16 as in CheXNet
+    batch: int | None = None  # films per step; None: 64 (small), 32 (small, large films), 16 (densenet121, as CheXNet)
 
     @property
     def large(self) -> bool:
@@ -50,12 +50,12 @@ class Recipe:
 
     @property
     def side(self) -> int:
-        """Side at which films are read."""
+        """Resolution at which films are read."""
         return self.res or SIDES[self.backbone]
 
     @property
     def step(self) -> int:
-        """Films a step."""
+        """Films per step."""
         return self.batch or (16 if self.backbone != "small" else 32 if self.large else 64)
 
     @property
@@ -64,20 +64,20 @@ class Recipe:
         return self.max_weight or (5.0 if self.large else 1.0)
 
     def side_at(self, share: float) -> int:
-        """Return the side at which films are read after that share of the steps: the first ones read smaller films, in
-        half the time and no worse (Tan and Le 2021, arXiv:2104.00298, section 4)."""
+        """Return the resolution at which films are read after that share of the steps: lower at first, which takes half
+        the time at the same accuracy (Tan and Le 2021, arXiv:2104.00298, section 4)."""
         return LARGE if self.large and share < COARSE else self.side
 
     @property
     def schedule(self) -> Schedule:
-        """How it is fitted: for large films against overfitting, since the labels of rare findings are few and mined
+        """How it is fitted: regularised for large films, since the labels of rare findings are few and mined
         (docs/reader.md)."""
         if self.large:
             return Schedule(rate=1.5e-3, decay=0.1, strength=0.85, mixup=0.4, average=0.995)
         return Schedule(rate=2e-3 if self.backbone == "small" else 1e-3)  # the latter is CheXNet's
 
     def config(self, vocabulary: Vocabulary) -> ReaderConfig:
-        """Return the architecture of a reader of that vocabulary."""
+        """Return the architecture of a classifier of that vocabulary."""
         wide: dict[str, Any] = {"widths": (32, 64, 128, 256), "fine": False, "dropout": 0.2} if self.large else {}
         return ReaderConfig(
             vocabulary.findings, vocabulary.views, vocabulary.sources, self.side, backbone=self.backbone, **wide
@@ -92,7 +92,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Fold:
-    """A reader and the films that it must not judge: those of the patients it was trained on."""
+    """A classifier and the films that it must not score: those of its training patients."""
 
     reader: Reader
     trained_on: frozenset[str]
@@ -107,7 +107,7 @@ def train_reader(
     rows: np.ndarray | None = None,
     name: str = "reader",
 ) -> Reader:
-    """Train on the pool's training split, or on `rows`, with AdamW and a one-cycle rate, and return the reader in
+    """Train on the pool's training split, or on `rows`, with AdamW and a one-cycle rate, and return the classifier in
     evaluation mode.
 
     Raises ValueError when there are fewer films than one batch, and FloatingPointError when the loss is not finite.
@@ -139,19 +139,18 @@ def train_reader(
 
 
 def positive_weights(findings: Tensor, most: float) -> Tensor:
-    """Return how much a present finding weighs for an absent one's 1, float32 [F]: absent / present films, from 1 to
+    """Return the weight of each present finding, of an absent one: 1, float32 [F]: absent / present films, from 1 to
     `most`.
 
     findings: float32 [n, F], 1 present, 0 absent, NaN unknown. Source: Wang et al. 2017, arXiv:1705.02315, section 3.2
-    (W-CEL), there without a limit: of a finding that one film in five hundred shows, that one film would then be most
-    of a batch's loss.
+    (W-CEL), there without a limit: a finding in one film of five hundred would then dominate the loss of its batch.
     """
     present, absent = (findings == 1).sum(dim=0), (findings == 0).sum(dim=0)
     return (absent / present.clamp(min=1)).clamp(1.0, most)
 
 
 def train_folds(pool: Pool, epochs: int, seed: int, device: str = "cpu", recipe: Recipe = Recipe()) -> tuple[Fold, ...]:
-    """Return two readers, each trained on one half of all patients: each may judge the films of the other half.
+    """Return two classifiers, each trained on one half of all patients: each may score the films of the other half.
 
     A patient's half follows from the stored pixels of the films, so that it is the same for everybody.
     """
@@ -171,14 +170,13 @@ def train_folds(pool: Pool, epochs: int, seed: int, device: str = "cpu", recipe:
 
 
 def _marks(hashes: Iterable[str]) -> frozenset[str]:
-    """Return by what films are known again: the first half of the SHA-256 of their pixels in the pool, in
-    hexadecimal."""
+    """Return identifiers of films: the first MARK hexadecimal digits of the SHA-256 of their stored pixels."""
     return frozenset(digest[:MARK] for digest in hashes)
 
 
 def take_back(reader: Reader | TwoViewReader, weights: Tensor) -> None:
-    """Lower the logits of the findings by what their weights [F] raised them, in place, so that probabilities are true
-    ones again.
+    """Lower the logits of the findings, in place, by the log of their weights [F], so that probabilities are
+    calibrated.
 
     The odds that minimise the weighted loss are the true odds times the weight: Elkan 2001, IJCAI, theorem 1.
     """
@@ -217,10 +215,10 @@ def save_reader(
     folds: Sequence[Fold] = (),
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a reader as safetensors with its architecture, its data, what it scored on held-out patients, and its
-    folds.
+    """Write a classifier as safetensors with its architecture, its training data, its evaluation on held-out patients
+    (`judged`), and its folds.
 
-    pool: what the reader was trained on, in its training split.
+    pool: the classifier was trained on its training split.
     """
     train = pool.indices("train")
     saw = _marks(pool.column("sha256")[np.isin(pool.codes("patient")[0], pool.codes("patient")[0][train])])
@@ -242,7 +240,7 @@ def write_reader(
     folds: Sequence[Fold],
     dtype: torch.dtype,
 ) -> None:
-    """As `save_reader`, with the facts on the data as another reader's file has them."""
+    """As `save_reader`, with the facts about the training data as in another classifier's file."""
     metadata = {
         "format_version": READER_FORMAT,
         "kind": "reader",
@@ -263,14 +261,14 @@ def write_reader(
 
 
 def load_reader(path: Path) -> tuple[Reader, dict[str, Any]]:
-    """Return a reader (float32, CPU, evaluation mode) and its metadata. Raises ValueError for anything else than the
-    file of a reader of single films."""
+    """Return a classifier (float32, CPU, evaluation mode) and its metadata. Raises ValueError for any other file
+    than that of a classifier of single films."""
     reader, metadata = load_any_reader(path)
     return _of_films(path, reader), metadata
 
 
 def load_any_reader(path: Path) -> tuple[Reader | TwoViewReader, dict[str, Any]]:
-    """As `load_reader`, also a reader of studies."""
+    """As `load_reader`, also for a classifier of studies."""
     metadata, tensors = read_safetensors(path, "reader", READER_FORMAT)
     return _rebuilt(path, metadata, {name: t for name, t in tensors.items() if not name.startswith("fold")}), metadata
 
@@ -285,7 +283,7 @@ def _of_films(path: Path, reader: Reader | TwoViewReader) -> Reader:
 
 
 def load_folds(path: Path) -> tuple[Fold, ...]:
-    """Return the folds in a reader's file; none where it was trained without. Raises ValueError as `load_reader`."""
+    """Return the folds in a classifier's file; none if it was trained without. Raises ValueError as `load_reader`."""
     metadata, tensors = read_safetensors(path, "reader", READER_FORMAT)
     folds = []
     for k, facts in enumerate(metadata.get("folds", ())):

@@ -1,8 +1,7 @@
-"""What a reader may be asked of single films: the questions that it answers well on held-out real patients.
+"""Which questions a classifier may be used for on single films: those it predicts well on held-out real patients.
 
-Films that are chosen or moved by a question that the reader cannot answer would be chosen and moved by noise. How well
-it answers is in the reader's own file (`judged`), and for a file that says no intervals in a card beside it, which
-belongs to it by SHA-256.
+Films selected or moved by a poor prediction would be selected and moved by noise. The evaluation is in the classifier's
+file (`judged`); for a file without intervals, in a card beside it, matched by SHA-256.
 """
 
 import json
@@ -28,21 +27,21 @@ CARD_FORMAT = 1
 
 @dataclass(frozen=True)
 class Ceiling:
-    """How well one question is answered on held-out real patients."""
+    """How well one question is predicted on held-out real patients."""
 
     measure: str
-    """auc, or r (correlation) of the age."""
+    """auc, or r (correlation) for the age."""
     value: float
     ci95: tuple[float, float]
 
     @property
     def trusted(self) -> bool:
-        """Whether the interval lies above what a score asks of a question, too (`fidelity`)."""
+        """Whether the interval lies above the threshold, which is also that of `fidelity`."""
         return self.ci95[0] > self.least
 
     @property
     def least(self) -> float:
-        """Where the interval has to begin."""
+        """The threshold: the interval must begin above it."""
         return LEAST_CORRELATION if self.measure == "r" else LEAST_AUC
 
     def __str__(self) -> str:
@@ -52,24 +51,24 @@ class Ceiling:
 
 @dataclass(frozen=True)
 class TrustedReader:
-    """A reader and how well it answers each question; questions are its findings, "view PA" and so on, "sex" (of F) and
-    "age"."""
+    """A classifier and how well it predicts each question; questions are its findings, "view PA" and so on, "sex" (of
+    F) and "age"."""
 
     name: str
     sha256: str
     network: Reader
     ceilings: Mapping[str, Ceiling]
     sources: frozenset[str] = frozenset()
-    """The collections that it learnt from."""
+    """The collections that it was trained on."""
 
     @property
     def trusted(self) -> list[str]:
-        """The questions that may be asked."""
+        """The questions that it predicts well enough."""
         return [question for question, ceiling in self.ceilings.items() if ceiling.trusted]
 
     def check(self, question: str) -> Ceiling:
-        """Return how well the question is answered. Raises ValueError, saying what may be asked, when that is not well
-        enough."""
+        """Return how well the question is predicted. Raises ValueError, with the questions that may be used, if that is
+        not well enough."""
         may = f"it may be asked for: {', '.join(self.trusted) or 'nothing'}"
         if question not in self.ceilings:
             known = (
@@ -90,8 +89,8 @@ class TrustedReader:
         return ceiling
 
     def check_films_of(self, sources: Collection[str]) -> None:
-        """Raise ValueError when a network that learnt from the collections `sources` draws films of a kind that this
-        reader never saw."""
+        """Raise ValueError if this classifier was trained on none of the collections `sources`, on which a generator
+        was trained."""
         if self.sources and sources and not self.sources & set(sources):
             ours, theirs = (", ".join(sorted(names)) for names in (self.sources, sources))
             raise ValueError(
@@ -100,9 +99,10 @@ class TrustedReader:
             )
 
     def read(self, pixels: Pixels) -> dict[str, NDArray[np.float64]]:
-        """Return its answers to films uint8 or uint16 [n, res, res]: logits, years of the age, float64 [n] a question.
+        """Return predictions for films uint8 or uint16 [n, res, res]: logits, or years for the age, float64 [n] per
+        question.
 
-        Beside the questions, "source NIH" and so on where it has learnt several sources: the log odds to all others.
+        Also "source NIH" and so on, if it was trained on several sources: the log odds against all others.
         """
         with torch.inference_mode():
             images = torch.from_numpy(pixels_to_images(pixels))[:, None].to(next(self.network.parameters()).device)
@@ -115,10 +115,9 @@ class TrustedReader:
 
 
 def trusted_reader(name: str, device: str = "cpu") -> TrustedReader:
-    """Return the bundled reader of that name or the one of a reader file.
+    """Return the bundled classifier of that name or that of a classifier file.
 
-    Raises ValueError for anything else, and where neither the file nor a card beside it says how well it reads, with
-    intervals.
+    Raises ValueError for anything else, and if neither the file nor a card beside it has an evaluation with intervals.
     """
     path = _find(name)
     reader, metadata = load_reader(path)
@@ -131,12 +130,12 @@ def trusted_reader(name: str, device: str = "cpu") -> TrustedReader:
 
 
 def card_path(name: str) -> Path:
-    """Return the place of the card of a bundled reader or a reader file."""
+    """Return the path of the card of a bundled classifier or a classifier file."""
     return _card(_find(name))
 
 
 def write_card(name: str, found: Judgement, pool_fingerprint: str) -> Path:
-    """Keep how well a reader reads held-out patients in a card beside its file, and return the path of the card."""
+    """Write the evaluation of a classifier on held-out patients to a card beside its file; return the path."""
     path = _find(name)
     facts = {"format_version": CARD_FORMAT, "reader_sha256": sha256_file(path), "pool_fingerprint": pool_fingerprint}
     with atomic_path(_card(path)) as part:
@@ -153,7 +152,7 @@ def _card(path: Path) -> Path:
 
 
 def _read_card(path: Path, sha256: str) -> dict[str, Any]:
-    """Return what the card beside a reader's file says of it; nothing where there is none, or one of another reader."""
+    """Return the evaluation in the card beside a classifier's file; empty if there is no card of this classifier."""
     try:
         card = json.loads(_card(path).read_text())
         ours = card["format_version"] == CARD_FORMAT and card["reader_sha256"] == sha256

@@ -1,9 +1,9 @@
-"""A program, not a module: a checkpoint of torch on stdin, its tensors as safetensors on stdout, in a process of its
-own.
+"""A program, not a module: it reads a torch checkpoint from stdin and writes its tensors as safetensors to stdout, in a
+process of its own.
 
 Nothing in the checkpoint is run. Its pickle may name only what is listed here: tensors, plain containers, and the
-layers of networks that were pickled whole, which empty objects stand in for, that keep what they are given and do
-nothing. What else it names is refused before it is even looked up. One line on stderr and exit code 1 then.
+layers of networks that were pickled whole, which are replaced by inert objects. Any other name is refused before it is
+looked up, with one line on stderr and exit code 1.
 """
 
 import io
@@ -19,21 +19,21 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # of a checkpoint before torch 1.6; later ones are zips
+_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # of checkpoints before torch 1.6; later ones are zip files
 _MAX_BYTES = 2 * 2**30  # of a checkpoint, unpacked; the largest network here has 0.35 GB
 _MAX_ELEMENTS = 500_000_000
 _MAX_LAYERS = 10_000
 
 
 class _Frozen(type):
-    """A class that a pickle cannot change: the BUILD opcode sets attributes of whatever lies on its stack."""
+    """A class that a pickle cannot change: the BUILD opcode sets attributes of any object on its stack."""
 
     def __setattr__(cls, name: str, value: object) -> None:
         raise ValueError("it changes classes")
 
 
 class Layer(metaclass=_Frozen):
-    """Stands in for any layer: what the pickle says of it lands in its attributes, and it has no methods to call."""
+    """Replaces any layer: it takes the attributes in the pickle and has no methods to call."""
 
     dump_patches = False  # or torch would write a file where a pickle carries the source code of its classes
 
@@ -71,7 +71,7 @@ _NAMES: dict[tuple[str, str], object] = {
     ("builtins", "set"): set,
     ("torch._utils", "_rebuild_parameter"): Allowed(lambda tensor, *_: tensor),
     ("torch._utils", "_rebuild_tensor_v2"): Allowed(torch._utils._rebuild_tensor_v2),
-    # layers of torch 1.3 and older refer to it
+    # referred to by layers of torch 1.3 and older
     ("torch.nn.backends.thnn", "_get_thnn_function_backend"): Allowed(lambda: None),
     **{(module, name): Layer for module, names in _LAYERS.items() for name in names},
 }
@@ -89,7 +89,7 @@ def _load(file: Any, **options: Any) -> Any:
 
 
 def read_checkpoint(data: bytes) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint by their names in a state dict. Raises ValueError for what is not the weights
+    """Return the tensors of a checkpoint by their names in a state dict. Raises ValueError for anything but the weights
     of a network."""
     if zipfile.is_zipfile(io.BytesIO(data)):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -101,7 +101,7 @@ def read_checkpoint(data: bytes) -> dict[str, torch.Tensor]:
     elif not data.startswith(_MAGIC):
         raise ValueError("it is neither a checkpoint of torch nor safetensors")
     restricted = SimpleNamespace(__name__="restricted", Unpickler=_Unpickler, load=_load)
-    # Bytes in memory, since torch would take a file for a tar if it can, and unpack that. Our unpickler is stricter
+    # Bytes in memory, since torch would unpack a file that is also a tar. Our unpickler is stricter
     # than weights_only=True, which cannot read networks that were pickled whole before torch 1.6.
     root = torch.load(io.BytesIO(data), map_location="cpu", pickle_module=restricted, weights_only=False)
     tensors = _state(root) if isinstance(root, dict) else _state_of_layers(root)
@@ -146,6 +146,6 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")  # of torch, on the source code of classes, none of which is used
     try:
         sys.stdout.buffer.write(save(read_checkpoint(sys.stdin.buffer.read())))
-    except Exception as error:  # whatever a hostile file brings about ends as one line
+    except Exception as error:  # any effect of a hostile file ends as one line
         print((str(error).splitlines() or [type(error).__name__])[0][:300], file=sys.stderr)
         sys.exit(1)

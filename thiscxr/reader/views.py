@@ -1,4 +1,4 @@
-"""The frontal and the lateral film of one study, read together: studies of a pool, training on them, judging.
+"""The frontal and the lateral film of one study together: studies of a pool, training on them, evaluation.
 
 Source: Rubin et al. 2018, arXiv:1804.07839 (DualNet). Films are of one study where source, patient and study are the
 same. Of several films of one view the first in the pool is read. Either film may be missing.
@@ -34,13 +34,13 @@ log = logging.getLogger("thiscxr")
 
 @dataclass(frozen=True)
 class Studies:
-    """Studies of a pool, a row each."""
+    """Studies of a pool, one row each."""
 
     pool: Pool
     films: NDArray[np.int64]
     """[n, 2]: the rows of the pool in the order of PAIR; -1: the study has no such film."""
     leading: NDArray[np.int64]
-    """[n]: the row of the frontal film, or else of the lateral one: whose sex, age and source are the study's."""
+    """[n]: the row of the frontal film, or else of the lateral one, whose sex, age and source are the study's."""
     conditions: FilmConditions
     """Of the leading film, with the findings of the study."""
 
@@ -54,7 +54,7 @@ class Studies:
 
     @property
     def patients(self) -> NDArray[np.integer]:
-        """A number a study, the same for all studies of one patient, [n]."""
+        """Patient number of each study, [n]."""
         return self.pool.codes("patient")[0][self.leading]
 
     def take(self, rows: NDArray[np.integer]) -> "Studies":
@@ -63,7 +63,7 @@ class Studies:
         return replace(self, films=self.films[rows], leading=self.leading[rows], conditions=conditions)
 
     def alone(self, view: str) -> "Studies":
-        """Return the same studies with the film of `view`, of PAIR, alone."""
+        """Return the same studies with only the film of `view`, one of PAIR."""
         return replace(self, films=np.where(np.array(PAIR) == view, self.films, -1))
 
     def read(self, rows: NDArray[np.integer]) -> Tensor:
@@ -75,10 +75,10 @@ class Studies:
 
 
 def find_studies(pool: Pool, rows: NDArray[np.int64]) -> Studies:
-    """Return the studies of rows of a pool, in the order of the pool, and log what is not read.
+    """Return the studies of rows of a pool, in the order of the pool, and log how many films are not read.
 
-    Findings are the study's (`RANK`), over all its frontal and lateral films, but for No Finding, which one film that
-    denies it denies. Raises ValueError where no film is known to be frontal or lateral.
+    Findings are the study's (`RANK`), over all its frontal and lateral films; No Finding is absent if any film says so.
+    Raises ValueError if no film is known to be frontal or lateral.
     """
     if not len(rows):
         raise ValueError(f"{pool.path} has no such films; choose another --split, or a pool that has some")
@@ -114,10 +114,10 @@ def find_studies(pool: Pool, rows: NDArray[np.int64]) -> Studies:
 
 
 def train_studies(studies: Studies, recipe: Recipe, epochs: int, seed: int, device: str = "cpu") -> TwoViewReader:
-    """Train on studies and return the reader in evaluation mode. A step sees `recipe.step` studies; films are not mixed
-    with others (mixup), since a mixed study would have a lateral only where both have one.
+    """Train on studies and return the classifier in evaluation mode. A step has `recipe.step` studies, without mixup,
+    since a mixed study would have a lateral only where both have one.
 
-    Raises ValueError when fewer studies than one step have both films.
+    Raises ValueError if fewer studies than one step have both films.
     """
     path, batch = studies.pool.path, recipe.step
     for view, films in zip(PAIR, studies.films.T, strict=True):
@@ -141,7 +141,7 @@ def train_studies(studies: Studies, recipe: Recipe, epochs: int, seed: int, devi
     weights = positive_weights(targets["findings"], recipe.most).to(device)
 
     def loss(parts: list[tuple[Tensor, dict[str, Tensor]]], known: dict[str, Tensor]) -> Tensor:
-        """The sum over frontal films, lateral films and studies with both, each by its share of the batch."""
+        """The sum over frontal films, lateral films and studies with both, each weighted by its share of the batch."""
         each = [
             rows.float().mean() * reader_loss(answers, {name: values[rows] for name, values in known.items()}, weights)
             for rows, answers in parts
@@ -160,7 +160,7 @@ def train_studies(studies: Studies, recipe: Recipe, epochs: int, seed: int, devi
 
 
 def read_studies(reader: TwoViewReader, studies: Studies) -> Reading:
-    """Return what a reader answers to studies, each by the films that it has, and the truth."""
+    """Return a classifier's predictions for studies, each from the films that it has, and the truth."""
     device, parts = next(reader.parameters()).device, []
     with torch.inference_mode():
         for rows in np.array_split(np.arange(len(studies)), -(-len(studies) // BATCH)):
@@ -172,8 +172,8 @@ def read_studies(reader: TwoViewReader, studies: Studies) -> Reading:
 
 
 def judge_studies(reader: TwoViewReader, studies: Studies, split: str, seed: int = 0) -> dict[str, Judgement]:
-    """Return how well studies are read, each by the films that it has; per source where there are several; and the
-    studies with both films by both, by the frontal alone and by the lateral alone."""
+    """Return the evaluation on studies, each from the films that it has; per source if there are several; and that on
+    the studies with both films, from both, from the frontal alone and from the lateral alone."""
     whole = read_studies(reader, studies)
     found = {split: judge([whole], seed)}
     sources: Sequence[str] = list(dict.fromkeys(whole.sources))

@@ -1,6 +1,6 @@
-"""Weights that others published: brought in once, checked, and kept as safetensors in the cache.
+"""Published weights: imported once, checked, and kept as safetensors in the cache.
 
-Nothing is fetched unless it is allowed, and no pickle is read in this process: `unpickle` does that, in one of its own.
+Nothing is downloaded unless that is allowed, and no pickle is read in this process: `unpickle` does that, in another.
 """
 
 import hashlib
@@ -26,22 +26,22 @@ from thiscxr.reader.networks import NETWORKS, PublicNetwork
 
 WEIGHTS_FORMAT = 1
 _UNPICKLE = Path(__file__).with_name("unpickle.py")
-_SECONDS = 300  # for a checkpoint of any of these networks; a hostile one may go round for ever
+_SECONDS = 300  # for a checkpoint of any of these networks; a hostile one may loop for ever
 _MAX_BYTES = 2 * 2**30
 log = logging.getLogger("thiscxr")
 
 
 def weights_path(name: str) -> Path:
-    """Return where the weights of a public network are kept, whether they are there or not."""
+    """Return the path of the weights of a public network, which may not exist."""
     return cache_folder() / "extractors" / f"{name}.safetensors"
 
 
 def import_weights(file: Path, name: str | None = None) -> Path:
     """Check a published weight file, write it as safetensors into the cache, and return that path.
 
-    name: of the network (a key of NETWORKS); None: told by the file's name or its SHA-256. Raises ValueError for a file
-    whose SHA-256 is not the published one, that asks for more than tensors, or that is not the weights of that network;
-    nothing is written then.
+    name: of the network (a key of NETWORKS); None: recognised by the file's name or its SHA-256. Raises ValueError for
+    a file whose SHA-256 is not the published one, that needs more than tensors, or that is not the weights of that
+    network; nothing is written then.
     """
     file = Path(file)
     if not file.is_file():
@@ -83,7 +83,7 @@ def import_weights(file: Path, name: str | None = None) -> Path:
 
 
 def download_weights(name: str) -> Path:
-    """Fetch the weights of a public network from where they were published, then go on as `import_weights` does."""
+    """Download the weights of a public network from where they were published, then import them (`import_weights`)."""
     network = find_public(name)
     folder = cache_folder() / "extractors"
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def download_weights(name: str) -> Path:
 def load_public(name: str, allow_download: bool = False) -> tuple[torch.nn.Module, str]:
     """Return a public network (float32, CPU, evaluation mode) and the SHA-256 of its weights as published.
 
-    Raises ValueError when the weights are not in the cache and no download is allowed, or are damaged there.
+    Raises ValueError if the weights are not in the cache and no download is allowed, or are damaged there.
     """
     network, path = find_public(name), weights_path(name)
     if not path.is_file():
@@ -124,7 +124,7 @@ def load_public(name: str, allow_download: bool = False) -> tuple[torch.nn.Modul
 
 
 def list_public() -> list[dict[str, Any]]:
-    """Return what `thiscxr extractors` tells of each public network; `weights` is None where they are not here."""
+    """Return what `thiscxr extractors` lists for each public network; `weights` is None if they are not here."""
     return [
         {
             "name": name,
@@ -144,7 +144,7 @@ def list_public() -> list[dict[str, Any]]:
 
 
 def find_public(name: str) -> PublicNetwork:
-    """Return what is known of the network of that name. Raises ValueError for an unknown one."""
+    """Return the public network of that name. Raises ValueError for an unknown one."""
     if name not in NETWORKS:
         raise ValueError(f"no public network '{name}'{nearest_name(name, NETWORKS)}; known: {', '.join(NETWORKS)}")
     return NETWORKS[name]
