@@ -7,7 +7,7 @@ Phantom patients, each a PA and a lateral film of 64 px of one body, with mild e
 nodules, each in 30 % of the patients independently. Three classifiers of the same backbone, number of steps and
 training patients; each is tested on the same held-out patients, the two-view one also with one of its films missing.
 Prints one JSON line: per finding the AUC with 95 % intervals (500 bootstrap rounds over patients), and the differences
-to the one-view classifiers with theirs, from the same rounds. About ten minutes of one core.
+to the one-view classifiers with theirs, from the same rounds. About eight minutes of one core.
 """
 
 import argparse
