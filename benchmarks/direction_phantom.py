@@ -5,10 +5,10 @@
     python train_gan.py --data phantom-64 --res 64 --minutes 25                  # long run
     python benchmarks/direction_phantom.py runs/00000-phantom-64-64 phantom-reader.safetensors
 
-Finds the axis of a finding among films asked as PA and walks along it with seeds that had no part in it. At each step:
-the reader's score, the cardiothoracic ratio as the segmenter measures it, and the severity as a linear ruler on the
-reader's features reads it (learnt from fresh phantom films of known severity). Beside it the same of true phantom films
-whose severity grows and nothing else: what moves there is the reader's doing. Prints JSON lines. Some minutes.
+Fits the axis of a finding to films requested as PA and moves held-out seeds along it. At each step: the classifier's
+score, the cardiothoracic ratio measured by the segmenter, and the severity predicted by a linear probe on the
+classifier's features (trained on fresh phantom films of known severity). For comparison, the same of true phantom films
+of which only the severity grows: what else moves there is an error of the classifier. Prints JSON lines. Some minutes.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from thiscxr.latent.direction import movements
-from thiscxr.latent.slider import FIRST_SEED, JUDGING, PLACING, find_direction, read_films, walk_films
+from thiscxr.latent.slider import FIRST_SEED, PLACING, TESTING, find_direction, read_films, walk_films
 from thiscxr.measures.resampling import interval, patient_weights
 from thiscxr.phantom import SITES, draw_patient, render
 from thiscxr.pixels import Pixels, pixels_to_images
@@ -31,10 +31,10 @@ from thiscxr.reader.trust import TrustedReader, trusted_reader
 from thiscxr.sample.sampling import load
 from thiscxr.score.anatomy import measure_films
 
-FRESH = 10**6  # seeds of patients that no pool of ours holds
+FRESH = 10**6  # seeds of patients that are in none of our pools
 
 
-def tell(**answers: object) -> None:
+def report(**answers: object) -> None:
     def short(value: object) -> object:
         if isinstance(value, list | tuple):
             return [short(each) for each in value]
@@ -58,8 +58,7 @@ def true_films(finding: str, severity: float, count: int, first: int = FRESH) ->
 
 
 def learn_ruler(reader: TrustedReader, finding: str, count: int) -> tuple[Callable[[Pixels], np.ndarray], float]:
-    """Return a function from films to severities, and its correlation with the truth on films that it did not learn
-    from."""
+    """Return a function from films to severities, and its correlation with the truth on held-out films."""
     severities = np.random.default_rng(0).uniform(0, 1, count) * (np.arange(count) % 4 > 0)
     films = np.stack(
         [
@@ -101,11 +100,13 @@ def by_step(values: np.ndarray) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a run folder or a network file")
-    parser.add_argument("reader", help="of the phantom, a file of `thiscxr classify train`")
+    parser.add_argument("reader", help="classifier of the phantom, a file of `thiscxr classify train`")
     parser.add_argument("--finding", default="Cardiomegaly")
-    parser.add_argument("--severity", action="store_true", help="among films that were all asked for the finding")
-    parser.add_argument("--entirely", action="store_true", help="hold everything else still, however little then moves")
-    parser.add_argument("-n", type=int, default=2000, help="films that the axis is found from")
+    parser.add_argument("--severity", action="store_true", help="request the finding for all films")
+    parser.add_argument(
+        "--entirely", action="store_true", help="hold everything else still, however little the target then moves"
+    )
+    parser.add_argument("-n", type=int, default=2000, help="films that the axis is fitted to")
     parser.add_argument(
         "--ruler", type=int, default=480, help="true films of known severity that the ruler learns from"
     )
@@ -116,7 +117,7 @@ def main() -> None:
     finding = arguments.finding
     found = find_direction(network, reader, finding, arguments.n, 7, arguments.severity, "PA", arguments.entirely)
     first = FIRST_SEED + arguments.n + PLACING
-    films = walk_films(network, found.axis, found.places, range(first, first + JUDGING), "PA", arguments.severity)
+    films = walk_films(network, found.axis, found.places, range(first, first + TESTING), "PA", arguments.severity)
     ruler, correlation = learn_ruler(reader, finding, arguments.ruler)
     for what in ("axis", "true severity 0 to 1"):
         grown = (true_films(finding, severity, 24) for severity in tqdm(np.linspace(0, 1, 7), desc="true films"))
@@ -126,7 +127,7 @@ def main() -> None:
         scores = {name: values.reshape(shape).T for name, values in read_films(reader, [flat]).items()}
         spreads = {each.question: 1.0 for each in found.movements}
         moved = movements(finding, {name: scores[name] for name in spreads}, spreads)
-        tell(
+        report(
             films=what, finding=finding, severity=arguments.severity, entirely=arguments.entirely,
             films_a_step=shape[1], score=by_step(scores[finding].T),
             cardiothoracic_ratio=by_step(measure_films(segmenter, [flat])["ctr"].reshape(shape)),
@@ -135,7 +136,7 @@ def main() -> None:
         )  # fmt: skip
     facts = found.to_json()
     keys = ("r2", "r2_ci95", "kept", "firmness", "places", "score_percentiles", "rising")
-    tell(
+    report(
         **{key: facts[key] for key in keys},
         against={each.question: (each.against, *each.against_ci95) for each in found.movements},
     )

@@ -1,12 +1,12 @@
-"""Are two films of one seed one person? How far a reader's answers agree between the two, beside films of two seeds.
+"""Are two films of one seed one person? Agreement of a classifier's predictions, compared with films of two seeds.
 
     python benchmarks/pair_agreement.py RUN READER
 
-RUN is a network that has learnt laterals, READER a reader of its films. A frontal and a lateral film: with only the
-view asked, so that nothing but the latent ties the two together, and as `thiscxr sample --pairs` does, where both are
-asked for what the seed draws. And the first and the last visit of `thiscxr series`, asked as PA. One JSON line a
-question: the correlation of the answers (for the source and the sex, the share of equal ones), of one seed's films and
-of two seeds'. Some minutes.
+RUN is a network that has learnt laterals, READER a classifier of its films. A frontal and a lateral film: with only the
+view requested, so that they share only the latent, and as in `thiscxr sample --pairs`, where both get the condition
+that the seed draws. And the first and the last visit of `thiscxr series`, requested as PA. One JSON line per question:
+the correlation of the predictions (for the source and the sex, the share of equal ones), for films of one seed and of
+two seeds. Some minutes.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
         "--finding",
         nargs="+",
         default=["Cardiomegaly", "Edema", "Pneumothorax", "Effusion"],
-        help="that grows in a series",
+        help="findings that grow in a series",
     )
     args = parser.parse_args()
     network, reader = load(args.model), load_extractor(args.reader).reader
@@ -48,23 +48,23 @@ def main() -> None:
         _compare(reader, f"a series of {finding}", [films[0::2], films[1::2]])
 
 
-def _compare(reader: Reader, asked: str, films: list[np.ndarray]) -> None:
+def _compare(reader: Reader, requested: str, films: list[np.ndarray]) -> None:
     frontal, lateral = (read_answers(reader, [some]) for some in films)
     for question in frontal:
         if not question.startswith("view "):
-            told = [np.corrcoef(frontal[question], np.roll(lateral[question], shift))[0, 1] for shift in (0, 1)]
+            r = [np.corrcoef(frontal[question], np.roll(lateral[question], shift))[0, 1] for shift in (0, 1)]
             facts = {
-                "asked": asked,
+                "asked": requested,
                 "question": question,
-                "r_one_seed": round(float(told[0]), 3),
-                "r_two_seeds": round(float(told[1]), 3),
+                "r_one_seed": round(float(r[0]), 3),
+                "r_two_seeds": round(float(r[1]), 3),
             }
             print(json.dumps(facts))
     sexes = [frontal["sex"] > 0, lateral["sex"] > 0]
     for question, (one, other) in {"sex": sexes, "source": [_sources(reader, some) for some in films]}.items():
         equal = [float((one == np.roll(other, shift)).mean()) for shift in (0, 1)]
         facts = {
-            "asked": asked,
+            "asked": requested,
             "question": question,
             "equal_one_seed": round(equal[0], 3),
             "equal_two_seeds": round(equal[1], 3),

@@ -1,4 +1,4 @@
-"""How many phantom films a second one thread makes at 128 px.
+"""Phantom images/s of one thread at 128 px.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/phantom_rate.py [--films 200] [--res 128]. Prints one JSON line.
 """

@@ -11,7 +11,7 @@ import torch
 from thiscxr.model.conditions import Condition, Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.model.network_file import NetworkInfo, save_network
-from thiscxr.sample.sampling import Network, ask, sample_films
+from thiscxr.sample.sampling import Network, request, sample_films
 
 GREY_LEVELS = 1  # the largest difference that is allowed, from the network that the page has, in half precision
 
@@ -37,8 +37,8 @@ def save_fresh(path: Path, config: GeneratorConfig, vocabulary: Vocabulary, rows
     return path
 
 
-def python_film(network: Network, seed: int, truncation: float = 1.0, **asked: Any) -> np.ndarray:
-    conditions = network.conditions([seed], ask(**asked))
+def python_film(network: Network, seed: int, truncation: float = 1.0, **requested: Any) -> np.ndarray:
+    conditions = network.conditions([seed], request(**requested))
     return next(iter(sample_films(network, [seed], conditions, truncation)))[0]
 
 

@@ -102,7 +102,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
         "sample --finding Efusion --out {tmp}/s", 1, r"'Efusion' was not learnt.*did you mean 'Effusion'",
     ),
     "contradiction": (
-        "sample --finding Mass --no-finding Mass --out {tmp}/s", 1, r"'Mass' is asked for and asked to be absent",
+        "sample --finding Mass --no-finding Mass --out {tmp}/s", 1, r"'Mass' is requested both present and absent",
     ),
     "truncation of layers": ("sample --truncation 0.5:0-99 --out {tmp}/s", 1, r"layers 0 to 99 are not all among"),
     "truncation": ("sample --truncation 2.5 --out {tmp}/s", 1, r"truncation is 2.5, but must be between 0 and 2"),
@@ -113,10 +113,10 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     ),
     "no plan": ("sample --plan {tmp}/none.csv --out {tmp}/s", 1, r"none.csv.* cannot be read as a CSV table"),
     "plan and conditions": (
-        "sample --plan {tmp}/plan.csv --view PA --out {tmp}/s", 2, r"--plan says what is asked for",
+        "sample --plan {tmp}/plan.csv --view PA --out {tmp}/s", 2, r"--plan says what is requested",
     ),
     "plan that contradicts itself": (
-        "sample --plan {tmp}/plan.csv --out {tmp}/s", 1, r"plan.csv line 2: finding 'Mass' is asked for and",
+        "sample --plan {tmp}/plan.csv --out {tmp}/s", 1, r"plan.csv line 2: finding 'Mass' is requested both",
     ),
     "out is a file": ("sample -n 1 --out {tmp}/plan.csv", 1, r"plan.csv is a file; give a folder"),
     "out is a folder of films": ("sample -n 1 --out {tmp}/films", 1, r"holds '.*png', which is not a sample"),

@@ -14,7 +14,7 @@ from thiscxr.phantom.releases import write_layout
 from thiscxr.pool import Pool
 from thiscxr.reader.extractors import load_extractor
 from thiscxr.sample.formats import FORMATS
-from thiscxr.sample.sampling import ask, load
+from thiscxr.sample.sampling import load, request
 from thiscxr.sample.writing import write_samples
 from thiscxr.score import panel
 from thiscxr.score.fakes import open_fakes
@@ -61,12 +61,12 @@ def sample(
     n: int = 64,
     form: str = "png",
     permission: bool = False,
-    **asked: Any,
+    **requested: Any,
 ) -> Path:
     """Write the films of seeds 0 to n - 1 of a network (file, bundled name or run folder) to the folder `out`, with
     samples.csv.
 
-    form: png, png16, npz or wds. asked: view, sex, age_years, source, findings and no_findings, as of
+    form: png, png16, npz or wds. requested: view, sex, age_years, source, findings and no_findings, as of
     `thiscxr.load(...).sample`; nothing requested: the seed draws conditions from the joint table of the training
     films. permission: the caller asserts it, where the terms of a source require one. Raises ValueError for conditions
     that the network was not trained on and for an `out` that holds anything else.
@@ -75,7 +75,9 @@ def sample(
         raise ValueError(f"form is '{form}', expected one of {', '.join(FORMATS)}")
     network = load(model)
     seeds = list(range(n))
-    write_samples(network, seeds, network.conditions(seeds, ask(**asked)), 1.0, Path(out), FORMATS[form], permission)
+    write_samples(
+        network, seeds, network.conditions(seeds, request(**requested)), 1.0, Path(out), FORMATS[form], permission
+    )
     return Path(out)
 
 

@@ -21,7 +21,7 @@ from thiscxr.model.network_file import find_network, save_network
 from thiscxr.pixels import read_png_text
 from thiscxr.sample.latents import MAX_SEED, normals, uniforms
 from thiscxr.sample.provenance import Film, film_text, origin_of
-from thiscxr.sample.sampling import Network, ask, load
+from thiscxr.sample.sampling import Network, load, request
 from thiscxr.sample.truncation import Truncation
 
 HOSTILE = "<script>alert(1)</script>\"'&"
@@ -164,9 +164,9 @@ def test_browser_draws_the_same_numbers_and_conditions(
             return {seeds}.map((seed) => thiscxrGenerator().drawCondition(network.joint_table, seed));
         }})()"""
     )
-    assert drawn == [in_json(condition) for condition in nih.conditions(seeds, ask())]
+    assert drawn == [in_json(condition) for condition in nih.conditions(seeds, request())]
     assert len({json.dumps(one) for one in drawn}) > 20
-    assert look("thiscxrGenerator().drawCondition([], 3)") == in_json(ask())
+    assert look("thiscxrGenerator().drawCondition([], 3)") == in_json(request())
 
 
 def test_browser_loads_nothing_before_the_click_and_little_after_it(
@@ -204,7 +204,7 @@ def test_browser_saves_a_png_with_its_marks(visit: Any, nih: Network, nih_site: 
         path = tmp_path / "film.png"
         download.value.save_as(path)
         words = {"view": "PA", "age_years": 40, "findings": ["Mass", "Edema"]} if asked else {}
-        [condition] = nih.conditions([seed], ask(**words))
+        [condition] = nih.conditions([seed], request(**words))
         assert read_png_text(path) == film_text(Film(seed, condition, Truncation(0.75), origin_of(nih)))
         with Image.open(path) as image:
             assert image.mode == "L"
@@ -270,7 +270,9 @@ def test_browser_morphs_in_w_and_finds_more_like_this(visit: Any, nih: Network, 
         for seed in (5, 6):
             z = torch.from_numpy(normals(seed, 0, nih.info.architecture.z_dim))[None]
             vectors.append(
-                nih.generator.mapping(z, torch.from_numpy(nih.info.vocabulary.encode(nih.conditions([seed], ask()))))
+                nih.generator.mapping(
+                    z, torch.from_numpy(nih.info.vocabulary.encode(nih.conditions([seed], request())))
+                )
             )
         mixed = vectors[0].lerp(vectors[1], 0.3)
 

@@ -17,7 +17,7 @@ from thiscxr.model.generator import GeneratorConfig
 from thiscxr.pixels import read_png_text
 from thiscxr.sample.latents import MAX_SEED
 from thiscxr.sample.provenance import Film, origin_of
-from thiscxr.sample.sampling import ask, load, sample_films
+from thiscxr.sample.sampling import load, request, sample_films
 from thiscxr.sample.truncation import Truncation
 
 
@@ -60,13 +60,13 @@ def test_browser_draws_the_pairs_of_sample(visit: Any, lateral_site: Path) -> No
     network = load(lateral_site / "generator" / "network.safetensors")  # in half precision, as the page has it
     page = visit((lateral_site / "make.html").as_uri())
     seeds = [0, 1, 3, 2**40 + 3, MAX_SEED]
-    drawn = network.conditions(seeds, ask())
+    drawn = network.conditions(seeds, request())
     assert {one.view for one in drawn} == {"PA", "AP", "lateral"}
     apart = []
     for i, (wish, words) in enumerate(REQUESTS):
         for seed in (seeds[i % 5], seeds[(i + 2) % 5]):
             press(page, seed=seed, truncation=0.9, pair=1, **wish)
-            pair, conditions = in_pairs(network, [seed], ask(**words))
+            pair, conditions = in_pairs(network, [seed], request(**words))
             films = next(iter(sample_films(network, pair, conditions, 0.9)))
             for film, condition, canvas in zip(films, conditions, ("film", "film-partner"), strict=True):
                 assert difference(pixels(page, canvas), film) <= 1, (seed, wish, condition)
@@ -85,9 +85,11 @@ def test_browser_draws_the_pairs_of_sample(visit: Any, lateral_site: Path) -> No
         page.page.expect_download(lambda one: one.suggested_filename == names[1]) as lateral,
     ):
         page.page.click("#save")
-    for download, condition in zip((frontal, lateral), in_pairs(network, [1], ask(findings=["Mass"]))[1], strict=True):
+    for download, condition in zip(
+        (frontal, lateral), in_pairs(network, [1], request(findings=["Mass"]))[1], strict=True
+    ):
         text = read_png_text(Path(download.value.path()))
-        assert json.loads(text["Asked"]) == Film(1, condition, Truncation(), origin_of(network)).asked
+        assert json.loads(text["Asked"]) == Film(1, condition, Truncation(), origin_of(network)).requested
     press(page, seed=6)
     assert not page.page.is_visible("#film-partner")
 
@@ -100,12 +102,12 @@ def test_browser_asks_of_both_films_of_a_pair_what_sample_asks(visit: Any, later
         words = {key: [name for name, one in zip(vocabulary.findings, states, strict=True) if one == state]
                  for key, state in (("findings", "1"), ("no_findings", "-1"))}  # fmt: skip
         try:
-            conditions = in_pairs(network, seeds, ask(**words, sex="M"))[1]
+            conditions = in_pairs(network, seeds, request(**words, sex="M"))[1]
         except ValueError as error:
             expected += [str(error)] * 2 * len(seeds)
         else:
             expected += [in_json(condition) for condition in conditions]
-        asked = {**in_json(ask(sex="M")), **words}
+        asked = {**in_json(request(sex="M")), **words}
         wishes += [[seed, asked, part] for seed in seeds for part in ("frontal", "lateral")]
     page = visit((lateral_site / "make.html").as_uri())
     press(page, seed=1)  # loads generator.js
@@ -133,7 +135,7 @@ def test_browser_refuses_what_sample_refuses(visit: Any, lateral_site: Path) -> 
     with pytest.raises(ValueError, match="are asked for in one film"):
         python_film(network, 0, findings=["No Finding", "Effusion"])
     with pytest.raises(ValueError, match="a frontal and a lateral film"):
-        in_pairs(network, [0], ask(view="lateral"))
+        in_pairs(network, [0], request(view="lateral"))
     with pytest.raises(ValueError, match="asked for and asked to be absent"):
         python_film(network, 0, findings=["Effusion"], no_findings=["Effusion"])
     page = visit((lateral_site / "make.html").as_uri())

@@ -1,4 +1,4 @@
-"""The networks that latents are explored of."""
+"""The networks whose latents are explored."""
 
 from tests.networks import network, network_file, restricted, taught, taught_file, vocabulary
 

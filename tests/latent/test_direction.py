@@ -1,5 +1,5 @@
-"""Directions: a planted axis is found and a planted confounder kept still, steps are even, and what cannot be told is
-refused."""
+"""Directions: a planted axis is found and a planted confounder kept still, steps are even, and what cannot be
+predicted is refused."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from thiscxr.pixels import read_png_text
 D = 12
 rng = np.random.default_rng(0)
 MIX = rng.normal(size=(D, D)) * np.geomspace(2, 0.1, D)  # w varies twenty times as much in one direction as in another
-MOVES, OTHER = rng.normal(size=(2, D)) @ np.linalg.inv(MIX)  # gradients of two scores that go together on the films
+MOVES, OTHER = rng.normal(size=(2, D)) @ np.linalg.inv(MIX)  # gradients of two scores that are correlated on the films
 OTHER = 0.8 * MOVES + 0.6 * OTHER
 
 
@@ -38,18 +38,18 @@ def found() -> Gradients:
     return fit_gradients("Cardiomegaly", w, read(w), ["sex"])
 
 
-def test_the_planted_axis_moves_the_target_and_not_what_goes_together_with_it(found: Gradients) -> None:
+def test_the_planted_axis_moves_the_target_and_not_what_is_correlated_with_it(found: Gradients) -> None:
     assert found.r2 > 0.9
     axis = found.axis()
     target, other = axis.step @ MOVES, axis.step @ OTHER
     assert target > 0
     assert abs(other / target) < 0.1
     loose = found.axis(0.0)
-    assert abs(loose.step @ OTHER) / (loose.step @ MOVES) > 0.5, "not held, the other goes along"
+    assert abs(loose.step @ OTHER) / (loose.step @ MOVES) > 0.5, "not held, the other moves along"
     assert loose.kept == pytest.approx(1)
     assert axis.kept < 0.9
     leaks = [abs(a.step @ OTHER) / (a.step @ MOVES) for a in map(found.axis, maths.FIRMNESS)]
-    assert leaks[1:] == sorted(leaks[1:]), "the less firmly, the more goes along"
+    assert leaks[1:] == sorted(leaks[1:]), "the less firmly, the more moves along"
     assert leaks[0] < 0.1
 
 
@@ -101,7 +101,7 @@ def test_others_are_held_less_firmly_only_where_nothing_moves_otherwise(found: G
     [
         (lambda w: w @ MOVES, 20, "20 films are too few for an axis among 12 dimensions of w; use -n 24 or more"),
         (lambda w: np.ones(len(w)), 500, "all 500 films have the same score"),
-        (lambda w: np.random.default_rng(5).normal(size=len(w)), 500, "which is nothing; use more films"),
+        (lambda w: np.random.default_rng(5).normal(size=len(w)), 500, "which may be none; use more films"),
     ],
 )
 def test_what_has_no_axis_is_refused(scores: Callable[[np.ndarray], np.ndarray], n: int, message: str) -> None:
@@ -168,7 +168,7 @@ def test_movements_are_a_step_in_standard_deviations_and_against_the_target() ->
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maths, "GRID", np.linspace(-maths.REACH, maths.REACH, 5))
     monkeypatch.setattr(slider, "PLACING", 16)
-    monkeypatch.setattr(slider, "JUDGING", 24)
+    monkeypatch.setattr(slider, "TESTING", 24)
 
 
 def test_from_the_command_line(quick: None, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_from_the_command_line(quick: None, tmp_path: Path) -> None:
     assert text["Seeds"] == "4, 7"
 
 
-def test_what_the_reader_reads_badly_is_refused_with_its_auc(tmp_path: Path) -> None:
+def test_what_the_classifier_predicts_badly_is_refused_with_its_auc(tmp_path: Path) -> None:
     for flag, value in (("--finding", "Cardiomegaly"), ("--severity", "Fibrosis")):
         result = CliRunner().invoke(
             cli.group, ["direction", flag, value, "--out", str(tmp_path / "no"), "--device", "cpu"]

@@ -1,4 +1,4 @@
-"""Every metric moves the right way when films are spoilt in a known way. All films are samples of the bundled
+"""Every metric moves the right way when films are degraded in a known way. All films are samples of the bundled
 network."""
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from thiscxr.score.fidelity import fidelity
 from thiscxr.score.memorisation import audit
 from thiscxr.score.probes import probe_real_or_synthetic
 
-N = 140  # films a side
+N = 140  # films in each set
 
 
 def grey(films: np.ndarray) -> np.ndarray:
@@ -67,7 +67,7 @@ def panel(films: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
             scores = [score for kind in kinds for score in kind(real, whose, fake, "t", n=N)]
             scores += ms_ssim_scores(films["real"].__getitem__, whose, films[name], n=N)
             found[name] = {score.measure: score.value for score in scores}
-            found[name]["told apart"] = probe_real_or_synthetic(real, whose, fake, np.arange(N)).value
+            found[name]["distinguished"] = probe_real_or_synthetic(real, whose, fake, np.arange(N)).value
     return found
 
 
@@ -77,13 +77,13 @@ UP: dict[str, Callable[[float, float], bool]] = {"+": lambda a, b: a > b, "-": l
 @pytest.mark.parametrize(
     ("spoilt", "moves"),
     [
-        ("noise", "+fd +fdinf +kid -precision +told_apart"),
-        ("blur", "+fd +fdinf +kid -coverage +told_apart"),
-        ("one view", "+fd +kid -recall -coverage +told_apart"),
-        ("collapse", "+fd +kid -recall -coverage -vendi +msssim +told_apart"),
+        ("noise", "+fd +fdinf +kid -precision +distinguished"),
+        ("blur", "+fd +fdinf +kid -coverage +distinguished"),
+        ("one view", "+fd +kid -recall -coverage +distinguished"),
+        ("collapse", "+fd +kid -recall -coverage -vendi +msssim +distinguished"),
     ],
 )
-def test_spoilt_films_score_worse(panel: dict[str, dict[str, float]], spoilt: str, moves: str) -> None:
+def test_degraded_films_score_worse(panel: dict[str, dict[str, float]], spoilt: str, moves: str) -> None:
     for move in moves.split():
         metric = move[1:].replace("_", " ")
         assert UP[move[0]](panel[spoilt][metric], panel["good"][metric]), (
@@ -94,7 +94,7 @@ def test_spoilt_films_score_worse(panel: dict[str, dict[str, float]], spoilt: st
         )
 
 
-def test_copies_look_perfect_to_distances_and_are_caught_by_the_search(
+def test_memorised_films_look_perfect_to_distances_and_are_caught_by_the_search(
     panel: dict[str, dict[str, float]], films: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     assert panel["copies"]["fd"] < panel["good"]["fd"]
@@ -110,17 +110,17 @@ def test_copies_look_perfect_to_distances_and_are_caught_by_the_search(
 def test_swapped_conditions_lower_fidelity_to_the_null_and_below() -> None:
     network, reader = load("nih-64"), load_extractor("thiscxr64").reader
     seeds = list(range(300))
-    asked = network.conditions(seeds, Condition())
-    seen = read_answers(reader, [network.sample(seeds)])
+    requested = network.conditions(seeds, Condition())
+    predicted = read_answers(reader, [network.sample(seeds)])
     rng = np.random.default_rng(0)
 
     def auc(share: float) -> float:
-        swap = rng.random(len(asked)) < share
+        swap = rng.random(len(requested)) < share
         other = {"PA": "AP", "AP": "PA"}
-        told = [replace(c, view=other[c.view]) if s and c.view else c for c, s in zip(asked, swap, strict=True)]
-        films = FilmConditions.of(told)
-        truth = FilmConditions.of(asked)
-        found = fidelity(truth, seen, seeds, films, seen, seeds)
+        swapped = [replace(c, view=other[c.view]) if s and c.view else c for c, s in zip(requested, swap, strict=True)]
+        films = FilmConditions.of(swapped)
+        truth = FilmConditions.of(requested)
+        found = fidelity(truth, predicted, seeds, films, predicted, seeds)
         return next(each.value for each in found if each.question == "view PA")
 
     values = [auc(share) for share in (0.0, 0.2, 0.5, 1.0)]

@@ -30,7 +30,7 @@ def test_distances_are_those_of_the_textbook() -> None:
     ("levels", "words"), [(60, "on the film 60 grey levels brighter"), (-60, "on the film 60 grey levels darker")]
 )
 def test_a_planted_line_is_found_where_it_is(levels: int, words: str) -> None:
-    """A line of one pixel, running down at a slant, in a film that its projection meets but for noise."""
+    """A slanted line of one pixel in a film that its projection matches except for noise."""
     rng = np.random.default_rng(0)
     line = np.zeros((64, 64), bool)
     line[np.arange(10, 40), 20 + np.arange(30) // 2] = True
@@ -46,7 +46,7 @@ def test_a_planted_line_is_found_where_it_is(levels: int, words: str) -> None:
     assert found.share == pytest.approx(energy.sum() / ((film - film.mean()) ** 2).sum())
 
 
-def test_a_bright_piece_is_told_beside_a_larger_dark_one() -> None:
+def test_a_bright_piece_is_reported_beside_a_larger_dark_one() -> None:
     film = FILM.copy()
     film[30:40, 20:40] -= 80
     film[5:8, 50:60] += 90

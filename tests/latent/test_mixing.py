@@ -1,9 +1,9 @@
-"""Style mixing: the rows' layers decide what those layers draw, the columns' the rest."""
+"""Style mixing: the rows' layers decide what those layers generate, the columns' layers the rest."""
 
 import numpy as np
 import pytest
 
-from thiscxr.latent.mixing import mix_films, mixing_sheet, parse_layers, spell_layers
+from thiscxr.latent.mixing import mix_films, mixing_grid, parse_layers, spell_layers
 from thiscxr.model.conditions import Condition
 from thiscxr.pixels.drawing import LEAST_SIDE, enlarge
 from thiscxr.sample.sampling import Network
@@ -37,7 +37,7 @@ def test_a_film_mixed_with_itself_is_itself(network: Network) -> None:
 
 
 def test_early_layers_give_the_shape(taught: Network) -> None:
-    """The taught bodies differ in their width, which is drawn up to 16 px: those layers decide, and the last ones do
+    """The bodies differ in their width, which the layers up to 16 px generate: those layers decide, the last ones do
     not."""
     for layers, nearer in (([0, 1, 2, 3], "row"), ([4, 5], "column")):
         rows, columns, mixed = (
@@ -48,12 +48,12 @@ def test_early_layers_give_the_shape(taught: Network) -> None:
         assert min(apart.values()) < 0.75 * max(apart.values()), apart
 
 
-def test_the_sheet_shows_rows_columns_and_mixtures(network: Network) -> None:
+def test_the_grid_shows_rows_columns_and_mixtures(network: Network) -> None:
     films = mix_films(network, [4, 5], [6, 7, 8], [0, 1], PA, Truncation())
-    sheet = mixing_sheet(films, [4, 5], [6, 7, 8], [0, 1])
+    sheet = mixing_grid(films, [4, 5], [6, 7, 8], [0, 1])
     windows = np.lib.stride_tricks.sliding_window_view(sheet, (LEAST_SIDE, LEAST_SIDE))
     for film in enlarge(np.concatenate([films[0], films[1], films[2].reshape(-1, 32, 32)]), LEAST_SIDE):
         places = np.argwhere((windows[:, :, 0, :48] == film[0, :48]).all(-1))
         assert any((windows[y, x] == film).all() for y, x in places)
-    with pytest.raises(ValueError, match="a sheet holds 1024"):
+    with pytest.raises(ValueError, match="a grid holds 1024"):
         mix_films(network, range(100), range(100), [0], PA, Truncation())

@@ -1,5 +1,5 @@
-"""Projection: what the network drew comes back, what only one film has is lost and named, and a likeness of a real film
-says so."""
+"""Projection: what the network generated is recovered, what only one film has is lost and named, and a likeness of a
+real film is marked as one."""
 
 import json
 from pathlib import Path
@@ -160,7 +160,7 @@ def test_films_that_cannot_be_projected_are_named(
     ):
         with pytest.raises(ValueError, match=message):
             project_films([tmp_path / name for name in paths], taught, extractor, None, 1, "w", 16)
-    with pytest.raises(ValueError, match="holds films of 32 px, but the network draws 64 px"):
+    with pytest.raises(ValueError, match="holds films of 32 px, but the network generates 64 px"):
         project_films([tmp_path / "x.png"], load("nih-64"), extractor, pool, 1, "w", 16)
 
 

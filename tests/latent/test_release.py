@@ -1,4 +1,4 @@
-"""The gate: copies do not leave the house, and the table of what does says how near each film is."""
+"""The gate: memorised films are not shared, and the table states the distance of each film that is."""
 
 import csv
 from dataclasses import replace
@@ -25,7 +25,7 @@ def network() -> Network:
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory, network: Network) -> Pool:
     """A pool of the network's own source, in which films of its seeds 0 and 3 stand for training films that it has
-    copied."""
+    memorised."""
     from thiscxr.labels import FilmRecord, Terms
     from thiscxr.pool.writer import PoolWriter
 
@@ -37,7 +37,7 @@ def released(tmp_path_factory: pytest.TempPathFactory, network: Network) -> Pool
     return Pool.open(path)
 
 
-def test_copies_are_left_out_and_counted(released: Pool, network: Network) -> None:
+def test_memorised_films_are_left_out_and_counted(released: Pool, network: Network) -> None:
     seeds = list(range(8))
     found = release(released, network, seeds, network.conditions(seeds, Condition()), Truncation(1.0))
     assert not {0, 3} & set(found.seeds)
@@ -48,8 +48,8 @@ def test_copies_are_left_out_and_counted(released: Pool, network: Network) -> No
 
 @pytest.mark.parametrize("form", ["png", "dicom"])
 def test_from_the_command_line(released: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str) -> None:
-    """The gate looks before the mark is burned into DICOM files: as films of patients, copies with it are not near
-    anybody."""
+    """The gate compares films before the mark is burned into DICOM files: a memorised film with the mark is near no
+    real one."""
     out = tmp_path / "films"
     command = [
         "sample",

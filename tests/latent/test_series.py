@@ -1,4 +1,4 @@
-"""Pairs and series: one patient in all of his films, a finding that grows in them, and files that hold together."""
+"""Pairs and series: one patient in all films, a finding that grows in them, and files that belong together."""
 
 import csv
 from collections.abc import Sequence
@@ -47,18 +47,18 @@ def test_a_pair_is_one_body_in_two_views(taught: Network) -> None:
     assert np.ptp(frontal) >= 4, "or the next line says nothing"
     assert np.corrcoef(frontal, lateral)[0, 1] > 0.8
     assert (films[:24] != films[24:]).any(axis=(1, 2)).all()
-    with_nothing_asked = in_pairs(taught, [1], Condition())[1]
-    assert [c.view for c in with_nothing_asked] == ["PA", "lateral"]
+    without_a_request = in_pairs(taught, [1], Condition())[1]
+    assert [c.view for c in without_a_request] == ["PA", "lateral"]
 
 
-@pytest.mark.parametrize("asked", [Condition("AP"), Condition("AP", findings={"Effusion": POSITIVE})])
-def test_what_is_not_asked_is_drawn_once_a_patient(asked: Condition) -> None:
+@pytest.mark.parametrize("requested", [Condition("AP"), Condition("AP", findings={"Effusion": POSITIVE})])
+def test_what_is_not_requested_is_drawn_once_per_patient(requested: Condition) -> None:
     network = load("nih-64")
-    for one in network.patients(range(64), asked):
+    for one in network.patients(range(64), requested):
         assert (one.view, one.source) == ("AP", "nih")
         assert "No Finding" not in one.present or one.present == ["No Finding"]
-        assert {*asked.present} <= {*one.present}
-    films = draw_series(network, range(8), "Effusion", 3, asked, Truncation()).films
+        assert {*requested.present} <= {*one.present}
+    films = draw_series(network, range(8), "Effusion", 3, requested, Truncation()).films
     people = [(film.condition.sex, film.condition.age_years) for film in films]
     assert all(len({*people[i : i + 3]}) == 1 for i in range(0, 24, 3)), "one patient in all visits"
     assert {sex for sex, _ in people} >= {"F", "M"}, "and not the same in every series"
@@ -107,23 +107,23 @@ def test_the_finding_grows_and_the_body_stays(taught: Network) -> None:
     healthy, ill = (["No Finding"], ["Effusion"]), (["Effusion"], ["No Finding"])
     for i, (present, absent) in ((0, healthy), (4, ill)):
         ends = taught.sample(range(12), view="PA", findings=present, no_findings=absent)
-        assert np.abs(ends.astype(int) - films[:, i]).max() <= 1, "the ends are films as they are asked for"
+        assert np.abs(ends.astype(int) - films[:, i]).max() <= 1, "the ends are films as they are requested"
 
 
-def test_what_was_asked_is_said_at_the_ends_only() -> None:
+def test_what_was_requested_is_stated_at_the_ends_only() -> None:
     network = load("nih-64")
     first, middle, last = draw_series(network, [2], "Effusion", 3, Condition("PA"), Truncation()).films
     assert (first.condition.findings["Effusion"], last.condition.findings["Effusion"]) == (NEGATIVE, POSITIVE)
     assert (first.condition.findings["No Finding"], last.condition.findings["No Finding"]) == (POSITIVE, NEGATIVE)
     assert dict(middle.condition.findings) == {}
-    assert "Effusion at 50% of the way" in middle.asked_words
-    assert "Nobody has said that it is there" in middle.asked_words
+    assert "Effusion at 50% of the way" in middle.requested_words
+    assert "Nobody has said that it is there" in middle.requested_words
 
 
 def test_a_series_of_files(taught: Network, tmp_path: Path) -> None:
     found = drawn(taught)
-    seen = np.linspace(0, 1, 15)
-    write_series(found, taught, tmp_path / "out", PNG, seen)
+    predicted = np.linspace(0, 1, 15)
+    write_series(found, taught, tmp_path / "out", PNG, predicted)
     with open(tmp_path / "out" / "samples.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows[:6]] == [f"seed-00000003-visit-{n}.png" for n in range(1, 6)] + [
@@ -138,10 +138,10 @@ def test_a_series_of_files(taught: Network, tmp_path: Path) -> None:
     text = read_png_text(tmp_path / "out" / rows[7]["file"])
     assert text["Visit"].startswith("visit 3, day ")
     assert "not a patient" in text["Disclaimer"]
-    write_series(found, taught, tmp_path / "out", FORMATS["png16"], seen)  # replaces what it wrote itself
+    write_series(found, taught, tmp_path / "out", FORMATS["png16"], predicted)  # replaces what it wrote itself
     (tmp_path / "out" / "thesis.docx").write_text("precious")
     with pytest.raises(ValueError, match=r"'thesis\.docx', which is not a sample"):
-        write_series(found, taught, tmp_path / "out", PNG, seen)
+        write_series(found, taught, tmp_path / "out", PNG, predicted)
 
 
 def test_a_series_of_dicom_files_is_one_patient_and_a_study_a_visit(tmp_path: Path) -> None:

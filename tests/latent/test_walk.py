@@ -45,7 +45,7 @@ def test_a_walk_passes_the_films_of_its_seeds(network: Network) -> None:
     assert (go(network, [3, 8], 12, loop=True).frames[0] == found.frames[0]).all()
 
 
-def test_frames_do_not_depend_on_how_many_are_drawn_at_once(network: Network) -> None:
+def test_frames_do_not_depend_on_how_many_are_generated_at_once(network: Network) -> None:
     stops = torch.stack([stop.ws for stop in seed_stops(network, [1, 2], Condition("PA"), Truncation())])
     ws, noises = between(stops, walk_positions(2, 9, loop=False)), noises_of(network, [1])
     at_once, one_by_one = (torch.cat(list(draw_styles(network, ws, noises, batch))) for batch in (9, 1))

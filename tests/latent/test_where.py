@@ -1,4 +1,4 @@
-"""What films have to look like: a small language, and rejection to it that says its yield, goes on after a kill, and
+"""Requirements on films: a small language, and rejection sampling that reports its yield, resumes after a kill, and
 refuses nonsense."""
 
 import csv
@@ -49,7 +49,7 @@ SCORES = {
 
 def passing(*texts: str) -> list[int]:
     where = parse_where(texts, READER)
-    return np.flatnonzero(where.holds(where.look(SCORES))).tolist()
+    return np.flatnonzero(where.holds(where.predict(SCORES))).tolist()
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_what_passes(text: str, expected: list[int]) -> None:
         ("cardiomegaly", "'cardiomegaly' is not a condition"),
         ("cardiomegaly>0.8 and", "is not a condition"),
         ("cardiomegaly>0.8 or sex=F", "is not a condition"),
-        ("cardiomegali>0.8", "has not learnt to read 'cardiomegali' \\(did you mean 'Cardiomegaly'\\?\\)"),
-        ("Hernia>0.8", "has not learnt to read 'Hernia'"),
+        ("cardiomegali>0.8", "has not learnt to predict 'cardiomegali' \\(did you mean 'Cardiomegaly'\\?\\)"),
+        ("Hernia>0.8", "has not learnt to predict 'Hernia'"),
         ("cardiomegaly>80", "use <, <=, > or >= and a number from 0 to 1"),
         ("cardiomegaly=1", "use <, <=, > or >="),
         ("age>nan", "a number from 0 to 120"),
@@ -90,7 +90,7 @@ def test_what_passes(text: str, expected: list[int]) -> None:
         ("mass>0.5", r"eye reads Mass with AUC 0.800 \[0.700, 0.900\] on held-out patients"),
     ],
 )
-def test_what_is_no_wish_or_none_that_can_be_kept(text: str, message: str) -> None:
+def test_what_is_no_requirement_or_an_impossible_one_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_where([text], READER)
 
@@ -108,18 +108,18 @@ CLAUSES = st.one_of(
 @settings(deadline=None, max_examples=60)
 @given(st.lists(CLAUSES, min_size=1, max_size=5))
 def test_all_clauses_hold_where_each_holds(clauses: list[str]) -> None:
-    """Together they let through what each lets through; where the clauses contradict each other, that is nothing."""
+    """A film passes all clauses where it passes each; where they contradict each other, no film passes."""
     both = sorted(set.intersection(*(set(passing(clause)) for clause in clauses)))
     if both:
         assert passing(" and ".join(clauses)) == both
     else:
-        with suppress(ValueError):  # contradictions are refused, but four films may just not have it
+        with suppress(ValueError):  # contradictions are refused; with four films, none may pass by chance
             assert passing(" and ".join(clauses)) == []
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.text("agePA =<>!0.9and", max_size=30))
-def test_any_text_is_a_wish_or_one_line(text: str) -> None:
+def test_any_text_is_a_requirement_or_one_line(text: str) -> None:
     with suppress(ValueError):
         assert isinstance(parse_where([text], READER), Where)
 
@@ -160,13 +160,13 @@ def test_the_films_that_pass_and_what_the_pilot_says(
     left_out = sorted(set(range(found.seeds[-1])) - set(found.seeds))
     scores = reader.read(network.sample(left_out))
     assert not ((scores["sex"] > 0) & (scores["view PA"] > 0)).any()
-    told = re.search(
+    pilot = re.search(
         r"pilot: (\d+) of 64 films are view=PA and sex=F: .* 40 films take about (\d+) \[(\d+), (\d+)\] draws",
         caplog.text,
     )
-    assert told
-    assert int(told[2]) == round(40 * 64 / int(told[1]))
-    assert int(told[3]) < found.seeds[-1] < int(told[4])
+    assert pilot
+    assert int(pilot[2]) == round(40 * 64 / int(pilot[1]))
+    assert int(pilot[3]) < found.seeds[-1] < int(pilot[4])
 
 
 def test_all_that_pass_of_some_seeds(
@@ -177,9 +177,9 @@ def test_all_that_pass_of_some_seeds(
     assert set(found.seeds) == {
         10 + int(i) for i in np.flatnonzero(reader.read(network.sample(range(10, 40)))["sex"] <= 0)
     }
-    assert f"{len(found.seeds)} of 30 films drawn are sex=M: {len(found.seeds) / 30:.1%} [" in caplog.text
+    assert f"{len(found.seeds)} of 30 films are sex=M: {len(found.seeds) / 30:.1%} [" in caplog.text
     with pytest.raises(
-        ValueError, match=r"\d+ of 30 films are sex=M, and -n asks for 30; give more --seeds, or ask for less"
+        ValueError, match=r"\d+ of 30 films are sex=M, and -n requests 30; give more --seeds, or request fewer"
     ):
         choose(network, reader, tmp_path / "b", "sex=M", seeds=list(range(10, 40)), count=30)
     assert not notes_path(tmp_path / "b").exists()
@@ -188,13 +188,13 @@ def test_all_that_pass_of_some_seeds(
 def test_a_yield_too_small_stops_with_one_line(network: Network, reader: TrustedReader, tmp_path: Path) -> None:
     with pytest.raises(
         ValueError,
-        match=r"none of 64 films is age>110, so at most 5.7% are; lower the threshold, or ask the network",
+        match=r"none of 64 films is age>110, so at most 5.7% are; lower the threshold, or request it of the network",
     ):
         choose(network, reader, tmp_path / "a", "age>110", count=5)
     assert not list(tmp_path.iterdir())
 
 
-def test_it_goes_on_where_it_was_killed(
+def test_it_resumes_where_it_was_killed(
     network: Network, reader: TrustedReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = choose(network, reader, tmp_path / "whole", count=40)
@@ -215,7 +215,7 @@ def test_it_goes_on_where_it_was_killed(
     drawn.append([])
     monkeypatch.setattr(selection, "_passing", lambda *args: (drawn.append(list(args[-1])), passing(*args))[1])
     assert choose(network, reader, tmp_path / "out", count=40) == whole
-    assert drawn[1][0] == 128, "the first two steps are not drawn again"
+    assert drawn[1][0] == 128, "the first two steps are not generated again"
     drawn.clear()
     choose(network, reader, tmp_path / "out", "view=PA", count=10)
     assert drawn[0][0] == 0, "another wish begins anew"
@@ -254,7 +254,7 @@ def test_combinations_that_make_no_sense(flags: list[str]) -> None:
     assert CliRunner().invoke(cli.group, ["sample", *flags]).exit_code == 2
 
 
-def test_a_reader_without_intervals_asks_for_a_card_and_believes_only_its_own(
+def test_a_reader_without_intervals_needs_a_card_and_believes_only_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: TrustedReader
 ) -> None:
     path = tmp_path / "thiscxr64.safetensors"
@@ -287,7 +287,7 @@ def test_a_reader_without_intervals_asks_for_a_card_and_believes_only_its_own(
         kept.check("age")
 
 
-def test_no_finding_of_the_bundled_network_may_be_asked(reader: TrustedReader) -> None:
+def test_no_finding_of_the_bundled_classifier_may_be_required(reader: TrustedReader) -> None:
     """The best one has an interval from 0.71 to 0.90: each is refused, with its AUC."""
     findings = load("nih-64").info.vocabulary.findings
     assert len(findings) > 5

@@ -1,4 +1,4 @@
-"""DICOM files: what they say, that dciodvfy finds no error in any of them, and that a real server takes them."""
+"""DICOM files: what they state, that dciodvfy finds no error in any of them, and that a real server takes them."""
 
 import io
 import itertools
@@ -31,11 +31,11 @@ from thiscxr.sample.truncation import Truncation
 
 SHA = "ab" * 32
 ORIGIN = Origin("nih-64", SHA, ("NIH ChestX-ray14",), "")
-ASKED = Condition("PA", "F", 44.0, "nih", {"Effusion": POSITIVE, "Mass": NEGATIVE})
+REQUESTED = Condition("PA", "F", 44.0, "nih", {"Effusion": POSITIVE, "Mass": NEGATIVE})
 LOCAL = "Trained on MIMIC-CXR, whose terms restrict sharing: for local use only."
 
 
-def film(seed: int = 5, condition: Condition = ASKED, origin: Origin = ORIGIN) -> Film:
+def film(seed: int = 5, condition: Condition = REQUESTED, origin: Origin = ORIGIN) -> Film:
     return Film(seed, condition, Truncation(0.7), origin)
 
 
@@ -142,12 +142,12 @@ def test_the_mark_fits_every_film(res: int, word: str, scale: int) -> None:
 
 
 def test_uids_hold_together() -> None:
-    """2.25 and the integer of a version 5 UUID; one study, series and instance a film; one patient a seed, whatever is
-    asked."""
+    """2.25 and the integer of a version 5 UUID; one study, series and instance per film; one patient per seed,
+    whatever is requested."""
     files = [
         read(written(DicomOptions(), film(seed, condition)))
         for seed in (1, 2)
-        for condition in (ASKED, Condition("AP", "F", 44.0))
+        for condition in (REQUESTED, Condition("AP", "F", 44.0))
     ]
     uids = [getattr(file, f"{level}InstanceUID") for file in files for level in ("Study", "Series", "SOP")]
     assert len(set(uids)) == 12
@@ -174,7 +174,7 @@ def test_uids_hold_together() -> None:
 
 @pytest.mark.parametrize("view", ["PA", "AP", "AP_supine", "lateral", None])
 @pytest.mark.parametrize("sop_class", ["sc", "dx"])
-def test_the_view_is_read_back_as_asked(view: str | None, sop_class: str) -> None:
+def test_the_view_is_read_back_as_requested(view: str | None, sop_class: str) -> None:
     header = read_dicom_header(written(DicomOptions(sop_class), film(condition=Condition(view, "M", 61.0))))
     assert header.view == ("AP" if view == "AP_supine" else view or "unknown")
     assert (header.sex, header.age_years) == ("M", 61.0)
@@ -208,7 +208,7 @@ def complaints(path: Path) -> list[str]:
 @pytest.mark.parametrize("sop_class", ["sc", "dx"])
 def test_dciodvfy_finds_no_error(sop_class: str, tmp_path: Path) -> None:
     """Every value of every option, with every kind of condition; not every combination, which would take a minute."""
-    conditions = [ASKED, Condition("AP_supine", "M", 0.0), Condition("lateral"), Condition()]
+    conditions = [REQUESTED, Condition("AP_supine", "M", 0.0), Condition("lateral"), Condition()]
     options = [
         DicomOptions(sop_class, bits, photometric, compress, mark)
         for bits, photometric, compress, mark in (
@@ -293,7 +293,7 @@ def test_a_server_takes_every_kind(server: tuple[int, Path]) -> None:
         np.testing.assert_array_equal(kept[file.SOPInstanceUID].pixel_array, file.pixel_array)
 
 
-def test_films_that_differ_by_less_than_words_tell_have_uids_of_their_own() -> None:
+def test_films_that_differ_by_less_than_their_words_have_uids_of_their_own() -> None:
     visits = [replace(film(), visit=Visit(2, 9, "Effusion", strength)) for strength in (1 / 49, 1 / 50)]
     ages = [film(condition=Condition("PA", "F", age)) for age in (65.1234567, 65.12346)]
     for pair in (visits, ages):
@@ -303,11 +303,11 @@ def test_films_that_differ_by_less_than_words_tell_have_uids_of_their_own() -> N
 
 
 @pytest.mark.parametrize(
-    ("age", "told"), [(0.0, "000M"), (0.5, "006M"), (1.0, "012M"), (1.9, "022M"), (2.0, "002Y"), (44.0, "044Y")]
+    ("age", "expected"), [(0.0, "000M"), (0.5, "006M"), (1.0, "012M"), (1.9, "022M"), (2.0, "002Y"), (44.0, "044Y")]
 )
-def test_the_age_of_infants_is_in_months(age: float, told: str) -> None:
+def test_the_age_of_infants_is_in_months(age: float, expected: str) -> None:
     for seed in range(40):
         file = read(written(DicomOptions(), film(seed, Condition("PA", "F", age))))
-        assert file.PatientAge == told
+        assert file.PatientAge == expected
         born, filmed = (pydicom.valuerep.DA(value) for value in (file.PatientBirthDate, file.StudyDate))
         assert abs((filmed - born).days / 365.25 - age) < (1 if age >= 2 else 0.11)

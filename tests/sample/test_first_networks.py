@@ -1,5 +1,5 @@
-"""Networks of the first file version are drawn as they were: their formula is kept here, as the first release had
-it."""
+"""Networks of the first file version generate the films they always did: this file keeps the formula of the first
+release."""
 
 import json
 import math

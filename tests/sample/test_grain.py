@@ -1,5 +1,5 @@
-"""Networks that draw bands and grain: the grain has a stream of its own, films do not depend on the batch, files come
-back."""
+"""Networks that generate bands and grain: the grain has a stream of its own, films do not depend on the batch, files
+come back."""
 
 import json
 from pathlib import Path

@@ -38,7 +38,7 @@ def network() -> Network:
 
 
 def feeds(network: Network, seeds: list[int], conditions: list[Condition], psi: float) -> dict[str, np.ndarray]:
-    """What docs/formats.md tells others to do."""
+    """What docs/formats.md tells users to do."""
     config = network.info.architecture
     inputs = {
         "z": np.stack([normals(seed, LATENT_STREAM, config.z_dim) for seed in seeds]),
@@ -64,11 +64,11 @@ def check(path: Path, network: Network, conditions: list[Condition]) -> None:
         [images] = session.run(["images"], feeds(network, seeds[part], conditions[part], 0.8))
         pixels = np.clip(np.round(images[:, 0] * 127.5 + 127.5), 0, 255)
         assert np.abs(pixels - films[part]).max() <= 1
-    assert np.abs(pixels - films[::-1]).max() > 20  # other films are told apart
+    assert np.abs(pixels - films[::-1]).max() > 20  # other films are distinguished
 
 
 @pytest.mark.slow
-def test_onnx_draws_the_films_of_sample(network: Network, tmp_path: Path) -> None:
+def test_onnx_generates_the_films_of_sample(network: Network, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="needs `pip install 'thiscxr[onnx]'`")
     path = tmp_path / "small.onnx"
     difference = export_onnx(path, network.generator, network.info, network.sha256)
@@ -97,7 +97,7 @@ def test_onnx_of_the_bundled_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_onnx_that_draws_other_films_is_not_written(
+def test_onnx_that_generates_other_films_is_not_written(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     onnx = pytest.importorskip("onnx", reason="needs `pip install 'thiscxr[onnx]'`")

@@ -1,4 +1,4 @@
-"""Every file says what it is; a network that saw restricted films marks its files and is not shared without
+"""Every file states what it is; a network trained on restricted films marks its files and is not shared without
 permission."""
 
 import json
@@ -58,7 +58,7 @@ def test_restricted_collections_are_known_by_any_name() -> None:
     )
 
 
-def test_release_needs_permission_and_then_says_so() -> None:
+def test_release_needs_permission_and_then_states_it() -> None:
     tainted = sources_of("nih", "mimic-cxr", "openi")
     with pytest.raises(
         ValueError, match=r"^--release is refused: .* MIMIC-CXR, Open-I, .*--i-have-permission"
@@ -100,8 +100,8 @@ def test_an_unrestricted_network_says_nothing_of_restrictions(network: Network) 
 def test_a_network_that_learnt_from_films_under_cc_by_names_them_in_every_file(
     network: Network, tmp_path: Path
 ) -> None:
-    told = {"discs": network.info.sources["discs"], "kermany": asdict(COLLECTIONS["kermany"].terms)}
-    network = replace(network, info=replace(network.info, sources=told))
+    sources = {"discs": network.info.sources["discs"], "kermany": asdict(COLLECTIONS["kermany"].terms)}
+    network = replace(network, info=replace(network.info, sources=sources))
     for name in ("png", "npz", "wds"):
         writing.write_samples(network, [0], [Condition()], 1.0, tmp_path / name, FORMATS[name])
     build_site(tmp_path / "png", tmp_path / "site")

@@ -1,4 +1,4 @@
-"""Reports read backwards: what they ask of a network, what they leave open, what it never learnt, and which words say
+"""From reports to requests: what they request, what they leave open, what the network never learnt, and which words say
 nothing here."""
 
 import csv
@@ -26,12 +26,12 @@ def test_the_example() -> None:
     )
     assert request.not_understood == ("small", "left")
     assert str(request) == (
-        "asked for: view AP; present Cardiomegaly, Effusion; absent Pneumothorax\nnot understood: small, left"
+        "requested: view AP; present Cardiomegaly, Effusion; absent Pneumothorax\nnot understood: small, left"
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "asked"),
+    ("text", "requested"),
     [
         ("PA and lateral views, 72-year-old woman. Cardiomegaly.", ("PA", "F", 72, ["Cardiomegaly"], [])),
         (
@@ -44,12 +44,12 @@ def test_the_example() -> None:
         ("Effusion. PA catheter in place was removed.", (None, None, None, ["Effusion"], [])),
     ],
 )
-def test_view_sex_age_and_findings(text: str, asked: tuple) -> None:
+def test_view_sex_age_and_findings(text: str, requested: tuple) -> None:
     condition = read_request(text, KNOWN).condition
-    assert (condition.view, condition.sex, condition.age_years, condition.present, condition.absent) == asked
+    assert (condition.view, condition.sex, condition.age_years, condition.present, condition.absent) == requested
 
 
-def test_what_is_left_open_is_told_and_not_asked_for() -> None:
+def test_what_is_left_open_is_reported_and_not_requested() -> None:
     request = read_request("Effusion. Possible edema. No fracture. Unremarkable bibbles.", KNOWN)
     assert request.condition.findings == {"Effusion": 1}
     assert (request.uncertain, request.never_learnt) == (("Edema",), ("Fracture",))
@@ -69,14 +69,14 @@ def test_what_is_left_open_is_told_and_not_asked_for() -> None:
             "the report says (Infiltration or Lung_Opacity|Lung_Opacity or Infiltration), which this network",
         ),
         ("Supine film. Effusion.", "view 'AP_supine' was not learnt.*it knows: AP, PA"),
-        ("Possible edema.", "says nothing that this network can be asked for; it knows: No Finding"),
-        ("The bibbles are unremarkable.", "says nothing that this network can be asked for"),
+        ("Possible edema.", "says nothing that could be requested of this network; it knows: No Finding"),
+        ("The bibbles are unremarkable.", "says nothing that could be requested of this network"),
         ("", "--report is empty; expected the text of a report in English"),
         ("Derrame pleural en la base con neumonia.", "--report is not in English"),
         ("effusion\x00", "--report is not text"),
     ],
 )
-def test_what_cannot_be_asked_for_is_refused_in_one_line(text: str, message: str) -> None:
+def test_what_cannot_be_requested_is_refused_in_one_line(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         read_request(text, KNOWN)
     assert "\n" not in str(caught.value)
@@ -94,7 +94,7 @@ def test_any_text_is_a_request_or_one_line(text: str) -> None:
     assert len(said) == 1 or "\n" not in said
 
 
-def test_sample_asks_for_what_a_report_says_and_keeps_no_word_of_it(network_file: Path, tmp_path: Path) -> None:
+def test_sample_requests_what_a_report_says_and_keeps_no_word_of_it(network_file: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -110,7 +110,7 @@ def test_sample_asks_for_what_a_report_says_and_keeps_no_word_of_it(network_file
     text = "Portable AP. Quetzalcoatl effusion."
     result = subprocess.run([*command, "--report", text], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.splitlines()[:2] == ["asked for: view AP; present Effusion", "not understood: quetzalcoatl"]
+    assert result.stdout.splitlines()[:2] == ["requested: view AP; present Effusion", "not understood: quetzalcoatl"]
     (row,) = csv.DictReader((tmp_path / "out" / "samples.csv").open())
     assert (row["view"], row["findings"], row["no_findings"]) == ("AP", "Effusion", "")
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
@@ -118,4 +118,4 @@ def test_sample_asks_for_what_a_report_says_and_keeps_no_word_of_it(network_file
     assert not any(b"uetzalcoatl" in path.read_bytes() for path in files)
     refused = subprocess.run([*command, "--report", text, "--finding", "Effusion"], capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "--report says what is asked for" in refused.stderr
+    assert "--report says what is requested" in refused.stderr

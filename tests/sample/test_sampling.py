@@ -21,7 +21,7 @@ from thiscxr.model.network_file import find_network, load_network, save_network
 from thiscxr.pixels import load_film, read_png_text
 from thiscxr.sample import writing
 from thiscxr.sample.provenance import Film, Origin
-from thiscxr.sample.sampling import Network, ask, load, sample_films
+from thiscxr.sample.sampling import Network, load, request, sample_films
 from thiscxr.sample.truncation import Truncation, parse_truncation
 
 
@@ -47,7 +47,7 @@ def test_the_lines_of_the_readme() -> None:
         assert np.abs(network.sample(seeds=[seed], view="PA")[0].astype(int) - films[seed]).max() <= 1
 
 
-def test_asking_changes_the_film_and_nothing_else_does(network: Network) -> None:
+def test_a_request_changes_the_film_and_nothing_else_does(network: Network) -> None:
     plain, again = (network.sample(range(3), view="PA") for _ in range(2))
     np.testing.assert_array_equal(plain, again)
     assert (network.sample(range(3), view="AP") != plain).any()
@@ -105,7 +105,7 @@ def test_any_text_is_a_truncation_or_one_line(text: str) -> None:
     assert message
 
 
-def test_with_nothing_asked_each_seed_draws_its_own(network: Network) -> None:
+def test_without_a_request_each_seed_draws_its_own_condition(network: Network) -> None:
     drawn = network.conditions(range(200), Condition())
     assert {c.view for c in drawn} == {"PA", "AP"}
     assert network.conditions([7], Condition()) == [drawn[7]]
@@ -113,17 +113,17 @@ def test_with_nothing_asked_each_seed_draws_its_own(network: Network) -> None:
 
 
 def test_contradictions_and_the_never_learnt_are_refused(network: Network) -> None:
-    with pytest.raises(ValueError, match="'Effusion' is asked for and asked to be absent"):
-        ask(findings=["Effusion"], no_findings=["Effusion"])
+    with pytest.raises(ValueError, match="'Effusion' is requested both present and absent"):
+        request(findings=["Effusion"], no_findings=["Effusion"])
     with pytest.raises(ValueError, match="finding 'Hernia' was not learnt by this network; it knows: Effusion"):
         network.sample([0], findings=["Hernia"])
     with pytest.raises(ValueError, match="truncation is nan, but must be between 0 and 2"):
         network.sample([0], truncation=float("nan"))
-    with pytest.raises(ValueError, match="'No Finding' and finding 'Mass' are asked for in one film"):
-        ask(findings=["No Finding", "Mass"])
-    assert ask(findings=["No Finding", "Support_Devices"]).present == ["No Finding", "Support_Devices"]
+    with pytest.raises(ValueError, match="'No Finding' and finding 'Mass' are requested in one film"):
+        request(findings=["No Finding", "Mass"])
+    assert request(findings=["No Finding", "Support_Devices"]).present == ["No Finding", "Support_Devices"]
     with pytest.raises(ValueError, match="age 300 is out of range"):
-        ask(age_years=300)
+        request(age_years=300)
 
 
 def test_files_say_what_they_are(network: Network, tmp_path: Path) -> None:
@@ -241,8 +241,10 @@ def test_another_format_version_is_refused_with_what_to_do(network_file: Path, t
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     damaged = {**tensors, "w_mean": tensors["w_mean"] + 1}
     save_file(damaged, tmp_path / "damaged.safetensors", metadata={"thiscxr": json.dumps(metadata)})
-    save_file(tensors, tmp_path / "told.safetensors", metadata={"thiscxr": json.dumps({**metadata, "name": "another"})})
-    for name in ("damaged", "told"):
+    save_file(
+        tensors, tmp_path / "changed.safetensors", metadata={"thiscxr": json.dumps({**metadata, "name": "another"})}
+    )
+    for name in ("damaged", "changed"):
         with pytest.raises(ValueError, match="was changed after it was written"):
             load(tmp_path / f"{name}.safetensors")
     del metadata["content_sha256"]  # as in files of old
@@ -298,13 +300,15 @@ def test_a_network_that_is_replaced_meanwhile_keeps_its_own_hash(
 
 
 def test_case_and_underscores_do_not_matter() -> None:
-    asked = ask(view="pa", sex="f", findings=["pleural thickening", "CARDIOMEGALY"], no_findings=["lung_lesion"])
-    assert asked == ask(
+    requested = request(
+        view="pa", sex="f", findings=["pleural thickening", "CARDIOMEGALY"], no_findings=["lung_lesion"]
+    )
+    assert requested == request(
         view="PA", sex="F", findings=["Pleural_Thickening", "Cardiomegaly"], no_findings=["Lung_Lesion"]
     )
-    assert ask(findings=["no_finding"]).present == ["No Finding"]
-    with pytest.raises(ValueError, match="is asked for and asked to be absent"):
-        ask(findings=["mass"], no_findings=["Mass"])
+    assert request(findings=["no_finding"]).present == ["No Finding"]
+    with pytest.raises(ValueError, match="is requested both present and absent"):
+        request(findings=["mass"], no_findings=["Mass"])
 
 
 def test_the_bundled_networks_are_whole_and_a_changed_one_is_refused(
@@ -336,20 +340,20 @@ CONDITIONS = st.builds(
 
 
 @given(CONDITIONS)
-def test_what_was_asked_comes_back_from_its_line(condition: Condition) -> None:
+def test_what_was_requested_is_read_back_from_its_line(condition: Condition) -> None:
     row = writing.sample_row("x.png", Film(3, condition, Truncation(1.0), Origin("discs", "a" * 64, (), "")))
-    assert writing.asked_condition(row) == condition
+    assert writing.requested_condition(row) == condition
 
 
-def test_a_minimal_line_asks_for_nothing_and_a_wrong_one_is_named() -> None:
-    assert writing.asked_condition({"file": "x.png", "seed": "3"}) == Condition()
-    assert writing.asked_condition({"file": "x.png", "findings": None}) == Condition()  # a line that ends early
+def test_a_minimal_line_requests_nothing_and_a_wrong_one_is_named() -> None:
+    assert writing.requested_condition({"file": "x.png", "seed": "3"}) == Condition()
+    assert writing.requested_condition({"file": "x.png", "findings": None}) == Condition()  # a line that ends early
     for row, message in (
         ({"findings": "Effusoin"}, "samples.csv, x.png: no finding is called 'Effusoin' .did you mean 'Effusion'"),
-        ({"findings": "Mass", "no_findings": "Edema|Mass"}, "Mass is asked for twice, or both present and absent"),
+        ({"findings": "Mass", "no_findings": "Edema|Mass"}, "Mass is requested twice, or both present and absent"),
         ({"age_years": "old"}, "age_years is 'old'; expected 0 to 120 years, or nothing"),
         ({"age_years": "nan"}, "age_years is 'nan'"),
         ({"view": "<b>"}, "view '<b>' is not one of"),
     ):
         with pytest.raises(ValueError, match=message):
-            writing.asked_condition({"file": "x.png", **row})
+            writing.requested_condition({"file": "x.png", **row})

@@ -1,4 +1,4 @@
-"""Sample folders: every format, a job that goes on after a kill or a full disk, labelled sets."""
+"""Sample folders: every format, a job that resumes after a kill or a full disk, labelled sets."""
 
 import csv
 import errno
@@ -50,7 +50,7 @@ def test_sixteen_bits_are_of_the_network_and_not_of_eight(network: Network, tmp_
     assert (inside % 257 != 0).mean() > 0.9
 
 
-def test_arrays_hold_films_and_what_was_asked(
+def test_arrays_hold_films_and_what_was_requested(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "MAX_SHARD_FILMS", 64)
@@ -131,7 +131,7 @@ writing.write_samples(network, range(300), network.conditions(range(300), Condit
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
 @pytest.mark.parametrize(("name", "after"), [("png", 150), ("npz", 2)])
-def test_a_killed_job_goes_on_to_the_same_bytes(
+def test_a_killed_job_resumes_to_the_same_bytes(
     network: Network, network_file: Path, tmp_path: Path, name: str, after: int
 ) -> None:
     out = tmp_path / "killed"
@@ -160,7 +160,7 @@ def test_a_killed_job_goes_on_to_the_same_bytes(
     assert not part.exists()
 
 
-def test_another_job_does_not_go_on_with_what_is_there(network: Network, tmp_path: Path) -> None:
+def test_another_job_does_not_resume_from_what_is_there(network: Network, tmp_path: Path) -> None:
     part = tmp_path / ".out.part"
     part.mkdir()
     (part / "job").write_text("of another network")
@@ -168,7 +168,7 @@ def test_another_job_does_not_go_on_with_what_is_there(network: Network, tmp_pat
     assert write(network, 3, tmp_path / "out") == write(network, 3, tmp_path / "fresh")
 
 
-def test_a_full_disk_leaves_the_old_samples_and_the_same_call_goes_on(
+def test_a_full_disk_leaves_the_old_samples_and_the_same_call_resumes(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "samples"
@@ -240,7 +240,7 @@ def test_a_plan_becomes_a_labelled_set(network: Network, tmp_path: Path) -> None
         "network.json",
         "samples.csv",
     ]
-    with pytest.raises(ValueError, match="asks for 4 films, but --seeds names 2"):
+    with pytest.raises(ValueError, match="requests 4 films, but --seeds names 2"):
         plan_seeds([1, 2], 4)
 
 
@@ -252,12 +252,12 @@ def test_a_plan_becomes_a_labelled_set(network: Network, tmp_path: Path) -> None
         ("view,n\nPA,two\n", "line 2: n is 'two'"),
         ("view,n\nPA,-1\n", "line 2: n is '-1'"),
         ("view,n\nPA,1\nPA,1,1\n", "line 3: more cells"),
-        ("view,n\nPA,0\n", "asks for no film"),
+        ("view,n\nPA,0\n", "requests no film"),
         ("", "no column 'n'"),
-        ("view,n\nPA,999999999\n", "line 2: the plan asks for more than 10,000,000"),
+        ("view,n\nPA,999999999\n", "line 2: the plan requests more than 10,000,000"),
         (
             "findings,no_findings,n\nEffusion,Effusion,1\n",
-            "line 2: finding 'Effusion' is asked for and asked to be absent",
+            "line 2: finding 'Effusion' is requested both present and absent",
         ),
         ("findings,n\nNo Finding|Effusion,1\n", "line 2: 'No Finding' and finding 'Effusion'"),
         ("findings,n\nHernia,1\n", "line 2: finding 'Hernia' was not learnt"),
@@ -309,7 +309,7 @@ def test_a_disk_that_is_full_at_the_very_end_costs_nothing(
     assert drawn == []
 
 
-def test_a_labelled_set_does_not_go_on_with_a_plain_one(
+def test_a_labelled_set_does_not_resume_from_a_plain_one(
     network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

@@ -12,10 +12,10 @@ from thiscxr.cli.options import FOLDER, MODEL, NEW_FILE, NEW_FOLDER, PERMISSION,
 
 
 def conditions(function: Callable) -> Callable:
-    """Add the options that say what is asked of the network, as `sample` has them."""
+    """Add the options of a request, as in `sample`."""
     options = (
-        click.option("--finding", "findings", multiple=True, help="Ask for a finding; repeatable."),
-        click.option("--no-finding", "no_findings", multiple=True, help="Ask for its absence; repeatable."),
+        click.option("--finding", "findings", multiple=True, help="Request a finding; repeatable."),
+        click.option("--no-finding", "no_findings", multiple=True, help="Request its absence; repeatable."),
         click.option("--view", help="PA, AP, … as the network learnt them."),
         click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False)),
         click.option("--age", "age_years", type=float, help="Years."),
@@ -32,10 +32,10 @@ def conditions(function: Callable) -> Callable:
 @group.command()
 @MODEL
 @click.option("--seeds", "seed_list", default="", help="The films to pass, in this order, such as 1,2,5.")
-@click.option("--from", "start", type=FOLDER, metavar="FILE", help="Begin at a film that `thiscxr project` found.")
+@click.option("--from", "start", type=FOLDER, metavar="FILE", help="Start at a film that `thiscxr project` found.")
 @click.option("--frames", type=click.IntRange(2, 5000), default=60, show_default=True)
 @click.option("--fps", type=click.IntRange(1, 60), default=15, show_default=True, help="Frames a second.")
-@click.option("--loop", is_flag=True, help="And back to the first.")
+@click.option("--loop", is_flag=True, help="Return to the first film.")
 @click.option(
     "--format",
     "kind",
@@ -58,7 +58,7 @@ def walk(
     permission: bool,
     out: Path | None,
     device: str,
-    **asked: Any,
+    **requested: Any,
 ) -> None:
     """Go from film to film through the latent space w, as an animation or as frames.
 
@@ -68,7 +68,7 @@ def walk(
     from thiscxr.latent.walk import draw_walk, projected_stop, seed_stops, write_walk
     from thiscxr.pixels.animation import ANIMATIONS
     from thiscxr.sample.provenance import origin_of
-    from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.sampling import load, request
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import parse_seeds
 
@@ -84,7 +84,7 @@ def walk(
     check_place(out, folder=kind == "frames")
     if kind == "frames":
         free_folder(out)
-    condition, psi = ask(**asked), parse_truncation(truncation)
+    condition, psi = request(**requested), parse_truncation(truncation)
     seeds = parse_seeds(seed_list) if seed_list else []
     network = load(model, resolve_device(device))
     stops = seed_stops(network, seeds, condition, psi)
@@ -113,44 +113,42 @@ def mix(
     permission: bool,
     out: Path,
     device: str,
-    **asked: Any,
+    **requested: Any,
 ) -> None:
-    """Mix the styles of films on one sheet: each row's coarse layers with each column's fine ones.
+    """Mix the styles of films in one grid: each row's coarse layers with each column's fine ones.
 
     Example: thiscxr mix --rows 0-4 --columns 10-15 --layers 0-3 --view PA --out mix.png
     """
-    from thiscxr.latent.mixing import mix_films, mixing_sheet, parse_layers
+    from thiscxr.latent.mixing import mix_films, mixing_grid, parse_layers
     from thiscxr.pixels import save_png
     from thiscxr.sample.provenance import grid_text, origin_of
-    from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.sampling import load, request
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import parse_seeds
 
     if out.suffix.lower() != ".png" or out.is_dir():
-        raise click.UsageError(f"--out {out}: the sheet is a PNG file; give a name that ends in .png")
+        raise click.UsageError(f"--out {out}: the grid is a PNG file; give a name that ends in .png")
     rows, columns = parse_seeds(row_list, "--rows"), parse_seeds(column_list, "--columns")
-    condition, psi = ask(**asked), parse_truncation(truncation)
+    condition, psi = request(**requested), parse_truncation(truncation)
     network = load(model, resolve_device(device))
     layers = parse_layers(layer_list, network.generator.config.num_ws)
-    sheet = mixing_sheet(mix_films(network, rows, columns, layers, condition, psi), rows, columns, layers)
+    grid = mixing_grid(mix_films(network, rows, columns, layers, condition, psi), rows, columns, layers)
     text = grid_text(origin_of(network, permission))
-    save_png(
-        out, sheet, text | {"Rows": row_list, "Columns": column_list, "Layers": layer_list, "Truncation": str(psi)}
-    )
+    save_png(out, grid, text | {"Rows": row_list, "Columns": column_list, "Layers": layer_list, "Truncation": str(psi)})
     click.echo(out)
 
 
 @group.command()
 @MODEL
-@click.option("--finding", required=True, help="The one that grows.")
-@click.option("--steps", type=click.IntRange(2), default=5, show_default=True, help="Visits of a patient.")
+@click.option("--finding", required=True, help="The finding that grows.")
+@click.option("--steps", type=click.IntRange(2), default=5, show_default=True, help="Visits per patient.")
 @click.option("--seeds", "seed_list", default="0-7", show_default=True, help="Patients.")
 @click.option(
     "--reader",
     default="thiscxr64",
     show_default=True,
     metavar="NAME|FILE",
-    help="Says whether the finding can be told, and is seen.",
+    help="Classifier of the finding, which must predict it well.",
 )
 @click.option("--view", help="PA, AP, … as the network learnt them.")
 @click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False))
@@ -174,9 +172,9 @@ def series(
     permission: bool,
     out: Path,
     device: str,
-    **asked: Any,
+    **requested: Any,
 ) -> None:
-    """Draw follow-up films of invented patients in whom a finding grows, where a reader can confirm it.
+    """Generate follow-up films of invented patients in whom a finding grows, where a classifier can confirm it.
 
     Example: thiscxr series --model runs/00000-pool-64 --reader reader.safetensors --finding Effusion --steps 5 --out
     series
@@ -187,22 +185,22 @@ def series(
     from thiscxr.reader.trust import trusted_reader
     from thiscxr.sample.dicom import DicomOptions, dicom_format
     from thiscxr.sample.formats import FORMATS
-    from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.sampling import load, request
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import check_ours, parse_seeds
 
-    seeds, condition, psi = parse_seeds(seed_list), ask(**asked), parse_truncation(truncation)
-    network, judge = load(model, resolve_device(device)), trusted_reader(reader, resolve_device(device))
-    (finding,) = (grows := ask(findings=[finding])).findings
+    seeds, condition, psi = parse_seeds(seed_list), request(**requested), parse_truncation(truncation)
+    network, classifier = load(model, resolve_device(device)), trusted_reader(reader, resolve_device(device))
+    (finding,) = (grows := request(findings=[finding])).findings
     network.info.vocabulary.encode([grows])
-    judge.check_films_of(network.info.sources)
-    ceiling = judge.check(finding)
+    classifier.check_films_of(network.info.sources)
+    ceiling = classifier.check(finding)
     check_ours(out)
     found = draw_series(network, seeds, finding, steps, condition, psi, permission)
-    seen = 1 / (1 + np.exp(-judge.read(found.pixels)[finding]))
-    write_series(found, network, out, dicom_format(DicomOptions()) if kind == "dicom" else FORMATS[kind], seen)
+    predicted = 1 / (1 + np.exp(-classifier.read(found.pixels)[finding]))
+    write_series(found, network, out, dicom_format(DicomOptions()) if kind == "dicom" else FORMATS[kind], predicted)
     logging.getLogger("thiscxr").info(
-        "%s", growth_table(seen.reshape(-1, steps), finding, f"{judge.name}, {ceiling} on held-out patients")
+        "%s", growth_table(predicted.reshape(-1, steps), finding, f"{classifier.name}, {ceiling} on held-out patients")
     )
     click.echo(out)
 
@@ -216,21 +214,21 @@ def series(
     type=click.Choice(["w", "w+"]),
     default="w",
     show_default=True,
-    help="w: as a seed has; w+: one latent a layer.",
+    help="w: one latent, as a seed has; w+: one latent per layer.",
 )
 @click.option(
     "--candidates",
     type=click.IntRange(16),
     default=500,
     show_default=True,
-    help="Films to begin at, and to compare with.",
+    help="Films to start from and to compare with.",
 )
 @click.option(
     "--reader",
     default="thiscxr64",
     show_default=True,
     metavar="NAME|FILE",
-    help="Whose maps and features are compared.",
+    help="Extractor whose maps and features are compared.",
 )
 @click.option("--real", type=FOLDER, metavar="POOL", help="Compare with its films of other patients.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
@@ -248,8 +246,8 @@ def project(
     out: Path,
     device: str,
 ) -> None:
-    """Find the film of a network that is nearest to a given one, and say what it has lost. Real films: keep what comes
-    out local.
+    """Find the film of a network that is nearest to a given one, and report what it has lost. Keep the projections of
+    real films local.
 
     Example: thiscxr project film.png --steps 300 --real pool --out projections
     """
@@ -259,7 +257,7 @@ def project(
     from thiscxr.reader.extractors import load_extractor
     from thiscxr.sample.sampling import load
 
-    free_folder(out)  # before the work, not after it
+    free_folder(out)  # checked before the work starts
     network, extractor = load(model, resolve_device(device)), load_extractor(reader, resolve_device(device))
     found = project_films(films, network, extractor, Pool.open(real) if real else None, steps, space, candidates)
     write_projections(out, found, network, extractor)

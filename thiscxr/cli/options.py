@@ -11,7 +11,7 @@ import thiscxr
 from thiscxr.files import check_place
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-SEED = click.IntRange(0, 2**63 - 1)  # the keys of random numbers are of 64 bits: beyond them two seeds would be one
+SEED = click.IntRange(0, 2**63 - 1)  # the keys of random numbers have 64 bits: beyond that two seeds would be the same
 
 
 def common(seed: bool = True, device: bool = True) -> Callable[[Callable], Callable]:
@@ -19,9 +19,9 @@ def common(seed: bool = True, device: bool = True) -> Callable[[Callable], Calla
 
     def decorate(function: Callable) -> Callable:
         if seed:
-            function = click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")(
-                function
-            )
+            function = click.option(
+                "--seed", type=SEED, default=0, show_default=True, help="Seed of everything random."
+            )(function)
         if device:
             function = click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)(function)
         return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")(
@@ -42,7 +42,7 @@ FOLDER = click.Path(path_type=Path)
 
 
 class _Place(click.Path):
-    """A path that a command writes: asked for before anything else is done."""
+    """A path that a command writes: checked before anything else is done."""
 
     def __init__(self, folder: bool) -> None:
         super().__init__(path_type=Path)
@@ -62,12 +62,12 @@ PERMISSION = click.option(
     "--i-have-permission",
     "permission",
     is_flag=True,
-    help="To share what a network of restricted films made; every file then says so.",
+    help="To share films of a network trained on restricted films; every file then states it.",
 )
 
 
 def resolve_device(device: str) -> str:
-    """Return cpu, cuda or mps for "auto"; raises ValueError when the device asked for is not there."""
+    """Return cpu, cuda or mps for "auto"; raises ValueError when that device is not available."""
     import torch
 
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}

@@ -1,4 +1,4 @@
-"""Commands of images out: models, sample, export."""
+"""Commands for sampling: models, sample, export."""
 
 import json
 import logging
@@ -30,11 +30,11 @@ def models(as_json: bool) -> None:
 
 @group.command()
 @MODEL
-@click.option("-n", "count", type=click.IntRange(1), help="Films.  [default: one a seed, or 64]")
+@click.option("-n", "count", type=click.IntRange(1), help="Films.  [default: one per seed, or 64]")
 @click.option("--seeds", "seed_list", help="Such as 0-63,100; ranges are inclusive.  [default: 0 to n-1]")
-@click.option("--finding", "findings", multiple=True, help="Ask for a finding; repeatable.")
-@click.option("--no-finding", "no_findings", multiple=True, help="Ask for its absence; repeatable.")
-@click.option("--report", metavar="TEXT", help="Ask for what a report in English says; what is said of it is printed.")
+@click.option("--finding", "findings", multiple=True, help="Request a finding; repeatable.")
+@click.option("--no-finding", "no_findings", multiple=True, help="Request its absence; repeatable.")
+@click.option("--report", metavar="TEXT", help="Request what a report in English describes; prints what it understood.")
 @click.option("--view", help="PA, AP, … as the network learnt them.")
 @click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False))
 @click.option("--age", "age_years", type=float, help="Years.")
@@ -50,7 +50,7 @@ def models(as_json: bool) -> None:
     "--where",
     multiple=True,
     metavar="TEXT",
-    help='Only films that a reader sees so: "cardiomegaly>0.8 and sex=F"; repeatable.',
+    help='Only films that a classifier predicts to be so: "cardiomegaly>0.8 and sex=F"; repeatable.',
 )
 @click.option(
     "--reader", help="With --where: a bundled reader or a file of `thiscxr classify train`.  [default: thiscxr64]"
@@ -85,7 +85,7 @@ def models(as_json: bool) -> None:
 @click.option(
     "--superset",
     is_flag=True,
-    help="With --against: another pool, which holds all films of the training; your word for it.",
+    help="With --against: you assert that this pool holds all training films, though it is another one.",
 )
 @PERMISSION
 @click.option("--out", type=NEW_FOLDER, default=Path("samples"), show_default=True)
@@ -110,17 +110,17 @@ def sample(
     device: str,
     **rest: Any,
 ) -> None:
-    """Write synthetic films, a grid, and samples.csv. An interrupted call goes on where it stopped when it is made
-    again.
+    """Write synthetic films, a grid, and samples.csv. The same command resumes an interrupted one.
 
     Example: thiscxr sample -n 64 --view PA
     """
     from thiscxr.latent.series import in_pairs
+    from thiscxr.model.conditions import Condition
     from thiscxr.sample.dicom import DicomOptions, dicom_format
     from thiscxr.sample.formats import FORMATS
     from thiscxr.sample.malformed import write_malformed
     from thiscxr.sample.plan import plan_seeds, read_plan
-    from thiscxr.sample.sampling import ask, load
+    from thiscxr.sample.sampling import load, request
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import MAX_FILMS, check_ours, parse_seeds, write_samples
 
@@ -130,30 +130,34 @@ def sample(
         raise click.UsageError(
             "--dicom-class, --bits, --photometric, --compress, --no-mark and --malformed need --format dicom"
         )
-    dicom, psi, condition = DicomOptions(**given), parse_truncation(truncation), ask(**rest)
-    if report is not None and (plan is not None or condition != ask()):
+    dicom, psi, condition = DicomOptions(**given), parse_truncation(truncation), request(**rest)
+    if report is not None and (plan is not None or condition != Condition()):
         raise click.UsageError(
-            "--report says what is asked for; leave --plan and the conditions out, and put them into the report"
+            "--report says what is requested; leave --plan and the conditions out, and put them into the report"
         )
-    if plan is not None and (malformed or pairs or count is not None or condition != ask()):
+    if plan is not None and (malformed or pairs or count is not None or condition != Condition()):
         raise click.UsageError(
-            "--plan says what is asked for and how often; leave -n, --pairs, --malformed and the conditions out"
+            "--plan says what is requested and how often; leave -n, --pairs, --malformed and the conditions out"
         )
     if malformed and release:
-        raise click.UsageError("--malformed files are broken, which no gate can judge; leave --release out")
+        raise click.UsageError(
+            "--malformed files are broken and cannot be compared with real films; leave --release out"
+        )
     if release != (against is not None) or (superset and not release):
         raise click.UsageError("--release compares films with real ones: give both --release and --against POOL")
     if pairs and (malformed or release or form not in ("png", "png16", "dicom")):
         raise click.UsageError("--pairs are single films, png, png16 or dicom; leave --malformed and --release out")
     if count is not None and count > MAX_FILMS:
-        raise click.UsageError(f"-n {count:,}: one call draws at most {MAX_FILMS:,} films; draw them in several")
+        raise click.UsageError(
+            f"-n {count:,}: one call generates at most {MAX_FILMS:,} films; split them into several calls"
+        )
     seeds = parse_seeds(seed_list) if seed_list is not None else list(range(count or (1 if malformed else 64)))
     if where and (plan is not None or pairs or malformed):
         raise click.UsageError(
             "--where leaves films out, and --plan, --pairs and --malformed say how many there are; drop one of the two"
         )
     if reader is not None and not where:
-        raise click.UsageError("--reader says who looks at the films for --where; give both")
+        raise click.UsageError("--reader names the classifier of --where; give both")
     if count is not None and count != len(seeds) and not where:
         raise click.UsageError(
             f"-n {count} does not agree with --seeds {seed_list}, which are {len(seeds)}; drop one of the two"
@@ -162,9 +166,9 @@ def sample(
     if report is not None:
         from thiscxr.sample.report import read_request
 
-        request = read_request(report, network.info.vocabulary)
-        condition = request.condition
-        click.echo(request)
+        understood = read_request(report, network.info.vocabulary)
+        condition = understood.condition
+        click.echo(understood)
     check_ours(out)
     pool = None
     if against is not None:
@@ -183,11 +187,18 @@ def sample(
         from thiscxr.latent.where import parse_where
         from thiscxr.reader.trust import trusted_reader
 
-        judge = trusted_reader(reader or "thiscxr64", resolve_device(device))
-        judge.check_films_of(network.info.sources)
-        wanted = count if seed_list else len(seeds)  # of seeds that are named, all that pass are kept
+        classifier = trusted_reader(reader or "thiscxr64", resolve_device(device))
+        classifier.check_films_of(network.info.sources)
+        wanted = count if seed_list else len(seeds)  # with --seeds, all that pass are kept
         selection = select(
-            network, judge, parse_where(where, judge), condition, psi, out, seeds if seed_list else None, wanted
+            network,
+            classifier,
+            parse_where(where, classifier),
+            condition,
+            psi,
+            out,
+            seeds if seed_list else None,
+            wanted,
         )
         seeds, conditions = selection.seeds, selection.conditions
     else:
@@ -197,8 +208,8 @@ def sample(
         from thiscxr.latent.release import release as through_the_gate
 
         gate = through_the_gate(pool, network, seeds, conditions, psi)
-        told = "%d of %d films are left out: too close to a real film"
-        logging.getLogger("thiscxr").info(told, gate.num_left_out, len(seeds))
+        message = "%d of %d films are left out: too close to a real film"
+        logging.getLogger("thiscxr").info(message, gate.num_left_out, len(seeds))
         seeds, conditions, columns = gate.seeds, gate.conditions, gate.columns
     if where:
         columns = {**columns, **selection.columns_of(seeds)}
@@ -218,7 +229,7 @@ def sample(
 @PERMISSION
 @common(seed=False, device=False)
 def export(model: str, onnx: Path, permission: bool) -> None:
-    """Write a generator as ONNX once onnxruntime draws the same with it as torch: inputs z, c, psi and noise, free
+    """Write a generator as ONNX, if onnxruntime generates the same films as torch: inputs z, c, psi and noise, free
     batch size.
 
     Example: thiscxr export --model nih-64 --onnx nih-64.onnx

@@ -1,12 +1,11 @@
-"""A direction in w: an axis along which the films change in one respect as a reader sees it, and as little as can be in
-any other.
+"""A direction in w: an axis along which one predicted score of the films changes, and all others as little as possible.
 
-Many films are drawn and read. Ridge regression of every score on w gives its gradient, in units in which w is as spread
-in every direction. The axis is the target's gradient without its parts along the gradients of the other findings, view,
-sex, age and source: held still entirely, it is the coefficient of the target in the regression of w on all scores
-together, a partial regression (Frisch and Waugh 1933). Where scores go together on the films, nothing of the target may
-be left then, so they can be held less firmly: ridge regression again. Axes from scores: Shen et al. 2020,
-arXiv:1907.10786, section 3.2, there in z or w as they are, against one other score at a time.
+Many films are generated and classified. Ridge regression of every score on w gives its gradient, in units in which w
+has the same spread in every direction. The axis is the target's gradient without its components along the gradients of
+the other findings, view, sex, age and source. Held still entirely, it is the coefficient of the target in the
+regression of w on all scores together, a partial regression (Frisch and Waugh 1933). Where scores are correlated on the
+films, that may leave nothing of the target, so the others can be held less firmly: ridge regression again. Axes from
+scores: Shen et al. 2020, arXiv:1907.10786, section 3.2, there in z or w directly, against one other score at a time.
 
 Legend: w style latent, N films, D = w_dim, K scores.
 """
@@ -23,17 +22,17 @@ from thiscxr.measures.resampling import generator, interval, patient_weights
 
 FOLDS = 5
 PENALTIES = 10.0 ** np.arange(-5, 2)  # of ridge regression, in units of the mean variance of w
-HELD_OUT = 5  # one film in so many is not regressed on
-# standard deviations of the films along the axis, beyond which it is not followed: one film in eighty is farther out
+HELD_OUT = 5  # one film in this many is held out of the regression
+# the axis ends at this many standard deviations of the films along it: one film in eighty is farther out
 REACH = 2.5
 GRID = np.linspace(-REACH, REACH, 21)
 FIRMNESS = (None, 30.0, 10.0, 3.0, 1.0, 0.3, 0.0)  # tried in this order; None: held still entirely, 0: not at all
-COVERED = 0.75  # share of the score's range that an axis should walk through
+COVERED = 0.75  # share of the score's range that an axis should cover
 TAILS = (0.05, 0.95)  # quantiles of the score between which the steps lie
 
 Array = NDArray[np.float64]
 Scores = Mapping[str, Array]  # question -> [N]
-Read = Callable[[Array], Scores]  # w [N, D] of the films of some seeds -> their scores
+Read = Callable[[Array], Scores]  # w [N, D] of films -> their scores
 
 
 @dataclass(frozen=True)
@@ -41,34 +40,33 @@ class Axis:
     """A straight line in w. A film's place on it is (w − mean) · gauge, in standard deviations of the films."""
 
     question: str
-    step: Array  # [D], by one standard deviation
+    step: Array  # [D], one standard deviation along the axis
     gauge: Array  # [D]; gauge · step = 1
     mean: Array  # [D], of w
     r2: float
-    """Share of the score's variance that w explains, on films that were not regressed on."""
+    """Share of the score's variance that w explains, on held-out films."""
     r2_ci95: tuple[float, float]
     kept: float
-    """Share of the target's squared gradient that is along the axis; what is missing goes together with what is held
-    still."""
+    """Share of the target's squared gradient that is along the axis; the rest is shared with the scores held still."""
     held_still: tuple[str, ...]
     firmness: float | None
-    """Of holding still: the weight of the others' squared movements against the length of the axis; None: entirely."""
+    """How firmly the others are held: the weight of their squared movements against the length of the axis; None:
+    entirely."""
 
     def places(self, w: Array) -> Array:
-        """Return where films are on the axis, [N], of w [N, D]."""
+        """Return the places of films on the axis, [N], from their w [N, D]."""
         return (w - self.mean) @ self.gauge
 
     def moved(self, w: Array, place: float) -> Array:
-        """Return w [N, D] of the same films at one place of the axis."""
+        """Return w [N, D] of the same films moved to one place on the axis."""
         return w + (place - self.places(w))[:, None] * self.step
 
 
 def held_still(question: str, questions: Sequence[str], trusted: Sequence[str]) -> list[str]:
-    """Return the scores that must not move with a question: what the reader can be trusted with, and the source.
+    """Return the scores that must not move with a question: those that the classifier predicts well, and the source.
 
-    Left out are those that say the same, or its opposite, in other words: "No Finding" goes when any finding comes, a
-    view when another comes. A score that tells nothing of its finding must not be held still either: what it does
-    follow may be the target.
+    Left out are those that mean the same or its opposite: "No Finding" falls when any finding rises, a view when
+    another rises. A score that does not predict its own finding is not held still either: it may follow the target.
     """
     others = [name for name in questions if name != question and (name in trusted or name.startswith("source "))]
     if question in FINDINGS:
@@ -91,24 +89,24 @@ class Gradients:
     r2_ci95: tuple[float, float]
 
     def axis(self, firmness: float | None = None) -> Axis:
-        """Return the axis that holds the others still so firmly."""
+        """Return the axis that holds the others still with this firmness."""
         left: Array
         if firmness is None:
             left = self.target - _shadow(self.target, self.others)
         else:
             within = np.eye(len(self.target)) + firmness * self.others.T @ self.others
             left = np.linalg.solve(within, self.target).astype(np.float64)
-        unit = left / max(float(np.linalg.norm(left)), 1e-300)  # of nothing left: an axis that moves nothing
+        unit = left / max(float(np.linalg.norm(left)), 1e-300)  # if nothing is left: an axis that moves nothing
         kept = float((unit @ self.target) ** 2 / (self.target @ self.target))
         step, gauge = self.turn @ (self.spread * unit), self.turn @ (unit / self.spread)
         return Axis(self.question, step, gauge, self.mean, self.r2, self.r2_ci95, kept, self.names, firmness)
 
 
 def fit_gradients(question: str, w: Array, scores: Scores, still: Sequence[str], seed: int = 0) -> Gradients:
-    """Return the gradients of a question and of what is to be held still, from w [N, D] and the scores of N films.
+    """Return the gradients of a question and of the scores to hold still, from w [N, D] and the scores of N films.
 
-    Raises ValueError for fewer films than twice D, for a score that never changes, and where w does not tell it on the
-    fifth of the films that is held out.
+    Raises ValueError for fewer films than twice D, for a score that never changes, and where w does not predict it on
+    the held-out fifth of the films.
     """
     n, d = w.shape
     if n < 2 * d:
@@ -117,25 +115,24 @@ def fit_gradients(question: str, w: Array, scores: Scores, still: Sequence[str],
         raise ValueError(f"all {n} films have the same score of {question}; the network does not vary it")
     others = [name for name in still if np.ptp(scores[name]) > 0]
     rows = generator(seed, 21).permutation(n)
-    held, taught = rows[: n // HELD_OUT], rows[n // HELD_OUT :]
-    x = w[taught] - (mean := w[taught].mean(axis=0))
-    fitted = np.stack([fit_gradient(x, scores[name][taught]) for name in (question, *others)])  # [1 + K, D]
+    held, fitted_on = rows[: n // HELD_OUT], rows[n // HELD_OUT :]
+    x = w[fitted_on] - (mean := w[fitted_on].mean(axis=0))
+    fitted = np.stack([fit_gradient(x, scores[name][fitted_on]) for name in (question, *others)])  # [1 + K, D]
     r2, r2_ci95 = _explained(scores[question][held], (w[held] - mean) @ fitted[0], seed)
     if not r2_ci95[0] > 0:
         what = (
-            f"w explains {r2:.2f} [{r2_ci95[0]:.2f}, {r2_ci95[1]:.2f}] of the variance of "
-            f"{question} on films that were held out"
+            f"w explains {r2:.2f} [{r2_ci95[0]:.2f}, {r2_ci95[1]:.2f}] of the variance of {question} on held-out films"
         )
-        raise ValueError(f"{what}, which is nothing; use more films (-n), or a network that has learnt {question}")
+        raise ValueError(f"{what}, which may be none; use more films (-n), or a network that has learnt {question}")
     variances, turn = np.linalg.eigh(x.T @ x / len(x))
     spread = np.sqrt(np.maximum(variances, 1e-9 * variances.max()))
-    spreads = np.array([scores[name][taught].std() for name in (question, *others)])[:, None]
+    spreads = np.array([scores[name][fitted_on].std() for name in (question, *others)])[:, None]
     even = fitted @ turn * spread / spreads
     return Gradients(question, mean, turn, spread, even[0], even[1:], tuple(others), r2, r2_ci95)
 
 
 def _shadow(vector: Array, rows: Array) -> Array:
-    """Return the part of a vector that lies in the span of rows [k, D], which may depend on each other."""
+    """Return the projection of a vector onto the span of rows [k, D], which may be linearly dependent."""
     if not len(rows):
         return np.zeros_like(vector)
     _, sizes, basis = np.linalg.svd(rows / np.linalg.norm(rows, axis=1, keepdims=True), full_matrices=False)
@@ -144,8 +141,8 @@ def _shadow(vector: Array, rows: Array) -> Array:
 
 
 def fit_gradient(x: Array, values: Array) -> Array:
-    """Return the coefficients [D] of ridge regression of values [N] on centred x [N, D], with the penalty that five
-    folds choose."""
+    """Return the coefficients [D] of ridge regression of values [N] on centred x [N, D], with the penalty chosen by
+    five-fold cross-validation."""
     y, folds = values - values.mean(), np.arange(len(x)) % FOLDS
     errors = np.zeros(len(PENALTIES))
     for fold in range(FOLDS):
@@ -161,13 +158,13 @@ def _ridges(x: Array, y: Array) -> Array:
     return along / (variances + PENALTIES[:, None] * variances.mean()) @ turn.T
 
 
-def _explained(truth: Array, told: Array, seed: int) -> tuple[float, tuple[float, float]]:
+def _explained(truth: Array, predicted: Array, seed: int) -> tuple[float, tuple[float, float]]:
     """Return the share of the variance of the truth [n] that is explained, and its interval over films."""
     weights = np.concatenate([np.ones((1, len(truth))), patient_weights(np.arange(len(truth)), seed)])
     middle = (weights @ truth / weights.sum(axis=1))[:, None]
-    # the middle of the taught films is not that of these
-    offset = (weights @ (truth - told) / weights.sum(axis=1))[:, None]
-    errors, spread = ((weights * np.square(truth - part)).sum(axis=1) for part in (told + offset, middle))
+    # the mean of the fitted films differs from the mean of these
+    offset = (weights @ (truth - predicted) / weights.sum(axis=1))[:, None]
+    errors, spread = ((weights * np.square(truth - part)).sum(axis=1) for part in (predicted + offset, middle))
     shares = 1 - errors / np.maximum(spread, 1e-300)
     return float(shares[0]), interval(shares[1:])
 
@@ -175,12 +172,12 @@ def _explained(truth: Array, told: Array, seed: int) -> tuple[float, tuple[float
 def choose_axis(
     gradients: Gradients, w: Array, read: Read, low: float, high: float, ladder: Sequence[float | None] = FIRMNESS
 ) -> Axis:
-    """Return the axis that holds the others still most firmly of those that move some films, w [n, D], through enough
-    of low to high.
+    """Return the axis that holds the others still most firmly and still moves some films, w [n, D], through COVERED of
+    the range from low to high.
 
-    ladder: the firmnesses that are tried, in this order; the last one is taken where none moves them enough.
+    ladder: the firmnesses to try, in this order; if none moves them enough, the last one is taken.
 
-    Raises ValueError when the score does not even rise along that one.
+    Raises ValueError when the score does not rise even along the last one.
     """
     for firmness in ladder:
         axis = gradients.axis(firmness)
@@ -195,11 +192,11 @@ def choose_axis(
 
 
 def place_steps(axis: Axis, w: Array, read: Read, low: float, high: float, steps: int) -> Array:
-    """Return `steps` places on the axis between which the mean score of some films, w [n, D], rises evenly from `low`
-    to `high`.
+    """Return `steps` places on the axis at which the mean score of some films, w [n, D], rises in equal steps from
+    `low` to `high`.
 
-    Where the mean score stops rising before, the steps end there: the axis is followed from its middle, and no further
-    than REACH.
+    Where the mean score stops rising earlier, the steps end there: the axis is followed from its middle, to REACH at
+    most.
     """
     curve = np.array([read(axis.moved(w, place))[axis.question].mean() for place in GRID])
     middle = len(GRID) // 2
@@ -207,23 +204,23 @@ def place_steps(axis: Axis, w: Array, read: Read, low: float, high: float, steps
     rising = np.concatenate([down[:0:-1], up])
     risen = np.concatenate([rising[:middle] < rising[1 : middle + 1], [True], rising[middle + 1 :] > rising[middle:-1]])
     at, places = rising[risen], GRID[risen]
-    wanted = np.linspace(np.clip(low, at[0], at[-1]), np.clip(high, at[0], at[-1]), steps)
-    return np.interp(wanted, at, places)
+    levels = np.linspace(np.clip(low, at[0], at[-1]), np.clip(high, at[0], at[-1]), steps)
+    return np.interp(levels, at, places)
 
 
 @dataclass(frozen=True)
 class Movement:
-    """How far one score moved along the axis, a step; in standard deviations of that score among films as they come."""
+    """How far one score moves per step along the axis, in standard deviations of that score among unselected films."""
 
     question: str
     per_step: float
-    """Mean over films; 0 also where some go up and others down as far."""
+    """Mean over films; 0 also where increases and decreases cancel out."""
     ci95: tuple[float, float]
     against: float
-    """Of the movement of the target."""
+    """Relative to the movement of the target."""
     against_ci95: tuple[float, float]
     either_way: float
-    """Mean over films of the size of the movement, whatever its sign."""
+    """Mean over films of the absolute movement."""
     ends: tuple[float, float]
     """Mean over films at the first and the last step: a probability, or years."""
 
@@ -231,8 +228,8 @@ class Movement:
 def movements(
     question: str, walked: Mapping[str, Array], spreads: Mapping[str, float], seed: int = 0
 ) -> list[Movement]:
-    """Return how far each score moved, the target first; walked: question -> [n films, steps], spreads: of each score
-    among films."""
+    """Return how far each score moved, the target first; walked: question -> [n films, steps], spreads: question ->
+    standard deviation among films."""
     steps = next(iter(walked.values())).shape[1] - 1
     per_film = {
         name: (values[:, -1] - values[:, 0]) / steps / spreads[name]

@@ -1,8 +1,8 @@
-"""What a projection has lost: how near it is, beside films that are not of this patient, and where the largest piece is
-that it leaves out.
+"""What a projection has lost: its distance from the film, compared with unrelated films, and the largest piece that is
+missing.
 
-A network draws what most films have. Cables, devices, letters and whatever else is only on this film vanish, and
-nothing in the projection says that they were there; the difference does.
+A network generates what most films have. Cables, devices, letters and whatever else is only on this film vanish, and
+the projection does not show that they were there; the difference does.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ MEASURES = {
     "features": "distance of features",
 }
 HIGHER_IS_NEARER = ("psnr", "ms_ssim")
-ROBUST_SIGMAS = 4.0  # what stands out of a difference, in standard deviations as its median tells them
+ROBUST_SIGMAS = 4.0  # what stands out of a difference, in standard deviations estimated from its median
 LEAST_LEVELS = 12.0  # and in grey levels
 _BRIGHT, _DARK, _BOX = (np.array(colour, np.float64) for colour in ((255, 140, 0), (60, 150, 255), (255, 255, 255)))
 
@@ -32,8 +32,8 @@ Array = NDArray[np.float64]
 
 
 def distances(film: Pixels, features: NDArray, others: Pixels, of_others: NDArray) -> dict[str, Array]:
-    """Return how far films uint8 [n, h, w] are from one [h, w], and their features [n, d] from its own [d]: [n] for
-    each of MEASURES."""
+    """Return the distances of films uint8 [n, h, w] from one film [h, w], and of their features [n, d] from its
+    features [d]: [n] for each of MEASURES."""
     a, b = film.astype(np.float64), others.astype(np.float64)
     square = np.maximum(((b - a) ** 2).mean(axis=(1, 2)), 1e-10)
     one = torch.from_numpy(a.astype(np.float32))[None, None]
@@ -50,7 +50,7 @@ def distances(film: Pixels, features: NDArray, others: Pixels, of_others: NDArra
 
 
 def nearest_and_median(found: Mapping[str, Array]) -> dict[str, dict[str, float]]:
-    """Return of each measure the value of the nearest film and the median."""
+    """Return the value of the nearest film and the median, for each measure."""
     return {
         name: {
             "nearest": float(values.max() if name in HIGHER_IS_NEARER else values.min()),
@@ -62,7 +62,7 @@ def nearest_and_median(found: Mapping[str, Array]) -> dict[str, dict[str, float]
 
 @dataclass(frozen=True)
 class Piece:
-    """A connected part of the difference that stands out."""
+    """A connected region where the difference stands out."""
 
     left: int
     top: int
@@ -70,9 +70,9 @@ class Piece:
     bottom: int
     num_pixels: int
     mean: float
-    """Film less projection, grey levels: above 0, the film is brighter there."""
+    """Film minus projection, grey levels: above 0, the film is brighter there."""
     share: float
-    """Of all that was lost."""
+    """Of everything that was lost."""
 
     @property
     def words(self) -> str:
@@ -87,14 +87,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Lost:
-    """What a film has and its projection has not."""
+    """What a film shows and its projection does not."""
 
     share: float
     """Energy of the difference over the energy of the film around its mean."""
     largest: Piece | None
     """By energy; None: nothing stands out."""
     brightest: Piece | None
-    """The same among what is brighter on the film, as metal, letters and lines are."""
+    """The same among the pieces that are brighter on the film, such as metal, letters and lines."""
 
 
 def lost(film: Pixels, projected: Pixels) -> Lost:
@@ -140,7 +140,7 @@ def projection_picture(film: Pixels, projected: Pixels, found: Lost, real: bool,
         else "Both films are synthetic; no patient."
     ]
     scale = _scale(shown.shape[0], limit)
-    names = [first, "what the network draws", "film less projection", "grey levels"]
+    names = [first, "nearest generated film", "film minus projection", "grey levels"]
     return draw_sheet([[*large, shown, scale]], [names], head, notes)
 
 
@@ -150,15 +150,15 @@ def _coloured(share: Array) -> Pixels:
     return np.rint(np.where(share[..., None] > 0, _BRIGHT, _DARK) * size).astype(np.uint8)
 
 
-def _scale(side: int, limit: float) -> Pixels:
-    picture = np.zeros((side, side, 3), np.uint8)
-    picture[:, : side // 8] = _coloured(np.linspace(1, -1, side)[:, None])
+def _scale(height: int, limit: float) -> Pixels:
+    picture = np.zeros((height, height, 3), np.uint8)
+    picture[:, : height // 8] = _coloured(np.linspace(1, -1, height)[:, None])
     for y, words in (
         (0, f"+{limit:.0f}: brighter on the film"),
-        (side // 2 - 8, "0"),
-        (side - 18, f"-{limit:.0f}: darker on the film"),
+        (height // 2 - 8, "0"),
+        (height - 18, f"-{limit:.0f}: darker on the film"),
     ):
-        draw_text(picture, side // 8 + 6, y, words)
+        draw_text(picture, height // 8 + 6, y, words)
     return picture
 
 

@@ -1,5 +1,5 @@
-"""Style mixing: some layers of one film's style, the other layers of another's (Karras et al. 2019, arXiv:1812.04948,
-section 3.1)."""
+"""Style mixing: some layers of one film's style, the other layers of another film's (Karras et al. 2019,
+arXiv:1812.04948, section 3.1)."""
 
 import re
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from thiscxr.pixels.drawing import LEAST_SIDE, draw_sheet, enlarge
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
 from thiscxr.sample.truncation import Truncation
 
-MOST_FILMS = 1024  # of a sheet
+MOST_FILMS = 1024  # of a grid
 
 
 def parse_layers(text: str, num_ws: int) -> list[int]:
     """Return the layers of "0-3" or "0,2-4"; ranges are inclusive and open to the end without a last layer.
 
-    Raises ValueError for other text, for layers that the network does not have, and when all of them are named, which
+    Raises ValueError for other text, for layers that the network does not have, and when all layers are named, which
     mixes nothing.
     """
     layers: set[int] = set()
@@ -35,7 +35,7 @@ def parse_layers(text: str, num_ws: int) -> list[int]:
         layers.update(range(first, last + 1))
     if len(layers) == num_ws:
         raise ValueError(
-            f"--layers {text} are all layers of this network, so the columns would give nothing; leave some out"
+            f"--layers {text} are all layers of this network, so the columns would contribute nothing; leave some out"
         )
     return sorted(layers)
 
@@ -45,7 +45,7 @@ def mix_films(
     rows: Sequence[int],
     columns: Sequence[int],
     layers: Sequence[int],
-    asked: Condition,
+    requested: Condition,
     truncation: Truncation,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the films of the rows' seeds [r], of the columns' seeds [c], and their mixtures [r, c], each uint8 [...,
@@ -57,10 +57,10 @@ def mix_films(
     if len(rows) * len(columns) > MOST_FILMS:
         raise ValueError(
             f"{len(rows)} rows and {len(columns)} columns are "
-            f"{len(rows) * len(columns)} films; a sheet holds {MOST_FILMS}"
+            f"{len(rows) * len(columns)} films; a grid holds {MOST_FILMS}"
         )
     of_rows, of_columns = (
-        styles_of(network, seeds, network.conditions(seeds, asked), truncation) for seeds in (rows, columns)
+        styles_of(network, seeds, network.conditions(seeds, requested), truncation) for seeds in (rows, columns)
     )
     ws = of_columns.repeat(len(rows), 1, 1)
     ws[:, list(layers)] = of_rows.repeat_interleave(len(columns), 0)[:, list(layers)]
@@ -74,7 +74,7 @@ def mix_films(
     return films[0], films[1], films[2].reshape(len(rows), len(columns), *films[2].shape[1:])
 
 
-def mixing_sheet(
+def mixing_grid(
     films: tuple[np.ndarray, np.ndarray, np.ndarray], rows: Sequence[int], columns: Sequence[int], layers: Sequence[int]
 ) -> np.ndarray:
     """Return what `mix_films` gave as one picture, uint8 [h, w], with the seeds as captions."""

@@ -1,5 +1,5 @@
-"""Projections of films, judged: how near each comes, beside random synthetic films and films of other patients, and
-what it has lost."""
+"""Projections of films, measured: how near each is, compared with random synthetic films and films of other patients,
+and what it has lost."""
 
 import json
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ from thiscxr.sample.sampling import Network
 
 MOST_OTHERS = 1000  # real films that each is compared with
 KEEP = (
-    "Left: a film of a real patient; beside it what a network draws that is "
-    "nearest to it. Keep both where the film may be."
+    "Left: a film of a real patient; beside it the nearest film that a network "
+    "generates. Keep both where the film may be."
 )
 
 
 @dataclass(frozen=True)
 class Projected:
-    """A film, what it came to, and how far that is from it."""
+    """A film, its projection, and the distance between the two."""
 
     name: str
     real: bool
@@ -49,7 +49,7 @@ class Projected:
     lost: Lost
 
     @property
-    def drawn(self) -> Pixels:
+    def pixels(self) -> Pixels:
         """The projection, uint8 [res, res]."""
         return images_to_pixels(self.projection.image[0].numpy())
 
@@ -76,9 +76,9 @@ class Projected:
 def project_films(
     paths: Sequence[Path], network: Network, extractor: Extractor, real: Pool | None, steps: int, space: str, count: int
 ) -> list[Projected]:
-    """Project films, all at once, and measure what came out. real: its films of other patients are compared too.
+    """Project films, all at once, and measure the results. real: a pool whose films of other patients are compared too.
 
-    Raises ValueError for a film that `prepare` would refuse, two films of one name, and a pool of another side.
+    Raises ValueError for a film that `prepare` would refuse, two films of one name, and a pool of another resolution.
     """
     res = network.info.architecture.res
     names = [path.stem for path in paths]
@@ -87,8 +87,8 @@ def project_films(
     real = real and real.at_resolution(res)
     if real is not None and real.resolution != res:
         raise ValueError(
-            f"{real.path} holds films of {real.resolution} px, but the network draws "
-            f"{res} px; prepare a pool of that side"
+            f"{real.path} holds films of {real.resolution} px, but the network generates "
+            f"{res} px; prepare a pool of that resolution"
         )
     reader = extractor.reader
     framed = [_framed(path, res) for path in paths]
@@ -132,7 +132,8 @@ class _Others:
         self.patients = pool.codes("patient")[0][rows]
 
     def compare(self, film: Pixels, features: np.ndarray) -> dict[str, dict[str, float]]:
-        """Return the nearest and the median of each measure, the film's own patient left out where the film is here."""
+        """Return the nearest and the median of each measure, without the film's own patient, if the pool has the
+        film."""
         own = self.patients[(self.pixels == film).all(axis=(1, 2))]
         kept = ~np.isin(self.patients, own)
         return nearest_and_median(distances(film, features, self.pixels[kept], self.features[kept]))
@@ -149,10 +150,10 @@ def write_projections(out: Path, found: Sequence[Projected], network: Network, e
                 "Disclaimer": KEEP if each.real else NOTICE,
                 "Software": SOFTWARE,
             }
-            picture = projection_picture(each.film, each.drawn, each.lost, each.real, tuple(_lines(each)))
+            picture = projection_picture(each.film, each.pixels, each.lost, each.real, tuple(_lines(each)))
             marks = origin_text(origin.sources, origin.restriction, origin.attribution)
             if each.real:
-                marks.pop(XMP_KEY)  # says that all of a picture is synthetic
+                marks.pop(XMP_KEY)  # it states that the whole picture is synthetic
             save_png(part / f"{each.name}.png", picture, {**text, "Network": network.sha256, **marks})
             path = part / f"{each.name}.safetensors"
             save_projection(path, each.projection, origin, each.name, each.space, each.steps, each.real)

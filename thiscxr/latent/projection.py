@@ -1,12 +1,12 @@
 """Projection: the latent w whose film is nearest to a given one, found by descent (Karras et al. 2020,
 arXiv:1912.04958, section 5).
 
-A film that a network drew comes back; of any other comes back what the network can draw. Noise is left out, since no w
-can stand for it.
+A film that the network generated is recovered; any other becomes what the network can generate. Noise is left out,
+since no w encodes it.
 
-The distance is that of pixels plus that of a reader's maps, block by block, each place's channels scaled to unit length
-(Zhang et al. 2018, arXiv:1801.03924, Eq. 1, without learnt weights). Each is divided by its median over films of the
-network, so that 2 is as far away as one of those is in the middle.
+The distance is that of the pixels plus that of an extractor's maps, block by block, with the channels at each place
+scaled to unit length (Zhang et al. 2018, arXiv:1801.03924, Eq. 1, without learnt weights). Each is divided by its
+median over films of the network, so the median such film has a distance of about 2.
 """
 
 import sys
@@ -26,14 +26,14 @@ from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of
 
 PROJECTION_FORMAT = 1
 SPACES = ("w", "w+")
-SHARED = 0.1  # weight of how far the layers of w+ are from one another, in variances of w
+SHARED = 0.1  # weight of the variance between the layers of w+, in variances of w
 RATE = 0.1  # of Adam, in standard deviations of w
 Perceive = Callable[[Tensor], Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Films of the network that a projection may begin at."""
+    """Films of the network that a projection may start from."""
 
     seeds: Sequence[int]
     ws: Tensor
@@ -44,24 +44,25 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Projection:
-    """What was found for one film."""
+    """The projection of one film."""
 
     ws: Tensor
     """float32 [num_ws, w_dim]."""
     image: Tensor
     """float32 [1, res, res], clipped to [-1, 1]."""
     start: str
-    """Where the better of the two descents began: "mean" or "seed 12"."""
+    """Where the better of the two descents started: "mean" or "seed 12"."""
     distance: float
-    """At the end; 2 is as far as a film of the network is in the middle."""
+    """At the end; about 2 for the median film of the network."""
     nearest: float
-    """That of the nearest candidate."""
+    """Distance of the nearest candidate."""
 
 
-def draw_candidates(network: Network, count: int, asked: Condition) -> Candidates:
-    """Draw the films of seeds 0 to count − 1, asked for that, or each for its own draw from the joint table."""
+def draw_candidates(network: Network, count: int, requested: Condition) -> Candidates:
+    """Generate the films of seeds 0 to count − 1 with the requested condition, or each with its draw from the joint
+    table."""
     seeds = range(count)
-    ws = styles_of(network, seeds, network.conditions(seeds, asked))
+    ws = styles_of(network, seeds, network.conditions(seeds, requested))
     images = torch.cat([some.cpu() for some in draw_styles(network, ws, noises_of(network, seeds))])
     return Candidates(seeds, ws, images.clamp(-1, 1))
 
@@ -72,8 +73,9 @@ def project(
     """Return the projection of each of images [N, 1, res, res] in [-1, 1]: `steps` of Adam from the mean w and from the
     nearest candidate.
 
-    space: "w", one latent for all layers, as a seed has; "w+", one a layer, held together by SHARED: nearer, and less
-    of a film of this network. perceive: images -> maps, each [N, C, h, w]. Raises ValueError for another space.
+    space: "w", one latent for all layers, as a seed has; "w+", one per layer, held together by SHARED: nearer to the
+    film, and less like a film of this network. perceive: images -> maps, each [N, C, h, w]. Raises ValueError for
+    another space.
     """
     if space not in SPACES:
         raise ValueError(f"space '{space}' is not one of {', '.join(SPACES)}")
@@ -89,7 +91,7 @@ def project(
         len(images), 2, generator.config.num_ws if space == "w+" else 1, generator.config.w_dim, device=device
     )
     offset.requires_grad_(True)
-    noises = [torch.zeros(1, 1, side, side, device=device) for side in generator.config.noise_resolutions]
+    noises = [torch.zeros(1, 1, res, res, device=device) for res in generator.config.noise_resolutions]
     optimizer = torch.optim.Adam([offset], lr=RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
@@ -123,8 +125,8 @@ def project(
 
 
 class _Distance:
-    """The distance of films [2N, 1, res, res] to the given ones [N, 1, res, res], two in a row to each; units from the
-    candidates."""
+    """The distance of films [2N, 1, res, res] from the given ones [N, 1, res, res], two consecutive films for each; the
+    candidates give the units."""
 
     def __init__(self, images: Tensor, candidates: Tensor, perceive: Perceive) -> None:
         self.perceive = perceive
@@ -156,8 +158,8 @@ def _terms(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
 def save_projection(
     path: Path, found: Projection, origin: Origin, name: str, space: str, steps: int, real: bool
 ) -> None:
-    """Write what was found as safetensors: `ws` [num_ws, w_dim], and what it stands for. real: it is the likeness of a
-    real film."""
+    """Write a projection as safetensors: `ws` [num_ws, w_dim] and its facts. real: it is the likeness of a real
+    film."""
     facts = {
         "name": name,
         "space": space,
@@ -173,9 +175,9 @@ def save_projection(
 
 
 def load_projection(path: Path, network: Network) -> tuple[Tensor, str, bool]:
-    """Return ws [num_ws, w_dim], the name of the film, and whether that was a real one.
+    """Return ws [num_ws, w_dim], the name of the film, and whether it was a real one.
 
-    Raises ValueError for another kind of file, and for one that was found in another network.
+    Raises ValueError for another kind of file, and for a projection into another network.
     """
     facts, tensors = read_safetensors(path, "projection", PROJECTION_FORMAT)
     if facts.get("network_sha256") != network.sha256:

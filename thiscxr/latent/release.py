@@ -1,4 +1,4 @@
-"""The gate before films leave the house: what is too close to a real film is not written."""
+"""The gate before films are shared: a film that is too close to a real one is not written."""
 
 import sys
 import tempfile
@@ -19,7 +19,7 @@ from thiscxr.terms import require_permission
 
 @dataclass(frozen=True)
 class Release:
-    """The films that may go out, and the columns of samples.csv that say how near each is to a real film."""
+    """The films that may be shared, and the columns of samples.csv with the distance of each to a real film."""
 
     seeds: list[int]
     conditions: list[Condition]
@@ -30,9 +30,9 @@ class Release:
 def check_release(pool: Pool, network: Network, permission: bool, superset: bool = False) -> None:
     """Raise ValueError where films of a network cannot pass a gate against this pool.
 
-    That is where the terms of its sources ask for a permission that is not given, and where the pool is another than
-    the one that it was trained on: a copy could come from elsewhere. superset: stated by whoever runs this, the pool
-    holds all films of the training and more.
+    That is when the terms of its sources require a permission that is not given, and when the pool is not the one that
+    it was trained on: it could have memorised other films. superset: the user asserts that the pool holds all training
+    films and more.
     """
     require_permission(network.info.sources, permission, "--release")
     missing = sorted(set(network.info.sources) - set(pool.meta["sources"]))
@@ -55,17 +55,17 @@ def check_release(pool: Pool, network: Network, permission: bool, superset: bool
 def release(
     pool: Pool, network: Network, seeds: Sequence[int], conditions: Sequence[Condition], truncation: Truncation
 ) -> Release:
-    """Draw the films of some seeds, compare each with every film of the pool, and leave out what is a copy; nothing is
-    written yet.
+    """Generate the films of some seeds, compare each with every film of the pool, and leave out the memorised ones;
+    nothing is written yet.
 
-    The pool is one that `check_release` lets pass. Raises ValueError as `audit`, and where no film is left.
+    The pool must pass `check_release`. Raises ValueError as `audit`, and when no film is left.
     """
     res = network.info.architecture.res
     with tempfile.TemporaryDirectory(prefix="thiscxr-") as scratch:
         path = Path(scratch) / "films"
         with (
             open(path, "wb") as file,
-            tqdm(total=len(seeds), unit="film", file=sys.stderr, desc="draw to compare", delay=1) as bar,
+            tqdm(total=len(seeds), unit="film", file=sys.stderr, desc="generate to compare", delay=1) as bar,
         ):
             for films in sample_films(network, seeds, conditions, truncation):
                 file.write(films.tobytes())

@@ -1,7 +1,7 @@
 """Several films of one invented patient: a frontal and a lateral one, and follow-up series in which a finding grows.
 
-What makes them one patient is one latent z, one noise, one sex and age. Nothing has taught the network that they are
-one person: how far they agree is for the eye and for the reader to say.
+The films of a patient share the latent z, the noise, sex and age. The network was not trained to make them one person;
+how far they agree can be seen and measured.
 """
 
 import uuid
@@ -25,25 +25,25 @@ from thiscxr.sample.truncation import Truncation
 from thiscxr.sample.writing import COLUMNS, check_ours, sample_row, write_csv, write_facts
 
 MOST_FILMS = 4096  # of all series together
-SHOWN = 12  # patients on the sheet
+SHOWN = 12  # patients on the grid
 
 
-def in_pairs(network: Network, seeds: Sequence[int], asked: Condition) -> tuple[list[int], list[Condition]]:
-    """Return each seed twice, and the conditions: frontal (PA unless another view is asked for) and lateral, the rest
-    as asked.
+def in_pairs(network: Network, seeds: Sequence[int], requested: Condition) -> tuple[list[int], list[Condition]]:
+    """Return each seed twice, and the conditions: frontal (PA unless another view is requested) and lateral, the rest
+    as requested.
 
-    What is not asked, each seed draws for both films: left unknown, each film would have a sex, a site and findings of
-    its own. Raises ValueError when the network never learnt one of the two views, and when the view asked for is the
-    lateral one.
+    Each seed draws the rest of the condition once for both films: left unknown, each film would have its own sex, site
+    and findings. Raises ValueError when the network never learnt one of the two views, and when the requested view is
+    the lateral one.
     """
-    if asked.view == "lateral":
+    if requested.view == "lateral":
         raise ValueError("--pairs draw a frontal and a lateral film; leave --view out, or name the frontal one")
-    views = (asked.view or "PA", "lateral")
+    views = (requested.view or "PA", "lateral")
     try:
         network.info.vocabulary.encode([Condition(view) for view in views])
     except ValueError as error:
         raise ValueError(f"--pairs: {error}") from None
-    conditions = [replace(one, view=view) for one in network.patients(seeds, asked) for view in views]
+    conditions = [replace(one, view=view) for one in network.patients(seeds, requested) for view in views]
     return [seed for seed in seeds for _ in views], conditions
 
 
@@ -67,26 +67,25 @@ def draw_series(
     seeds: Sequence[int],
     finding: str,
     steps: int,
-    asked: Condition,
+    requested: Condition,
     truncation: Truncation,
     permission: bool = False,
 ) -> Series:
-    """Draw follow-up films, one patient a seed: equal steps on the straight line in w from "asked to be absent" to
-    "asked for".
+    """Generate follow-up films, one patient per seed: equal steps on the straight line in w from "requested absent" to
+    "requested present".
 
-    In w, because both ends are then films as the network was taught to draw them; half a finding in the condition
-    vector stands for nothing that it was taught. asked: the rest, without findings; of view, sex, age and source, what
-    is not asked is drawn from the joint table. Raises ValueError for a finding that was not learnt or cannot grow,
-    fewer than two steps, and more than MOST_FILMS films.
+    In w, because both ends are then films as in training; half a finding in the condition vector never occurred in
+    training. requested: view, sex, age and source; what it leaves open is drawn from the joint table. Raises ValueError
+    for a finding that was not learnt or cannot grow, fewer than two steps, and more than MOST_FILMS films.
     """
     if finding == NO_FINDING:
         raise ValueError(f"'{NO_FINDING}' cannot grow; a series needs a finding")
     if steps < 2 or steps * len(seeds) > MOST_FILMS:
         raise ValueError(
             f"{steps} steps of {len(seeds)} seeds: a series has 2 or more, and at "
-            f"most {MOST_FILMS} films are drawn at once"
+            f"most {MOST_FILMS} films are generated at once"
         )
-    rest = [replace(one, findings={}) for one in network.patients(seeds, asked)]
+    rest = [replace(one, findings={}) for one in network.patients(seeds, requested)]
     first, last = (
         [replace(one, findings=states) for one in rest] for states in _ends(finding, network.info.vocabulary)
     )
@@ -119,16 +118,16 @@ def _day(seed: int, number: int) -> int:
     )
 
 
-def write_series(series: Series, network: Network, out: Path, form: Format, seen: np.ndarray) -> None:
-    """Write a sample folder of series; seen: what a reader sees of the finding, float [films], between 0 and 1.
+def write_series(series: Series, network: Network, out: Path, form: Format, predicted: np.ndarray) -> None:
+    """Write a sample folder of series; predicted: the probability of the finding by a classifier, float [films].
 
-    samples.csv has also the columns visit, day, grows, strength and reader_sees; grid.png has a line a patient. Raises
+    samples.csv has also the columns visit, day, grows, strength and reader_sees; grid.png has a row per patient. Raises
     ValueError as `write_samples`.
     """
     check_ours(out)
     with atomic_folder(out, replace=True) as part:
         rows = []
-        for film, pixels, probability in zip(series.films, to_pixels(series.images, form.bits), seen, strict=True):
+        for film, pixels, probability in zip(series.films, to_pixels(series.images, form.bits), predicted, strict=True):
             name = form.file_name(film, 0)
             (part / name).write_bytes(form.encode(pixels[None], [film]))
             assert film.visit is not None
@@ -141,36 +140,39 @@ def write_series(series: Series, network: Network, out: Path, form: Format, seen
             rows.append({**sample_row(name, film), **visit, "reader_sees": f"{probability:.4f}"})
         write_csv(part / "samples.csv", (*COLUMNS, "visit", "day", "grows", "strength", "reader_sees"), rows)
         write_facts(part, network, series.films[0].origin)
-        save_png(part / "grid.png", _sheet(series, seen), grid_text(series.films[0].origin))
+        save_png(part / "grid.png", _grid(series, predicted), grid_text(series.films[0].origin))
 
 
-def _sheet(series: Series, seen: np.ndarray) -> np.ndarray:
-    """Return up to SHOWN patients, a line each, with what the reader sees above each film."""
+def _grid(series: Series, predicted: np.ndarray) -> np.ndarray:
+    """Return up to SHOWN patients, a row each, with the predicted probability above each film."""
     films = enlarge(series.pixels, LEAST_SIDE)
     lines = range(0, min(len(films), SHOWN * series.steps), series.steps)
-    captions = [[f"day {film.visit.day}: {p:.2f}" for film, p in _with(series, seen, i) if film.visit] for i in lines]
+    captions = [
+        [f"day {film.visit.day}: {p:.2f}" for film, p in _with(series, predicted, i) if film.visit] for i in lines
+    ]
     visit = series.films[0].visit
     assert visit is not None
     head = [
-        f"{visit.finding}, asked absent (left) to asked for (right); a line is a seed",
+        f"{visit.finding}, requested absent (left) to requested present (right); a row is a seed",
         "day (invented): probability by the reader",
     ]
     return draw_sheet([list(films[i : i + series.steps]) for i in lines], captions, head, [NOTICE])
 
 
-def _with(series: Series, seen: np.ndarray, start: int) -> list[tuple[Film, float]]:
+def _with(series: Series, predicted: np.ndarray, start: int) -> list[tuple[Film, float]]:
     return list(
-        zip(series.films[start : start + series.steps], seen[start : start + series.steps].tolist(), strict=True)
+        zip(series.films[start : start + series.steps], predicted[start : start + series.steps].tolist(), strict=True)
     )
 
 
-def growth_table(seen: np.ndarray, finding: str, reader: str) -> str:
+def growth_table(predicted: np.ndarray, finding: str, reader: str) -> str:
     """Return lines: the mean probability [patients, visits] at each visit, and in how many patients the last exceeds
     the first."""
-    means = "  ".join(f"{value:.2f}" for value in seen.mean(axis=0))
-    more = int((seen[:, -1] > seen[:, 0]).sum())
-    steady = int((np.diff(seen, axis=1) >= 0).all(axis=1).sum())
+    means = "  ".join(f"{value:.2f}" for value in predicted.mean(axis=0))
+    more = int((predicted[:, -1] > predicted[:, 0]).sum())
+    steady = int((np.diff(predicted, axis=1) >= 0).all(axis=1).sum())
     return (
-        f"{finding} as the reader sees it ({reader})\n  mean probability by visit: {means}\n"
-        f"  higher at the last visit than at the first in {more} of {len(seen)} patients; never falling in {steady}"
+        f"{finding} as predicted by {reader}\n  mean probability by visit: {means}\n"
+        f"  higher at the last visit than at the first in {more} of {len(predicted)} patients; "
+        f"never falling in {steady}"
     )

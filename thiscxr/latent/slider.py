@@ -1,7 +1,7 @@
-"""An axis of a network for one question of a reader: found, placed, walked with seeds it was not found from, and
-written with a sheet.
+"""An axis of a network for one question of a classifier: fitted, divided into steps, evaluated on held-out seeds, and
+written with a grid.
 
-What is printed is what the reader sees, not what a patient would have. The mathematics is in `direction`.
+The numbers are predictions of the classifier, not diagnoses. The mathematics is in `direction`.
 """
 
 import json
@@ -43,13 +43,13 @@ from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
 
 DIRECTION_FORMAT = 1
-# of the films that the axis is found from; those that place its steps and those that judge it follow
+# of the films that the axis is fitted to; those that place its steps and those that evaluate it follow
 FIRST_SEED = 10**6
 PLACING = 64  # films by which the steps are placed
-JUDGING = 64  # films by which the axis is judged
+TESTING = 64  # films by which the axis is evaluated
 BATCH = 64
-SIDE = 120  # of a film on the sheet, px at least
-# px for the names of the rows, of the sheet and its columns, and for the score under a film
+LEAST_RES = 120  # of a film on the grid, px
+# px for the names of the rows, for the titles of the grid and its columns, and for the score under a film
 MARGIN, HEAD, FOOT = 76, 62, 20
 
 Array = NDArray[np.float64]
@@ -57,24 +57,24 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Direction:
-    """An axis and what walking along it does."""
+    """An axis and its effect on films that are moved along it."""
 
     axis: Axis
     severity: bool
-    """Whether all films were asked for the finding, so that only its degree varies."""
+    """Whether the finding was requested for all films, so that only its degree varies."""
     view: str | None
-    """Of which all films were asked; None: as the training films come."""
+    """The view requested for all films; None: as in the training films."""
     places: Array
     """[steps], on the axis."""
     scores: tuple[float, ...]
-    """Mean score of the judging films at each step."""
+    """Mean score of the test films at each step."""
     scores_ci95: tuple[tuple[float, float], ...]
-    wanted: tuple[float, float]
-    """5th and 95th percentile of the score among films as they come."""
+    percentiles: tuple[float, float]
+    """5th and 95th percentile of the score among unselected films."""
     rising: float
-    """Share of the judging films' steps at which the score rises."""
+    """Share of the test films' steps at which the score rises."""
     movements: tuple[Movement, ...]
-    """Of the judging films; the target first."""
+    """Of the test films; the target first."""
     num_films: int
     ceiling: Ceiling
 
@@ -94,8 +94,8 @@ class Direction:
             "places": self.places.tolist(),
             "scores": self.scores,
             "scores_ci95": self.scores_ci95,
-            "score_percentiles": {f"{tail:.0%}": value for tail, value in zip(TAILS, self.wanted, strict=True)},
-            "num_judging": JUDGING,
+            "score_percentiles": {f"{tail:.0%}": value for tail, value in zip(TAILS, self.percentiles, strict=True)},
+            "num_judging": TESTING,
             "rising": self.rising,
             "movements": [asdict(each) for each in self.movements],
         }
@@ -111,15 +111,15 @@ def find_direction(
     view: str | None = None,
     entirely: bool = False,
 ) -> Direction:
-    """Find the axis of a question in a network's w, in `steps` steps of which the first and the last are its ends.
+    """Find the axis of a question in a network's w, with `steps` steps from one end to the other.
 
-    view: asked of all films; entirely: hold the others still, however little then moves. A finding is asked of every
-    second film, and its absence of the others; of its severity it is asked of all. Raises ValueError as
-    `TrustedReader.check`, `fit_gradients` and `choose_axis`, and for what the network never learnt.
+    view: requested for all films; entirely: hold the others still, however little the target then moves. A finding is
+    requested for every second film, and its absence for the others; for its severity it is requested for all. Raises
+    ValueError as `TrustedReader.check`, `fit_gradients` and `choose_axis`, and for what the network never learnt.
     """
     ceiling = reader.check(question)
-    ends = np.cumsum([FIRST_SEED, num_films, PLACING, JUDGING]).tolist()
-    finding, placing, judging = (list(range(start, end)) for start, end in pairwise(ends))
+    ends = np.cumsum([FIRST_SEED, num_films, PLACING, TESTING]).tolist()
+    finding, placing, testing = (list(range(start, end)) for start, end in pairwise(ends))
     known = question in network.info.vocabulary.findings
     trial = [POSITIVE] if severity else [POSITIVE, NEGATIVE] if known else None
     w = latents(network, finding, view, question, trial)
@@ -133,12 +133,12 @@ def find_direction(
     there = latents(network, placing, view, question, trial)
     axis = choose_axis(gradients, there, read, low, high, (None,) if entirely else FIRMNESS)
     places = place_steps(axis, there, read, low, high, steps)
-    films = walk_films(network, axis, places, judging, view, severity)
+    films = walk_films(network, axis, places, testing, view, severity)
     walked = {
-        name: values.reshape(steps, JUDGING).T
+        name: values.reshape(steps, TESTING).T
         for name, values in read_films(reader, [films.reshape(-1, *films.shape[2:])]).items()
     }
-    weights = patient_weights(np.arange(JUDGING), 0)
+    weights = patient_weights(np.arange(TESTING), 0)
     resampled = weights @ walked[question] / weights.sum(axis=1, keepdims=True)  # [rounds, steps]
     return Direction(
         axis,
@@ -158,19 +158,21 @@ def find_direction(
 def latents(
     network: Network, seeds: Sequence[int], view: str | None, finding: str, states: Sequence[int] | None
 ) -> Array:
-    """Return w [n, w_dim] of some seeds with the conditions that each draws for itself, but for the view and a finding.
+    """Return w [n, w_dim] of some seeds with the conditions that each draws, except the view and a finding.
 
-    states: of the finding, one film after the other in turn; None: as it is drawn.
+    states: of the finding, assigned to the films in turn; None: as drawn.
     """
-    asked = [Condition(view, findings={finding: state}) for state in states] if states else [Condition(view)]
-    conditions = [asked[i % len(asked)].over(drawn) for i, drawn in enumerate(network.conditions(seeds, Condition()))]
+    requested = [Condition(view, findings={finding: state}) for state in states] if states else [Condition(view)]
+    conditions = [
+        requested[i % len(requested)].over(drawn) for i, drawn in enumerate(network.conditions(seeds, Condition()))
+    ]
     return styles_of(network, seeds, conditions)[:, 0].double().cpu().numpy()
 
 
-def draw_films(network: Network, w: Array, seeds: Sequence[int], told: str = "") -> Iterator[Pixels]:
-    """Yield the films of w [n, w_dim] with the noise of their seeds, uint8 [up to BATCH, res, res]; told: name of a
+def draw_films(network: Network, w: Array, seeds: Sequence[int], title: str = "") -> Iterator[Pixels]:
+    """Yield the films of w [n, w_dim] with the noise of their seeds, uint8 [up to BATCH, res, res]; title: of the
     progress bar."""
-    with tqdm(total=len(w), unit="film", file=sys.stderr, desc=told, disable=not told, delay=1) as bar:
+    with tqdm(total=len(w), unit="film", file=sys.stderr, desc=title, disable=not title, delay=1) as bar:
         for start in range(0, len(w), BATCH):
             some = torch.from_numpy(w[start : start + BATCH].astype(np.float32))[:, None]  # [k, 1, w_dim]
             ws = some.expand(-1, network.generator.config.num_ws, -1)
@@ -180,7 +182,7 @@ def draw_films(network: Network, w: Array, seeds: Sequence[int], told: str = "")
 
 
 def read_films(reader: TrustedReader, batches: Iterable[Pixels]) -> Scores:
-    """Return the reader's scores of films, float64 [n] a question."""
+    """Return the classifier's scores of films, float64 [n] per question."""
     parts = [reader.read(pixels) for pixels in batches]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -194,7 +196,7 @@ def walk_films(
 
 
 def write_direction(out: Path, found: Direction, network: Network, reader: TrustedReader, seeds: Sequence[int]) -> None:
-    """Write direction.safetensors, direction.json and direction.png, the sheet of some seeds, into a folder; an older
+    """Write direction.safetensors, direction.json and direction.png, the grid of some seeds, into a folder; an older
     one is replaced.
 
     Raises ValueError as `check_direction_folder`.
@@ -223,7 +225,7 @@ def write_direction(out: Path, found: Direction, network: Network, reader: Trust
             facts,
         )
         (part / "direction.json").write_text(json.dumps(facts, indent=2) + "\n")
-        save_png(part / "direction.png", slider_sheet(found, reader, films, seeds), title | grid_text(origin))
+        save_png(part / "direction.png", slider_grid(found, reader, films, seeds), title | grid_text(origin))
 
 
 def check_direction_folder(out: Path) -> None:
@@ -233,41 +235,41 @@ def check_direction_folder(out: Path) -> None:
     foreign = [path.name for path in out.iterdir() if path.stem != "direction"] if out.is_dir() else []
     if foreign:
         raise ValueError(
-            f"--out {out} holds {foreign[0]!r}, which is no part of a direction; choose "
+            f"--out {out} holds {foreign[0]!r}, which does not belong to a direction; choose "
             "another folder, so that nothing is lost"
         )
 
 
-def slider_sheet(
+def slider_grid(
     found: Direction, reader: TrustedReader, films: NDArray[np.uint8], seeds: Sequence[int]
 ) -> NDArray[np.uint8]:
-    """Return a picture uint8 [h, w]: a row a seed, a column a step, under each film the score; films: uint8 [steps,
+    """Return a picture uint8 [h, w]: a row per seed, a column per step, the score under each film; films: uint8 [steps,
     seeds, res, res]."""
     question, steps = found.axis.question, len(found.places)
     scores = read_films(reader, [films.reshape(-1, *films.shape[2:])])[question].reshape(steps, -1)
-    large = enlarge(films, SIDE)
-    side = large.shape[-1]
-    row = side + FOOT
-    sheet = np.zeros((HEAD + row * len(seeds), MARGIN + side * steps), np.uint8)
-    draw_text(sheet, 6, 3, _title(found, reader.name))
-    draw_text(sheet, 6, 21, f"Synthetic, not patients. Under each film what the reader sees: {_unit(question)}.")
+    large = enlarge(films, LEAST_RES)
+    res = large.shape[-1]
+    row = res + FOOT
+    grid = np.zeros((HEAD + row * len(seeds), MARGIN + res * steps), np.uint8)
+    draw_text(grid, 6, 3, _title(found, reader.name))
+    draw_text(grid, 6, 21, f"Synthetic, not patients. Under each film the prediction: {_unit(question)}.")
     first, last = _ends(found, reader)
     heads = [first, *[""] * (steps - 2), last]
     for i, (head, place) in enumerate(zip(heads, found.places, strict=True)):
-        draw_text(sheet, MARGIN + side * i + 4, HEAD - 18, f"{head} ({place:+.1f} SD)" if head else f"{place:+.1f} SD")
+        draw_text(grid, MARGIN + res * i + 4, HEAD - 18, f"{head} ({place:+.1f} SD)" if head else f"{place:+.1f} SD")
     for j, seed in enumerate(seeds):
         top = HEAD + row * j
-        draw_text(sheet, 6, top + side // 2 - 7, f"seed {seed}")
+        draw_text(grid, 6, top + res // 2 - 7, f"seed {seed}")
         for i in range(steps):
-            left = MARGIN + side * i
-            sheet[top : top + side, left : left + side] = large[i, j]
-            draw_text(sheet, left + 4, top + side + 2, spell_score(question, scores[i, j]))
-    return sheet
+            left = MARGIN + res * i
+            grid[top : top + res, left : left + res] = large[i, j]
+            draw_text(grid, left + 4, top + res + 2, spell_score(question, scores[i, j]))
+    return grid
 
 
 def _title(found: Direction, reader: str) -> str:
     what = f"severity of {found.axis.question}" if found.severity else found.axis.question
-    return f"{what.replace('_', ' ')}, as read by {reader}"
+    return f"{what.replace('_', ' ')}, as predicted by {reader}"
 
 
 def _unit(question: str) -> str:
@@ -279,12 +281,12 @@ def _unit(question: str) -> str:
 
 
 def spell_score(question: str, score: float) -> str:
-    """Return a score as people read it: years, or log odds and probability."""
+    """Return a score for people: years, or log odds and probability."""
     return f"{score:.0f} years" if question == "age" else f"{score:+.1f} ({expit(score):.0%})"
 
 
 def _ends(found: Direction, reader: TrustedReader) -> tuple[str, str]:
-    """Return what the ends are called; "severe" only where the reader thinks that more likely than not."""
+    """Return the names of the ends; "severe" only if the classifier finds the finding more likely than not."""
     question, (least, most) = found.axis.question, found.movements[0].ends
     if question in FINDINGS:
         return ("mild" if found.severity else "none" if least < 0.1 else "least"), ("severe" if most > 0.5 else "most")
@@ -296,7 +298,7 @@ def _ends(found: Direction, reader: TrustedReader) -> tuple[str, str]:
 
 
 def direction_table(found: Direction) -> str:
-    """Return what walking along the axis does, as aligned lines."""
+    """Return the effect of the axis as aligned lines."""
     axis, first = found.axis, found.movements[0]
     span = "[{:.2f}, {:.2f}]".format
     firm = (
@@ -315,20 +317,21 @@ def direction_table(found: Direction) -> str:
     notes = {
         "place": "standard deviations of the films along the axis",
         "score": (
-            f"5th to 95th percentile of the {found.num_films} films: {found.wanted[0]:.2f} to {found.wanted[1]:.2f}"
+            f"5th to 95th percentile of the {found.num_films} films: "
+            f"{found.percentiles[0]:.2f} to {found.percentiles[1]:.2f}"
         ),
     }
     lines = [
         f"{axis.question}: w explains {axis.r2:.2f} {span(*axis.r2_ci95)} of the "
-        "variance of the score on films held out",
+        "variance of the score on held-out films",
         f"the others are held still {firm}; {axis.kept:.0%} of the squared gradient is along the axis",
         *(
             f"{name:<8}" + "".join(f"{cell:>9}" for cell in cells) + f"   {notes.get(name, '')}".rstrip()
             for name, cells in rows.items()
         ),
-        f"the score rises at {found.rising:.0%} of the steps of {JUDGING} seeds that had no part in this",
+        f"the score rises at {found.rising:.0%} of the steps of {TESTING} held-out seeds",
         "",
-        f"{'a step, in SD of the films':<28}{'moves':>7}  "
+        f"{'per step, in SD of the films':<28}{'moves':>7}  "
         f"{'95 %':<16}{'of the target':>14}  {'95 %':<20}{'either way':>10}"
         f"{'first, last step':>20}",
     ]
@@ -337,7 +340,7 @@ def direction_table(found: Direction) -> str:
     for head, group in (
         ("", (first,)),
         ("held still", still),
-        ("not read well enough to be held still, or the same thing", free),
+        ("not predicted well enough to be held still, or the same thing", free),
     ):
         lines += [f"- {head}"] if head and group else []
         for each in group:

@@ -1,9 +1,9 @@
-"""A walk from film to film: straight lines in w between the latents of some seeds, drawn with one noise.
+"""A walk from film to film: straight lines in w between the latents of some seeds, generated with one noise.
 
-In w, and not in z: the mapping network has unfolded there what z must fold to be normal, so that a straight line of
-equal steps changes the film evenly (Karras et al. 2019, arXiv:1812.04948, section 4.1). The noise is that of the first
-seed throughout, or the texture would flicker; so the film of another seed is passed with its own shape and the first
-one's grain.
+In w, not in z: z is warped to be normally distributed, and the mapping network undoes the warping, so equal steps on a
+straight line in w change the film evenly (Karras et al. 2019, arXiv:1812.04948, section 4.1). The noise is that of the
+first seed throughout, or the texture would flicker; so each later film has its own shape and the grain of the first
+one.
 """
 
 import json
@@ -40,17 +40,17 @@ class Stop:
 
     name: str
     """Such as "seed 5"."""
-    asked: str
-    """What was asked of the network for it, as words."""
+    requested: str
+    """The request in words."""
     ws: Tensor
     """float32 [num_ws, w_dim]."""
     real: bool = False
-    """It is the likeness of a real film."""
+    """Whether it is the likeness of a real film."""
 
 
 @dataclass(frozen=True)
 class Walk:
-    """The frames of a walk and what they are."""
+    """The frames of a walk and their facts."""
 
     frames: np.ndarray
     """uint8 [n, res, res]."""
@@ -69,7 +69,7 @@ class Walk:
 
     @property
     def restriction(self) -> str:
-        """Whether it may be passed on: a sentence, or ""."""
+        """The limits on sharing it: a sentence, or ""."""
         return " ".join(filter(None, (self.origin.restriction, LIKENESS if self.notice == LIKENESS else "")))
 
     @property
@@ -87,7 +87,7 @@ class Walk:
             "Position": f"{self.positions[number]:.4f}",
             "Noise": f"seed {self.noise_seed}",
             "Truncation": self.truncation,
-            "Asked": json.dumps({stop.name: stop.asked for stop in self.stops}),
+            "Asked": json.dumps({stop.name: stop.requested for stop in self.stops}),
             **origin_text(self.origin.sources, self.restriction, self.origin.attribution),
         }
 
@@ -107,7 +107,7 @@ def walk_positions(num_stops: int, num_frames: int, loop: bool) -> np.ndarray:
     if num_stops < 2:
         raise ValueError(f"a walk needs two films or more, and has {num_stops}; name them, such as --seeds 1,2,5")
     if num_frames < num_stops:
-        raise ValueError(f"{num_frames} frames are too few to pass {num_stops} films; ask for {num_stops} or more")
+        raise ValueError(f"{num_frames} frames are too few to pass {num_stops} films; use {num_stops} or more")
     if loop:
         return np.arange(num_frames) * (num_stops / num_frames)
     return np.linspace(0, num_stops - 1, num_frames)
@@ -121,14 +121,14 @@ def between(ws: Tensor, positions: np.ndarray) -> Tensor:
     return torch.lerp(ws[places % len(ws)], ws[(places + 1) % len(ws)], share)
 
 
-def seed_stops(network: Network, seeds: Sequence[int], asked: Condition, truncation: Truncation) -> list[Stop]:
-    """Return the films of some seeds as stops; with nothing asked, each seed draws its own conditions."""
-    conditions = network.conditions(seeds, asked)
+def seed_stops(network: Network, seeds: Sequence[int], requested: Condition, truncation: Truncation) -> list[Stop]:
+    """Return the films of some seeds as stops; if nothing is requested, each seed draws its own conditions."""
+    conditions = network.conditions(seeds, requested)
     films = [
         Film(seed, condition, truncation, origin_of(network)) for seed, condition in zip(seeds, conditions, strict=True)
     ]
     ws = styles_of(network, seeds, conditions, truncation) if seeds else ()
-    return [Stop(f"seed {film.seed}", film.asked_words, w) for film, w in zip(films, ws, strict=True)]
+    return [Stop(f"seed {film.seed}", film.requested_words, w) for film, w in zip(films, ws, strict=True)]
 
 
 def projected_stop(path: Path, network: Network) -> Stop:
@@ -146,7 +146,7 @@ def draw_walk(
     truncation: str,
     origin: Origin,
 ) -> Walk:
-    """Draw a walk. Raises ValueError as `walk_positions`."""
+    """Generate a walk. Raises ValueError as `walk_positions`."""
     positions = walk_positions(len(stops), num_frames, loop)
     ws = between(torch.stack([stop.ws for stop in stops]), positions)
     images = draw_styles(network, ws, noises_of(network, [noise_seed]))
@@ -157,8 +157,8 @@ def draw_walk(
 def write_walk(found: Walk, out: Path, kind: str, fps: int) -> None:
     """Write a walk as one file (webp, gif, mp4), or as a new folder of PNG frames.
 
-    A frame of an animation has no words of its own once it is cut out, so SYNTHETIC is burned into each; PNG frames
-    carry text chunks. Raises ValueError as `encode_animation`, and when the folder exists and is not empty.
+    A frame that is cut out of an animation loses its metadata, so SYNTHETIC is burned into each; PNG frames have text
+    chunks. Raises ValueError as `encode_animation`, and when the folder exists and is not empty.
     """
     if kind == "frames":
         with atomic_folder(out) as part:

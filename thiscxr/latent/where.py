@@ -1,9 +1,9 @@
-"""What films have to look like to a reader: "cardiomegaly>0.8 and view=PA and age<60".
+"""Requirements on what a classifier predicts for a film: "cardiomegaly>0.8 and view=PA and age<60".
 
     where = clause ("and" clause)*        clause = NAME TEST VALUE
     a finding: < <= > >= and a probability from 0 to 1        age: the same and years        view, sex: = != and a value
 
-Names are as the reader has learnt them, in any case, with spaces or underscores. Clauses that no film can meet together
+Names are those that the classifier learnt, in any case, with spaces or underscores. Clauses that contradict each other
 are refused.
 """
 
@@ -22,7 +22,7 @@ from thiscxr.reader.trust import TrustedReader
 _CLAUSE = re.compile(r"\s*([a-z][a-z_ ]*?)\s*(<=|>=|==|!=|<|>|=)\s*([\w.+-]+)\s*", re.IGNORECASE)
 _AND = re.compile(r"\sand\s", re.IGNORECASE)
 _TEXT = "such as cardiomegaly>0.8, view=PA, sex=F or age<60, joined by and"
-LIMITS = {"age": (0.0, 120.0)}  # of the values of a number; of a finding 0 to 1
+LIMITS = {"age": (0.0, 120.0)}  # range of a number; a finding has 0 to 1
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Range:
 
     @property
     def empty(self) -> bool:
-        """Whether no number is in it."""
+        """Whether it contains no number."""
         return self.low > self.high or (self.low == self.high and (self.low_open or self.high_open))
 
     def holds(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return bool [n]: which of the values are in it."""
+        """Return bool [n]: which of the values it contains."""
         above = values > self.low if self.low_open else values >= self.low
         return above & (values < self.high if self.high_open else values <= self.high)
 
     def cut(self, test: str, value: float) -> "Range":
-        """Return the part of it that also is `test` `value`."""
+        """Return its intersection with `test` `value`."""
         is_open = test in ("<", ">")
         if test.startswith(">"):
             low, low_open = max((self.low, self.low_open), (value, is_open))
@@ -56,7 +56,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Where:
-    """Ranges of probabilities of findings and of the age, and the views and sexes that are let through."""
+    """Ranges for the probabilities of findings and for the age, and the accepted views and sexes."""
 
     ranges: Mapping[str, Range] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # view, sex -> values
@@ -64,38 +64,38 @@ class Where:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is looked at: findings, view, sex, age."""
+        """The names that it tests: findings, view, sex, age."""
         return (*self.ranges, *self.choices)
 
-    def holds(self, seen: Mapping[str, NDArray]) -> NDArray[np.bool_]:
-        """Return bool [n]: which films pass, of what is `seen` on them (`look`)."""
-        passed = [range_.holds(seen[name]) for name, range_ in self.ranges.items()]
-        passed += [np.isin(seen[name], values) for name, values in self.choices.items()]
+    def holds(self, predicted: Mapping[str, NDArray]) -> NDArray[np.bool_]:
+        """Return bool [n]: which films pass, by what `predict` returned."""
+        passed = [range_.holds(predicted[name]) for name, range_ in self.ranges.items()]
+        passed += [np.isin(predicted[name], values) for name, values in self.choices.items()]
         return np.logical_and.reduce(passed)
 
-    def look(self, scores: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray]:
-        """Return what these names are on films, of a reader's scores: probabilities, years, and the names of view and
-        sex."""
-        seen: dict[str, NDArray] = {
+    def predict(self, scores: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray]:
+        """Return the predictions for these names from a classifier's scores: probabilities, years, and names of views
+        and sexes."""
+        predicted: dict[str, NDArray] = {
             name: scores[name] if name == "age" else expit(scores[name]) for name in self.ranges
         }
         if "sex" in self.choices:
-            seen["sex"] = np.where(scores["sex"] > 0, "F", "M")
+            predicted["sex"] = np.where(scores["sex"] > 0, "F", "M")
         if "view" in self.choices:
             views = [name for name in scores if name.startswith("view ")]
             best = np.stack([scores[name] for name in views]).argmax(axis=0)
-            seen["view"] = np.array([name.removeprefix("view ") for name in views])[best]
-        return seen
+            predicted["view"] = np.array([name.removeprefix("view ") for name in views])[best]
+        return predicted
 
     def __str__(self) -> str:
         return self.text
 
 
 def parse_where(texts: Sequence[str], reader: TrustedReader) -> Where:
-    """Return what all of some texts ask for together.
+    """Return the requirements of all texts together.
 
-    Raises ValueError for what is no clause, for a name or value that the reader has not learnt, for clauses that no
-    film can meet, and for what the reader does not read well enough.
+    Raises ValueError for a malformed clause, for a name or value that the classifier has not learnt, for clauses that
+    no film can meet, and for what the classifier does not predict well enough.
     """
     ranges: dict[str, Range] = {}
     choices: dict[str, tuple[str, ...]] = {}
@@ -126,8 +126,8 @@ def _name(word: str, reader: TrustedReader) -> str:
     name = known.get(key) or known.get(key.replace("_", " "))
     if name is None or (name in FINDINGS and name not in reader.network.config.findings):
         learnt = (*reader.network.config.findings, "view", "sex", "age")
-        what = f"--where: {reader.name} has not learnt to read '{word}'{nearest_name(word, learnt)}"
-        raise ValueError(f"{what}; it reads {', '.join(learnt)}")
+        what = f"--where: {reader.name} has not learnt to predict '{word}'{nearest_name(word, learnt)}"
+        raise ValueError(f"{what}; it predicts {', '.join(learnt)}")
     return name
 
 

@@ -1,8 +1,8 @@
-"""Films as DICOM files: what a modality would send, and plainly marked as what no patient ever stood for.
+"""Films as DICOM files: what a modality would send, plainly marked as synthetic.
 
-Secondary Capture (PS3.3 A.8) or Digital X-Ray for presentation (PS3.3 A.26). Every file says that it is synthetic in
-its patient's name and id, Synthetic Data, Image Type, its comments and, unless it is turned off, in its pixels. Nothing
-is private, nothing comes from a clock: the same film is the same file tomorrow.
+Secondary Capture (PS3.3 A.8) or Digital X-Ray for presentation (PS3.3 A.26). Every file states that it is synthetic
+in its patient's name and id, Synthetic Data, Image Type, its comments and, unless that is turned off, its pixels. There
+are no private attributes, and nothing depends on the clock: the same film always gives the same file.
 """
 
 import importlib.util
@@ -34,9 +34,9 @@ from thiscxr.sample.provenance import Film
 CLASSES = {"sc": SecondaryCaptureImageStorage, "dx": DigitalXRayImageStorageForPresentation}
 PHOTOMETRICS = ("MONOCHROME2", "MONOCHROME1")
 COMPRESSIONS = {"none": ExplicitVRLittleEndian, "rle": RLELossless, "j2k": JPEG2000Lossless}
-FIELD_MM = 350.0  # side of the field of view that a DX file claims; invented, and the file says so
+FIELD_MM = 350.0  # width of the field of view that a DX file claims; invented, and the file states that
 
-_SPACE = uuid.uuid5(uuid.NAMESPACE_URL, "thiscxr")  # of all of our UIDs
+_SPACE = uuid.uuid5(uuid.NAMESPACE_URL, "thiscxr")  # the namespace of all our UIDs
 # View Position (PS3.3 C.8.11.5.1) and View Code (PS3.16 CID 4010) of our views; others have neither.
 _VIEWS = {
     "PA": ("PA", "272479007", "postero-anterior"),
@@ -48,7 +48,7 @@ _VIEWS = {
 
 @dataclass(frozen=True)
 class DicomOptions:
-    """How films become DICOM files. Raises ValueError for what DICOM or this machine does not have."""
+    """How films become DICOM files. Raises ValueError for options that DICOM or this machine does not support."""
 
     sop_class: str = "sc"  # sc or dx
     bits: int = 12  # stored, 8 to 16
@@ -88,20 +88,17 @@ def _uuid(*words: object) -> uuid.UUID:
 
 def dicom_dataset(pixels: Pixels, film: Film, options: DicomOptions) -> Dataset:
     """Return the data set of one film: pixels [h, w] of `options.bits` bits, 0 black. Written by `dicom_bytes`."""
-    asked = film.asked
-    # One seed is one invented patient, whatever is asked of the film; of another sex or age it would be another
-    # patient.
+    requested = film.requested
+    # One seed is one invented patient, whatever film is requested; another sex or age makes another patient.
     if film.condition.age_years is not None:
-        asked["age_years"] = repr(float(film.condition.age_years))  # in full: in words it is rounded
-    person = (film.origin.sha256, film.seed, asked.get("sex", ""), asked.get("age_years", ""))
-    # What is asked of one patient in two views is one study of two series; each visit of a series of his is a study of
-    # its own.
-    wished = sorted(item for item in asked.items() if item[0] != "view")
-    visit = (film.visit, repr(film.visit.strength)) if film.visit else ()  # in full, too
-    study = (*person, *wished, film.truncation, *visit)
-    exposure = (*study, *((asked["view"],) if "view" in asked else ()))
-    # Compressed or not, it is the same instance only with the same attributes; so everything that changes the file is
-    # in its UID.
+        requested["age_years"] = repr(float(film.condition.age_years))  # in full precision
+    person = (film.origin.sha256, film.seed, requested.get("sex", ""), requested.get("age_years", ""))
+    # The same request in two views is one study of two series; each visit of a follow-up series is a study of its own.
+    but_view = sorted(item for item in requested.items() if item[0] != "view")
+    visit = (film.visit, repr(film.visit.strength)) if film.visit else ()  # in full precision, too
+    study = (*person, *but_view, film.truncation, *visit)
+    exposure = (*study, *((requested["view"],) if "view" in requested else ()))
+    # Everything that changes the file enters its UID: one instance has one set of attributes.
     instance = uid("instance", *exposure, options, film.origin.restriction, thiscxr.__version__)
     dataset = Dataset()
     dataset.file_meta = _meta(CLASSES[options.sop_class], instance)
@@ -131,7 +128,7 @@ def dicom_dataset(pixels: Pixels, film: Film, options: DicomOptions) -> Dataset:
 
 
 def dicom_bytes(dataset: Dataset) -> bytes:
-    """Return the file of a data set, with a preamble of zeros; the same data set gives the same bytes."""
+    """Return a data set as a file, with a preamble of zeros; the same data set gives the same bytes."""
     file = io.BytesIO()
     dcmwrite(file, dataset, enforce_file_format=True)
     return file.getvalue()
@@ -157,18 +154,18 @@ def _meta(sop_class: UID, instance: UID) -> FileMetaDataset:
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, instance
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = uid("implementation")
-    # or pydicom writes its own, and the bytes change with it
+    # otherwise pydicom writes its own, and the bytes change with its version
     meta.ImplementationVersionName = f"THISCXR_{thiscxr.__version__}"[:16]
     return meta
 
 
 def _patient(film: Film, person: Sequence[object]) -> dict[str, object]:
-    """Patient and Patient Study modules: an invented person who is named so."""
+    """Patient and Patient Study modules: a person whose name states that they are synthetic."""
     age, today = film.condition.age_years, _study_day(film)
     born = None
     if age is not None:  # on the first visit
         first = today - timedelta(days=film.visit.day if film.visit else 0)
-        # of infants in months
+        # infants: by month
         grown, within = (round(int(age) * 365.25), 363) if age >= 2 else (round(int(age * 12) * 30.4375) + 2, 24)
         born = first - timedelta(days=grown + 1 + _uuid("birthday", *person).int % within)
     return {
@@ -188,7 +185,7 @@ def _study_day(film: Film) -> date:
 
 
 def _age(born: date, today: date) -> str:
-    """Return an age as DICOM has it: in years, of infants below 2 in months."""
+    """Return an age as DICOM writes it: in years, below 2 years in months."""
     months = 12 * (today.year - born.year) + today.month - born.month - (today.day < born.day)
     return f"{months // 12:03d}Y" if months >= 24 else f"{months:03d}M"
 
@@ -236,11 +233,11 @@ def _derivation(film: Film) -> str:
 
 
 def _comments(film: Film) -> str:
-    return " ".join(filter(None, (NOTICE, film.asked_words, film.origin.terms)))
+    return " ".join(filter(None, (NOTICE, film.requested_words, film.origin.terms)))
 
 
 def _view(film: Film) -> dict[str, object]:
-    """View and orientation as asked; the films of a network are upright, the patient's right on the viewer's left."""
+    """View and orientation as requested; generated films are upright, the patient's right on the viewer's left."""
     view = film.condition.view or ""
     values: dict[str, object] = {"PatientOrientation": ["P", "F"] if view == "lateral" else ["L", "F"]}
     if view in _VIEWS:
@@ -250,7 +247,7 @@ def _view(film: Film) -> dict[str, object]:
 
 
 def _sc() -> dict[str, object]:
-    """SC Equipment and SC Image modules (PS3.3 C.8.6); no pixel spacing, since there is none."""
+    """SC Equipment and SC Image modules (PS3.3 C.8.6); without pixel spacing, which is unknown."""
     return {"Modality": "OT", "ConversionType": "SYN", "SecondaryCaptureDeviceManufacturer": "thiscxr"}
 
 
@@ -280,7 +277,7 @@ def _dx(shape: tuple[int, ...], film: Film, options: DicomOptions) -> dict[str, 
 
 
 def _set_pixels(dataset: Dataset, pixels: Pixels, options: DicomOptions) -> None:
-    """Image Pixel and VOI LUT modules; the window is the whole range, so that what is shown is what was drawn."""
+    """Image Pixel and VOI LUT modules; the window is the whole range, so the film is shown as it was generated."""
     top = 2**options.bits - 1
     stored = marked(pixels, top) if options.mark else pixels
     if options.photometric == "MONOCHROME1":

@@ -1,7 +1,6 @@
-"""What one file of a sample folder is: PNG of 8 or 16 bits, NumPy archives, WebDataset tars. DICOM is in `dicom`.
+"""The file formats of a sample folder: PNG of 8 or 16 bits, NumPy archives, WebDataset tars. DICOM is in `dicom`.
 
-A format turns the films of one file into bytes, and the same films into the same bytes; where they are written is not
-its affair.
+A format turns the films of one file into bytes; the same films always give the same bytes.
 """
 
 import io
@@ -18,19 +17,19 @@ from thiscxr.sample.provenance import Film, film_text
 
 MAX_SHARD_BYTES = 64 * 2**20  # of pixels in one archive
 MAX_SHARD_FILMS = 1024
-BATCH = 64  # films a step of the network; a file of many films holds whole steps
+BATCH = 64  # films per step of the network; a file of many films holds whole steps
 
 
 @dataclass(frozen=True)
 class Format:
-    """How films become files: `encode` takes pixels [k, res, res] of `bits` bits and what they are."""
+    """How films become files: `encode` takes pixels [k, res, res] of `bits` bits and their `Film`s."""
 
     name: str
     suffix: str
     bits: int
     encode: Callable[[Pixels, Sequence[Film]], bytes]
-    sharded: bool = False  # many films a file
-    options: str = ""  # what else decides the bytes
+    sharded: bool = False  # many films per file
+    options: str = ""  # everything else that changes the bytes
 
     def films_a_file(self, res: int) -> int:
         """Return how many films a file holds: bounded in number and in bytes."""
@@ -50,8 +49,8 @@ def film_key(film: Film) -> str:
 
 
 def label_row(film: Film) -> dict[str, str | int | float | None]:
-    """Return what was asked of a film as labels: one value a finding (1 asked for, 0 asked to be absent, None not
-    asked), and the rest."""
+    """Return the requested condition of a film as labels: one value per finding (1 present, 0 absent, None not
+    requested), and the rest."""
     condition = film.condition
     findings = {name: int(name in condition.present) for name in (*condition.present, *condition.absent)}
     return {
@@ -68,8 +67,8 @@ def _png(pixels: Pixels, films: Sequence[Film]) -> bytes:
 
 
 def _npz(pixels: Pixels, films: Sequence[Film]) -> bytes:
-    """Arrays as in docs/formats.md, stored in a zip without a clock."""
-    asked = [film.asked for film in films]
+    """Arrays as in docs/formats.md, stored in a zip without timestamps."""
+    requested = [film.requested for film in films]
     ages = [np.nan if film.condition.age_years is None else film.condition.age_years for film in films]
     origin = films[0].origin
     arrays: dict[str, np.ndarray] = {
@@ -77,7 +76,7 @@ def _npz(pixels: Pixels, films: Sequence[Film]) -> bytes:
         "seed": np.array([film.seed for film in films], np.int64),
         "age_years": np.array(ages, np.float64),
         **{
-            name: np.array([row.get(name, "") for row in asked])
+            name: np.array([row.get(name, "") for row in requested])
             for name in ("view", "sex", "source", "findings", "no_findings")
         },
         "truncation": np.array(str(films[0].truncation)),
@@ -91,7 +90,7 @@ def _npz(pixels: Pixels, films: Sequence[Film]) -> bytes:
 
 
 def _wds(pixels: Pixels, films: Sequence[Film]) -> bytes:
-    """A tar of key.png and key.json a film, in order, without owner or clock; as WebDataset reads it."""
+    """A tar of key.png and key.json per film, in order, without owner or timestamps, as WebDataset reads it."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for image, film in zip(pixels, films, strict=True):

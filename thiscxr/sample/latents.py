@@ -1,7 +1,7 @@
 """Random numbers that are the same in Python, ONNX and a browser: Philox4x32-10 counters and Box–Muller in float64.
 
-A seed owns numbered streams; a stream is a list of values that never depends on how many are read at a time, on the
-batch or on the machine. Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3; test
+A seed owns numbered streams. The values of a stream do not depend on how many are read at a time, on the batch or on
+the machine. Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3; test
 vectors in docs/formats.md.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 LATENT_STREAM = 0  # z
-CONDITION_STREAM = 1  # what is asked where nothing was asked
+CONDITION_STREAM = 1  # the condition of a seed, where none is requested
 NOISE_STREAM = 2  # first noise input; the following inputs use the following streams
 MAX_SEED = 2**53 - 1  # the largest integer that JavaScript holds exactly
 
@@ -84,5 +84,5 @@ def _box_muller(values: np.ndarray) -> np.ndarray:
 
 
 def condition_uniforms(seeds: Sequence[int]) -> np.ndarray:
-    """Return float64 [n, 2]: the numbers that decide what each seed is asked for."""
+    """Return float64 [n, 2]: the numbers that choose the condition of each seed."""
     return uniforms(seeds, CONDITION_STREAM, 2)

@@ -1,9 +1,8 @@
-"""DICOM files that are broken on purpose, each with what is wrong and what a reader should do: a test of other people's
-pipelines.
+"""DICOM files that are broken on purpose, each with its defect and what a DICOM reader should do: a test for pipelines.
 
-Every one is made from a whole synthetic file by one change to its bytes, so that a reader which trips over it trips
-over that. All that can still say so say that they are synthetic, most of them in a patient's name and the preamble too.
-The same seed gives the same bytes. Sources of what is right: DICOM PS3.5 sections 6 to 8 and annex A (encoding), PS3.3
+Each is made from a valid synthetic file by one change to its bytes, so a reader that fails on it fails on that change.
+All files that still can state that they are synthetic do, most of them in the patient's name and the preamble too. The
+same seed gives the same bytes. Sources of what is right: DICOM PS3.5 sections 6 to 8 and annex A (encoding), PS3.3
 C.7.6.3 and C.11 (pixels), PS3.10 section 7 (files).
 """
 
@@ -96,7 +95,7 @@ def parse(data: bytes) -> File:
 
 @dataclass(frozen=True)
 class Defect:
-    """One way to be broken: its name, what is wrong, what a reader should do, and what makes a whole file so."""
+    """One defect: its name, what is wrong, what a reader should do, and the function that breaks a valid file."""
 
     name: str
     wrong: str
@@ -127,7 +126,7 @@ def _syntax(name: str) -> bytes:
 
 
 def _noise(file: File, count: int) -> bytes:
-    """Return bytes that mean nothing, and are the same for the same film."""
+    """Return meaningless bytes, the same for the same film."""
     seed = file.get(INSTANCE)
     return b"".join(hashlib.sha256(seed + struct.pack("<I", i)).digest() for i in range(count // 32 + 1))[:count]
 
@@ -172,7 +171,7 @@ _DELIMITER = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 
 
 def _nested(file: File) -> bytes:
-    """Two thousand sequences in each other, in front of the pixels."""
+    """Two thousand nested sequences, in front of the pixels."""
     opened = _encode(ANY_SEQUENCE, b"SQ", b"", length=0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     return file.without(PIXELS).to_bytes() + opened * 2000 + _encode(PIXELS, b"OW", file.get(PIXELS))
 

@@ -1,8 +1,8 @@
-"""A generator as ONNX: a graph with a free batch size and no randomness of its own, checked by onnxruntime before
-anybody sees it.
+"""A generator as ONNX: a graph with a free batch size and no randomness of its own, checked with onnxruntime before
+it is written.
 
-Needs the extra `onnx`; the contract of inputs and outputs is in docs/formats.md. Modulation in the factored form
-(`model.generator`) is what lets the batch be free: no weight depends on a film.
+Needs the extra `onnx`; the contract of inputs and outputs is in docs/formats.md. The factored form of the
+modulation (`model.generator`) allows a free batch size: no weight depends on a film.
 """
 
 import importlib
@@ -44,9 +44,9 @@ def export_onnx(path: Path, generator: Generator, info: NetworkInfo, sha256: str
     """Write the generator as ONNX with the inputs z, c, psi, noise_0, …; return the largest difference from torch that
     the check found.
 
-    sha256: of the network file; restriction: what the file must say of its terms. The same network and versions give
+    sha256: of the network file; restriction: what the file must state of its terms. The same network and versions give
     the same bytes. Raises ValueError when the extra is not installed, when `path` is a folder, when the network takes
-    no conditions, and when onnxruntime draws other films than torch; then nothing is written.
+    no conditions, and when onnxruntime generates other films than torch; then nothing is written.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a file, such as {path / 'generator.onnx'}")
@@ -59,7 +59,7 @@ def export_onnx(path: Path, generator: Generator, info: NetworkInfo, sha256: str
 def onnx_bytes(generator: Generator, info: NetworkInfo, sha256: str, restriction: str = "") -> tuple[bytes, float]:
     """Return what `export_onnx` writes and its largest difference from torch."""
     onnx, runtime = (_extra(name) for name in ("onnx", "onnxruntime"))
-    _extra("onnxscript")  # torch imports it by itself, and would say so in many lines
+    _extra("onnxscript")  # torch imports it by itself, and would report it in many lines
     if not generator.config.c_dim:
         raise ValueError(
             f"network {info.name} takes no conditions, which the ONNX contract needs; train one with labels"
@@ -104,7 +104,7 @@ def _extra(name: str) -> ModuleType:
 
 
 def _inputs(generator: Generator, seeds: Sequence[int]) -> dict[str, Tensor]:
-    """Return the inputs of the graph by name, one film a seed, each with other conditions and psi."""
+    """Return the inputs of the graph by name, one film per seed, each with other conditions and psi."""
     config = generator.config
 
     def draw(stream: int, *shape: int) -> Tensor:
@@ -119,13 +119,13 @@ def _inputs(generator: Generator, seeds: Sequence[int]) -> dict[str, Tensor]:
 
 
 def _arguments(names: Iterable[str], values: list[Any]) -> tuple[Any, ...]:
-    """Return one value an input as the modules take them: the noises as one list at the end."""
+    """Return one value per input as the modules take them: the noises as one list at the end."""
     noises = [value for name, value in zip(names, values, strict=True) if name.startswith("noise_")]
     return (*values[: len(values) - len(noises)], noises)
 
 
 def _anonymous(model: Any) -> None:
-    """Remove what the exporter says of this machine and of torch's inner life: stack traces, paths, object ids."""
+    """Remove what the exporter records of this machine and of torch's internals: stack traces, paths, object ids."""
     for part in (
         model,
         model.graph,
@@ -160,7 +160,7 @@ def _check(runtime: ModuleType, data: bytes, module: nn.Module, generator: Gener
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's chatter, none of which a user can act upon, off the terminal."""
+    """Keep the exporter's messages, none of which a user can act upon, off the terminal."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)

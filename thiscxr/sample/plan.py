@@ -1,4 +1,4 @@
-"""A plan of a labelled set: a table of conditions, each with how many films of it are wanted."""
+"""A plan of a labelled set: a table of conditions, each with its number of films."""
 
 import csv
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thiscxr.files import nearest_name
 from thiscxr.model.conditions import Condition, Vocabulary
-from thiscxr.sample.sampling import ask
+from thiscxr.sample.sampling import request
 from thiscxr.sample.writing import MAX_FILMS
 
 # as in samples.csv; findings are joined by |
@@ -14,10 +14,10 @@ COLUMNS = ("view", "sex", "age_years", "source", "findings", "no_findings", "n")
 
 
 def read_plan(path: Path, vocabulary: Vocabulary) -> list[Condition]:
-    """Return one condition a film, row after row, each row `n` times.
+    """Return one condition per film, row after row, each row `n` times.
 
-    Raises ValueError with the line for a row that contradicts itself, asks for what the network never learnt, or has no
-    whole `n`.
+    Raises ValueError with the line for a row that contradicts itself, requests what the network never learnt, or whose
+    `n` is not a whole number.
     """
     conditions: list[Condition] = []
     try:
@@ -40,7 +40,7 @@ def read_plan(path: Path, vocabulary: Vocabulary) -> list[Condition]:
                     raise ValueError(f"{where}: more cells than the header has; findings are joined by |")
                 condition, count = _read_row({column: cell.strip() for column, cell in row.items()}, where)
                 if len(conditions) + count > MAX_FILMS:
-                    raise ValueError(f"{where}: the plan asks for more than {MAX_FILMS:,} films")
+                    raise ValueError(f"{where}: the plan requests more than {MAX_FILMS:,} films")
                 try:
                     vocabulary.encode([condition])
                 except ValueError as error:
@@ -49,16 +49,16 @@ def read_plan(path: Path, vocabulary: Vocabulary) -> list[Condition]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"--plan {path} cannot be read as a CSV table in UTF-8 ({error})") from None
     if not conditions:
-        raise ValueError(f"--plan {path} asks for no film; expected rows of {', '.join(COLUMNS)}")
+        raise ValueError(f"--plan {path} requests no film; expected rows of {', '.join(COLUMNS)}")
     return conditions
 
 
 def plan_seeds(given: Sequence[int] | None, count: int) -> list[int]:
-    """Return one seed a film of a plan: 0 to count − 1, or the ones given. Raises ValueError when those are not as
-    many."""
+    """Return one seed per film of a plan: 0 to count − 1, or the given ones. Raises ValueError when those are not
+    `count`."""
     if given is not None and len(given) != count:
         raise ValueError(
-            f"the plan asks for {count} films, but --seeds names {len(given)}; give as many, or leave --seeds out"
+            f"the plan requests {count} films, but --seeds names {len(given)}; give as many, or leave --seeds out"
         )
     return list(range(count)) if given is None else list(given)
 
@@ -72,7 +72,7 @@ def _read_row(row: dict[str, str], where: str) -> tuple[Condition, int]:
         raise ValueError(f"{where}: age_years is '{row['age_years']}', but must be a number or empty") from None
     texts = {name: row.get(name) or None for name in ("view", "sex", "source")}
     try:
-        condition = ask(
+        condition = request(
             **texts, age_years=age, findings=_names(row, "findings"), no_findings=_names(row, "no_findings")
         )
     except ValueError as error:

@@ -1,7 +1,6 @@
-"""What a file says of itself: synthetic, no patient, which network, which seed, what was asked, whose data and on which
-terms.
+"""What every file states: synthetic, no patient, the network, the seed, the request, whose data and on which terms.
 
-The words are the same in every format; how a format holds them is its own affair.
+The words are the same in every format; each format stores them in its own way.
 """
 
 import json
@@ -26,7 +25,7 @@ class Origin:
 
     @property
     def terms(self) -> str:
-        """What every file must say of passing it on, or ""."""
+        """What every file must state about sharing it, or ""."""
         return " ".join(filter(None, (self.restriction, self.attribution)))
 
 
@@ -37,18 +36,18 @@ class Visit:
     number: int  # from 1
     day: int  # after the first visit; invented
     finding: str  # the one that grows
-    strength: float  # 0: asked to be absent, 1: asked for, between: on the straight line in w
+    strength: float  # 0: requested absent, 1: requested present, between: on the straight line in w
 
     def __str__(self) -> str:
         return (
             f"visit {self.number}, day {self.day}: {self.finding} at {self.strength:.0%} "
-            "of the way from asked absent to asked for"
+            "of the way from requested absent to requested present"
         )
 
 
 @dataclass(frozen=True)
 class Film:
-    """One film that is asked for: everything that decides it."""
+    """One requested film: everything that decides it."""
 
     seed: int
     condition: Condition
@@ -58,8 +57,8 @@ class Film:
     visit: Visit | None = None
 
     @property
-    def asked(self) -> dict[str, str]:
-        """What was asked, without what was not, as samples.csv spells it."""
+    def requested(self) -> dict[str, str]:
+        """The requested condition as samples.csv spells it, without what is left open."""
         condition = self.condition
         values = {
             "view": condition.view or "",
@@ -72,18 +71,20 @@ class Film:
         return {key: value for key, value in values.items() if value}
 
     @property
-    def asked_words(self) -> str:
-        """The same as a sentence for people: nothing that a reader could take for a diagnosis."""
-        words = "; ".join(f"{key.replace('_', ' ')} {value.replace('|', ', ')}" for key, value in self.asked.items())
+    def requested_words(self) -> str:
+        """The same as a sentence for people, worded so that nobody takes it for a diagnosis."""
+        words = "; ".join(
+            f"{key.replace('_', ' ')} {value.replace('|', ', ')}" for key, value in self.requested.items()
+        )
         series = f"; {self.visit}" if self.visit else ""
         return (
-            f"The network was asked for: {words or 'nothing in particular'}{series}. Nobody has said that it is there."
+            f"Requested of the network: {words or 'nothing in particular'}{series}. Nobody has said that it is there."
         )
 
 
 def origin_of(network: Network, permission: bool = False) -> Origin:
-    """Return what the files of a network say of it. permission: whoever runs this states to have the permission of the
-    sources' owners."""
+    """Return what the files of a network state about it. permission: the user states that the sources' owners permit
+    sharing."""
     sources = network.info.sources
     titles = tuple(str(source.get("title") or key) for key, source in sources.items())
     return Origin(network.info.name, network.sha256, titles, restriction(sources, permission), attribution(sources))
@@ -98,13 +99,13 @@ def film_text(film: Film) -> dict[str, str]:
         "Seed": str(film.seed),
         "Truncation": str(film.truncation),
         "Network": film.origin.sha256,
-        "Asked": json.dumps(film.asked, sort_keys=True),
+        "Asked": json.dumps(film.requested, sort_keys=True),
     }
     series = {"Visit": str(film.visit)} if film.visit else {}
     return {**text, **series, **origin_text(film.origin.sources, film.origin.restriction, film.origin.attribution)}
 
 
 def grid_text(origin: Origin) -> dict[str, str]:
-    """Return the PNG text chunks of a sheet of films."""
+    """Return the PNG text chunks of a grid of films."""
     marks = origin_text(origin.sources, origin.restriction, origin.attribution)
     return {"Disclaimer": NOTICE, "Software": SOFTWARE, "Network": origin.sha256, **marks}

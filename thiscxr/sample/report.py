@@ -1,5 +1,5 @@
-"""A report read backwards: what it asks of a network, what it leaves open, and which of its words nobody here
-understands."""
+"""From a report to a request: the condition that it describes, what it leaves open, and the words that are not
+understood."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from thiscxr.collections.report_text import read_sections, why_unread
 from thiscxr.collections.reports import ReportLabels, Span, label_report
 from thiscxr.labels import NEGATIVE, NO_FINDING, POSITIVE, UNCERTAIN
 from thiscxr.model.conditions import Condition, Vocabulary
-from thiscxr.sample.sampling import ask
+from thiscxr.sample.sampling import request
 from thiscxr.words import read_age
 
 # "AP window" and "PA catheter" are no projections; two views are one frontal film and another
@@ -30,22 +30,22 @@ _SILENT = frozenset(PHRASES["small_words"]["silent"])  # they only hold the othe
 
 @dataclass(frozen=True)
 class Request:
-    """What a report asks for. No text of it is kept but the words in `not_understood`, for whoever wrote it."""
+    """What a report requests. Of its text only the words in `not_understood` are kept, for whoever wrote it."""
 
     condition: Condition
-    uncertain: tuple[str, ...]  # findings that it leaves open: not asked for
-    never_learnt: tuple[str, ...]  # findings that it denies, and of which the network knows nothing
+    uncertain: tuple[str, ...]  # findings that it leaves open: not requested
+    never_learnt: tuple[str, ...]  # findings that it denies and the network never learnt
     not_understood: tuple[str, ...]  # words, in their order
 
     def __str__(self) -> str:
         """The request for a terminal, one line a fact."""
-        asked = self.condition
-        age = "" if asked.age_years is None else f"{asked.age_years:g}"
-        findings = {"present": ", ".join(asked.present), "absent": ", ".join(asked.absent)}
-        facts = {"view": asked.view, "sex": asked.sex, "age": age, **findings}
+        requested = self.condition
+        age = "" if requested.age_years is None else f"{requested.age_years:g}"
+        findings = {"present": ", ".join(requested.present), "absent": ", ".join(requested.absent)}
+        facts = {"view": requested.view, "sex": requested.sex, "age": age, **findings}
         said = "; ".join(f"{name} {value}" for name, value in facts.items() if value)
-        lines = [f"asked for: {said}"]
-        lines += [f"uncertain in the report, not asked for: {', '.join(self.uncertain)}"] if self.uncertain else []
+        lines = [f"requested: {said}"]
+        lines += [f"uncertain in the report, not requested: {', '.join(self.uncertain)}"] if self.uncertain else []
         lines += (
             [f"absent in the report, not learnt by the network: {', '.join(self.never_learnt)}"]
             if self.never_learnt
@@ -55,10 +55,10 @@ class Request:
 
 
 def read_request(text: str, vocabulary: Vocabulary) -> Request:
-    """Return what a report in English asks of a network with this vocabulary.
+    """Return what a report in English requests of a network with this vocabulary.
 
-    Raises ValueError, naming what the network knows, where the report is none, says that a finding is there (or names a
-    view) that was never learnt, or says nothing that could be asked for.
+    Raises ValueError, naming what the network knows, when the text is no report, when it states a finding or view that
+    was never learnt, and when it says nothing that could be requested.
     """
     if why := why_unread(text):
         raise ValueError(f"--report is {why}; expected the text of a report in English")
@@ -74,9 +74,9 @@ def read_request(text: str, vocabulary: Vocabulary) -> Request:
         )
     view, sex, age, said = _circumstances(text)
     findings = [name for _, names in present for name in names]
-    condition = ask(view=view, sex=sex, age_years=age, findings=findings, no_findings=absent)
+    condition = request(view=view, sex=sex, age_years=age, findings=findings, no_findings=absent)
     if condition == Condition():
-        raise ValueError(f"the report says nothing that this network can be asked for; {known}")
+        raise ValueError(f"the report says nothing that could be requested of this network; {known}")
     vocabulary.encode([condition])
     uncertain = tuple(name for name, state in labels.states.items() if state == UNCERTAIN)
     covered = [*said, *((span.start, span.end) for span in labels.mentions)]
@@ -87,8 +87,8 @@ def read_request(text: str, vocabulary: Vocabulary) -> Request:
 def _findings(
     labels: ReportLabels, vocabulary: Vocabulary
 ) -> tuple[list[tuple[list[str], list[str]]], list[str], tuple[str, ...]]:
-    """Return (for each place that says what is there: all findings that it names, those known), absent ones, absent
-    ones never learnt.
+    """Return (for each positive mention: all findings that it names, those known), absent ones, absent ones never
+    learnt.
 
     One word may name several findings ("mass" is a Mass and a Lung_Lesion): it is enough that the network knows one.
     """
@@ -108,7 +108,7 @@ def _findings(
 
 
 def _circumstances(text: str) -> tuple[str | None, str | None, float | None, list[tuple[int, int]]]:
-    """Return (view, sex, age in years, where they are said); what is said in two ways is not taken."""
+    """Return (view, sex, age in years, where they are said); a fact that is contradicted is left out."""
     frontal, lateral, supine = _FRONTAL.search(text), _LATERAL.search(text), _SUPINE.search(text)
     man, woman, age = _MAN.search(text), _WOMAN.search(text), _AGE.search(text)
     view = None if frontal is None else "PA" if frontal[0].lower().startswith("p") else "AP"

@@ -1,4 +1,4 @@
-"""From seeds and conditions to films: the whole of sampling but the files.
+"""From seeds and conditions to films: all of sampling but the files.
 
 A seed gives the same latent anywhere and the same film within one grey level, whatever the batch size.
 """
@@ -42,47 +42,49 @@ class Network:
         no_findings: Sequence[str] = (),
         truncation: float | Truncation = 1.0,
     ) -> np.ndarray:
-        """Return uint8 [n, res, res], one film a seed. Raises ValueError for a condition that the network never
+        """Return uint8 [n, res, res], one film per seed. Raises ValueError for a condition that the network never
         learnt."""
-        asked = ask(view=view, sex=sex, age_years=age_years, source=source, findings=findings, no_findings=no_findings)
+        requested = request(
+            view=view, sex=sex, age_years=age_years, source=source, findings=findings, no_findings=no_findings
+        )
         seeds = list(seeds)
-        films = list(sample_films(self, seeds, self.conditions(seeds, asked), truncation))
+        films = list(sample_films(self, seeds, self.conditions(seeds, requested), truncation))
         return (
             np.concatenate(films)
             if films
             else np.empty((0, self.info.architecture.res, self.info.architecture.res), np.uint8)
         )
 
-    def conditions(self, seeds: Sequence[int], asked: Condition) -> list[Condition]:
-        """Return the condition of each seed: what was asked; with nothing asked, each seed's own draw from the joint
-        table."""
-        if asked != Condition():
-            self.info.vocabulary.encode([asked])  # refuses what was never learnt before anything is made
-            return [asked] * len(seeds)
+    def conditions(self, seeds: Sequence[int], requested: Condition) -> list[Condition]:
+        """Return the condition of each seed: the requested one; if nothing is requested, each seed's draw from the
+        joint table."""
+        if requested != Condition():
+            self.info.vocabulary.encode([requested])  # refuses what was never learnt before anything is generated
+            return [requested] * len(seeds)
         return draw_conditions(self.info.joint_table, condition_uniforms(seeds))
 
-    def patients(self, seeds: Sequence[int], asked: Condition) -> list[Condition]:
-        """Return the condition of each seed: what was asked, and for the rest its own draw, for several films of one
-        invented patient.
+    def patients(self, seeds: Sequence[int], requested: Condition) -> list[Condition]:
+        """Return the condition of each seed for several films of one invented patient: the request, completed by the
+        seed's draw.
 
-        What is left unknown goes with whatever changes from film to film: in a network's training films, sites and
-        findings go together.
+        The rest is not left unknown: in the training films, sites and findings are correlated, so an unknown site would
+        change with the finding from film to film.
         """
-        self.info.vocabulary.encode([asked])
-        return [asked.over(drawn) for drawn in self.conditions(seeds, Condition())]
+        self.info.vocabulary.encode([requested])
+        return [requested.over(drawn) for drawn in self.conditions(seeds, Condition())]
 
 
 def load(model: str | Path, device: str = "cpu") -> Network:
-    """Return the network that FILE, NAME or RUN means, e.g. `thiscxr.load("nih-64").sample(seeds=range(64))`."""
+    """Return the network of a FILE, NAME or RUN, e.g. `thiscxr.load("nih-64").sample(seeds=range(64))`."""
     path = find_network(str(model))
     sha256 = ""
-    # the newest network of a run is replaced while it is still being trained
+    # the latest network of a run is replaced while it is being trained
     while sha256 != (now := sha256_file(path)):
         sha256, (generator, info) = now, load_network(path)
     return Network(generator.to(device), info, sha256)
 
 
-def ask(
+def request(
     *,
     view: str | None = None,
     sex: str | None = None,
@@ -91,19 +93,19 @@ def ask(
     findings: Sequence[str] = (),
     no_findings: Sequence[str] = (),
 ) -> Condition:
-    """Return the condition that these words mean; case and underscores do not matter in findings, views and sexes.
+    """Return these words as a condition; case and underscores do not matter in findings, views and sexes.
 
-    Raises ValueError for conditions that contradict each other: a finding present and absent, or No Finding with one.
-    Support devices may be in a film without findings, as CheXpert's labels have it.
+    Raises ValueError for contradictions: a finding both present and absent, or No Finding with a finding. Support
+    devices may be in a film without findings, as in CheXpert's labels.
     """
     findings, no_findings = ([spelled(name, FINDINGS) for name in names] for names in (findings, no_findings))
     view, sex = view and spelled(view, VIEWS), sex and spelled(sex, SEXES)
     for name in findings:
         if name in no_findings:
-            raise ValueError(f"finding '{name}' is asked for and asked to be absent; drop one of the two")
+            raise ValueError(f"finding '{name}' is requested both present and absent; drop one of the two")
     others = [name for name in findings if name not in (NO_FINDING, SUPPORT_DEVICES)]
     if NO_FINDING in findings and others:
-        raise ValueError(f"'{NO_FINDING}' and finding '{others[0]}' are asked for in one film; drop one of the two")
+        raise ValueError(f"'{NO_FINDING}' and finding '{others[0]}' are requested in one film; drop one of the two")
     if age_years is not None and not 0 <= age_years <= 120:
         raise ValueError(f"age {age_years:g} is out of range; use 0 to 120 years")
     states = dict.fromkeys(findings, POSITIVE) | dict.fromkeys(no_findings, NEGATIVE)
@@ -132,7 +134,7 @@ def sample_images(
                 z.to(device), c.to(device), [noise.to(device) for noise in noises_of(network, some)], psi
             )
 
-    # several batches of large films would fill the memory
+    # several batches of large films at once would fill the memory
     at_once = AT_ONCE if network.generator.config.res <= 256 else 1
     yield from in_threads(draw, range(0, len(seeds), batch), device, at_once)
 
@@ -146,8 +148,10 @@ def _latents_of(
 
 def noises_of(network: Network, seeds: Sequence[int]) -> list[torch.Tensor]:
     """Return the noise inputs of some seeds, each [N, 1, r, r], on the CPU."""
-    sides = enumerate(network.generator.config.noise_resolutions)
-    return [torch.from_numpy(normals(seeds, NOISE_STREAM + i, res * res)).view(-1, 1, res, res) for i, res in sides]
+    resolutions = enumerate(network.generator.config.noise_resolutions)
+    return [
+        torch.from_numpy(normals(seeds, NOISE_STREAM + i, res * res)).view(-1, 1, res, res) for i, res in resolutions
+    ]
 
 
 def styles_of(
@@ -174,7 +178,7 @@ def styles_of(
 def draw_styles(
     network: Network, ws: torch.Tensor, noises: Sequence[torch.Tensor], batch: int = 64
 ) -> Iterator[torch.Tensor]:
-    """Yield the films of ws [N, num_ws, w_dim], float32 [up to `batch`, 1, res, res]; noises: of each, or one for
+    """Yield the films of ws [N, num_ws, w_dim], float32 [up to `batch`, 1, res, res]; noises: one per film, or one for
     all."""
     device = network.generator.w_mean.device
     noises = [noise.to(device) for noise in noises]
@@ -189,8 +193,8 @@ def draw_styles(
 
 
 def _psi(network: Network, truncation: float | Truncation) -> torch.Tensor:
-    asked = truncation if isinstance(truncation, Truncation) else Truncation(truncation)
-    return torch.tensor(asked.per_layer(network.generator.config.num_ws), device=network.generator.w_mean.device)
+    requested = truncation if isinstance(truncation, Truncation) else Truncation(truncation)
+    return torch.tensor(requested.per_layer(network.generator.config.num_ws), device=network.generator.w_mean.device)
 
 
 def sample_films(
@@ -209,6 +213,8 @@ def to_pixels(images: torch.Tensor, bits: int = 8) -> np.ndarray:
     """Return uint8 (bits 8) or uint16 (bits 9 to 16) [N, H, W], 0 to 2^bits − 1, of images float32 [N, 1, H, W]; the
     rest is clipped."""
     half = (2**bits - 1) / 2
-    values = images[:, 0].float().cpu().numpy() * half  # by NumPy: torch's threads would wait for cores that draw
+    values = (
+        images[:, 0].float().cpu().numpy() * half
+    )  # by NumPy: torch's threads would wait for the cores that run the network
     values += half
     return np.clip(np.rint(values, out=values), 0, 2 * half, out=values).astype(np.uint8 if bits == 8 else np.uint16)

@@ -1,6 +1,6 @@
-"""How far each style input is pulled to the mean film: one psi, or one a range of layers.
+"""How far each style input is pulled to the mean film: one psi, or one per range of layers.
 
-Layers are the style inputs of the generator, from 0: layer 0 draws at 4 px, layers 2i − 1 and 2i draw at 4 · 2^i px.
+Layers are the style inputs of the generator, from 0: layer 0 works at 4 px, layers 2i − 1 and 2i work at 4 · 2^i px.
 Early layers decide the pose and the shape of the thorax, late ones its fine texture. Source: Karras et al. 2019,
 arXiv:1812.04948, appendix B.
 """
@@ -13,7 +13,7 @@ _RANGE = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*:\s*([0-9]{1,3})\s*(?
 
 @dataclass(frozen=True)
 class Truncation:
-    """What was asked for: psi in [0, 2] for all layers, or ranges (psi, first layer, last layer or None for the
+    """A requested truncation: psi in [0, 2] for all layers, or ranges (psi, first layer, last layer or None for the
     end)."""
 
     psi: float = 1.0  # of the layers that no range names
@@ -35,8 +35,8 @@ class Truncation:
         return ",".join(parts)
 
     def per_layer(self, num_ws: int) -> list[float]:
-        """Return one psi a style input. Raises ValueError for a layer that the network does not have or that two ranges
-        name."""
+        """Return one psi per style input. Raises ValueError for a layer that the network does not have or that is named
+        twice."""
         values: list[float | None] = [None] * num_ws
         for psi, first, last in self.ranges:
             end = num_ws - 1 if last is None else last

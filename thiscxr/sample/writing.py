@@ -1,7 +1,8 @@
 """A sample folder: the films in one of the formats, a grid, `samples.csv` and `network.json`; with a plan, labels too.
 
-The folder appears whole. What a kill leaves beside it, `.NAME.part`, is taken up by the next call for the same films,
-and the result is the same bytes as of an undisturbed one: the network goes on in the same steps of BATCH films.
+The folder appears whole. The next call for the same films resumes from what an interrupted one left beside it,
+`.NAME.part`, and the result is the same bytes as without the interruption: the network resumes in the same steps of
+BATCH films.
 """
 
 import csv
@@ -40,7 +41,7 @@ COLUMNS = (
 )  # fmt: skip
 MAX_FILMS = 10_000_000  # in one call
 GRID = 256  # films in grid.png at most
-WRITERS = 4  # threads: compressing and the disk do not hold up the network, but what Python does in them can
+WRITERS = 4  # threads: compression and the disk do not delay the network, but their Python code can
 _OURS = re.compile(
     r"seed-\d+(-[\w-]+)?\.(png|dcm)|films-\d+\.(npz|tar)|grid\.png|(samples|labels|metadata|malformed)\.csv|network\.json|broken-.*\.dcm"
 )
@@ -68,27 +69,27 @@ def write_samples(
 ) -> None:
     """Write the films of some seeds into the folder `out`; an older sample folder there is replaced at the end.
 
-    permission: stated by whoever runs this, where the terms of a source ask for one; every file then says so. labels:
-    the films are a labelled set, so `labels.csv` and, for PNG, `metadata.csv` are written and no grid, which a reader
-    of image folders would take for a film. columns: more of samples.csv, a value a film. Raises ValueError for no
-    seeds, for two films of one name, and when `out` holds anything that sampling does not write, and OSError on a full
-    disk; the same call then goes on.
+    permission: stated by the user, where the terms of a source require one; every file then states it. labels: the
+    films are a labelled set, so `labels.csv` and, for PNG, `metadata.csv` are written, and no grid, which loaders of
+    image folders would take for a film. columns: more columns of samples.csv, one value per film. Raises ValueError for
+    no seeds, for two films of one name, and when `out` holds anything that sampling does not write, and OSError on a
+    full disk; the same call then resumes.
     """
     out = Path(out)
     check_ours(out)
     if not seeds:
         raise ValueError("there are no seeds, so there is no film to write")
-    asked = truncation if isinstance(truncation, Truncation) else Truncation(truncation)
-    asked.per_layer(network.info.architecture.num_ws)  # refused before anything is made
+    requested = truncation if isinstance(truncation, Truncation) else Truncation(truncation)
+    requested.per_layer(network.info.architecture.num_ws)  # raises before anything is generated
     origin = origin_of(network, permission)
-    several = len(set(seeds)) < len(seeds)  # of a seed, as of a pair: the view is in the file's name
+    several = len(set(seeds)) < len(seeds)  # films of one seed, such as a pair: the view is in the file name
     films = [
-        Film(seed, condition, asked, origin, (several and condition.view) or "")
+        Film(seed, condition, requested, origin, (several and condition.view) or "")
         for seed, condition in zip(seeds, conditions, strict=True)
     ]
     if len({film_key(film) for film in films}) < len(films):
         raise ValueError(
-            "a seed is there twice for one view, and both films would have one name; give each a seed of its own"
+            "a seed is there twice for one view, so two films would have one name; give each a seed of its own"
         )
     files = _files(films, form, network.info.architecture.res)
     with resumable_folder(out, replace=True) as part:
@@ -96,15 +97,15 @@ def write_samples(
         _write_films(part, network, films, files, form, grid=not labels)
         _write_tables(part, network, films, files, form, labels, columns or {})
         try:
-            check_ours(out)  # once more: a file may have arrived in the meantime
+            check_ours(out)  # again: a file may have arrived in the meantime
         except ValueError as error:
-            raise FileExistsError(str(error)) from None  # which keeps what was written, for the next call
+            raise FileExistsError(str(error)) from None  # keeps what was written for the next call
         _bring_to_disk(part)
         (part / "job").unlink()
 
 
 def _bring_to_disk(folder: Path) -> None:
-    """Wait until every byte is on the disk: the folder must not take its place before."""
+    """Wait until every byte is on the disk, before the folder is moved into place."""
 
     if syncfs := getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None:
         descriptor = os.open(folder, os.O_RDONLY)  # one call for tens of thousands of files; Python has none for it
@@ -130,7 +131,7 @@ def check_ours(out: Path) -> None:
     there = [path.name for path in out.iterdir()] if out.is_dir() else []
     foreign = [name for name in there if not _OURS.fullmatch(name)]
     if not foreign and not {"network.json", "malformed.csv"} & {*there}:
-        foreign = there  # a table of someone else's may be called as one of ours
+        foreign = there  # somebody else's table may have the same name as ours
     if foreign:
         raise ValueError(
             f"--out {out} holds {foreign[0]!r}, which is not a sample; choose another folder, so that nothing is lost"
@@ -146,14 +147,14 @@ def _files(films: Sequence[Film], form: Format, res: int) -> list[_File]:
 
 
 def _take_up(part: Path, films: Sequence[Film], form: Format, labels: bool) -> None:
-    """Keep what an earlier call for the same films left in `part`, and throw away anything else."""
+    """Keep what an earlier call for the same films left in `part`, and delete anything else."""
     digest = hashlib.sha256(f"{thiscxr.__version__} {form.name} {form.options} {labels}\n".encode())
     for film in films:
         digest.update(f"{film.seed} {film.condition} {film.truncation} {film.origin}\n".encode())
     job = part / "job"
     known = job.is_file() and job.read_text() == digest.hexdigest()
     for path in part.iterdir():
-        # .NAME.part: cut off in the middle
+        # .NAME.part: an incomplete file
         if path.name != "lock" and not (known and path.is_file() and not path.name.startswith(".")):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -170,7 +171,7 @@ def _write_films(
     there = {path.name for path in part.iterdir() if path.stat().st_size}
     grid = grid and "grid.png" not in there
     in_grid = min(GRID, len(films)) if grid else 0
-    # Whole steps of the network, so that each is the step that an undisturbed call makes.
+    # Whole steps of the network, so that each is the same step as in an uninterrupted call.
     unwritten = [file for file in files if file.name not in there]
     missing = {step for file in unwritten for step in range(file.start // BATCH, -(-file.end // BATCH))}
     steps = sorted(missing | set(range(-(-in_grid // BATCH))))
@@ -192,15 +193,15 @@ def _write_films(
         images = sample_images(
             network, [f.seed for f in chosen], [f.condition for f in chosen], films[0].truncation, BATCH
         )
-        held: dict[int, np.ndarray] = {}  # film -> pixels that no file has taken yet
+        held: dict[int, np.ndarray] = {}  # film -> pixels not yet in a file
         file = next(wanted, None)
         for start, step_images in zip(range(0, len(todo), BATCH), images, strict=True):
             indices = todo[start : start + BATCH]
             if indices[0] < in_grid:
                 shown.extend(to_pixels(step_images)[: in_grid - indices[0]])
                 if len(shown) == in_grid:
-                    sheet = make_grid(np.stack(shown), min(8, in_grid) if in_grid <= 64 else 16)
-                    save_png(part / "grid.png", sheet, grid_text(films[0].origin))
+                    picture = make_grid(np.stack(shown), min(8, in_grid) if in_grid <= 64 else 16)
+                    save_png(part / "grid.png", picture, grid_text(films[0].origin))
             held.update(zip(indices, to_pixels(step_images, form.bits), strict=True))
             whole: list[tuple[str, list[np.ndarray], Sequence[Film]]] = []
             while file is not None and file.end - 1 in held:
@@ -214,16 +215,16 @@ def _write_films(
 
 
 class _Writers:
-    """Threads that encode and write files beside the network, each file whole or not at all; those of a few steps wait
-    in memory."""
+    """Threads that encode and write files while the network runs, each file whole or not at all; the files of a few
+    steps wait in memory."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = str(folder)  # a Path would take longer to put together than its file to write
+        self.folder = str(folder)  # building a Path would take longer than writing its file
         self.pool = ThreadPoolExecutor(WRITERS)
         self.waiting: deque[Future[None]] = deque()
 
     def write(self, form: Format, files: Sequence[tuple[str, Sequence[np.ndarray], Sequence[Film]]]) -> None:
-        """Queue the files that a step completes: name, pixels and films. Raises what an earlier one met, such as
+        """Queue the files that a step completes: name, pixels and films. Raises the error of an earlier file, such as
         OSError on a full disk."""
         while len(self.waiting) >= WRITERS:
             self.waiting.popleft().result()
@@ -232,8 +233,8 @@ class _Writers:
     def _write(self, form: Format, files: Sequence[tuple[str, Sequence[np.ndarray], Sequence[Film]]]) -> None:
         for name, pixels, films in files:
             data = form.encode(np.stack(pixels), films)
-            # Renamed, but not brought to the disk one by one, which would take longer than drawing them; what a power
-            # cut leaves of the last seconds is empty, and made again.
+            # Renamed, but not synced one by one, which would take longer than generating them; after a power cut the
+            # files of the last seconds are empty, and are made again.
             cut_off = f"{self.folder}/.{name}.part"
             try:
                 with open(cut_off, "wb") as file:
@@ -278,9 +279,9 @@ def _write_tables(
 
 
 def write_facts(folder: Path, network: Network, origin: Origin) -> None:
-    """Write network.json: what the network says of itself."""
+    """Write network.json: the facts of the network."""
     facts = {**network.info.to_json(), "sha256": network.sha256}
-    facts.pop("joint_table")  # stays with the network: the site has no use for it
+    facts.pop("joint_table")  # stays with the network: the site does not use it
     if origin.restriction:
         facts["restriction"] = origin.restriction
     with atomic_path(folder / "network.json") as path:
@@ -296,13 +297,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 
 def sample_row(file: str, film: Film) -> dict[str, str]:
-    """Return the line of samples.csv of one film: what was asked, empty where nothing was."""
+    """Return the line of samples.csv of one film: what was requested, empty where nothing was."""
     layers = bool(film.truncation.ranges)
     return {
         **dict.fromkeys(COLUMNS, ""),
         "file": file,
         "seed": str(film.seed),
-        **film.asked,
+        **film.requested,
         "truncation": "" if layers else str(film.truncation),
         "truncation_layers": str(film.truncation) if layers else "",
         "network_sha256": film.origin.sha256,
@@ -328,16 +329,16 @@ def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
             raise ValueError(f"{option} {text}: seed {last} is out of range; use 0 to {MAX_SEED} (2^53 - 1)")
         seeds.extend(range(first, last + 1))
     if len(seeds) > MAX_FILMS:
-        raise ValueError(f"{option} {text}: more than {MAX_FILMS:,} seeds; draw them in several calls")
+        raise ValueError(f"{option} {text}: more than {MAX_FILMS:,} seeds; sample them in several calls")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{option} {text}: a seed is there twice; each seed makes one file")
     return seeds
 
 
-def asked_condition(row: Mapping[str, str]) -> Condition:
-    """Return what a line of samples.csv says was asked; columns that are missing or empty: nothing.
+def requested_condition(row: Mapping[str, str]) -> Condition:
+    """Return the requested condition of a line of samples.csv; columns that are missing or empty were not requested.
 
-    Raises ValueError for a finding, view or sex that is not of the vocabulary, and for an age that is not a number of
+    Raises ValueError for a finding, view or sex that is not in the vocabulary, and for an age that is not a number of
     years.
     """
     where = f"samples.csv, {row.get('file', '?')}"
@@ -350,7 +351,7 @@ def asked_condition(row: Mapping[str, str]) -> Condition:
             if name not in FINDINGS:
                 raise ValueError(f"{where}: no finding is called '{name}'{nearest_name(name, FINDINGS)}")
             if name in findings:
-                raise ValueError(f"{where}: {name} is asked for twice, or both present and absent")
+                raise ValueError(f"{where}: {name} is requested twice, or both present and absent")
             findings[name] = state
     age = row.get("age_years") or None
     try:

@@ -27,7 +27,7 @@ from thiscxr.model.conditions import Condition
 from thiscxr.pixels import fit, load_film, to_bits, to_square
 from thiscxr.pool.covered import cover, rows_to_hide
 from thiscxr.sample.sampling import Network, load, sample_films
-from thiscxr.sample.writing import asked_condition
+from thiscxr.sample.writing import requested_condition
 
 _BATCH = 64
 _AS_LONG_AS_IT_IS = 10**6  # px: longer than any film's short side, so that none is cropped or reduced when it is read
@@ -126,7 +126,7 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
     facts = json.loads((folder / "network.json").read_text()) if ours else {}
     return FakeFilms(
         pixels,
-        [asked_condition(row) for row in rows],
+        [requested_condition(row) for row in rows],
         [row["file"] for row in rows],
         float(one_truncation) if one_truncation else None,
         _ranges([int(row["seed"]) for row in rows if row.get("seed", "").isdigit()]),

@@ -27,7 +27,7 @@ from thiscxr.pool.covered import CoveredPool
 from thiscxr.reader.answers import name_answers, read_answers
 from thiscxr.reader.extractors import Extractor, extract, films_key, in_batches, pool_key
 from thiscxr.reader.segmenter import find_segmenter
-from thiscxr.sample.sampling import ask, sample_films
+from thiscxr.sample.sampling import request, sample_films
 from thiscxr.score import anatomy, crowds
 from thiscxr.score.confounders import Shift, Tie, shift_table, shortcut, strongest_tie, ties
 from thiscxr.score.crowds import Side, by_group, mean_of, read_sides
@@ -335,7 +335,7 @@ def shortcuts(context: Context) -> Panel:
     for name in findings:
         scores = {}
         for source in sources:
-            asked = network.patients(seeds, ask(source=source, findings=[name]))
+            asked = network.patients(seeds, request(source=source, findings=[name]))
             films = sample_films(network, seeds, asked, context.fakes.truncation or 1.0)
             scores[source] = read_answers(extractor.reader, films)[name]
         found.append(shortcut(name, scores, float(real_seen[name].std()), seed))
