@@ -101,7 +101,7 @@ def test_the_chexpert_tables_speak_chexpert():
 
 
 def test_the_labeler_hedges_but_does_not_invent():
-    seen = Counter()
+    counts = Counter()
     for film in many_films("chexpert"):
         if "/train/" in film.path:
             drawn = layout_labeler.present(film.shot.body())
@@ -109,8 +109,8 @@ def test_the_labeler_hedges_but_does_not_invent():
                 if name not in ("No Finding", "Lung_Opacity"):
                     assert state != POSITIVE or name in drawn, (film.path, name)
                     assert state in (POSITIVE, UNCERTAIN) or name not in drawn, (film.path, name)
-                seen[state] += 1
-    assert all(seen[state] > MANY / 20 for state in (POSITIVE, NEGATIVE, UNCERTAIN, NOT_MENTIONED))
+                counts[state] += 1
+    assert all(counts[state] > MANY / 20 for state in (POSITIVE, NEGATIVE, UNCERTAIN, NOT_MENTIONED))
 
 
 def test_chexpert_films_are_oblong_jpegs():

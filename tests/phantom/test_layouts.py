@@ -1,4 +1,4 @@
-"""Phantom releases: the truth about them, the road from release to pool, the same bytes for everybody, archives,
+"""Phantom releases: the truth about them, the pipeline from release to pool, the same bytes for everybody, archives,
 defects, mistakes."""
 
 import re
@@ -165,7 +165,7 @@ def test_a_release_holds_the_films_of_the_truth_and_the_label_files(written, lay
 
 
 def write_label_files(root, layout):
-    if not label_files(layout):  # folders and names tell
+    if not label_files(layout):  # the labels are in folders and names
         for film in many_films(layout):
             (root / film.path).parent.mkdir(parents=True, exist_ok=True)
             (root / film.path).touch()
@@ -175,19 +175,19 @@ def write_label_files(root, layout):
 
 
 @pytest.mark.parametrize("layout", RELEASES)
-def test_the_reader_finds_what_the_label_files_tell(tmp_path, layout):
+def test_the_parser_finds_what_the_label_files_report(tmp_path, layout):
     write_label_files(tmp_path / "release", layout)
     collection = collection_of(layout)
     found = {record.file: record for record in collection.read_labels(tmp_path / "release")}
-    told = {collection.image_key(film.path): film.record for film in many_films(layout)}
-    unnamed = {key for key, record in told.items() if record.refused == "in no report"}
+    reported = {collection.image_key(film.path): film.record for film in many_films(layout)}
+    unnamed = {key for key, record in reported.items() if record.refused == "in no report"}
     assert len(unnamed) == (2 if layout == "openi" else 0)
-    assert found.keys() == told.keys() - unnamed
+    assert found.keys() == reported.keys() - unnamed
     for key, record in found.items():
         for name in ("file", "patient", "study", "view", "sex", "age_years", "split", "original_aspect"):
-            assert getattr(record, name) == getattr(told[key], name), (key, name)
-        assert record.states() == told[key].states(), key
-        assert bool(record.refused) == bool(told[key].refused), key
+            assert getattr(record, name) == getattr(reported[key], name), (key, name)
+        assert record.states() == reported[key].states(), key
+        assert bool(record.refused) == bool(reported[key].refused), key
 
 
 @pytest.mark.parametrize(
@@ -199,12 +199,12 @@ def test_the_reader_finds_what_the_label_files_tell(tmp_path, layout):
         ("openi", "ecgen-radiology/1.xml", b"<major>normal", b"<major>No Indexing"),
     ],
 )
-def test_a_reader_that_finds_something_else_would_be_noticed(tmp_path, layout, path, old, new):
+def test_a_parser_that_finds_something_else_would_be_noticed(tmp_path, layout, path, old, new):
     write_label_files(tmp_path, layout)
     assert old in (tmp_path / path).read_bytes()
     (tmp_path / path).write_bytes((tmp_path / path).read_bytes().replace(old, new))
-    told = {collection_of(layout).image_key(film.path): film.record.states() for film in many_films(layout)}
-    assert any(record.states() != told[record.file] for record in collection_of(layout).read_labels(tmp_path))
+    reported = {collection_of(layout).image_key(film.path): film.record.states() for film in many_films(layout)}
+    assert any(record.states() != reported[record.file] for record in collection_of(layout).read_labels(tmp_path))
 
 
 @pytest.mark.parametrize("layout", RELEASES)

@@ -189,7 +189,7 @@ def test_labels_speak_the_vocabulary():
 
 @pytest.mark.parametrize("view", ["PA", "AP", "AP_supine"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_heart_follows_the_severity_asked(view, seed):
+def test_heart_follows_the_requested_severity(view, seed):
     ratios = [cardiothoracic_ratio(film(seed, view, res=256, Cardiomegaly=s)) for s in (0.0, 0.3, 0.65, 1.0)]
     assert all(np.diff(ratios) > 0.02), ratios
     assert ratios[0] < 0.53
@@ -220,7 +220,7 @@ def test_heart_size_agrees_between_views():
     assert np.corrcoef(frontal, lateral)[0, 1] > 0.8
 
 
-def test_the_ratio_is_not_read_on_a_lateral_film():
+def test_the_ratio_is_not_measured_on_a_lateral_film():
     with pytest.raises(ValueError, match="lateral"):
         cardiothoracic_ratio(film(0, "lateral", res=32))
 
@@ -325,7 +325,7 @@ def test_masks_are_plausible(view):
 # ------------------------------------------------------------------ films
 
 
-def test_sites_are_told_apart_by_their_nearest_mean():
+def test_sites_are_distinguished_by_their_nearest_mean():
     def features(made: PhantomFilm) -> np.ndarray:
         x = made.pixels / 255.0
         fine = np.abs(np.diff(x, axis=0)).mean()

@@ -1,6 +1,6 @@
-"""The procedural phantom: chest films of drawn patients with known view, site, anatomy and findings.
+"""The procedural phantom: chest films of random patients with known view, site, anatomy and findings.
 
-One body gives all views of a study. No film of a real person is used, and nothing here is fitted to data. Idea: the
+One body gives all views of a study. No film of a real person is used, and nothing is fitted to data. Idea: the
 analytical FORBILD thorax phantom. Called, `thiscxr.phantom("pool", n=2000)` is `thiscxr.api.phantom`.
 """
 
@@ -42,7 +42,7 @@ FINEST_GRID = 128  # coarser films are averaged from this one
 
 @dataclass(frozen=True)
 class PhantomFilm:
-    """A film and everything that is known about it."""
+    """A film and its ground truth."""
 
     pixels: Array
     """uint8 [res, res], air dark; frontal: the patient's right on the viewer's left; lateral: facing left."""
@@ -63,11 +63,11 @@ def render(patient: Patient, view: str, res: int, *, site: str, noise_seed: int 
     """Film a patient. `noise_seed` (default: the patient's own) draws quantum noise, centring, turning and the place of
     the marker.
 
-    Raises ValueError for a view, a site or a resolution that there is not.
+    Raises ValueError for an unknown view, site or resolution.
     """
     if view not in PHANTOM_VIEWS:
         raise ValueError(
-            f"view '{view}' is not one the phantom films{nearest_name(view, PHANTOM_VIEWS)}; "
+            f"view '{view}' is not one of the phantom's{nearest_name(view, PHANTOM_VIEWS)}; "
             f"expected one of {', '.join(PHANTOM_VIEWS)}"
         )
     if site not in PROFILES:
@@ -106,8 +106,8 @@ def render(patient: Patient, view: str, res: int, *, site: str, noise_seed: int 
 
 
 def _exposure(patient: Patient, view: str) -> Array:
-    """Line integrals of a healthy lung and of the abdomen of such a patient: what the exposure is set for, blind to
-    findings."""
+    """Line integrals of a healthy lung and of the abdomen of such a patient, for which the exposure is set, whatever
+    the findings."""
     if view == "lateral":
         thickness, air = 1.72 * (patient.half_width + patient.wall), 1.15 * patient.half_width
     else:
@@ -125,7 +125,7 @@ def draw_film(
 ) -> PhantomFilm:
     """Draw a patient and film it; view (PA 55 %, AP_supine 25 %, lateral 20 %) and site come from the seed unless
     given."""
-    r = stream(seed, "study")  # not the stream that centres the film: view and site must tell nothing of it
+    r = stream(seed, "study")  # not the stream that centres the film, so that view and site are independent of it
     drawn_view = str(r.choice(["PA", "AP_supine", "lateral"], p=[0.55, 0.25, 0.20]))
     drawn_site = str(r.choice(SITES))
     return render(draw_patient(seed, severities=severities), view or drawn_view, res, site=site or drawn_site)
@@ -134,7 +134,7 @@ def draw_film(
 def cardiothoracic_ratio(film: PhantomFilm) -> float:
     """Widest heart over widest inner thorax, from the masks of a frontal film. Raises ValueError for a lateral one."""
     if film.view == "lateral":
-        raise ValueError("the cardiothoracic ratio is read on frontal films; this film is lateral")
+        raise ValueError("the cardiothoracic ratio is measured on frontal films; this film is lateral")
     heart = np.flatnonzero(film.heart.any(0))
     rows = film.lungs.any(1)
     first, last = film.lungs[rows].argmax(1), film.lungs.shape[1] - film.lungs[rows][:, ::-1].argmax(1)

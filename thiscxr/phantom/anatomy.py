@@ -1,8 +1,8 @@
 """From a patient to solids: cage, lungs, heart, great vessels, bones, soft tissue.
 
-Knows nothing of rays or films, and of findings only how they change the size of organs; lesions are added by
-`phantom_findings`. Origin: midline, about mid-thorax. Densities are in 1/cm relative to what surrounds the solid,
-effective for a chest beam of some 100 kV.
+Independent of rays and films; of the findings, only their effect on the size of organs is here, and lesions are in
+`findings`. Origin: midline, about mid-thorax. Densities are in 1/cm relative to the surroundings of the
+solid, effective for a chest beam of about 100 kV.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ _FRONT = np.array([-0.42, -0.30, -0.18, -0.02, 0.16, 0.37, 0.62, 0.80, 0.94, 1.0
 
 @dataclass
 class Lung:
-    """One lung: the whole pleural space, what of it is aerated, and its density."""
+    """One lung: the whole pleural space, its aerated part, and its density."""
 
     side: int
     cage: Loft
@@ -67,7 +67,7 @@ class Body:
     mediastinum: list[Loft]
     tubes: Tubes = field(default_factory=Tubes)
     overlays: Tubes = field(default_factory=Tubes)
-    """Devices: outside the dose that the exposure is set by."""
+    """Devices: the exposure is set without them."""
     arms: list[Capsule] = field(default_factory=list)
     """Tissue that counts where it lies outside the torso."""
     breasts: list[Ellipsoid] = field(default_factory=list)
@@ -103,7 +103,7 @@ def cage_at(p: Patient, y: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def build_body(p: Patient, view: str) -> Body:
-    """Build the healthy organs, with heart, lungs and diaphragm sized as the findings ask."""
+    """Build the healthy organs, with heart, lungs and diaphragm sized by the findings."""
     supine = view == "AP_supine"
     emphysema, collapse = p.severity("Emphysema"), p.severity("Atelectasis")
     lift = 2.2 if supine else 0.9 if view == "AP" else 0.0
@@ -231,8 +231,7 @@ def _mediastinum(
 
 
 def _outline(solids: list[Ellipsoid], y: Array, axis: int) -> tuple[Array, Array]:
-    """Lowest and highest coordinate along an axis of a union of ellipsoids at heights y; +99 and -99 where there is
-    none."""
+    """Lowest and highest coordinate along an axis of a union of ellipsoids at heights y; +99 and -99 outside it."""
     low, high = np.full(len(y), 99.0), np.full(len(y), -99.0)
     for solid in solids:
         axes = np.array(solid.axes)
@@ -270,8 +269,8 @@ def extent_x(solid: Ellipsoid) -> float:
     return float(np.sqrt(sum((r * axis[0]) ** 2 for r, axis in zip(solid.radii, solid.axes, strict=True))))
 
 
-def heart_ratio_asked(p: Patient) -> float:
-    """The cardiothoracic ratio that the erect PA film is to show."""
+def requested_heart_ratio(p: Patient) -> float:
+    """The cardiothoracic ratio that the erect PA film should show."""
     s = p.severity("Cardiomegaly")
     healthy = p.heart_ratio * (1 - 0.22 * p.severity("Emphysema"))
     if s == 0:
@@ -280,8 +279,8 @@ def heart_ratio_asked(p: Patient) -> float:
 
 
 def _heart(p: Patient, floor: float, supine: bool) -> list[Ellipsoid]:
-    """Chambers scaled until their silhouette on the PA film has the width asked; lying down the heart spreads by some 6
-    %."""
+    """Chambers scaled until their silhouette on the PA film has the requested width; supine, the heart widens by about
+    6 %."""
     tilt = p.heart_tilt_deg + 12 * p.severity("Emphysema")
     turn = _rotation(tilt, 24)
     parts = [  # centre relative to the midline at the diaphragm, radii, axes
@@ -307,10 +306,10 @@ def _heart(p: Patient, floor: float, supine: bool) -> list[Ellipsoid]:
         high = max((s.center[0] + extent_x(s)) * _pa_scale(p, s.center[2]) for s in solids)
         return high - low
 
-    asked = heart_ratio_asked(p) * 2 * p.half_width * 0.995 * _pa_scale(p, 0.0)
+    target = requested_heart_ratio(p) * 2 * p.half_width * 0.995 * _pa_scale(p, 0.0)
     k = 1.0
     for _ in range(6):
-        k *= (asked / width(build(k))) ** 1.05
+        k *= (target / width(build(k))) ** 1.05
     return build(k * (1.06 if supine else 1.0))
 
 

@@ -1,7 +1,7 @@
 """The draw of a patient: anatomy, findings and their sides, from one seed.
 
-Knows no pixels and no beam. Anatomy and findings come from separate random streams, so asking for a finding leaves the
-body as it was. Sizes are adult thoraces in cm, set by eye on films and by textbook proportions.
+Independent of pixels and beam. Anatomy and findings come from separate random streams, so requesting a finding leaves
+the body unchanged. Sizes are adult thoraces in cm, set by eye on films and by textbook proportions.
 """
 
 from collections.abc import Mapping
@@ -120,10 +120,10 @@ def stream(seed: int, name: str, branch: int = 0) -> np.random.Generator:
 def draw_patient(
     seed: int, *, sex: str | None = None, age_years: int | None = None, severities: Mapping[str, float] | None = None
 ) -> Patient:
-    """Draw a patient; the same seed gives the same body whatever findings are asked.
+    """Draw a patient; the same seed gives the same body whatever findings are requested.
 
     severities: finding -> 0..1 (0 is absent); None draws them: four patients in ten have none, the others one to three
-    at 0.3..1. Raises ValueError when the sex, the age, a finding or a severity is not one there is.
+    at 0.3..1. Raises ValueError for an invalid sex, age, finding or severity.
     """
     if sex not in (None, "M", "F"):
         raise ValueError(f"sex '{sex}' is not one the phantom draws; expected 'M' or 'F'")

@@ -1,6 +1,6 @@
-"""Tubes, lines, wires and boxes: what intensive care and surgeons leave on a chest film.
+"""Tubes, lines, wires and boxes, as intensive care and surgery leave them on a chest film.
 
-Drawn apart from the body, so that metal does not change the exposure.
+Rendered separately from the body, so that metal does not change the exposure.
 """
 
 import numpy as np

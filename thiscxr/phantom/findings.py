@@ -1,7 +1,7 @@
 """Findings as objects in the body: each takes a body and a severity and adds or moves solids.
 
-Size of heart, lungs and diaphragm (cardiomegaly, emphysema, volume loss) is anatomy's; the rest is here. Only the
-patient's own random streams are used, so a lesion keeps its place and shape while it grows.
+The size of heart, lungs and diaphragm (cardiomegaly, emphysema, volume loss) is set in `anatomy`; the rest is here.
+Only the patient's own random streams are used, so a lesion keeps its place and shape while it grows.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ from thiscxr.phantom.rays import Array, Ellipsoid, Loft
 
 
 def add_findings(body: Body) -> None:
-    """Add what the patient's severities ask. Call it before the vessels grow (they avoid fluid and gas) and before the
-    ribs are laid."""
+    """Add the patient's findings by their severities. Call it before the vessels grow (they avoid fluid and gas) and
+    before the ribs are laid."""
     p = body.patient
     drawn = (
         ("Pneumothorax", _pneumothorax),
@@ -31,7 +31,7 @@ def add_findings(body: Body) -> None:
         ("Support_Devices", add_devices),
     )
     for number, (name, add) in enumerate(drawn):
-        # a branch of its own for each finding: one more finding must not move the others
+        # a random branch per finding: one more finding must not move the others
         shape = stream(p.seed, "lesions", number)
         if p.severity(name) > 0:
             add(body, p.severity(name), shape)
@@ -243,7 +243,7 @@ def _hernia(body: Body, s: float, r: np.random.Generator) -> None:
 
 
 def _bullae(body: Body, s: float, r: np.random.Generator) -> None:
-    """Thin-walled bubbles in the upper lobes; the size of the lungs is anatomy's."""
+    """Thin-walled bubbles in the upper lobes; the size of the lungs is set in `anatomy`."""
     for side in (-1, 1):
         for _ in range(3):
             center = _inside(body.lungs[side], r.uniform(0.45, 0.8), r.uniform(-0.1, 0.55), r.uniform(-0.4, 0.3))

@@ -43,7 +43,7 @@ def _add_ribs(body: Body) -> None:
 
 
 def lay_bones(body: Body, view: str) -> None:
-    """Turn the centre lines of ribs and clavicles into bone; called once the findings have moved what they move."""
+    """Turn the centre lines of ribs and clavicles into bone; called after the findings have moved them."""
     bone, r = BONE * body.patient.bone, body.patient.stream("posture")
     tall = np.clip(r.normal(0.63, 0.045, (2, 13)), 0.5, 0.75)
     tall[:, [1, 12]] *= 0.8
@@ -105,7 +105,7 @@ def _add_spine(body: Body, view: str) -> None:
             root, root + np.array([0, 0, -1.3]), 0.36, bone * 0.2, flat=0.5, flat_axis=up, core=0.6, core_share=0.45
         )
         tip = root + np.array([side * 1.5, 0.35, -1.8])
-        faint = bone * np.where(s[:, 1] > 9, 0.2, 0.35)  # over the neck nothing hides them
+        faint = bone * np.where(s[:, 1] > 9, 0.2, 0.35)  # over the neck nothing covers them
         body.tubes.segments(
             root + np.array([0, 0, -1.2]), tip, 0.32, faint, flat=0.45, flat_axis=up, core=0.6, core_share=0.5
         )

@@ -1,4 +1,4 @@
-"""Phantom films with what is true of them, in the shapes that trainings and audits take."""
+"""Phantom films with their ground truth, in the form that training and audits take."""
 
 import sys
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from thiscxr.score.poses import PosedFilms
 from thiscxr.score.utility import LabelledFilms
 
 FRONTAL = ("PA", "AP", "AP_supine")
-SMALL_HEARTS = 0.4  # share of masked patients whose findings are the phantom's own; the others get a heart of any size
+SMALL_HEARTS = 0.4  # share of masked patients with the phantom's usual findings; the others get a heart of any size
 POSED = 150
-# that a small reader learns from a thousand films, so that it has a
+# findings that a small classifier learns from a thousand films, so that it has a
 SHOWN = ("Cardiomegaly", "Effusion", "Emphysema", "Pneumothorax")
 PREVALENCE = 0.2  # loss to show; of each, independently
 LEAST_SEVERITY = 0.3
@@ -27,7 +27,7 @@ def draw_masked_films(seeds: range, res: int = 64, sites: Sequence[str] = SITES,
     """Draw phantoms of these sites; the masks are drawn at twice `res` and averaged, so that edges are known within a
     pixel.
 
-    laterals: share of the films that are laterals, with empty masks: what is measured on frontal films is not there.
+    laterals: share of the films that are laterals, with empty masks: the measures of frontal films do not apply.
     """
     images = np.empty((len(seeds), 1, res, res), np.float32)
     masks = np.empty((len(seeds), 3, res, res), np.float32)
@@ -49,7 +49,7 @@ def draw_masked_films(seeds: range, res: int = 64, sites: Sequence[str] = SITES,
 
 
 def draw_posed_films(res: int, count: int = POSED, first_seed: int = 0) -> PosedFilms:
-    """Draw films of patients, PA and supine by turns, with what they show."""
+    """Draw films of patients, PA and supine alternately, with their labels."""
     films = [
         render(draw_patient(first_seed + i), ("PA", "AP_supine")[i % 2], res, site=SITES[i % len(SITES)])
         for i in tqdm(range(count), unit="film", file=sys.stderr, desc="draw phantoms", delay=1)
@@ -62,7 +62,7 @@ def draw_posed_films(res: int, count: int = POSED, first_seed: int = 0) -> Posed
 def draw_labelled_films(
     res: int = 64, counts: tuple[int, int] = (1000, 400), seed: int = 0
 ) -> tuple[LabelledFilms, LabelledFilms]:
-    """Draw PA films for training and others for tests, each finding of SHOWN on a share PREVALENCE of them."""
+    """Draw PA films for training and for testing; a share PREVALENCE has each finding of SHOWN."""
     drawn, rng = [], generator(seed, 52)
     with tqdm(total=sum(counts), unit="film", file=sys.stderr, desc="draw phantoms", delay=1) as bar:
         for first, count in zip((0, counts[0]), counts, strict=True):
@@ -86,7 +86,7 @@ def _shown(films: list[PhantomFilm], findings: Sequence[str]) -> FilmConditions:
     known = [{name: film.labels[name] for name in findings} for film in films]
     return FilmConditions.of(
         [
-            Condition(f.view, f.patient.sex, float(f.patient.age_years), f.site, told)
-            for f, told in zip(films, known, strict=True)
+            Condition(f.view, f.patient.sex, float(f.patient.age_years), f.site, known_states)
+            for f, known_states in zip(films, known, strict=True)
         ]
     )

@@ -1,7 +1,7 @@
 """From a body to line integrals and masks along one set of rays.
 
-Knows solids and rays, nothing of detectors. Air is what is left of a lung once everything that lies in it is taken out,
-each place once.
+Handles solids and rays, not detectors. The air of a lung is what remains after everything inside it is subtracted, each
+place once.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from thiscxr.phantom.rays import Array, Rays, Span, capsule_span, covered_length
 from thiscxr.phantom.sites import fractal_noise
 
 TEXTURE_FIELD = 40.0
-"""cm of film that the texture's lattice spans, whatever the film's own width: one lattice serves all."""
+"""cm of film that the texture's lattice spans, the same for every film width."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ def aim(body: Body, view: str, res: int, field: float, shift: tuple[float, float
     """Place tube and detector: PA from 180 cm behind, AP from 100 cm in front, lateral from 180 cm with the left side
     on the detector.
 
-    turn_deg: how far the patient stands turned about the long axis. It is done by moving tube and detector sideways:
-    the shear that the beam then has differs from the rotation by the cosine alone.
+    turn_deg: how far the patient stands turned about the long axis. Implemented by moving tube and detector
+    sideways: the resulting shear of the beam differs from a rotation only by the cosine.
     """
     p = body.patient
     step = field / res
@@ -192,8 +192,8 @@ def _lung_mask(
     column: list[Span],
     air: Array,
 ) -> Array:
-    """The lung fields as a reader outlines them: within the cage, over the domes, beside heart and mediastinum; fluid
-    included."""
+    """The lung fields as a radiologist outlines them: within the cage, over the domes, beside heart and mediastinum;
+    fluid included."""
     res = len(rays.cols)
     if rays.main == 0:
         under_both = _silhouette(res, [domes[-1]]) & _silhouette(res, [domes[1]])

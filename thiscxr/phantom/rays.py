@@ -1,7 +1,7 @@
 """Rays through the phantom and the lengths they spend in its solids.
 
 Every solid is convex along a ray, so a crossing is one interval of depth: exact for ellipsoids and capsules under the
-diverging beam, and for a loft (a stack of superellipses) taken in the plane of its own centre. Nothing here knows
+diverging beam, and for a loft (a stack of superellipses) taken in the plane of its own centre. Independent of
 anatomy. Idea: the FORBILD thorax phantom (Sourbelle, 1999): a body of analytical solids whose line integrals have
 closed forms.
 
@@ -19,7 +19,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Rays:
-    """One ray a pixel: the points source + (depth - source depth) * g.
+    """One ray per pixel: the points source + (depth - source depth) * g.
 
     g is 1 along the depth axis, `g_col` along the columns' axis and `g_row` along y.
     """
@@ -57,7 +57,7 @@ class Rays:
 
     @property
     def pixel(self) -> float:
-        """Side of a detector pixel, cm."""
+        """Width of a detector pixel, cm."""
         return abs(float(self.cols[1] - self.cols[0]))
 
     def stretch(self) -> Array:
@@ -155,7 +155,7 @@ def ellipsoid_span(rays: Rays, solid: Ellipsoid) -> Span:
     reach = np.array([max(solid.radii)]) * np.abs(scale) * 1.2 + rays.pixel
     col0, col1, row0, row1 = (int(e[0]) for e in rays.window(u, v, reach))
     cols, rows = slice(col0, max(col0, col1)), slice(row0, max(row0, row1))
-    # slopes are counted from the ray through the centre: nothing large cancels
+    # slopes are relative to the ray through the centre: no large numbers cancel
     aim = float((u[0] - rays.source[rays.across]) / rays.reach)
     t = (rays.g_col[cols] - aim).astype(np.float32)[None]
     o = m @ (rays.source - center)

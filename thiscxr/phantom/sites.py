@@ -1,6 +1,6 @@
-"""Four hospitals: what the beam, the detector, the processing and the marker make of the same line integrals.
+"""Four hospitals: beam, detector, processing and marker, applied to the same line integrals.
 
-Knows no anatomy. Beer-Lambert, scatter, quantum noise per detector area, blur, exposure anchored to the patient"s
+Independent of anatomy. Beer-Lambert, scatter, quantum noise per detector area, blur, exposure anchored to the patient's
 thickness, a contrast curve with local contrast equalisation, collimation, burned-in letters. All lengths in cm, so a
 film looks the same at every resolution.
 """
@@ -32,16 +32,16 @@ GLYPHS = {
 
 @dataclass(frozen=True)
 class Site:
-    """One hospital"s x-ray room."""
+    """The x-ray room of one hospital."""
 
     photons: float
     """Quanta per cm2 behind bare tissue of mean thickness; fewer is noisier."""
     scatter: float
-    """Scattered over primary light at the detector, before the grid"s share."""
+    """Scattered over primary light at the detector, before the grid's share."""
     blur: float
-    """Standard deviation of the detector"s blur, cm."""
+    """Standard deviation of the detector's blur, cm."""
     low: float
-    """Weight of the broad shadows, 1 leaves them, less evens them out."""
+    """Weight of the broad shadows: 1 leaves them, less evens them out."""
     detail: float
     """Gain of structures finer than some 2 cm."""
     edge: float
@@ -64,7 +64,7 @@ class Site:
     marker_size: float
     """Height of the letter, cm."""
     marker_place: tuple[float, float]
-    """Where the marker"s middle lies, as fractions of the film from the left and the top."""
+    """Where the middle of the marker lies, as fractions of the film from the left and the top."""
     ring: bool
     tilt_deg: float
 
@@ -154,7 +154,7 @@ PROFILES = {
 
 
 def fractal_noise(res: int, field: float, pitches: tuple[float, ...], r: np.random.Generator) -> Array:
-    """float32 [res, res]: smooth noise of unit variance an octave, on lattices of the given pitches in cm, the same at
+    """float32 [res, res]: smooth noise of unit variance per octave, on lattices of the given pitches in cm, the same at
     every resolution."""
     total = np.zeros((res, res))
     for pitch in pitches:
@@ -223,7 +223,7 @@ def expose(
     value = -np.log(np.maximum(light, 1e-9))
     value = (value + reference[0]) / (reference[0] - reference[1])  # 0 lung, 1 abdomen
     value = np.clip(value, -1.6, 1.9)
-    broad = _smooth(np.maximum(value, -0.25), 1.6 / pixel)  # the black outside must not drag down what lies beside it
+    broad = _smooth(np.maximum(value, -0.25), 1.6 / pixel)  # the black outside must not darken what lies beside it
     value = 0.5 + site.low * (broad - 0.5) + np.where(value < -0.25, value - broad, site.detail * (value - broad))
     if site.edge:
         value = value + site.edge * (value - _smooth(value, 0.22 / pixel))
@@ -267,7 +267,7 @@ def burn_in(grey: Array, rays: Rays, site: Site, view: str, r: np.random.Generat
 
 
 def _letters(word: str, height: float, middle: tuple[float, float], tilt_deg: float, at: Array, ring: bool) -> Array:
-    """float [res, res] coverage 0..1 of a word"s strokes, softened to a pixel."""
+    """float [res, res] coverage 0..1 of the strokes of a word, softened to a pixel."""
     bitmap = np.concatenate([np.array([[int(bit) for bit in row] + [0] for row in GLYPHS[c].split()]) for c in word], 1)
     bitmap = np.pad(bitmap.astype(np.float32), 1)
     dot = height / 7

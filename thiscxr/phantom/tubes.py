@@ -1,7 +1,7 @@
-"""Tubes: bones, vessels, wires. Mitred cylinders of elliptic section, a thousand of them crossed in one go.
+"""Tubes: bones, vessels, wires. Mitred cylinders of elliptic section, a thousand of them crossed at once.
 
-Knows no anatomy. All pairs of tube and pixel of its bounding box are laid out in one long array, so the cost is that of
-the pixels covered.
+Independent of anatomy. All pairs of tube and pixel of its bounding box are laid out in one long array, so the cost is
+that of the pixels covered.
 """
 
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Tubes:
         """Add a tube along points [n, 3]; neighbouring pieces meet on the bisecting plane, so that joints are counted
         once.
 
-        radius, density: one value or one a piece, cm and 1/cm. flat: the half axis along `flat_axis` ([3] or one a
+        radius, density: one value or one per piece, cm and 1/cm. flat: the half axis along `flat_axis` ([3] or one per
         piece) instead of `radius`. core: relative size of the marrow, whose density is (1 - core_share) of the shell's.
         """
         unit = _unit(points[1:] - points[:-1])
@@ -73,8 +73,8 @@ class Tubes:
     def onto(self, rays: Rays, film: Array) -> None:
         """Add the density times depth of all tubes to a film in place (times `Rays.stretch` it is the line integral).
 
-        A tube thinner than a pixel is drawn a pixel thick and as much fainter, so that it neither breaks up nor gains
-        mass.
+        A tube thinner than a pixel is rendered one pixel thick and fainter in proportion, so that it neither breaks up
+        nor gains mass.
         """
         if not self.pieces:
             return

@@ -1,8 +1,8 @@
-"""Phantom films written as a pool, or exactly as a collection releases its films: what runs on them runs on the real
-thing.
+"""Phantom films written as a pool, or exactly as a collection releases its films: code that runs on them runs on the
+real collection.
 
 Every patient is drawn once and filmed several times, so that patient-wise splits have something to keep together.
-`truth` says what was drawn, and what the label files tell of it.
+`truth` returns what was drawn, and what the label files report of it.
 """
 
 import shutil
@@ -56,7 +56,7 @@ RELEASES: dict[str, Release] = {
 LAYOUTS = ("pool", *RELEASES)
 DEFECTS = ("missing", "truncated", "empty", "text", "constant", "flipped byte")
 
-# Nobody is behind these ids, so their key may be known: without a key file everybody gets the same pool, byte for byte.
+# These ids protect nobody, so their key may be public: without a key file everybody gets the same pool, byte for byte.
 _PUBLIC_KEY = b"thiscxr procedural phantom"
 
 
@@ -72,9 +72,9 @@ def phantom_terms(site: str) -> Terms:
 
 
 def truth(layout: str, n: int, seed: int = 0, res: int = 64) -> list[ReleasedFilm]:
-    """Return what `write_layout` draws and tells for each of the `n` films, without rendering any.
+    """Return what `write_layout` draws and reports for each of the `n` films, without rendering any.
 
-    `shot.body()` has the severities drawn; `record.refused` is not empty where the label files rule the film out or do
+    `shot.body()` has the severities drawn; `record.refused` is not empty where the label files exclude the film or do
     not name it.
     """
     _check_layout(layout)
@@ -98,13 +98,12 @@ def write_layout(
 ) -> None:
     """Write `n` phantom films to the new folder `out`, as a pool or in the release layout of a collection.
 
-    The same arguments give the same bytes, whatever the number of workers. res: side of the drawn square, which is the
-    short side of oblong films. key_file: for the ids of a pool; None: a key that everybody has, since there is nobody
-    to protect. defects: share of the films of a release whose files are made DEFECTS; `<out>.defects.csv` beside it
-    lists path and defect. A flipped byte shows in a PNG only. archived: the release as it is downloaded, in zips and
-    tars. Raises ValueError for an unknown layout, a resolution that is not a power of two, n < 1 or more than a
-    collection has patient numbers for, a layout that has no archives or no files to break, or an `out` that is not
-    empty.
+    The same arguments give the same bytes, whatever the number of workers. res: resolution of the drawn square, which
+    is the short side of oblong films. key_file: for the ids of a pool; None: a public key, since there is nobody to
+    protect. defects: share of the films of a release whose files are made DEFECTS; `<out>.defects.csv` beside it lists
+    path and defect. A flipped byte shows in a PNG only. archived: the release as downloaded, in zips and tars. Raises
+    ValueError for an unknown layout, a resolution that is not a power of two, n < 1 or more than a collection has
+    patient numbers for, a layout that has no archives or no files to break, or an `out` that is not empty.
     """
     _check_layout(layout)
     check_res(res)
@@ -211,7 +210,7 @@ def _pool_film(shot: Shot, res: int) -> ReleasedFilm:
         film=name,
         file=name,
         patient=str(shot.seed),
-        study=str(shot.seed),  # one body at one time: all its films are one study
+        study=str(shot.seed),  # one body at one time: all its films form one study
         view=shot.view,
         sex=body.sex,
         age_years=body.age_years,

@@ -1,7 +1,7 @@
 """Phantom films as CheXpert v1.0 releases its own: oblong JPEGs, frontal and lateral, train.csv and valid.csv; or the
 zips of its download.
 
-One hospital, `phantom-b`. Facts and defects to repeat: datasets reference, section 3.
+One hospital, `phantom-b`. Facts and defects to reproduce: datasets reference, section 3.
 """
 
 import re
@@ -11,7 +11,7 @@ from itertools import islice
 
 from thiscxr.labels import FilmRecord
 from thiscxr.phantom.releases.encode import jpeg, on_canvas
-from thiscxr.phantom.releases.labeler import COLUMNS, VALUES, label, read_by_radiologists, told
+from thiscxr.phantom.releases.labeler import COLUMNS, VALUES, label, read_by_radiologists, reported
 from thiscxr.phantom.releases.release import (
     Release,
     ReleasedFilm,
@@ -27,7 +27,7 @@ from thiscxr.pixels import Pixels
 SITE = "phantom-b"
 HEADER = ",".join(("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *COLUMNS.values()))
 NUM_TRAIN_PATIENTS = 64_540
-_STEP = 21_599  # has no divisor in common with it: patients are spread over all batches, and number 1 comes first
+_STEP = 21_599  # coprime to it: patients are spread over all batches, and number 1 comes first
 _VALID_SHARE = 0.1  # of patients
 _ASPECTS = {390 / 320: 0.6, 320 / 389: 0.35, 1.0: 0.05}
 _FORMS = {"black L": 0.8, "white L": 0.15, "black RGB": 0.05}  # border and channels
@@ -48,7 +48,7 @@ def _film(shot: Shot, res: int) -> ReleasedFilm:
     who = shot.patient_dice("chexpert unknown").random(2)
     split, number = _number(shot)
     lateral = shot.view == "lateral"
-    # Sixteen laterals of the release are called frontal, with the side that lay on the detector in place of AP or PA.
+    # Sixteen laterals of the release are labelled frontal, with the side on the detector in place of AP or PA.
     misnamed = lateral and random.random() < 0.05
     direction = "Lateral" if lateral and not misnamed else "Frontal"
     raw = read_by_radiologists(body) if split == "valid" else label(body, shot.study_dice("chexpert labels"))
@@ -72,7 +72,7 @@ def _film(shot: Shot, res: int) -> ReleasedFilm:
         view="lateral" if lateral else shot.view[:2],
         sex=body.sex if sex_known else "unknown",
         age_years=body.age_years if age_known else None,
-        findings=told(raw),
+        findings=reported(raw),
         split="holdout" if split == "valid" else None,
     )
     return ReleasedFilm(path, record, shot, film_size(res, pick(random, _ASPECTS)), pick(random, _FORMS), cells)

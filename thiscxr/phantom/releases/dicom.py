@@ -1,8 +1,8 @@
 """Phantom films as the DICOM files of a collection: 16 bits allocated, both photometric interpretations, with or
 without a window.
 
-Every file says that it shows no patient. Unique ids follow from the film's own id, so that a film is the same file
-tomorrow.
+Every file states that it shows no patient. Unique ids are derived from the film's id, so a film always gives the same
+file.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ def dicom(
     meta.MediaStorageSOPInstanceUID = _uid(name)
     meta.TransferSyntaxUID = syntax
     meta.ImplementationClassUID = _uid("thiscxr phantom")
-    # or pydicom writes its own version, and the bytes change with it
+    # otherwise pydicom writes its own, and the bytes change with its version
     meta.ImplementationVersionName = "THISCXR_PHANTOM"
     file = pydicom.Dataset()
     file.file_meta = meta

@@ -1,7 +1,7 @@
-"""What a collection does to a film before its users see it: canvas, tone, bit depth, file format. All of it gives the
-same bytes again.
+"""What a collection does to a film before its users see it: canvas, tone, bit depth, file format. The same input always
+gives the same bytes.
 
-Knows no collection. DICOM files are made in `dicom`.
+Independent of the collections. DICOM files are made in `dicom`.
 """
 
 import io
@@ -22,7 +22,7 @@ def on_canvas(pixels: Pixels, size: tuple[int, int], grey: int = 0) -> Pixels:
 
 
 def squashed(pixels: Pixels, res: int) -> Pixels:
-    """Return uint8 [res, res] of an oblong uint8 film, its sides scaled apart."""
+    """Return uint8 [res, res] of an oblong uint8 film, width and height scaled independently."""
     return np.array(Image.fromarray(pixels).resize((res, res), Image.Resampling.LANCZOS))
 
 

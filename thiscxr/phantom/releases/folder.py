@@ -1,4 +1,4 @@
-"""Phantom films as a folder of one's own: all file formats mixed, beside a table `metadata.csv`.
+"""Phantom films as a user's own folder: all file formats mixed, beside a table `metadata.csv`.
 
 The films are those of the phantom pool of the same seed: all sites, all views.
 """

@@ -2,7 +2,7 @@
 name, no table.
 
 One hospital, `phantom-b`, AP films only; a phantom cannot be a child. Bodies with other findings than an opacity are
-left out, as the release has none. Its split goes through patients, which is a defect to repeat.
+left out, as the release has none. Its split divides patients, which is a defect to reproduce.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
-"""What a rule-based labeler makes of the reports of a phantom study: CheXpert and MIMIC-CXR share its fourteen columns
+"""Labels of a rule-based labeler for the reports of a phantom study: CheXpert and MIMIC-CXR share its fourteen columns
 and four values.
 
-It never tells more than was drawn, but it hedges and it is silent, as the real one is.
+It never reports more than was drawn, but it hedges and leaves out, as the real one does.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ COLUMNS = {
 
 VALUES = {POSITIVE: "1.0", NEGATIVE: "0.0", UNCERTAIN: "-1.0", NOT_MENTIONED: ""}
 _OPACITIES = ("Atelectasis", "Consolidation", "Edema", "Lung_Lesion")
-# of what is there said "maybe"; of what is not there said "no", and "maybe"
+# of present findings labelled "maybe"; of absent ones labelled "no", and "maybe"
 _HEDGED, _RULED_OUT, _SUSPECTED = 0.12, 0.2, 0.05
 
 
@@ -63,9 +63,8 @@ def label(body: Patient, random: np.random.Generator) -> dict[str, int]:
     return states
 
 
-def told(states: Mapping[str, int]) -> dict[str, int]:
-    """Return what a row means: No Finding says of the other twelve that they are not there, but nothing of devices; it
-    is never 0."""
+def reported(states: Mapping[str, int]) -> dict[str, int]:
+    """Return what a row means: No Finding denies the other twelve findings, but not devices; it is never 0."""
     if states["No Finding"] != POSITIVE:
         return {**states, "No Finding": NOT_MENTIONED}
     silent = {name for name, state in states.items() if state == NOT_MENTIONED} - {"Support_Devices"}

@@ -1,8 +1,8 @@
 """Phantom films as MIMIC-CXR releases its own: DICOM files, or their equalised JPEGs, in one tree, with gzipped tables
 beside it.
 
-One hospital, `phantom-c`; both releases hold the same films. With the DICOM files lies what their users put there: the
-tables of the JPEG release, and MIMIC-IV's table of patients, without which nobody's sex and age are known. Datasets
+One hospital, `phantom-c`; both releases hold the same films. Beside the DICOM files is what users put there:
+the tables of the JPEG release, and MIMIC-IV's table of patients, which alone has sex and age. Datasets
 reference, section 4.
 """
 
@@ -13,7 +13,7 @@ from itertools import islice
 from thiscxr.labels import NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord
 from thiscxr.phantom.releases.dicom import dicom
 from thiscxr.phantom.releases.encode import deepened, equalised, jpeg, on_canvas
-from thiscxr.phantom.releases.labeler import COLUMNS, VALUES, label, told
+from thiscxr.phantom.releases.labeler import COLUMNS, VALUES, label, reported
 from thiscxr.phantom.releases.release import (
     Release,
     ReleasedFilm,
@@ -42,10 +42,10 @@ PATIENTS = ("subject_id", "gender", "anchor_age", "anchor_year", "anchor_year_gr
 BITS = 12
 FORMS = {"MONOCHROME2 windowed": 0.4, "MONOCHROME1 windowed": 0.3, "MONOCHROME2": 0.2, "MONOCHROME1": 0.1}
 
-_STEP = 3_819_661  # has no divisor in common with the moduli below: numbers are spread over p10 to p19
+_STEP = 3_819_661  # coprime to the moduli below: numbers are spread over p10 to p19
 _SPLITS = {"train": 0.85, "validate": 0.05, "test": 0.1}
 _ASPECTS = {2544 / 3056: 0.6, 3056 / 2544: 0.25, 2022 / 2022: 0.15}
-# ViewPosition as told for a drawn view; one blank in 25, and every so often one of the odd ones.
+# ViewPosition as reported for a drawn view; one in 25 is blank, and some are odd ones.
 _POSITIONS = {"PA": ("PA",), "AP": ("AP",), "AP_supine": ("AP",), "lateral": ("LATERAL", "LL")}
 _ODD_POSITIONS = {
     "PA": ("PA LLD", "PA RLD", "LAO", "RAO", "LPO"),
@@ -79,7 +79,7 @@ def _dicom_id(shot: Shot) -> str:
 
 
 def _position(shot: Shot) -> tuple[str, str]:
-    """Return ViewPosition as told, and the view that it stands for."""
+    """Return ViewPosition as reported, and the view that it means."""
     random = shot.dice("mimic position")
     what = random.random()
     if what < _BLANK_SHARE:
@@ -121,7 +121,7 @@ def _film(shot: Shot, res: int, suffix: str) -> ReleasedFilm:
         view=view,
         sex=sex or "unknown",
         age_years=age_years or None,
-        findings=told(raw) if raw else dict.fromkeys(COLUMNS, NOT_MENTIONED),
+        findings=reported(raw) if raw else dict.fromkeys(COLUMNS, NOT_MENTIONED),
         split="train" if cells["split"] == "train" else "holdout",
     )
     path = f"files/p{subject[:2]}/p{subject}/s{study}/{cells['dicom_id']}{suffix}"
@@ -146,7 +146,7 @@ def _procedure(shot: Shot, position: str) -> str:
 
 
 def _demographics(shot: Shot) -> tuple[str, int]:
-    """Return sex and age as MIMIC-IV tells them: 91 for everybody above 89; "" and 0 for those it does not know."""
+    """Return sex and age as in MIMIC-IV: 91 for everybody above 89; "" and 0 where unknown."""
     if shot.patient_dice("mimic-iv").random() < _UNKNOWN_SHARE:
         return "", 0
     body = shot.body()
@@ -159,7 +159,7 @@ def _labels(shot: Shot) -> dict[str, int] | None:
 
 
 def _negbio(shot: Shot, states: Mapping[str, int]) -> dict[str, int]:
-    """Return what the other labeler tells: mostly the same, sometimes less sure."""
+    """Return what the other labeler reports: mostly the same, sometimes less sure."""
     random = shot.study_dice("mimic negbio")
     doubts = {name: random.random() < 0.05 for name in states}
     return {

@@ -1,8 +1,8 @@
 """Phantom films as Open-I releases the Indiana University collection: PNGs in one folder, one XML report a study; or
 its two tars.
 
-Drawn from several hospital systems, here `phantom-a` and `phantom-c`; no file tells which, nor the view. Facts and
-defects to repeat: datasets reference, section 5.2.
+Drawn from several hospital systems, here `phantom-a` and `phantom-c`; no file has the site or the view. Facts and
+defects to reproduce: datasets reference, section 5.2.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,8 +29,8 @@ NO_REPORT = "in no report"
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A MeSH heading as the coders wrote it, the finding it is drawn for, and what it says of our findings. SIDE: left
-    or right."""
+    """A MeSH heading as the coders wrote it, the drawn finding it stands for, and the states it implies. SIDE: left or
+    right."""
 
     text: str
     positive: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ _DRAWN = (
     Term("Implanted Medical Device/left", ("Support_Devices",)),
     Term("Tube, Inserted/trachea, carina", ("Support_Devices",)),
 )
-# Terms beside what is drawn: some leave a finding open, some say nothing of ours though they hold words that do.
+# Terms for what is not drawn: some leave a finding open, some say nothing of our findings though they suggest it.
 _BESIDES = (
     Term("Pulmonary Congestion", (), ("Edema",)),
     Term("Pulmonary Disease, Chronic Obstructive", (), ("Emphysema",)),
@@ -150,7 +150,7 @@ def _tables(films: Sequence[ReleasedFilm], archived: bool) -> Iterator[tuple[str
 
 def _report(patient: int, terms: Sequence[Term], images: Sequence[str]) -> tuple[str, bytes]:
     number = _number(patient)
-    # Machine coding is there for half of the reports, in words of its own.
+    # Half of the reports also have machine coding, in its own words.
     automatic = [term.text.split("/")[0].lower() for term in terms if term is not _NORMAL] if number % 2 else []
     mesh = [f"      <major>{escape(term.text)}</major>" for term in terms]
     mesh += [f"      <automatic>{escape(word)}</automatic>" for word in automatic]

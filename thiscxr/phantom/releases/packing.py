@@ -1,5 +1,4 @@
-"""A release packed as it is downloaded: zips, and tars through gzip. The same files give the same bytes, whenever and
-by whomever packed.
+"""A release packed as downloaded: zips, and gzipped tars. The same files always give the same bytes.
 
 Films are packed one by one and then removed, so that neither memory nor disk holds a release twice.
 """

@@ -1,7 +1,7 @@
 """Phantom films as PadChest releases its own: 16-bit PNGs of 12 and 10 used bits, one table of 36 columns; or the
 numbered zips.
 
-One hospital, `phantom-d`. Facts and defects to repeat: datasets reference, section 5.1.
+One hospital, `phantom-d`. Facts and defects to reproduce: datasets reference, section 5.1.
 """
 
 import hashlib
@@ -39,8 +39,7 @@ HEADER = (
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A word of the label lists: its UMLS code ("" for none), the places it comes with, and what it says of our
-    findings."""
+    """A word of the label lists: its UMLS code ("" for none), its places, and the states it implies."""
 
     cui: str
     places: tuple[str, ...] = ()
@@ -72,7 +71,7 @@ _DRAWN = {
     "NSG tube": Token("", ("loc infradiaphragm",), ("Support_Devices",)),
     "endotracheal tube": Token("C0336630", ("loc tracheal",), ("Support_Devices",)),
 }
-# Words beside what is drawn: some leave a finding open, some say nothing of ours though they hold words that do.
+# Words for what is not drawn: some leave a finding open, some say nothing of our findings though they suggest it.
 _BESIDES = {
     "COPD signs": Token("C0024117", (), (), ("Emphysema",)),
     "costophrenic angle blunting": Token("C0742855", ("loc costophrenic angle",), (), ("Effusion",)),
@@ -108,7 +107,7 @@ _UNUSABLE = {"exclude": "excluded by the collection", "empty": "no label", "nan"
 
 @dataclass(frozen=True, slots=True)
 class _Device:
-    """An x-ray room as the table tells it."""
+    """An x-ray room as in the table."""
 
     maker: str
     modality: str
@@ -152,8 +151,8 @@ def _report_id(seed: int, study: int) -> str:
 
 
 def _tokens(body: Patient, random: np.random.Generator) -> tuple[str, list[str]]:
-    """Return the kind of a study's row, and its label list as printed: stray spaces, repetitions and empty words come
-    with it."""
+    """Return the kind of a study's row, and its label list as printed, with stray spaces, repetitions and empty
+    words."""
     kind = pick(random, _KINDS)
     if kind in _UNUSABLE:
         return kind, {"exclude": ["exclude"], "empty": [""], "nan": []}[kind]
@@ -175,8 +174,8 @@ def _tokens(body: Patient, random: np.random.Generator) -> tuple[str, list[str]]
     return kind, [words[0], *(word if random.random() < 0.7 else f" {word}" for word in words[1:])]
 
 
-def told(words: Iterable[str]) -> dict[str, int]:
-    """Return the states that a usable label list stands for: a positive word, else a word that leaves it open, else
+def reported(words: Iterable[str]) -> dict[str, int]:
+    """Return the states that a usable label list implies: a positive word, else a word that leaves it open, else
     absent."""
     said = {word.strip() for word in words} - {""}
     silent = bool(said & {"unchanged", "suboptimal study"})
@@ -239,7 +238,7 @@ def _patient(shot: Shot) -> str:
 
 
 def _projection(shot: Shot, device: _Device, random: np.random.Generator) -> tuple[dict[str, str], str]:
-    """Return the cells that tell the projection, and the view that they stand for."""
+    """Return the cells of the projection, and the view that they mean."""
     position = device.positions[{"PA": 0, "lateral": 2}.get(shot.view, 1)] if shot.view != "AP_supine" else "nan"
     projection, view, method = _PROJECTIONS[shot.view], shot.view, "Manual review of DICOM fields"
     strange = random.random()
@@ -322,7 +321,7 @@ def _film(shot: Shot, res: int) -> ReleasedFilm:
         view=view,
         sex=cells["PatientSex_DICOM"] if cells["PatientSex_DICOM"] in ("M", "F") else "unknown",
         age_years=body.age_years if cells["PatientBirth"] != "nan" else None,
-        findings=dict.fromkeys(FINDINGS, NOT_MENTIONED) if kind in _UNUSABLE else told(words),
+        findings=dict.fromkeys(FINDINGS, NOT_MENTIONED) if kind in _UNUSABLE else reported(words),
         refused=_UNUSABLE.get(kind, ""),
     )
     return ReleasedFilm(cells["ImageID"], record, shot, size, str(device.bits), cells)

@@ -1,7 +1,7 @@
-"""A phantom release before it is written: who is filmed, what is drawn, and what the label files will tell of it.
+"""A phantom release before it is written: who is filmed, what is drawn, and what the label files will report.
 
-A layout is one module `layout_<collection>.py` that makes one `Release`; the rest of the house knows no other thing
-about it. What is told may differ from what is drawn, as in the real collections, and both are known for every film.
+A layout is one module of this package that makes one `Release`, its only interface. What is reported may differ from
+what is drawn, as in the real collections; both are known for every film.
 """
 
 import csv
@@ -22,7 +22,7 @@ from thiscxr.pixels import Pixels
 T = TypeVar("T")
 
 MAX_PATIENTS = 10_000_000  # of one seed
-_BODIES = 10**18  # between the bodies of two collections: nobody is a patient of both, or a pool of the two would leak
+_BODIES = 10**18  # between the bodies of two collections: no patient is in both, or a pool of the two would leak
 
 # Which films a study has, and how often: frontal with or without a lateral, portables, a lateral alone, a second
 # lateral.
@@ -38,7 +38,7 @@ STUDIES = {
 
 
 def dice(what: str, *numbers: int) -> np.random.Generator:
-    """Return the random numbers of one matter of one film, study or patient: a table may grow without moving the
+    """Return the random numbers for one purpose of one film, study or patient: a table may grow without changing the
     others."""
     return np.random.default_rng([zlib.crc32(what.encode()), *numbers])
 
@@ -61,7 +61,7 @@ class Shot:
     site: str
 
     def body(self) -> Patient:
-        """Return the patient at that time: the body stays, the findings of each study are others."""
+        """Return the patient at that time: the body stays the same, each study has its own findings."""
         if self.study == 0:
             return draw_patient(self.seed)
         return draw_patient(self.seed, severities=draw_patient(self.seed + self.study * 10**17).severities)
@@ -73,22 +73,22 @@ class Shot:
         return render(self.body(), self.view, res, site=self.site, noise_seed=noise_seed).pixels
 
     def dice(self, what: str) -> np.random.Generator:
-        """Return the random numbers of one matter of this film."""
+        """Return the random numbers for one purpose of this film."""
         return dice(what, self.seed, self.study, self.number)
 
     def study_dice(self, what: str) -> np.random.Generator:
-        """Return the random numbers of one matter of this study, the same for all its films."""
+        """Return the random numbers for one purpose of this study, the same for all its films."""
         return dice(what, self.seed, self.study)
 
     def patient_dice(self, what: str) -> np.random.Generator:
-        """Return the random numbers of one matter of this patient, the same for all films."""
+        """Return the random numbers for one purpose of this patient, the same for all films."""
         return dice(what, self.seed)
 
 
 @dataclass(frozen=True, slots=True)
 class ReleasedFilm:
-    """One film of a release: what is drawn (`shot`), and what the label files tell of it (`record`), which a reader
-    must find."""
+    """One film of a release: what is drawn (`shot`), and what the label files report (`record`), which our parsers must
+    find."""
 
     path: str  # of its file, inside the release as unpacked
     record: FilmRecord
@@ -102,7 +102,7 @@ class ReleasedFilm:
 class Release:
     """How a collection releases its films."""
 
-    plan: Callable[[int, int, int], list[ReleasedFilm]]  # number of films, seed, side of the drawn square in px
+    plan: Callable[[int, int, int], list[ReleasedFilm]]  # number of films, seed, resolution of the drawn square
     encode: Callable[[ReleasedFilm, Pixels], bytes]  # drawn square -> file
     # films, archived -> path and content of label files
     tables: Callable[[Sequence[ReleasedFilm], bool], Iterator[tuple[str, bytes]]]
@@ -174,5 +174,5 @@ def csv_bytes(header: str, rows: Iterable[Iterable[object]]) -> bytes:
 
 
 def gzipped(data: bytes) -> bytes:
-    """Return gzipped bytes without a time in them, so that they are the same tomorrow."""
+    """Return gzipped bytes without a timestamp, so that they are always the same."""
     return gzip.compress(data, mtime=0)
