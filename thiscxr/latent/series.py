@@ -37,7 +37,7 @@ def in_pairs(network: Network, seeds: Sequence[int], requested: Condition) -> tu
     the lateral one.
     """
     if requested.view == "lateral":
-        raise ValueError("--pairs draw a frontal and a lateral film; leave --view out, or name the frontal one")
+        raise ValueError("--pairs generate a frontal and a lateral film; leave --view out, or name the frontal one")
     views = (requested.view or "PA", "lateral")
     try:
         network.info.vocabulary.encode([Condition(view) for view in views])

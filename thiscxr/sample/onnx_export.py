@@ -26,7 +26,7 @@ from thiscxr.sample.latents import LATENT_STREAM, NOISE_STREAM, normals
 
 OPSET = 18
 TOLERANCE = 1e-3  # largest difference from torch, for films of [-1, 1]: an eighth of a grey level
-NOTICE = "Draws synthetic chest x-rays: not patients, not for diagnosis."
+NOTICE = "Generates synthetic chest x-rays: not patients, not for diagnosis."
 
 
 class _Whole(nn.Module):
