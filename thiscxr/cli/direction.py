@@ -56,8 +56,9 @@ def direction(
 ) -> None:
     """Find the axis along which one prediction of a classifier changes and all others stay the same.
 
-    Only for what the classifier predicts well on held-out patients. Example: thiscxr direction --view PA --out
-    towards-pa
+    Only for what the classifier predicts well on held-out patients.
+
+    Example: thiscxr direction --view PA --out towards-pa
     """
     from thiscxr.files import nearest_name
     from thiscxr.labels import FINDINGS, VIEWS, spelled
