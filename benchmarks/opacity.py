@@ -22,7 +22,7 @@ from thiscxr.measures.chest import measure_masks, measure_opacity
 from thiscxr.measures.resampling import interval, patient_weights, weighted_auc
 from thiscxr.phantom import Patient, draw_patient, render
 from thiscxr.phantom.sites import PROFILES, Site
-from thiscxr.pixels import to_square
+from thiscxr.pixels import to_bits, to_square
 from thiscxr.pool import Pool
 from thiscxr.reader.segmenter import Segmenter, find_segmenter, segment
 
@@ -86,7 +86,7 @@ def exposures() -> dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]:
         """Cut 5 % of the side: on a film of four times the pixels, so that nothing is enlarged in the end."""
         rim = round(0.025 * 4 * RES)
         large = np.asarray(Image.fromarray(film).resize((4 * RES, 4 * RES), Image.Resampling.BICUBIC))
-        return to_square(np.ascontiguousarray(large[rim:-rim, rim:-rim]), RES)
+        return to_square(np.ascontiguousarray(large[rim:-rim, rim:-rim]), RES).astype(np.uint8)
 
     return {
         "brightness + 20 %": grey(lambda g: g + 0.2), "brightness − 20 %": grey(lambda g: g - 0.2),
@@ -100,7 +100,7 @@ def exposures() -> dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]:
 def real_films(segmenter: Segmenter, pool: Pool) -> list[str]:
     """Return lines of areas under the curve on the frontal films of a pool."""
     rows = np.flatnonzero(np.isin(pool.column("view"), FRONTAL_VIEWS))
-    found = opacity(segmenter, pool.read(rows))
+    found = opacity(segmenter, to_bits(pool.read(rows), 8).astype(np.uint8))
     view, whose = pool.column("view")[rows], pool.codes("patient")[0][rows]
     sides = np.stack([found["viewer_left_opacity"], found["viewer_right_opacity"]])
     lower = np.stack([found["viewer_left_lower_opacity"], found["viewer_right_lower_opacity"]])

@@ -34,6 +34,9 @@ class Half:
     def read(self, indices: np.ndarray) -> np.ndarray:
         return self.pool.read(self.rows[indices])
 
+    def at_resolution(self, res: int) -> "Half":
+        return self  # its films have one
+
     def codes(self, name: str) -> tuple:
         codes, names = self.pool.codes(name)
         return codes[self.rows], names
