@@ -26,7 +26,7 @@ from thiscxr.phantom import SITES, draw_patient, render
 from thiscxr.phantom.releases import phantom_terms
 from thiscxr.pool import Pool
 from thiscxr.pool.writer import PoolWriter
-from thiscxr.reader.judge import Bootstrap, Reading, read_films
+from thiscxr.reader.evaluation import Bootstrap, Reading, read_films
 from thiscxr.reader.network import PAIR
 from thiscxr.reader.training import Recipe, train_reader
 from thiscxr.reader.views import find_studies, read_studies, train_studies

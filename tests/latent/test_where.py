@@ -18,7 +18,7 @@ from thiscxr.latent import selection
 from thiscxr.latent.selection import notes_path, select
 from thiscxr.latent.where import Where, parse_where
 from thiscxr.model.conditions import Condition
-from thiscxr.reader.judge import Reading, judge
+from thiscxr.reader.evaluation import Reading, evaluate
 from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.reader.trust import Ceiling, TrustedReader, trusted_reader, write_card
 from thiscxr.sample.sampling import Network, load
@@ -276,7 +276,7 @@ def test_a_reader_without_intervals_needs_a_card_and_believes_only_its_own(
     films = Reading(
         {"sex": truth, "Mass": truth}, {"sex": truth, "Mass": -truth}, np.arange(60), np.full(60, "a", object)
     )
-    assert write_card(str(path), judge([films]), "f" * 64) == path.with_suffix(".json")
+    assert write_card(str(path), evaluate([films]), "f" * 64) == path.with_suffix(".json")
     kept = trusted_reader(str(path))
     assert kept.trusted == ["sex"]
     assert kept.ceilings["Mass"] == Ceiling("auc", 0.0, (0.0, 0.0))

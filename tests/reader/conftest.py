@@ -1,4 +1,4 @@
-"""Small untrained networks, as readers and extractors."""
+"""Small untrained networks, as classifiers and extractors."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from torchvision.models import DenseNet
 from thiscxr.reader.extractors import Extractor
 from thiscxr.reader.network import Reader, ReaderConfig
 
-XRV = "xrv-densenet121-nih"  # nobody published its hash, so a file of its shape may be imported
+XRV = "xrv-densenet121-nih"  # its hash was not published, so a file of its shape may be imported
 
 
 def reader(seed: int = 0, width: int = 8) -> Reader:

@@ -22,7 +22,7 @@ from thiscxr.reader.weights import import_weights, load_public, weights_path
 
 
 def liven(network: nn.Module) -> nn.Module:
-    """Give batch norms statistics that are not the trivial ones, or a wrong tensor would not show."""
+    """Give batch norms other than trivial statistics, so that a wrong tensor shows."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -59,7 +59,7 @@ def test_torchxrayvisions_network_gives_what_its_own_package_gives() -> None:
 
 @pytest.fixture(scope="module")
 def inception_state() -> dict[str, torch.Tensor]:
-    """The tensors of pytorch-fid's network, drawn here instead of downloaded."""
+    """The tensors of pytorch-fid's network, random instead of downloaded."""
     drawn: dict[str, torch.Tensor] = {}
 
     def take(network: nn.Module, *_: object, **__: object) -> None:
@@ -193,7 +193,7 @@ def test_wrong_shapes_and_unknown_files_are_refused(tmp_path: Path) -> None:
     assert not weights_path(XRV).parent.exists()
 
 
-def test_a_download_happens_only_when_allowed_and_goes_the_way_of_an_import(
+def test_a_download_happens_only_when_allowed_and_is_checked_like_an_import(
     xrv_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched = []

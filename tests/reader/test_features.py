@@ -29,10 +29,10 @@ def test_several_extractors_in_one_pass_and_nothing_twice(pool: Pool) -> None:
     films, key = Watched(pool, rows), pool_key(pool, rows)
     features = extract(films, [first, second], count=len(rows), key=key)
     assert films.reads == 5, "one pass for both"
-    for one, judge in zip(features, (first, second), strict=True):
+    for one, network in zip(features, (first, second), strict=True):
         assert isinstance(one, np.memmap)
         assert (one.shape, one.dtype) == ((240, 8), np.float32)
-        np.testing.assert_allclose(one, judge.features([pool.read(rows)]), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(one, network.features([pool.read(rows)]), rtol=1e-4, atol=1e-6)
     films.reads = 0
     again = extract(films, [second, third, first], count=len(rows), key=key)
     assert films.reads == 5, "only for the third"
@@ -45,15 +45,15 @@ def test_several_extractors_in_one_pass_and_nothing_twice(pool: Pool) -> None:
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
 def test_a_damaged_entry_is_computed_again(pool: Pool, tmp_path: Path, damage: str) -> None:
-    rows, judge = pool.indices("holdout"), extractor("a")
+    rows, network = pool.indices("holdout"), extractor("a")
     films, key = Watched(pool, rows), pool_key(pool, rows)
-    before = np.array(extract(films, [judge], count=len(rows), key=key, folder=tmp_path)[0])
+    before = np.array(extract(films, [network], count=len(rows), key=key, folder=tmp_path)[0])
     (entry,) = tmp_path.iterdir()
     data = bytearray(entry.read_bytes())
     data[-3] ^= 1
     entry.write_bytes({"flip": data, "cut": data[:-9], "empty": b""}[damage])
     films.reads = 0
-    after = extract(films, [judge], count=len(rows), key=key, folder=tmp_path)[0]
+    after = extract(films, [network], count=len(rows), key=key, folder=tmp_path)[0]
     assert films.reads > 0
     np.testing.assert_array_equal(before, after)
     assert len(list(tmp_path.iterdir())) == 1
@@ -66,7 +66,7 @@ def test_an_interrupted_pass_leaves_nothing(pool: Pool, tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         extract(broken(), [extractor("a")], count=20, key="k", folder=tmp_path)
-    with pytest.raises(ValueError, match="10 films came where 20 were announced"):
+    with pytest.raises(ValueError, match="10 films were read where 20 were expected"):
         extract([pool.read(np.arange(10))], [extractor("a")], count=20, key="k", folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

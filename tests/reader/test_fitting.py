@@ -1,4 +1,4 @@
-"""How a network is fitted: mixed films with mixed answers, the average of its weights, small films first."""
+"""How a network is fitted: mixup of films and targets, the average of its weights, small films first."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ GREYS = {"grey": torch.from_numpy(FILMS[:, 0, :1] / 127.5 - 1).float()}  # [32, 
 
 
 class Scale(nn.Module):
-    """Answers the mean grey of a film times one weight, and keeps what it was shown."""
+    """Returns the mean grey of a film times one weight, and keeps its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ def fitted(schedule: Schedule, steps: int) -> Scale:
     return network
 
 
-def test_mixed_films_are_taught_their_mixed_answers() -> None:
+def test_mixed_films_are_trained_on_mixed_targets() -> None:
     asked: list[list[Tensor]] = []
     shares = []
 
@@ -82,7 +82,7 @@ def test_the_weights_that_are_kept_are_an_average_of_the_steps() -> None:
     assert abs(averaged.weight.item() - after[-1]) > 1e-4
 
 
-def test_a_reader_of_large_films_begins_with_small_ones(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_classifier_of_large_films_begins_with_small_ones(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     sides: dict[float, int] = {}
 
     def noted(network: Any, *_: Any, begin: Any, schedule: Schedule, batch: int, **__: Any) -> None:

@@ -171,7 +171,7 @@ def test_bombs_and_programs_are_refused(tmp_path: Path) -> None:
         unpickle.read_checkpoint(script.read_bytes())
 
 
-def test_a_reader_that_hangs_or_crashes_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_hangs_or_crashes_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "x.pt"
     file.write_bytes(b"x")
     program = tmp_path / "program.py"

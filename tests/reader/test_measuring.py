@@ -1,5 +1,4 @@
-"""The table of measures: a row a film whatever it is, reasons, pictures, percentiles, and nothing written that is not
-whole."""
+"""The table of measures: one row per film, reasons, pictures, percentiles, and atomic writes."""
 
 import csv
 from pathlib import Path
@@ -81,7 +80,7 @@ def test_left_and_right_are_the_patients(segmenter: Segmenter, tmp_path: Path) -
         assert float(row[f"opacity_{ill}_lower"]) > float(row[f"opacity_{well}_lower"]) + 0.2, name
 
 
-def test_pools_tell_their_views_and_laterals_are_counted(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_pools_have_views_and_laterals_are_counted(segmenter: Segmenter, tmp_path: Path) -> None:
     phantom(tmp_path / "pool", n=30, res=64)
     told = measure(tmp_path / "pool", tmp_path / "m.csv", segmenter)
     rows = rows_of(tmp_path / "m.csv")
@@ -92,7 +91,7 @@ def test_pools_tell_their_views_and_laterals_are_counted(segmenter: Segmenter, t
     assert told.measured + told.reasons.total() == 30
 
 
-def test_samples_asked_as_laterals_are_not_measured(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_samples_requested_as_laterals_are_not_measured(segmenter: Segmenter, tmp_path: Path) -> None:
     film = render(draw_patient(1, severities={}), "PA", 128, site="phantom-a").pixels
     for name in ("a.png", "b.png"):
         save_png(tmp_path / name, film)

@@ -1,4 +1,4 @@
-"""The reader's two backbones, and where their weights may come from."""
+"""The classifier's two backbones, and where their weights may come from."""
 
 from pathlib import Path
 
@@ -43,11 +43,11 @@ def test_an_enlarged_film_has_no_steps() -> None:
 def test_what_cannot_be_built_is_refused() -> None:
     with pytest.raises(ValueError, match="backbone 'resnet' is not one of small, densenet121"):
         config("resnet", 64)
-    with pytest.raises(ValueError, match="reader of 16 px was asked for"):
+    with pytest.raises(ValueError, match="classifier of 16 px was requested"):
         config("small", 16)
 
 
-def test_the_bundled_reader_of_before_the_backbones_still_loads() -> None:
+def test_the_bundled_classifier_of_before_the_backbones_still_loads() -> None:
     reader, _ = load_reader(find_weights("thiscxr64", "reader"))
     assert (reader.config.backbone, reader.config.feature_dim, reader.config.res) == ("small", 128, 64)
 
@@ -75,7 +75,7 @@ def test_weights_of_torchvision_read_a_grey_film_as_one_in_three_channels(tmp_pa
     torch.testing.assert_close(reader.maps(film), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_other_files_are_no_weights_of_torchvision(tmp_path: Path) -> None:
+def test_files_without_weights_of_torchvision_are_refused(tmp_path: Path) -> None:
     reader = Reader(config("densenet121", 64))
     torch.save({"features.conv0.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "part.pth")
     (tmp_path / "x.safetensors").write_bytes(b"nothing")

@@ -1,4 +1,4 @@
-"""The reader: it learns what is there, ignores what is unknown, and its file is refused when it is something else."""
+"""The classifier: it learns known labels and ignores unknown ones, and other files are refused."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from thiscxr.labels import FINDINGS, NOT_ANNOTATED, NOT_MENTIONED, UNCERTAIN
 from thiscxr.model.conditions import Condition, FilmConditions, Vocabulary
 from thiscxr.pool import Pool
+from thiscxr.reader.evaluation import evaluate, read_films
 from thiscxr.reader.fitting import condition_targets
-from thiscxr.reader.judge import judge, read_films
 from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.reader.training import (
     Recipe,
@@ -28,7 +28,7 @@ from thiscxr.reader.training import (
 from thiscxr.train.conditions import read_conditions
 
 
-def test_unknown_targets_neither_count_nor_teach() -> None:
+def test_unknown_targets_have_no_loss_and_no_gradient() -> None:
     answers = torch.tensor([[2.0], [-1.0], [0.5]], requires_grad=True)
     targets = torch.tensor([[1.0], [float("nan")], [0.0]])
     loss = masked(F.binary_cross_entropy_with_logits, answers, targets)
@@ -56,7 +56,7 @@ def test_targets_keep_the_five_states_apart(pool: Pool) -> None:
     assert targets["view"].tolist() == [0, 1] * 4
 
 
-def test_an_uncertain_finding_teaches_what_the_policy_says() -> None:
+def test_the_target_of_an_uncertain_finding_follows_the_policy() -> None:
     states = (UNCERTAIN, NOT_MENTIONED, NOT_ANNOTATED)
     doubtful = FilmConditions.of([Condition(findings=dict.fromkeys(FINDINGS, state)) for state in states])
     for policy, first in (("ignore", np.nan), ("zeros", 0.0), ("ones", 1.0)):
@@ -82,8 +82,8 @@ def test_present_findings_weigh_as_much_as_absent_ones_up_to_the_limit() -> None
 
 
 def test_weights_do_not_spoil_the_probabilities() -> None:
-    """Of films that tell nothing, the best answer is the share that has it; weighted, it is more until the weight is
-    taken back."""
+    """For uninformative films the best prediction is the share with the finding; a weighted loss raises it until the
+    weight is taken back."""
     findings = torch.tensor([[1.0, 1.0]] + [[0.0, 1.0]] * 2 + [[0.0, 0.0]] * 5)  # shares of 1 in 8 and 3 in 8
     weights = positive_weights(findings, 5)
     reader = Reader(ReaderConfig(("Mass", "Edema"), ("PA",), ("a",), 32))
@@ -106,22 +106,22 @@ def test_weights_do_not_spoil_the_probabilities() -> None:
 
 def test_a_loss_that_is_not_finite_stops_it(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thiscxr.reader.fitting.augment", lambda films, *_: films * float("nan"))
-    with pytest.raises(FloatingPointError, match="reader: the loss is not finite after 0 films"):
+    with pytest.raises(FloatingPointError, match="classifier: the loss is not finite after 0 films"):
         train_reader(pool, epochs=1, seed=0)
 
 
 def test_it_learns_a_planted_finding_and_survives_its_file(pool: Pool, tmp_path: Path) -> None:
     reader = train_reader(pool, epochs=6, seed=0, recipe=Recipe(max_weight=10, res=32))
-    judged = judge([read_films(reader, pool, pool.indices("holdout"))]).brief()
-    assert judged["auc"]["Effusion"] > 0.95
-    assert abs(judged["auc"]["sex"] - 0.5) < 0.35, "nothing in a disc tells the sex"
-    assert "Hernia" not in judged["auc"]
+    summary = evaluate([read_films(reader, pool, pool.indices("holdout"))]).brief()
+    assert summary["auc"]["Effusion"] > 0.95
+    assert abs(summary["auc"]["sex"] - 0.5) < 0.35, "a disc has no information on the sex"
+    assert "Hernia" not in summary["auc"]
     path = tmp_path / "reader.safetensors"
-    save_reader(path, reader, pool, judged)
+    save_reader(path, reader, pool, summary)
     again, metadata = load_reader(path)
     images = torch.randn(3, 1, 32, 32)
     torch.testing.assert_close(again.features(images), reader.features(images))
-    assert metadata["judged"] == judged
+    assert metadata["judged"] == summary
     assert metadata["pool_fingerprint"] == pool.fingerprint
 
 
@@ -144,7 +144,7 @@ def test_folds_are_halves_of_all_patients_whatever_their_order(pool: Pool, tmp_p
         assert same.trained_on == fold.trained_on
 
 
-def test_what_is_not_a_reader_is_refused(pool: Pool, tmp_path: Path) -> None:
+def test_a_file_that_is_no_classifier_is_refused(pool: Pool, tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="is not a safetensors file"):
         load_reader(tmp_path / "x.safetensors")

@@ -1,5 +1,5 @@
-"""Two views: films become studies, either film may be missing, both together are read better than one, and what cannot
-be read is said in one line."""
+"""Two views: films become studies, either film may be missing, both predict better than one, and what cannot be read is
+refused in one line."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from thiscxr.reader.extractors import load_extractor
 from thiscxr.reader.network import ReaderConfig, TwoViewReader
 from thiscxr.reader.training import Recipe, load_any_reader, load_reader, save_reader
 from thiscxr.reader.trust import trusted_reader
-from thiscxr.reader.views import find_studies, judge_studies, read_studies, train_studies
+from thiscxr.reader.views import evaluate_studies, find_studies, read_studies, train_studies
 
 TERMS = Terms(title="Discs", terms="none", citation="none", url="none", acknowledgement="none")
 Film = tuple[str, str, str, dict[str, int], np.ndarray]  # patient, study, view, states, pixels
@@ -127,8 +127,8 @@ def test_findings_are_the_studys(tmp_path: Path, one: int, other: int, study: in
         assert states[FINDINGS.index("No Finding")] == NEGATIVE, "one film shows something"
 
 
-def test_each_film_tells_its_own_and_both_tell_all(discs: Pool, reader: TwoViewReader) -> None:
-    found = judge_studies(reader, find_studies(discs, discs.indices("holdout")), "holdout")
+def test_each_film_predicts_its_own_finding_and_both_predict_all(discs: Pool, reader: TwoViewReader) -> None:
+    found = evaluate_studies(reader, find_studies(discs, discs.indices("holdout")), "holdout")
     areas = {part: {each.question: each.value for each in judged.questions} for part, judged in found.items()}
     assert list(found) == ["holdout", "holdout, both views", "holdout, frontal alone", "holdout, lateral alone"]
     assert areas["holdout, both views"]["Effusion"] > 0.95
@@ -142,7 +142,7 @@ def test_each_film_tells_its_own_and_both_tell_all(discs: Pool, reader: TwoViewR
     assert pairs.pop() < found["holdout"].num_films
 
 
-def test_a_missing_film_is_answered_by_the_other_ones_heads() -> None:
+def test_without_a_film_the_heads_of_the_other_predict() -> None:
     torch.manual_seed(0)
     network = TwoViewReader(ReaderConfig(("Mass",), ("study",), ("a",), 32, (8, 8), reads="study")).eval()
     images = torch.randn(4, 2, 32, 32)
@@ -170,7 +170,7 @@ def test_its_file_says_that_it_reads_studies(discs: Pool, reader: TwoViewReader,
 
 
 @pytest.mark.parametrize("judge_of_films", [load_reader, lambda path: load_extractor(str(path)), trusted_reader])
-def test_it_does_not_judge_single_films(reader_file: Path, judge_of_films: Callable) -> None:
+def test_it_does_not_score_single_films(reader_file: Path, judge_of_films: Callable) -> None:
     with pytest.raises(
         ValueError, match="reads the frontal and the lateral film of a study together, which `thiscxr c"
     ):
@@ -178,7 +178,7 @@ def test_it_does_not_judge_single_films(reader_file: Path, judge_of_films: Calla
 
 
 def test_weights_do_not_spoil_the_probabilities_of_any_head(discs: Pool, reader: TwoViewReader) -> None:
-    """One patient in seven has a mass that no film shows; weighing five times as much, it would be told of half."""
+    """One patient in seven has a mass that no film shows; weighted fivefold, it would be predicted for half."""
     studies = find_studies(discs, discs.indices("all"))
     for some in (studies, studies.alone("frontal"), studies.alone("lateral")):
         logits = read_studies(reader, some).answers["Mass"]
@@ -190,7 +190,7 @@ def run(*words: object) -> tuple[int, str]:
     return result.exit_code, result.output + (str(result.exception) if result.exception else "")
 
 
-def test_the_commands_train_and_judge_it(discs: Pool, tmp_path: Path) -> None:
+def test_the_commands_train_and_evaluate_it(discs: Pool, tmp_path: Path) -> None:
     out = tmp_path / "two.safetensors"
     code, said = run(
         *f"classify train --data {discs.path} --views both --res 32 --epochs 1 --batch 16 --out {out}".split()
@@ -210,7 +210,7 @@ def test_the_commands_train_and_judge_it(discs: Pool, tmp_path: Path) -> None:
     for option in ("--keep", "--cross-fit", f"--filters {tmp_path}/f.png", f"--gradcam {tmp_path}/g.png"):
         code, said = run(*f"classify eval --data {discs.path} --model {out} {option}".split())
         assert code == 2, said
-        assert f"{option.split()[0]} is of classifiers of single films" in said
+        assert f"{option.split()[0]} is for classifiers of single films" in said
 
 
 def films_of(views: Iterable[str], study: Callable[[int, str], str]) -> list[Film]:
@@ -220,7 +220,7 @@ def films_of(views: Iterable[str], study: Callable[[int, str], str]) -> list[Fil
 @pytest.mark.parametrize(
     ("films", "said"),
     [
-        (films_of(["PA"], lambda i, view: str(i)), "has no lateral film to train on, and two views were asked for"),
+        (films_of(["PA"], lambda i, view: str(i)), "has no lateral film to train on, and two views were requested"),
         (films_of(["lateral"], lambda i, view: str(i)), "has no frontal film to train on"),
         (
             films_of(["AP", "lateral"], lambda i, view: f"{i}{view}"),
@@ -240,13 +240,13 @@ def test_pools_that_have_no_two_views_are_refused(tmp_path: Path, films: list[Fi
     assert not out.exists()
     code, output = run(*command.split(), "--cross-fit")
     assert code == 2
-    assert "--cross-fit is of classifiers of single films" in output
+    assert "--cross-fit is for classifiers of single films" in output
 
 
 def test_a_pool_of_frontals_is_read_by_the_frontal_alone(tmp_path: Path, reader: TwoViewReader) -> None:
     rng = np.random.default_rng(1)
     films = [(str(i), str(i), "PA", {"Effusion": int(i % 2 == 0)}, disc(rng, i % 2 == 0)) for i in range(40)]
     pool = write_pool(tmp_path / "pool", films)
-    found = judge_studies(reader, find_studies(pool, pool.indices("all")), "all")
+    found = evaluate_studies(reader, find_studies(pool, pool.indices("all")), "all")
     assert list(found) == ["all"]
     assert found["all"].questions[0].value > 0.95

@@ -39,11 +39,11 @@ def extractors(context: click.Context, as_json: bool) -> None:
 
 @extractors.command("import")
 @click.argument("file", type=FOLDER, required=False)
-@click.option("--name", help="Whose weights they are; default: told by the file.")
-@click.option("--allow-download", is_flag=True, help="Fetch the file of --name from where it was published.")
+@click.option("--name", help="Network of the weights; default: recognised from the file.")
+@click.option("--allow-download", is_flag=True, help="Download the file of --name from where it was published.")
 @common(seed=False, device=False)
 def extractors_import(file: Path | None, name: str | None, allow_download: bool) -> None:
-    """Check a weight file that others published and keep it as safetensors in the cache. Nothing in it is run.
+    """Check a published weight file and keep it as safetensors in the cache. Nothing in it is run.
 
     Example: thiscxr extractors import pt_inception-2015-12-05-6726825d.pth
     """

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from thiscxr.config import Config
     from thiscxr.pool import Pool
+    from thiscxr.reader.evaluation import Evaluation
     from thiscxr.reader.extractors import Extractor
-    from thiscxr.reader.judge import Judgement
 
 
 @group.command()
@@ -166,12 +166,12 @@ def classify_train(
     Example: thiscxr classify train --data pool --cross-fit --out reader.safetensors
     """
     from thiscxr.pool import Pool
-    from thiscxr.reader.judge import judge, read_films
+    from thiscxr.reader.evaluation import evaluate, read_films
     from thiscxr.reader.training import Recipe, save_reader, train_folds, train_reader
     from thiscxr.reader.views import find_studies, read_studies, train_studies
 
     if cross_fit and views == "both":
-        raise click.UsageError("--cross-fit is of classifiers of single films; leave it or --views both out")
+        raise click.UsageError("--cross-fit is for classifiers of single films; leave it or --views both out")
     recipe, device = Recipe(**options), resolve_device(device)
     pool = Pool.open(data).at_resolution(recipe.side)
     if not len(held := pool.indices("holdout")):
@@ -179,15 +179,15 @@ def classify_train(
     if views == "both":
         held_studies = find_studies(pool, held)  # before the training, should they not be readable
         both = train_studies(find_studies(pool, pool.indices("train")), recipe, epochs, seed, device)
-        judged = judge([read_studies(both, held_studies)], seed).brief()
-        save_reader(out, both, pool, judged)
-        click.echo(json.dumps(judged, indent=2))
+        summary = evaluate([read_studies(both, held_studies)], seed).brief()
+        save_reader(out, both, pool, summary)
+        click.echo(json.dumps(summary, indent=2))
         return
     reader = train_reader(pool, epochs, seed, device, recipe)
     folds = train_folds(pool, epochs, seed, device, recipe) if cross_fit else ()
-    judged = judge([read_films(reader, pool, held)], seed).brief()
-    save_reader(out, reader, pool, judged, folds)
-    click.echo(json.dumps(judged, indent=2))
+    summary = evaluate([read_films(reader, pool, held)], seed).brief()
+    save_reader(out, reader, pool, summary, folds)
+    click.echo(json.dumps(summary, indent=2))
 
 
 @classify.command("eval")
@@ -230,12 +230,12 @@ def classify_eval(
     """
     from thiscxr.pixels import save_png
     from thiscxr.pool import Pool
+    from thiscxr.reader.evaluation import evaluate, read_films
     from thiscxr.reader.extractors import load_extractor
-    from thiscxr.reader.judge import judge, read_films
     from thiscxr.reader.network import TwoViewReader
     from thiscxr.reader.saliency import saliency_sheet
     from thiscxr.reader.trust import card_path, write_card
-    from thiscxr.reader.views import find_studies, judge_studies
+    from thiscxr.reader.views import evaluate_studies, find_studies
     from thiscxr.score.fairness import fair_groups
     from thiscxr.train.board import filter_grid
 
@@ -243,18 +243,18 @@ def classify_eval(
     if isinstance(extractor.network, TwoViewReader):
         options = {"cross-fit": cross_fit, "gradcam": gradcam, "filters": filters, "keep": keep}
         if given := next((name for name, value in options.items() if value), ""):
-            raise click.UsageError(f"--{given} is of classifiers of single films, and {model} reads studies")
+            raise click.UsageError(f"--{given} is for classifiers of single films, and {model} reads studies")
         pool = Pool.open(data).at_resolution(extractor.network.config.res)
         studies = find_studies(pool, pool.indices(split))
-        found = judge_studies(extractor.network, studies, split, seed)
-        tell_seen(pool, extractor, pool.indices(split))
-        tell_judgements(found, extractor, as_json, reliability, of="studies")
+        found = evaluate_studies(extractor.network, studies, split, seed)
+        warn_of_training_patients(pool, extractor, pool.indices(split))
+        print_evaluations(found, extractor, as_json, reliability, of="studies")
         return
     pool = Pool.open(data).at_resolution(extractor.reader.config.res)
     if cross_fit and not extractor.folds:
         raise ValueError(f"{model} has no folds; train one that has: thiscxr classify train --cross-fit")
     rows = pool.indices(split)
-    seen = tell_seen(pool, extractor, rows)
+    seen = warn_of_training_patients(pool, extractor, rows)
     if keep:
         if seen:
             raise ValueError(
@@ -262,13 +262,13 @@ def classify_eval(
             )
         check_place(card_path(model))
     reading = read_films(extractor.reader, pool, rows)
-    found = {split: judge([reading], seed)}
+    found = {split: evaluate([reading], seed)}
     sources = list(dict.fromkeys(reading.sources))
     if len(sources) > 1:
-        found |= {f"{split}, {source}": judge([reading.of_source(source)], seed) for source in sources}
+        found |= {f"{split}, {source}": evaluate([reading.of_source(source)], seed) for source in sources}
     if cross_fit:
         fair = fair_groups(pool, pool.indices("all"), extractor)
-        found["cross-fitted"] = judge([read_films(each.reader, pool, some) for each, some in fair], seed)
+        found["cross-fitted"] = evaluate([read_films(each.reader, pool, some) for each, some in fair], seed)
     if keep:
         click.echo(f"{write_card(model, found[split], pool.fingerprint)} keeps the results of {model}", err=True)
     if filters is not None:
@@ -277,10 +277,10 @@ def classify_eval(
         sheet, shown = saliency_sheet(extractor.reader, pool, rows, reading, found[split])
         save_png(gradcam, sheet, {"Description": f"from above: {', '.join(shown)}"})
         click.echo(f"{gradcam}: from above {', '.join(shown)}", err=True)
-    tell_judgements(found, extractor, as_json, reliability)
+    print_evaluations(found, extractor, as_json, reliability)
 
 
-def tell_seen(pool: "Pool", extractor: "Extractor", rows: "NDArray[np.int64]") -> int:
+def warn_of_training_patients(pool: "Pool", extractor: "Extractor", rows: "NDArray[np.int64]") -> int:
     """Return, and warn, how many of these films are of patients in the classifier's training set."""
     from thiscxr.score.fairness import seen_films
 
@@ -290,17 +290,17 @@ def tell_seen(pool: "Pool", extractor: "Extractor", rows: "NDArray[np.int64]") -
     return seen
 
 
-def tell_judgements(
-    found: "dict[str, Judgement]", extractor: "Extractor", as_json: bool, reliability: bool, of: str = "films"
+def print_evaluations(
+    found: "dict[str, Evaluation]", extractor: "Extractor", as_json: bool, reliability: bool, of: str = "films"
 ) -> None:
     """Print the results of a classifier, as JSON or tables."""
-    from thiscxr.reader.judge import judgement_table
+    from thiscxr.reader.evaluation import evaluation_table
 
     if as_json:
-        judged = {name: each.to_json() for name, each in found.items()}
-        click.echo(json.dumps({"reader_sha256": extractor.sha256, **judged}, indent=2))
+        evaluations = {name: each.to_json() for name, each in found.items()}
+        click.echo(json.dumps({"reader_sha256": extractor.sha256, **evaluations}, indent=2))
     else:
-        click.echo("\n\n".join(judgement_table(name, each, reliability, of) for name, each in found.items()))
+        click.echo("\n\n".join(evaluation_table(name, each, reliability, of) for name, each in found.items()))
 
 
 @classify.command("matrix")
@@ -316,7 +316,7 @@ def classify_matrix(data: Path, epochs: int, as_json: bool, seed: int, device: s
     import numpy as np
 
     from thiscxr.pool import Pool
-    from thiscxr.reader.judge import generalisation, generalisation_table
+    from thiscxr.reader.evaluation import generalisation, generalisation_table
     from thiscxr.reader.training import Recipe, train_reader
 
     recipe, device = Recipe(**options), resolve_device(device)

@@ -203,7 +203,9 @@ def _compute(batches: Iterable[Pixels], extractors: dict[str, Extractor], count:
                 done += len(images)
                 bar.update(len(images))
         if done != count:
-            raise ValueError(f"{done} films came where {count} were announced; the films changed while they were read")
+            raise ValueError(
+                f"{done} films were read where {count} were expected; the films changed while they were read"
+            )
         for name, digest in digests.items():
             # The hash of the features is part of the name, so that one rename makes an entry whole and damage shows.
             os.replace(Path(scratch) / name, folder / f"{name}-{digest.hexdigest()[:32]}.npy")

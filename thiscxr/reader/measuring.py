@@ -1,6 +1,6 @@
-"""`thiscxr measure`: a table of sizes, places and opacities of lungs and heart, a row a film, of a pool or a folder.
+"""`thiscxr measure`: a table of sizes, positions and opacities of lungs and heart, one row per film.
 
-Every film has its row: one that cannot be measured says why in the column `reason`, and reasons are counted.
+Every film has a row: if it cannot be measured, the column `reason` says why, and reasons are counted.
 """
 
 import csv
@@ -37,9 +37,9 @@ from thiscxr.pixels.drawing import enlarge
 from thiscxr.pool import Pool
 from thiscxr.reader.segmenter import Segmenter, segment
 
-SHORTEST = 64  # px: a film with a shorter side shows no borders to measure by
+SHORTEST = 64  # px: in films with a shorter side, borders cannot be measured
 NO_CHEST = "no two lungs and a heart seen: no frontal chest film, or none that can be read"
-# column -> what `measures.chest` calls it, which knows the viewer's sides only
+# column -> key of `measures.chest`, which has the viewer's left and right
 COLUMNS = {
     "ctr": "ctr",
     "left_lung": "viewer_right_lung",
@@ -55,7 +55,7 @@ COLUMNS = {
 UNKNOWN = "unknown"
 _BATCH = 64
 _COLOURS = ((80, 200, 255), (255, 120, 80))  # of the outlines of lungs and heart
-_TIMES = 3  # as large as the film was read are its pictures
+_TIMES = 3  # scale of the pictures, relative to the segmenter's resolution
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Summary:
     measured: int
     reasons: Counter[str]
     passed: Counter[str]
-    """What lies in the folder and is no film, by kind."""
+    """Files in the folder that are no films, by kind."""
 
     def __str__(self) -> str:
         lines = [f"{self.measured} of {self.measured + self.reasons.total()} films measured"]
@@ -89,8 +89,8 @@ def measure(
 ) -> Summary:
     """Measure the films of a pool or a folder and write a CSV, and a PNG with outlines a film to the folder `pictures`.
 
-    against: a table of this kind, or films: columns `…_percentile` tell of each measure which share of those films has
-    less of it. Raises ValueError for a place without films, and for a table without measures.
+    against: a table of this kind, or films: columns `…_percentile` give for each measure the share of those films with
+    less of it. Raises ValueError for a path without films, and for a table without measures.
     """
     norm = None if against is None else _norm(against, segmenter)
     passed: Counter[str] = Counter()
@@ -118,7 +118,7 @@ def percentile(value: float, known: NDArray[np.float64]) -> float:
 
 
 def _norm(against: Path, segmenter: Segmenter) -> dict[str, NDArray[np.float64]]:
-    """Return the sorted values of every column of a table, or of films that are measured for it."""
+    """Return the sorted values of every column of a table, or of films that are measured here."""
     if against.is_file():
         with open(against, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -151,8 +151,8 @@ def _rows(source: Iterable[Film], count: int, segmenter: Segmenter, pictures: Pa
 def _measured(films: list[Film], segmenter: Segmenter, pictures: Path | None) -> Iterator[dict[str, str]]:
     """Yield the rows of some films, in their order."""
     side = segmenter.config.res
-    seen = [to_bits(film.pixels, 16) for film in films if film.pixels is not None]
-    pixels: Pixels = np.stack(seen).astype(np.uint16) if seen else np.empty((0, side, side), np.uint16)
+    given = [to_bits(film.pixels, 16) for film in films if film.pixels is not None]
+    pixels: Pixels = np.stack(given).astype(np.uint16) if given else np.empty((0, side, side), np.uint16)
     masks = segment(segmenter, [pixels])
     values = measure_masks(masks) | measure_opacity(pixels, masks)
     place = 0
@@ -182,9 +182,9 @@ def outlined(pixels: Pixels, masks: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def open_films(place: Path, side: int, passed: Counter[str]) -> tuple[Iterator[Film], int]:
-    """Return the films of a pool, a folder (of samples too) or one file at `side` px, and how many they are.
+    """Return the films of a pool, a folder (of samples too) or one file at `side` px, and their number.
 
-    passed: counts what else lies in a folder, by kind. Raises ValueError where there are none.
+    passed: counts other files in a folder, by kind. Raises ValueError if there are no films.
     """
     if (place / "pool.json").is_file():
         pool = Pool.open(place)
@@ -202,7 +202,7 @@ def open_films(place: Path, side: int, passed: Counter[str]) -> tuple[Iterator[F
     if not files:
         found = f"; there are {', '.join(f'{n} x {what}' for what, n in passed.items())}" if passed else ""
         raise ValueError(f"{place} holds no films; expected {', '.join(IMAGE_SUFFIXES)} files{found}")
-    return _of_files(sorted(files), _asked_views(place / "samples.csv"), side), len(files)
+    return _of_files(sorted(files), _requested_views(place / "samples.csv"), side), len(files)
 
 
 def _of_pool(pool: Pool, side: int) -> Iterator[Film]:
@@ -248,8 +248,8 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-def _asked_views(table: Path) -> dict[str, str]:
-    """Return file -> view of the films of a folder of samples, as far as its table says."""
+def _requested_views(table: Path) -> dict[str, str]:
+    """Return file -> requested view of the films of a folder of samples, where its table has one."""
     if not table.is_file():
         return {}
     with open(table, newline="", encoding="utf-8", errors="replace") as file:

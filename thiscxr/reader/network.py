@@ -45,7 +45,7 @@ class ReaderConfig:
             raise ValueError(f"it reads a '{self.reads}', which is not one of {', '.join(READS)}")
         if self.res < 32:
             raise ValueError(
-                f"a reader of {self.res} px was asked for; films are halved four or five times, so 32 px are the least"
+                f"a classifier of {self.res} px was requested; films are halved four or five times, so give 32 or more"
             )
 
     @property

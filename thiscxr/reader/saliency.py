@@ -16,10 +16,10 @@ from torch import Tensor
 
 from thiscxr.pixels import Pixels, make_grid, pixels_to_images, to_bits
 from thiscxr.pool import Pool
-from thiscxr.reader.judge import Judgement, Reading
+from thiscxr.reader.evaluation import Evaluation, Reading
 from thiscxr.reader.network import Reader
 
-WELL_READ = 0.6  # a finding is shown if the interval of its AUC lies above this
+WELL_PREDICTED = 0.6  # a finding is shown if the interval of its AUC lies above this
 COLUMNS = 6  # films per finding
 TILE_PX = 128  # least size of a film in the grid
 AVERAGED = 256  # films that are averaged
@@ -58,7 +58,7 @@ def overlay(pixels: Pixels, heat: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def saliency_sheet(
-    reader: Reader, pool: Pool, rows: NDArray[np.int64], reading: Reading, found: Judgement
+    reader: Reader, pool: Pool, rows: NDArray[np.int64], reading: Reading, found: Evaluation
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """Return a picture uint8 [h, w, 3] and its findings from top to bottom: for each, films with the finding and the
     highest prediction.
@@ -66,11 +66,11 @@ def saliency_sheet(
     Two rows per finding: the films, and the same under their maps. rows: the films of `reading`. Raises ValueError if
     no finding is predicted well enough.
     """
-    shown = [each.question for each in found.questions if each.calibration and each.ci95[0] > WELL_READ]
+    shown = [each.question for each in found.questions if each.calibration and each.ci95[0] > WELL_PREDICTED]
     if not shown:
         raise ValueError(
-            "no finding is read well enough to be shown (lower end of the AUC's "
-            f"interval above {WELL_READ}); train for longer"
+            "no finding is predicted well enough to be shown (lower end of the AUC's "
+            f"interval above {WELL_PREDICTED}); train for longer"
         )
     some = rows[np.unique(np.linspace(0, len(rows) - 1, AVERAGED).astype(np.int64))]
     average = last_maps(reader, pool.read(some)).mean(dim=0)

@@ -1,8 +1,7 @@
 """The segmenter: lung fields and heart of a frontal chest film. A small U-Net (Ronneberger et al. 2015,
 arXiv:1505.04597).
 
-It must not know what a patient looks like more than it has to: it is trained on drawn films only,
-mirrored ones too, so that a heart on the wrong side is seen where it is.
+It is trained on phantoms only, mirrored ones too, so that a heart on the wrong side is segmented where it is.
 """
 
 from collections.abc import Iterable
@@ -30,13 +29,13 @@ SEGMENTER_FORMAT = 1
 class SegmenterConfig:
     """The architecture of a segmenter."""
 
-    res: int = 64  # side at which films are read; others are resized to it
+    res: int = 64  # resolution at which films are read; others are resized to it
     widths: tuple[int, ...] = (16, 32, 64, 96)  # channels at res/patch, res/patch/2, …
-    patch: int = 2  # pixels of a place, across
+    patch: int = 2  # pixels across one position
 
 
 class DoubleConv(nn.Sequential):
-    """Two 3×3 convolutions, each normalised over the batch and rectified."""
+    """Two 3×3 convolutions, each with batch normalisation and ReLU."""
 
     def __init__(self, fan_in: int, fan_out: int) -> None:
         layers: list[nn.Module] = []
@@ -62,7 +61,7 @@ class Segmenter(nn.Module):
         self.head = nn.Conv2d(widths[0], place * len(CLASSES), 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits [N, 3, res, res]. Brightness and contrast of a film do not matter: each is standardised."""
+        """Return logits [N, 3, res, res]. Each film is standardised, so brightness and contrast do not matter."""
         if images.shape[-1] != self.config.res:
             images = F.interpolate(images, size=(self.config.res, self.config.res), mode="area")
         spread, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
@@ -101,7 +100,7 @@ def segment(segmenter: Segmenter, batches: Iterable[Pixels]) -> NDArray[np.float
 def save_segmenter(
     path: Path, segmenter: Segmenter, judged: dict[str, Any], dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write a segmenter as safetensors with its architecture and what it scored."""
+    """Write a segmenter as safetensors with its architecture and its evaluation (`judged`)."""
     metadata = {
         "format_version": SEGMENTER_FORMAT,
         "kind": "segmenter",
@@ -117,8 +116,7 @@ def save_segmenter(
 
 
 def load_segmenter(path: Path) -> tuple[Segmenter, dict[str, Any]]:
-    """Return a segmenter (float32, CPU, evaluation mode) and its metadata. Raises ValueError for anything else than a
-    segmenter file."""
+    """Return a segmenter (float32, CPU, evaluation mode) and its metadata. Raises ValueError for any other file."""
     metadata, tensors = read_safetensors(path, "segmenter", SEGMENTER_FORMAT)
     try:
         architecture = metadata["architecture"]

@@ -105,7 +105,7 @@ def train_reader(
     device: str = "cpu",
     recipe: Recipe = Recipe(),
     rows: np.ndarray | None = None,
-    name: str = "reader",
+    name: str = "classifier",
 ) -> Reader:
     """Train on the pool's training split, or on `rows`, with AdamW and a one-cycle rate, and return the classifier in
     evaluation mode.
@@ -162,7 +162,7 @@ def train_folds(pool: Pool, epochs: int, seed: int, device: str = "cpu", recipe:
     rows = [np.flatnonzero(half == k) for k in (0, 1)]
     return tuple(
         Fold(
-            train_reader(pool, epochs, seed, device, recipe, rows=mine, name=f"reader of half {k + 1}"),
+            train_reader(pool, epochs, seed, device, recipe, rows=mine, name=f"classifier of half {k + 1}"),
             _marks(hashes[mine]),
         )
         for k, mine in enumerate(rows)
@@ -306,6 +306,6 @@ def _rebuilt(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> R
         reader.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"{path}: the reader's description and its tensors do not fit ({str(error).splitlines()[0]})"
+            f"{path}: the classifier's description and its tensors do not fit ({str(error).splitlines()[0]})"
         ) from None
     return reader.eval().requires_grad_(False).to(memory_format=torch.channels_last)

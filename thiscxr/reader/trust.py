@@ -18,7 +18,7 @@ from thiscxr.files import atomic_path, nearest_name, sha256_file
 from thiscxr.model.network_file import find_weights
 from thiscxr.pixels import Pixels, pixels_to_images
 from thiscxr.reader.answers import LEAST_AUC, LEAST_CORRELATION, against_rest, name_answers
-from thiscxr.reader.judge import Judgement
+from thiscxr.reader.evaluation import Evaluation
 from thiscxr.reader.network import Reader
 from thiscxr.reader.training import load_reader
 
@@ -134,7 +134,7 @@ def card_path(name: str) -> Path:
     return _card(_find(name))
 
 
-def write_card(name: str, found: Judgement, pool_fingerprint: str) -> Path:
+def write_card(name: str, found: Evaluation, pool_fingerprint: str) -> Path:
     """Write the evaluation of a classifier on held-out patients to a card beside its file; return the path."""
     path = _find(name)
     facts = {"format_version": CARD_FORMAT, "reader_sha256": sha256_file(path), "pool_fingerprint": pool_fingerprint}

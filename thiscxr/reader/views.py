@@ -18,8 +18,8 @@ from thiscxr.model.conditions import FilmConditions
 from thiscxr.pixels import pixels_to_images
 from thiscxr.pool import Pool
 from thiscxr.reader.answers import name_answers, questions_of
+from thiscxr.reader.evaluation import BATCH, Evaluation, Reading, evaluate
 from thiscxr.reader.fitting import condition_targets, fit
-from thiscxr.reader.judge import BATCH, Judgement, Reading, judge
 from thiscxr.reader.network import PAIR, TwoViewReader, start_from_imagenet
 from thiscxr.reader.training import Recipe, positive_weights, reader_loss, take_back
 from thiscxr.train.conditions import learnable_vocabulary, read_conditions
@@ -123,7 +123,7 @@ def train_studies(studies: Studies, recipe: Recipe, epochs: int, seed: int, devi
     for view, films in zip(PAIR, studies.films.T, strict=True):
         if not (films >= 0).any():
             advice = "take a pool that was prepared with --views PA,AP,AP_supine,lateral"
-            raise ValueError(f"{path} has no {view} film to train on, and two views were asked for; {advice}")
+            raise ValueError(f"{path} has no {view} film to train on, and two views were requested; {advice}")
     if (pairs := int(studies.both.sum())) < batch:
         advice = (
             "it takes a collection that names its studies (CheXpert, MIMIC-CXR, PadChest, Open-I, a folder's table)"
@@ -171,17 +171,17 @@ def read_studies(reader: TwoViewReader, studies: Studies) -> Reading:
     return Reading(questions_of(studies.conditions, list(answers)), answers, studies.patients, sources)
 
 
-def judge_studies(reader: TwoViewReader, studies: Studies, split: str, seed: int = 0) -> dict[str, Judgement]:
+def evaluate_studies(reader: TwoViewReader, studies: Studies, split: str, seed: int = 0) -> dict[str, Evaluation]:
     """Return the evaluation on studies, each from the films that it has; per source if there are several; and that on
     the studies with both films, from both, from the frontal alone and from the lateral alone."""
     whole = read_studies(reader, studies)
-    found = {split: judge([whole], seed)}
+    found = {split: evaluate([whole], seed)}
     sources: Sequence[str] = list(dict.fromkeys(whole.sources))
     if len(sources) > 1:
-        found |= {f"{split}, {source}": judge([whole.of_source(source)], seed) for source in sources}
+        found |= {f"{split}, {source}": evaluate([whole.of_source(source)], seed) for source in sources}
     if studies.both.any():
         pairs = studies.take(np.flatnonzero(studies.both))
-        found[f"{split}, both views"] = judge([read_studies(reader, pairs)], seed)
+        found[f"{split}, both views"] = evaluate([read_studies(reader, pairs)], seed)
         for view in PAIR:
-            found[f"{split}, {view} alone"] = judge([read_studies(reader, pairs.alone(view))], seed)
+            found[f"{split}, {view} alone"] = evaluate([read_studies(reader, pairs.alone(view))], seed)
     return found

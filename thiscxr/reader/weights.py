@@ -171,8 +171,8 @@ def _read_tensors(file: Path, data: bytes) -> dict[str, Tensor]:
     except subprocess.TimeoutExpired:
         raise ValueError(f"{file} is refused: it could not be read in {_SECONDS} s; nothing in it was run") from None
     if done.returncode:
-        told = done.stderr.decode(errors="replace").strip().splitlines() or ["its reader crashed"]
-        raise ValueError(f"{file} is refused: {told[-1]}; nothing in it was run")
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["its reader crashed"]
+        raise ValueError(f"{file} is refused: {lines[-1]}; nothing in it was run")
     return load(done.stdout)
 
 

@@ -90,7 +90,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Evaluation:
     """How well a classifier predicts."""
 
     num_films: int
@@ -134,16 +134,18 @@ def read_films(reader: Reader, pool: Pool, rows: NDArray[np.int64]) -> Reading:
     return Reading(truths, answers, pool.codes("patient")[0][rows], pool.column("source")[rows])
 
 
-def judge(readings: Sequence[Reading], seed: int = 0) -> Judgement:
+def evaluate(readings: Sequence[Reading], seed: int = 0) -> Evaluation:
     """Return how well one network predicts, or several, each evaluated on patients of its own.
 
     A question with the same answer for all films is left out. Intervals resample the patients of each network.
     """
-    drawn = Bootstrap(readings, seed)
-    asked = [(name, measure) for name in drawn.questions for measure in (("mae", "r") if name == "age" else ("auc",))]
-    known = {each: values for each in asked if np.isfinite((values := drawn.measure(*each))[0])}
+    rounds = Bootstrap(readings, seed)
+    measured = [
+        (name, measure) for name in rounds.questions for measure in (("mae", "r") if name == "age" else ("auc",))
+    ]
+    known = {each: values for each in measured if np.isfinite((values := rounds.measure(*each))[0])}
     mean = mean_over([values for (name, _), values in known.items() if name in FINDINGS])
-    return Judgement(
+    return Evaluation(
         sum(len(reading.patients) for reading in readings),
         sum(len(np.unique(reading.patients)) for reading in readings),
         tuple(_answered(*each, values, readings, seed) for each, values in known.items()),
@@ -205,20 +207,20 @@ def calibrate(present: NDArray[np.bool_], probabilities: Array, seed: int = 0) -
     doi:10.1175/WAF993.1).
     """
     order = np.argsort(probabilities, kind="stable")
-    told, seen = probabilities[order], present[order].astype(np.float64)
-    starts = np.unique(np.linspace(0, len(told), BINS + 1).astype(np.int64)[:-1])
-    sizes = np.diff([*starts, len(told)])
+    predicted, observed = probabilities[order], present[order].astype(np.float64)
+    starts = np.unique(np.linspace(0, len(predicted), BINS + 1).astype(np.int64)[:-1])
+    sizes = np.diff([*starts, len(predicted)])
 
     def error(outcomes: Array) -> Array:
-        return np.abs(np.add.reduceat(told - outcomes, starts, axis=-1)).sum(axis=-1) / len(told)
+        return np.abs(np.add.reduceat(predicted - outcomes, starts, axis=-1)).sum(axis=-1) / len(predicted)
 
-    drawn = generator(seed, 11).random((CALIBRATION_DRAWS, len(told))) < told
-    means = (np.add.reduceat(column, starts) / sizes for column in (told, seen))
+    drawn = generator(seed, 11).random((CALIBRATION_DRAWS, len(predicted))) < predicted
+    means = (np.add.reduceat(column, starts) / sizes for column in (predicted, observed))
     bins = tuple(Bin(*row) for row in zip(sizes.tolist(), *(column.tolist() for column in means), strict=True))
-    return Calibration(float(error(seen)), float(np.quantile(error(drawn.astype(np.float64)), 0.95)), bins)
+    return Calibration(float(error(observed)), float(np.quantile(error(drawn.astype(np.float64)), 0.95)), bins)
 
 
-def judgement_table(title: str, found: Judgement, reliability: bool = False, of: str = "films") -> str:
+def evaluation_table(title: str, found: Evaluation, reliability: bool = False, of: str = "films") -> str:
     """Return an evaluation as aligned lines, with reliability tables of the findings if requested. of: films or
     studies."""
     lines = [
@@ -282,13 +284,13 @@ def generalisation(pool: Pool, readers: Mapping[str, Reader], seed: int = 0) -> 
     shared = [name for name in FINDINGS if all(_known_both_ways(reading, name) for reading in readings.values())]
     if not shared:
         raise ValueError(
-            "no finding is learnt by every source's reader and known both ways of "
-            f"{MIN_PATIENTS} held-out patients of every source"
+            "no finding is predicted by every source's classifier, and present in "
+            f"{MIN_PATIENTS} held-out patients of every source and absent in as many"
         )
     found = []
     for (trained, tested), reading in readings.items():
-        drawn = Bootstrap([reading], seed)
-        cell = {name: drawn.measure(name) for name in shared}
+        rounds = Bootstrap([reading], seed)
+        cell = {name: rounds.measure(name) for name in shared}
         mean, areas = mean_over(list(cell.values())), {name: float(values[0]) for name, values in cell.items()}
         found.append(Transfer(trained, tested, float(mean[0]), interval(mean[1:]), areas, len(rows[tested])))
     return found

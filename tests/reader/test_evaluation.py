@@ -1,4 +1,4 @@
-"""Judging: known areas and shares, patients drawn whole, networks judged apart, and readers that do not travel."""
+"""Evaluation: known AUC and frequencies, resampling of patients, several networks, a failure to generalise."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,13 @@ import torch
 from thiscxr.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
 from thiscxr.pool import Pool
 from thiscxr.pool.writer import PoolWriter
-from thiscxr.reader.judge import (
+from thiscxr.reader.evaluation import (
     Reading,
     calibrate,
+    evaluate,
+    evaluation_table,
     generalisation,
     generalisation_table,
-    judge,
-    judgement_table,
     read_films,
 )
 from thiscxr.reader.network import Reader, ReaderConfig
@@ -36,7 +36,7 @@ def reading(
 
 
 def test_the_example_of_scikit_learn_and_an_age_that_is_three_years_off() -> None:
-    found = judge([reading([0, 0, 1, 1, np.nan], [0.1, 0.4, 0.35, 0.8, 9.0])])  # of roc_auc_score
+    found = evaluate([reading([0, 0, 1, 1, np.nan], [0.1, 0.4, 0.35, 0.8, 9.0])])  # of roc_auc_score
     mass, age = found.questions
     assert (mass.question, mass.measure, mass.value) == ("Mass", "auc", pytest.approx(0.75))
     assert (mass.num_positive, mass.num_negative, mass.num_patients) == (2, 2, 4), "the unknown film does not count"
@@ -59,15 +59,15 @@ def test_the_age_has_an_error_and_a_correlation_with_intervals() -> None:
     films = Reading(
         {"Mass": truth, "age": years}, {"Mass": truth, "age": years + noise}, np.arange(60), np.full(60, "a", object)
     )
-    brief = judge([films]).brief()
+    brief = evaluate([films]).brief()
     assert brief["age_error_years"] == pytest.approx(np.abs(noise).mean(), abs=0.01)
     assert brief["age_r"] == pytest.approx(np.corrcoef(years, years + noise)[0, 1], abs=1e-4)
     assert 0.7 < brief["age_r_ci95"][0] < brief["age_r"] < brief["age_r_ci95"][1] < 1
-    assert "age, correlation" in judgement_table("films", judge([films]))
+    assert "age, correlation" in evaluation_table("films", evaluate([films]))
 
 
-def test_what_is_answered_one_way_is_no_question() -> None:
-    found = judge([reading([1, 1, np.nan], [0.0, 1.0, 2.0])])
+def test_a_question_with_one_answer_is_left_out() -> None:
+    found = evaluate([reading([1, 1, np.nan], [0.0, 1.0, 2.0])])
     assert [each.question for each in found.questions] == ["age"]
     assert found.mean_finding_auc is None
     assert "NaN" not in json.dumps(found.to_json())
@@ -78,8 +78,8 @@ def test_copies_of_films_do_not_make_the_interval_narrower() -> None:
     truth = rng.random(100) < 0.4
     scores = truth + rng.normal(size=100)
     once, tenfold = (
-        judge([reading(truth, scores)]),
-        judge([reading(*(np.repeat(a, 10) for a in (truth, scores, np.arange(100))))]),
+        evaluate([reading(truth, scores)]),
+        evaluate([reading(*(np.repeat(a, 10) for a in (truth, scores, np.arange(100))))]),
     )
     widths = [np.diff(found.questions[0].ci95)[0] for found in (once, tenfold)]
     assert tenfold.questions[0].value == pytest.approx(once.questions[0].value)
@@ -87,9 +87,9 @@ def test_copies_of_films_do_not_make_the_interval_narrower() -> None:
     assert widths[0] > 0.1
 
 
-def test_networks_on_two_scales_are_judged_apart() -> None:
+def test_networks_on_two_scales_are_not_pooled() -> None:
     one, other = [0, 0, 1, 1], [0, 1, 1, 1]
-    found = judge([reading(one, np.array(one) + 0.0), reading(other, np.array(other) + 100.0)])
+    found = evaluate([reading(one, np.array(one) + 0.0), reading(other, np.array(other) + 100.0)])
     assert found.questions[0].value == 1, (
         "pooled, the second network's absent films would outrank the first one's present ones"
     )
@@ -103,7 +103,7 @@ def test_a_mean_is_of_the_same_findings_in_every_round() -> None:
     common, rare = np.arange(40) % 2 == 0, np.arange(40) == 0
     truths = {"Mass": common.astype(float), "Edema": rare.astype(float)}
     answers = {"Mass": rng.normal(size=40) + 9 * common, "Edema": np.where(rare, -1.0, rng.normal(size=40) + 9)}
-    found = judge([Reading(truths, answers, np.arange(40), np.full(40, "a", object))])
+    found = evaluate([Reading(truths, answers, np.arange(40), np.full(40, "a", object))])
     assert found.mean_finding_auc == pytest.approx(0.5), "one is read perfectly, the other the wrong way round"
     assert found.mean_finding_ci95 == pytest.approx((0.5, 0.5))
 
@@ -128,8 +128,8 @@ def test_true_probabilities_are_calibrated_and_bolder_ones_are_not() -> None:
 
 @pytest.fixture(scope="module")
 def two_sites(tmp_path_factory: pytest.TempPathFactory) -> Pool:
-    """Discs of 32 px of two sites: the finding is a disc below at one, above at the other, so that a reader of one
-    misreads the other."""
+    """Discs of 32 px of two sites: the finding is a disc below at one, above at the other, so that a classifier
+    trained on one fails on the other."""
     path = tmp_path_factory.mktemp("sites") / "pool"
     terms = {
         site: Terms(title=site, terms="none", citation="none", url="none", acknowledgement="none")
@@ -161,7 +161,7 @@ def readers(two_sites: Pool) -> dict[str, Reader]:
     }
 
 
-def test_a_reader_that_does_not_travel_is_seen(two_sites: Pool, readers: dict[str, Reader]) -> None:
+def test_a_classifier_that_does_not_generalise_is_found(two_sites: Pool, readers: dict[str, Reader]) -> None:
     cells = {(each.trained_on, each.tested_on): each for each in generalisation(two_sites, readers)}
     for (trained, tested), cell in cells.items():
         assert list(cell.auc) == ["Effusion"], (
@@ -172,27 +172,26 @@ def test_a_reader_that_does_not_travel_is_seen(two_sites: Pool, readers: dict[st
     assert [line.split()[0] for line in lines[2:]] == ["down", "up"]
 
 
-def test_each_source_is_judged_for_itself(two_sites: Pool, readers: dict[str, Reader]) -> None:
+def test_each_source_is_evaluated_on_its_own(two_sites: Pool, readers: dict[str, Reader]) -> None:
     whole = read_films(readers["up"], two_sites, two_sites.indices("holdout"))
-    parts = {site: judge([whole.of_source(site)]) for site in ("up", "down")}
+    parts = {site: evaluate([whole.of_source(site)]) for site in ("up", "down")}
     areas = {site: found.questions[0].value for site, found in parts.items()}
     assert areas["up"] > 0.9
     assert areas["down"] < 0.1
     assert sum(found.num_films for found in parts.values()) == len(two_sites.indices("holdout"))
-    assert "Effusion" in judgement_table("up", parts["up"], reliability=True)
+    assert "Effusion" in evaluation_table("up", parts["up"], reliability=True)
 
 
-def test_no_films_and_no_shared_finding_are_said(two_sites: Pool, readers: dict[str, Reader]) -> None:
+def test_no_films_and_no_shared_finding_are_refused(two_sites: Pool, readers: dict[str, Reader]) -> None:
     with pytest.raises(ValueError, match="has no such films"):
         read_films(readers["up"], two_sites, np.array([], np.int64))
     blind = Reader(ReaderConfig(("Hernia",), ("PA",), ("up",), 32)).eval()
-    with pytest.raises(ValueError, match="no finding is learnt by every source's reader"):
+    with pytest.raises(ValueError, match="no finding is predicted by every source's classifier"):
         generalisation(two_sites, readers | {"up": blind})
 
 
-def test_the_map_is_where_the_logit_comes_from(two_sites: Pool, readers: dict[str, Reader]) -> None:
-    """The disc of a film with the finding is what speaks for it, and the mean of the map is the film's logit less the
-    average one."""
+def test_the_map_sums_to_the_logit(two_sites: Pool, readers: dict[str, Reader]) -> None:
+    """The disc is the evidence for the finding, and the mean of the map is the film's logit minus the average one."""
     reader, rows = readers["down"], np.flatnonzero(two_sites.column("source") == "down")
     reading = read_films(reader, two_sites, rows)
     pixels = two_sites.read(rows)
@@ -207,7 +206,7 @@ def test_the_map_is_where_the_logit_comes_from(two_sites: Pool, readers: dict[st
     np.testing.assert_allclose(coarse.numpy(), logits - logits.mean(), atol=1e-3)
     present = reading.truths["Effusion"] == 1
     assert heat[present].mean() > heat[~present].mean()
-    found = judge([reading])
+    found = evaluate([reading])
     sheet, shown = saliency_sheet(reader, two_sites, rows, reading, found)
     assert shown == ["Effusion"]
     assert sheet.shape == (2 * 128, 6 * 128, 3)
@@ -215,14 +214,16 @@ def test_the_map_is_where_the_logit_comes_from(two_sites: Pool, readers: dict[st
     assert (sheet[128:, :, 0] > sheet[128:, :, 2]).any(), "the maps are not"
 
 
-def test_an_overlay_leaves_alone_what_does_not_speak() -> None:
+def test_an_overlay_changes_only_places_with_evidence() -> None:
     films, heat = np.full((1, 2, 2), 100, np.uint8), np.array([[[-1.0, 0.0], [1.0, 2.0]]])
     assert overlay(films, heat)[0].tolist() == [[[100] * 3, [100] * 3], [[146, 106, 70], [193, 112, 40]]]
     assert (overlay(films, -heat.clip(0)) == 100).all()
 
 
-def test_a_reader_that_reads_nothing_has_no_sheet(two_sites: Pool, readers: dict[str, Reader], tmp_path: Path) -> None:
+def test_a_classifier_that_predicts_nothing_has_no_saliency_grid(
+    two_sites: Pool, readers: dict[str, Reader], tmp_path: Path
+) -> None:
     rows = np.flatnonzero(two_sites.column("source") == "up")
     reading = read_films(readers["down"], two_sites, rows)
-    with pytest.raises(ValueError, match="no finding is read well enough"):
-        saliency_sheet(readers["down"], two_sites, rows, reading, judge([reading]))
+    with pytest.raises(ValueError, match="no finding is predicted well enough"):
+        saliency_sheet(readers["down"], two_sites, rows, reading, evaluate([reading]))
