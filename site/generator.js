@@ -114,7 +114,7 @@ function thiscxrGenerator() {
   // same, except the view, and the seed draws what is not requested; part: which of the two it is, "frontal" or "lateral".
   function conditionOf({ joint_table, vocabulary }, seed, asked, part) {
     const ill = asked?.findings.includes(NO_FINDING) && asked.findings.find((name) => !NO_ILLNESS.includes(name));
-    if (ill) throw new Error(`'${NO_FINDING}' and finding '${ill}' are asked for in one film; drop one of the two`);
+    if (ill) throw new Error(`'${NO_FINDING}' and finding '${ill}' are requested in one film; drop one of the two`);
     const drawn = drawCondition(joint_table, seed);
     if (!part) return asked || drawn;
     if (asked?.view === "lateral") throw new Error("A pair is a frontal and a lateral film; leave the view open, or ask for the frontal one");

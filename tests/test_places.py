@@ -19,6 +19,7 @@ WRITES = {
     "direction out": "direction --view PA --out {place}",
     "export onnx": "export --model x --onnx {place}",
     "label out": "label x --out {place}",
+    "measure out": "measure x --out {place}",
     "mix out": "mix --rows 0 --columns 1 --model x --out {place}.png",
     "phantom out": "phantom {place}",
     "prepare pool": "prepare {place} --nih x --res 64",

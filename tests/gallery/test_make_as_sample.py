@@ -132,16 +132,16 @@ def test_browser_draws_the_single_films_of_sample(visit: Any, lateral_site: Path
 
 def test_browser_refuses_what_sample_refuses(visit: Any, lateral_site: Path) -> None:
     network = load(lateral_site / "generator" / "network.safetensors")
-    with pytest.raises(ValueError, match="are asked for in one film"):
+    with pytest.raises(ValueError, match="are requested in one film"):
         python_film(network, 0, findings=["No Finding", "Effusion"])
     with pytest.raises(ValueError, match="a frontal and a lateral film"):
         in_pairs(network, [0], request(view="lateral"))
-    with pytest.raises(ValueError, match="asked for and asked to be absent"):
+    with pytest.raises(ValueError, match="requested both present and absent"):
         python_film(network, 0, findings=["Effusion"], no_findings=["Effusion"])
     page = visit((lateral_site / "make.html").as_uri())
     press(page, seed=2)
     for wish, said in (
-        ({"finding": ["No Finding", "Effusion"]}, "'No Finding' and finding 'Effusion' are asked for in one film"),
+        ({"finding": ["No Finding", "Effusion"]}, "'No Finding' and finding 'Effusion' are requested in one film"),
         ({"view": "lateral", "pair": 1}, "A pair is a frontal and a lateral film"),
         ({"finding": "Effusion", "no-finding": "Effusion"}, "no-finding Effusion"),
     ):

@@ -72,7 +72,7 @@ def test_what_cannot_be_scored_is_named(pool: Pool, tmp_path: Path) -> None:
         ([{"file": "seed-00000000.png", "age_years": "old"}], "age_years is 'old'"),
         (
             [{"file": "seed-00000000.png", "findings": "Mass", "no_findings": "Mass"}],
-            "Mass is asked for twice, or both present and absent",
+            "Mass is requested twice, or both present and absent",
         ),
     ],
 )
