@@ -48,8 +48,7 @@ STATES = {
     NOT_ANNOTATED: "not_annotated",
 }
 
-# What can be derived for a finding without an annotation (datasets reference, section 7): it is present when one of its
-# children is, ...
+# What can be derived for a finding without an annotation: it is present when one of its children is, ...
 _POSITIVE_FROM = {
     "Enlarged_Cardiomediastinum": ("Cardiomegaly",),
     "Lung_Opacity": ("Infiltration", "Consolidation", "Pneumonia", "Edema", "Atelectasis", "Mass", "Nodule"),

@@ -1,4 +1,4 @@
-"""The published totals of each collection, from its official label table: datasets reference, sections 2 to 5 and 8.
+"""The published totals of each collection, from its official label table.
 
 The tables are those that torchxrayvision ships; it is looked for, never imported.
 """

@@ -1,8 +1,7 @@
 """CheXpert as released: small or full, Stanford's four batches, or the CheXlocalize repack; one table each for train,
 valid and test.
 
-Facts about the release (columns, defects, counts) are in the datasets reference, section 3. Ages of 90 are top-coded:
-90 or more.
+Ages of 90 are top-coded: 90 or more.
 """
 
 import re

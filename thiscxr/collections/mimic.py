@@ -1,8 +1,8 @@
 """MIMIC-CXR as released, as JPEG or as DICOM: one tree of files, and tables for films, labels and splits, gzipped or
 not.
 
-Facts about the release (columns, counts, defects) are in the datasets reference, section 4. Its JPEGs are
-histogram-equalised, its DICOM files are not, so a film that is there in both formats is read from DICOM.
+The release's JPEGs are histogram-equalised, its DICOM files are not, so a film that is there in both formats is read
+from DICOM.
 """
 
 import logging

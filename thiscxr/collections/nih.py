@@ -1,7 +1,6 @@
 """NIH ChestX-ray14 as released: one label table, images flat or in numbered folders, two optional split lists.
 
-Facts about the release (columns, defects, counts) are in the datasets reference, section 2. Age > 100 is a defect of
-the older table.
+Ages above 100 are a defect of the older table.
 """
 
 import logging

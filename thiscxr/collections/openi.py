@@ -1,9 +1,8 @@
 """Open-I (Indiana University) as released: reports in XML, or Kaggle's two tables in their place; films as PNG or as
 DICOM.
 
-Facts about the release (terms, counts, defects) are in the datasets reference, section 5.2. The view in the DICOM
-headers is wrong too often to be used: only Kaggle's table of projections identifies the lateral films, and nothing
-distinguishes PA from AP.
+The view in the DICOM headers is wrong too often to be used: only Kaggle's table of projections identifies the lateral
+films, and nothing distinguishes PA from AP.
 """
 
 import re

@@ -1,7 +1,6 @@
 """PadChest as released: one table, images in numbered folders, in numbered zips, or flat.
 
-Facts about the release (columns, tokens, counts) are in the datasets reference, section 5.1. Reports of no change
-since the last film, and poor films, leave other findings not mentioned.
+Reports of no change since the last film, and poor films, leave other findings not mentioned.
 """
 
 import re
@@ -93,16 +92,8 @@ def read_labels(root: Path) -> list[FilmRecord]:
     table = first_table(root, TABLES)
     if table is None:
         raise missing_table(root, "PadChest", TABLES[0])
-    columns = [
-        "ImageID",
-        "StudyDate_DICOM",
-        "StudyID",
-        "PatientID",
-        "PatientBirth",
-        "PatientSex_DICOM",
-        "Projection",
-        "ReportID",
-    ]
+    columns = ["ImageID", "StudyDate_DICOM", "StudyID", "PatientID", "PatientBirth"]
+    columns += ["PatientSex_DICOM", "Projection", "ReportID"]
     records = []
     first_patients: dict[tuple[str, str], str] = {}
     links = []

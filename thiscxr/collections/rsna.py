@@ -1,9 +1,8 @@
 """RSNA Pneumonia Detection Challenge (2018) as Kaggle releases stage 2: NIH films, with radiologists' boxes around
 opacities.
 
-Facts about the release (columns, counts) are in the datasets reference, sections 5.4 and 6. Its patientId is an id of a
-film; only RSNA's map to the file names of NIH identifies the patient, and with it a patient is in the same split as the
-NIH films.
+Its patientId is an id of a film; only RSNA's map to the file names of NIH identifies the patient, and with it a patient
+is in the same split as the NIH films.
 """
 
 import json

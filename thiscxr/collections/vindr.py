@@ -1,8 +1,7 @@
 """VinDr-CXR as PhysioNet or Kaggle (VinBigData) releases it: votes of three radiologists a film, consensus for the test
 films.
 
-Facts about the release (columns, classes, counts) are in the datasets reference, section 5.3. It names no patients, so
-every film counts as a patient, and a patient may be in both splits.
+It names no patients, so every film counts as a patient, and a patient may be in both splits.
 """
 
 from collections.abc import Mapping

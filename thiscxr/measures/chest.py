@@ -31,14 +31,13 @@ def measure_masks(probabilities: NDArray[np.floating]) -> dict[str, NDArray[np.f
 
 @dataclass(frozen=True)
 class Organs:
-    """The organs of one film: probabilities [h, w], what is no part of them set to zero; left and right are the
-    viewer's."""
+    """The organs of one film: probabilities [h, w], zero elsewhere; left and right are the viewer's."""
 
     left: NDArray[np.float64]
     right: NDArray[np.float64]
     heart: NDArray[np.float64]
     thorax: tuple[float, float]
-    """The organs of one film: probabilities [h, w], set to zero elsewhere; left and right are the viewer's."""
+    """Left and right edge of the inner thorax where it is widest, in pixels."""
 
 
 def find_organs(lungs: NDArray[np.float64], heart: NDArray[np.float64]) -> Organs | None:
@@ -85,10 +84,8 @@ def _edges(profiles: NDArray[np.float64]) -> NDArray[np.float64]:
     by interpolation."""
     padded = np.pad(profiles, ((0, 0), (1, 1)))
     inside, rows = padded >= 0.5, np.arange(len(padded))
-    first, last = (
-        inside.argmax(axis=1),
-        padded.shape[1] - 1 - inside[:, ::-1].argmax(axis=1),
-    )  # pixel i of `padded` has its middle at i - 0.5
+    # pixel i of `padded` has its middle at i - 0.5
+    first, last = inside.argmax(axis=1), padded.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
     at_first, at_last = padded[rows, first], padded[rows, last]
     left = first - (at_first - 0.5) / (at_first - padded[rows, first - 1])
     right = last + (at_last - 0.5) / (at_last - padded[rows, last + 1])

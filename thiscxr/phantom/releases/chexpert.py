@@ -1,7 +1,7 @@
 """Phantom films as CheXpert v1.0 releases its own: oblong JPEGs, frontal and lateral, train.csv and valid.csv; or the
 zips of its download.
 
-One hospital, `phantom-b`. Facts and defects to reproduce: datasets reference, section 3.
+One hospital, `phantom-b`.
 """
 
 import re

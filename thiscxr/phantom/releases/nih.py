@@ -1,7 +1,7 @@
 """Phantom films as NIH ChestX-ray14 releases its own: 8-bit squares of oblong films, one table, two split lists, tars
 of images.
 
-One hospital, `phantom-a`, frontal films only. Facts and defects to reproduce: datasets reference, section 2.
+One hospital, `phantom-a`, frontal films only.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,7 @@
 """Phantom films as Open-I releases the Indiana University collection: PNGs in one folder, one XML report a study; or
 its two tars.
 
-Drawn from several hospital systems, here `phantom-a` and `phantom-c`; no file has the site or the view. Facts and
-defects to reproduce: datasets reference, section 5.2.
+Drawn from several hospital systems, here `phantom-a` and `phantom-c`; no file has the site or the view.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
 """Phantom films as PadChest releases its own: 16-bit PNGs of 12 and 10 used bits, one table of 36 columns; or the
 numbered zips.
 
-One hospital, `phantom-d`. Facts and defects to reproduce: datasets reference, section 5.1.
+One hospital, `phantom-d`.
 """
 
 import hashlib
