@@ -68,6 +68,17 @@ def test_every_film_has_a_row_and_every_reason_is_counted(films: Path, segmenter
     }  # fmt: skip
 
 
+def test_films_that_cannot_be_read_at_all_are_rows_too(segmenter: Segmenter, tmp_path: Path) -> None:
+    """No film of the batch reaches the network, which takes none for an error."""
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for i in range(3):
+        (folder / f"cut-{i}.png").write_bytes(encode_png(np.eye(99, dtype=np.uint8))[:60])
+    summary = measure(folder, tmp_path / "m.csv", segmenter)
+    assert (summary.measured, summary.reasons.total()) == (0, 3)
+    assert all(row["reason"] for row in rows_of(tmp_path / "m.csv").values())
+
+
 def test_left_and_right_are_the_patients(segmenter: Segmenter, tmp_path: Path) -> None:
     for seed, side in ((i, draw_patient(i).sides["Effusion"]) for i in range(8)):
         patient = draw_patient(seed, severities={"Effusion": 0.8})

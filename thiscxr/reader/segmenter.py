@@ -91,6 +91,8 @@ def segment(segmenter: Segmenter, batches: Iterable[Pixels]) -> NDArray[np.float
     device, parts = next(segmenter.parameters()).device, []
     with torch.inference_mode():
         for pixels in batches:
+            if not len(pixels):
+                continue  # layers take no batch without images
             images = torch.from_numpy(pixels_to_images(pixels))[:, None].to(device)
             parts.append(segmenter(images).softmax(1)[:, 1:].cpu().numpy())
     side = segmenter.config.res
