@@ -232,7 +232,7 @@ def test_a_card_beside_the_network_is_found(make_nih_samples: Callable[..., Path
 
 
 @pytest.mark.parametrize(
-    "width", [360, pytest.param(1280, marks=pytest.mark.slow), pytest.param(3840, marks=pytest.mark.slow)]
+    "width", [320, pytest.param(1280, marks=pytest.mark.slow), pytest.param(3840, marks=pytest.mark.slow)]
 )
 def test_browser_pages_fit_every_screen(
     visit: Any, make_samples: Callable[..., Path], records: list[Record], tmp_path: Path, width: int
