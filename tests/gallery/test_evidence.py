@@ -238,7 +238,8 @@ def test_browser_pages_fit_every_screen(
     visit: Any, make_samples: Callable[..., Path], records: list[Record], tmp_path: Path, width: int
 ) -> None:
     scores = written(tmp_path / "scores.json", *records)
-    build_site(make_samples(*[{}] * 4), tmp_path / "out", scores)
+    row = {"seed": "123456", "findings": "Pneumothorax", "view": "AP_supine", "stranger_rank": "0.861"}
+    build_site(make_samples({}, {}, {}, row), tmp_path / "out", scores)
     page = visit((tmp_path / "out" / "evidence.html").as_uri(), reduced_motion="reduce")
     page.page.set_viewport_size({"width": width, "height": 800})
     for name in ("evidence", "audit", "study"):
