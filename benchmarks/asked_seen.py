@@ -57,15 +57,15 @@ def main() -> None:
     reader, _ = load_reader(find_weights(DEFAULT, "reader"))
     held = pool.indices("holdout")
     real, patients = read_conditions(pool, held), pool.codes("patient")[0][held]
-    real_seen = read_answers(reader, (pool.read(rows) for rows in in_batches(held)))
+    real_predicted = read_answers(reader, (pool.read(rows) for rows in in_batches(held)))
     seeds = list(range(arguments.n))
 
     def evaluate(conditions: Sequence[Sequence[Condition]], how: str, only: str | None = None) -> None:
         """Print the results for films of the same seeds, under each of several rows of conditions."""
         requested = FilmConditions.of([condition for row in conditions for condition in row])
-        seen = read_answers(reader, (films for row in conditions for films in sample_films(network, seeds, row)))
-        some = {name: values for name, values in real_seen.items() if only in (None, name)}
-        found = fidelity(real, some, patients, requested, seen, np.tile(seeds, len(conditions)))
+        predicted = read_answers(reader, (films for row in conditions for films in sample_films(network, seeds, row)))
+        some = {name: values for name, values in real_predicted.items() if only in (None, name)}
+        found = fidelity(real, some, patients, requested, predicted, np.tile(seeds, len(conditions)))
         for each in found:
             numbers: dict[str, Any] = {
                 name: getattr(each, name) for name in ("value", "ci95", "null95", "ceiling", "ceiling95")
@@ -83,8 +83,12 @@ def main() -> None:
             )
 
     evaluate([network.conditions(seeds, Condition())], "together")
-    judged = [each.question for each in fidelity(real, real_seen, patients, real, real_seen, patients) if each.judged]
-    for name, row in pairs(judged, network.info.vocabulary).items():
+    scored = [
+        each.question
+        for each in fidelity(real, real_predicted, patients, real, real_predicted, patients)
+        if each.judged
+    ]
+    for name, row in pairs(scored, network.info.vocabulary).items():
         evaluate([[condition] * arguments.n for condition in row], "alone", name)
 
 

@@ -4,7 +4,7 @@
 
 Patients of the phantom, at sites drawn at random, are tied: with probability `tie`, whoever has an effusion is filmed
 at site a and whoever has none at site b. The strength is Cramér's V with chance taken off. Then a finding's frequency
-is shifted at one site of a synthetic crowd. Untied pools count false alarms.
+is shifted at one site of a synthetic set. Untied pools count false alarms.
 """
 
 import argparse

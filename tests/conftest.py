@@ -23,7 +23,7 @@ from thiscxr.pool import Pool
 from thiscxr.pool.writer import PoolWriter
 from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.model.conditions import Condition, FilmConditions
-from thiscxr.score import confounders, crowds, panel
+from thiscxr.score import confounders, distributions, panel
 from thiscxr.reader.extractors import Extractor
 from thiscxr.score.fakes import open_fakes
 from thiscxr.score.label_noise import label_noise
@@ -108,7 +108,7 @@ def scored(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     halves = (frozenset(prefixes[patients >= 51].tolist()), frozenset(prefixes[patients < 51].tolist()))
     folds = tuple(Extractor(f"my_nb-fold{i}", str(i) * 64, reader, trained_on=half) for i, half in enumerate(halves))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crowds, "LEAST_GROUP", 25)
+        patch.setattr(distributions, "LEAST_GROUP", 25)
         patch.setattr(confounders, "ROUNDS", 99)
         patch.setattr(panel, "pool_utility", partial(panel.pool_utility, steps=3, seeds=2))
         patch.setattr(panel, "pool_poses", partial(panel.pool_poses, films=20))

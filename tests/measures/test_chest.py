@@ -80,7 +80,7 @@ def test_opacity_does_not_follow_exposure() -> None:
             np.testing.assert_allclose(values, plain[name], atol=1e-3, err_msg=name)
 
 
-def test_a_white_lower_zone_is_seen_in_that_zone_of_that_lung() -> None:
+def test_a_white_lower_zone_is_measured_in_that_zone_of_that_lung() -> None:
     film = film_of(0.1, 0.1)
     clear = measure_opacity(film, CHEST)
     film[0, 38:50, 42:53] = 250.0  # brighter than the heart: no more than tissue
@@ -90,7 +90,7 @@ def test_a_white_lower_zone_is_seen_in_that_zone_of_that_lung() -> None:
         assert found[name][0] == clear[name][0]
 
 
-def test_opacity_of_a_negative_or_of_no_chest_is_not_told() -> None:
+def test_opacity_of_a_negative_or_of_no_chest_is_nan() -> None:
     for film, masks in (
         (255 - film_of(0.3, 0.3), CHEST),
         (np.full((1, 64, 64), 7.0), CHEST),

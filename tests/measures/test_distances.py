@@ -1,4 +1,4 @@
-"""Kernel distance, manifold and diversity: closed forms, brute force, other people's packages, and what is refused."""
+"""Kernel distance, manifold and diversity: closed forms, brute force, other packages, and what is refused."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def brute_manifold(real: np.ndarray, fake: np.ndarray, k: int) -> list[float]:
 
 
 @pytest.mark.parametrize("block", [5, 1024])
-def test_manifold_is_its_definition(monkeypatch, block):
+def test_manifold_agrees_with_its_definition(monkeypatch, block):
     monkeypatch.setattr(manifolds, "_BLOCK", block)
     real, fake = cloud(0, 30, 3), cloud(1, 24, 3, shift=0.5)
     np.testing.assert_allclose(manifold(real, fake, 3), brute_manifold(real.astype(float), fake.astype(float), 3))
@@ -107,7 +107,7 @@ def pixels(seed: int, n: int, spread: float = 60) -> np.ndarray:
     return np.clip(128 + spread * coarse, 0, 255).astype(np.uint8)
 
 
-def test_scores_stand_at_their_floor_for_other_films_and_leave_it_for_worse_ones():
+def test_scores_are_at_their_floor_for_other_films_and_leave_it_for_worse_ones():
     real, patients = cloud(0, 400), np.arange(400).astype(str)
     fakes = {
         "same": cloud(1, 190),
@@ -146,7 +146,7 @@ def test_shares_of_none_and_all_have_intervals() -> None:
     assert all(each.ci95[0] <= each.value <= each.ci95[1] <= 1 for name, each in same.items() if name != "density")
 
 
-def test_ms_ssim_sees_films_that_are_alike():
+def test_ms_ssim_finds_similar_films():
     real, patients = pixels(0, 80), np.arange(80).astype(str)
     (same,) = ms_ssim_scores(real.__getitem__, patients, pixels(1, 80), n=60)
     assert (same.measure, same.protocol, same.num_fake) == ("msssim", "3scales", 60)
@@ -157,7 +157,7 @@ def test_ms_ssim_sees_films_that_are_alike():
 
 def test_the_interval_of_few_pairs_holds_the_mean_of_many() -> None:
     # Of three pairs two degrees of freedom: with the normal's 1.96 it held the mean in 4 trials of 5.
-    # alike, by about as much
+    # similar, by about as much
     films = ((2 * pixels(1, 1).astype(int) + pixels(0, 600)) // 3).astype(np.uint8)[:, 16:48, 16:48]
     (truth,) = ms_ssim_scores(films.__getitem__, np.arange(8), films, n=600)
     few = [ms_ssim_scores(films.__getitem__, np.arange(4), films[6 * i : 6 * i + 6], n=6)[0] for i in range(100)]

@@ -110,8 +110,8 @@ def test_another_sample_of_the_same_patients_scores_at_the_floor_and_a_shift_abo
     assert at_floor.ci95[0] <= at_floor.value <= at_floor.ci95[1]
 
 
-def test_films_of_one_patient_do_not_stand_on_both_sides_of_the_floor() -> None:
-    # With 20 films a patient a split by film would put every patient on both sides and the floor would be far too low.
+def test_films_of_one_patient_are_in_one_half_of_the_floor() -> None:
+    # With 20 films a patient a split by film would put every patient in both halves and the floor would be far too low.
     rng = np.random.default_rng(0)
     real, patients = films(rng, 40, 20, 4)
     fake = films(rng, 400, 1, 4)[0]
@@ -145,7 +145,7 @@ def every_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize(("each", "shift", "scale"), [(1, 0.3, 1.2), (3, 0.0, 1.0)])
 def test_the_interval_covers_the_distance_of_known_gaussians(each: int, shift: float, scale: float) -> None:
-    """Two Gaussians in 6 dimensions, 300 films a side. The interval is for the expectation of the score at that n,
+    """Two Gaussians in 6 dimensions, 300 films per set. The interval is for the expectation of the score at that n,
     taken as the mean over the repetitions; FD∞ has a closed form: 6 (shift² + (scale − 1)²). With the normal's 1.96 KID
     held it in 91 % only."""
     found = []

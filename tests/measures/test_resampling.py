@@ -101,8 +101,8 @@ def test_the_jackknife_error_of_a_mean_is_its_standard_error() -> None:
     np.testing.assert_allclose(both, [error, 3 * error])
 
 
-def test_the_interval_of_a_jackknife_holds_the_truth_as_often_as_it_says() -> None:
-    """Of a mean it is Student's of ten values; with the normal's 1.96 it held the truth in 91.8 of 100 trials."""
+def test_the_interval_of_a_jackknife_has_its_nominal_coverage() -> None:
+    """For a mean it is Student's t of ten values; with the normal's 1.96 it held the truth in 91.8 of 100 trials."""
     assert pytest.approx(t.ppf(0.975, 9)) == JACKKNIFE_95
     assert student_95(1) == pytest.approx(12.7062, abs=1e-4)
     trials = np.random.default_rng(0).normal(size=(20, 4000))  # one measure a trial
@@ -120,8 +120,7 @@ def test_shares_of_none_and_all_have_intervals() -> None:
 
 @pytest.mark.parametrize(("rate", "patients"), [(0.03, 200), (0.15, 300)])
 def test_shares_of_films_of_patients_hold_the_truth_and_wilson_by_film_does_not(rate: float, patients: int) -> None:
-    """Of few patients with a hit, as near films are, and of many: a film is like its patient with a probability of
-    0.8."""
+    """With few hits, as for near films, and with many: a film agrees with its patient with a probability of 0.8."""
     rng = np.random.default_rng(2)
     held = {"patients": 0, "films": 0}
     for trial in range(120):

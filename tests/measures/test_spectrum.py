@@ -81,7 +81,7 @@ def test_blur_and_sharpening_have_opposite_signs_and_no_grid() -> None:
         assert np.abs(grid_db(spectra)).max() < CHANCE
 
 
-def test_a_gaussian_takes_what_its_transfer_function_says() -> None:
+def test_a_gaussian_blur_attenuates_by_its_transfer_function() -> None:
     plain = films(8, 256).astype(float)
     frequency = np.fft.fftfreq(256)
     transfer = np.exp(-2 * (np.pi * 0.7) ** 2 * (frequency[:, None] ** 2 + frequency**2))
@@ -151,7 +151,7 @@ def contrast(films: Films) -> Films:
 
 @pytest.mark.parametrize("res", [64, 128, 256])
 def test_what_is_planted_into_a_second_half_of_real_films_is_named_and_nothing_else(res: int) -> None:
-    """As the panel sees it: real patients of one half against films of the other, with intervals by patients."""
+    """As in the panel: real patients of one half against films of the other, with intervals by patients."""
     folder = SHARED / f"nih-{res}" / "images"
     if not folder.is_dir():
         pytest.skip(f"the NIH subset of {res} px is not beside this checkout ({folder})")

@@ -18,7 +18,7 @@ from thiscxr.score.fakes import open_fakes
 
 @pytest.fixture(scope="session")
 def extractor() -> Extractor:
-    """A narrow untrained network: random features see noise and blur too."""
+    """A narrow untrained network: random features respond to noise and blur too."""
     torch.manual_seed(0)
     return Extractor("random8", "0" * 64, Reader(ReaderConfig((), (), (), res=32, widths=(8, 8))).eval())
 
@@ -36,14 +36,14 @@ def folder(path: Path, films: np.ndarray, rows: list[dict[str, str]] | None = No
 
 
 PARTS = (
-    "distances", "groups", "confounders", "diversity", "fine_structure", "copies",
+    "distances", "groups", "confounders", "diversity", "fine_structure", "memorisation",
     "condition_fidelity", "plausibility", "shortcuts",
 )  # fmt: skip
 
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Leave the other parts of the panel out, each of which takes seconds."""
+    """Leave out the other sections of the panel, each of which takes seconds."""
 
     def left_out(*some: object, **options: object) -> None:
         raise ValueError("left out by the test")

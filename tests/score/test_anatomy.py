@@ -1,5 +1,5 @@
-"""Plausibility of anatomy: measures of known masks, what the bundled segmenter sees of phantoms and of real films, and
-what moves it."""
+"""Plausibility of anatomy: measures of known masks, the bundled segmenter on phantoms and on real films, and its
+training."""
 
 from pathlib import Path
 
@@ -66,8 +66,8 @@ def test_brightness_contrast_and_size_do_not_matter(segmenter: Segmenter, phanto
     np.testing.assert_allclose(deep, plain, atol=1e-4)
 
 
-def test_where_there_is_no_chest_none_is_seen(segmenter: Segmenter, phantoms: list[PhantomFilm]) -> None:
-    """The first segmenter, which was only ever shown chests, saw one in every noise and every black film."""
+def test_where_there_is_no_chest_none_is_found(segmenter: Segmenter, phantoms: list[PhantomFilm]) -> None:
+    """The first segmenter, trained on chests only, found one in every noise and every black film."""
     rng = np.random.default_rng(5)
     shuffled = [film.pixels[:, rng.permutation(128)] for film in phantoms[:20]]
     noise = list(rng.integers(0, 256, (20, 128, 128), dtype=np.uint8))
@@ -77,7 +77,7 @@ def test_where_there_is_no_chest_none_is_seen(segmenter: Segmenter, phantoms: li
         assert np.isnan(found["ctr"]).mean() > 0.9, name
 
 
-def test_on_real_films_the_ratio_tells_large_hearts_and_noise_is_not_trusted(segmenter: Segmenter) -> None:
+def test_on_real_films_the_ratio_predicts_large_hearts_and_noise_is_not_trusted(segmenter: Segmenter) -> None:
     if not NIH_64.exists():
         pytest.skip(f"needs the films in {NIH_64}")
     records = [
@@ -87,11 +87,11 @@ def test_on_real_films_the_ratio_tells_large_hearts_and_noise_is_not_trusted(seg
     records = cases + [record for record in records if record.findings["Cardiomegaly"] == 0][:200]
     states, patients = [record.findings["Cardiomegaly"] for record in records], [record.patient for record in records]
     films = np.stack([load_film(NIH_64 / "images" / record.file).pixels for record in records])
-    judged = trust(measure_films(segmenter, [films]), states, patients)
-    assert judged.trusted
-    assert judged.ctr.value > 0.75
-    assert judged.leans_right > 0.9
-    assert "trusted: AUC against Cardiomegaly 0." in str(judged)
+    verdict = trust(measure_films(segmenter, [films]), states, patients)
+    assert verdict.trusted
+    assert verdict.ctr.value > 0.75
+    assert verdict.leans_right > 0.9
+    assert "trusted: AUC against Cardiomegaly 0." in str(verdict)
     shuffled = np.random.default_rng(0).permutation(states)
     blind = trust(measure_films(segmenter, [films]), shuffled, patients)
     assert not blind.trusted
@@ -106,9 +106,9 @@ def some_measures(n: int, seed: int = 0, **shift: float) -> dict[str, np.ndarray
 
 def test_without_cases_nothing_is_trusted() -> None:
     for states in (np.zeros(30), np.ones(30), np.full(30, -2)):
-        judged = trust(some_measures(30), states, np.arange(30))
-        assert not judged.trusted
-        assert np.isnan(judged.ctr.value)
+        verdict = trust(some_measures(30), states, np.arange(30))
+        assert not verdict.trusted
+        assert np.isnan(verdict.ctr.value)
 
 
 def by_key(measured: list) -> dict:
@@ -151,7 +151,7 @@ def test_too_few_films_are_refused() -> None:
         plausibility(some_measures(0), np.arange(0), some_measures(100), np.arange(100))
 
 
-def test_training_learns_and_its_file_comes_back(tmp_path: Path) -> None:
+def test_training_learns_and_its_file_is_read_back(tmp_path: Path) -> None:
     films = draw_masked_films(range(8), 32)
     assert films.masks.sum(dim=1).allclose(torch.ones(8, 32, 32))
     segmenter = train_segmenter(films, steps=40, batch=8)
@@ -168,7 +168,7 @@ def test_training_learns_and_its_file_comes_back(tmp_path: Path) -> None:
         train_segmenter(films, steps=1)
 
 
-def test_a_segmenter_for_twice_the_side_begins_with_the_same_masks(
+def test_a_segmenter_for_twice_the_resolution_begins_with_the_same_masks(
     segmenter: Segmenter, phantoms: list[PhantomFilm]
 ) -> None:
     films = np.stack([film.pixels for film in phantoms[:6]])
@@ -178,7 +178,7 @@ def test_a_segmenter_for_twice_the_side_begins_with_the_same_masks(
     np.testing.assert_allclose(segment(finer, [films]), coarse, atol=0.02)
 
 
-def test_white_lungs_are_shown_and_keep_their_masks() -> None:
+def test_training_shows_white_lungs_with_their_masks() -> None:
     images, masks = torch.full((200, 1, 32, 32), 0.2), torch.zeros(200, 3, 32, 32)
     masks[:, 1, 4:28, 2:10] = masks[:, 2, 16:28, 12:20] = 1
     images[:, 0, 16:28, 12:20] = 0.8
@@ -191,7 +191,7 @@ def test_white_lungs_are_shown_and_keep_their_masks() -> None:
     assert (inside.mean(dim=(1, 2)) > 0.6).any(), "some lungs are white all over"
 
 
-def test_a_tenth_of_what_is_shown_is_no_chest() -> None:
+def test_a_tenth_of_the_training_films_has_no_chest() -> None:
     images, masks = torch.rand(500, 1, 32, 32), torch.full((500, 3, 32, 32), 1 / 3)
     spoilt, empty = spoil(images, masks, Draws(0, 0, 500))
     gone = empty[:, 0].mean(dim=(1, 2)) == 1
@@ -231,7 +231,7 @@ def test_what_is_not_a_segmenter_is_refused(tmp_path: Path) -> None:
     assert other.config.widths == (4, 4)
 
 
-def test_the_card_says_what_the_file_says() -> None:
+def test_the_card_agrees_with_the_file() -> None:
     card = (WEIGHTS / "lungs64.md").read_text()
     judged = load_segmenter(WEIGHTS / "lungs64.safetensors")[1]["judged"]
     for view in ("frontal", "PA", "AP"):

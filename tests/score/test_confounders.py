@@ -1,4 +1,4 @@
-"""Confounders planted on the phantom: tied findings and sites must light up, untied ones must not."""
+"""Confounders planted on the phantom: associated findings and sites must be reported, others must not."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -20,10 +20,10 @@ from thiscxr.score.confounders import (
 from thiscxr.score.probes import probe
 from thiscxr.score.records import Record
 
-# ------------------------------------------------------------------ ties
+# ------------------------------------------------------------------ associations
 
 
-def test_a_planted_tie_lights_up_and_the_untied_findings_do_not() -> None:
+def test_a_planted_association_is_reported_and_no_other() -> None:
     for strength in (1.0, 0.4):
         first, *others = ties(pool_of(400, 1, strength), np.arange(400))
         assert first.finding == "Effusion"
@@ -40,13 +40,13 @@ def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_rounds")
-def test_untied_pools_raise_no_alarm() -> None:
+def test_pools_without_associations_raise_no_alarm() -> None:
     alarms = [any(tie.tied for tie in ties(pool_of(150, seed), np.arange(150), seed=seed)) for seed in range(20)]
     assert sum(alarms) <= 2, f"{sum(alarms)} of 20 pools: one in a hundred is what p < 0.01 means"
 
 
 @pytest.mark.usefixtures("few_rounds")
-def test_copies_of_a_film_are_no_evidence() -> None:
+def test_duplicates_of_a_film_are_no_evidence() -> None:
     alarms = 0
     for seed in range(12):
         films = pool_of(40, 200 + seed)
@@ -66,8 +66,8 @@ def test_the_strength_is_cramers_v() -> None:
     assert tie.strength == pytest.approx(association(table, correction=False), abs=0.003)
 
 
-def test_what_is_not_known_does_not_tie() -> None:
-    """A collection that never speaks of a finding is not one without it."""
+def test_unknown_states_make_no_association() -> None:
+    """A collection that never mentions a finding is not one without it."""
     films = pool_of(300, 4)
     findings = films.findings.copy()
     findings[films.source == 0] = NOT_MENTIONED
@@ -84,7 +84,7 @@ def test_a_handful_of_patients_proves_nothing() -> None:
     assert ties(pool_of(1, 11), np.arange(1)) == []
 
 
-def test_one_site_cannot_be_tied_and_views_can() -> None:
+def test_one_site_has_no_association_and_views_have() -> None:
     films = pool_of(200, 5)
     one = replace(films, source=np.zeros(200, np.int64))
     assert ties(one, np.arange(200)) == []
@@ -155,9 +155,9 @@ def test_a_score_that_follows_the_site_is_found_and_one_that_does_not_is_not() -
 
 
 @pytest.mark.slow
-def test_a_reader_taught_on_tied_films_takes_the_site_for_the_finding() -> None:
-    """Films of the same patients at two sites: to a reader taught where effusions come from site a, a film from a has
-    one."""
+def test_a_classifier_trained_on_confounded_films_takes_the_site_for_the_finding() -> None:
+    """Films of the same patients at two sites: a classifier trained where effusions come from site a predicts one for a
+    film from a."""
 
     def features(patient: int, site: str, ill: bool) -> np.ndarray:
         film = render(draw_patient(900_000 + patient, severities={"Effusion": 0.5} if ill else {}), "PA", 32, site=site)

@@ -1,4 +1,4 @@
-"""Condition fidelity: films that follow what was asked, films that do not, and readers that cannot say."""
+"""Condition fidelity: films that follow the request, films that do not, and classifiers that cannot answer."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +12,7 @@ from thiscxr.model.conditions import Condition, FilmConditions
 from thiscxr.pool import Pool
 from thiscxr.reader.answers import questions_of, read_answers
 from thiscxr.reader.network import Reader, ReaderConfig
-from thiscxr.score.fidelity import Fidelity, fidelity, findings_seen
+from thiscxr.score.fidelity import Fidelity, fidelity, predicted_findings
 from thiscxr.score.records import Record
 
 QUESTIONS = ("Effusion", "Mass", "view AP", "view PA", "sex", "age")
@@ -36,24 +36,24 @@ def conditions(count: int, seed: int) -> FilmConditions:
 
 
 def look(films: FilmConditions, seed: int, tell: float = 2.0) -> Seen:
-    """What a reader sees that is good at everything but masses."""
+    """Predictions of a classifier that is good at everything but masses."""
     rng = np.random.default_rng(1000 + seed)
     truth = questions_of(films, QUESTIONS)
-    seen = {
+    predicted = {
         name: tell * truth[name] * (name != "Mass") + rng.normal(size=len(films)) for name in QUESTIONS if name != "age"
     }
-    return seen | {"age": truth["age"] * (tell > 0) + 55 * (tell <= 0) + 8 * rng.normal(size=len(films))}
+    return predicted | {"age": truth["age"] * (tell > 0) + 55 * (tell <= 0) + 8 * rng.normal(size=len(films))}
 
 
-def judge(asked: FilmConditions, seen: Seen) -> dict[tuple[str, str], Fidelity]:
+def judge(requested: FilmConditions, predicted: Seen) -> dict[tuple[str, str], Fidelity]:
     real = conditions(300, 0)
-    found = fidelity(real, look(real, 0), np.repeat(np.arange(150), 2), asked, seen, np.arange(len(asked)))
+    found = fidelity(real, look(real, 0), np.repeat(np.arange(150), 2), requested, predicted, np.arange(len(requested)))
     return {(each.question, each.measure): each for each in found}
 
 
 def test_films_that_follow_come_near_the_ceiling() -> None:
-    asked = conditions(300, 1)
-    found = judge(asked, look(asked, 1))
+    requested = conditions(300, 1)
+    found = judge(requested, look(requested, 1))
     assert set(found) == {*((name, "auc") for name in QUESTIONS[:-1]), ("age", "r"), ("age", "mae")}
     for key, each in found.items():
         if key[0] == "Mass":
@@ -68,81 +68,81 @@ def test_films_that_follow_come_near_the_ceiling() -> None:
     assert found["age", "mae"].null95[0] > 15
 
 
-def test_a_finding_that_the_reader_cannot_see_is_not_judged() -> None:
-    asked = conditions(200, 1)
-    mass = judge(asked, look(asked, 1))["Mass", "auc"]
+def test_a_finding_that_the_classifier_cannot_predict_is_not_evaluated() -> None:
+    requested = conditions(200, 1)
+    mass = judge(requested, look(requested, 1))["Mass", "auc"]
     assert not mass.judged
     assert np.isnan(mass.value)
     assert mass.reason == f"AUC {mass.ceiling:.3f} [{mass.ceiling95[0]:.3f}, {mass.ceiling95[1]:.3f}] on real patients"
     assert not mass.followed
 
 
-def test_what_is_seen_is_of_findings_that_the_reader_can_see() -> None:
-    real, asked = conditions(600, 0), conditions(2000, 1)
-    sides = look(real, 0), look(asked, 1)
-    found = fidelity(real, sides[0], np.arange(600), asked, sides[1], np.arange(2000))
-    seen = findings_seen(found, real, *sides)
-    # views and sex are no findings, masses are beyond this reader
-    assert {name for names in seen for name in names} == {"Effusion"}
-    shows = np.array([bool(names) for names in seen])
-    has = questions_of(asked, ["Effusion"])["Effusion"] == 1
+def test_predicted_findings_are_those_that_the_classifier_can_predict() -> None:
+    real, requested = conditions(600, 0), conditions(2000, 1)
+    sides = look(real, 0), look(requested, 1)
+    found = fidelity(real, sides[0], np.arange(600), requested, sides[1], np.arange(2000))
+    predicted = predicted_findings(found, real, *sides)
+    # views and sex are no findings, masses are beyond this classifier
+    assert {name for names in predicted for name in names} == {"Effusion"}
+    shows = np.array([bool(names) for names in predicted])
+    has = questions_of(requested, ["Effusion"])["Effusion"] == 1
     assert shows[~has].mean() == pytest.approx(0.1, abs=0.04)  # as on real films without it
     assert shows[has].mean() == pytest.approx(0.764, abs=0.06), "1 - Φ(1.2816 - 2)"
 
 
-def test_films_that_ignore_what_was_asked_lie_within_the_null() -> None:
-    asked = conditions(300, 2)
-    judged = [each for each in judge(asked, look(asked, 2, tell=0.0)).values() if each.judged]
+def test_films_that_ignore_the_request_lie_within_the_null() -> None:
+    requested = conditions(300, 2)
+    judged = [each for each in judge(requested, look(requested, 2, tell=0.0)).values() if each.judged]
     assert judged
     assert [each for each in judged if each.followed] == []
 
 
 def test_shuffled_conditions_are_the_null() -> None:
-    asked = conditions(300, 3)
-    seen = look(asked, 3)
+    requested = conditions(300, 3)
+    predicted = look(requested, 3)
     followed = sum(
         each.followed
         for seed in range(3)
-        for each in judge(asked.take(np.random.default_rng(seed).permutation(300)), seen).values()
+        for each in judge(requested.take(np.random.default_rng(seed).permutation(300)), predicted).values()
         if each.judged
     )
     assert followed <= 3, "18 shuffled questions at one tail of 2.5 %"
 
 
 def test_swapping_labels_lowers_fidelity_step_by_step_to_the_null_and_below() -> None:
-    asked = conditions(300, 4)
-    seen, column = look(asked, 4), FINDINGS.index("Effusion")
+    requested = conditions(300, 4)
+    predicted, column = look(requested, 4), FINDINGS.index("Effusion")
     values = []
     for share in (0.0, 0.25, 0.5, 1.0):
         swap = np.random.default_rng(0).random(300) < share
-        findings = asked.findings.copy()
+        findings = requested.findings.copy()
         findings[swap, column] = 1 - findings[swap, column]
-        each = judge(replace(asked, findings=findings), seen)["Effusion", "auc"]
+        each = judge(replace(requested, findings=findings), predicted)["Effusion", "auc"]
         values.append(each.value)
         assert each.followed == (share < 0.4)
     assert values == sorted(values, reverse=True)
     assert values[-1] == pytest.approx(1 - values[0])
 
 
-def test_only_what_was_asked_counts() -> None:
-    asked = conditions(200, 5)
-    findings = asked.findings.copy()
+def test_only_requested_conditions_count() -> None:
+    requested = conditions(200, 5)
+    findings = requested.findings.copy()
     findings[:100, FINDINGS.index("Effusion")] = UNCERTAIN
     findings[:, FINDINGS.index("Mass")] = UNCERTAIN
-    ages = np.where(np.arange(200) < 150, np.nan, asked.age_years)
-    found = judge(replace(asked, findings=findings, age_years=ages), look(asked, 5))
+    ages = np.where(np.arange(200) < 150, np.nan, requested.age_years)
+    found = judge(replace(requested, findings=findings, age_years=ages), look(requested, 5))
     assert found["Effusion", "auc"].num_fake == 100
     assert found["age", "r"].num_fake == 50
-    few = replace(asked, sex=np.where(np.arange(200) < 3, asked.sex, 0))
-    sex = judge(few, look(asked, 5))["sex", "auc"]
-    assert sex.reason.endswith("synthetic films were asked; 10 of either answer are needed")
-    same_age = judge(replace(asked, age_years=np.full(200, 50.0)), look(asked, 5))["age", "r"]
+    few = replace(requested, sex=np.where(np.arange(200) < 3, requested.sex, 0))
+    sex = judge(few, look(requested, 5))["sex", "auc"]
+    assert sex.reason.endswith("synthetic films have the rarer answer; 10 of either answer are needed")
+    same_age = judge(replace(requested, age_years=np.full(200, 50.0)), look(requested, 5))["age", "r"]
     assert same_age.reason.startswith("0 synthetic films")
 
 
 def test_numbers_and_lines() -> None:
-    asked = conditions(200, 1)
-    found = judge(asked, look(asked, 1))
+    requested = conditions(200, 1)
+    found = judge(requested, look(requested, 1))
     measured = found["view PA", "auc"].measured("thiscxr64")
     assert (Record.of(measured).key, measured.floor, measured.num_real, measured.num_fake) == (
         "fidelity_thiscxr64_view_PA_auc", found["view PA", "auc"].ceiling, 300, 200,
@@ -150,21 +150,21 @@ def test_numbers_and_lines() -> None:
     lines = [str(found["Effusion", "auc"]), str(found["Mass", "auc"])]
     assert lines[0].startswith("Effusion: AUC 0.9")
     assert ", real patients 0.9" in lines[0]
-    assert lines[-1].startswith("Mass: not judged: AUC 0.")
+    assert lines[-1].startswith("Mass: not evaluated: AUC 0.")
 
 
 def test_answers_that_do_not_fit_are_refused() -> None:
-    asked = conditions(50, 1)
-    seen = look(asked, 1)
+    requested = conditions(50, 1)
+    predicted = look(requested, 1)
     with pytest.raises(ValueError, match="50 conditions, 50 ids and 49 answers to 'sex' of synthetic films differ"):
-        judge(asked, {**seen, "sex": seen["sex"][:-1]})
-    with pytest.raises(ValueError, match="the reader's answers to 'age' on synthetic films are not finite"):
-        judge(asked, {**seen, "age": np.full(50, np.nan)})
+        judge(requested, {**predicted, "sex": predicted["sex"][:-1]})
+    with pytest.raises(ValueError, match="the classifier's predictions of 'age' on synthetic films are not finite"):
+        judge(requested, {**predicted, "age": np.full(50, np.nan)})
     with pytest.raises(ValueError, match="there are no films to read"):
         read_answers(Reader(ReaderConfig((), (), (), 32, (8, 8))).eval(), [])
 
 
-def test_a_reader_answers_by_name(pool: Pool) -> None:
+def test_a_classifier_answers_by_name(pool: Pool) -> None:
     torch.manual_seed(0)
     reader = Reader(ReaderConfig(("Effusion",), ("AP", "PA", "lateral"), ("discs",), 32, (8, 8))).eval()
     indices = pool.indices("holdout")

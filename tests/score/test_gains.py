@@ -1,4 +1,4 @@
-"""Gains between arms: intervals that hold the truth, and the smallest gain that a test could have seen, on planted
+"""Gains between arms: intervals that hold the truth, and the smallest gain that a test could detect, on planted
 answers."""
 
 import numpy as np
@@ -14,8 +14,7 @@ PATIENTS = np.repeat(np.arange(150), 2)
 def answers(
     rng: np.random.Generator, truth: np.ndarray, tells: dict[str, float], seeds: int, spread: float
 ) -> dict[str, np.ndarray]:
-    """Scores [seeds, n] an arm: what every arm sees alike of a film, what its arm tells beside it, and what a seed
-    changes."""
+    """Scores [seeds, n] an arm: what all arms share on a film, the arm's own signal, and the change with a seed."""
     common = rng.normal(size=len(truth))
     return {
         arm: np.stack(
@@ -35,11 +34,11 @@ def one(seed: int, gain: float, seeds: int = 3, spread: float = 0.15, base: floa
     return gains({"Mass": truth}, found, PATIENTS, [("more", "less")], {})[0]
 
 
-def test_intervals_hold_what_another_seed_and_other_patients_change() -> None:
+def test_intervals_cover_other_seeds_and_other_patients() -> None:
     found = [one(seed, 0.0) for seed in range(100)]
     covered = np.mean([gain.ci95[0] <= 0 <= gain.ci95[1] for gain in found])
     assert covered >= 0.92, covered
-    # Seeds alone, or patients alone, would not do: the spread of the values is as wide as the interval says and no
+    # Seeds alone, or patients alone, would not do: the spread of the values is as wide as the interval and no
     # wider.
     wide = np.mean([(gain.ci95[1] - gain.ci95[0]) / 2 for gain in found])
     assert 1.7 < wide / np.std([gain.value for gain in found]) < 4.5
@@ -74,7 +73,7 @@ def test_verdicts_and_words() -> None:
     better, worse, same = one(1, 1.5), one(1, -0.9), one(1, 0.0)
     assert (better.verdict, worse.verdict, same.verdict) == ("gain", "loss", "no gain")
     assert str(better).endswith(": gain")
-    assert str(same).endswith(f"no gain (a gain of {same.smallest:.3f} would have been seen)")
+    assert str(same).endswith(f"no gain (a gain of {same.smallest:.3f} would have been detected)")
     measured = better.measured("64px_300steps", 77)
     assert Record.of(measured).key == "utility_64px_300steps_3seeds_more_over_less_Mass"
     assert (measured.value, measured.ci95, measured.num_fake, measured.num_real) == (better.value, better.ci95, 77, 300)
@@ -94,8 +93,8 @@ def test_means_over_questions_are_paired_by_patient() -> None:
 
 
 def test_a_mean_is_of_the_same_questions_in_every_sample() -> None:
-    """A question that half of the samples cannot answer: the mean was then of the other one, and that it came and went
-    passed for variance, with an interval of [0.00, 0.20] around a difference that no sample changes."""
+    """A question that half of the samples cannot answer: the mean was then of the other one, and the change counted as
+    variance, with an interval of [0.00, 0.20] around a difference that no sample changes."""
     there = np.arange(201) % 2 == 0
     levels = {"more": (0.9, 0.7), "less": (0.7, 0.7)}
     found = {
@@ -136,9 +135,9 @@ def test_what_cannot_be_tested_is_refused() -> None:
         difference(np.zeros((1, 3)), np.zeros((1, 3)), 5)
 
 
-def test_arms_that_are_one_show_nothing() -> None:
+def test_equal_arms_show_no_gain() -> None:
     truth = {"Mass": (np.arange(60) % 3 == 0).astype(float)}
     same = areas(truth, {"Mass": np.stack([truth["Mass"]] * 2)}, np.arange(60), rounds=20)
     (gain,) = gains(truth, {"a": same, "b": same}, np.arange(60), [("a", "b")], {})
     assert (gain.value, gain.ci95, gain.auc, gain.verdict) == (0.0, (0.0, 0.0), 1.0, "no gain")
-    assert str(gain).endswith("no gain (no gain can be seen here)")
+    assert str(gain).endswith("no gain (no gain can be detected here)")

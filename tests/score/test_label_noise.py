@@ -1,4 +1,4 @@
-"""Label noise: closed forms against simulation, and readers that learn from flipped labels."""
+"""Label noise: closed forms against simulation, and classifiers trained on flipped labels."""
 
 from dataclasses import replace
 
@@ -79,7 +79,7 @@ def test_flips_are_nested_and_leave_unknown_states_alone() -> None:
     np.testing.assert_array_equal(flip(films, 0.0, 0, 50).findings, films.findings)
 
 
-def test_readers_of_flipped_labels_and_what_one_measures() -> None:
+def test_classifiers_trained_on_flipped_labels_and_their_measured_auc() -> None:
     found = label_noise(discs(256, 1), discs(300, 2), shares=(0.0, 0.3, 0.5), steps=20, seeds=2, widths=(8, 12))
     clean, some, half = found.points
     assert clean.truth > 0.97

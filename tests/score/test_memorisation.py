@@ -1,4 +1,4 @@
-"""Planted copies are found, strangers are left in peace, and nothing depends on how the work is cut into blocks."""
+"""Planted near-duplicates are found, unrelated films are not flagged, and the block size does not matter."""
 
 import csv
 import itertools
@@ -29,21 +29,21 @@ from thiscxr.score.records import Record
 
 
 @pytest.fixture(scope="module")
-def crowd(tmp_path_factory) -> Pool:
+def phantoms(tmp_path_factory) -> Pool:
     """A phantom pool of enough patients for limits."""
     from thiscxr.phantom.releases import write_layout
 
-    path = tmp_path_factory.mktemp("crowd") / "pool"
+    path = tmp_path_factory.mktemp("phantoms") / "pool"
     write_layout(path, "pool", 240, 64, 3, workers=1)  # whose start costs more than it saves
     return Pool.open(path)
 
 
 @pytest.fixture(scope="module")
-def strangers(tmp_path_factory) -> np.ndarray:
+def unrelated(tmp_path_factory) -> np.ndarray:
     """Films of phantom patients of another seed."""
     from thiscxr.phantom.releases import write_layout
 
-    path = tmp_path_factory.mktemp("strangers") / "pool"
+    path = tmp_path_factory.mktemp("unrelated") / "pool"
     write_layout(path, "pool", 80, 64, 1003)
     pool = Pool.open(path)
     return pool.read(pool.indices("all"))
@@ -64,14 +64,14 @@ ATTACKS = {
 }
 
 
-def test_copies_are_found_and_strangers_are_not(crowd, strangers):
-    films = crowd.read(np.arange(0, len(crowd), 8)).astype(float)
+def test_near_duplicates_are_flagged_and_unrelated_films_are_not(phantoms, unrelated):
+    films = phantoms.read(np.arange(0, len(phantoms), 8)).astype(float)
     planted = np.concatenate([grey(attack(films)) for attack in ATTACKS.values()])
-    found = audit(crowd, np.concatenate([planted, strangers]))
+    found = audit(phantoms, np.concatenate([planted, unrelated]))
     share = found.memorised[: len(planted)].reshape(len(ATTACKS), -1).mean(axis=1)
     assert dict(zip(ATTACKS, (share >= 0.95).tolist(), strict=True)) == dict.fromkeys(ATTACKS, True), share
     assert found.memorised[len(planted) :].mean() <= 0.05
-    near, rate, ratio = audit(crowd, strangers).measures()
+    near, rate, ratio = audit(phantoms, unrelated).measures()
     assert tuple(Record.of(each).key for each in (near, rate, ratio)) == (
         "near_rate_p1",
         "memorised_rate",
@@ -82,32 +82,32 @@ def test_copies_are_found_and_strangers_are_not(crowd, strangers):
     assert rate.floor <= 0.03
 
 
-def test_a_copy_of_a_held_out_patient_is_a_copy(crowd):
-    held = crowd.read(crowd.indices("holdout")[:10])
-    assert audit(crowd, held).memorised.all()
+def test_a_near_duplicate_of_a_held_out_patient_is_flagged(phantoms):
+    held = phantoms.read(phantoms.indices("holdout")[:10])
+    assert audit(phantoms, held).memorised.all()
 
 
-def test_blocks_change_nothing_and_brute_force_agrees(crowd, strangers, monkeypatch):
-    people = tied_patients(crowd)
-    some = strangers[:12]
-    whole = nearest(crowd, lambda rows: some[rows], len(some), people, None)
+def test_blocks_change_nothing_and_brute_force_agrees(phantoms, unrelated, monkeypatch):
+    people = tied_patients(phantoms)
+    some = unrelated[:12]
+    whole = nearest(phantoms, lambda rows: some[rows], len(some), people, None)
     monkeypatch.setattr(memorisation, "_BLOCK", 37)
     monkeypatch.setattr(memorisation, "_GROUP", 5)
     monkeypatch.setattr(memorisation, "_CHUNK", 7)
-    cut = nearest(crowd, lambda rows: some[rows], len(some), people, None)
+    cut = nearest(phantoms, lambda rows: some[rows], len(some), people, None)
     np.testing.assert_array_equal(cut.row, whole.row)
     np.testing.assert_allclose(cut.distance, whole.distance, atol=1e-5)
     np.testing.assert_allclose(cut.ratio, whole.ratio, atol=1e-4)
 
 
-def test_the_nearest_of_all_is_found_without_laying_over(crowd, strangers, monkeypatch):
-    """Against every pair, computed one by one."""
-    people = tied_patients(crowd)
+def test_the_nearest_of_all_is_found_without_registration(phantoms, unrelated, monkeypatch):
+    """Against brute force over every pair."""
+    people = tied_patients(phantoms)
     monkeypatch.setattr(memorisation._Best, "laid_over", lambda best, films, pixels, pool: best.likeness[films])
     monkeypatch.setattr(memorisation, "_BLOCK", 150)
-    found = nearest(crowd, lambda rows: strangers[rows], len(strangers), people, None)
-    waves = memorisation._unit(memorisation.film_waves(crowd.read(np.arange(len(crowd))))[:, 0])
-    for i, space in enumerate(memorisation._spaces(strangers)):
+    found = nearest(phantoms, lambda rows: unrelated[rows], len(unrelated), people, None)
+    waves = memorisation._unit(memorisation.film_waves(phantoms.read(np.arange(len(phantoms))))[:, 0])
+    for i, space in enumerate(memorisation._spaces(unrelated)):
         likeness = np.linalg.norm(space @ waves.T, axis=1).max(axis=0)
         by_patient = sorted((likeness[people == who].max() for who in np.unique(people)), reverse=True)
         assert found.distance[i] == pytest.approx(np.sqrt(1 - by_patient[0] ** 2), abs=1e-4)
@@ -115,20 +115,20 @@ def test_the_nearest_of_all_is_found_without_laying_over(crowd, strangers, monke
         assert likeness[found.row[i]] == pytest.approx(likeness.max(), abs=1e-5)
 
 
-def test_a_film_is_no_stranger_to_its_own_patient(crowd):
-    people = tied_patients(crowd)
+def test_a_film_is_not_compared_with_its_own_patient(phantoms):
+    people = tied_patients(phantoms)
     rows = np.arange(60)
-    found = nearest(crowd, lambda some: crowd.read(rows[some]), len(rows), people, people[rows])
+    found = nearest(phantoms, lambda some: phantoms.read(rows[some]), len(rows), people, people[rows])
     assert (people[found.row] != people[rows]).all()
     assert found.distance.min() > 0
 
 
-def test_patients_who_share_an_exposure_are_one(tmp_path, crowd):
+def test_patients_who_share_an_exposure_are_one(tmp_path, phantoms):
     import shutil
 
     path = tmp_path / "pool"
-    shutil.copytree(crowd.path, path)
-    films, patients = crowd.column("film_id"), crowd.column("patient")
+    shutil.copytree(phantoms.path, path)
+    films, patients = phantoms.column("film_id"), phantoms.column("patient")
     other = int(np.flatnonzero(patients != patients[0])[0])
     with open(path / "duplicates.csv", "w", newline="") as file:
         table = csv.writer(file)
@@ -140,9 +140,9 @@ def test_patients_who_share_an_exposure_are_one(tmp_path, crowd):
     assert len(np.unique(people)) == len(np.unique(patients)) - 1
 
 
-def test_bad_input_is_named(crowd):
+def test_bad_input_is_named(phantoms):
     with pytest.raises(ValueError, match=r"synthetic films have 32 px, but .* has 64 px"):
-        audit(crowd, np.zeros((3, 32, 32), np.uint8))
+        audit(phantoms, np.zeros((3, 32, 32), np.uint8))
     few = types.SimpleNamespace(
         resolution=32, path=Path("pool"), codes=lambda name: (np.arange(99, dtype=np.int32), None)
     )
@@ -151,12 +151,12 @@ def test_bad_input_is_named(crowd):
         audit(few, np.zeros((3, 32, 32), np.uint8))
 
 
-def test_the_verdict_goes_into_samples_csv(tmp_path, crowd, strangers):
-    films = np.concatenate([crowd.read(np.arange(2)), strangers[:2]])
+def test_the_verdict_goes_into_samples_csv(tmp_path, phantoms, unrelated):
+    films = np.concatenate([phantoms.read(np.arange(2)), unrelated[:2]])
     names = [f"seed-{i:08d}.png" for i in range(4)]
     for name, film in zip(names, films, strict=True):
         save_png(tmp_path / name, film)
-    found = audit(crowd, films)
+    found = audit(phantoms, films)
     annotate(tmp_path, names, audit_columns(found))  # no table yet
     with open(tmp_path / "samples.csv") as file:
         rows = list(csv.DictReader(file))
@@ -176,22 +176,22 @@ def test_the_verdict_goes_into_samples_csv(tmp_path, crowd, strangers):
     ]
 
 
-def test_the_pairs_carry_their_numbers_and_restricted_films_are_not_shown(crowd, strangers):
-    films = np.concatenate([crowd.read(np.array([5])), strangers[:7]])
+def test_the_pairs_carry_their_numbers_and_restricted_films_are_not_shown(phantoms, unrelated):
+    films = np.concatenate([phantoms.read(np.array([5])), unrelated[:7]])
     names = [f"seed {i}" for i in range(8)]
-    found = audit(crowd, films)
-    pairs = worst_pairs(crowd, films, names, found, most=4)
+    found = audit(phantoms, films)
+    pairs = worst_pairs(phantoms, films, names, found, most=4)
     assert len(pairs) == 4
     worst = pairs[0]
-    assert (worst.name, worst.memorised, worst.source) == ("seed 0", True, crowd.column("source")[5])
+    assert (worst.name, worst.memorised, worst.source) == ("seed 0", True, phantoms.column("source")[5])
     np.testing.assert_array_equal(worst.real, worst.fake)
     for pair in pairs:
         i = names.index(pair.name)
         assert pair.distance == pytest.approx(found.found.distance[i])
         assert pair.stranger_rank == found.stranger_rank[i]
-        np.testing.assert_array_equal(pair.real, crowd.read(found.found.row[[i]])[0])
-    terms = {name: {"title": "MIMIC-CXR"} for name in crowd.meta["sources"]}
-    bound = types.SimpleNamespace(column=crowd.column, read=crowd.read, meta={"sources": terms})
+        np.testing.assert_array_equal(pair.real, phantoms.read(found.found.row[[i]])[0])
+    terms = {name: {"title": "MIMIC-CXR"} for name in phantoms.meta["sources"]}
+    bound = types.SimpleNamespace(column=phantoms.column, read=phantoms.read, meta={"sources": terms})
     hidden = worst_pairs(bound, films, names, found, most=4)
     assert [(p.name, p.distance, p.stranger_rank) for p in hidden] == [
         (p.name, p.distance, p.stranger_rank) for p in pairs
@@ -202,10 +202,10 @@ def test_the_pairs_carry_their_numbers_and_restricted_films_are_not_shown(crowd,
     )
 
 
-def test_rates_of_films_of_patients_are_wider(crowd):
-    films = np.repeat(crowd.read(np.arange(0, 60, 2)), 4, axis=0)
+def test_rates_of_films_of_patients_are_wider(phantoms):
+    films = np.repeat(phantoms.read(np.arange(0, 60, 2)), 4, axis=0)
     films[60:] = films[60:][:, ::-1]  # upside down: copies of nobody
-    found = audit(crowd, films)
+    found = audit(phantoms, films)
     alone, together = found.measures()[1], found.measures(np.arange(len(films)) // 4)[1]
     assert alone.value == together.value
     assert together.ci95[1] - together.ci95[0] > 1.5 * (alone.ci95[1] - alone.ci95[0])
@@ -226,7 +226,7 @@ def as_dicom(*options, **more) -> Callable[[Path, np.ndarray], None]:
 def as_picture(
     suffix: str, scale: float = 1, bits: int = 8, mark: bool = False, **how
 ) -> Callable[[Path, np.ndarray], None]:
-    """Write a film as somebody else's tool would who was handed it, or the DICOM file with the mark."""
+    """Write a copy of a film as another tool would, or the DICOM file with the mark."""
 
     def write(path: Path, film: np.ndarray) -> None:
         image = Image.fromarray(marked(film, 255) if mark else film)
@@ -259,7 +259,7 @@ REDUCED = {  # and whatever else changes the greys
 
 
 def laid_down(folder: Path, films: np.ndarray, write: Callable[[Path, np.ndarray], None]) -> tuple[np.ndarray, int]:
-    """Write films and return them as the scorer reads them, and how many rows it hides."""
+    """Write films and return them as the scorer reads them, and the number of rows it hides."""
     folder.mkdir()
     for i, film in enumerate(films):
         write(folder / str(i), film)
@@ -267,10 +267,10 @@ def laid_down(folder: Path, films: np.ndarray, write: Callable[[Path, np.ndarray
         return np.array(fakes.pixels), fakes.hidden
 
 
-def test_a_copy_is_a_copy_in_every_format(crowd, tmp_path):
+def test_copies_are_flagged_in_every_format(phantoms, tmp_path):
     """Films with the mark were found at 0.36 instead of 1.00; of 16 bits, or enlarged, they were refused or lost their
     borders."""
-    films = crowd.read(np.arange(0, len(crowd), 60))
+    films = phantoms.read(np.arange(0, len(phantoms), 60))
     read: dict[int, list[np.ndarray]] = {}
     for name, write in EXACT.items():
         pixels, hidden = laid_down(tmp_path / name, films, write)
@@ -282,13 +282,13 @@ def test_a_copy_is_a_copy_in_every_format(crowd, tmp_path):
         read.setdefault(hidden, []).append(pixels)
     assert sorted(read) == [0, 9, 11]
     for hidden, some in read.items():
-        found = audit(CoveredPool(crowd, hidden), np.concatenate([cover(films, hidden), *some])).memorised
+        found = audit(CoveredPool(phantoms, hidden), np.concatenate([cover(films, hidden), *some])).memorised
         assert found.reshape(-1, len(films)).all(axis=1).all(), (hidden, found)
 
 
 def test_borders_of_square_films_stay(tmp_path):
-    """Cut off, 64 px of 16 bits were refused as 59, and enlarged ones lay elsewhere than the film that they were copied
-    from."""
+    """Cropped, 64 px of 16 bits were refused as 59, and enlarged ones were shifted against the film that they were
+    copied from."""
     films = np.stack([blob(i, 64, i % 2 == 0) for i in range(3)])
     films[0, :5], films[1, -5:], films[2, :, :5] = 0, 0, 255
     for name in ("2x", "16 bits", "marked 2x", "marked, 16 bits"):
@@ -297,11 +297,11 @@ def test_borders_of_square_films_stay(tmp_path):
             assert np.corrcoef(film[: 64 - hidden].ravel(), real[: 64 - hidden].ravel())[0, 1] > 0.97, name
 
 
-def test_strangers_are_no_copies_where_the_mark_is_hidden(crowd, strangers):
-    rates = [audit(CoveredPool(crowd, rows), cover(strangers, rows)).memorised.mean() for rows in (0, 9)]
+def test_unrelated_films_are_not_flagged_where_the_mark_is_hidden(phantoms, unrelated):
+    rates = [audit(CoveredPool(phantoms, rows), cover(unrelated, rows)).memorised.mean() for rows in (0, 9)]
     assert rates[1] <= max(rates[0], 0.02)
-    mirrored = cover(crowd.read(np.arange(0, len(crowd), 60))[:, :, ::-1], 9)
-    assert audit(CoveredPool(crowd, 9), mirrored).memorised.all(), "as of copies without a mark"
+    mirrored = cover(phantoms.read(np.arange(0, len(phantoms), 60))[:, :, ::-1], 9)
+    assert audit(CoveredPool(phantoms, 9), mirrored).memorised.all(), "as of copies without a mark"
 
 
 def test_the_place_of_the_mark():
@@ -329,10 +329,10 @@ def test_one_marked_film_hides_the_foot_of_all(tmp_path, caplog):
     assert "1 of 3 films bear the mark SYNTHETIC; the last 9 of 64 rows are hidden on both sides" in caplog.text
 
 
-def test_a_covered_pool_travels(crowd):
-    pool = pickle.loads(pickle.dumps(CoveredPool(crowd, 9)))
-    np.testing.assert_array_equal(pool.read(np.arange(3)), cover(crowd.read(np.arange(3)), 9))
-    assert len({pool_key(each, np.arange(3)) for each in (crowd, pool, CoveredPool(crowd, 11))}) == 3, (
+def test_a_covered_pool_travels(phantoms):
+    pool = pickle.loads(pickle.dumps(CoveredPool(phantoms, 9)))
+    np.testing.assert_array_equal(pool.read(np.arange(3)), cover(phantoms.read(np.arange(3)), 9))
+    assert len({pool_key(each, np.arange(3)) for each in (phantoms, pool, CoveredPool(phantoms, 11))}) == 3, (
         "features are kept by what was seen"
     )
 
@@ -340,7 +340,7 @@ def test_a_covered_pool_travels(crowd):
 @pytest.mark.skipif(not (Path(__file__).parents[2] / "../shared/data/nih-64").is_dir(), reason="../shared is not here")
 @pytest.mark.slow
 def test_on_films_of_patients(tmp_path):
-    """The promise of docs/memorisation.md, on films that no phantom resembles."""
+    """The figures of docs/memorisation.md, on films that no phantom resembles."""
     from thiscxr.pool.prepare import prepare
 
     prepare(

@@ -1,4 +1,4 @@
-"""Scores, readers and studies of a pool of several resolutions: who takes which films, at which resolution."""
+"""Scores, classifiers and studies of a pool of several resolutions: which films are used, at which resolution."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ LARGE, ALL = 120, 240
 
 
 def film(number: int) -> np.ndarray:
-    """A film of 64 px that looks like no other one, smooth enough to be known at 32 px."""
+    """A film of 64 px unlike any other, smooth enough to be recognised at 32 px."""
     coarse = np.random.default_rng(number).integers(20, 235, (16, 16))
     return np.kron(coarse, np.ones((4, 4))).astype(np.uint8)
 
@@ -44,7 +44,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_copies_are_looked_for_among_all_films_each_as_it_is(mixed: Path) -> None:
+def test_near_duplicates_are_searched_among_films_of_all_resolutions(mixed: Path) -> None:
     pool = Pool.open(mixed)
     copied = [3, 77, LARGE + 5, ALL - 1]
     fakes = np.stack([*map(film, copied), *map(film, range(1000, 1020))])
@@ -59,7 +59,7 @@ def test_copies_are_looked_for_among_all_films_each_as_it_is(mixed: Path) -> Non
 
 
 @pytest.mark.parametrize("hidden", [0, 6])
-def test_distances_use_films_of_their_own_resolution_and_copies_all(
+def test_distances_use_films_of_one_resolution_and_memorisation_uses_all(
     mixed: Path, monkeypatch: pytest.MonkeyPatch, hidden: int
 ) -> None:
     pool, seen = Pool.open(mixed), []
@@ -88,7 +88,7 @@ def test_distances_use_films_of_their_own_resolution_and_copies_all(
 
 
 @pytest.mark.parametrize(("res", "films", "side"), [("32", ALL, 32), ("64", LARGE, 64)])
-def test_a_reader_learns_from_all_films_that_are_as_large_as_it_reads(
+def test_a_classifier_is_trained_on_all_films_of_its_resolution_or_higher(
     mixed: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

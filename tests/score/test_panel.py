@@ -1,4 +1,4 @@
-"""Scores of folders and networks: protocol in the key, floors, and parts that are whole or nothing."""
+"""Scores of folders and networks: protocol in the key, floors, and sections that are whole or nothing."""
 
 import csv
 import errno
@@ -87,8 +87,8 @@ def test_real_films_score_at_the_floor_and_spoilt_ones_above(
 def test_numbers_of_marked_films_are_of_the_films(
     pool: Pool, extractor: Extractor, tmp_path: Path, only: Callable[..., None]
 ) -> None:
-    """All is measured with the foot of both sides hidden, and said; distances of the mark were taken for those of the
-    films."""
+    """Everything is measured with the foot of both sets hidden, and a warning reports it; distances of the mark were
+    taken for those of the films."""
     only("distances")
     films = pool.read(np.arange(0, len(pool), 4))
     found = {}
@@ -102,13 +102,13 @@ def test_numbers_of_marked_films_are_of_the_films(
     assert seen["fd_random8_60"].ci95[0] <= seen["fd_random8_60"].floor
 
 
-def test_too_few_films_are_refused_unless_allowed_and_then_the_key_says_so(
+def test_too_few_films_are_refused_unless_allowed_and_then_marked_in_the_key(
     pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., Record]
 ) -> None:
     path = folder(tmp_path / "few", pool.read(pool.indices("all")[:6]))
     with pytest.raises(ValueError, match=r"give 6 a side, not more than the 8 dimensions of random8.*--allow-small"):
         score(pool, path, extractor)
-    # Ten jackknife groups need more than ten films a side, so the dimensions are raised instead of the films lowered.
+    # Ten jackknife groups need more than ten films per set, so the dimensions are raised instead of the films lowered.
     wide = Extractor("random64", "0" * 64, Reader(ReaderConfig((), (), (), res=32, widths=(8, 64))).eval())
     some = folder(tmp_path / "some", pool.read(pool.indices("all")[:40]))
     assert score(pool, some, wide, allow_small=True).key == "fd_random64_40_small"
@@ -123,16 +123,16 @@ def test_the_split_is_kept(
     assert record.num_real <= len(pool.indices(split)) // 2
 
 
-def test_the_same_films_on_both_sides_are_told(
+def test_the_same_films_in_both_sets_are_reported(
     pool: Pool, extractor: Extractor, tmp_path: Path, caplog: pytest.LogCaptureFixture, only: Callable[..., None]
 ) -> None:
-    only("copies")
+    only("memorisation")
     found = whole(pool, folder(tmp_path / "same", pool.read(pool.indices("all"))), extractor)
     assert "240 of 240 synthetic films are films of" in caplog.text
     assert {each.measure: each.value for each in found.records}["memorised_rate"] > 0.9
 
 
-def test_the_panel_is_whole_and_says_what_it_could_not_measure(
+def test_the_panel_is_whole_and_reports_what_it_could_not_measure(
     pool: Pool, extractor: Extractor, tmp_path: Path
 ) -> None:
     path = folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(120)]))
@@ -150,19 +150,19 @@ def test_the_panel_is_whole_and_says_what_it_could_not_measure(
         "sharpness",
         "band",
     } | spread <= kinds
-    assert any("nothing is known of what was asked" in note for note in found.notes)
+    assert any("the requested conditions of these films are unknown" in note for note in found.notes)
     assert any(note.startswith("no distance of the ctr, viewer left lung") for note in found.notes), (
         "discs are no chests"
     )
     assert all(each.seconds >= 0 and each.num_fake >= 0 for each in found.records)
     with open(path / "samples.csv") as file:
-        rows = list(csv.DictReader(file))  # there was no table: it is made
+        rows = list(csv.DictReader(file))  # there was no table: one is written
     assert [set(rows[0]), len(rows)] == [{"file", "nearest", "stranger_rank", "memorised"}, 120]
     text = score_table(found)
     assert all(each.key in text for each in found.records)
 
 
-def test_a_holdout_claim_that_nobody_can_check_is_refused(
+def test_a_holdout_claim_that_cannot_be_checked_is_refused(
     pool: Pool, extractor: Extractor, tmp_path: Path, only: Callable[..., None]
 ) -> None:
     only()
@@ -170,7 +170,7 @@ def test_a_holdout_claim_that_nobody_can_check_is_refused(
     learnt = {"sources": {"folder": {}}, "pool_fingerprint": "another"}
     (path / "network.json").write_text(json.dumps(learnt))
     other = replace_sources(pool, {"folder": {}})
-    with pytest.raises(ValueError, match="--split holdout: the network has learnt from a folder"):
+    with pytest.raises(ValueError, match="--split holdout: the network was trained on a folder"):
         whole(other, path, extractor, split="holdout")
     (path / "network.json").write_text(json.dumps({**learnt, "pool_fingerprint": pool.fingerprint}))
     whole(other, path, extractor, split="holdout")
@@ -195,12 +195,12 @@ def test_extractors_by_file(pool: Pool, extractor: Extractor, tmp_path: Path) ->
         load_extractor("thiscxr65")
 
 
-def test_of_a_part_that_fails_nothing_stays(
+def test_a_section_that_fails_leaves_no_results(
     pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
 ) -> None:
     only("confounders")
 
-    # The verdict told of a linear judge whose record had been dropped with its part.
+    # The verdict mentioned a linear probe whose record had been dropped with its section.
     def broken(*some: object) -> None:
         raise ValueError("ties cannot be told")
 
@@ -215,7 +215,7 @@ def test_of_a_part_that_fails_nothing_stays(
     assert not [line for line in verdict(found.records) if "linear classifier" in line]
 
 
-def test_a_part_is_whole_or_nothing() -> None:
+def test_a_section_is_whole_or_nothing() -> None:
     def found(context: panel.Context) -> panel.Panel:
         return panel.Panel([record("fd")], ["a note"], ties={"real view": []})
 
@@ -236,7 +236,7 @@ def test_a_part_is_whole_or_nothing() -> None:
 def test_a_table_that_cannot_be_written_costs_no_score(
     pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
 ) -> None:
-    only("copies")
+    only("memorisation")
     path = folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)]))
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Scores of views, findings and sources: of enough films each, by who may judge them."""
+"""Scores of views, findings and sources: with enough films each, by the networks that may score them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,13 +17,12 @@ from thiscxr.pool.writer import PoolWriter
 from thiscxr.reader.extractors import Extractor
 from thiscxr.report.terminal import score_table
 from thiscxr.report.words import reading, verdict
-from thiscxr.score import crowds, panel
+from thiscxr.score import distributions, panel
 from thiscxr.score.fakes import FakeFilms
 
 
 def folds_of(pool: Pool, extractor: Extractor, patients: int) -> Extractor:
-    """The extractor with two folds of its own, of which the first has learnt from all but so many patients, and the
-    other from these."""
+    """The extractor with two folds, the first trained on all but this number of patients, the other on these."""
     codes, prefixes = pool.codes("patient")[0], [digest[:16] for digest in pool.column("sha256")]
     sides = [
         frozenset(prefix for prefix, code in zip(prefixes, codes, strict=True) if (code < patients) == first)
@@ -36,12 +35,12 @@ def folds_of(pool: Pool, extractor: Extractor, patients: int) -> Extractor:
     return replace(extractor, trained_on=frozenset(prefixes), folds=folds)
 
 
-def test_views_and_findings_are_judged_by_folds_of_different_sizes(
+def test_views_and_findings_are_scored_by_folds_of_different_sizes(
     pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
 ) -> None:
     only("groups")
-    # The folds had 25 and 34 films of a view a side: two keys, so that the view was left out without a word.
-    monkeypatch.setattr(crowds, "LEAST_GROUP", 25)
+    # The folds had 25 and 34 films of a view per set: two keys, so that the view was left out without a note.
+    monkeypatch.setattr(distributions, "LEAST_GROUP", 25)
     films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(80)])
     rows = [{"file": f"seed-{i:08d}.png", "view": "PA" if i % 4 else "AP", "findings": "Effusion"} for i in range(80)]
     found = whole(pool, folder(tmp_path / "fakes", films, rows), folds_of(pool, extractor, 51))
@@ -57,25 +56,25 @@ def test_views_and_findings_are_judged_by_folds_of_different_sizes(
     assert f"not measured: {note}" in score_table(found)
 
 
-def test_ties_need_no_judge_and_are_of_all_films(
+def test_associations_need_no_extractor_and_are_of_all_films(
     pool: Pool, extractor: Extractor, tmp_path: Path, only: Callable[..., None]
 ) -> None:
-    # They were of the 102 films of the first fold, without a word.
+    # They were of the 102 films of the first fold, without a note.
     only("confounders")
     path = folder(tmp_path / "fakes", np.stack([blob(9000 + i, 32, i % 2 == 0) for i in range(44)]))
     found = whole(pool, path, folds_of(pool, extractor, 51))
     records = {each.key: each for each in found.records}
     assert records["tie_real_finding_view_v"].num_real == 240
     assert records["probe_random8_real_or_synthetic_auc"].num_real == 44
-    assert "probes and re-identification: 138 of 240 real films are for other folds to judge" in found.notes
+    assert "probes and re-identification: 138 of 240 real films are scored by other folds" in found.notes
 
 
 def test_a_group_of_few_patients_does_not_take_the_others_with_it(
     pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
 ) -> None:
     only("groups")
-    monkeypatch.setattr(crowds, "LEAST_GROUP", 25)
-    whole_distance = crowds.group_distance
+    monkeypatch.setattr(distributions, "LEAST_GROUP", 25)
+    whole_distance = distributions.group_distance
     refused = ValueError("7 real patients and 30 films a side are too few for an interval")
     turn = iter([refused, None, None])
 
@@ -84,7 +83,7 @@ def test_a_group_of_few_patients_does_not_take_the_others_with_it(
             raise error
         return whole_distance(*some, **options)
 
-    monkeypatch.setattr(crowds, "group_distance", first_refused)
+    monkeypatch.setattr(distributions, "group_distance", first_refused)
     films = np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(80)])
     rows = [{"file": f"seed-{i:08d}.png", "view": "PA" if i % 2 else "AP", "findings": "Effusion"} for i in range(80)]
     found = whole(pool, folder(tmp_path / "fakes", films, rows), extractor)
@@ -94,11 +93,11 @@ def test_a_group_of_few_patients_does_not_take_the_others_with_it(
     ) in found.notes
 
 
-def test_a_finding_that_follows_the_source_is_told(
+def test_a_finding_that_follows_the_source_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extractor: Extractor
 ) -> None:
-    """Films of the same seeds asked for at two sources: the reader sees more of Effusion at the second, and of Mass as
-    much."""
+    """Films of the same seeds requested at two sources: the classifier predicts more Effusion at the second, and as
+    much Mass."""
     with PoolWriter(
         tmp_path / "pool", 32, 8, {name: Terms(name, "", "", "", "") for name in ("here", "there")}, b"key"
     ) as writer:
@@ -111,25 +110,27 @@ def test_a_finding_that_follows_the_source_is_told(
     monkeypatch.setattr(Pool, "indices", lambda self, split: held)
     vocabulary = Vocabulary(("Effusion", "Mass"), ("PA",), ("here", "there"))
     network = SimpleNamespace(
-        info=SimpleNamespace(vocabulary=vocabulary), patients=lambda seeds, asked: [asked] * len(seeds), sha256="a" * 64
+        info=SimpleNamespace(vocabulary=vocabulary),
+        patients=lambda seeds, wanted: [wanted] * len(seeds),
+        sha256="a" * 64,
     )
 
-    def sample(network: object, seeds: list[int], asked: list[Condition], truncation: float) -> Iterator[tuple]:
-        yield "synthetic", np.array(seeds), asked[0]
+    def sample(network: object, seeds: list[int], requested: list[Condition], truncation: float) -> Iterator[tuple]:
+        yield "synthetic", np.array(seeds), requested[0]
 
     def read(reader: object, batches: Iterator[tuple]) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(1)
         (batch,) = batches
-        if isinstance(batch, np.ndarray):  # real films: Edema is not read at all
+        if isinstance(batch, np.ndarray):  # real films: Edema is not predicted at all
             truth = (held % 2).astype(float)
             return {
                 "Effusion": truth + 0.1 * rng.normal(size=80),
                 "Mass": truth + 0.1 * rng.normal(size=80),
                 "Edema": rng.normal(size=80),
             }
-        _, seeds, asked = batch
-        noise = np.random.default_rng([len(asked.source), *seeds]).normal(size=len(seeds)) * 0.1
-        return {"Effusion": noise + 0.4 * (asked.source == "there"), "Mass": noise}
+        _, seeds, requested = batch
+        noise = np.random.default_rng([len(requested.source), *seeds]).normal(size=len(seeds)) * 0.1
+        return {"Effusion": noise + 0.4 * (requested.source == "there"), "Mass": noise}
 
     monkeypatch.setattr(panel, "sample_films", sample)
     monkeypatch.setattr(panel, "read_answers", read)

@@ -1,4 +1,4 @@
-"""Poses: a reader whose answer is known for every pose is fooled exactly where it must be."""
+"""Poses: a classifier whose answer is known for every pose is fooled exactly where it must be."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from thiscxr.score.records import Record
 
 
 class Side(Reader):
-    """Sees a finding where the right half of the film is brighter than the left one; the sex by the brightness,
+    """Predicts a finding where the right half of the film is brighter than the left one; the sex by the brightness,
     whatever the pose."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ def found() -> Poses:
     return poses(Side().eval(), {"real": bars(80, 0), "synthetic": bars(60, 1)}, limit=0.1)
 
 
-def test_a_reader_is_fooled_where_it_must_be(found: Poses) -> None:
+def test_predictions_flip_at_the_known_pose(found: Poses) -> None:
     curves = {(curve.group, curve.question, curve.motion): curve for curve in found.curves}
     for group in ("real", "synthetic"):
         shifted = curves[group, "Mass", "shift_x"]
@@ -118,11 +118,11 @@ def test_a_pool_its_synthetic_films_and_phantoms(pool: Pool, monkeypatch: pytest
     assert {curve.num_films for curve in found.curves} == {20, 6}
     assert found.left_out == {}
     unread = FilmConditions.of([Condition("PA", "FM"[i % 2]) for i in range(40)])
-    told = poses(Side().eval(), {"real": replace(bars(40, 0), conditions=unread)})
-    assert told.left_out == {"Mass": "0 held-out patients with and 0 without it; at least 5 of either are needed"}
-    assert "poses, Mass: left out: 0 held-out patients" in str(told)
+    result = poses(Side().eval(), {"real": replace(bars(40, 0), conditions=unread)})
+    assert result.left_out == {"Mass": "0 held-out patients with and 0 without it; at least 5 of either are needed"}
+    assert "poses, Mass: left out: 0 held-out patients" in str(result)
     monkeypatch.setattr(pool, "indices", lambda split: np.arange(0))
-    with pytest.raises(ValueError, match="has no held-out patients, whose films the reader has not seen"):
+    with pytest.raises(ValueError, match="has no held-out patients, whose films the classifier has not seen"):
         pool_poses(reader, pool, fakes)
 
 

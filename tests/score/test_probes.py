@@ -1,4 +1,5 @@
-"""Probes: they find what is planted in features, nothing where nothing is, and never judge a patient they have seen."""
+"""Probes: they find planted signals in features, nothing without a signal, and never score a patient of their training
+films."""
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from thiscxr.measures.resampling import interval, patient_weights, weighted_auc
 from thiscxr.model.conditions import Condition, FilmConditions
 from thiscxr.score.probes import (
     PENALTY_PER_DIMENSION,
-    Judged,
+    Scored,
     cross_fit,
     draw_folds,
     probe,
@@ -21,7 +22,7 @@ SITES, VIEWS = ("a", "b", "c"), ("AP", "PA")
 
 
 def films(count: int, seed: int, tell: float = 1.5) -> tuple[np.ndarray, FilmConditions]:
-    """Features of 12 dimensions, of which the first ones tell site, view, sex and age."""
+    """Features of 12 dimensions, of which the first ones predict site, view, sex and age."""
     rng = np.random.default_rng(seed)
     conditions = [
         Condition(VIEWS[rng.integers(2)], "MF"[rng.integers(2)], float(rng.integers(20, 90)), SITES[rng.integers(3)])
@@ -38,7 +39,7 @@ def films(count: int, seed: int, tell: float = 1.5) -> tuple[np.ndarray, FilmCon
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_fit_is_where_the_gradient_is_zero(classes: int) -> None:
-    """Of the loss that is documented, whatever the package calls its strength: mean cross-entropy and a penalty on all
+    """Of the documented loss, whatever the package calls its strength: mean cross-entropy and a penalty on all
     weights."""
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(200, 5)), rng.integers(0, classes, 200)
@@ -58,7 +59,7 @@ def test_ridge_finds_a_plane() -> None:
     np.testing.assert_allclose(probe(x, truth).predict(x), truth, atol=0.05)
 
 
-def test_a_class_that_a_fold_has_not_seen_is_the_least_likely() -> None:
+def test_a_class_missing_from_a_fold_is_the_least_likely() -> None:
     x, truth, folds = np.random.default_rng(0).normal(size=(50, 3)), np.arange(50) % 2, np.arange(50) % 5
     truth[folds == 3] = 2
     answers, _ = cross_fit(x, truth, folds, x[:0], folds[:0])
@@ -66,12 +67,12 @@ def test_a_class_that_a_fold_has_not_seen_is_the_least_likely() -> None:
     assert (answers[folds != 3, 2] > -50).all()
 
 
-def test_planted_conditions_are_read_and_synthetic_films_that_ignore_them_fall_to_chance() -> None:
-    (features, real), (fake, asked) = films(400, 0), films(300, 1)
+def test_planted_conditions_are_predicted_and_films_that_ignore_them_fall_to_chance() -> None:
+    (features, real), (fake, requested) = films(400, 0), films(300, 1)
     patients = np.repeat(np.arange(200), 2)
     found = {
         (each.factor, each.measure): each
-        for each in probe_conditions(features, real, patients, fake, asked, np.arange(300)).probed
+        for each in probe_conditions(features, real, patients, fake, requested, np.arange(300)).probed
     }
     assert set(found) == {
         ("source", "auc"),
@@ -88,7 +89,7 @@ def test_planted_conditions_are_read_and_synthetic_films_that_ignore_them_fall_t
         assert (each.num_real, each.num_fake) == (400, 300)
     assert found["view", "auc"].value == pytest.approx(0.856, abs=0.06), "Φ(1.5 / √2) for means 1.5 apart"
     deaf, _ = films(300, 2, tell=0.0)
-    for each in probe_conditions(features, real, patients, deaf, asked, np.arange(300)).probed:
+    for each in probe_conditions(features, real, patients, deaf, requested, np.arange(300)).probed:
         if each.measure == "auc":
             assert each.ci95[0] < 0.5 < each.ci95[1], each
             assert each.baseline95[0] > 0.7
@@ -96,39 +97,41 @@ def test_planted_conditions_are_read_and_synthetic_films_that_ignore_them_fall_t
     assert (Record.of(measured).key, measured.floor) == ("probe_thiscxr64_sex_auc", found["sex", "auc"].baseline)
 
 
-def test_swapped_conditions_turn_the_answer_round() -> None:
-    (features, real), (fake, asked) = films(400, 0), films(300, 1)
-    swapped = FilmConditions(asked.view, 1 - asked.sex, asked.source, asked.age_years, asked.findings, asked.names)
+def test_swapped_conditions_invert_the_auc() -> None:
+    (features, real), (fake, requested) = films(400, 0), films(300, 1)
+    swapped = FilmConditions(
+        requested.view, 1 - requested.sex, requested.source, requested.age_years, requested.findings, requested.names
+    )
     plain, turned = (
         next(
             p
             for p in probe_conditions(features, real, np.arange(400), fake, each, np.arange(300)).probed
             if p.factor == "sex"
         )
-        for each in (asked, swapped)
+        for each in (requested, swapped)
     )
     assert turned.value == pytest.approx(1 - plain.value, abs=1e-9)
 
 
 def test_names_are_matched_not_their_places() -> None:
     features, real = films(400, 0)
-    fake, asked = films(200, 1)
+    fake, requested = films(200, 1)
     reordered = FilmConditions(
-        asked.view,
-        asked.sex,
-        2 - asked.source,
-        asked.age_years,
-        asked.findings,
-        {**asked.names, "source": list(SITES[::-1])},
+        requested.view,
+        requested.sex,
+        2 - requested.source,
+        requested.age_years,
+        requested.findings,
+        {**requested.names, "source": list(SITES[::-1])},
     )
     plain, other = (
         probe_conditions(features, real, np.arange(400), fake, each, np.arange(200)).probed[0].value
-        for each in (asked, reordered)
+        for each in (requested, reordered)
     )
     assert plain == other
 
 
-def test_what_cannot_be_probed_is_said() -> None:
+def test_what_cannot_be_probed_is_reported() -> None:
     features, real = films(100, 0)
     one_site = FilmConditions.of([Condition("PA", None, None, "a")] * 100)
     found = probe_conditions(features, one_site, np.arange(100), features, one_site, np.arange(100))
@@ -136,13 +139,14 @@ def test_what_cannot_be_probed_is_said() -> None:
     assert set(found.left_out) == {"source", "view", "sex", "age"}
     assert "fewer than two values with 10 real patients each" in found.left_out["source"]
     found = probe_conditions(features, real, np.arange(100), features, one_site, np.arange(100))
-    assert found.left_out["source"] == "the synthetic films were not asked for two of its values"
+    assert found.left_out["source"] == "fewer than two of its values were requested of the synthetic films"
     few = probe_conditions(features, real, np.arange(100) % 9, features, real, np.arange(100))
     assert "source" in few.left_out, "a hundred films of nine patients"
 
 
-def test_no_patient_is_judged_by_a_model_that_has_seen_him() -> None:
-    """Features that name the patient and labels without a rule: whoever has seen the patient knows, and nobody else."""
+def test_no_patient_is_scored_by_a_model_that_has_seen_him() -> None:
+    """Features that identify the patient and labels without a rule: a model trained on the patient is right, others are
+    not."""
     rng = np.random.default_rng(0)
     patients = np.repeat(np.arange(60), 5)
     features = 3 * rng.normal(size=(60, 40))[patients] + 0.1 * rng.normal(size=(300, 40))
@@ -154,7 +158,7 @@ def test_no_patient_is_judged_by_a_model_that_has_seen_him() -> None:
     assert right[1] > 0.85
 
 
-def test_real_films_are_not_told_from_real_films_and_others_are() -> None:
+def test_real_films_are_not_distinguished_from_real_films_and_others_are() -> None:
     features, _ = films(300, 0)
     patients = np.repeat(np.arange(150), 2)
     same, other = films(200, 1)[0], films(200, 2)[0] + np.float32(0.8)
@@ -168,13 +172,13 @@ def test_real_films_are_not_told_from_real_films_and_others_are() -> None:
 
 
 @pytest.mark.slow
-def test_intervals_of_synthetic_films_hold_what_the_models_say_of_many() -> None:
-    """The five models are given: their interval holds their mean area of films without end. That of cross-fitted films,
-    as of real or synthetic, is too narrow by a tenth, since each model has learnt from what the others judge (Bengio
-    and Grandvalet 2004)."""
-    covered, told = [], []
+def test_intervals_of_synthetic_films_cover_the_value_of_many_films() -> None:
+    """The five models are given: their interval holds their mean AUC on any number of films. That of cross-fitted
+    films, as of real or synthetic, is too narrow by a tenth, since each model was trained on films that the others
+    score (Bengio and Grandvalet 2004)."""
+    covered, held = [], []
     for seed in range(100):
-        (features, real), (fake, asked), (many, of_many) = (
+        (features, real), (fake, requested), (many, of_many) = (
             films(200, 3 * seed),
             films(100, 3 * seed + 1),
             films(3000, 3 * seed + 2),
@@ -185,19 +189,19 @@ def test_intervals_of_synthetic_films_hold_what_the_models_say_of_many() -> None
                 for each in probe_conditions(features, real, np.arange(200), x, what, np.arange(len(x)), seed).probed
                 if each.factor == "sex"
             )
-            for x, what in ((fake, asked), (many, of_many))
+            for x, what in ((fake, requested), (many, of_many))
         )
         covered.append(few.ci95[0] <= all_of_them.value <= few.ci95[1])
         nothing = probe_real_or_synthetic(
             films(122, seed)[0], np.arange(122), films(60, 500 + seed)[0], np.arange(60), seed
         )
-        told.append(nothing.ci95[0] <= 0.5 <= nothing.ci95[1])
+        held.append(nothing.ci95[0] <= 0.5 <= nothing.ci95[1])
     assert np.mean(covered) >= 0.92, np.mean(covered)
-    assert np.mean(told) >= 0.85, np.mean(told)
+    assert np.mean(held) >= 0.85, np.mean(held)
 
 
 @pytest.mark.slow
-def test_the_area_of_nothing_is_one_half_on_average() -> None:
+def test_the_auc_without_a_signal_is_one_half_on_average() -> None:
     areas = [
         probe_real_or_synthetic(films(80, s)[0], np.arange(80), films(40, 100 + s)[0], np.arange(40), s).value
         for s in range(30)
@@ -223,13 +227,14 @@ def test_features_that_do_not_fit_are_refused() -> None:
         probe_real_or_synthetic(features, np.arange(100), features[:15], np.arange(15))
 
 
-def test_constant_features_tell_nothing() -> None:
+def test_constant_features_predict_nothing() -> None:
     _, real = films(100, 0)
     flat = np.ones((100, 12), np.float32)
     probed = probe_conditions(flat, real, np.arange(100), flat, real, np.arange(100)).probed
     assert any(each.measure.endswith("auc") for each in probed)
     for each in probed:
-        # pooled it was 0.39 of the view, 0.29 to 0.49: a model's intercept tells what it was not shown
+        # pooled it was 0.39 of the view, 0.29 to 0.49: a model's intercept depends on the films left out of its
+        # training
         if each.measure.endswith("auc"):
             assert (each.value, each.baseline, each.ci95) == (0.5, 0.5, (0.5, 0.5)), each
         else:
@@ -239,8 +244,10 @@ def test_constant_features_tell_nothing() -> None:
 def test_areas_are_means_over_the_models() -> None:
     """Against Mann and Whitney's test fold by fold (LeDell et al. 2015), each class against the rest, of the classes on
     both sides."""
-    (features, real), (fake, asked) = films(200, 0, tell=0.7), films(120, 1, tell=0.7)
-    two = FilmConditions(asked.view, asked.sex, asked.source % 2, asked.age_years, asked.findings, asked.names)
+    (features, real), (fake, requested) = films(200, 0, tell=0.7), films(120, 1, tell=0.7)
+    two = FilmConditions(
+        requested.view, requested.sex, requested.source % 2, requested.age_years, requested.findings, requested.names
+    )
     patients, seeds = np.arange(200) // 2, np.arange(120)
     (found,) = (
         each
@@ -268,8 +275,8 @@ def test_models_of_different_scales_are_not_pooled() -> None:
         rng = np.random.default_rng(seed)
         truth, folds = rng.random(150) < 0.4, np.arange(150) % 5
         scores = rng.normal(size=150) + truth + 5 * rng.normal(size=5)[folds]
-        judged = Judged(truth, scores, np.arange(150), folds)
-        found = judged.measure(weighted_auc, patient_weights(np.arange(150), seed, rounds=200))
+        scored = Scored(truth, scores, np.arange(150), folds)
+        found = scored.measure(weighted_auc, patient_weights(np.arange(150), seed, rounds=200))
         low, high = interval(found[1:])
         covered.append(low <= area <= high)
         values.append(found[0])
@@ -277,9 +284,9 @@ def test_models_of_different_scales_are_not_pooled() -> None:
     assert 0.9 <= np.mean(covered) <= 1
 
 
-def test_a_model_whose_films_are_of_one_class_has_no_part() -> None:
+def test_a_model_whose_films_are_of_one_class_is_left_out() -> None:
     truth, folds = np.array([True, False, True, True, False, True]), np.array([0, 0, 1, 1, 2, 2])
-    judged = Judged(truth, np.array([2.0, 1.0, 9.0, 8.0, 5.0, 4.0]), np.arange(6), folds)
-    assert judged.measure(weighted_auc, np.ones((1, 6))).tolist() == [0.5, 0.5], "1 and 0"
+    scored = Scored(truth, np.array([2.0, 1.0, 9.0, 8.0, 5.0, 4.0]), np.arange(6), folds)
+    assert scored.measure(weighted_auc, np.ones((1, 6))).tolist() == [0.5, 0.5], "1 and 0"
     without = np.array([[1.0, 1, 0, 0, 1, 1], [0, 1, 1, 1, 1, 1]])
-    np.testing.assert_array_equal(judged.measure(weighted_auc, without), [0.5, 0.5, np.nan])
+    np.testing.assert_array_equal(scored.measure(weighted_auc, without), [0.5, 0.5, np.nan])

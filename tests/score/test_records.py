@@ -1,5 +1,4 @@
-"""scores.json: keys are what they were, a file gives back what was written, and what is no such file is named in one
-line."""
+"""scores.json: keys do not change, a file gives back what was written, and an invalid file is named in one line."""
 
 import json
 from pathlib import Path

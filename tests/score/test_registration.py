@@ -1,4 +1,4 @@
-"""Registration: moves that are known are found again on phantoms, and films that are no chests match nothing."""
+"""Registration: known moves are recovered on phantoms, and films without a chest match nothing."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def moved(pixels: np.ndarray, motion: Motion, fill: str = "reflection") -> np.nd
     return images_to_pixels(move(images, motion, fill)[:, 0].numpy())
 
 
-def test_content_moves_as_it_is_told() -> None:
+def test_content_moves_by_the_given_amounts() -> None:
     film = np.zeros((1, 64, 64), np.uint8)
     film[0, 16, 32] = 255  # above the middle
     for motion, (row, column) in (

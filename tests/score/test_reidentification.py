@@ -1,4 +1,5 @@
-"""Features that know patients are told from features that do not, and where nobody has two films nothing is said."""
+"""Features that identify patients are distinguished from features that do not, and without several films a patient
+nothing is claimed."""
 
 import numpy as np
 import pytest
@@ -9,17 +10,17 @@ from thiscxr.score.reidentification import LEAST_PATIENTS, reidentification
 
 @pytest.fixture
 def people() -> tuple[np.ndarray, np.ndarray]:
-    """Features of three films each of 150 patients, alike within a patient, and whose they are."""
+    """Features of three films each of 150 patients, similar within a patient, and the patients."""
     rng = np.random.default_rng(0)
     own = rng.standard_normal((150, 1, 16))
     return (own + 0.5 * rng.standard_normal((150, 3, 16))).reshape(-1, 16), np.repeat(np.arange(150), 3)
 
 
-def test_it_knows_patients_from_strangers(people: tuple[np.ndarray, np.ndarray]) -> None:
+def test_patients_are_distinguished_from_unrelated_ones(people: tuple[np.ndarray, np.ndarray]) -> None:
     features, patients = people
     rng = np.random.default_rng(1)
-    strangers = np.sqrt(1.25) * rng.standard_normal((300, 16))
-    area, rank1, match = reidentification(features, patients, strangers, "x")
+    unrelated = np.sqrt(1.25) * rng.standard_normal((300, 16))
+    area, rank1, match = reidentification(features, patients, unrelated, "x")
     assert tuple(Record.of(each).key for each in (area, rank1, match)) == (
         "reid_auc_x",
         "reid_rank1_x",
@@ -30,7 +31,7 @@ def test_it_knows_patients_from_strangers(people: tuple[np.ndarray, np.ndarray])
     assert rank1.floor == pytest.approx(2 / 449)
     assert rank1.ci95[0] > 0.5
     assert reidentification(features, patients, features[:50] + 0.01, "x")[2].value > 0.9
-    noise, guessed, _ = reidentification(rng.standard_normal((450, 16)), patients, strangers, "x")
+    noise, guessed, _ = reidentification(rng.standard_normal((450, 16)), patients, unrelated, "x")
     assert noise.ci95[0] < 0.5 < noise.ci95[1]
     assert guessed.ci95[0] <= guessed.floor <= guessed.ci95[1]
 

@@ -17,7 +17,7 @@ def opened(path: Path, res: int = 32) -> FakeFilms:
         return fakes
 
 
-def test_films_in_sub_folders_are_scored_and_what_is_not_is_told(
+def test_films_in_sub_folders_are_scored_and_the_rest_is_reported(
     pool: Pool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     films = pool.read(pool.indices("all")[:12])

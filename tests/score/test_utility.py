@@ -35,12 +35,12 @@ def discs(count: int, seed: int, share: float = 0.5) -> LabelledFilms:
     """Films of 32 px whose Effusion is plain to see; view, sex and age are drawn."""
     rng = np.random.default_rng(seed)
     effusion = rng.random(count) < share
-    asked = [
+    requested = [
         Condition(("AP", "PA")[rng.integers(2)], "MF"[rng.integers(2)], 50.0, "discs", {"Effusion": int(e)})
         for e in effusion
     ]
     pixels = np.stack([blob(1000 * seed + i, 32, e) for i, e in enumerate(effusion)])
-    return LabelledFilms(pixels, FilmConditions.of(asked), np.arange(count) + 10_000 * seed)
+    return LabelledFilms(pixels, FilmConditions.of(requested), np.arange(count) + 10_000 * seed)
 
 
 def test_each_arm_has_its_films_and_as_many_as_its_control() -> None:
@@ -77,16 +77,16 @@ def test_each_arm_has_its_films_and_as_many_as_its_control() -> None:
     assert not fewer.of(SYNTHETIC, REAL)
 
 
-def test_duplicates_have_the_labels_that_were_asked() -> None:
+def test_duplicates_have_the_requested_labels() -> None:
     real, fake = discs(200, 1, share=0.06).conditions, discs(120, 2, share=0.5).conditions
     rows = matched(real, fake, learnable_vocabulary(real, np.arange(200)), seed=0)
     column = FINDINGS.index("Effusion")
     np.testing.assert_array_equal(real.findings[rows, column], fake.findings[:, column])
     same = [(real.names["sex"][a], real.names["view"][b]) for a, b in zip(real.sex[rows], real.view[rows], strict=True)]
-    asked = [(fake.names["sex"][a], fake.names["view"][b]) for a, b in zip(fake.sex, fake.view, strict=True)]
+    requested = [(fake.names["sex"][a], fake.names["view"][b]) for a, b in zip(fake.sex, fake.view, strict=True)]
     negative = fake.findings[:, column] == 0
     assert [s for s, n in zip(same, negative, strict=True) if n] == [
-        a for a, n in zip(asked, negative, strict=True) if n
+        a for a, n in zip(requested, negative, strict=True) if n
     ]
     assert len(np.unique(rows[negative])) > 40, "ties are drawn, not always the first"
 
@@ -98,27 +98,27 @@ def test_films_are_averaged_down() -> None:
     np.testing.assert_array_equal(shrink(films.astype(np.uint16) * 257, 8), films)
 
 
-def as_fakes(films: LabelledFilms, asked: list[Condition]) -> FakeFilms:
-    return FakeFilms(films.pixels, asked, ["f"] * len(films), 1.0, "", None, None, {})
+def as_fakes(films: LabelledFilms, requested: list[Condition]) -> FakeFilms:
+    return FakeFilms(films.pixels, requested, ["f"] * len(films), 1.0, "", None, None, {})
 
 
 def test_a_pool_and_its_synthetic_films(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = discs(64, 7)
-    asked = [
+    requested = [
         Condition(findings={"Effusion": int(state)})
         for state in fake.conditions.findings[:, FINDINGS.index("Effusion")]
     ]
-    found = pool_utility(pool, as_fakes(fake, asked), steps=12, seeds=2)
+    found = pool_utility(pool, as_fakes(fake, requested), steps=12, seeds=2)
     assert set(found.left_out) == {"view AP", "view PA", "sex"}
-    assert found.left_out["sex"] == "asked of 0 synthetic films; at least 5 are needed"
+    assert found.left_out["sex"] == "requested of 0 synthetic films; at least 5 are needed"
     assert found.of(BOTH, DUPLICATES)[0].auc > 0.9
     assert found.films[REAL] == 64
-    assert "sex: not tested: asked of 0" in str(found)
-    with pytest.raises(ValueError, match="nothing is known of what was asked of these films"):
+    assert "sex: not tested: requested of 0" in str(found)
+    with pytest.raises(ValueError, match="the requested conditions of these films are unknown"):
         pool_utility(pool, as_fakes(fake, [Condition()] * 64))
     monkeypatch.setattr(pool, "indices", lambda split: np.arange(240 if split == "train" else 0))
-    with pytest.raises(ValueError, match="has no held-out patients to test readers on"):
-        pool_utility(pool, as_fakes(fake, asked))
+    with pytest.raises(ValueError, match="has no held-out patients to test classifiers on"):
+        pool_utility(pool, as_fakes(fake, requested))
 
 
 def test_mistakes_are_refused() -> None:
@@ -128,7 +128,7 @@ def test_mistakes_are_refused() -> None:
     few = replace(few, conditions=FilmConditions.of([Condition(findings={"Effusion": 0})] * len(few)))
     for arms, message in (
         ((train, test.take(np.arange(0)), fake), "there are no held-out films"),
-        ((train, test, empty), "nothing is known of what was asked"),
+        ((train, test, empty), "the requested conditions of these films are unknown"),
         (
             (train, replace(test, patients=train.patients[:60]), fake),
             "60 patients are among the training and the held-out films",
@@ -153,15 +153,15 @@ def test_mistakes_are_refused() -> None:
 def phantoms(count: int, seed: int, share: float, sides: tuple[str, ...] = ("left", "right")) -> LabelledFilms:
     """Phantom films of 32 px, with Effusion in a share of them, on one of these sides."""
     rng = np.random.default_rng(seed)
-    films, asked = [], []
+    films, requested = [], []
     for i in range(count):
         effusion = rng.random() < share
         severities = {"Effusion": float(rng.uniform(0.2, 0.6))} if effusion else {}
         patients = (draw_patient(100_000 * seed + i + 1000 * k, severities=severities) for k in count_up())
         patient = next(one for one in patients if not effusion or one.sides["Effusion"] in sides)
         films.append(render(patient, "PA", 32, site=SITES[0]).pixels)
-        asked.append(Condition("PA", patient.sex, float(patient.age_years), "phantom", {"Effusion": int(effusion)}))
-    return LabelledFilms(np.stack(films), FilmConditions.of(asked), np.arange(count) + 100_000 * seed)
+        requested.append(Condition("PA", patient.sex, float(patient.age_years), "phantom", {"Effusion": int(effusion)}))
+    return LabelledFilms(np.stack(films), FilmConditions.of(requested), np.arange(count) + 100_000 * seed)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_fresh_films_of_a_rare_finding_gain_over_duplicates(
 
 
 @pytest.mark.slow
-def test_copies_and_films_with_labels_at_random_gain_nothing(
+def test_duplicates_and_films_with_random_labels_gain_nothing(
     planted: tuple[LabelledFilms, LabelledFilms, LabelledFilms],
 ) -> None:
     train, test, fake = planted

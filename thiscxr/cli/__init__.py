@@ -12,7 +12,7 @@ import traceback
 
 import click
 
-from thiscxr.cli import data, direction, judging, latent, sampling, showing, training  # noqa: F401 - each adds its commands to the group
+from thiscxr.cli import data, direction, latent, sampling, scoring, showing, training  # noqa: F401 - each adds its commands to the group
 from thiscxr.cli.options import group
 
 __all__ = ["group", "main"]

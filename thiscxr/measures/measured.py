@@ -18,7 +18,7 @@ class Measured:
     num_fake: int
     _: KW_ONLY
     extractor: str | None = None  # network whose features or predictions are used
-    question: str = ""  # the question: "view PA", "Effusion", "ctr"
+    question: str = ""  # what is predicted or measured: "view PA", "Effusion", "ctr"
     statistic: str = ""  # "auc", "r", "mae", "v", "w1" …, where a measure has several
     group: str = ""  # the films it is restricted to: "view PA", "Effusion"; or whose: "real", "asked"
     protocol: str = ""  # other parameters: "k5", "small", "3scales"

@@ -116,12 +116,12 @@ def spectrum_scores(real: Spectra, patients: NDArray, fake: Spectra, *, n: int, 
 
     found = against_floor(differences, sides[0], patients, sides[1], n=n, seed=seed)
     value, low, high, floor = (each.tolist() for each in (found.value, found.low, found.high, found.floor))
-    told = [
+    named = [
         *(("grid", point) for point in GRID_POINTS),
         ("sharpness", ""),
         *(("band", str(k + 1)) for k in range(NUM_BANDS)),
     ]
     return [
         Measured(measure, value[i], (low[i], high[i]), floor[i], n, n, question=question, statistic="db")
-        for i, (measure, question) in enumerate(told)
+        for i, (measure, question) in enumerate(named)
     ]

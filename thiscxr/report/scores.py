@@ -118,7 +118,7 @@ def _spread(panel: Panel) -> Section:
 def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
     if panel.audit is None:
         return _section("copies", [])
-    found, strangers = panel.audit.found, panel.audit.strangers
+    found, strangers = panel.audit.found, panel.audit.unrelated
     edges = np.linspace(0, max(float(strangers.distance.max()), float(found.distance.max())), 41).tolist()
     series = [(name, (np.histogram(values, edges)[0] / len(values)).tolist()) for name, values in (
         ("synthetic films", found.distance), ("real strangers", strangers.distance))]  # fmt: skip

@@ -78,13 +78,13 @@ def trust(measures: Measures, cardiomegaly: ArrayLike, patients: ArrayLike, seed
         value = float(weighted_auc(truth, scores, np.ones((1, len(truth)), np.float32))[0])
         ci95 = interval(weighted_auc(truth, scores, patient_weights(whose, seed)))
     lean = measures["heart_lean"]
-    seen = np.isfinite(lean)
+    readable = np.isfinite(lean)
     measured = _measured("auc", value, ci95, None, int(known.sum()), 0, "ctr cardiomegaly")
     return Trust(
         measured,
         bool(ci95[0] > 0.5),
-        float((lean[seen] > 0).mean()) if seen.any() else float("nan"),
-        float((~seen).mean()),
+        float((lean[readable] > 0).mean()) if readable.any() else float("nan"),
+        float((~readable).mean()),
     )
 
 

@@ -72,9 +72,9 @@ def shift_table(real: FilmConditions, patients: ArrayLike, fake: FilmConditions,
                     for (films, whose), rows in zip(sides, places, strict=True)
                 ]
                 known = [
-                    (states[told], whose[told])
+                    (states[stated], whose[stated])
                     for states, whose in pairs
-                    if (told := np.isin(states, (POSITIVE, NEGATIVE))).any()
+                    if (stated := np.isin(states, (POSITIVE, NEGATIVE))).any()
                 ]
                 if len(known) == 2 and all(len(np.unique(whose)) >= MIN_CELL for _, whose in known):
                     cells.append((finding, source, view, known))
@@ -253,15 +253,15 @@ def shortcut(finding: str, scores: Mapping[str, NDArray[np.floating]], spread: f
     sites = list(scores)
     lengths = {len(values) for values in scores.values()}
     if len(sites) < 2 or len(lengths) != 1 or min(lengths) < 10:
-        told = ", ".join(f"{site}: {len(values)}" for site, values in scores.items()) or "none"
+        sizes = ", ".join(f"{site}: {len(values)}" for site, values in scores.items()) or "none"
         raise ValueError(
-            f"{finding}: films by site are {told}; expected the same ten or more seeds at two or more sites"
+            f"{finding}: films by site are {sizes}; expected the same ten or more seeds at two or more sites"
         )
     table = np.stack([np.asarray(scores[site], np.float64) for site in sites])
     if not (spread > 0 and np.isfinite(table).all()):
         raise ValueError(
-            f"{finding}: the reader's scores do not vary on real films (spread "
-            f"{spread:g}) or are not finite; use another reader"
+            f"{finding}: the classifier's scores do not vary on real films (spread "
+            f"{spread:g}) or are not finite; use another classifier"
         )
     means, n = table.mean(axis=1), table.shape[1]
     top, bottom = int(means.argmax()), int(means.argmin())

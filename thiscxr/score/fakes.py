@@ -39,7 +39,7 @@ class FakeFilms:
     """Synthetic films and their requested conditions."""
 
     pixels: NDArray[np.uint8]  # [n, res, res], memory-mapped
-    asked: list[Condition]  # empty where unknown
+    requested: list[Condition]  # empty where unknown
     names: list[str]  # of the files, or of the seeds
     truncation: float | None
     seeds: str  # as ranges
@@ -55,7 +55,7 @@ class FakeFilms:
     @property
     def conditional(self) -> bool:
         """Whether any condition is known for any film."""
-        return any(condition != Condition() for condition in self.asked)
+        return any(condition != Condition() for condition in self.requested)
 
 
 @contextmanager
@@ -84,11 +84,11 @@ def _of_network(fake: str, res: int, count: int, truncation: float, device: str,
             f"{fake} makes films of {made} px, but the pool has {res} px; score against a pool of its size"
         )
     seeds = list(range(count))
-    asked = network.conditions(seeds, Condition())
-    pixels = _lay_down(sample_films(network, seeds, asked, truncation, _BATCH), count, res, room, "sample")
+    requested = network.conditions(seeds, Condition())
+    pixels = _store(sample_films(network, seeds, requested, truncation, _BATCH), count, res, room, "sample")
     names = [f"seed {seed}" for seed in seeds]
     return FakeFilms(
-        pixels, asked, names, truncation, _ranges(seeds), network.sha256, None, network.info.to_json(), network
+        pixels, requested, names, truncation, _ranges(seeds), network.sha256, None, network.info.to_json(), network
     )
 
 
@@ -106,7 +106,7 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
                 [_read_film(path, res, sizes, marks, stretch=not ours) for path in files[start : start + _BATCH]]
             )
 
-    pixels = _lay_down(read(), len(files), res, room, "read films")
+    pixels = _store(read(), len(files), res, room, "read films")
     if hidden := max(marks):
         bear = f"{sum(map(bool, marks))} of {len(files)} films bear the mark SYNTHETIC"
         log.warning("%s: %s; the last %d of %d rows are hidden on both sides", folder, bear, hidden, res)
@@ -186,7 +186,7 @@ def _counts(kinds: Counter[str]) -> str:
     return ", ".join(f"{count} x {what}" for what, count in sorted(kinds.items()))
 
 
-def _lay_down(films: Iterator[NDArray[np.uint8]], count: int, res: int, room: Path, what: str) -> NDArray[np.uint8]:
+def _store(films: Iterator[NDArray[np.uint8]], count: int, res: int, room: Path, what: str) -> NDArray[np.uint8]:
     """Write films to the file `room` as they come, and return them memory-mapped."""
     with open(room, "wb") as file, tqdm(total=count, unit="film", file=sys.stderr, desc=what, delay=1) as bar:
         for batch in films:

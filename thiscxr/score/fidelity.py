@@ -70,35 +70,38 @@ class Fidelity:
 
     def __str__(self) -> str:
         if self.reason:
-            return f"{self.question}: not judged: {self.reason}"
+            return f"{self.question}: not evaluated: {self.reason}"
         ceiling = f"{self.ceiling:.3f} [{self.ceiling95[0]:.3f}, {self.ceiling95[1]:.3f}]"
         name = {"auc": "AUC", "r": "correlation", "mae": "error in years"}[self.measure]
         found = f"{self.value:.3f} [{self.ci95[0]:.3f}, {self.ci95[1]:.3f}]"
         null = f"{self.null95[0]:.3f} to {self.null95[1]:.3f}"
-        return f"{self.question}: {name} {found}, real patients {ceiling}, asked at random {null}"
+        return f"{self.question}: {name} {found}, real patients {ceiling}, permuted {null}"
 
 
 def fidelity(
     real: FilmConditions,
-    real_seen: Columns,
+    real_predicted: Columns,
     patients: ArrayLike,
-    asked: FilmConditions,
-    seen: Columns,
+    requested: FilmConditions,
+    predicted: Columns,
     seeds: ArrayLike,
     seed: int = 0,
 ) -> list[Fidelity]:
     """Return how the classifier's predictions agree with the requested conditions, one result for each question known
     in both sets (two for the age).
 
-    real [n], real_seen, patients [n]: conditions of real films, the predictions for them (`read_answers`), and their
-    patients; use films of patients that the classifier was not trained on. asked [m], seen, seeds [m]: requested
-    conditions, predictions and latents of the synthetic films. A question is evaluated with ten films of either answer
-    in both sets, and a classifier good enough; otherwise `reason` gives the cause. Raises ValueError where lengths do
-    not fit or predictions are not finite.
+    real [n], real_predicted, patients [n]: conditions of real films, the predictions for them (`read_answers`), and
+    their patients; use films of patients that the classifier was not trained on. requested [m], predicted, seeds [m]:
+    requested conditions, predictions and latents of the synthetic films. A question is evaluated with ten films of
+    either answer in both sets, and a classifier good enough; otherwise `reason` gives the cause. Raises ValueError
+    where lengths do not fit or predictions are not finite.
     """
-    questions = [name for name in real_seen if name in seen]
+    questions = [name for name in real_predicted if name in predicted]
     patients, seeds = number_patients(patients), number_patients(seeds)
-    for what, films, answers, whose in (("real", real, real_seen, patients), ("synthetic", asked, seen, seeds)):
+    for what, films, answers, whose in (
+        ("real", real, real_predicted, patients),
+        ("synthetic", requested, predicted, seeds),
+    ):
         for name in questions:
             if not len(films) == len(whose) == len(answers[name]):
                 raise ValueError(
@@ -107,36 +110,36 @@ def fidelity(
                 )
             if not np.isfinite(answers[name]).all():
                 raise ValueError(
-                    f"the reader's answers to '{name}' on {what} films are not finite; "
+                    f"the classifier's predictions of '{name}' on {what} films are not finite; "
                     "look for damaged films or weights"
                 )
-    truths, wishes = questions_of(real, questions), questions_of(asked, questions)
+    truths, wanted = questions_of(real, questions), questions_of(requested, questions)
     results = []
     for question in questions:
-        known, told = np.isfinite(truths[question]), np.isfinite(wishes[question])
-        one = truths[question][known], real_seen[question][known].astype(np.float64), patients[known]
-        other = wishes[question][told], seen[question][told].astype(np.float64), seeds[told]
+        known, given = np.isfinite(truths[question]), np.isfinite(wanted[question])
+        one = truths[question][known], real_predicted[question][known].astype(np.float64), patients[known]
+        other = wanted[question][given], predicted[question][given].astype(np.float64), seeds[given]
         results += _follow(question, one, other, seed)
     return results
 
 
-def readable(real: FilmConditions, real_seen: Columns, patients: ArrayLike, seed: int = 0) -> list[str]:
+def readable(real: FilmConditions, real_predicted: Columns, patients: ArrayLike, seed: int = 0) -> list[str]:
     """Return the findings that the classifier predicts well enough on real patients, as in `fidelity`."""
     truths, whose, found = (
-        questions_of(real, [name for name in real_seen if name in FINDINGS]),
+        questions_of(real, [name for name in real_predicted if name in FINDINGS]),
         number_patients(patients),
         [],
     )
     for name, truth in truths.items():
         known = np.isfinite(truth)
         if _rarest(name, truth[known]) >= MIN_FILMS:
-            side = truth[known], real_seen[name][known].astype(np.float64), whose[known]
+            side = truth[known], real_predicted[name][known].astype(np.float64), whose[known]
             found += [name] if _measure("auc", side, seed)[1][0] > LEAST_AUC else []
     return found
 
 
-def findings_seen(
-    found: Sequence[Fidelity], real: FilmConditions, real_seen: Columns, seen: Columns
+def predicted_findings(
+    found: Sequence[Fidelity], real: FilmConditions, real_predicted: Columns, predicted: Columns
 ) -> list[tuple[str, ...]]:
     """Return, for each synthetic film, the predicted findings among those that the classifier predicts well enough on
     real patients.
@@ -149,10 +152,10 @@ def findings_seen(
     for each in found:
         if each.question in truths and each.ceiling95[0] > LEAST_AUC:
             limits[each.question] = float(
-                np.quantile(real_seen[each.question][truths[each.question] == 0], SPECIFICITY)
+                np.quantile(real_predicted[each.question][truths[each.question] == 0], SPECIFICITY)
             )
-    films = len(next(iter(seen.values())))
-    return [tuple(name for name, limit in limits.items() if seen[name][film] > limit) for film in range(films)]
+    films = len(next(iter(predicted.values())))
+    return [tuple(name for name, limit in limits.items() if predicted[name][film] > limit) for film in range(films)]
 
 
 Side = tuple[Array, Array, NDArray[np.int64]]  # truth or requested, predictions, patients or latents
@@ -162,7 +165,7 @@ def _follow(question: str, real: Side, fake: Side, seed: int) -> list[Fidelity]:
     measures = ("r", "mae") if question == "age" else ("auc",)
     sizes = len(real[0]), len(fake[0])
     if (rarest := _rarest(question, real[0])) < MIN_FILMS:
-        reason = f"{rarest} real films tell; {MIN_FILMS} of either answer are needed"
+        reason = f"{rarest} real films have the rarer answer; {MIN_FILMS} of either answer are needed"
         return [Fidelity(question, measure, np.nan, NONE, NONE, np.nan, NONE, reason, *sizes) for measure in measures]
     ceilings = {measure: _measure(measure, real, seed) for measure in measures}
     reason = ""
@@ -171,7 +174,7 @@ def _follow(question: str, real: Side, fake: Side, seed: int) -> list[Fidelity]:
         name = "AUC" if measures[0] == "auc" else "correlation"
         reason = f"{name} {ceiling:.3f} [{ceiling95[0]:.3f}, {ceiling95[1]:.3f}] on real patients"
     elif (rarest := _rarest(question, fake[0])) < MIN_FILMS:
-        reason = f"{rarest} synthetic films were asked; {MIN_FILMS} of either answer are needed"
+        reason = f"{rarest} synthetic films have the rarer answer; {MIN_FILMS} of either answer are needed"
     if reason:
         return [
             Fidelity(question, measure, np.nan, NONE, NONE, *both, reason, *sizes) for measure, both in ceilings.items()

@@ -56,12 +56,12 @@ class Gain:
         return replace(found, group=f"{self.arm} over {self.control}", protocol=f"{protocol}_{self.seeds}seeds")
 
     def __str__(self) -> str:
-        seen = (
-            "no gain can be seen here"
+        power = (
+            "no gain can be detected here"
             if np.isnan(self.smallest)
-            else (f"a gain of {self.smallest:.3f} would have been seen")
+            else (f"a gain of {self.smallest:.3f} would have been detected")
         )
-        verdict = self.verdict if self.verdict == "gain" else f"{self.verdict} ({seen})"
+        verdict = self.verdict if self.verdict == "gain" else f"{self.verdict} ({power})"
         return (
             f"{self.question}: {self.arm} AUC {self.auc:.3f}, {self.control} "
             f"{self.control_auc:.3f}, difference {self.value:+.3f} "

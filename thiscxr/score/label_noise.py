@@ -150,8 +150,8 @@ def label_noise(
     larger one. Raises ValueError for other shares, for a patient in both sets, and when no finding can be tested.
     """
     if list(shares) != sorted(set(shares)) or not shares or shares[0] != 0 or shares[-1] > 0.5:
-        asked = ", ".join(f"{share:g}" for share in shares) or "none"
-        raise ValueError(f"label noise: shares {asked}; expected them to ascend from 0 to at most 0.5")
+        given = ", ".join(f"{share:g}" for share in shares) or "none"
+        raise ValueError(f"label noise: shares {given}; expected them to ascend from 0 to at most 0.5")
     if both := len(np.intersect1d(train.patients, test.patients)):
         raise ValueError(f"label noise: {both} patients are among the training and the test films; split by patient")
     vocabulary = learnable_vocabulary(train.conditions, train.patients)
@@ -159,7 +159,7 @@ def label_noise(
     names = [name for name in vocabulary.findings if not too_few(truth[name], test.patients)]
     if not names:
         reasons = [(f"{name}: {too_few(truth[name], test.patients)}") for name in vocabulary.findings] or [
-            "the training films teach none"
+            "the training films have none"
         ]
         raise ValueError(f"label noise: no finding can be tested; {reasons[0]}")
     truth = {name: truth[name] for name in names}
@@ -168,15 +168,15 @@ def label_noise(
     clean: dict[str, NDArray[np.floating]] = {}
     with tqdm(total=len(shares) * seeds * steps * BATCH, unit="film", file=sys.stderr, delay=1) as bar:
         for share in shares:
-            told = []
+            runs = []
             for k in range(seeds):
                 bar.set_description(f"label noise: {share:.0%} flipped, seed {k}")
                 begin_weights(seed + k)
                 reader = Reader(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 targets = condition_targets(flip(train.conditions, share, seed + k, 50), vocabulary)
                 fit(reader, train.pixels, targets, reader_loss, steps, seed + k, what="label noise", bar=bar)
-                told.append(read_answers(reader, (test.pixels[part] for part in in_batches(np.arange(len(test))))))
-            answers = {name: np.stack([each[name] for each in told]) for name in names}
+                runs.append(read_answers(reader, (test.pixels[part] for part in in_batches(np.arange(len(test))))))
+            answers = {name: np.stack([each[name] for each in runs]) for name in names}
             clean = clean or answers
             labels = questions_of(flip(test.conditions, share, seed, 51), names)
             sides = (areas(truth, answers, test.patients, seed), areas(labels, answers, test.patients, seed))

@@ -26,7 +26,7 @@ from thiscxr.pool.duplicates import MIRROR, evened, film_waves, laid_over
 from thiscxr.terms import restricted_sources
 
 NEAR = 0.01  # share of unrelated patients that count as near
-STRANGERS = 4000  # most real films compared with unrelated patients
+UNRELATED = 4000  # most real films compared with unrelated patients
 _BLOCK = 4096  # real films at a time
 _GROUP = 256  # synthetic films at a time
 _CHUNK = 16384  # synthetic films for each pass over the pool
@@ -51,7 +51,7 @@ class Audit:
     """Synthetic films compared with all real ones."""
 
     found: Nearest
-    strangers: Nearest  # real films, each compared with all other patients
+    unrelated: Nearest  # real films, each compared with all other patients
     stranger_rank: NDArray[np.float64]  # [n] share of unrelated patients that are as near
     memorised: NDArray[np.bool_]  # [n] nearer than unrelated patients are, and to one patient only
 
@@ -62,11 +62,11 @@ class Audit:
         patients [n]: the patient of each film, where the films are of patients, as planted near-duplicates are; None:
         independent samples.
         """
-        n, m = len(self.memorised), len(self.strangers.distance)
+        n, m = len(self.memorised), len(self.unrelated.distance)
         near = self.stranger_rank <= NEAR
         # set on one half of the unrelated films, and tested on the other
-        limits = _Limits.of(self.strangers, slice(0, None, 2))
-        others = limits.copies(self.strangers)[1::2]
+        limits = _Limits.of(self.unrelated, slice(0, None, 2))
+        others = limits.memorised(self.unrelated)[1::2]
         whose = np.arange(n) if patients is None else patients
         return [
             Measured("near_rate", float(near.mean()), share_interval(near, whose), NEAR, m, n, protocol="p1"),
@@ -81,7 +81,7 @@ class Audit:
             Measured(
                 "nearest_ratio",
                 *_median(self.found.ratio),
-                float(np.median(self.strangers.ratio)),
+                float(np.median(self.unrelated.ratio)),
                 m,
                 n,
                 statistic="median",
@@ -89,9 +89,9 @@ class Audit:
         ]
 
 
-def audit(pool: Pool, pixels: Pixels, seed: int = 0, told: Callable[[int], object] = lambda films: None) -> Audit:
-    """Compare synthetic films [n, res, res] of the pool's resolution with the pool and flag the memorised ones; told:
-    called with the number of films done.
+def audit(pool: Pool, pixels: Pixels, seed: int = 0, progress: Callable[[int], object] = lambda films: None) -> Audit:
+    """Compare synthetic films [n, res, res] of the pool's resolution with the pool and flag the memorised ones;
+    progress: called with the number of films done.
 
     All films of the pool are compared, also those below its resolution: the comparison uses area means of 32 px. Memory
     does not grow with the pool. Raises ValueError for films of another resolution and for a pool of fewer than 100
@@ -106,14 +106,15 @@ def audit(pool: Pool, pixels: Pixels, seed: int = 0, told: Callable[[int], objec
     people = tied_patients(pool)
     if len(np.unique(people)) < 100:
         raise ValueError(
-            f"{pool.path} has {len(np.unique(people))} patients; at least 100 are needed to know how near strangers are"
+            f"{pool.path} has {len(np.unique(people))} patients; "
+            "at least 100 are needed for the distances of unrelated patients"
         )
     rng = np.random.Generator(np.random.Philox(key=[seed, 7]))
-    sample = np.sort(rng.permutation(len(pool))[:STRANGERS])
-    strangers = nearest(pool, lambda rows: pool.read(sample[rows]), len(sample), people, people[sample], told)
-    found = nearest(pool, lambda rows: pixels[rows], len(pixels), people, None, told)
-    rank = np.searchsorted(np.sort(strangers.distance), found.distance, side="right") / len(sample)
-    return Audit(found, strangers, rank, _Limits.of(strangers).copies(found))
+    sample = np.sort(rng.permutation(len(pool))[:UNRELATED])
+    unrelated = nearest(pool, lambda rows: pool.read(sample[rows]), len(sample), people, people[sample], progress)
+    found = nearest(pool, lambda rows: pixels[rows], len(pixels), people, None, progress)
+    rank = np.searchsorted(np.sort(unrelated.distance), found.distance, side="right") / len(sample)
+    return Audit(found, unrelated, rank, _Limits.of(unrelated).memorised(found))
 
 
 def tied_patients(pool: Pool) -> NDArray[np.int64]:
@@ -139,7 +140,7 @@ def nearest(
     count: int,
     people: NDArray[np.int64],
     own: NDArray[np.int64] | None,
-    told: Callable[[int], object] = lambda films: None,
+    progress: Callable[[int], object] = lambda films: None,
 ) -> Nearest:
     """Return the nearest films in the pool of `count` films that `read` gives by number; own [count]: films of that
     patient do not count.
@@ -158,7 +159,7 @@ def nearest(
             for part in _parts(len(chunk), _GROUP):
                 ours = None if own is None else own[chunk[part]]
                 best.update(part, _likeness(spaces[part], films), rows, people[rows], ours)
-            told(len(rows))
+            progress(len(rows))
         for part in _parts(len(chunk), _GROUP):
             likeness = best.laid_over(part, read(chunk[part]), pool)
             order = np.argsort(-likeness, axis=1, kind="stable")
@@ -280,14 +281,14 @@ class _Limits:
     singled_out: float  # of any film
 
     @classmethod
-    def of(cls, strangers: Nearest, rows: slice = slice(None)) -> "_Limits":
-        ratios = strangers.ratio[rows]
+    def of(cls, unrelated: Nearest, rows: slice = slice(None)) -> "_Limits":
+        ratios = unrelated.ratio[rows]
         return cls(
-            float(np.quantile(strangers.distance[rows], NEAR)),
+            float(np.quantile(unrelated.distance[rows], NEAR)),
             *(float(np.quantile(ratios, q)) for q in (5 * NEAR, NEAR / 5)),
         )
 
-    def copies(self, found: Nearest) -> NDArray[np.bool_]:
+    def memorised(self, found: Nearest) -> NDArray[np.bool_]:
         """Return which films are memorised, [n]: near to one patient and not to a second, since a smooth film is near
         to everybody, or so much nearer to one patient that distance does not matter, which also finds copies of half a
         film."""
@@ -360,7 +361,7 @@ def annotate(folder: Path, names: Sequence[str], columns: Mapping[str, Sequence[
             writer.writerows(rows)
     except OSError as error:
         raise ValueError(
-            f"{table} cannot be written ({error.strerror}), so it does not say which films are copies; free it"
+            f"{table} cannot be written ({error.strerror}), so the memorised films are not flagged in it; free it"
         ) from error
 
 

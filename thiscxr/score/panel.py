@@ -28,11 +28,11 @@ from thiscxr.reader.answers import name_answers, read_answers
 from thiscxr.reader.extractors import Extractor, extract, films_key, in_batches, pool_key
 from thiscxr.reader.segmenter import find_segmenter
 from thiscxr.sample.sampling import request, sample_films
-from thiscxr.score import anatomy, crowds
+from thiscxr.score import anatomy, distributions
 from thiscxr.score.confounders import Shift, Tie, shift_table, shortcut, strongest_tie, ties
-from thiscxr.score.crowds import Side, by_group, mean_of, read_sides
+from thiscxr.score.distributions import Side, by_group, mean_of, read_sides
 from thiscxr.score.fakes import FakeFilms
-from thiscxr.score.fidelity import Fidelity, fidelity, findings_seen, readable
+from thiscxr.score.fidelity import Fidelity, fidelity, predicted_findings, readable
 from thiscxr.score.label_noise import LabelNoise, label_noise
 from thiscxr.score.memorisation import Audit, annotate, audit, audit_columns
 from thiscxr.score.poses import PosedFilms, Poses, pool_poses
@@ -57,7 +57,7 @@ class Panel:
     audit: Audit | None = None
     fidelity: list[Fidelity] = field(default_factory=list)
     # the predicted findings of each synthetic film
-    seen: list[tuple[str, ...]] = field(default_factory=list)
+    predicted: list[tuple[str, ...]] = field(default_factory=list)
     ties: dict[str, list[Tie]] = field(default_factory=dict)
     shifts: list[Shift] = field(default_factory=list)
     trust: anatomy.Trust | None = None
@@ -160,9 +160,9 @@ def score(
         looked.append(Looked(extractor, sides, n))
     context = Context(real, every, rows, fakes, looked, split, seed, device)
     parts: list[Part] = [partial(part, looked=each) for each in looked for part in (distances, groups)]
-    parts += [confounders, diversity, fine_structure, copies, condition_fidelity, plausibility]
+    parts += [confounders, diversity, fine_structure, memorisation, condition_fidelity, plausibility]
     parts += [shortcuts] if len(set(real.column("source")[rows])) > 1 else []
-    parts += [use_for_a_reader] if utility else []
+    parts += [use_for_training] if utility else []
     parts += [partial(moved_films, phantoms=posed)] if posed is not None else []
     parts += [partial(flipped_labels, films=labelled)] if labelled is not None else []
     panel = Panel()
@@ -196,17 +196,17 @@ def refuse_false_claims(real: Pool, fakes: FakeFilms, split: str) -> None:
             len(fakes),
             real.path,
         )
-    learnt, pool = fakes.network.get("sources", {}), fakes.network.get("pool_fingerprint")
-    if split == "holdout" and "folder" in learnt and "folder" in real.meta["sources"] and pool != real.fingerprint:
+    sources, pool = fakes.network.get("sources", {}), fakes.network.get("pool_fingerprint")
+    if split == "holdout" and "folder" in sources and "folder" in real.meta["sources"] and pool != real.fingerprint:
         raise ValueError(
-            f"--split holdout: the network has learnt from a folder of films, and {real.path} is "
+            f"--split holdout: the network was trained on a folder of films, and {real.path} is "
             "another pool of a folder; who is held out "
             "follows from file names, so nobody can say that these films are new to it. "
             "Score it against the pool it was trained on"
         )
-    if split == "train" and learnt:
+    if split == "train" and sources:
         log.warning(
-            "--split train: the network may have learnt from these films; distances "
+            "--split train: the network may have been trained on these films; distances "
             "to them say nothing of other patients"
         )
 
@@ -214,7 +214,7 @@ def refuse_false_claims(real: Pool, fakes: FakeFilms, split: str) -> None:
 def distances(context: Context, looked: Looked) -> Panel:
     """Measure the distances between the distributions, precision and recall."""
     name = looked.extractor.name
-    found = mean_of([crowds.distances(side, name, looked.n, context.seed) for side in looked.sides])
+    found = mean_of([distributions.distances(side, name, looked.n, context.seed) for side in looked.sides])
     return Panel(context.records(found))
 
 
@@ -229,22 +229,22 @@ def confounders(context: Context) -> Panel:
     views."""
     real, rows, fakes, seed = context.real, context.rows, context.fakes, context.seed
     side, name = context.looked[0].sides[0], context.looked[0].extractor.name
-    asked, truth = FilmConditions.of(fakes.asked), read_conditions(real, side.rows)
+    requested, truth = FilmConditions.of(fakes.requested), read_conditions(real, side.rows)
     everything, patients = read_conditions(real, rows), real.codes("patient")[0][rows]
     seeds = np.arange(len(fakes))
     found, notes = reidentification(side.real, side.patients, side.fake, name, seed), []
     if found[0].value is None:
         few = f"{found[0].num_real} patients have several of these films; {LEAST_PATIENTS} are needed"
         notes.append(f"re-identification is not measurable: {few}")
-    probes = probe_conditions(side.real, truth, side.patients, side.fake, asked, seeds, seed)
+    probes = probe_conditions(side.real, truth, side.patients, side.fake, requested, seeds, seed)
     probed = [probe_real_or_synthetic(side.real, side.patients, side.fake, seeds, seed), *probes.probed]
     notes += [f"probe for {factor}: {why}" for factor, why in probes.left_out.items()]
     if len(side.rows) < len(rows):
-        others = f"{len(rows) - len(side.rows)} of {len(rows)} real films are for other folds to judge"
+        others = f"{len(rows) - len(side.rows)} of {len(rows)} real films are scored by other folds"
         notes.append(f"probes and re-identification: {others}")
     tables = {}
     for factor in ("source", "view"):
-        for what, films, whose in (("real", everything, patients), ("asked", asked, seeds)):
+        for what, films, whose in (("real", everything, patients), ("asked", requested, seeds)):
             if tied := ties(films, whose, factor, seed):
                 tables[f"{what} {factor}"] = tied
                 found.append(strongest_tie(tied, factor, what == "real", len(films)))
@@ -252,7 +252,7 @@ def confounders(context: Context) -> Panel:
     axes = np.linalg.eigh(np.cov(side.real, rowvar=False))[1][:, -2:][:, ::-1]
     clouds = {"real films": (side.real - centre) @ axes, "synthetic films": (side.fake - centre) @ axes}
     records = context.records([*found, *(probe.measured(name) for probe in probed)])
-    return Panel(records, notes, ties=tables, shifts=shift_table(everything, patients, asked, seeds), clouds=clouds)
+    return Panel(records, notes, ties=tables, shifts=shift_table(everything, patients, requested, seeds), clouds=clouds)
 
 
 def diversity(context: Context) -> Panel:
@@ -280,7 +280,7 @@ def fine_structure(context: Context) -> Panel:
     return Panel(context.records(spectrum_scores(here, patients, there, n=n, seed=seed)))
 
 
-def copies(context: Context) -> Panel:
+def memorisation(context: Context) -> Panel:
     """Compare every film with every real one of the pool."""
     found = audit(context.every, context.fakes.pixels, context.seed)
     return Panel(context.records(found.measures()), audit=found)
@@ -291,9 +291,9 @@ def condition_fidelity(context: Context) -> Panel:
     real, fakes, extractor = context.real, context.fakes, context.looked[0].extractor
     held = real.indices("holdout")
     if not fakes.conditional:
-        raise ValueError("condition fidelity: nothing is known of what was asked of these films (samples.csv)")
+        raise ValueError("condition fidelity: the requested conditions of these films are unknown (samples.csv)")
     if not len(held):
-        raise ValueError("condition fidelity: the pool has no held-out patients to know the reader by")
+        raise ValueError("condition fidelity: the pool has no held-out patients to test the classifier on")
     sides = []
     for films, rows in ((real, held), (fakes.pixels, np.arange(len(fakes)))):
         read = films.read if isinstance(films, Pool) else films.__getitem__
@@ -303,10 +303,11 @@ def condition_fidelity(context: Context) -> Panel:
             heads = extractor.reader.answers(torch.from_numpy(np.array(features)))
         answers = {name: head.numpy() for name, head in heads.items()}
         sides.append(name_answers(answers, extractor.reader))
-    truth, asked, patients = read_conditions(real, held), FilmConditions.of(fakes.asked), real.codes("patient")[0][held]
-    found = fidelity(truth, sides[0], patients, asked, sides[1], np.arange(len(fakes)), context.seed)
+    truth, patients = read_conditions(real, held), real.codes("patient")[0][held]
+    requested = FilmConditions.of(fakes.requested)
+    found = fidelity(truth, sides[0], patients, requested, sides[1], np.arange(len(fakes)), context.seed)
     records = context.records(each.measured(extractor.name) for each in found)
-    return Panel(records, fidelity=found, seen=findings_seen(found, truth, *sides))
+    return Panel(records, fidelity=found, predicted=predicted_findings(found, truth, *sides))
 
 
 def shortcuts(context: Context) -> Panel:
@@ -314,7 +315,7 @@ def shortcuts(context: Context) -> Panel:
     real, network, extractor, seed = context.real, context.fakes.drawn_by, context.looked[0].extractor, context.seed
     if network is None:
         raise ValueError(
-            "how findings move with the source: one seed has to be drawn for several; "
+            "how findings move with the source: one seed has to be generated for several; "
             "score the network itself (--fake MODEL)"
         )
     known = network.info.vocabulary
@@ -323,22 +324,22 @@ def shortcuts(context: Context) -> Panel:
     if len(sources) < 2 or not len(held):
         lacking = (
             f"{len(held)} films of held-out patients, and {len(sources)} sources of the "
-            "pool that the network can be asked for"
+            "pool that the network is conditioned on"
         )
         raise ValueError(f"how findings move with the source: there are {lacking}")
-    real_seen = read_answers(extractor.reader, (real.read(some) for some in in_batches(held)))
+    real_predicted = read_answers(extractor.reader, (real.read(some) for some in in_batches(held)))
     patients = real.codes("patient")[0][held]
     findings = [
-        name for name in readable(read_conditions(real, held), real_seen, patients, seed) if name in known.findings
+        name for name in readable(read_conditions(real, held), real_predicted, patients, seed) if name in known.findings
     ]
     seeds, found = list(range(SHORTCUT_SEEDS)), []
     for name in findings:
         scores = {}
         for source in sources:
-            asked = network.patients(seeds, request(source=source, findings=[name]))
-            films = sample_films(network, seeds, asked, context.fakes.truncation or 1.0)
+            requested = network.patients(seeds, request(source=source, findings=[name]))
+            films = sample_films(network, seeds, requested, context.fakes.truncation or 1.0)
             scores[source] = read_answers(extractor.reader, films)[name]
-        found.append(shortcut(name, scores, float(real_seen[name].std()), seed))
+        found.append(shortcut(name, scores, float(real_predicted[name].std()), seed))
     counts = len(held), len(seeds) * len(sources)
     notes = (
         [] if found else ["how findings move with the source: no finding that the network knows is read well enough"]
@@ -351,21 +352,20 @@ def plausibility(context: Context) -> Panel:
     real, fakes, seed = context.real, context.fakes, context.seed
     segmenter, sha256 = find_segmenter(device=context.device)
     frontal = context.rows[np.isin(real.column("view")[context.rows], FRONTAL)]
-    asked = [condition.view for condition in fakes.asked]
-    places = np.flatnonzero([view is None or view in FRONTAL for view in asked])
-    seen = anatomy.measure_films(segmenter, (real.read(some) for some in in_batches(frontal)))
+    places = np.flatnonzero([film.view is None or film.view in FRONTAL for film in fakes.requested])
+    measures = anatomy.measure_films(segmenter, (real.read(some) for some in in_batches(frontal)))
     patients = real.codes("patient")[0][frontal]
-    trust = anatomy.trust(seen, real.findings[frontal, FINDINGS.index("Cardiomegaly")], patients, seed)
+    trust = anatomy.trust(measures, real.findings[frontal, FINDINGS.index("Cardiomegaly")], patients, seed)
     others = anatomy.measure_films(segmenter, (fakes.pixels[some] for some in in_batches(places)))
-    found, notes = anatomy.plausibility(seen, patients, others, places, seed), []
+    found, notes = anatomy.plausibility(measures, patients, others, places, seed), []
     measured = {each.question for each in found}
     if lacking := [name for each in MEASURES if (name := each.replace("_", " ")) not in measured]:
-        few = f"on fewer than {anatomy.LEAST} films of a side two lungs and a heart are to be seen"
+        few = f"on fewer than {anatomy.LEAST} films of a side two lungs and a heart were found"
         notes.append(f"no distance of the {', '.join(lacking)}: {few}")
     return Panel(context.records([trust.ctr, *found], sha256), notes, trust=trust)
 
 
-def use_for_a_reader(context: Context) -> Panel:
+def use_for_training(context: Context) -> Panel:
     """Train classifiers with the films and without them."""
     found = pool_utility(context.real, context.fakes, seed=context.seed, device=context.device)
     return Panel(context.records(found.measured()), utility=found)
@@ -388,7 +388,7 @@ def complete_table(panel: Panel, fakes: FakeFilms) -> Panel:
     """Add to the samples.csv of a folder how near each film is to a real one, and the predicted findings. Returns why
     it could not."""
     columns = audit_columns(panel.audit) if panel.audit else {}
-    columns |= {"seen": ["|".join(names) for names in panel.seen]} if panel.seen else {}
+    columns |= {"seen": ["|".join(names) for names in panel.predicted]} if panel.predicted else {}
     if fakes.folder is not None and columns:
         try:
             annotate(fakes.folder, fakes.names, columns)

@@ -123,19 +123,19 @@ class Poses:
         for real in (each for each in self.spans if each.group == "real"):
             within = f"within the range of real films ({real.low:.3g} to {real.high:.3g} {UNITS[real.motion]})"
             for group in dict.fromkeys(curve.group for curve in self.curves):
-                told = [
+                flipping = [
                     c
                     for c in self.curves
                     if (c.group, c.motion) == (group, real.motion) and np.isfinite(c.flipped).all()
                 ]
                 words = []
-                for curve in told:
+                for curve in flipping:
                     edges = [f"{edge:.3g}" for edge in curve.fooled if real.low <= edge <= real.high]
                     words += [f"{curve.question} (from {' and '.join(edges)})"] if edges else []
                 said = ", ".join(words) or "nothing"
                 lines.append(
                     f"poses, {group} films, {real.motion}: {within} more than "
-                    f"{told[0].limit:.0%} of decisions flip on: {said}"
+                    f"{flipping[0].limit:.0%} of decisions flip on: {said}"
                 )
         return "\n".join([*lines, *(f"poses, {name}: left out: {why}" for name, why in self.left_out.items())])
 
@@ -165,14 +165,15 @@ def pool_poses(
     held = real.indices("holdout")
     if not len(held):
         raise ValueError(
-            f"poses: {real.path} has no held-out patients, whose films the reader has not seen; prepare a larger pool"
+            f"poses: {real.path} has no held-out patients, "
+            "whose films the classifier has not seen; prepare a larger pool"
         )
     rows = np.sort(generator(seed, 40).permutation(held)[: max(films, MEAN_FILMS)])
     chosen = np.sort(generator(seed, 41).permutation(len(fakes))[:films])
     whose = real.codes("patient")[0][rows].astype(np.int64)
     groups = {
         "real": PosedFilms(real.read(rows), whose, read_conditions(real, rows)),
-        "synthetic": PosedFilms(fakes.pixels[chosen], chosen, FilmConditions.of([fakes.asked[i] for i in chosen])),
+        "synthetic": PosedFilms(fakes.pixels[chosen], chosen, FilmConditions.of([fakes.requested[i] for i in chosen])),
     }
     if phantoms is not None:
         groups["phantom"] = phantoms
@@ -208,11 +209,10 @@ def poses(
     thresholds = _thresholds(still["real"], truth, real.patients[some["real"]])
     if not thresholds:
         raise ValueError(
-            "poses: the real films have no question with 5 patients of either "
-            "answer, so no decision can be told to flip"
+            "poses: the real films have no question with 5 patients of either answer, so no decision can be tested"
         )
     spreads = {name: 1.0 if name == "age" else max(float(still["real"][name].std()), 1e-6) for name in still["real"]}
-    asked = [*thresholds, "age"]
+    questions = [*thresholds, "age"]
     curves = []
     moves = sum(map(len, AMOUNTS.values())) + 1
     with tqdm(total=moves * sum(map(len, some.values())), unit="film", file=sys.stderr, delay=1) as bar:
@@ -222,15 +222,15 @@ def poses(
             resampled = _read(reader, pixels, "resample", fill)
             bar.update(len(pixels))
             for motion, amounts in AMOUNTS.items():
-                seen = []
+                scores = []
                 for amount in amounts:
                     at_rest = abs(amount - REST[motion]) < 1e-9
-                    seen.append(
+                    scores.append(
                         still[name] if at_rest else _read(reader, pixels, Motion(**{motion: float(amount)}), fill)
                     )
                     bar.update(len(pixels))
-                for question in asked:
-                    moved = np.stack([each[question] for each in seen])  # [k, n]
+                for question in questions:
+                    moved = np.stack([each[question] for each in scores])  # [k, n]
                     before, cut = still[name][question], thresholds.get(question, np.nan)
                     change = np.abs(moved - before) / spreads[question]
                     flips = (
@@ -316,10 +316,12 @@ def _read(reader: Reader, pixels: Pixels, motion: Motion | str | None, fill: str
     return {name: values.astype(np.float64) for name, values in answers.items()}
 
 
-def _thresholds(seen: Mapping[str, Array], truth: Mapping[str, Array], patients: NDArray[np.int64]) -> dict[str, float]:
+def _thresholds(
+    still: Mapping[str, Array], truth: Mapping[str, Array], patients: NDArray[np.int64]
+) -> dict[str, float]:
     """Return the decision thresholds of the views, the sex and the findings that are predicted best."""
     cuts, read_well = {}, {}
-    for name, answers in seen.items():
+    for name, answers in still.items():
         if name == "age" or too_few(truth[name], patients):
             continue
         known = np.isfinite(truth[name])

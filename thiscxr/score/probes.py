@@ -102,8 +102,8 @@ def cross_fit(
     classes = int(truth.max()) + 1 if truth.dtype.kind in "iu" else 0
     answers, other_answers = (np.full((len(x), classes or 1), NEVER) for x in (features, others))
     for fold in range(FOLDS):
-        taught = folds != fold
-        model = probe(features[taught], truth[taught])
+        trained = folds != fold
+        model = probe(features[trained], truth[trained])
         for rows, given, out in ((folds == fold, features, answers), (other_folds == fold, others, other_answers)):
             if rows.any():
                 found = model.predict_log_proba(given[rows]) if classes else model.predict(given[rows])[:, None]
@@ -122,7 +122,7 @@ def probe_conditions(
     real: FilmConditions,
     patients: ArrayLike,
     fake_features: NDArray[np.floating],
-    asked: FilmConditions,
+    requested: FilmConditions,
     seeds: ArrayLike,
     seed: int = 0,
 ) -> Probes:
@@ -133,36 +133,38 @@ def probe_conditions(
     """
     features, fake_features = (
         check_features(features, len(real), "real"),
-        check_features(fake_features, len(asked), "synthetic"),
+        check_features(fake_features, len(requested), "synthetic"),
     )
     patients, seeds = number_patients(patients), number_patients(seeds)
     probed: list[Probed] = []
     left_out: dict[str, str] = {}
     for factor in FACTORS:
-        truth, wanted, names = _classes(factor, real, patients, asked)
+        truth, wanted, names = _classes(factor, real, patients, requested)
         if len(names) < 2:
             left_out[factor] = f"fewer than two values with {MIN_PATIENTS} real patients each"
         elif len(set(wanted[wanted >= 0].tolist())) < 2:
-            left_out[factor] = "the synthetic films were not asked for two of its values"
+            left_out[factor] = "fewer than two of its values were requested of the synthetic films"
         else:
-            known, told = truth >= 0, wanted >= 0
-            folds, other_folds = draw_folds(patients[known], seed), draw_folds(seeds[told], seed)
-            answers = cross_fit(features[known], truth[known], folds, fake_features[told], other_folds)
+            known, given = truth >= 0, wanted >= 0
+            folds, other_folds = draw_folds(patients[known], seed), draw_folds(seeds[given], seed)
+            answers = cross_fit(features[known], truth[known], folds, fake_features[given], other_folds)
             sides = (
-                Judged(truth[known], answers[0], patients[known], folds),
-                Judged(wanted[told], answers[1], seeds[told], other_folds),
+                Scored(truth[known], answers[0], patients[known], folds),
+                Scored(wanted[given], answers[1], seeds[given], other_folds),
             )
-            both = np.intersect1d(truth[known], wanted[told])  # the classes of the floor too
+            both = np.intersect1d(truth[known], wanted[given])  # the classes of the floor too
             probed.append(_probed(factor, "auc", sides, [_against_rest(k) for k in both], seed))
-    return Probes(probed + _probe_age(features, real, patients, fake_features, asked, seeds, seed, left_out), left_out)
+    return Probes(
+        probed + _probe_age(features, real, patients, fake_features, requested, seeds, seed, left_out), left_out
+    )
 
 
 def _classes(
-    factor: str, real: FilmConditions, patients: NDArray, asked: FilmConditions
+    factor: str, real: FilmConditions, patients: NDArray, requested: FilmConditions
 ) -> tuple[NDArray, NDArray, list[str]]:
     """Return codes [n] of real and [m] of requested values into the names that enough real patients have; -1
     elsewhere."""
-    codes, wanted = getattr(real, factor), getattr(asked, factor)
+    codes, wanted = getattr(real, factor), getattr(requested, factor)
     names = [
         name for code, name in enumerate(real.names[factor]) if len(np.unique(patients[codes == code])) >= MIN_PATIENTS
     ]  # fmt: skip
@@ -171,7 +173,7 @@ def _classes(
         table = np.array([names.index(name) if name in names else -1 for name in [*names_from, ""]], np.int64)
         return table[codes]  # an unknown value's -1 reads the last, which is no name
 
-    return into(list(real.names[factor]), codes), into(list(asked.names[factor]), wanted), names
+    return into(list(real.names[factor]), codes), into(list(requested.names[factor]), wanted), names
 
 
 def _against_rest(k: int) -> Measure:
@@ -186,22 +188,23 @@ def _probe_age(
     real: FilmConditions,
     patients: NDArray,
     fake_features: Array,
-    asked: FilmConditions,
+    requested: FilmConditions,
     seeds: NDArray,
     seed: int,
     left_out: dict[str, str],
 ) -> list[Probed]:
-    known, told = np.isfinite(real.age_years), np.isfinite(asked.age_years)
-    if len(np.unique(patients[known])) < 2 * MIN_PATIENTS or len(np.unique(asked.age_years[told])) < 2:
-        left_out["age"] = (
-            f"not known of {2 * MIN_PATIENTS} real patients, or the synthetic films were not asked for two ages"
-        )
+    known, given = np.isfinite(real.age_years), np.isfinite(requested.age_years)
+    if len(np.unique(patients[known])) < 2 * MIN_PATIENTS or len(np.unique(requested.age_years[given])) < 2:
+        left_out["age"] = f"not known of {2 * MIN_PATIENTS} real patients, or fewer than two ages were requested"
         return []
-    years, wanted = real.age_years[known], asked.age_years[told]
+    years, wanted = real.age_years[known], requested.age_years[given]
     median = np.median(years)
-    folds, other_folds = draw_folds(patients[known], seed), draw_folds(seeds[told], seed)
-    read, fake_read = cross_fit(features[known], years, folds, fake_features[told], other_folds)
-    sides = Judged(years, read[:, 0], patients[known], folds), Judged(wanted, fake_read[:, 0], seeds[told], other_folds)
+    folds, other_folds = draw_folds(patients[known], seed), draw_folds(seeds[given], seed)
+    read, fake_read = cross_fit(features[known], years, folds, fake_features[given], other_folds)
+    sides = (
+        Scored(years, read[:, 0], patients[known], folds),
+        Scored(wanted, fake_read[:, 0], seeds[given], other_folds),
+    )
     measures: dict[tuple[str, str], Measure] = {
         ("age over median", "auc"): lambda truth, answers, weights: weighted_auc(truth > median, answers, weights),
         ("age", "r"): weighted_correlation,
@@ -211,7 +214,7 @@ def _probe_age(
 
 
 @dataclass(frozen=True)
-class Judged:
+class Scored:
     """Films with their truth, scores, patients or latents, and the model that scored each. Arrays [n, …]."""
 
     truth: NDArray
@@ -229,7 +232,7 @@ class Judged:
             return mean_over([how(self.truth[some], self.answers[some], weights[:, some]) for some in here])
 
 
-def _probed(factor: str, measure: str, sides: tuple[Judged, Judged], hows: Sequence[Measure], seed: int) -> Probed:
+def _probed(factor: str, measure: str, sides: tuple[Scored, Scored], hows: Sequence[Measure], seed: int) -> Probed:
     """Return the mean of some measures of the real and of the synthetic films."""
     results = []
     for side in sides:
@@ -273,8 +276,8 @@ def probe_real_or_synthetic(
             folds = np.concatenate([draw_folds(patients[a], seed), draw_folds(whose, seed)])
             answers, _ = cross_fit(both, truth, folds, both[:0], folds[:0])
             weights = np.hstack([patient_weights(patients[a], seed), patient_weights(whose, seed + 1)])
-            judged = Judged(truth, answers, np.concatenate([patients[a], whose]), folds)
-            values = judged.measure(_against_rest(1), weights)
+            scored = Scored(truth, answers, np.concatenate([patients[a], whose]), folds)
+            values = scored.measure(_against_rest(1), weights)
             rows[name].append((float(values[0]), interval(values[1:])))
 
     def mean(name: str) -> tuple[float, tuple[float, float]]:

@@ -54,9 +54,9 @@ class Record(Measured):
             low, high = map(plain, edges or (None, None))
             return None if low is None or high is None else (low, high)
 
-        told = {each.name: getattr(found, each.name) for each in fields(Measured)}
-        told |= {name: plain(told[name]) for name in ("value", "floor", "p")}
-        return cls(**told | {name: pair(told[name]) for name in ("ci95", "null95")} | more)
+        values = {each.name: getattr(found, each.name) for each in fields(Measured)}
+        values |= {name: plain(values[name]) for name in ("value", "floor", "p")}
+        return cls(**values | {name: pair(values[name]) for name in ("ci95", "null95")} | more)
 
     @property
     def key(self) -> str:
@@ -126,12 +126,12 @@ def read_scores(path: Path, network_sha256: str) -> list[Record]:
 def _record(entry: object, where: str) -> Record:
     if not isinstance(entry, dict):
         raise ValueError(f"{where} is no table of fields; expected measure, value, ci95, floor and others")
-    told = {
+    values = {
         each.name: entry.get(each.name, each.default)
         for each in fields(Record)
         if each.name in entry or each.name in _NEEDED
     }
-    for name, value in told.items():
+    for name, value in values.items():
         what, fits = _FITS[name]
         if not fits(value):
             raise ValueError(
@@ -139,7 +139,9 @@ def _record(entry: object, where: str) -> Record:
                 if name in entry
                 else f"{where} has no {name}; expected {what}"
             )
-    checked: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    checked: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
     return Record(**checked)
 
 

@@ -46,17 +46,22 @@ def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: 
     same, other = ((x[pairs[:, 0]] * x[pairs[:, 1]]).sum(axis=1) for pairs in (twins, some))
     # for each pair of one patient, the pairs of unrelated patients that are less similar
     below = np.searchsorted(np.sort(other), same) / len(other)
-    strangers, hits = _nearest(x, codes)
-    asked = films[codes] > 1
-    chance = float(((films[codes] - 1) / (len(x) - 1))[asked].mean())
-    limit = np.quantile(strangers, 1 - MATCH)
+    unrelated, hits = _nearest(x, codes)
+    repeated = films[codes] > 1
+    chance = float(((films[codes] - 1) / (len(x) - 1))[repeated].mean())
+    limit = np.quantile(unrelated, 1 - MATCH)
     matched = np.concatenate([(y[rows] @ x.T).max(axis=1) > limit for rows in _parts(len(y))])
-    num_asked = int(asked.sum())
+    num_repeated = int(repeated.sum())
     several_95 = interval(bootstrapped_means(below, codes[twins[:, 0]], seed))
-    hit_95, matched_95 = share_interval(hits[asked], codes[asked], seed), share_interval(matched, np.arange(len(y)))
+    hit_95, matched_95 = (
+        share_interval(hits[repeated], codes[repeated], seed),
+        share_interval(matched, np.arange(len(y))),
+    )
     return [
         Measured("reid", float(below.mean()), several_95, 0.5, len(twins), 0, extractor=name, statistic="auc"),
-        Measured("reid", float(hits[asked].mean()), hit_95, chance, num_asked, 0, extractor=name, statistic="rank1"),
+        Measured(
+            "reid", float(hits[repeated].mean()), hit_95, chance, num_repeated, 0, extractor=name, statistic="rank1"
+        ),
         Measured(
             "reid", float(matched.mean()), matched_95, MATCH, len(x), len(y), extractor=name, statistic="match_rate"
         ),
@@ -66,15 +71,15 @@ def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: 
 def _nearest(x: NDArray, codes: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.bool_]]:
     """Return the similarity of each film [n, d] to the nearest one of an unrelated patient, [n], and whether one of its
     own patient is nearer, [n]."""
-    strangers, hits = [], []
+    unrelated, hits = [], []
     for rows in _parts(len(x)):
         likeness = x[rows] @ x.T
         own = codes[rows][:, None] == codes
         of_others = np.where(own, -1, likeness).max(axis=1)
         own[np.arange(len(rows)), rows] = False  # the film itself
-        strangers.append(of_others)
+        unrelated.append(of_others)
         hits.append(np.where(own, likeness, -1).max(axis=1) > of_others)
-    return np.concatenate(strangers), np.concatenate(hits)
+    return np.concatenate(unrelated), np.concatenate(hits)
 
 
 def _unit(x: NDArray) -> NDArray:

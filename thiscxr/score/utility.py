@@ -106,11 +106,11 @@ def pool_utility(
     files."""
     if not len(held := real.indices("holdout")):
         raise ValueError(
-            f"utility: {real.path} has no held-out patients to test readers on; prepare a pool with more patients"
+            f"utility: {real.path} has no held-out patients to test classifiers on; prepare a pool with more patients"
         )
     if not fakes.conditional:
         raise ValueError(
-            "utility: nothing is known of what was asked of these films (samples.csv), so they cannot teach a reader"
+            "utility: the requested conditions of these films are unknown (samples.csv), so they cannot be used"
         )
     rows = real.indices("train")
     train, test = (
@@ -119,7 +119,7 @@ def pool_utility(
     )
     chosen = np.sort(generator(seed, 30).permutation(len(fakes))[: len(train)])
     pixels = np.concatenate([shrink(fakes.pixels[some], res) for some in in_batches(chosen)])
-    fake = LabelledFilms(pixels, FilmConditions.of([fakes.asked[i] for i in chosen]), chosen)
+    fake = LabelledFilms(pixels, FilmConditions.of([fakes.requested[i] for i in chosen]), chosen)
     return utility(train, test, fake, steps=steps, seeds=seeds, seed=seed, device=device)
 
 
@@ -172,15 +172,15 @@ def utility(
     answers: dict[str, dict[str, NDArray[np.floating]]] = {}
     with tqdm(total=len(arms) * seeds * steps * BATCH, unit="film", file=sys.stderr, delay=1) as bar:
         for arm, rows in arms.items():
-            told = []
+            runs = []
             for k in range(seeds):
                 bar.set_description(f"utility: {arm}, seed {k}")
                 begin_weights(seed + k)
                 reader = Reader(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 some = {name: values[rows] for name, values in targets.items()}
                 fit(reader, pixels[rows], some, reader_loss, steps, seed + k, what=arm, bar=bar)
-                told.append(read_answers(reader, (test.pixels[part] for part in in_batches(np.arange(len(test))))))
-            answers[arm] = {name: np.stack([each[name] for each in told]) for name in truth}
+                runs.append(read_answers(reader, (test.pixels[part] for part in in_batches(np.arange(len(test))))))
+            answers[arm] = {name: np.stack([each[name] for each in runs]) for name in truth}
     areas_of = {arm: areas(truth, each, test.patients, seed) for arm, each in answers.items()}
     base = REAL_AS_MANY if REAL_AS_MANY in arms else REAL
     pairs = [(BOTH, DUPLICATES), (BOTH, REAL), (DUPLICATES, REAL), (SYNTHETIC, base)]
@@ -213,10 +213,14 @@ def _check(train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms, seeds
         raise ValueError(f"utility: {seeds} seed; at least 2 are needed to know what a seed changes")
     if both := len(np.intersect1d(train.patients, test.patients)):
         raise ValueError(f"utility: {both} patients are among the training and the held-out films; split by patient")
-    asked = fake.conditions
-    if not (np.isin(asked.findings, (POSITIVE, NEGATIVE)).any() or (asked.view >= 0).any() or (asked.sex >= 0).any()):
+    requested = fake.conditions
+    if not (
+        np.isin(requested.findings, (POSITIVE, NEGATIVE)).any()
+        or (requested.view >= 0).any()
+        or (requested.sex >= 0).any()
+    ):
         raise ValueError(
-            "utility: nothing is known of what was asked of these films (samples.csv), so they cannot teach a reader"
+            "utility: the requested conditions of these films are unknown (samples.csv), so they cannot be used"
         )
 
 
@@ -226,21 +230,21 @@ def _questions(
     """Return the truth of the questions that can be tested, and a result with the rare ones and those left out."""
     views = [f"view {name}" for name in vocabulary.views] if len(vocabulary.views) > 1 else []
     names = [*vocabulary.findings, *views, *(["sex"] if vocabulary.sexes else [])]
-    truth, taught, asked = (questions_of(films.conditions, names) for films in (test, train, fake))
+    truth, trained, requested = (questions_of(films.conditions, names) for films in (test, train, fake))
     found, kept = Utility(), {}
     for name in names:
-        shown = int((asked[name] == 1).sum())
+        shown = int((requested[name] == 1).sum())
         if reason := too_few(truth[name], test.patients):
             found.left_out[name] = reason
         elif shown < MIN_ASKED:
-            found.left_out[name] = f"asked of {shown} synthetic films; at least {MIN_ASKED} are needed"
+            found.left_out[name] = f"requested of {shown} synthetic films; at least {MIN_ASKED} are needed"
         else:
             kept[name] = truth[name]
     if not kept:
-        name, why = next(iter(found.left_out.items()), ("no finding, view or sex", "the training films teach none"))
+        name, why = next(iter(found.left_out.items()), ("no finding, view or sex", "the training films have none"))
         raise ValueError(f"utility: no question can be tested; {name}: {why}")
     positives = {
-        name: (int((taught[name] == 1).sum()), int(np.isfinite(taught[name]).sum()))
+        name: (int((trained[name] == 1).sum()), int(np.isfinite(trained[name]).sum()))
         for name in kept
         if name in FINDINGS
     }

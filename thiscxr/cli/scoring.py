@@ -89,8 +89,10 @@ def extractors_import(file: Path | None, name: str | None, allow_download: bool)
     help="Of the real films.",
 )
 @click.option("--allow-small", is_flag=True, help="Fewer films than feature dimensions: the key then says so.")
-@click.option("--utility", is_flag=True, help="Do films help a reader on held-out patients? 10 to 15 minutes.")
-@click.option("--poses", is_flag=True, help="Where is the reader fooled as films are moved? Some minutes.")
+@click.option(
+    "--utility", is_flag=True, help="Do the films improve a classifier on held-out patients? 10 to 15 minutes."
+)
+@click.option("--poses", is_flag=True, help="Which predictions flip as films are moved? Some minutes.")
 @click.option("--label-noise", is_flag=True, help="What flipped labels do, on phantoms. Some minutes.")
 @click.option("--allow-download", is_flag=True, help="Fetch the weights of a public extractor that are not here.")
 @click.option("--out", type=NEW_FILE, metavar="FILE", help="Write scores.json there.")
@@ -175,7 +177,7 @@ def measure(films: Path, out: Path, pictures: Path | None, against: Path | None,
 @MODEL
 @click.option("--scores", type=FOLDER, required=True, metavar="FILE", help="What `score --out` wrote of this network.")
 @click.option(
-    "--notes", type=FOLDER, metavar="FILE", help="Markdown that is put in as it is: what neither file can say."
+    "--notes", type=FOLDER, metavar="FILE", help="Markdown that is put in as it is: what neither file contains."
 )
 @click.option(
     "--out",

@@ -101,7 +101,7 @@ def by_group(
     found: list[Measured] = []
     few: list[str] = []
     notes: list[str] = []
-    for group, here, there in groups(real, FilmConditions.of(fakes.asked)):
+    for group, here, there in groups(real, FilmConditions.of(fakes.requested)):
         rows = [np.flatnonzero(here[side.rows]) for side in sides]
         real_films = min(films_a_side(side.patients[some]) for side, some in zip(sides, rows, strict=True))
         n = min(real_films, int(there.sum()))
@@ -123,16 +123,16 @@ def by_group(
         notes.append(f"Fréchet distances by {name} need {LEAST_GROUP} films a side; too few of {', '.join(few)}")
     if not fakes.conditional:
         notes.append(
-            "Fréchet distances of views and findings: nothing is known of what was asked of these films (samples.csv)"
+            "Fréchet distances of views and findings: the requested conditions of these films are unknown (samples.csv)"
         )
     return found, notes
 
 
-def groups(real: Pool, asked: FilmConditions) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]:
+def groups(real: Pool, requested: FilmConditions) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]:
     """Yield a name, the real films [n] and the synthetic films [m] of each view and finding."""
     views = real.column("view")
     for view in sorted(set(views) - {"unknown"}):
-        names = list(asked.names["view"])
-        yield f"view {view}", views == view, asked.view == (names.index(view) if view in names else -2)
+        names = list(requested.names["view"])
+        yield f"view {view}", views == view, requested.view == (names.index(view) if view in names else -2)
     for column, finding in enumerate(FINDINGS):
-        yield finding, real.findings[:, column] == 1, asked.findings[:, column] == 1
+        yield finding, real.findings[:, column] == 1, requested.findings[:, column] == 1
