@@ -72,8 +72,8 @@ def main() -> None:
             }
             fields = (
                 {key: np.round(number, 3).tolist() for key, number in numbers.items()}
-                if each.judged
-                else {"not judged": each.reason}
+                if each.evaluated
+                else {"not evaluated": each.reason}
             )
             print(
                 json.dumps(
@@ -86,7 +86,7 @@ def main() -> None:
     scored = [
         each.question
         for each in fidelity(real, real_predicted, patients, real, real_predicted, patients)
-        if each.judged
+        if each.evaluated
     ]
     for name, row in pairs(scored, network.info.vocabulary).items():
         evaluate([[condition] * arguments.n for condition in row], "alone", name)

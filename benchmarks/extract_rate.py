@@ -90,7 +90,7 @@ def main() -> None:
         folder, count = Path(arguments.only[0]), int(arguments.only[1])
         print(json.dumps(measure(folder / "pool", count, folder / f"cache-{count}")))
         return
-    told = []
+    records = []
     with tempfile.TemporaryDirectory() as scratch:
         write_pool(Path(scratch) / "pool", max(COUNTS))
         for count in COUNTS:
@@ -103,8 +103,8 @@ def main() -> None:
                 scratch,
                 str(count),
             ]
-            told.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
-    few, many = told
+            records.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+    few, many = records
     record = {
         "films": max(COUNTS),
         "res": RES,

@@ -105,7 +105,7 @@ def main() -> None:
     for areas in rounds.values():
         areas["mean"] = mean_over(list(areas.values()))
 
-    def told(values: np.ndarray) -> list[float]:
+    def rounded(values: np.ndarray) -> list[float]:
         return [round(each, 3) for each in (float(values[0]), *interval(values[1:]))]
 
     result = {
@@ -114,9 +114,9 @@ def main() -> None:
         "with": {name: int(np.nansum(readings["both views"].truths[name])) for name in SEVERITIES},
         "epochs": arguments.epochs,
         "seed": arguments.seed,
-        "auc": {name: {what: told(values) for what, values in areas.items()} for name, areas in rounds.items()},
+        "auc": {name: {what: rounded(values) for what, values in areas.items()} for name, areas in rounds.items()},
         "difference": {
-            f"{one} - {other}": {what: told(rounds[one][what] - rounds[other][what]) for what in rounds[one]}
+            f"{one} - {other}": {what: rounded(rounds[one][what] - rounds[other][what]) for what in rounds[one]}
             for one, other in DIFFERENCES
         },
         "cpu_minutes": round((time.process_time() - start) / 60, 1),

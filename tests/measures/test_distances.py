@@ -86,7 +86,7 @@ def test_ms_ssim_known_answers():
     a = torch.rand(3, 1, 64, 64) * 255
     torch.testing.assert_close(ms_ssim(a, a), torch.ones(3))
     assert (ms_ssim(a, 255 - a) < 0.1).all()
-    assert [num_scales(side) for side in (11, 21, 32, 43, 64, 128, 175, 176, 512)] == [1, 1, 2, 2, 3, 4, 4, 5, 5]
+    assert [num_scales(res) for res in (11, 21, 32, 43, 64, 128, 175, 176, 512)] == [1, 1, 2, 2, 3, 4, 4, 5, 5]
     with pytest.raises(ValueError, match="too small for MS-SSIM"):
         num_scales(8)
 

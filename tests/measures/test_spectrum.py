@@ -162,22 +162,22 @@ def test_what_is_planted_into_a_second_half_of_real_films_is_named_and_nothing_e
     here = np.random.default_rng(0).permutation(patients) < len(files) // 2
     real, n = film_spectra(pixels[here]), films_a_side(patients[here])
 
-    def told(plant: Callable[[Films], Films]) -> list[str]:
+    def verdict(plant: Callable[[Films], Films]) -> list[str]:
         fake = np.clip(np.rint(plant(pixels[~here].astype(float))), 0, 255).astype(np.uint8)[:n]
         return fine_structure(
             [Record.of(each) for each in spectrum_scores(real, patients[here], film_spectra(fake), n=n)]
         )
 
     shown = "At the films' own resolution no grid, blur or sharpening beyond 1 dB is shown."
-    assert told(nothing) == [shown]
-    assert not [line for line in told(contrast) if re.search("grid lies|blurred|sharpened", line)]
+    assert verdict(nothing) == [shown]
+    assert not [line for line in verdict(contrast) if re.search("grid lies|blurred|sharpened", line)]
     for plant, words in (
         (grid, "A grid lies over the films: a chess board ("),
         (stripes, "A grid lies over the films: alternating columns ("),
         (blur, "The films are blurred: their fine detail is "),
         (sharpen, "The films are sharpened or noisy: their fine detail is "),
     ):
-        (line,) = told(plant)
+        (line,) = verdict(plant)
         assert line.startswith(words), plant.__name__
 
 

@@ -167,15 +167,15 @@ def test_a_classifier_trained_on_confounded_films_takes_the_site_for_the_finding
     at_a, at_b = (
         np.stack([features(i, site, bool(sick)) for i, sick in enumerate(ill)]) for site in (SITES[0], SITES[1])
     )
-    taught, judged = slice(0, 40), slice(40, 60)
+    trained, held = slice(0, 40), slice(40, 60)
     odd = (np.arange(60) // 2 % 2 == 0)[:, None]  # half of the ill and half of the well
     pools = {"tied": np.where(ill[:, None], at_a, at_b), "untied": np.where(odd, at_a, at_b)}
     pulls = {}
     for name, pool in pools.items():
-        model = probe(pool[taught], ill[taught].astype(int))
+        model = probe(pool[trained], ill[trained].astype(int))
         scores = [model.decision_function(films) for films in (at_a, at_b)]
         spread = float(np.concatenate(scores).std())
-        pulls[name] = shortcut("Effusion", {SITES[0]: scores[0][judged], SITES[1]: scores[1][judged]}, spread)
+        pulls[name] = shortcut("Effusion", {SITES[0]: scores[0][held], SITES[1]: scores[1][held]}, spread)
     assert pulls["tied"].tied
     assert pulls["tied"].highest == SITES[0]
     assert pulls["tied"].pull > 1.5

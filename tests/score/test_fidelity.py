@@ -45,7 +45,7 @@ def look(films: FilmConditions, seed: int, tell: float = 2.0) -> Seen:
     return predicted | {"age": truth["age"] * (tell > 0) + 55 * (tell <= 0) + 8 * rng.normal(size=len(films))}
 
 
-def judge(requested: FilmConditions, predicted: Seen) -> dict[tuple[str, str], Fidelity]:
+def evaluate(requested: FilmConditions, predicted: Seen) -> dict[tuple[str, str], Fidelity]:
     real = conditions(300, 0)
     found = fidelity(real, look(real, 0), np.repeat(np.arange(150), 2), requested, predicted, np.arange(len(requested)))
     return {(each.question, each.measure): each for each in found}
@@ -53,12 +53,12 @@ def judge(requested: FilmConditions, predicted: Seen) -> dict[tuple[str, str], F
 
 def test_films_that_follow_come_near_the_ceiling() -> None:
     requested = conditions(300, 1)
-    found = judge(requested, look(requested, 1))
+    found = evaluate(requested, look(requested, 1))
     assert set(found) == {*((name, "auc") for name in QUESTIONS[:-1]), ("age", "r"), ("age", "mae")}
     for key, each in found.items():
         if key[0] == "Mass":
             continue
-        assert each.judged, each
+        assert each.evaluated, each
         assert each.followed, each
         assert each.ci95[0] <= each.value <= each.ci95[1]
         assert each.ceiling95[0] <= each.ceiling <= each.ceiling95[1]
@@ -70,8 +70,8 @@ def test_films_that_follow_come_near_the_ceiling() -> None:
 
 def test_a_finding_that_the_classifier_cannot_predict_is_not_evaluated() -> None:
     requested = conditions(200, 1)
-    mass = judge(requested, look(requested, 1))["Mass", "auc"]
-    assert not mass.judged
+    mass = evaluate(requested, look(requested, 1))["Mass", "auc"]
+    assert not mass.evaluated
     assert np.isnan(mass.value)
     assert mass.reason == f"AUC {mass.ceiling:.3f} [{mass.ceiling95[0]:.3f}, {mass.ceiling95[1]:.3f}] on real patients"
     assert not mass.followed
@@ -92,9 +92,9 @@ def test_predicted_findings_are_those_that_the_classifier_can_predict() -> None:
 
 def test_films_that_ignore_the_request_lie_within_the_null() -> None:
     requested = conditions(300, 2)
-    judged = [each for each in judge(requested, look(requested, 2, tell=0.0)).values() if each.judged]
-    assert judged
-    assert [each for each in judged if each.followed] == []
+    evaluated = [each for each in evaluate(requested, look(requested, 2, tell=0.0)).values() if each.evaluated]
+    assert evaluated
+    assert [each for each in evaluated if each.followed] == []
 
 
 def test_shuffled_conditions_are_the_null() -> None:
@@ -103,8 +103,8 @@ def test_shuffled_conditions_are_the_null() -> None:
     followed = sum(
         each.followed
         for seed in range(3)
-        for each in judge(requested.take(np.random.default_rng(seed).permutation(300)), predicted).values()
-        if each.judged
+        for each in evaluate(requested.take(np.random.default_rng(seed).permutation(300)), predicted).values()
+        if each.evaluated
     )
     assert followed <= 3, "18 shuffled questions at one tail of 2.5 %"
 
@@ -117,7 +117,7 @@ def test_swapping_labels_lowers_fidelity_step_by_step_to_the_null_and_below() ->
         swap = np.random.default_rng(0).random(300) < share
         findings = requested.findings.copy()
         findings[swap, column] = 1 - findings[swap, column]
-        each = judge(replace(requested, findings=findings), predicted)["Effusion", "auc"]
+        each = evaluate(replace(requested, findings=findings), predicted)["Effusion", "auc"]
         values.append(each.value)
         assert each.followed == (share < 0.4)
     assert values == sorted(values, reverse=True)
@@ -130,19 +130,19 @@ def test_only_requested_conditions_count() -> None:
     findings[:100, FINDINGS.index("Effusion")] = UNCERTAIN
     findings[:, FINDINGS.index("Mass")] = UNCERTAIN
     ages = np.where(np.arange(200) < 150, np.nan, requested.age_years)
-    found = judge(replace(requested, findings=findings, age_years=ages), look(requested, 5))
+    found = evaluate(replace(requested, findings=findings, age_years=ages), look(requested, 5))
     assert found["Effusion", "auc"].num_fake == 100
     assert found["age", "r"].num_fake == 50
     few = replace(requested, sex=np.where(np.arange(200) < 3, requested.sex, 0))
-    sex = judge(few, look(requested, 5))["sex", "auc"]
+    sex = evaluate(few, look(requested, 5))["sex", "auc"]
     assert sex.reason.endswith("synthetic films have the rarer answer; 10 of either answer are needed")
-    same_age = judge(replace(requested, age_years=np.full(200, 50.0)), look(requested, 5))["age", "r"]
+    same_age = evaluate(replace(requested, age_years=np.full(200, 50.0)), look(requested, 5))["age", "r"]
     assert same_age.reason.startswith("0 synthetic films")
 
 
 def test_numbers_and_lines() -> None:
     requested = conditions(200, 1)
-    found = judge(requested, look(requested, 1))
+    found = evaluate(requested, look(requested, 1))
     measured = found["view PA", "auc"].measured("thiscxr64")
     assert (Record.of(measured).key, measured.floor, measured.num_real, measured.num_fake) == (
         "fidelity_thiscxr64_view_PA_auc", found["view PA", "auc"].ceiling, 300, 200,
@@ -157,9 +157,9 @@ def test_answers_that_do_not_fit_are_refused() -> None:
     requested = conditions(50, 1)
     predicted = look(requested, 1)
     with pytest.raises(ValueError, match="50 conditions, 50 ids and 49 answers to 'sex' of synthetic films differ"):
-        judge(requested, {**predicted, "sex": predicted["sex"][:-1]})
+        evaluate(requested, {**predicted, "sex": predicted["sex"][:-1]})
     with pytest.raises(ValueError, match="the classifier's predictions of 'age' on synthetic films are not finite"):
-        judge(requested, {**predicted, "age": np.full(50, np.nan)})
+        evaluate(requested, {**predicted, "age": np.full(50, np.nan)})
     with pytest.raises(ValueError, match="there are no films to read"):
         read_answers(Reader(ReaderConfig((), (), (), 32, (8, 8))).eval(), [])
 

@@ -53,8 +53,8 @@ def test_a_gain_of_the_smallest_size_is_found_in_about_80_of_100() -> None:
 
     tells = np.linspace(1, 2, 2001)
     tell = tells[np.argmin(np.abs([auc(t) - auc(1.0) - smallest for t in tells]))]
-    seen = np.mean([one(seed, tell - 1.0, seeds=8).verdict == "gain" for seed in range(100, 150)])
-    assert 0.62 < seen < 0.94, (seen, smallest)
+    detected = np.mean([one(seed, tell - 1.0, seeds=8).verdict == "gain" for seed in range(100, 150)])
+    assert 0.62 < detected < 0.94, (detected, smallest)
 
 
 def test_smallest_gain_is_2_8_standard_errors_when_patients_and_seeds_are_many() -> None:

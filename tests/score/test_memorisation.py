@@ -333,7 +333,7 @@ def test_a_covered_pool_travels(phantoms):
     pool = pickle.loads(pickle.dumps(CoveredPool(phantoms, 9)))
     np.testing.assert_array_equal(pool.read(np.arange(3)), cover(phantoms.read(np.arange(3)), 9))
     assert len({pool_key(each, np.arange(3)) for each in (phantoms, pool, CoveredPool(phantoms, 11))}) == 3, (
-        "features are kept by what was seen"
+        "features are cached by the pixels that are read"
     )
 
 

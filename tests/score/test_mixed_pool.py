@@ -54,7 +54,7 @@ def test_near_duplicates_are_searched_among_films_of_all_resolutions(mixed: Path
     assert found.memorised[len(copied) :].mean() < 0.2
     only = audit(pool.at_resolution(64), fakes)
     assert only.memorised[: len(copied)].tolist() == [True, True, False, False], (
-        "what the large films alone would have told"
+        "what the large films alone would have found"
     )
 
 
@@ -62,10 +62,10 @@ def test_near_duplicates_are_searched_among_films_of_all_resolutions(mixed: Path
 def test_distances_use_films_of_one_resolution_and_memorisation_uses_all(
     mixed: Path, monkeypatch: pytest.MonkeyPatch, hidden: int
 ) -> None:
-    pool, seen = Pool.open(mixed), []
+    pool, contexts = Pool.open(mixed), []
 
     def part(what: object, context: panel.Context) -> panel.Panel:
-        seen.append(context)
+        contexts.append(context)
         return panel.Panel()
 
     monkeypatch.setattr(panel, "whole_or_nothing", part)
@@ -74,7 +74,7 @@ def test_distances_use_films_of_one_resolution_and_memorisation_uses_all(
     films, names = np.stack([film(seed) for seed in range(1000, 1040)]), [str(number) for number in range(40)]
     fakes = FakeFilms(films, [Condition()] * 40, names, 1.0, "0-39", "a" * 64, None, {}, hidden=hidden)
     panel.score(pool, fakes, [Extractor("tiny", "b" * 64, reader)], allow_small=True)
-    context = seen[0]
+    context = contexts[0]
     assert (len(context.real), context.real.resolution, len(context.rows)) == (LARGE, 64, LARGE)
     assert len(context.looked[0].sides[0].real) == LARGE
     (record,) = context.records([panel.Measured("fd", 1.0, None, None, 1, 1)])[:1]

@@ -97,9 +97,9 @@ def test_numbers_of_marked_films_are_of_the_films(
     assert found["plain"].keys() == found["marked"].keys()
     assert {each.hidden for each in found["plain"].values()} == {None}
     assert {each.hidden for each in found["marked"].values()} == {round(9 / 32, 4)}
-    seen = found["marked"]
-    assert seen["precision_random8_60_k5"].value > 0.9, "0 where the mark is seen"
-    assert seen["fd_random8_60"].ci95[0] <= seen["fd_random8_60"].floor
+    marked_films = found["marked"]
+    assert marked_films["precision_random8_60_k5"].value > 0.9, "0 where the mark is not hidden"
+    assert marked_films["fd_random8_60"].ci95[0] <= marked_films["fd_random8_60"].floor
 
 
 def test_too_few_films_are_refused_unless_allowed_and_then_marked_in_the_key(
@@ -202,14 +202,14 @@ def test_a_section_that_fails_leaves_no_results(
 
     # The verdict mentioned a linear probe whose record had been dropped with its section.
     def broken(*some: object) -> None:
-        raise ValueError("ties cannot be told")
+        raise ValueError("ties cannot be computed")
 
     monkeypatch.setattr(panel, "ties", broken)
     found = whole(
         pool, folder(tmp_path / "fakes", np.stack([blob(10_000 + i, 32, i % 2 == 0) for i in range(44)])), extractor
     )
     assert not found.records
-    assert "ties cannot be told" in found.notes
+    assert "ties cannot be computed" in found.notes
     assert (found.ties, found.shifts, found.clouds) == ({}, [], {})
     assert not [note for note in found.notes if note.startswith("probe for")], "nor do its other notes"
     assert not [line for line in verdict(found.records) if "linear classifier" in line]

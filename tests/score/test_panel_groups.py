@@ -147,7 +147,7 @@ def test_a_finding_that_follows_the_source_is_reported(
     (line,) = (line for line in verdict(found.records) if "source" in line)
     assert line == "What a reader sees of the finding asked moves with the source asked: Effusion (there over here)."
     with pytest.raises(ValueError, match=r"score the network itself \(--fake MODEL\)"):
-        panel.shortcuts(replace(context, fakes=replace(fakes, drawn_by=None)))
+        panel.shortcuts(replace(context, fakes=replace(fakes, sampler=None)))
     narrow = replace(vocabulary, sources=("here",))
     network.info.vocabulary = narrow
     with pytest.raises(ValueError, match="there are 80 films of held-out patients, and 1 sources of the pool"):

@@ -168,7 +168,7 @@ def test_real_films_are_not_distinguished_from_real_films_and_others_are() -> No
     assert alike.num_real == 149
     apart = probe_real_or_synthetic(features, patients, other, np.arange(200))
     assert apart.ci95[0] > 0.9
-    assert apart.baseline == alike.baseline, "the floor does not depend on what is judged"
+    assert apart.baseline == alike.baseline, "the floor does not depend on what is scored"
 
 
 @pytest.mark.slow

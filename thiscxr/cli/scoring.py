@@ -28,7 +28,7 @@ def extractors(context: click.Context, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(table, indent=2))
         return
-    click.echo(f"{'name':<24} {'dim':>5} {'side':>5}  {'sha256':<16}  {'licence':<10}  weights")
+    click.echo(f"{'name':<24} {'dim':>5} {'res':>5}  {'sha256':<16}  {'licence':<10}  weights")
     for entry in table:
         where = entry["weights"] or f"not here: {entry['url']}"
         click.echo(
@@ -88,7 +88,7 @@ def extractors_import(file: Path | None, name: str | None, allow_download: bool)
     show_default=True,
     help="Of the real films.",
 )
-@click.option("--allow-small", is_flag=True, help="Fewer films than feature dimensions: the key then says so.")
+@click.option("--allow-small", is_flag=True, help="Fewer films than feature dimensions: the key then has `small`.")
 @click.option(
     "--utility", is_flag=True, help="Do the films improve a classifier on held-out patients? 10 to 15 minutes."
 )

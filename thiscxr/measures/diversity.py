@@ -49,12 +49,12 @@ def vendi_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: i
     return [Measured("vendi", value, (value - error, value + error), floor, n, n, extractor=name)]
 
 
-def num_scales(side: int) -> int:
-    """Return how many of the five scales of MS-SSIM fit into films of `side` px: the window must fit into the
+def num_scales(res: int) -> int:
+    """Return how many of the five scales of MS-SSIM fit into films of `res` px: the window must fit into the
     smallest."""
-    scales = [k for k in range(1, 6) if side // 2 ** (k - 1) >= _WINDOW]
+    scales = [k for k in range(1, 6) if res // 2 ** (k - 1) >= _WINDOW]
     if not scales:
-        raise ValueError(f"films of {side} px are too small for MS-SSIM; at least {_WINDOW} px are needed")
+        raise ValueError(f"films of {res} px are too small for MS-SSIM; at least {_WINDOW} px are needed")
     return scales[-1]
 
 

@@ -52,7 +52,7 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
         + ("; the foot of each, where their mark stands, is hidden on both sides" if fakes.hidden else ""),
         verdict=verdict(panel.records),
         every=[section for section in (*parts, *_slow(panel)) if section.figures],
-        notes=panel.notes + [str(each) for each in panel.fidelity if not each.judged],
+        notes=panel.notes + [str(each) for each in panel.fidelity if not each.evaluated],
         sources=pool.meta["sources"],
     )
 
@@ -150,13 +150,13 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
 
 
 def _conditions(panel: Panel) -> Section:
-    judged = [each for each in panel.fidelity if each.judged and each.measure != "mae"]
+    judged = [each for each in panel.fidelity if each.evaluated and each.measure != "mae"]
     if not judged:
         return _section("asked", [])
     rows = [Whisker(f"{each.question} ({each.measure})", each.value, *each.ci95, each.ceiling) for each in judged]
     table = [["question", "measure", "value", "interval", "real patients", "asked at random"]]
     for each in panel.fidelity:
-        if each.judged:
+        if each.evaluated:
             ranges = (f"{low:.3f} to {high:.3f}" for low, high in (each.ci95, each.null95))
             interval, null = ranges
             table.append([each.question, each.measure, f"{each.value:.3f}", interval, f"{each.ceiling:.3f}", null])

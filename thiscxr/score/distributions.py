@@ -41,29 +41,29 @@ def read_sides(
 
     Every film is read once, whatever the number of networks; features that were computed before come from the cache.
     """
-    judges = [fair_groups(real, rows, extractor) for extractor in extractors]
-    for extractor, found in zip(extractors, judges, strict=True):
+    fair = [fair_groups(real, rows, extractor) for extractor in extractors]
+    for extractor, found in zip(extractors, fair, strict=True):
         if not found:
             raise ValueError(
                 f"{extractor.name} was trained on the patients of all these films, so that "
                 "none of them can be a floor; score against "
                 "other films, or train its folds too (thiscxr classify train --cross-fit)"
             )
-    networks = [judge for found in judges for judge, _ in found]
+    networks = [network for found in fair for network, _ in found]
     films = (fakes.pixels[some] for some in in_batches(np.arange(len(fakes))))
     fake = iter(extract(films, networks, count=len(fakes), key=films_key(fakes.pixels)))
     together: dict[bytes, list[Extractor]] = {}
-    for found in judges:
-        for judge, some in found:
-            together.setdefault(some.tobytes(), []).append(judge)
+    for found in fair:
+        for network, some in found:
+            together.setdefault(some.tobytes(), []).append(network)
     features: dict[str, NDArray[np.float32]] = {}
     for packed, many in together.items():
         some = np.frombuffer(packed, np.int64)
         read = extract((real.read(part) for part in in_batches(some)), many, count=len(some), key=pool_key(real, some))
-        features |= {judge.sha256: each for judge, each in zip(many, read, strict=True)}
+        features |= {network.sha256: each for network, each in zip(many, read, strict=True)}
     patients = real.codes("patient")[0]
     return [
-        [Side(some, patients[some], features[judge.sha256], next(fake)) for judge, some in found] for found in judges
+        [Side(some, patients[some], features[network.sha256], next(fake)) for network, some in found] for found in fair
     ]
 
 

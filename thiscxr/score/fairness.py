@@ -17,17 +17,17 @@ def fair_groups(pool: Pool, rows: Rows, extractor: Extractor) -> list[tuple[Extr
     """Return networks, each with those of the films at `rows` that it may score, in their order.
 
     The network itself with all films if it was trained on no patient of the pool; else each of its folds with the films
-    of the patients that the fold was not trained on (patients in the training set of no fold stand under each of them);
+    of the patients that the fold was not trained on (each fold gets the patients in the training set of none);
     else the network with the films of patients it was not trained on. Groups without films are left out; an empty list
     means that no network may score these films. The training patients of public networks are unknown, so these come
     back with all rows.
     """
     listed = extractor.trained_on.union(*(fold.trained_on for fold in extractor.folds))
-    judges: tuple[Extractor, ...] = (extractor,)
+    networks: tuple[Extractor, ...] = (extractor,)
     if seen_films(pool, extractor, listed)[rows].any():
-        judges = extractor.folds or judges
-    groups = [(judge, rows[~seen_films(pool, judge, listed)[rows]]) for judge in judges]
-    return [(judge, some) for judge, some in groups if len(some)]
+        networks = extractor.folds or networks
+    groups = [(network, rows[~seen_films(pool, network, listed)[rows]]) for network in networks]
+    return [(network, some) for network, some in groups if len(some)]
 
 
 def seen_films(pool: Pool, extractor: Extractor, listed: frozenset[str] = frozenset()) -> NDArray[np.bool_]:

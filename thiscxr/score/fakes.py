@@ -46,7 +46,7 @@ class FakeFilms:
     network_sha256: str | None
     folder: Path | None  # that they came from
     network: dict[str, Any]  # metadata of the network's file, empty when unknown
-    drawn_by: Network | None = None  # can generate more of them; None for films from files
+    sampler: Network | None = None  # can generate more of them; None for films from files
     hidden: int = 0  # last rows to hide in the real films too: the place of a burned-in mark
 
     def __len__(self) -> int:

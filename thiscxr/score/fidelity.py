@@ -51,7 +51,7 @@ class Fidelity:
     num_fake: int
 
     @property
-    def judged(self) -> bool:
+    def evaluated(self) -> bool:
         """Whether the classifier answers this question well enough on real patients for its predictions on the films to
         mean something."""
         return not self.reason

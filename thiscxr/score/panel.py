@@ -155,7 +155,7 @@ def score(
                 f"{len(rows)} real films (split {split}) and {len(fakes)} synthetic "
                 f"films give {n} a side, not more than the "
                 f"{extractor.dim} dimensions of {extractor.name}; add films, or use "
-                "--allow-small, which the key then says"
+                "--allow-small, which adds `small` to the key"
             )
         looked.append(Looked(extractor, sides, n))
     context = Context(real, every, rows, fakes, looked, split, seed, device)
@@ -312,7 +312,7 @@ def condition_fidelity(context: Context) -> Panel:
 
 def shortcuts(context: Context) -> Panel:
     """Generate the same films for one source and another: the prediction of the requested finding should not change."""
-    real, network, extractor, seed = context.real, context.fakes.drawn_by, context.looked[0].extractor, context.seed
+    real, network, extractor, seed = context.real, context.fakes.sampler, context.looked[0].extractor, context.seed
     if network is None:
         raise ValueError(
             "how findings move with the source: one seed has to be generated for several; "

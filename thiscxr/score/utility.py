@@ -40,7 +40,7 @@ PASSES = 8  # over the real films at least: of more films than that allows, a ra
 MOST_TEST = 5000  # held-out films
 RARE_POSITIVES = 50  # of the real training films: fewer, or a smaller share than RARE_SHARE, is a rare finding
 RARE_SHARE = 0.02
-MIN_ASKED = 5  # synthetic films that show a finding, for the finding to be tested
+MIN_REQUESTED = 5  # synthetic films that show a finding, for the finding to be tested
 
 REAL, BOTH, DUPLICATES, SYNTHETIC = "real", "real + synthetic", "real + duplicates", "synthetic"
 REAL_AS_MANY = "real, as many"  # as the synthetic ones, where these are fewer
@@ -134,11 +134,11 @@ def _some(pool: Pool, rows: NDArray[np.int64], most: int, res: int, seed: int) -
 
 def shrink(pixels: Pixels, res: int) -> Pixels:
     """Return films in 8 bits, averaged down to a resolution of `res` where they are larger."""
-    count, side = len(pixels), pixels.shape[-1]
+    count, larger = len(pixels), pixels.shape[-1]
     pixels = to_bits(pixels, 8)
-    if side <= res:
+    if larger <= res:
         return pixels
-    means = pixels.reshape(count, res, side // res, res, side // res).mean(axis=(2, 4))
+    means = pixels.reshape(count, res, larger // res, res, larger // res).mean(axis=(2, 4))
     return np.rint(means).astype(np.uint8)
 
 
@@ -236,8 +236,8 @@ def _questions(
         shown = int((requested[name] == 1).sum())
         if reason := too_few(truth[name], test.patients):
             found.left_out[name] = reason
-        elif shown < MIN_ASKED:
-            found.left_out[name] = f"requested of {shown} synthetic films; at least {MIN_ASKED} are needed"
+        elif shown < MIN_REQUESTED:
+            found.left_out[name] = f"requested of {shown} synthetic films; at least {MIN_REQUESTED} are needed"
         else:
             kept[name] = truth[name]
     if not kept:
