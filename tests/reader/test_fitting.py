@@ -1,5 +1,7 @@
 """How a network is fitted: mixup of films and targets, the average of its weights, small films first."""
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from thiscxr.api import phantom
 from thiscxr.pool import Pool
 from thiscxr.reader import training
 from thiscxr.reader.fitting import Schedule, fit
+from thiscxr.reader.measuring import COLUMNS, measure
+from thiscxr.reader.segmenter import find_segmenter
 from thiscxr.reader.training import Recipe, train_reader
 
 # 32 films of one grey each
@@ -85,17 +90,41 @@ def test_the_weights_that_are_kept_are_an_average_of_the_steps() -> None:
 def test_a_classifier_of_large_films_begins_with_small_ones(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     sides: dict[float, int] = {}
 
-    def noted(network: Any, *_: Any, begin: Any, schedule: Schedule, batch: int, **__: Any) -> None:
+    def noted(network: Any, _: Any, targets: Any, *__: Any, begin: Any, schedule: Schedule, batch: int, **___: Any) -> None:
         for share in (0.0, 0.59, 0.6, 1.0):
             begin(share)
             sides[share] = network.resize(torch.zeros(1, 1, 128, 128)).shape[-1]
         assert (schedule.mixup, batch) == (0.4, 32)
+        assert torch.isnan(targets["measures"]).all(), "discs have neither lungs nor a heart"
 
     monkeypatch.setattr(training, "fit", noted)
     reader = train_reader(pool, epochs=1, seed=0, recipe=Recipe(res=128))
     assert sides == {0.0: 96, 0.59: 96, 0.6: 128, 1.0: 128}
     assert reader.features(torch.zeros(2, 1, 128, 128)).shape == (2, 256)
     assert len(reader.blocks) == 3
+    assert reader(torch.zeros(2, 1, 128, 128))["measures"].shape == (2, len(COLUMNS))
+
+
+def test_the_measures_that_it_learns_are_those_of_the_table(tmp_path: Path) -> None:
+    pool = Pool.open(phantom(tmp_path / "pool", n=30, res=64))
+    rows = np.arange(len(pool))[::2]
+    learnt = training.measure_targets(pool, rows).numpy()
+    measure(pool.path, tmp_path / "measures.csv", find_segmenter("lungs128")[0])
+    with open(tmp_path / "measures.csv", newline="", encoding="utf-8") as file:
+        table = np.array([[float(row[name] or "nan") for name in COLUMNS] for row in csv.DictReader(file)])[rows]
+    assert np.isnan(table).any(axis=1).sum() < 8, "most phantoms have lungs and a heart"
+    expected = (table - np.nanmean(table, axis=0)) / np.nanstd(table, axis=0)
+    np.testing.assert_allclose(learnt, expected.clip(-4, 4), atol=0.02)
+
+
+def test_an_unknown_measure_has_no_loss() -> None:
+    nothing = torch.full((3, 1), float("nan"))
+    known = {"findings": nothing, "sex": nothing, "age": nothing, "view": torch.full((3,), -100)}
+    known |= {"source": torch.full((3,), -100), "measures": torch.tensor([[float("nan"), 2.0]] * 3)}
+    answers = {"findings": nothing * 0, "sex": nothing * 0, "age": nothing * 0, "view": torch.zeros(3, 2)}
+    answers |= {"source": torch.zeros(3, 1), "measures": torch.tensor([[7.0, 1.5]] * 3)}
+    answers = {name: torch.nan_to_num(values) for name, values in answers.items()}
+    assert training.reader_loss(answers, known).item() == pytest.approx(0.125), "smooth L1 of 0.5"
 
 
 def test_the_recipe_follows_from_the_resolution() -> None:

@@ -36,6 +36,7 @@ class ReaderConfig:
     backbone: str = "small"  # or densenet121
     fine: bool = True  # whether the small one has a block at res/2, beside its first layer
     dropout: float = 0.0  # share of the features dropped before the heads in training
+    measures: tuple[str, ...] = ()  # sizes, places and opacities that it also learnt to estimate, and does not report
     reads: str = "film"  # or study: frontal and lateral film together; its views are ("study",)
 
     def __post_init__(self) -> None:
@@ -79,6 +80,8 @@ def _heads(config: ReaderConfig, dim: int) -> nn.ModuleDict:
         "sex": 1,  # logit of F
         "age": 1,  # (years - AGE_CENTRE) / AGE_SCALE of model.conditions
     }
+    if config.measures:
+        widths["measures"] = len(config.measures)
     return nn.ModuleDict({name: nn.Linear(dim, width) for name, width in widths.items()})
 
 
@@ -138,7 +141,8 @@ class Reader(nn.Module):
         return self.maps(images).mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return logits: findings [N, F], view [N, V], source [N, S], sex [N, 1], and the scaled age [N, 1]."""
+        """Return logits: findings [N, F], view [N, V], source [N, S], sex [N, 1], the scaled age [N, 1], and the
+        standardised measures [N, M], where it learnt any."""
         return self.answers(self.features(images))
 
     def answers(self, features: Tensor) -> dict[str, Tensor]:

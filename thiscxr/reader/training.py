@@ -4,8 +4,10 @@ Findings that are not mentioned or not annotated (-2, -3) are masked. Uncertain 
 absent or as present. Films of held-out patients are never trained on.
 """
 
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,20 +16,27 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 import thiscxr
+from thiscxr.collections import FRONTAL_VIEWS
+from thiscxr.measures.chest import measure_masks, measure_opacity
 from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.network_file import read_safetensors, write_safetensors
 from thiscxr.pixels import Pixels
+from thiscxr.pixels import fit as fit_square
 from thiscxr.pool import Pool
 from thiscxr.reader.fitting import UNCERTAIN_AS, Schedule, condition_targets, fit
+from thiscxr.reader.measuring import COLUMNS
 from thiscxr.reader.network import SIDES, Reader, ReaderConfig, TwoViewReader, start_from_imagenet
+from thiscxr.reader.segmenter import find_segmenter, segment
 from thiscxr.train.conditions import learnable_vocabulary, read_conditions
 from thiscxr.train.draws import begin_weights
 
 READER_FORMAT = 1
 MARK = 16  # digits of a film's hash
 LARGE = 96  # px: from here on classifiers are wider and regularised
+SEGMENTER = "lungs128"
 COARSE = 0.6  # share of their steps that are at LARGE px
 
 
@@ -116,11 +125,13 @@ def train_reader(
     films = read_conditions(pool, indices)
     vocabulary = learnable_vocabulary(films, pool.codes("patient")[0][indices])
     begin_weights(seed)
-    reader = Reader(recipe.config(vocabulary))
+    reader = Reader(replace(recipe.config(vocabulary), measures=tuple(COLUMNS) if recipe.large else ()))
     if recipe.pretrained is not None:
         start_from_imagenet(reader, recipe.pretrained)
     reader = reader.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     targets = condition_targets(films, vocabulary, recipe.uncertain)
+    if reader.config.measures:
+        targets["measures"] = measure_targets(pool, indices)
     weights = positive_weights(targets["findings"], recipe.most).to(device)
     steps, loss = epochs * (len(indices) // batch), partial(reader_loss, weights=weights)
 
@@ -136,6 +147,29 @@ def train_reader(
         raise ValueError(f"{pool.path}: {error}") from None
     take_back(reader, weights)
     return reader
+
+
+def measure_targets(pool: Pool, rows: np.ndarray) -> Tensor:
+    """Return sizes, places and opacities of lungs and heart (`thiscxr measure`), standardised, float32 [n, M]; nan where
+    lungs and heart are not found, and on laterals.
+
+    They are dense targets where labels are rare: what they say of the heart, 250 films with a large one do not teach.
+    """
+    segmenter, _ = find_segmenter(SEGMENTER)
+    side, views, parts = segmenter.config.res, pool.column("view")[rows], []
+    with tqdm(total=len(rows), unit="film", file=sys.stderr, desc="measures", delay=1) as bar:
+        for start in range(0, len(rows), 64):
+            pixels = np.stack([fit_square(film, side) for film in pool.read(rows[start : start + 64])])
+            masks = segment(segmenter, [pixels])
+            values = measure_masks(masks) | measure_opacity(pixels, masks)
+            parts.append(np.stack([values[key] for key in COLUMNS.values()], axis=1))
+            bar.update(len(pixels))
+    found = np.concatenate(parts)
+    found[~np.isin(views, (*FRONTAL_VIEWS, "unknown"))] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a column of nan has no mean
+        scaled = (found - np.nanmean(found, axis=0)) / np.maximum(np.nanstd(found, axis=0), 1e-6)
+    return torch.from_numpy(scaled.clip(-4, 4).astype(np.float32))
 
 
 def positive_weights(findings: Tensor, most: float) -> Tensor:
@@ -185,7 +219,7 @@ def take_back(reader: Reader | TwoViewReader, weights: Tensor) -> None:
 
 def reader_loss(answers: dict[str, Tensor], targets: dict[str, Tensor], weights: Tensor | None = None) -> Tensor:
     """Return the sum of the masked losses: binary cross-entropy of findings and sex, cross-entropy of view and source,
-    Huber of age.
+    Huber of age and measures.
 
     weights: of present findings, float32 [F] (`positive_weights`).
     """
@@ -194,6 +228,8 @@ def reader_loss(answers: dict[str, Tensor], targets: dict[str, Tensor], weights:
     )
     loss = loss + 0.5 * masked(F.binary_cross_entropy_with_logits, answers["sex"], targets["sex"])
     loss = loss + 0.5 * masked(F.smooth_l1_loss, answers["age"], targets["age"])
+    if "measures" in answers:
+        loss = loss + masked(F.smooth_l1_loss, answers["measures"], targets["measures"])
     for name in ("view", "source"):
         if answers[name].shape[1] > 1 and bool((targets[name] >= 0).any()):
             loss = loss + 0.5 * F.cross_entropy(answers[name], targets[name])
