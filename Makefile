@@ -22,7 +22,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[dev,oracles]'
 	touch $@
 
 $(VENV)/installed-docs: $(VENV)/installed

@@ -28,7 +28,7 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(path: Path, name: str) -> None:
     library = LIBRARIES.get(path.name)
     if library is not None and importlib.util.find_spec(library) is None:
-        pytest.skip(f"needs {library}: pip install 'thiscxr[dev]'")
+        pytest.skip(f"needs {library}: pip install 'thiscxr[oracles]'")
     sys.path.insert(0, str(path.parent))
     runpy.run_path(str(path), run_name=name)
 
