@@ -5,7 +5,7 @@ import os
 from types import ModuleType
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Before torch is imported: how long its threads (GNU OpenMP) spin at the end of each small step before they sleep. By
 # default that is milliseconds, in which the core is idle for other processes: on a busy machine, steps then take many
