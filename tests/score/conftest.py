@@ -36,7 +36,7 @@ def folder(path: Path, films: np.ndarray, rows: list[dict[str, str]] | None = No
 
 
 PARTS = (
-    "distances", "groups", "confounders", "diversity", "fine_structure", "memorisation",
+    "distances", "native_crops", "groups", "confounders", "diversity", "fine_structure", "memorisation",
     "condition_fidelity", "plausibility", "shortcuts",
 )  # fmt: skip
 

@@ -60,6 +60,11 @@ class Extractor:
         return self.network.config.feature_dim if isinstance(self.network, Reader) else NETWORKS[self.name].dim
 
     @property
+    def side(self) -> int:
+        """Resolution at which films are read, px."""
+        return self.network.config.res if isinstance(self.network, Reader) else NETWORKS[self.name].side
+
+    @property
     def batch(self) -> int:
         """Films that go through the network at once."""
         return 256 if isinstance(self.network, Reader) else NETWORKS[self.name].batch

@@ -1,8 +1,10 @@
 """Distances between the distributions of real and synthetic films: features of both sets, and means over the networks
 that may score the real films."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from thiscxr.measures.kernel import kernel_scores
 from thiscxr.measures.manifold import manifold_scores
 from thiscxr.measures.measured import Measured
 from thiscxr.model.conditions import FilmConditions
+from thiscxr.pixels import Pixels
 from thiscxr.pool import Pool
 from thiscxr.reader.extractors import Extractor, extract, films_key, in_batches, pool_key
 from thiscxr.score.fairness import fair_groups
@@ -34,12 +37,13 @@ class Side:
 
 
 def read_sides(
-    real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractors: Sequence[Extractor]
+    real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractors: Sequence[Extractor], crop: int = 0
 ) -> list[list[Side]]:
     """Return the features of both sets by each extractor, from several networks where no single one may score all real
     films.
 
     Every film is read once, whatever the number of networks; features that were computed before come from the cache.
+    crop: of each film one square of so many pixels is read instead (`crops`).
     """
     fair = [fair_groups(real, rows, extractor) for extractor in extractors]
     for extractor, found in zip(extractors, fair, strict=True):
@@ -50,8 +54,9 @@ def read_sides(
                 "other films, or train its folds too (thiscxr classify train --cross-fit)"
             )
     networks = [network for found in fair for network, _ in found]
-    films = (fakes.pixels[some] for some in in_batches(np.arange(len(fakes))))
-    fake = iter(extract(films, networks, count=len(fakes), key=films_key(fakes.pixels)))
+    cut, what = (partial(crops, side=crop), f" crops of {crop} px") if crop else (np.asarray, "")
+    films = (cut(fakes.pixels[some]) for some in in_batches(np.arange(len(fakes))))
+    fake = iter(extract(films, networks, count=len(fakes), key=films_key(fakes.pixels) + what))
     together: dict[bytes, list[Extractor]] = {}
     for found in fair:
         for network, some in found:
@@ -59,7 +64,8 @@ def read_sides(
     features: dict[str, NDArray[np.float32]] = {}
     for packed, many in together.items():
         some = np.frombuffer(packed, np.int64)
-        read = extract((real.read(part) for part in in_batches(some)), many, count=len(some), key=pool_key(real, some))
+        films = (cut(real.read(part)) for part in in_batches(some))
+        read = extract(films, many, count=len(some), key=pool_key(real, some) + what)
         features |= {network.sha256: each for network, each in zip(many, read, strict=True)}
     patients = real.codes("patient")[0]
     return [
@@ -67,11 +73,29 @@ def read_sides(
     ]
 
 
+def crops(pixels: Pixels, side: int) -> Pixels:
+    """Return one square of each film [k, res, res] at its own resolution, [k, side, side]. Its place is drawn from the
+    film's own bytes, so that it does not depend on the order of the films."""
+    cut = []
+    for film in pixels:
+        seed = int.from_bytes(hashlib.blake2b(np.ascontiguousarray(film).data, digest_size=8).digest(), "little")
+        y, x = np.random.Generator(np.random.Philox(key=seed)).integers(0, len(film) - side, 2, endpoint=True)
+        cut.append(film[y : y + side, x : x + side])
+    return np.stack(cut)
+
+
 def distances(side: Side, name: str, n: int, seed: int) -> list[Measured]:
     """Return the distances and the manifold's figures for one network's features."""
     some = side.real, side.patients, side.fake, name
     kinds = (frechet_scores, kernel_scores, manifold_scores, vendi_scores)
     return [each for kind in kinds for each in kind(*some, n=n, seed=seed)]
+
+
+def crop_distances(side: Side, name: str, n: int, seed: int) -> list[Measured]:
+    """Return the Fréchet and kernel distances of crops by one network's features."""
+    some = side.real, side.patients, side.fake, name
+    found = [each for kind in (frechet_scores, kernel_scores) for each in kind(*some, n=n, seed=seed)]
+    return [replace(each, group="native crops") for each in found]
 
 
 def mean_of(found: Sequence[Sequence[Measured]]) -> list[Measured]:

@@ -160,6 +160,7 @@ def score(
         looked.append(Looked(extractor, sides, n))
     context = Context(real, every, rows, fakes, looked, split, seed, device)
     parts: list[Part] = [partial(part, looked=each) for each in looked for part in (distances, groups)]
+    parts += [partial(native_crops, looked=each) for each in looked if each.extractor.side < real.resolution]
     parts += [confounders, diversity, fine_structure, memorisation, condition_fidelity, plausibility]
     parts += [shortcuts] if len(set(real.column("source")[rows])) > 1 else []
     parts += [use_for_training] if utility else []
@@ -215,6 +216,14 @@ def distances(context: Context, looked: Looked) -> Panel:
     """Measure the distances between the distributions, precision and recall."""
     name = looked.extractor.name
     found = mean_of([distributions.distances(side, name, looked.n, context.seed) for side in looked.sides])
+    return Panel(context.records(found))
+
+
+def native_crops(context: Context, looked: Looked) -> Panel:
+    """Measure the distances between crops at the films' own resolution, where the extractor sees whole films reduced."""
+    real, rows, extractor, seed = context.real, context.rows, looked.extractor, context.seed
+    (sides,) = read_sides(real, rows, context.fakes, [extractor], crop=extractor.side)
+    found = mean_of([distributions.crop_distances(side, extractor.name, looked.n, seed) for side in sides])
     return Panel(context.records(found))
 
 
