@@ -90,7 +90,9 @@ def test_the_weights_that_are_kept_are_an_average_of_the_steps() -> None:
 def test_a_classifier_of_large_films_begins_with_small_ones(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     sides: dict[float, int] = {}
 
-    def noted(network: Any, _: Any, targets: Any, *__: Any, begin: Any, schedule: Schedule, batch: int, **___: Any) -> None:
+    def noted(
+        network: Any, _: Any, targets: Any, *__: Any, begin: Any, schedule: Schedule, batch: int, **___: Any
+    ) -> None:
         for share in (0.0, 0.59, 0.6, 1.0):
             begin(share)
             sides[share] = network.resize(torch.zeros(1, 1, 128, 128)).shape[-1]

@@ -150,8 +150,8 @@ def train_reader(
 
 
 def measure_targets(pool: Pool, rows: np.ndarray) -> Tensor:
-    """Return sizes, places and opacities of lungs and heart (`thiscxr measure`), standardised, float32 [n, M]; nan where
-    lungs and heart are not found, and on laterals.
+    """Return sizes, places and opacities of lungs and heart (`thiscxr measure`), standardised, float32 [n, M];
+    nan where lungs and heart are not found, and on laterals.
 
     They are dense targets where labels are rare: what they say of the heart, 250 films with a large one do not teach.
     """

@@ -220,7 +220,7 @@ def distances(context: Context, looked: Looked) -> Panel:
 
 
 def native_crops(context: Context, looked: Looked) -> Panel:
-    """Measure the distances between crops at the films' own resolution, where the extractor sees whole films reduced."""
+    """Measure the distances between crops at the films' own resolution; the extractor sees whole films reduced."""
     real, rows, extractor, seed = context.real, context.rows, looked.extractor, context.seed
     (sides,) = read_sides(real, rows, context.fakes, [extractor], crop=extractor.side)
     found = mean_of([distributions.crop_distances(side, extractor.name, looked.n, seed) for side in sides])
