@@ -159,7 +159,7 @@ def measure_targets(pool: Pool, rows: np.ndarray) -> Tensor:
     side, views, parts = segmenter.config.res, pool.column("view")[rows], []
     with tqdm(total=len(rows), unit="film", file=sys.stderr, desc="measures", delay=1) as bar:
         for start in range(0, len(rows), 64):
-            pixels = np.stack([fit_square(film, side) for film in pool.read(rows[start : start + 64])])
+            pixels: Pixels = np.stack([fit_square(film, side) for film in pool.read(rows[start : start + 64])])
             masks = segment(segmenter, [pixels])
             values = measure_masks(masks) | measure_opacity(pixels, masks)
             parts.append(np.stack([values[key] for key in COLUMNS.values()], axis=1))
