@@ -23,7 +23,7 @@ from thiscxr.collections import FRONTAL_VIEWS
 from thiscxr.measures.chest import measure_masks, measure_opacity
 from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.network_file import read_safetensors, write_safetensors
-from thiscxr.pixels import Pixels
+from thiscxr.pixels import Pixels, to_bits
 from thiscxr.pixels import fit as fit_square
 from thiscxr.pool import Pool
 from thiscxr.reader.fitting import UNCERTAIN_AS, Schedule, condition_targets, fit
@@ -159,7 +159,8 @@ def measure_targets(pool: Pool, rows: np.ndarray) -> Tensor:
     side, views, parts = segmenter.config.res, pool.column("view")[rows], []
     with tqdm(total=len(rows), unit="film", file=sys.stderr, desc="measures", delay=1) as bar:
         for start in range(0, len(rows), 64):
-            pixels: Pixels = np.stack([fit_square(film, side) for film in pool.read(rows[start : start + 64])])
+            films = pool.read(rows[start : start + 64])
+            pixels = np.stack([to_bits(fit_square(film, side), 16) for film in films]).astype(np.uint16)
             masks = segment(segmenter, [pixels])
             values = measure_masks(masks) | measure_opacity(pixels, masks)
             parts.append(np.stack([values[key] for key in COLUMNS.values()], axis=1))
