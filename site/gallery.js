@@ -10,7 +10,7 @@
 
   const address = (film) => `films/${encodeURIComponent(film.file || `seed-${film.key.padStart(8, "0")}.png`)}`;
   const alt = (film) => `Synthetic chest x-ray, seed ${film.key}${film.asked ? `, asked for: ${film.asked}` : ""}. Not a patient.`;
-  const conditions = (film) => (film.asked ? `Asked for: ${film.asked}` : "Nothing was asked");
+  const conditions = (film) => (film.asked ? `Asked for: ${film.asked}` : "Nothing was asked for");
   const permalink = (film) => `#seed=${film.key}`;
   // Without a hash of its own the address must lose the old one, and keep everything before it.
   const setAddress = (hash) => history.replaceState(null, "", hash || location.pathname + location.search);
@@ -33,7 +33,7 @@
     setPicture(picture, film);
     caption.querySelector(".seed").textContent = `Seed ${film.key}`;
     caption.querySelector(".asked").textContent = conditions(film);
-    say(caption.querySelector(".seen"), film.seen ? `A reader sees: ${film.seen}` : "");
+    say(caption.querySelector(".seen"), film.seen ? `A classifier predicts: ${film.seen}` : "");
     say(near, film.near ? near.dataset.words.replace("#", film.near) : film.unscreened ? near.dataset.unknown : "");
     byId(`${place}-link`).href = permalink(film);
     byId(`${place}-save`).href = address(film);
@@ -209,7 +209,7 @@
       setPicture(picture, film);
       item.querySelector(".seed").textContent = `Seed ${film.key}`;
       item.querySelector(".asked").textContent = conditions(film);
-      say(item.querySelector(".seen"), film.seen ? `Seen: ${film.seen}` : "");
+      say(item.querySelector(".seen"), film.seen ? `Predicted: ${film.seen}` : "");
       return item;
     }
 

@@ -125,7 +125,7 @@
       if (name === "finding" || name === "no-finding") {
         const field = findingFields.find((candidate) => candidate.dataset.finding === wanted), state = name === "finding" ? "1" : "-1";
         if (["", state].includes(field?.value)) field.value = state;
-        else refused.push(`${name} ${wanted}`); // not learnt, or asked for both ways
+        else refused.push(`${name} ${wanted}`); // not known to the network, or requested both ways
       } else if (name === "pair" && byId("pair")) {
         byId("pair").checked = wanted === "1";
       } else if (["seed", "view", "sex", "age", "source", "truncation", "to", "t"].includes(name)) {
@@ -175,7 +175,7 @@
     const asked = inWords(condition);
     const seed = wish.t ? `Seed ${wish.seed}, ${Math.round(wish.t * 100)}\u00a0% of the way to seed ${wish.to}` : `Seed ${wish.seed}`;
     canvas.setAttribute("aria-label", `Synthetic chest x-ray, ${seed.toLowerCase()}${asked && `, asked for: ${asked}`}. Not a patient.`);
-    return { canvas, wish, pixels, condition, title: seed, asked: asked ? `Asked for: ${asked}` : "Nothing was asked" };
+    return { canvas, wish, pixels, condition, title: seed, asked: asked ? `Asked for: ${asked}` : "Nothing was asked for" };
   }
 
   function setAddress(hash) {
@@ -201,7 +201,7 @@
     byId("film-link").hidden = false;
     byId("film-link").href = permalink(wish);
     setAddress(permalink(wish));
-    status.textContent = `Drawn in ${drawn[0].seconds.toFixed(2)} s.`;
+    status.textContent = `Generated in ${drawn[0].seconds.toFixed(2)} s.`;
     byId("film").dataset.seed = wish.seed;
   }
 
@@ -232,7 +232,7 @@
     byId("more").disabled = true;
     fill(new URLSearchParams(permalink({ ...wish, asked: condition, t: 0 }).slice(1)));
     byId("like").hidden = false;
-    byId("like-words").textContent = `From seed ${wish.seed}, ${NEIGHBOUR_T * 100}\u00a0% of the way to others, asked for the same.`;
+    byId("like-words").textContent = `From seed ${wish.seed}, ${NEIGHBOUR_T * 100}\u00a0% of the way to others, with the same conditions.`;
     byId("like-films").replaceChildren();
     try {
       for (let i = 1; i <= NEIGHBOURS; i++) {
@@ -294,7 +294,7 @@
 
   function followAddress() {
     const refused = fill(new URLSearchParams(location.hash.slice(1)));
-    if (refused.length) status.textContent = `The address asks for what cannot be drawn here: ${refused.join(", ")}.`;
+    if (refused.length) status.textContent = `The address asks for what cannot be generated here: ${refused.join(", ")}.`;
     else if (opened) generate();
   }
 

@@ -160,7 +160,7 @@ def address(samples: Path, tmp_path: Path, serve: Callable[[Path], str]) -> str:
 
 
 class Visit:
-    """One page in a fresh browser context, with what it complained about and what it asked for."""
+    """One page in a fresh browser context, with its errors and its requests."""
 
     def __init__(self, browser: Any, address: str, **options: Any) -> None:
         self.context = browser.new_context(viewport={"width": 1200, "height": 800}, **options)

@@ -74,9 +74,9 @@ def test_browser_next_film_by_click_and_key(visit: Any, local: str) -> None:
     assert page.look("history.length") == 2, "the way back out of the page is one step"
 
 
-def test_browser_says_what_a_reader_sees_and_how_near_a_film_is(visit: Any, local: str) -> None:
+def test_browser_shows_what_is_predicted_and_how_near_a_film_is(visit: Any, local: str) -> None:
     page = visit(local + "#seed=4")
-    assert page.page.inner_text("#hero-caption .seen") == "A reader sees: effusion"
+    assert page.page.inner_text("#hero-caption .seen") == "A classifier predicts: effusion"
     assert page.page.inner_text("#hero-caption .near").startswith("Nearest training film: 62\xa0% of real films")
     page.look("location.hash = '#seed=1'")
     page.until("document.querySelector('#hero-caption .seed').textContent === 'Seed 1'")

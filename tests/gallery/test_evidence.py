@@ -11,7 +11,7 @@ import pytest
 from tests.drawn import charts
 from tests.scores import SHA, record, written
 from thiscxr.gallery.card import card_html
-from thiscxr.gallery.evidence import asked_table, drawing, evidence, nearest_films, score_groups
+from thiscxr.gallery.evidence import drawing, evidence, nearest_films, requested_table, score_groups
 from thiscxr.gallery.samples import Film
 from thiscxr.gallery.site import build_site
 from thiscxr.model.network_file import find_network
@@ -47,7 +47,7 @@ def planted(records: list[Record], measure: str, question: str = "") -> Record:
     return next(each for each in records if (each.measure, each.question) == (measure, question))
 
 
-def test_scores_are_sorted_by_what_they_ask(records: list[Record]) -> None:
+def test_scores_are_sorted_by_section(records: list[Record]) -> None:
     groups = {
         group["slug"]: [row["key"] for row in group["rows"]]
         for group in score_groups([*records, record("odd_score", 3.0)], [1.0])
@@ -72,7 +72,7 @@ def test_scores_are_sorted_by_what_they_ask(records: list[Record]) -> None:
     ("measure", "question", "words"),
     [
         ("fd", "", "Real films of other patients: 2; these films are worse, 3 times as far."),
-        ("kid", "", "the interval holds that, which shows no difference and rules none out"),
+        ("kid", "", "the interval contains it, which shows no difference and rules none out"),
         ("recall", "", "higher is better. Real films of other patients: 0.9; these films are worse."),
         ("probe", "age", "(correlation); the nearer to the floor, the better."),
         ("vendi", "", "No floor was measured, so the number says little by itself."),
@@ -83,27 +83,27 @@ def test_what_is_said_of_a_score(records: list[Record], measure: str, question: 
     assert words in evidence(planted(records, measure, question), [1.0])["said"]
 
 
-def test_names_of_scores_say_what_was_asked(records: list[Record]) -> None:
+def test_names_of_scores_name_the_condition(records: list[Record]) -> None:
     # The extractor's name was taken to end at its first underscore: "Probe: nb view". The distances of findings had no
     # name of their own.
     said = [evidence(each, []) for each in records]
     names = {each["key"]: each["name"] for each in said}
     assert not [name for name in names.values() if re.search(r"\bmy\b|\bnb\b|_", name)]
-    assert all("seen through my_nb" in each["basis"] for each in said if "my_nb" in each["key"])
+    assert all("extractor my_nb" in each["basis"] for each in said if "my_nb" in each["key"])
     assert (
         names.items()
         >= {
             "fd_my_nb_25_view_PA": "Fréchet distance, view PA only",
             "fd_my_nb_25_Effusion": "Fréchet distance, Effusion only",
-            "fdinf_my_nb": "Fréchet distance, endless films (FD∞)",
+            "fdinf_my_nb": "Fréchet distance, infinitely many films (FD∞)",
             "reid_rank1_my_nb": "Re-identification, its ceiling by the nearest film",
             "probe_my_nb_view_auc": "Probe: view",
             "probe_my_nb_age_over_median_auc": "Probe: age over the median",
             "probe_my_nb_age_mae": "Probe: age, error",
-            "fidelity_my_nb_Effusion_auc": "Seen as asked: Effusion",
-            "fidelity_my_nb_view_AP_auc": "Seen as asked: view AP",
-            "fidelity_my_nb_age_mae": "Seen as asked: age, error",
-            "tie_asked_finding_view_v": "A finding tied to the view, as asked",
+            "fidelity_my_nb_Effusion_auc": "Predicted as requested: Effusion",
+            "fidelity_my_nb_view_AP_auc": "Predicted as requested: view AP",
+            "fidelity_my_nb_age_mae": "Predicted as requested: age, error",
+            "tie_asked_finding_view_v": "Association of a finding with the view, as requested",
             "anatomy_lungs64_leans_left": "Leans left",
         }.items()
     )
@@ -132,21 +132,21 @@ def test_the_nearest_films_come_first_and_the_ranks_are_counted() -> None:
     assert found is not None
     assert [film.seed for film in found["rows"]] == list(range(12))
     assert (found["num_films"], found["num_flagged"]) == (20, 1)
-    assert found["drawing"].count(" 10%") == 10  # as of strangers
+    assert found["drawing"].count(" 10%") == 10  # as of unrelated patients
     assert nearest_films([Film("new.png", 99, "99")]) is None
     copies = nearest_films([Film(f"{i}.png", i, str(i), stranger_rank=0.0) for i in range(5)])
     assert copies is not None
     (bars,) = charts(copies["drawing"])
     assert bars.alt.endswith(": 100%" + ", 0%" * 9)
-    assert {"100", "0", "0, nearer than all strangers"} <= set(bars.texts)
+    assert {"100", "0", "0, nearer than all unrelated patients"} <= set(bars.texts)
 
 
-def test_what_was_asked_shows_a_tie() -> None:
+def test_an_association_shows_in_what_was_requested() -> None:
     films = [
         Film(f"{i}.png", i, str(i), "AP" if i < 5 else "PA", "F", 50.0, findings=("Edema",) if i < 5 else ())
         for i in range(20)
     ]
-    table = asked_table(films)
+    table = requested_table(films)
     assert table["views"] == ["AP", "PA"]
     assert table["rows"][0] == {"finding": "", "films": 20, "views": ["25%", "75%"], "women": "100%", "age": "50"}
     assert table["rows"][1] == {"finding": "Edema", "films": 5, "views": ["100%", "0%"], "women": "100%", "age": "50"}
@@ -169,7 +169,7 @@ def test_the_page(make_samples: Callable[..., Path], records: list[Record], tmp_
     assert "<h3>My network</h3>" in html
     assert "&lt;script&gt;alert" in html
     assert "None is for diagnosis" in html or "none is for diagnosis" in html
-    assert "cannot be told from a real one" in html  # as what nothing here says
+    assert "cannot be distinguished from a real one" in html  # as what nothing here shows
     assert "films/seed-00000001.png" in html
     assert "films/seed-00000000.png" not in html  # flagged: named, with its distance, but not shown
     assert re.search(
@@ -183,7 +183,7 @@ def test_what_is_not_there_is_said(make_samples: Callable[..., Path], tmp_path: 
     build_site(samples, tmp_path / "out")
     html = (tmp_path / "out" / "evidence.html").read_text()
     assert "No scores came with these films" in html
-    assert "Nobody has compared these films with the training films" in html
+    assert "These films have not been compared with the training films" in html
     assert "No model card came with it." in html
     assert not charts(html)
     with pytest.raises(ValueError, match=r"model card .*none\.md cannot be read"):
@@ -192,8 +192,8 @@ def test_what_is_not_there_is_said(make_samples: Callable[..., Path], tmp_path: 
 
 def test_hostile_words_stay_words(make_samples: Callable[..., Path], tmp_path: Path) -> None:
     cells = {"findings": HOSTILE, "view": HOSTILE, "sex": HOSTILE}
-    asked = record("fidelity", None, question=HOSTILE, statistic="auc")
-    scores = written(tmp_path / "scores.json", record(HOSTILE, 1.0, extractor=HOSTILE, split=HOSTILE), asked)
+    fidelity = record("fidelity", None, question=HOSTILE, statistic="auc")
+    scores = written(tmp_path / "scores.json", record(HOSTILE, 1.0, extractor=HOSTILE, split=HOSTILE), fidelity)
     build_site(make_samples(cells, {}, network={"name": HOSTILE}), tmp_path / "out", scores, title=HOSTILE)
     for page in ("evidence.html", "study.html", "audit.html"):
         html = (tmp_path / "out" / page).read_text()

@@ -100,7 +100,7 @@ def test_browser_draws_the_films_of_the_bundled_network(
     for wish, asked in NIH_WISHES if host else NIH_WISHES[-1:]:
         press(page, **wish)
         assert difference(pixels(page), python_film(nih, wish["seed"], **asked)) <= GREY_LEVELS, wish
-    assert difference(pixels(page), python_film(nih, 124)) > 20  # another film is told apart
+    assert difference(pixels(page), python_film(nih, 124)) > 20  # another film is distinguished
     assert difference(pixels(page), python_film(nih, 123, **{**NIH_WISHES[-1][1], "truncation": 0.9})) > GREY_LEVELS
 
 
@@ -118,7 +118,7 @@ def test_browser_draws_the_films_of_a_fresh_network(visit: Any, fresh: Path, fre
     ):
         press(page, **wish, truncation=0.9)
         assert difference(pixels(page), python_film(network, wish["seed"], 0.9, **asked)) <= GREY_LEVELS, wish
-    assert page.page.locator("#age").count() == 0  # it learnt none
+    assert page.page.locator("#age").count() == 0  # it was trained without
 
 
 @pytest.mark.parametrize(("patch", "haar"), [(4, True), pytest.param(2, False, marks=pytest.mark.slow)])
@@ -293,7 +293,7 @@ def test_browser_morphs_in_w_and_finds_more_like_this(visit: Any, nih: Network, 
     page.page.click("#more")
     page.until("document.querySelectorAll('#like-films canvas').length === 6")
     page.until("!document.getElementById('more').disabled")
-    page.page.click("#generate")  # what the seed drew is now what is asked: the same film
+    page.page.click("#generate")  # what the seed drew is now requested: the same film
     page.until("document.getElementById('film').dataset.seed === '7'")
     assert np.array_equal(pixels(page), before)
     page.page.click("#like-films li:nth-child(2) button")
@@ -302,7 +302,7 @@ def test_browser_morphs_in_w_and_finds_more_like_this(visit: Any, nih: Network, 
     assert 0 < np.abs(pixels(page).astype(int) - before).mean() < 60
 
 
-def test_browser_sliders_draw_at_once_and_the_last_wish_wins(visit: Any, nih: Network, nih_site: Path) -> None:
+def test_browser_sliders_draw_at_once_and_the_last_request_wins(visit: Any, nih: Network, nih_site: Path) -> None:
     page = visit((nih_site / "make.html").as_uri())
     press(page, seed=5)
     for value in (0.2, 0.4, 0.9, 0.3):

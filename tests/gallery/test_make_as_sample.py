@@ -70,7 +70,7 @@ def test_browser_draws_the_pairs_of_sample(visit: Any, lateral_site: Path) -> No
             films = next(iter(sample_films(network, pair, conditions, 0.9)))
             for film, condition, canvas in zip(films, conditions, ("film", "film-partner"), strict=True):
                 assert difference(pixels(page, canvas), film) <= 1, (seed, wish, condition)
-            # As the pair was drawn once: what was not asked, unknown.
+            # As the pair was once generated: what was not requested, unknown.
             alone = [
                 python_film(network, seed, 0.9, **{"view": "PA", **words}),
                 python_film(network, seed, 0.9, **words | {"view": "lateral"}),
@@ -94,7 +94,7 @@ def test_browser_draws_the_pairs_of_sample(visit: Any, lateral_site: Path) -> No
     assert not page.page.is_visible("#film-partner")
 
 
-def test_browser_asks_of_both_films_of_a_pair_what_sample_asks(visit: Any, lateral_site: Path) -> None:
+def test_browser_requests_of_both_films_of_a_pair_what_sample_requests(visit: Any, lateral_site: Path) -> None:
     network = load(lateral_site / "generator" / "network.safetensors")
     vocabulary, table, seeds = network.info.vocabulary, list(network.info.joint_table), range(8)
     wishes, expected = [], []

@@ -16,11 +16,11 @@ from thiscxr.gallery.readers import (
     Answer,
     accuracy,
     agreement,
+    confidence_auc,
     read_answers,
     report,
     report_text,
     share_of,
-    telling_auc,
     visual_ppv,
 )
 
@@ -73,17 +73,17 @@ def test_accuracy_covers_other_readers_and_other_films():
     guessing, able = accuracy(crowd(0.5, seed=1)), accuracy(crowd(0.95))
     assert guessing.low < 0.5 < guessing.high
     assert able.low > 0.8
-    # Readers who see the same film as one are no more evidence than one reader.
+    # Readers who all answer alike are no more evidence than one reader.
     alike = [replace(answer, reader=f"r{i}") for answer in crowd(0.7, readers=1) for i in range(6)]
     share, naive = accuracy(alike), share_of(sum(answer.right for answer in alike), len(alike))
     assert share.high - share.low > 1.8 * (naive.high - naive.low)
 
 
-def test_auc_knows_guessing_from_telling():
-    assert telling_auc(crowd(1.0)).value == 1.0
-    guess = telling_auc(crowd(0.5))
+def test_auc_distinguishes_guessing_from_knowing():
+    assert confidence_auc(crowd(1.0)).value == 1.0
+    guess = confidence_auc(crowd(0.5))
     assert guess.low < 0.5 < guess.high
-    assert telling_auc([ONE, replace(ONE, item="b")]) is None
+    assert confidence_auc([ONE, replace(ONE, item="b")]) is None
 
 
 def test_agreement_is_krippendorffs():

@@ -75,7 +75,7 @@ def test_pages_are_whole_without_a_script(samples: Path, scores: Path, tmp_path:
     told = [line for page in (film, gallery) for line in re.findall(r"[^\n]*effusion", page.text)]
     assert len(told) > 3
     # never that a film has it
-    assert [line for line in told if not re.search("Asked for: |A reader sees: |Seen: ", line)] == []
+    assert [line for line in told if not re.search("Asked for: |A classifier predicts: |Predicted: ", line)] == []
     assert "shown enlarged from 64\xa0px" in gallery.text
     assert "Asked for: PA view" in gallery.text
     assert "5 times as far" in read(out, "evidence.html").text
@@ -85,11 +85,13 @@ def test_pages_are_whole_without_a_script(samples: Path, scores: Path, tmp_path:
     assert "64 × 64 px" in about.text
 
 
-def test_seen_is_said_only_of_what_was_asked_and_seen(samples: Path, tmp_path: Path) -> None:
+def test_predicted_is_shown_only_where_it_was_requested_too(samples: Path, tmp_path: Path) -> None:
     build_site(samples, tmp_path / "out")
     film, gallery = read(tmp_path / "out", "index.html"), read(tmp_path / "out", "gallery.html")
-    assert "A reader sees: effusion" in film.text  # samples.csv: asked Effusion|Pleural_Thickening, seen Effusion|Mass
-    assert gallery.text.count("Seen: effusion") == 3
+    assert (
+        "A classifier predicts: effusion" in film.text
+    )  # samples.csv: asked Effusion|Pleural_Thickening, seen Effusion|Mass
+    assert gallery.text.count("Predicted: effusion") == 3
     assert "mass" not in film.text + gallery.text
 
 
@@ -242,7 +244,7 @@ def test_films_with_nothing_asked(make_samples: Callable[..., Path], tmp_path: P
     summary = build_site(make_samples(bare, bare, bare), tmp_path / "out")
     page = read(tmp_path / "out", "gallery.html")
     assert page.all("form") == []
-    assert "Nothing was asked" in page.text
+    assert "Nothing was asked for" in page.text
     assert "None of these films has been compared with the training films yet" in page.text
     assert "No scores came with these films" in read(tmp_path / "out", "evidence.html").text
     assert summary.num_unscreened == 3
@@ -329,15 +331,15 @@ def test_colours_can_be_read() -> None:
 
 def test_long_lists_of_absent_findings_are_counted_and_no_finding_is_not_denied() -> None:
     from thiscxr.gallery.samples import Film
-    from thiscxr.gallery.words import asked
+    from thiscxr.gallery.words import requested
 
     blank = dict.fromkeys(Film.__dataclass_fields__, "")
     film = Film(
         **{**blank, "view": "PA", "age_years": None, "findings": ("Mass",), "no_findings": ("No Finding", "Edema")}
     )
-    assert asked(film) == "PA view, mass; without edema"
+    assert requested(film) == "PA view, mass; without edema"
     film = Film(**{**blank, "view": "PA", "age_years": None, "findings": (), "no_findings": tuple("ABCDE")})
-    assert asked(film) == "PA view; without 5 other findings"
+    assert requested(film) == "PA view; without 5 other findings"
 
 
 def test_the_page_names_what_the_training_started_from(make_samples: Callable[..., Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The site's folder: what is kept, replaced, gone on with after a kill, and never touched."""
+"""The site's folder: what is kept, replaced, resumed after a kill, and never touched."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_the_sample_folder_is_never_the_output(samples: Path, tmp_path: Path) ->
         check_ours(tmp_path / "file")
 
 
-def test_a_killed_build_goes_on(
+def test_a_killed_build_resumes(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: Snapshot
 ) -> None:
     """KeyboardInterrupt stands for a kill: nothing is tidied up."""

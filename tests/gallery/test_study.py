@@ -64,7 +64,7 @@ def truths(site: Path) -> list[dict[str, str]]:
     return json.loads(base64.b64decode(veiled[1]))
 
 
-def test_nothing_in_the_page_or_its_files_tells_what_a_film_is(samples: Path, nih_pool: Path, tmp_path: Path) -> None:
+def test_nothing_in_the_page_or_its_files_reveals_what_a_film_is(samples: Path, nih_pool: Path, tmp_path: Path) -> None:
     build_site(samples, tmp_path / "out", real=nih_pool)
     listed = truths(tmp_path / "out")
     files = sorted((tmp_path / "out" / "study").glob("*.png"))
@@ -88,7 +88,7 @@ def test_nothing_in_the_page_or_its_files_tells_what_a_film_is(samples: Path, ni
     assert "Thanks to NIH." in html
 
 
-def test_real_films_are_held_out_one_a_patient_and_of_the_views_asked(
+def test_real_films_are_held_out_one_a_patient_and_of_the_requested_views(
     make_samples: Callable[..., Path], nih_pool: Path
 ) -> None:
     folder = read_samples(make_samples(*[{"view": "AP" if i % 6 == 0 else "PA"} for i in range(12)]))
@@ -99,9 +99,9 @@ def test_real_films_are_held_out_one_a_patient_and_of_the_views_asked(
     assert {pool.column("split")[row] for row in chosen} == {"holdout"}
     assert len({pool.column("patient")[row] for row in chosen}) == len(chosen) == 12
     assert sum(pool.column("view")[row] == "PA" for row in chosen) == sum(film.view == "PA" for film in folder.films)
-    asked = {item for sheet in study.sheets for _, item in sheet.films if sheet.kind == "real"}
-    assert asked
-    assert not asked & {film.item for film in study.films}  # who has audited a film knows that it is real
+    audited = {item for sheet in study.sheets for _, item in sheet.films if sheet.kind == "real"}
+    assert audited
+    assert not audited & {film.item for film in study.films}  # who has audited a film knows that it is real
 
 
 def test_of_a_pool_of_several_resolutions_all_films_of_the_samples_size_or_more(
@@ -122,11 +122,11 @@ def test_of_a_pool_of_several_resolutions_all_films_of_the_samples_size_or_more(
     assert "takes 80 of 120 films, at 64 px" in caplog.text
 
 
-def test_without_a_pool_phantoms_are_asked_and_no_patient_is_shown(samples: Path, tmp_path: Path) -> None:
+def test_without_a_pool_phantoms_are_shown_and_no_patient(samples: Path, tmp_path: Path) -> None:
     build_site(samples, tmp_path / "out")
     listed = truths(tmp_path / "out")
     assert sorted(film["truth"] for film in listed) == ["phantom"] * 12 + ["synthetic"] * 12
-    # as asked of the others
+    # as requested of the others
     assert {film["item"].split("-")[2] for film in listed if film["truth"] == "phantom"} == {"PA", "AP"}
     html = (tmp_path / "out" / "study.html").read_text()
     assert "Procedural or learned?" in html
@@ -274,7 +274,7 @@ def test_browser_study_to_readers(visit: Any, local: Path, tmp_path: Path) -> No
     assert page.page.inner_text("#result").startswith(f"{sum(answer.right for answer in pair)} of 4 right")
 
 
-def test_browser_order_is_the_seeds_and_a_reload_goes_on(visit: Any, local: Path) -> None:
+def test_browser_order_is_the_seeds_and_a_reload_resumes(visit: Any, local: Path) -> None:
     address = (local / "study.html").as_uri()
     first = play(visit(address), "single", 4, seed=3)
     page = visit(address + "#seed=3&films=4&mode=single")

@@ -1,4 +1,4 @@
-"""The verdict: the same sentences of the same scores wherever they stand, and none that the interval does not bear."""
+"""The verdict: the same sentences of the same scores everywhere, and none that the interval does not support."""
 
 import html
 import re
@@ -26,7 +26,7 @@ Tell = Callable[[list[Record]], dict[str, str]]
 
 @pytest.fixture
 def tell(pool: Pool, scored: tuple[Path, Panel], make_nih_samples: Callable[..., Path], tmp_path: Path) -> Tell:
-    """What terminal, report, card and page of evidence say of one scores.json."""
+    """What terminal, report, card and evidence page say of one scores.json."""
     network, samples = load("nih-64"), make_nih_samples({})
 
     def four_places(records: list[Record]) -> dict[str, str]:
@@ -47,8 +47,8 @@ def tell(pool: Pool, scored: tuple[Path, Panel], make_nih_samples: Callable[...,
 
 
 def with_memorised(records: list[Record], value: float, floor: float | None, num_fake: int) -> list[Record]:
-    told = {"value": value, "floor": floor, "ci95": (0.0, 0.6), "num_fake": num_fake}
-    return [replace(each, **told) if each.measure == "memorised_rate" else each for each in records]
+    fields = {"value": value, "floor": floor, "ci95": (0.0, 0.6), "num_fake": num_fake}
+    return [replace(each, **fields) if each.measure == "memorised_rate" else each for each in records]
 
 
 @pytest.mark.parametrize("value", [None, 0.12])
@@ -73,7 +73,7 @@ def test_all_four_say_the_same_of_each_score(scored: tuple[Path, Panel], tell: T
     said = {
         "worse": "these films are worse",
         "above": "these films are above",
-        "not distinguished": "the interval holds that",
+        "not distinguished": "the interval contains it",
     }
     assert [reading(each) for each in wanted] == ["worse", "worse", "above", "not distinguished"]
     for name, text in tell(wanted).items():
@@ -115,7 +115,7 @@ def test_sentences_claim_no_more_than_the_scores() -> None:
         return verdict(records)[0]
 
     assert verdict([]) == []
-    assert "was not looked for" in first(record("fd", 2.0)), "without a floor a distance says nothing"
+    assert "was not measured" in first(record("fd", 2.0)), "without a floor a distance says nothing"
     for value, interval, words in (
         (6.0, (5.0, 7.0), "3.0 times as far from real patients as other real patients"),
         (2.0, None, "about as far"),
@@ -136,9 +136,9 @@ def test_sentences_claim_no_more_than_the_scores() -> None:
     )
 
 
-def test_what_was_asked_and_what_is_tied() -> None:
+def test_what_was_requested_and_what_is_associated() -> None:
     chance = (0.45, 0.55)
-    asked = [
+    records = [
         record("fidelity", 0.9, (0.8, 1.0), 0.95, question="view PA", statistic="auc", null95=chance),
         record("fidelity", 0.54, (0.4, 0.6), 0.95, question="sex", statistic="auc", null95=chance),
         record("fidelity", 3.0, (2.0, 4.0), 2.0, question="age", statistic="mae", null95=(15.0, 17.0)),
@@ -150,12 +150,12 @@ def test_what_was_asked_and_what_is_tied() -> None:
         record("tie", 0.5, (0.4, 0.6), 0.1, group="real", question="Mass", protocol="view", statistic="v", p=0.001),
         record("anatomy", 0.6, (0.45, 0.7), question="ctr cardiomegaly", statistic="auc"),
     ]
-    lines = verdict(asked)
-    assert "What was asked shows beyond chance for: view PA." in lines
+    lines = verdict(records)
+    assert "Predictions follow what was requested, beyond chance, for: view PA." in lines
     assert (
-        "Whether the films show it could not be judged of: Mass (the reader is not good enough on real patients"
+        "Whether the films show it could not be measured for: Mass (the classifier is not good enough on real patients"
     ) in "\n".join(lines)
-    assert "In what was asked, findings are tied: Effusion with the source. A classifier" in "\n".join(lines)
+    assert "In what was requested, findings are associated: Effusion with the source. A classifier" in "\n".join(lines)
     assert (
-        "The measures of anatomy cannot be trusted on these real films, so they say nothing of the synthetic ones."
+        "The measures of anatomy cannot be trusted on these real films, so they show nothing of the synthetic ones."
     ) in lines

@@ -83,13 +83,13 @@ def test_every_figure_is_of_the_scores(network_file: Path, planted: list[Record]
     assert cells.keys() == rows.keys()
     for key, cell in cells.items():
         figures = [float(number) for number in re.findall(r"-?[\d.]+(?:e-?\d+)?", " ".join(cell[2:5]))]
-        told = [rows[key].value, *rows[key].ci95, rows[key].floor]
-        assert figures == pytest.approx([each for each in told if each is not None], rel=1e-3)
+        known = [rows[key].value, *rows[key].ci95, rows[key].floor]
+        assert figures == pytest.approx([each for each in known if each is not None], rel=1e-3)
     figures = [
         number for each in planted for number in (each.value, each.floor, *(each.ci95 or ())) if number is not None
     ]
     given = {round(abs(number), 3) for number in figures}
-    worth = text[text.index("## What its films are worth") : text.index("## What it cannot do")]
+    worth = text[text.index("## Evaluation") : text.index("## Limitations")]
     decimals = {
         round(float(number), 3) for number in re.findall(r"\d*\.\d+(?![\d%]|\.)", worth.split("Every figure", 1)[1])
     }
@@ -103,8 +103,8 @@ def test_every_figure_is_of_the_scores(network_file: Path, planted: list[Record]
         "Not a patient, not for diagnosis",
     ):
         assert needed in text, needed
-    assert "Effusion (0.7219)" in text, "what the reader cannot confirm, with its AUC"
-    assert "Nobody has looked whether its films show: No Finding, Mass" in text
+    assert "Effusion (0.7219)" in text, "what the classifier cannot confirm, with its AUC"
+    assert "Not measured whether its films show: No Finding, Mass" in text
     assert "0.9999" not in text
 
 
@@ -134,7 +134,7 @@ def test_scores_of_something_else_are_refused(network_file: Path, planted: list[
             [*planted, replace(first, network_sha256="b" * 64)],
             f"is of network bbbbbbbbbbbb…, not of {first.network_sha256[:12]}…",
         ),
-        ([first, replace(planted[1], truncation=0.7)], r"has truncation 0\.7, .* a card tells of one set of films"),
+        ([first, replace(planted[1], truncation=0.7)], r"has truncation 0\.7, .* a card is about one set of films"),
         ([first, replace(planted[1], pool_fingerprint="0")], r"has pool_fingerprint '0'"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -142,17 +142,17 @@ def test_scores_of_something_else_are_refused(network_file: Path, planted: list[
     assert not (tmp_path / "CARD.md").exists()
 
 
-def test_what_was_not_measured_is_said(network_file: Path, planted: list[Record]) -> None:
+def test_what_was_not_measured_is_listed(network_file: Path, planted: list[Record]) -> None:
     network = load(network_file)
     few = [each for each in planted if each.measure not in ("memorised_rate", "fidelity", "reid")]
     few.append(replace(planted[0], measure="reid", statistic="auc", value=None, ci95=None, floor=None, num_real=3))
     few = [replace(each, ci95=(0.4, 0.9)) if each.question == "ctr cardiomegaly" else each for each in few]
     text = card(network, str(network_file), few, "x.png", "", "make it")
-    assert "was not looked for. Do not take a film for private because it is synthetic." in text
+    assert "was not measured. Do not take a film for private because it is synthetic." in text
     assert "could not be measured: 3 patients have several films" in text
     assert "The measures of anatomy cannot be trusted on these real films" in text
-    assert "Nobody has looked whether its films show: No Finding, Effusion, Mass" in text
-    assert "not told by the file" in text
+    assert "Not measured whether its films show: No Finding, Effusion, Mass" in text
+    assert "not stated in the file" in text
 
 
 def test_terms_bind_the_card_and_text_of_a_file_stays_text(network_file: Path, planted: list[Record]) -> None:
@@ -165,7 +165,7 @@ def test_terms_bind_the_card_and_text_of_a_file_stays_text(network_file: Path, p
     assert "restrict sharing" not in card(network, str(network_file), planted, "x.png", "", "make it")
 
 
-def test_a_run_folder_tells_what_it_cost(network_file: Path, planted: list[Record], tmp_path: Path) -> None:
+def test_a_run_folder_gives_the_cost_of_training(network_file: Path, planted: list[Record], tmp_path: Path) -> None:
     run = tmp_path / "00000-discs-32"
     run.mkdir()
     (run / "network-latest.safetensors").write_bytes(network_file.read_bytes())
@@ -182,7 +182,7 @@ def test_a_run_folder_tells_what_it_cost(network_file: Path, planted: list[Recor
     assert f"{tmp_path}" not in text, "nobody's folders"
 
 
-def test_a_network_that_began_with_another_says_so(network_file: Path, planted: list[Record]) -> None:
+def test_a_network_that_started_from_another_names_it(network_file: Path, planted: list[Record]) -> None:
     network = load(network_file)
     later = replace(network, info=replace(network.info, started_from="discs-16, 1,200 films"))
     text, of_nothing = (card(one, str(network_file), planted, "x.png", "", "make it") for one in (later, network))
@@ -206,13 +206,13 @@ def test_words_and_readings() -> None:
     assert reading(replace(base, measure="recall")) == "better"
     assert reading(replace(base, measure="probe", statistic="auc")) == "above", "the nearer to the floor, the better"
     error = replace(base, measure="fidelity", statistic="mae", question="age")
-    assert (title(error), reading(error)) == ("Seen as asked: age, error", "worse")
+    assert (title(error), reading(error)) == ("Predicted as requested: age, error", "worse")
     assert title(replace(base, group="Pleural_Thickening")) == "Fréchet distance, Pleural Thickening only"
     tie = record(
         "tie", 0.5, (0.4, 0.6), 0.1, group="real", question="Pleural_Thickening", protocol="source", statistic="v"
     )
-    assert title(tie) == "A finding tied to the source, real films"
+    assert title(tie) == "Association of a finding with the source, real films"
     assert sentence(tie) == (
-        "The strongest tie: Pleural Thickening (Cramér's V). Findings that are not tied stay below: 0.1."
+        "The strongest association: Pleural Thickening (Cramér's V). Findings without an association stay below: 0.1."
     )
     assert title(record("something_new")) == "Something_new"

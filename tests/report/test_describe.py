@@ -87,7 +87,7 @@ def test_duplicates_are_counted_when_somebody_looked_for_them(two: Path, tmp_pat
         "across_splits": 1, "across_patients": 1, "across_sources": across_sources,
     }  # fmt: skip
     assert facts["warnings"] == [
-        "1 groups of duplicate films lie in both splits, so the holdout knows films of the training"
+        "1 groups of duplicate films lie in both splits, so the holdout contains training films"
     ]
     assert "duplicates: 2 groups (2 exact, 2 near films); 1 across patients" in describe_text(facts)
     (pool / "duplicates.csv").write_text("film,group\n")

@@ -229,7 +229,7 @@ def test_a_pool_of_one_film(tmp_path: Path) -> None:
     pool = write_pool(tmp_path / "pool", ("folder", [FilmRecord("a", "a", "p", "s")]))
     facts = describe.describe_pool(pool)
     assert "folder: unknown view in 100%, sex in 100%, age in 100% of the films" in facts["warnings"]
-    assert "no finding is annotated, so none can be asked for" in facts["warnings"]
+    assert "no finding is annotated, so none can be requested" in facts["warnings"]
     text = page(facts)
     read_page(text)
     assert 'id="findings"' not in text

@@ -24,7 +24,7 @@ def test_ordinary_facts_give_no_warning() -> None:
         ),
         (
             lambda: plain() | {"duplicates": {"across_splits": 3}},
-            "3 groups of duplicate films lie in both splits, so the holdout knows",
+            "3 groups of duplicate films lie in both splits, so the holdout contains",
         ),
         (
             lambda: changed(intensity={**flat(0.2), "refused": {"truncated file": 2, "empty file": 1}}),
@@ -37,7 +37,7 @@ def test_ordinary_facts_give_no_warning() -> None:
         (
             lambda: changed(native={"films": 9, "equalised": 8}),
             "here: 8 of 9 films were histogram-equalised by the release, and the others' are not: "
-            "the look names the source",
+            "the look gives the source away",
         ),
         (
             lambda: changed(intensity=flat(0.02)),
@@ -49,7 +49,7 @@ def test_ordinary_facts_give_no_warning() -> None:
         ),
         (
             lambda: facts_of(here=[film(n, split="train") for n in range(144)]),
-            "no film is held out, so there is nothing to judge",
+            "no film is held out, so there is nothing to score",
         ),
         (
             lambda: only("patient", str),
@@ -57,15 +57,15 @@ def test_ordinary_facts_give_no_warning() -> None:
         ),
         (
             lambda: only("findings", lambda n: {**film(n).findings, "Hernia": 1, "Fracture": 0}),
-            "only here annotates Hernia, Fracture: asking for them names the hospital",
+            "only here annotates Hernia, Fracture: requesting them gives the hospital away",
         ),
         (
             lambda: only("findings", lambda n: {**film(n).findings, "Hernia": 1}),
-            "only here annotates Hernia: asking for it names",
+            "only here annotates Hernia: requesting it gives",
         ),
         (
             lambda: facts_of(here=[film(n, findings={}) for n in range(144)]),
-            "no finding is annotated, so none can be asked for",
+            "no finding is annotated, so none can be requested",
         ),
         (
             lambda: only("findings", lambda n: {**film(n).findings, "Effusion": int(n < 120)}),

@@ -1,4 +1,4 @@
-"""The report: whole in itself, every value escaped, the same bytes for the same panel, and no claim beyond the
+"""The report: self-contained, every value escaped, the same bytes for the same panel, and no claim beyond the
 numbers."""
 
 import re
@@ -25,7 +25,7 @@ def page(pool: Pool, scored: tuple[Path, panel.Panel]) -> tuple[str, panel.Panel
         return report(pool, fakes, found), found, report(pool, fakes, found)
 
 
-def test_it_is_whole_in_itself(page: tuple[str, panel.Panel, str]) -> None:
+def test_it_is_self_contained(page: tuple[str, panel.Panel, str]) -> None:
     text, found, again = page
     assert text == again
     assert len(charts(text)) >= 10
@@ -46,7 +46,7 @@ def test_it_is_whole_in_itself(page: tuple[str, panel.Panel, str]) -> None:
 
 
 def test_names_of_files_are_escaped(page: tuple[str, panel.Panel, str]) -> None:
-    # The pair sheet names the worst films: whichever they are, none may open a tag.
+    # The page names the films of the worst pairs: whichever they are, none may open a tag.
     text, found, _ = page
     assert found.audit is not None
     worst = np.argsort(found.audit.found.ratio, kind="stable")[:16]
@@ -58,24 +58,24 @@ def test_every_pair_says_which_film_is_which_and_how_near(page: tuple[str, panel
     assert found.audit is not None
     for i in np.argsort(found.audit.found.ratio, kind="stable")[:16]:
         assert f"distance {found.audit.found.distance[i]:.3f}" in text
-        assert f"{found.audit.stranger_rank[i]:.1%} of strangers are as near" in text
+        assert f"{found.audit.stranger_rank[i]:.1%} of unrelated patients are as near" in text
     sheet = text[text.index('<ul class="twins">') :]
     assert (sheet.count(">synthetic</strong>"), sheet.count(">real</strong>")) == (16, 16)
     assert (sheet.count('alt="synthetic film: '), sheet.count('alt="real film: ')) == (16, 16)
 
 
-def test_a_film_that_may_not_be_shown_is_not_in_the_sheet() -> None:
+def test_a_film_that_may_not_be_shown_is_not_among_the_pairs() -> None:
     pair = Pair("seed 7", 0.1, 0.25, 0.5, True, "mimic-cxr", blob(0, 32, True), None)
     figure = Figure("Pairs", "", [pair], [["a"], ["b"]], wide=True)
     facts = {"title": "", "subtitle": "", "verdict": [], "notes": [], "sources": {}}
     drawn = render("scores.html", every=[Section("copies", "", "", [figure])], **facts)
     assert drawn.count("data:image/png") == 1
     assert "not shown: terms of mimic-cxr" in drawn
-    assert "seed 7<br>distance 0.100, flagged<br>25.0% of strangers are as near" in drawn
+    assert "seed 7<br>distance 0.100, flagged<br>25.0% of unrelated patients are as near" in drawn
 
 
 def test_the_verdict_claims_no_more_than_the_numbers(page: tuple[str, panel.Panel, str]) -> None:
     _, found, _ = page
     lines = verdict(found.records)
-    assert lines[-1].startswith("Nothing here says that a film cannot be told from a real one")
+    assert lines[-1].startswith("Nothing here shows that a film cannot be distinguished from a real one")
     assert not [line for line in lines if "indistinguishable" in line or "has effusion" in line.lower()]

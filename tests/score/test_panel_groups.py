@@ -145,7 +145,7 @@ def test_a_finding_that_follows_the_source_is_reported(
     assert 0.6 < moved.value < 1.0, "0.4 over the spread of the real films' scores, about 0.5"
     assert (reading(moved), reading(still)) == ("worse", "not distinguished")
     (line,) = (line for line in verdict(found.records) if "source" in line)
-    assert line == "What a reader sees of the finding asked moves with the source asked: Effusion (there over here)."
+    assert line == "The prediction of a requested finding moves with the requested source: Effusion (there over here)."
     with pytest.raises(ValueError, match=r"score the network itself \(--fake MODEL\)"):
         panel.shortcuts(replace(context, fakes=replace(fakes, sampler=None)))
     narrow = replace(vocabulary, sources=("here",))

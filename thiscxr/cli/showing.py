@@ -14,7 +14,9 @@ from thiscxr.files import cache_folder
 @click.option("--samples", type=FOLDER, metavar="DIR", help="A folder that `thiscxr sample` wrote.")
 @click.option("--scores", type=FOLDER, metavar="FILE", help="scores.json of these samples.")
 @click.option(
-    "--model", metavar="MODEL", help="FILE, NAME or RUN: adds make.html, which draws films in the visitor's browser."
+    "--model",
+    metavar="MODEL",
+    help="FILE, NAME or RUN: adds make.html, which generates films in the visitor's browser.",
 )
 @click.option("--index/--no-index", default=False, show_default=True, help="Whether search engines may list the site.")
 @click.option(

@@ -26,9 +26,9 @@ def evidence(record: Record, truncations: Iterable[float]) -> dict[str, str]:
     """
     basis = [f"{record.num_real} real and {record.num_fake} synthetic films"]
     if record.hidden:
-        basis.append("the foot of each, with the mark, hidden on both sides")
+        basis.append("the rows of the mark hidden in all films")
     if record.extractor:
-        basis.append(f"seen through {record.extractor}")
+        basis.append(f"extractor {record.extractor}")
     if record.truncation is not None:
         basis.append(f"truncation {record.truncation}")
         others = [number(value) for value in sorted(truncations) if value != record.truncation]
@@ -80,7 +80,8 @@ def nearest_films(films: Sequence[Film]) -> dict[str, Any] | None:
     for film in ranked:
         counts[min(BINS - 1, max(0, int((film.stranger_rank or 0) * BINS)))] += 1
     shares = [count / len(ranked) for count in counts]
-    alt = f"Share of the films in each tenth of the ranks among strangers: {', '.join(f'{x:.0%}' for x in shares)}"
+    listed = ", ".join(f"{x:.0%}" for x in shares)
+    alt = f"Share of the films in each tenth of the ranks among unrelated patients: {listed}"
     return {
         "num_films": len(ranked),
         "num_flagged": sum(film.memorised is True for film in ranked),
@@ -89,7 +90,7 @@ def nearest_films(films: Sequence[Film]) -> dict[str, Any] | None:
     }
 
 
-def asked_table(films: Sequence[Film]) -> dict[str, Any]:
+def requested_table(films: Sequence[Film]) -> dict[str, Any]:
     """Return what was requested, one row per finding below a row for all films: films, share of each view and of women,
     median age.
 
@@ -100,14 +101,15 @@ def asked_table(films: Sequence[Film]) -> dict[str, Any]:
     rows = []
     for finding in ("", *sorted({name for film in films for name in film.findings})):
         having = [film for film in films if not finding or finding in film.findings]
-        seen, sexed = [film for film in having if film.view], [film for film in having if film.sex in ("F", "M")]
+        viewed, sexed = [film for film in having if film.view], [film for film in having if film.sex in ("F", "M")]
         ages = [film.age_years for film in having if film.age_years is not None]
         rows.append(
             {
                 "finding": finding,
                 "films": len(having),
                 "views": [
-                    f"{sum(film.view == view for film in seen) / len(seen):.0%}" if seen else "–" for view in views
+                    f"{sum(film.view == view for film in viewed) / len(viewed):.0%}" if viewed else "–"
+                    for view in views
                 ],
                 "women": f"{sum(film.sex == 'F' for film in sexed) / len(sexed):.0%}" if sexed else "–",
                 "age": f"{median(ages):.0f}" if ages else "–",
@@ -120,9 +122,9 @@ def evidence_facts(films: Sequence[Film], shown: Iterable[Film], records: Sequen
     """Return all that evidence.html shows of scores and films; films: those of the sample folder, shown: those in the
     gallery."""
     truncations = sorted({film.truncation for film in films if film.truncation is not None})
-    asked = ("pool_fingerprint", "split", "seeds", "code_version")
-    measured = {name: sorted({str(value) for each in records if (value := getattr(each, name))}) for name in asked}
-    judges = {each.extractor: each.extractor_sha256 or "" for each in records if each.extractor}
+    names = ("pool_fingerprint", "split", "seeds", "code_version")
+    measured = {name: sorted({str(value) for each in records if (value := getattr(each, name))}) for name in names}
+    extractors = {each.extractor: each.extractor_sha256 or "" for each in records if each.extractor}
     return {
         "num_films": len(films),
         "truncations": [number(value) for value in truncations],
@@ -130,7 +132,7 @@ def evidence_facts(films: Sequence[Film], shown: Iterable[Film], records: Sequen
         "groups": score_groups(records, truncations),
         "nearest": nearest_films(films),
         "shown": {film.file for film in shown},
-        "asked": asked_table(films),
+        "requested": requested_table(films),
         "measured": measured,
-        "judges": judges,
+        "extractors": extractors,
     }

@@ -17,7 +17,7 @@ import jinja2
 
 from thiscxr.gallery.browser_model import BrowserModel, generator_files, page_facts
 from thiscxr.gallery.samples import Film, Image, cited_sources
-from thiscxr.gallery.words import SEX_WORDS, asked, near, number, seen
+from thiscxr.gallery.words import SEX_WORDS, near, number, predicted, requested
 
 MAKE_ASSETS = ("make.js", "generator.js")  # of make.html
 # the large film is shown about this wide on a desk; a smaller one is enlarged, and the page says so
@@ -79,10 +79,10 @@ def _facets(films: Iterable[Film]) -> list[dict[str, Any]]:
     films = tuple(films)
     decades = Counter(decade(film) for film in films if film.age_years is not None)
     counts = {
-        ("finding", "Finding asked"): Counter(finding for film in films for finding in set(film.findings)),
-        ("view", "View asked"): Counter(film.view for film in films if film.view),
-        ("sex", "Sex asked"): Counter(film.sex for film in films if film.sex),
-        ("age", "Age asked"): {str(start): decades[start] for start in sorted(decades)},
+        ("finding", "Finding asked for"): Counter(finding for film in films for finding in set(film.findings)),
+        ("view", "View asked for"): Counter(film.view for film in films if film.view),
+        ("sex", "Sex asked for"): Counter(film.sex for film in films if film.sex),
+        ("age", "Age asked for"): {str(start): decades[start] for start in sorted(decades)},
     }
     facets = []
     for (name, label), count in counts.items():
@@ -156,8 +156,8 @@ def films_script(shown: Sequence[Shown], marks: Mapping[str, str]) -> bytes:
         facts = {
             "key": film.key,
             "file": "" if film.file == f"seed-{film.key:0>8}.png" else film.file,
-            "asked": asked(film),
-            "seen": seen(film),
+            "asked": requested(film),
+            "seen": predicted(film),
             "near": near(film),
             "unscreened": film.memorised is None,
             "view": film.view,
@@ -203,7 +203,7 @@ def robots(frame: Frame) -> bytes:
 
 def _image_object(frame: Frame, film: Film, image: Image) -> dict[str, Any]:
     """Return a film as schema.org ImageObject."""
-    said = asked(film)
+    said = requested(film)
     return {
         "@type": "ImageObject",
         "contentUrl": f"{frame.url}films/{quote(film.file, safe='')}",
@@ -229,8 +229,8 @@ def _template(name: str) -> jinja2.Template:
         keep_trailing_newline=True,
     )
     pages.filters.update(
-        asked=asked,
-        seen=seen,
+        requested=requested,
+        predicted=predicted,
         near=near,
         urlpath=lambda name: quote(name, safe=""),
         words=lambda names: [(name, SEX_WORDS.get(name, name.replace("_", " "))) for name in names],

@@ -167,7 +167,7 @@ def _two_way_bootstrap(
     return float(low), float(high)
 
 
-def telling_auc(answers: Sequence[Answer], seed: int = 0) -> Share | None:
+def confidence_auc(answers: Sequence[Answer], seed: int = 0) -> Share | None:
     """Return the AUC of "synthetic", graded by confidence, over real films, or over phantoms in a study without real
     ones.
 
@@ -235,24 +235,24 @@ def visual_ppv(answers: Sequence[Answer]) -> dict[str, tuple[Share, Share, Share
 
 def report(answers: Sequence[Answer]) -> dict[str, Any]:
     """Return all statistics of the answers, as plain values (see docs/formats.md)."""
-    judged = [answer for answer in answers if answer.mode != "audit"]
+    studied = [answer for answer in answers if answer.mode != "audit"]
     audited = [answer for answer in answers if answer.mode == "audit"]
 
     def by(names: Callable[[Answer], Iterable[str]]) -> dict[str, Any]:
         groups: dict[str, list[Answer]] = defaultdict(list)
-        for answer in judged:
+        for answer in studied:
             for name in names(answer):
                 groups[name].append(answer)
         return {name: _plain(accuracy(group)) for name, group in sorted(groups.items())}
 
     facts: dict[str, Any] = {"answers": len(answers), "readers": len({answer.reader for answer in answers})}
-    if judged:
-        auc = telling_auc(judged)
+    if studied:
+        auc = confidence_auc(studied)
         facts["real_or_not"] = {
-            "accuracy": _plain(accuracy(judged)),
+            "accuracy": _plain(accuracy(studied)),
             "auc": auc and _plain(auc),
-            "agreement_alpha": agreement(judged),
-            "median_seconds": float(np.median([answer.seconds for answer in judged])),
+            "agreement_alpha": agreement(studied),
+            "median_seconds": float(np.median([answer.seconds for answer in studied])),
             "by_mode": by(lambda a: [a.mode]),
             "by_reader": by(lambda a: [a.reader or "unnamed"]),
             "by_role": by(lambda a: [a.role or "not said"]),
@@ -308,7 +308,7 @@ def _line(name: str, share: dict[str, Any]) -> str:
 
 def _alpha(value: float | None) -> str:
     return (
-        ("agreement: no film was seen by two readers")
+        ("agreement: no film was answered by two readers")
         if value is None
         else (f"agreement of the readers (Krippendorff's alpha): {value:.2f}")
     )

@@ -74,7 +74,7 @@ def build_site(
     check_ours(out)
     if samples is None and (model is None or scores is not None or real is not None or card is not None):
         raise ValueError(
-            "a site shows a sample folder, a network that draws in the browser, or both; "
+            "a site shows a sample folder, a network that generates in the browser, or both; "
             "give --samples, or --model without --scores, "
             "--real and --card, which are about samples"
         )
@@ -85,7 +85,7 @@ def build_site(
     url = url and url.rstrip("/") + "/"
     generator = read_browser_model(model) if model is not None else None
     restriction = (
-        require_permission(generator.info["sources"], permission, f"a page that draws with {model}")
+        require_permission(generator.info["sources"], permission, f"a page that generates with {model}")
         if generator
         else ""
     )

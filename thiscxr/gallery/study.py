@@ -73,9 +73,9 @@ class Study:
     @property
     def pages(self) -> list[tuple[str, str]]:
         """The pages that will be written: file, title."""
-        asks = "Real or not?" if self.other == "real" else "Procedural or learned?"
+        title = "Real or not?" if self.other == "real" else "Procedural or learned?"
         return [
-            *([("study.html", asks)] if self.films else []),
+            *([("study.html", title)] if self.films else []),
             *([("audit.html", "Label audit")] if self.sheets else []),
         ]
 
@@ -93,8 +93,8 @@ def choose_films(samples: SampleFolder, films: Sequence[Film], real: Path | None
         [_read_synthetic(samples, film) for film in films[:PER_KIND]],
         [film.view for film in films[:PER_KIND]],
     )
-    sides = {side for film in synthetic for side in film.pixels.shape}
-    res = sides.pop() if len(sides) == 1 else 0  # 0: not all square and of one size
+    sizes = {size for film in synthetic for size in film.pixels.shape}
+    res = sizes.pop() if len(sizes) == 1 else 0  # 0: not all square and of one size
     sheets = _synthetic_sheets(films)
     if pool is None:
         if res not in RESOLUTIONS:  # the phantom draws square films of these sizes only
@@ -107,8 +107,8 @@ def choose_films(samples: SampleFolder, films: Sequence[Film], real: Path | None
     if pool.resolution != res:
         raise ValueError(
             f"{pool.path} holds films of {pool.resolution} px, the samples have "
-            f"{f'{res} px' if res else 'several sizes'}: what differs in "
-            "size is told apart by it; prepare the pool at the size of the samples"
+            f"{f'{res} px' if res else 'several sizes'}: films "
+            "could be distinguished by their size; prepare the pool at the size of the samples"
         )
     rows = _drawn_rows(pool)
     chosen = _matched(pool, rows, views)

@@ -11,7 +11,7 @@ def words(name: str) -> str:
     return name.replace("_", " ").lower()
 
 
-def asked(film: Film) -> str:
+def requested(film: Film) -> str:
     """Return the requested conditions as text: "PA view, female, 70 years, effusion; without mass". Empty when nothing
     was requested."""
     parts = []
@@ -33,7 +33,7 @@ def asked(film: Film) -> str:
     return text
 
 
-def seen(film: Film) -> str:
+def predicted(film: Film) -> str:
     """Return which of the requested findings a classifier predicts; samples.csv lists only those that it predicts
     well."""
     return ", ".join(words(finding) for finding in film.findings if finding in film.seen)

@@ -26,7 +26,7 @@ from thiscxr.terms import restriction
 
 SEEDS = 64  # in the picture
 FILM_MM = 400  # about the width of a chest film
-HIDDEN = ", with the foot of each film, where the mark is burned in, hidden on both sides"
+HIDDEN = ", with the rows of the burned-in mark hidden in all films"
 ONE = ("truncation", "seeds", "split", "pool_fingerprint")  # the same for all scores of a card
 
 
@@ -71,7 +71,7 @@ def one_set(path: Path, records: list[Record]) -> list[Record]:
                 raise ValueError(
                     f"{path}: {each.key} has {name} {getattr(each, name)!r}, "
                     f"{records[0].key} {getattr(records[0], name)!r}; "
-                    "a card tells of one set of films and one pool: score them apart"
+                    "a card is about one set of films and one pool: score them separately"
                 )
     return records
 
@@ -94,7 +94,7 @@ def card(network: Network, model: str, records: Sequence[Record], picture: str, 
         name=name,
         what=(
             f"A StyleGAN2-style generator of chest films of {info.architecture.res} px, trained on films of {titles}. "
-            "It draws pictures of patients who do not exist."
+            "It generates films of patients who do not exist."
         ),
         restriction=_line(restriction(info.sources)),
         picture=picture,
@@ -131,7 +131,7 @@ def facts(network: Network, model: str, noted: bool) -> list[tuple[str, str]]:
     if Path(model).is_dir():
         rows.append(("compute", compute(Path(model))))
     else:
-        rows.append(("compute", "not told by the file" + ("; see the notes below" if noted else "")))
+        rows.append(("compute", "not stated in the file" + ("; see the notes below" if noted else "")))
     return [
         *rows,
         ("pool, fingerprint", f"`{info.pool_fingerprint}`"),
@@ -142,26 +142,26 @@ def facts(network: Network, model: str, noted: bool) -> list[tuple[str, str]]:
 def compute(run: Path) -> str:
     """Return how long a run took and on what, from its config.toml, env.json and stats.jsonl; what is missing is left
     out."""
-    said = []
+    parts = []
     if (run / "stats.jsonl").is_file():
         minutes, last = 0.0, 0
         for line in map(json.loads, (run / "stats.jsonl").read_text().splitlines()):
             if line.get("img_per_sec"):
                 minutes += max(line["images_seen"] - last, 0) / line["img_per_sec"] / 60
             last = line["images_seen"]
-        said.append(f"{minutes:,.0f} minutes")
+        parts.append(f"{minutes:,.0f} minutes")
     if (run / "config.toml").is_file():
         config = tomllib.loads((run / "config.toml").read_text())
         device = str(config.get("device", ""))
         if device == "cuda" and (run / "env.json").is_file():
             device = ", ".join(json.loads((run / "env.json").read_text()).get("cuda") or ["cuda"])
-        said += [
+        parts += [
             f"{name} {config[key]}"
             for key, name in (("threads", "threads"), ("batch", "batch"), ("seed", "seed"))
             if key in config
         ]
-        said[1:1] = [device] if device else []
-    return _line(", ".join(said)) or "not told by the run folder"
+        parts[1:1] = [device] if device else []
+    return _line(", ".join(parts)) or "not stated in the run folder"
 
 
 def known_conditions(network: Network) -> list[str]:
@@ -181,7 +181,7 @@ def known_conditions(network: Network) -> list[str]:
         lines.append("age in years")
     films = sum(int(row["films"]) for row in table)
     return (
-        [*lines, f"with nothing asked, each seed draws from {len(table)} combinations of {films:,} training films"]
+        [*lines, f"with nothing requested, each seed draws from {len(table)} combinations of {films:,} training films"]
         if table
         else lines
     )
@@ -190,13 +190,13 @@ def known_conditions(network: Network) -> list[str]:
 def sample_commands(network: Network, model: str) -> str:
     """Return command lines that sample, with conditions that the network knows."""
     known, name = network.info.vocabulary, _shown(model)
-    asked = [f"--view {known.views[-1]}"] if known.views else []
-    asked += [f"--sex {known.sexes[0]}"] if known.sexes else []
-    asked += ["--age 70"] if known.ages else []
-    asked += [f"--finding {name}" for name in known.findings if " " not in name][:1]
+    requested = [f"--view {known.views[-1]}"] if known.views else []
+    requested += [f"--sex {known.sexes[0]}"] if known.sexes else []
+    requested += ["--age 70"] if known.ages else []
+    requested += [f"--finding {name}" for name in known.findings if " " not in name][:1]
     lines = [
         f"thiscxr sample --model {name} -n 64",
-        (f"thiscxr sample --model {name} -n 16 {' '.join(asked)}") if asked else "",
+        (f"thiscxr sample --model {name} -n 16 {' '.join(requested)}") if requested else "",
     ]
     return "\n".join(
         filter(
@@ -208,8 +208,8 @@ def sample_commands(network: Network, model: str) -> str:
 def protocol(network: Network, records: Sequence[Record]) -> str:
     """Return which films were scored, against which real films, and with which extractors."""
     first = records[0]
-    judges = {each.extractor: each.extractor_sha256 for each in records if each.extractor}
-    by = ", ".join(f"`{name}` (SHA-256 `{str(sha256)[:12]}`)" for name, sha256 in judges.items()) or "no extractor"
+    extractors = {each.extractor: each.extractor_sha256 for each in records if each.extractor}
+    by = ", ".join(f"`{name}` (SHA-256 `{str(sha256)[:12]}`)" for name, sha256 in extractors.items()) or "no extractor"
     same = (
         "the pool that it was trained on"
         if first.pool_fingerprint == network.info.pool_fingerprint
@@ -229,7 +229,7 @@ def sections(records: Sequence[Record]) -> list[Section]:
     for name, section, some in by_section(records):
         if name in ("reader", "other"):
             continue
-        floor = f"Beside them: {section.floor}." if section.floor else ""
+        floor = f"Floor: {section.floor}." if section.floor else ""
         part = Section(section.title, [" ".join(filter(None, (section.intro, floor)))])
         for each in some:
             if each.value is None:
@@ -239,7 +239,7 @@ def sections(records: Sequence[Record]) -> list[Section]:
             what = f"{title(each)}: {explained(each)}"
             part.rows.append([what, number(each.value), interval, number(each.floor), reading(each), f"`{each.key}`"])
         if name == "asked" and not part.rows:
-            part.lines.append("Nothing could be judged: see below.")
+            part.lines.append("Nothing could be measured: see below.")
         found.append(part)
     return found
 
@@ -253,17 +253,18 @@ def limits(network: Network, records: Sequence[Record]) -> list[str]:
     lines.append(
         f"It knows how films look at {', '.join(map(_line, network.info.sources)) or 'one place'}, and nowhere else."
     )
-    asked = {each.question: each for each in records if each.measure == "fidelity"}
-    blind = [f"{name} ({number(each.floor)})" for name, each in asked.items() if each.value is None and name != "age"]
-    if blind:
+    requested = {each.question: each for each in records if each.measure == "fidelity"}
+    unconfirmed = [
+        f"{name} ({number(each.floor)})" for name, each in requested.items() if each.value is None and name != "age"
+    ]
+    if unconfirmed:
         lines.append(
-            "**No reader good enough has confirmed that a film shows what was asked** for "
-            "these, with the reader's AUC on held-out "
-            f"patients (it has to be above {LEAST_AUC}, with its interval; –: too "
-            f"few films to tell): {', '.join(blind)}."
+            "**No classifier has confirmed that a film shows what was requested** for these, with "
+            f"the classifier's AUC on held-out patients (its interval must lie above {LEAST_AUC}; "
+            f"–: too few films): {', '.join(unconfirmed)}."
         )
-    if unasked := [name for name in known.findings if name not in asked]:
-        lines.append(f"Nobody has looked whether its films show: {', '.join(map(_line, unasked))}.")
+    if unmeasured := [name for name in known.findings if name not in requested]:
+        lines.append(f"Not measured whether its films show: {', '.join(map(_line, unmeasured))}.")
     return [*lines, "No film is fit for diagnosis, or evidence of anything about a person."]
 
 

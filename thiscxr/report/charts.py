@@ -375,7 +375,7 @@ def ranks(axes: Axes, shares: Sequence[float], dark: bool) -> None:
     bars = axes.bar((np.arange(bins) + 0.5) / bins, shares, 0.9 / bins, color="#5f86a1")
     axes.bar_label(bars, [f"{100 * share:.0f}" for share in shares], padding=2)
     axes.axhline(1 / bins, color="#f0a02c", linestyle=(0, (5, 4)))
-    axes.set_xticks([0, 1], ["0, nearer than all strangers", "1"])
+    axes.set_xticks([0, 1], ["0, nearer than all unrelated patients", "1"])
     _ends(axes)
     axes.set_xlim(0, 1)
     axes.yaxis.set_visible(False)

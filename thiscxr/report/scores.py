@@ -20,7 +20,7 @@ from thiscxr.score.poses import UNITS, Poses
 from thiscxr.score.records import Record
 
 _SHIFTS = 12  # rows of the shift table on the page
-_ONE_ROW = "Each interval is of its own row: of twenty rows without an effect one is expected to show one."
+_ONE_ROW = "Each interval is for its own row: of twenty rows without an effect one is expected to show one."
 
 
 def write_report(path: Path, pool: Pool, fakes: FakeFilms, panel: Panel) -> None:
@@ -44,12 +44,12 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
     network = f"network {fakes.network_sha256[:12]}" if fakes.network_sha256 else "an unknown network"
     return render(
         "scores.html",
-        title="What these synthetic chest films are worth",
+        title="Scores of synthetic chest films",
         subtitle=(
             f"{len(fakes)} synthetic films of {network} against a pool of {len(pool)} real "
             f"films, fingerprint {pool.fingerprint[:16]}"
         )
-        + ("; the foot of each, where their mark stands, is hidden on both sides" if fakes.hidden else ""),
+        + ("; the rows of the burned-in mark are hidden in all films" if fakes.hidden else ""),
         verdict=verdict(panel.records),
         every=[section for section in (*parts, *_slow(panel)) if section.figures],
         notes=panel.notes + [str(each) for each in panel.fidelity if not each.evaluated],
@@ -62,7 +62,7 @@ def _of(panel: Panel, *measures: str) -> list[Record]:
 
 
 def _table(records: Sequence[Record]) -> list[list[str]]:
-    rows = [["score", "value", "95 % interval", "floor", "beside it", "real films", "synthetic films", "key"]]
+    rows = [["score", "value", "95 % interval", "floor", "comparison", "real films", "synthetic films", "key"]]
     for each in records:
         interval = " to ".join(map(number, each.ci95)) if each.ci95 else "–"
         counts = (str(each.num_real), str(each.num_fake))
@@ -94,7 +94,7 @@ def _section(name: str, figures: list[Figure]) -> Section:
 def _distances(panel: Panel) -> Section:
     kinds = (
         ("Fréchet distance", "fd"),
-        ("Fréchet distance, endless films (FD∞)", "fdinf"),
+        ("Fréchet distance, infinitely many films (FD∞)", "fdinf"),
         ("Kernel distance (KID)", "kid"),
     )
     return _section("distances", _figures(panel, *kinds))
@@ -118,13 +118,13 @@ def _spread(panel: Panel) -> Section:
 def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
     if panel.audit is None:
         return _section("copies", [])
-    found, strangers = panel.audit.found, panel.audit.unrelated
-    edges = np.linspace(0, max(float(strangers.distance.max()), float(found.distance.max())), 41).tolist()
+    found, unrelated = panel.audit.found, panel.audit.unrelated
+    edges = np.linspace(0, max(float(unrelated.distance.max()), float(found.distance.max())), 41).tolist()
     series = [(name, (np.histogram(values, edges)[0] / len(values)).tolist()) for name, values in (
-        ("synthetic films", found.distance), ("real strangers", strangers.distance))]  # fmt: skip
+        ("synthetic films", found.distance), ("unrelated patients", unrelated.distance))]  # fmt: skip
     text = (
-        f"Distance to the nearest real film of a patient; {NEAR:.0%} of strangers are "
-        "left of the limit that is called near."
+        f"Distance to the nearest real film of a patient; {NEAR:.0%} of unrelated "
+        "patients are left of the threshold for near."
     )
     figures = [
         Figure(
@@ -135,7 +135,7 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
         )
     ]
     pairs = worst_pairs(pool, fakes.pixels, fakes.names, panel.audit)
-    rows = [["synthetic film", "distance", "strangers as near", "ratio to the second patient", "flagged"]]
+    rows = [["synthetic film", "distance", "unrelated patients as near", "ratio to the second patient", "flagged"]]
     rows += [
         [p.name, f"{p.distance:.3f}", f"{p.stranger_rank:.1%}", f"{p.ratio:.3f}", "yes" if p.memorised else "no"]
         for p in pairs
@@ -150,19 +150,19 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
 
 
 def _conditions(panel: Panel) -> Section:
-    judged = [each for each in panel.fidelity if each.evaluated and each.measure != "mae"]
-    if not judged:
+    measured = [each for each in panel.fidelity if each.evaluated and each.measure != "mae"]
+    if not measured:
         return _section("asked", [])
-    rows = [Whisker(f"{each.question} ({each.measure})", each.value, *each.ci95, each.ceiling) for each in judged]
-    table = [["question", "measure", "value", "interval", "real patients", "asked at random"]]
+    rows = [Whisker(f"{each.question} ({each.measure})", each.value, *each.ci95, each.ceiling) for each in measured]
+    table = [["question", "measure", "value", "interval", "real patients", "requested at random"]]
     for each in panel.fidelity:
         if each.evaluated:
             ranges = (f"{low:.3f} to {high:.3f}" for low, high in (each.ci95, each.null95))
             interval, null = ranges
             table.append([each.question, each.measure, f"{each.value:.3f}", interval, f"{each.ceiling:.3f}", null])
     text = (
-        "How well the reader's answers follow what was asked; the diamond is the same "
-        f"reader on held-out patients. {_ONE_ROW}"
+        "How well the classifier's predictions follow what was requested; the diamond is the same "
+        f"classifier on held-out patients. {_ONE_ROW}"
     )
     drawing = whiskers(f"Condition fidelity: {text}", rows, (0.0, 1.0), "held-out real patients")
     return _section("asked", [Figure("Condition fidelity", text, drawing, table)])
@@ -174,12 +174,12 @@ def _confounders(panel: Panel) -> Section:
     if records := _of(panel, "tie"):
         figures.append(
             _figure(
-                "Findings tied to source or view", records, "The diamond: what findings that are not tied stay below."
+                "Associations of findings with source or view", records, "The diamond: findings without one stay below."
             )
         )
     figures += _figures(panel, ("Findings that follow the source", "shortcut"))
     if panel.shifts:
-        table = [["finding", "source", "view", "real", "asked", "difference", "95 % interval", "shifted"]]
+        table = [["finding", "source", "view", "real", "requested", "difference", "95 % interval", "shifted"]]
         for shift in panel.shifts:
             shares = (
                 f"{shift.real:.1%}",
@@ -191,7 +191,7 @@ def _confounders(panel: Panel) -> Section:
         rows = [
             Whisker(f"{s.finding}, {s.source}, {s.view}", s.difference, *s.ci95, None) for s in panel.shifts[:_SHIFTS]
         ]
-        text = "P(finding | source, view): asked of the films less the share among real films; the largest shifts."
+        text = "P(finding | source, view): requested of the films minus the share among real films; the largest shifts."
         span = max(0.1, float(np.ceil(10 * max(abs(edge) for s in panel.shifts[:_SHIFTS] for edge in s.ci95)) / 10))
         drawing = whiskers(f"Shifts: {text}", rows, (-span, span))
         figures.append(Figure("Shifts by finding, source and view", text, drawing, table))
@@ -210,7 +210,7 @@ def _slow(panel: Panel) -> list[Section]:
         gains = [gain for gain in panel.utility.gains if "duplicates" in gain.control]
         rows = [Whisker(gain.question, gain.value, *gain.ci95, None) for gain in gains]
         text = (
-            "AUC on held-out patients of readers taught with synthetic films too, less "
+            "AUC on held-out patients of classifiers trained also with synthetic films, minus "
             f"that with as many duplicates. {_ONE_ROW}"
         )
         table = [["question", "arm", "control", "difference", "95 % interval", "verdict"]]
@@ -262,14 +262,14 @@ def _slow(panel: Panel) -> list[Section]:
 
 
 def _poses(found: Poses) -> Section:
-    told = [curve for curve in found.curves if curve.question in found.thresholds]
+    known = [curve for curve in found.curves if curve.question in found.thresholds]
     # one scale for all, to compare them
-    top = max(float(curve.flipped95.max()) for curve in told) or 1.0
+    top = max(float(curve.flipped95.max()) for curve in known) or 1.0
     spans = {span.motion: (span.low, span.high) for span in found.spans if span.group == "real"}
     figures: list[Figure] = []
-    for motion in dict.fromkeys(curve.motion for curve in told):
+    for motion in dict.fromkeys(curve.motion for curve in known):
         for question in found.thresholds:
-            some = [curve for curve in told if (curve.motion, curve.question) == (motion, question)]
+            some = [curve for curve in known if (curve.motion, curve.question) == (motion, question)]
             series = [
                 Curve(f"{each.group} films", each.amounts.tolist(), each.flipped.tolist(), *each.flipped95.tolist())
                 for each in some
@@ -282,7 +282,7 @@ def _poses(found: Poses) -> Section:
             table += [[each.group, *(f"{share:.1%}" for share in each.flipped)] for each in some]
             figures.append(Figure(title, text, drawing, table))
     text = (
-        "Where is the reader fooled as films are moved a little at a time? Nothing but the "
+        "Where is the classifier fooled as films are moved a little at a time? Nothing but the "
         "pose changes, so a decision that flips is wrong "
         "before or after. Green: the range that real films span. Bands hold for one "
         "curve at a time, not for all of them together."

@@ -14,7 +14,7 @@ MOST_MEMORISED = 0.02
 MOST_BY_CHANCE = 0.01  # p of an association, below which it is reported
 LEAST_DB = 1.0  # the least difference in the power of a band that is reported
 NOTHING_MORE = (
-    "Nothing here says that a film cannot be told from a real one, or that it is fit for any clinical use. "
+    "Nothing here shows that a film cannot be distinguished from a real one, or that it is fit for any clinical use. "
     "A good score is the score of one extractor."
 )
 
@@ -52,41 +52,41 @@ SECTIONS = {
         "Likeness and variety", "Does each film look like a real film, and is every kind of real film there?", _OTHERS
     ),
     "copies": Section(
-        "Copies of patients",
+        "Memorisation",
         "Every film was compared with every real film of the pool, held-out patients too.",
         "unrelated real patients, each against all others",
     ),
     "asked": Section(
-        "Asked and seen",
-        "Does a film show what was asked? By a reader network, and only where it reads real films well.",
-        "held-out real patients, by the same reader against their labels",
+        "Requested and predicted",
+        "Does a film show what was requested? Measured by a classifier, only where it predicts well on real films.",
+        "the same classifier on held-out real patients, against their labels",
     ),
     "confounders": Section(
         "Confounders",
-        "What else tells the films apart, and could be learnt in place of a finding.",
+        "What else distinguishes the films, and could be learnt instead of a finding.",
         "real patients that the classifier has not seen",
     ),
     "anatomy": Section(
         "Anatomy", "Lungs and heart, by a segmenter that was trained on procedural phantoms alone.", _OTHERS
     ),
-    "utility": Section("Use for a reader", "Readers taught with and without the films, on held-out patients.", ""),
+    "utility": Section("Use for training", "Classifiers trained with and without the films, on held-out patients.", ""),
     "reader": Section(
-        "What fools a reader",
+        "What fools a classifier",
         "Poses and label noise; what they mean: docs/scoring.md.",
         "the same with nothing moved or flipped",
     ),
-    "other": Section("Other scores", "This version has no words for these.", _OTHERS),
+    "other": Section("Other scores", "This version does not know these.", _OTHERS),
 }
 _AUC, _SHARE = "AUC", "share"
 WORDS = {  # measure, or measure and statistic, in the order in which they are shown
     "fd": Words("distances", "Fréchet distance",
         "how far the synthetic films are from real ones, comparable at one number of films", "lower"),
-    "fdinf": Words("distances", "Fréchet distance, endless films (FD∞)",
-        "the same, whatever the number of films", "lower"),
+    "fdinf": Words("distances", "Fréchet distance, infinitely many films (FD∞)",
+        "the same, independent of the number of films", "lower"),
     "kid": Words("distances", "Kernel distance (KID)",
-        "whatever the number of films; below 0 by chance where sides are alike", "lower"),
+        "independent of the number of films; below 0 by chance where the sets are alike", "lower"),
     "grid": Words("spectrum", "Grid, {question}",
-        "power of what alternates from pixel to pixel over what is around it, against real films", "near", "dB"),
+        "power of what alternates from pixel to pixel over similar frequencies, against real films", "near", "dB"),
     "sharpness": Words("spectrum", "Sharpness",
         "power of fine over coarse detail, against real films; below 0: blurred, above: sharp or noisy", "near", "dB"),
     "band": Words("spectrum", "Band {question} of 8",
@@ -98,42 +98,42 @@ WORDS = {  # measure, or measure and statistic, in the order in which they are s
     "density": Words("spread", "Density", "how thickly real films surround the synthetic ones", "higher", _SHARE),
     "coverage": Words("spread", "Coverage", "share of the real films with a synthetic film close by", "higher", _SHARE),
     "vendi": Words("spread", "Vendi score", "the effective number of different films", "higher"),
-    "msssim": Words("spread", "MS-SSIM of pairs", "how alike two films are in the mean", "lower", _SHARE),
+    "msssim": Words("spread", "MS-SSIM of pairs", "how alike two films are on average", "lower", _SHARE),
     "memorised_rate": Words("copies", "Memorised",
-        "share of the films that are copies of a real film, or nearly so", "lower", _SHARE),
-    "near_rate": Words("copies", "Near somebody",
-        "share of the films nearer to a patient than 99 % of unrelated ones", "lower", _SHARE),
+        "share of the films that are near-duplicates of a real film", "lower", _SHARE),
+    "near_rate": Words("copies", "Near a patient",
+        "share of the films nearer to a patient than 99 % of unrelated patients are", "lower", _SHARE),
     "nearest_ratio": Words("copies", "Nearest to second patient",
         "near 1: no nearer to one patient than to a second", "higher"),
     "reid auc": Words("copies", "Re-identification, its ceiling",
-        "how well features tell one patient from two", "", _AUC, "guessing"),
+        "how well features distinguish films of one patient from films of two", "", _AUC, "guessing"),
     "reid rank1": Words("copies", "Re-identification, its ceiling by the nearest film",
         "share of real films whose nearest is of the same patient", "", _SHARE, "guessing"),
     "reid match_rate": Words("copies", "Re-identified",
-        "share of the films that features take for some patient's", "lower", _SHARE),
-    "fidelity auc": Words("asked", "Seen as asked: {question}",
-        "how well what is seen follows what was asked", "higher", _AUC),
-    "fidelity r": Words("asked", "Seen as asked: {question}",
-        "how well what is seen follows what was asked", "higher", "correlation"),
-    "fidelity mae": Words("asked", "Seen as asked: {question}, error",
-        "how far what is seen is from what was asked", "lower", "years"),
+        "share of the films that features match to a patient", "lower", _SHARE),
+    "fidelity auc": Words("asked", "Predicted as requested: {question}",
+        "how well predictions follow what was requested", "higher", _AUC),
+    "fidelity r": Words("asked", "Predicted as requested: {question}",
+        "how well predictions follow what was requested", "higher", "correlation"),
+    "fidelity mae": Words("asked", "Predicted as requested: {question}, error",
+        "how far predictions are from what was requested", "lower", "years"),
     "real_or_synthetic": Words("confounders", "Real or synthetic",
-        "how well a linear classifier tells them apart (0.5: not at all)", "lower", _AUC),
+        "how well a linear classifier distinguishes them (0.5: not at all)", "lower", _AUC),
     "probe auc": Words("confounders", "Probe: {question}",
-        "how well a linear classifier reads it from the features", "near", _AUC),
+        "how well a linear classifier predicts it from the features", "near", _AUC),
     "probe r": Words("confounders", "Probe: {question}",
-        "how well a linear model reads it from the features", "near", "correlation"),
+        "how well a linear model predicts it from the features", "near", "correlation"),
     "probe mae": Words("confounders", "Probe: {question}, error", "how far off a linear model is", "near", "years"),
-    "tie": Words("confounders", "A finding tied to the {protocol}, {group}",
-        "the strongest tie: {question}", "", "Cramér's V", "findings that are not tied stay below"),
-    "shortcut": Words("confounders", "{question} read by source",
-        "how far its score moves when only the source asked does ({group}), over its spread",
+    "tie": Words("confounders", "Association of a finding with the {protocol}, {group}",
+        "the strongest association: {question}", "", "Cramér's V", "findings without an association stay below"),
+    "shortcut": Words("confounders", "{question} by source",
+        "how far its prediction moves with the requested source alone ({group}), over its spread",
         "lower", "", "films that do not follow the source stay below"),
     "anatomy auc": Words("anatomy", "Trust in these measures",
         "the cardiothoracic ratio against the label Cardiomegaly", "", _AUC),
     "anatomy w1": Words("anatomy", "{question}", "distance of its distribution from that of real films", "lower"),
     "anatomy implausible": Words("anatomy", "Implausible",
-        "share of the films whose lungs or heart no chest has", "lower", _SHARE),
+        "share of the films whose lungs or heart are anatomically implausible", "lower", _SHARE),
     "anatomy leans_left": Words("anatomy", "Leans left",
         "share of the films whose heart leans to the viewer's left", "near", _SHARE),
     "utility": Words("utility", "{question}: {group}", "AUC gained", "higher"),
@@ -152,7 +152,7 @@ _QUESTIONS = {
     "both": "a chess board",
 }
 _GRIDS = ("columns", "rows", "both")
-_GROUPS = {("tie", "real"): "real films", ("tie", "asked"): "as asked"}
+_GROUPS = {("tie", "real"): "real films", ("tie", "asked"): "as requested"}
 
 
 def words_of(record: Record) -> Words:
@@ -232,7 +232,7 @@ def sentence(record: Record) -> str:
         said.append("No floor was measured, so the number says little by itself." if words.section != "utility" else "")
     else:
         how = {
-            "not distinguished": "; the interval holds that, which shows no difference and rules none out",
+            "not distinguished": "; the interval contains it, which shows no difference and rules none out",
             "worse": "; these films are worse",
             "better": "; these films are better",
             "above": "; these films are above",
@@ -249,8 +249,8 @@ def _why_not(record: Record) -> str:
         return f"It could not be measured: {record.num_real} patients have several films."
     if record.measure == "fidelity" and record.floor is not None:
         return (
-            "It was not judged: on held-out real patients the reader reaches "
-            f"{number(record.floor)}, or too few films were asked."
+            "It was not measured: on held-out real patients the classifier reaches "
+            f"{number(record.floor)}, or it was requested of too few films."
         )
     return "It was not measured."
 
@@ -274,13 +274,13 @@ def verdict(records: Sequence[Record]) -> list[str]:
         floor = f", of other real films {recall.floor:.0%}" if recall.floor is not None else ""
         lines.append(f"{recall.value:.0%} of the real films have a synthetic film in their neighbourhood{floor}.")
     lines += [*fine_structure(records), *memorised(records)]
-    if told := first.get("real_or_synthetic"):
-        interval = f", {told.ci95[0]:.2f} to {told.ci95[1]:.2f}" if told.ci95 else ""
+    if probe := first.get("real_or_synthetic"):
+        interval = f", {probe.ci95[0]:.2f} to {probe.ci95[1]:.2f}" if probe.ci95 else ""
         lines.append(
             "A linear classifier distinguishes synthetic from real films with an AUC of "
-            f"{told.value:.2f}{interval}; 0.5 is guessing."
+            f"{probe.value:.2f}{interval}; 0.5 is guessing."
         )
-    return [*lines, *_asked(records), *_tied(records), *_by_source(records), *_anatomy(records), NOTHING_MORE]
+    return [*lines, *_requested(records), *_associated(records), *_by_source(records), *_anatomy(records), NOTHING_MORE]
 
 
 def _distance(record: Record) -> str:
@@ -324,8 +324,8 @@ def fine_structure(records: Sequence[Record]) -> list[str]:
     if rest and not sharpness:
         bands = ", ".join(f"{name} ({beyond['band', name]:+.1f} dB)" for name in rest)
         lines.append(f"Of eight bands from coarse to fine detail these are not as in real films: {bands}.")
-    seen = f"At the films' own resolution no grid, blur or sharpening beyond {LEAST_DB:g} dB is shown."
-    return lines or ([seen] if known else [])
+    nothing = f"At the films' own resolution no grid, blur or sharpening beyond {LEAST_DB:g} dB is shown."
+    return lines or ([nothing] if known else [])
 
 
 def memorised(records: Sequence[Record]) -> list[str]:
@@ -342,41 +342,39 @@ def memorised(records: Sequence[Record]) -> list[str]:
         share = f"{each.value:.1%} of the films ({round(each.value * each.num_fake)})"
         if each.value > max(MOST_MEMORISED, 2 * floor):
             found = (
-                f"{share} are memorised, copies of real films or nearly so: of unrelated real "
+                f"{share} are memorised, near-duplicates of real films: of unrelated real "
                 f"patients {floor:.1%} would be flagged."
             )
             lines.append(f"{found} Do not share this set as it is.")
         else:
             lines.append(f"{share} are flagged as memorised; of unrelated real patients {floor:.1%} would be.")
-    return lines or [
-        "Whether films are memorised was not looked for. Do not take a film for private because it is synthetic."
-    ]
+    return lines or ["Memorisation was not measured. Do not take a film for private because it is synthetic."]
 
 
-def _asked(records: Sequence[Record]) -> list[str]:
-    asked = [each for each in records if each.measure == "fidelity" and each.statistic != "mae"]
-    judged = [each for each in asked if each.value is not None]
+def _requested(records: Sequence[Record]) -> list[str]:
+    requested = [each for each in records if each.measure == "fidelity" and each.statistic != "mae"]
+    measured = [each for each in requested if each.value is not None]
     lines = []
-    if judged:
-        followed = [each.question for each in judged if each.null95 and (each.value or 0.0) > each.null95[1]]
-        lines.append(f"What was asked shows beyond chance for: {', '.join(followed) or 'nothing'}.")
-    if blind := [each.question for each in asked if each.value is None]:
-        why = "the reader is not good enough on real patients, or too few films tell"
-        lines.append(f"Whether the films show it could not be judged of: {', '.join(blind)} ({why}).")
+    if measured:
+        followed = [each.question for each in measured if each.null95 and (each.value or 0.0) > each.null95[1]]
+        lines.append(f"Predictions follow what was requested, beyond chance, for: {', '.join(followed) or 'nothing'}.")
+    if unmeasured := [each.question for each in requested if each.value is None]:
+        why = "the classifier is not good enough on real patients, or too few films were requested"
+        lines.append(f"Whether the films show it could not be measured for: {', '.join(unmeasured)} ({why}).")
     return lines
 
 
-def _tied(records: Sequence[Record]) -> list[str]:
-    tied = [
+def _associated(records: Sequence[Record]) -> list[str]:
+    pairs = [
         f"{each.question} with the {each.protocol}"
         for each in records
         if each.measure == "tie" and each.group == "asked" and each.p is not None and each.p < MOST_BY_CHANCE
     ]
-    told = (
-        f"In what was asked, findings are tied: {', '.join(tied)}. A classifier that "
-        "learns from these films may learn the tie."
+    line = (
+        f"In what was requested, findings are associated: {', '.join(pairs)}. A classifier "
+        "trained on these films may learn the association."
     )
-    return [told] if tied else []
+    return [line] if pairs else []
 
 
 def _by_source(records: Sequence[Record]) -> list[str]:
@@ -385,8 +383,8 @@ def _by_source(records: Sequence[Record]) -> list[str]:
         for each in records
         if each.measure == "shortcut" and each.p is not None and each.p < MOST_BY_CHANCE
     ]
-    told = f"What a reader sees of the finding asked moves with the source asked: {', '.join(moved)}."
-    return [told] if moved else []
+    line = f"The prediction of a requested finding moves with the requested source: {', '.join(moved)}."
+    return [line] if moved else []
 
 
 def _anatomy(records: Sequence[Record]) -> list[str]:
@@ -395,5 +393,5 @@ def _anatomy(records: Sequence[Record]) -> list[str]:
         for each in records
         if each.measure == "anatomy" and each.statistic == "auc" and (each.ci95 is None or each.ci95[0] <= 0.5)
     ]
-    told = "The measures of anatomy cannot be trusted on these real films, so they say nothing of the synthetic ones."
-    return [told] if doubtful else []
+    line = "The measures of anatomy cannot be trusted on these real films, so they show nothing of the synthetic ones."
+    return [line] if doubtful else []

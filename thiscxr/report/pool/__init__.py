@@ -129,21 +129,21 @@ def _look_at(part: Wanted, allow_synthetic: bool) -> dict[str, Any]:
         for film, data in part.streamed(lambda film: film.film not in sample):
             looks.append((part.files[film.film].name, _look((data, frontal[film.film], allow_synthetic))))
             bar.update()
-    seen = [(name, look) for name, look in looks if isinstance(look, _Look)]
-    sizes = np.array([look.native for _, look in seen], np.int64).reshape(-1, 3)
+    opened = [(name, look) for name, look in looks if isinstance(look, _Look)]
+    sizes = np.array([look.native for _, look in opened], np.int64).reshape(-1, 3)
     equalised = part.collection.equalised
     return {
         "native": {
             **size_facts(*sizes.T),
-            "inverted": sum(look.inverted for _, look in seen),
-            "equalised": sum(bool(equalised) and name.lower().endswith(equalised) for name, _ in seen),
+            "inverted": sum(look.inverted for _, look in opened),
+            "equalised": sum(bool(equalised) and name.lower().endswith(equalised) for name, _ in opened),
             **{
-                word: dict(Counter(getattr(look, word) for _, look in seen).most_common())
+                word: dict(Counter(getattr(look, word) for _, look in opened).most_common())
                 for word in ("greys", "orientation")
             },
         },
         "intensity": intensity_facts(
-            [look.levels for _, look in seen],
+            [look.levels for _, look in opened],
             len(part.films),
             Counter(look for _, look in looks if isinstance(look, str)),
         ),

@@ -246,19 +246,26 @@ def _given_away(sources: Sources) -> Section:
     if len(sources) > 1:
         columns.append(("source", {name: source_counts(sources, name) for name in FINDINGS}))
     rows = _looked_for(sources)
-    told = {label: [_told(counts.get(name, {}), label == "source") for name in rows] for label, counts in columns}
-    told = {label: column for label, column in told.items() if any(value is not None for value, _ in column)}
-    cells = list(zip(*told.values(), strict=True))
+    differences = {
+        label: [_difference(counts.get(name, {}), label == "source") for name in rows] for label, counts in columns
+    }
+    differences = {
+        label: column for label, column in differences.items() if any(value is not None for value, _ in column)
+    }
+    cells = list(zip(*differences.values(), strict=True))
     if not cells:
         return Section("given-away", "What gives a finding away", text, [])
     values = [[value for value, _ in row] for row in cells]
-    drawing = heat_map(f"What gives a finding away: {text}", [_words(name) for name in rows], list(told), values)
-    table = [["finding", *told], *([name, *(words for _, words in row)] for name, row in zip(rows, cells, strict=True))]
+    drawing = heat_map(f"What gives a finding away: {text}", [_words(name) for name in rows], list(differences), values)
+    table = [
+        ["finding", *differences],
+        *([name, *(words for _, words in row)] for name, row in zip(rows, cells, strict=True)),
+    ]
     figure = Figure("View and source", "Total variation distance, percent", drawing, table)
     return Section("given-away", "What gives a finding away", text, [figure])
 
 
-def _told(counts: Mapping[str, Mapping[str, int]], by_source: bool) -> tuple[float | None, str]:
+def _difference(counts: Mapping[str, Mapping[str, int]], by_source: bool) -> tuple[float | None, str]:
     """Return how far positive and negative films differ, and the same in words."""
     positive, negative = counts.get("positive", {}), counts.get("negative", {})
     if min(sum(positive.values()), sum(negative.values())) < _MIN_FILMS or (by_source and len(positive) < 2):

@@ -10,7 +10,7 @@ from thiscxr.labels import FINDINGS
 from thiscxr.report.pool.facts import total_variation
 
 FLAT_BELOW = 0.08  # unevenness: equalised films have 0.01 to 0.07, others 0.1 to 0.4
-TELLS_FROM = 0.25  # total variation: with it a coin toss becomes 62 %
+PREDICTS_FROM = 0.25  # total variation: with it a coin toss becomes 62 %
 _MIN_FILMS = 50  # of either group, before shares are compared
 _UNKNOWN_FROM = 0.2
 _REFUSED_FROM = 0.05
@@ -49,7 +49,7 @@ def _duplicates(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts.get("across_splits"):
         yield (
             f"{facts['across_splits']:,} groups of duplicate films lie in both splits, so "
-            "the holdout knows films of the training"
+            "the holdout contains training films"
         )
 
 
@@ -66,24 +66,23 @@ def _refused(sources: Sources) -> Iterator[str]:
 
 
 def _equalised(sources: Sources) -> Iterator[str]:
-    told_apart = ", and the others' are not: the look names the source" if len(sources) > 1 else ""
+    apart = ", and the others' are not: the look gives the source away" if len(sources) > 1 else ""
     for key, source in sources.items():
         unevenness = source.get("intensity", {}).get("unevenness")
         native = source.get("native", {})
         if native.get("equalised"):
             yield (
                 f"{key}: {native['equalised']:,} of {native['films']:,} films were "
-                f"histogram-equalised by the release{told_apart}"
+                f"histogram-equalised by the release{apart}"
             )
         elif unevenness is not None and unevenness < FLAT_BELOW:
             yield (
                 f"{key}: the films look histogram-equalised (all greys are about as frequent: "
-                f"unevenness {unevenness:.2f}){told_apart}"
+                f"unevenness {unevenness:.2f}){apart}"
             )
         elif "native" not in source and source["release"]["equalised"]:
             yield (
-                f"{key}: {_listed(source['release']['equalised'])} films of this "
-                f"release are histogram-equalised{told_apart}"
+                f"{key}: {_listed(source['release']['equalised'])} films of this release are histogram-equalised{apart}"
             )
 
 
@@ -104,24 +103,25 @@ def _annotation(sources: Sources) -> Iterator[str]:
         for name in FINDINGS
     }
     if sources and not any(by.values()):
-        yield "no finding is annotated, so none can be asked for"
+        yield "no finding is annotated, so none can be requested"
     if len(sources) < 2:
         return
     for key in sources:
         alone = [name for name, keys in by.items() if keys == [key]]
         if alone:
             yield (
-                f"only {key} annotates {_listed(alone, 5)}: asking for "
-                f"{'it' if len(alone) == 1 else 'them'} names the hospital"
+                f"only {key} annotates {_listed(alone, 5)}: requesting "
+                f"{'it' if len(alone) == 1 else 'them'} gives the hospital away"
             )
 
 
-def _told(finding: str, counts: Mapping[str, Mapping[str, int]]) -> tuple[float, str] | None:
-    """Return the total variation between positive and negative films, and a description; None below TELLS_FROM."""
+def _association(finding: str, counts: Mapping[str, Mapping[str, int]]) -> tuple[float, str] | None:
+    """Return the total variation between positive and negative films, and a description; None below
+    PREDICTS_FROM."""
     positive, negative = counts["positive"], counts["negative"]
     num_positive, num_negative = sum(positive.values()), sum(negative.values())
     distance = total_variation(positive, negative)
-    if min(num_positive, num_negative) < _MIN_FILMS or distance < TELLS_FROM:
+    if min(num_positive, num_negative) < _MIN_FILMS or distance < PREDICTS_FROM:
         return None
     shares = {
         name: (positive.get(name, 0) / num_positive, negative.get(name, 0) / num_negative)
@@ -133,21 +133,21 @@ def _told(finding: str, counts: Mapping[str, Mapping[str, int]]) -> tuple[float,
     )
 
 
-def _strongest(told: Iterable[tuple[float, str] | None]) -> str:
-    return _listed([text for _, text in sorted(filter(None, told), key=lambda pair: -pair[0])])
+def _strongest(found: Iterable[tuple[float, str] | None]) -> str:
+    return _listed([text for _, text in sorted(filter(None, found), key=lambda pair: -pair[0])])
 
 
-def _view_tells(sources: Sources) -> Iterator[str]:
+def _view_predicts(sources: Sources) -> Iterator[str]:
     for key, source in sources.items():
-        told = _strongest(_told(finding, counts) for finding, counts in source["views_by_finding"].items())
-        if told:
-            yield f"{key}: the view predicts {told}"
+        listed = _strongest(_association(finding, counts) for finding, counts in source["views_by_finding"].items())
+        if listed:
+            yield f"{key}: the view predicts {listed}"
 
 
-def _source_tells(sources: Sources) -> Iterator[str]:
-    told = _strongest(_told(finding, source_counts(sources, finding)) for finding in FINDINGS)
-    if told:
-        yield f"the source predicts {told}"
+def _source_predicts(sources: Sources) -> Iterator[str]:
+    listed = _strongest(_association(finding, source_counts(sources, finding)) for finding in FINDINGS)
+    if listed:
+        yield f"the source predicts {listed}"
 
 
 def _uncertain(sources: Sources) -> Iterator[str]:
@@ -186,9 +186,10 @@ def _patients(sources: Sources) -> Iterator[str]:
 
 def _splits(sources: Sources) -> Iterator[str]:
     if sources and not any(source["kept"]["splits"].get("holdout") for source in sources.values()):
-        yield "no film is held out, so there is nothing to judge a network by"
+        yield "no film is held out, so there is nothing to score a network on"
 
 
 _CHECKS = (
-    _refused, _squashed, _equalised, _splits, _patients, _annotation, _source_tells, _view_tells, _uncertain, _unknown
+    _refused, _squashed, _equalised, _splits, _patients, _annotation, _source_predicts, _view_predicts, _uncertain,
+    _unknown,
 )  # fmt: skip
