@@ -40,7 +40,7 @@ def write(path: Path, rows: list[dict[str, str]], columns: tuple[str, ...] = COL
     return path
 
 
-def crowd(skill: float, readers: int = 6, films: int = 40, seed: int = 0) -> list[Answer]:
+def simulated(skill: float, readers: int = 6, films: int = 40, seed: int = 0) -> list[Answer]:
     """Answers on films of known truth, right with probability `skill`."""
     rng = np.random.default_rng(seed)
     answers = []
@@ -70,18 +70,18 @@ def test_wilson_is_scipys(counts):
 
 
 def test_accuracy_covers_other_readers_and_other_films():
-    guessing, able = accuracy(crowd(0.5, seed=1)), accuracy(crowd(0.95))
+    guessing, able = accuracy(simulated(0.5, seed=1)), accuracy(simulated(0.95))
     assert guessing.low < 0.5 < guessing.high
     assert able.low > 0.8
     # Readers who all answer alike are no more evidence than one reader.
-    alike = [replace(answer, reader=f"r{i}") for answer in crowd(0.7, readers=1) for i in range(6)]
+    alike = [replace(answer, reader=f"r{i}") for answer in simulated(0.7, readers=1) for i in range(6)]
     share, naive = accuracy(alike), share_of(sum(answer.right for answer in alike), len(alike))
     assert share.high - share.low > 1.8 * (naive.high - naive.low)
 
 
 def test_auc_distinguishes_guessing_from_knowing():
-    assert confidence_auc(crowd(1.0)).value == 1.0
-    guess = confidence_auc(crowd(0.5))
+    assert confidence_auc(simulated(1.0)).value == 1.0
+    guess = confidence_auc(simulated(0.5))
     assert guess.low < 0.5 < guess.high
     assert confidence_auc([ONE, replace(ONE, item="b")]) is None
 
@@ -99,7 +99,7 @@ def test_agreement_is_krippendorffs():
     assert agreement(answers) == pytest.approx(0.743, abs=0.0005)
     assert agreement([ONE]) is None
     assert agreement([ONE, replace(ONE, reader="bob")]) == 1.0
-    assert abs(agreement(crowd(0.5, films=400))) < 0.05
+    assert abs(agreement(simulated(0.5, films=400))) < 0.05
 
 
 def test_the_label_audit_counts_films_not_answers():
@@ -120,7 +120,7 @@ def test_the_label_audit_counts_films_not_answers():
 
 
 def test_from_files_to_text(tmp_path):
-    answers = crowd(0.8, readers=3)
+    answers = simulated(0.8, readers=3)
     audit = [replace(ONE, mode="audit", item=f"f{i}", label="Effusion", truth="", answer="agree") for i in range(9)]
     first = write(tmp_path / "a.csv", [row(answer) for answer in answers])
     second = write(tmp_path / "b.csv", [row(answer) for answer in [*answers[:5], *audit]])  # exported twice

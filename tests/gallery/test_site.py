@@ -72,10 +72,10 @@ def test_pages_are_whole_without_a_script(samples: Path, scores: Path, tmp_path:
         links = [link["href"] for link in page.all("a") if str(link.get("href")).endswith(".html")]
         assert links[:6] == ["index.html", "gallery.html", "study.html", "audit.html", "evidence.html", "about.html"]
         assert "Not a patient. Not for diagnosis." in page.text
-    told = [line for page in (film, gallery) for line in re.findall(r"[^\n]*effusion", page.text)]
-    assert len(told) > 3
+    lines = [line for page in (film, gallery) for line in re.findall(r"[^\n]*effusion", page.text)]
+    assert len(lines) > 3
     # never that a film has it
-    assert [line for line in told if not re.search("Asked for: |A classifier predicts: |Predicted: ", line)] == []
+    assert [line for line in lines if not re.search("Asked for: |A classifier predicts: |Predicted: ", line)] == []
     assert "shown enlarged from 64\xa0px" in gallery.text
     assert "Asked for: PA view" in gallery.text
     assert "5 times as far" in read(out, "evidence.html").text
@@ -88,9 +88,8 @@ def test_pages_are_whole_without_a_script(samples: Path, scores: Path, tmp_path:
 def test_predicted_is_shown_only_where_it_was_requested_too(samples: Path, tmp_path: Path) -> None:
     build_site(samples, tmp_path / "out")
     film, gallery = read(tmp_path / "out", "index.html"), read(tmp_path / "out", "gallery.html")
-    assert (
-        "A classifier predicts: effusion" in film.text
-    )  # samples.csv: asked Effusion|Pleural_Thickening, seen Effusion|Mass
+    # samples.csv: asked Effusion|Pleural_Thickening, seen Effusion|Mass
+    assert "A classifier predicts: effusion" in film.text
     assert gallery.text.count("Predicted: effusion") == 3
     assert "mass" not in film.text + gallery.text
 
@@ -343,10 +342,10 @@ def test_long_lists_of_absent_findings_are_counted_and_no_finding_is_not_denied(
 
 
 def test_the_page_names_what_the_training_started_from(make_samples: Callable[..., Path], tmp_path: Path) -> None:
-    for place, (start, told) in enumerate({"phantom-64, 300,000 films": True, "": False, "<b>": True}.items()):
+    for place, (start, named) in enumerate({"phantom-64, 300,000 films": True, "": False, "<b>": True}.items()):
         folder = make_samples({}, name=f"samples-{place}", network={"started_from": start})
         build_site(folder, tmp_path / f"out-{place}")
         about = (tmp_path / f"out-{place}" / "about.html").read_text()
-        assert ("Training started from" in about) is told
+        assert ("Training started from" in about) is named
         assert "<b>" not in about
         assert start.replace("<b>", "&lt;b&gt;") in about

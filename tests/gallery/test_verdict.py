@@ -21,11 +21,11 @@ from thiscxr.score.panel import Panel
 from thiscxr.score.records import Record, read_scores
 
 WARNING = "Do not share this set as it is."
-Tell = Callable[[list[Record]], dict[str, str]]
+Say = Callable[[list[Record]], dict[str, str]]
 
 
 @pytest.fixture
-def tell(pool: Pool, scored: tuple[Path, Panel], make_nih_samples: Callable[..., Path], tmp_path: Path) -> Tell:
+def say(pool: Pool, scored: tuple[Path, Panel], make_nih_samples: Callable[..., Path], tmp_path: Path) -> Say:
     """What terminal, report, card and evidence page say of one scores.json."""
     network, samples = load("nih-64"), make_nih_samples({})
 
@@ -52,9 +52,9 @@ def with_memorised(records: list[Record], value: float, floor: float | None, num
 
 
 @pytest.mark.parametrize("value", [None, 0.12])
-def test_all_four_say_the_same_of_one_file(scored: tuple[Path, Panel], tell: Tell, value: float | None) -> None:
+def test_all_four_say_the_same_of_one_file(scored: tuple[Path, Panel], say: Say, value: float | None) -> None:
     records = scored[1].records if value is None else with_memorised(scored[1].records, value, 0.01, 150)
-    places, lines = tell(records), verdict(records)
+    places, lines = say(records), verdict(records)
     assert len(lines) >= 6, "of a whole panel"
     assert {name: sum(line in text for line in lines) for name, text in places.items()} == dict.fromkeys(
         places, len(lines)
@@ -62,7 +62,7 @@ def test_all_four_say_the_same_of_one_file(scored: tuple[Path, Panel], tell: Tel
     assert {name: WARNING in text for name, text in places.items()} == dict.fromkeys(places, value is not None)
 
 
-def test_all_four_say_the_same_of_each_score(scored: tuple[Path, Panel], tell: Tell) -> None:
+def test_all_four_say_the_same_of_each_score(scored: tuple[Path, Panel], say: Say) -> None:
     # The card called probes above the real ones "better", where the page said "the nearer to the floor, the better".
     wanted = [
         record("fd", 3.0, (2.5, 3.5), 1.0, extractor="x"),
@@ -76,7 +76,7 @@ def test_all_four_say_the_same_of_each_score(scored: tuple[Path, Panel], tell: T
         "not distinguished": "the interval contains it",
     }
     assert [reading(each) for each in wanted] == ["worse", "worse", "above", "not distinguished"]
-    for name, text in tell(wanted).items():
+    for name, text in say(wanted).items():
         for each in wanted:
             words = said[reading(each)] if name == "page of evidence" else reading(each)
             rows = [row for row in re.split("<tr>|\n(?!<)", text) if each.key in row]
@@ -124,12 +124,12 @@ def test_sentences_claim_no_more_than_the_scores() -> None:
         (9.0, (1.0, 17.0), "about"),
     ):
         assert words in first(record("fd", value, interval, 2.0))
-    told = record("real_or_synthetic", 0.7, (0.65, 0.75), 0.52, statistic="auc")
+    measured = record("real_or_synthetic", 0.7, (0.65, 0.75), 0.52, statistic="auc")
     line = (
         "A linear classifier distinguishes synthetic from real films with an AUC "
         "of 0.70, 0.65 to 0.75; 0.5 is guessing."
     )
-    assert verdict([told])[1] == line
+    assert verdict([measured])[1] == line
     recall = record("recall", 0.5, (0.4, 0.6), 0.9)
     assert first(recall) == (
         "50% of the real films have a synthetic film in their neighbourhood, of other real films 90%."

@@ -154,7 +154,7 @@ def _conditions(panel: Panel) -> Section:
     if not measured:
         return _section("asked", [])
     rows = [Whisker(f"{each.question} ({each.measure})", each.value, *each.ci95, each.ceiling) for each in measured]
-    table = [["question", "measure", "value", "interval", "real patients", "requested at random"]]
+    table = [["question", "measure", "value", "interval", "real patients", "permuted"]]
     for each in panel.fidelity:
         if each.evaluated:
             ranges = (f"{low:.3f} to {high:.3f}" for low, high in (each.ci95, each.null95))
