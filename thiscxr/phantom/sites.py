@@ -7,6 +7,7 @@ film looks the same at every resolution.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -15,16 +16,13 @@ from thiscxr.phantom.rays import Array, Rays
 
 GLYPHS = {
     "A": "01110 10001 10001 11111 10001 10001 10001",
-    "B": "11110 10001 10001 11110 10001 10001 11110",
     "E": "11111 10000 10000 11110 10000 10000 11111",
     "I": "01110 00100 00100 00100 00100 00100 01110",
     "L": "10000 10000 10000 10000 10000 10000 11111",
     "N": "10001 11001 10101 10011 10001 10001 10001",
-    "O": "01110 10001 10001 10001 10001 10001 01110",
     "P": "11110 10001 10001 11110 10000 10000 10000",
     "R": "11110 10001 10001 11110 10100 10010 10001",
     "S": "01111 10000 10000 01110 00001 00001 11110",
-    "T": "11111 00100 00100 00100 00100 00100 00100",
     "U": "10001 10001 10001 10001 10001 10001 01110",
     " ": "00000 00000 00000 00000 00000 00000 00000",
 }
@@ -69,87 +67,29 @@ class Site:
     tilt_deg: float
 
 
+_ROOMS: dict[str, tuple[Any, ...]] = {  # of the sites a, b, c and d
+    "photons": (5e5, 4e4, 2e5, 9e4),
+    "scatter": (0.25, 0.55, 0.2, 0.4),
+    "blur": (0.02, 0.07, 0.02, 0.05),
+    "low": (0.9, 1.0, 0.75, 1.0),
+    "detail": (1.15, 0.95, 1.4, 1.05),
+    "edge": (0.3, 0.0, 0.7, 0.0),
+    "dark": (0.22, 0.4, 0.15, 0.3),
+    "bright": (0.78, 0.84, 0.74, 0.88),
+    "shoulder": (1.05, 0.9, 0.9, 1.5),
+    "floor": (0.0, 0.1, 0.03, 0.0),
+    "field": (38.6, 41.5, 37.2, 40.6),
+    "border": (0.0, 1.3, 0.0, 1.8),
+    "border_grey": (0.0, 0.02, 0.0, 1.0),
+    "marker": ("L", "R", "L", "R"),
+    "marker_size": (1.7, 1.5, 2.2, 1.2),
+    "marker_place": ((0.93, 0.07), (0.08, 0.1), (0.91, 0.2), (0.13, 0.86)),
+    "ring": (False, True, False, False),
+    "tilt_deg": (0.0, 0.0, -12.0, 8.0),
+}
 PROFILES = {
-    "phantom-a": Site(
-        photons=5e5,
-        scatter=0.25,
-        blur=0.02,
-        low=0.9,
-        detail=1.15,
-        edge=0.3,
-        dark=0.22,
-        bright=0.78,
-        shoulder=1.05,
-        floor=0.0,
-        field=38.6,
-        border=0.0,
-        border_grey=0.0,
-        marker="L",
-        marker_size=1.7,
-        marker_place=(0.93, 0.07),
-        ring=False,
-        tilt_deg=0.0,
-    ),
-    "phantom-b": Site(
-        photons=4e4,
-        scatter=0.55,
-        blur=0.07,
-        low=1.0,
-        detail=0.95,
-        edge=0.0,
-        dark=0.4,
-        bright=0.84,
-        shoulder=0.9,
-        floor=0.1,
-        field=41.5,
-        border=1.3,
-        border_grey=0.02,
-        marker="R",
-        marker_size=1.5,
-        marker_place=(0.08, 0.1),
-        ring=True,
-        tilt_deg=0.0,
-    ),
-    "phantom-c": Site(
-        photons=2e5,
-        scatter=0.2,
-        blur=0.02,
-        low=0.75,
-        detail=1.4,
-        edge=0.7,
-        dark=0.15,
-        bright=0.74,
-        shoulder=0.9,
-        floor=0.03,
-        field=37.2,
-        border=0.0,
-        border_grey=0.0,
-        marker="L",
-        marker_size=2.2,
-        marker_place=(0.91, 0.2),
-        ring=False,
-        tilt_deg=-12.0,
-    ),
-    "phantom-d": Site(
-        photons=9e4,
-        scatter=0.4,
-        blur=0.05,
-        low=1.0,
-        detail=1.05,
-        edge=0.0,
-        dark=0.3,
-        bright=0.88,
-        shoulder=1.5,
-        floor=0.0,
-        field=40.6,
-        border=1.8,
-        border_grey=1.0,
-        marker="R",
-        marker_size=1.2,
-        marker_place=(0.13, 0.86),
-        ring=False,
-        tilt_deg=8.0,
-    ),
+    f"phantom-{letter}": Site(**{name: values[place] for name, values in _ROOMS.items()})
+    for place, letter in enumerate("abcd")
 }
 
 
