@@ -8,8 +8,8 @@ solid, effective for a chest beam of about 100 kV.
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from scipy.interpolate import PchipInterpolator
+from scipy.ndimage import grey_closing
 
 from thiscxr.phantom.body import Patient
 from thiscxr.phantom.rays import Array, Capsule, Ellipsoid, Loft
@@ -93,12 +93,11 @@ def cage_at(p: Patient, y: Array) -> tuple[Array, Array, Array, Array]:
     from the midline)."""
     u = np.sqrt(np.clip((APEX_Y - y) / p.cage_height, 0, 1.4))
     grid = np.sqrt(_U)
-    depth_front, depth_back = p.half_depth, p.half_depth
     return (
         p.half_width * np.interp(u, grid, _LATERAL),
         p.half_width * np.interp(u, grid, _MEDIAL),
-        depth_back * np.interp(u, grid, _BACK),
-        depth_front * np.interp(u, grid, _FRONT),
+        p.half_depth * np.interp(u, grid, _BACK),
+        p.half_depth * np.interp(u, grid, _FRONT),
     )
 
 
@@ -248,8 +247,7 @@ def _closed(edge: Array, step: float, radius: float) -> Array:
     """Fill what a disc of this radius cannot roll into, and round off what is left."""
     n = int(radius / step)
     cap = np.sqrt(radius**2 - (np.arange(-n, n + 1) * step) ** 2)
-    grown = (sliding_window_view(np.pad(edge, 2 * n, mode="edge"), 2 * n + 1) + cap).max(1)
-    shrunk = (sliding_window_view(grown, 2 * n + 1) - cap).min(1)
+    shrunk = grey_closing(np.pad(edge, 2 * n, mode="edge"), structure=cap)[2 * n : -2 * n]
     kernel = np.hanning(7) / np.hanning(7).sum()
     return np.convolve(np.pad(shrunk, 3, mode="edge"), kernel, mode="valid")
 
@@ -262,11 +260,6 @@ def _rotation(down_deg: float, forward_deg: float) -> tuple[tuple[float, float, 
     e2 /= np.linalg.norm(e2)
     e3 = cross(e1, e2)
     return tuple((float(e[0]), float(e[1]), float(e[2])) for e in (e1, e2, e3))
-
-
-def extent_x(solid: Ellipsoid) -> float:
-    """Half width of an ellipsoid along x."""
-    return float(np.sqrt(sum((r * axis[0]) ** 2 for r, axis in zip(solid.radii, solid.axes, strict=True))))
 
 
 def requested_heart_ratio(p: Patient) -> float:
@@ -302,8 +295,8 @@ def _heart(p: Patient, floor: float, supine: bool) -> list[Ellipsoid]:
         ]
 
     def width(solids: list[Ellipsoid]) -> float:
-        low = min((s.center[0] - extent_x(s)) * _pa_scale(p, s.center[2]) for s in solids)
-        high = max((s.center[0] + extent_x(s)) * _pa_scale(p, s.center[2]) for s in solids)
+        low = min((s.center[0] - s.extent(0)) * _pa_scale(p, s.center[2]) for s in solids)
+        high = max((s.center[0] + s.extent(0)) * _pa_scale(p, s.center[2]) for s in solids)
         return high - low
 
     target = requested_heart_ratio(p) * 2 * p.half_width * 0.995 * _pa_scale(p, 0.0)

@@ -65,7 +65,7 @@ def cast(body: Body, rays: Rays) -> Shadow:
     air_total, cage_any = np.zeros_like(film), np.zeros((res, res), bool)
     mottle = fractal_noise(res, TEXTURE_FIELD, (4.0, 1.7, 0.8, 0.45), r)
     for side, lung in body.lungs.items():
-        air, fresh = _fill_lung(film, rays, lung, [*heart, *great, *column, *lesions, domes[side]], mottle, body)
+        air, fresh = _fill_lung(film, rays, lung, [*heart, *great, *column, *lesions, domes[side]], mottle)
         air_total += air
         cage_any |= fresh
     _add_clouds(film, rays, body, air_total, mottle)
@@ -75,9 +75,7 @@ def cast(body: Body, rays: Rays) -> Shadow:
         span = ellipsoid_span(rays, bubble)
         y = rays.at(bubble.center[rays.main])[1][span.rows, None]
         above = np.clip((y - max(level, -1e3)) / max(rays.pixel, 0.15) + 0.5, 0, 1).astype(np.float32)
-        full = 2 * max(
-            float(np.sqrt(sum((r * a[rays.main]) ** 2 for r, a in zip(bubble.radii, bubble.axes, strict=True)))), 1e-3
-        )
+        full = 2 * max(bubble.extent(rays.main), 1e-3)
         folds = np.clip(1 + 0.2 * mottle[span.rows, span.cols], 0.5, 1.5)  # of the wall, which also takes the rim off
         span.onto(film, bubble.density * above * folds * np.minimum(2.2 * span.length() / full, 1))
     body.tubes.onto(rays, film)
@@ -111,9 +109,7 @@ def _add_outer(film: Array, rays: Rays, body: Body, torso: Span) -> None:
             film[span.rows, span.cols] += share * TISSUE * fold * (span.length() - covered_length(span, [torso]))
 
 
-def _fill_lung(
-    film: Array, rays: Rays, lung: Lung, others: list[Span], mottle: Array, body: Body
-) -> tuple[Array, Array]:
+def _fill_lung(film: Array, rays: Rays, lung: Lung, others: list[Span], mottle: Array) -> tuple[Array, Array]:
     """Take the air of one lung out of the film; return its depth of air and where its pleural space is."""
     air = np.zeros_like(film)
     seen = np.zeros(film.shape, bool)
@@ -167,9 +163,8 @@ def _add_clouds(film: Array, rays: Rays, body: Body, air: Array, mottle: Array) 
         span = ellipsoid_span(rays, ball)
         if not span.enter.size:
             continue
-        depth = float(np.sqrt(sum((r * a[rays.main]) ** 2 for r, a in zip(ball.radii, ball.axes, strict=True))))
         window = (span.rows, span.cols)
-        soft = span.length() ** 3 / (6 * depth**2)
+        soft = span.length() ** 3 / (6 * ball.extent(rays.main) ** 2)
         patches = np.clip(1 + patchy * 1.1 * mottle[window], 0.05, 2.5)
         filled[window] += ball.density * soft * patches
     room = air * 0.14
@@ -201,7 +196,5 @@ def _lung_mask(
     sides = np.where(rays.at(0.0)[0] > 0, 1, -1)
     under = np.zeros((res, res), bool)
     for side, span in domes.items():
-        hidden = np.zeros((res, res), bool)
-        hidden[span.rows, span.cols] = span.length() > 0
-        under |= hidden & (sides == side)[None, :]
+        under |= _silhouette(res, [span]) & (sides == side)
     return cage & ~under & ~_silhouette(res, [*heart, *great, *column])

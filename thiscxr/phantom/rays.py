@@ -79,14 +79,18 @@ class Rays:
     def window(self, u: Array, v: Array, margin: Array) -> tuple[Array, Array, Array, Array]:
         """Return the pixel ranges (col0, col1, row0, row1), ends excluded and clipped to the film, of boxes of half
         side `margin`."""
-        n = len(self.cols)
-        step_u, step_v = float(self.cols[1] - self.cols[0]), float(self.rows[1] - self.rows[0])
-        a, b = (u - margin - self.cols[0]) / step_u, (u + margin - self.cols[0]) / step_u
-        c, d = (v - margin - self.rows[0]) / step_v, (v + margin - self.rows[0]) / step_v
-        lo_u, hi_u, lo_v, hi_v = np.minimum(a, b), np.maximum(a, b), np.minimum(c, d), np.maximum(c, d)
-        ends = [np.ceil(lo_u), np.floor(hi_u) + 1, np.ceil(lo_v), np.floor(hi_v) + 1]
-        col0, col1, row0, row1 = (np.clip(e, 0, n).astype(np.int64) for e in ends)
-        return col0, col1, row0, row1
+        return *covered(self.cols, u, u, margin), *covered(self.rows, v, v, margin)
+
+
+def covered(grid: Array, p0: Array, p1: Array, margin: Array) -> tuple[Array, Array]:
+    """Return the ranges of pixels, ends excluded and clipped to the film, from p0 to p1 and `margin` beyond, along one
+    side of the film; grid: its pixels' centres."""
+    step = float(grid[1] - grid[0])
+    lo, hi = np.minimum(p0, p1) - margin, np.maximum(p0, p1) + margin
+    a, b = (lo - grid[0]) / step, (hi - grid[0]) / step
+    ends = np.ceil(np.minimum(a, b)), np.floor(np.maximum(a, b)) + 1
+    first, last = (np.clip(e, 0, len(grid)).astype(np.int64) for e in ends)
+    return first, last
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,10 @@ class Ellipsoid:
     axes: tuple[tuple[float, float, float], ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     density: float = 0.0
     """Attenuation that it adds, 1/cm (negative for gas)."""
+
+    def extent(self, axis: int) -> float:
+        """Return the half width along x (0), y (1) or z (2)."""
+        return float(np.sqrt(sum((r * a[axis]) ** 2 for r, a in zip(self.radii, self.axes, strict=True))))
 
 
 @dataclass(frozen=True)
@@ -120,10 +128,7 @@ class Span:
 
     def clipped(self, other: "Span") -> "Span":
         """Return the part of this span inside `other`, on the window that both share."""
-        rows = slice(max(self.rows.start, other.rows.start), min(self.rows.stop, other.rows.stop))
-        cols = slice(max(self.cols.start, other.cols.start), min(self.cols.stop, other.cols.stop))
-        if rows.stop <= rows.start or cols.stop <= cols.start:
-            return Span(slice(0, 0), slice(0, 0), np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
+        rows, cols = _shared(self, other)
         a, b = _crop(self, rows, cols), _crop(other, rows, cols)
         enter, leave = np.maximum(a[0], b[0]), np.minimum(a[1], b[1])
         return Span(rows, cols, enter, np.maximum(enter, leave))
@@ -137,9 +142,22 @@ class Span:
         film[self.rows, self.cols] += weight * self.length()
 
 
-def _crop(span: Span, rows: slice, cols: slice) -> tuple[Array, Array]:
+def _shared(one: Span, other: Span) -> tuple[slice, slice]:
+    """Return rows and columns of the window that two spans share; none where they do not meet."""
+    (top, bottom), (left, right) = (
+        (max(a.start, b.start), min(a.stop, b.stop)) for a, b in ((one.rows, other.rows), (one.cols, other.cols))
+    )
+    return slice(top, max(top, bottom)), slice(left, max(left, right))
+
+
+def _within(rows: slice, cols: slice, span: Span) -> tuple[slice, slice]:
+    """Return rows and columns of the film as those of the window of a span."""
     r, c = span.rows.start, span.cols.start
-    part = (slice(rows.start - r, rows.stop - r), slice(cols.start - c, cols.stop - c))
+    return slice(rows.start - r, rows.stop - r), slice(cols.start - c, cols.stop - c)
+
+
+def _crop(span: Span, rows: slice, cols: slice) -> tuple[Array, Array]:
+    part = _within(rows, cols, span)
     return span.enter[part], span.leave[part]
 
 
@@ -271,22 +289,15 @@ def covered_length(whole: Span, parts: Sequence[Span]) -> Array:
             _order(clipped[i], clipped[j])
     taken, reached = np.zeros_like(whole.enter), whole.enter.copy()
     for part in clipped:
-        at = _within(part, whole.rows.start, whole.cols.start)
+        at = _within(part.rows, part.cols, whole)
         taken[at] += np.maximum(part.leave - np.maximum(part.enter, reached[at]), 0)
         reached[at] = np.maximum(reached[at], part.leave)
     return taken
 
 
-def _within(part: Span, row: int, col: int) -> tuple[slice, slice]:
-    return slice(part.rows.start - row, part.rows.stop - row), slice(part.cols.start - col, part.cols.stop - col)
-
-
 def _order(first: Span, second: Span) -> None:
     """Swap the two in place wherever `second` is entered first."""
-    rows = slice(max(first.rows.start, second.rows.start), min(first.rows.stop, second.rows.stop))
-    cols = slice(max(first.cols.start, second.cols.start), min(first.cols.stop, second.cols.stop))
-    if rows.stop <= rows.start or cols.stop <= cols.start:
-        return
+    rows, cols = _shared(first, second)
     a, b = _crop(first, rows, cols), _crop(second, rows, cols)
     swap = a[0] > b[0]
     if swap.any():

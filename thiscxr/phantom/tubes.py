@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from thiscxr.phantom.rays import Array, Rays
+from thiscxr.phantom.rays import Array, Rays, covered
 
 
 @dataclass
@@ -92,8 +92,8 @@ class Tubes:
         wide1, wide2 = np.maximum(r1, thin), np.maximum(r2, thin)
         density = density * (r1 / wide1) * (r2 / wide2)
         margin = np.maximum(wide1, wide2) * np.abs(scale) * 1.05
-        col0, col1 = _widen(rays.cols, u0, u1, margin)
-        row0, row1 = _widen(rays.rows, v0, v1, margin)
+        col0, col1 = covered(rays.cols, u0, u1, margin)
+        row0, row1 = covered(rays.rows, v0, v1, margin)
         wide, high = np.maximum(col1 - col0, 0), np.maximum(row1 - row0, 0)
         count = wide * high
         piece = np.repeat(np.arange(len(count)), count)
@@ -131,15 +131,6 @@ def cross(a: Array, b: Array) -> Array:
 
 def _unit(v: Array) -> Array:
     return v / np.maximum(np.sqrt(np.einsum("ij,ij->i", v, v)), 1e-9)[:, None]
-
-
-def _widen(grid: Array, p0: Array, p1: Array, margin: Array) -> tuple[Array, Array]:
-    step = float(grid[1] - grid[0])
-    lo, hi = np.minimum(p0, p1) - margin, np.maximum(p0, p1) + margin
-    a, b = (lo - grid[0]) / step, (hi - grid[0]) / step
-    ends = np.ceil(np.minimum(a, b)), np.floor(np.maximum(a, b)) + 1
-    first, last = (np.clip(e, 0, len(grid)).astype(np.int64) for e in ends)
-    return first, last
 
 
 def _tube_coefficients(
