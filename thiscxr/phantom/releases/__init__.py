@@ -6,7 +6,7 @@ Every patient is drawn once and filmed several times, so that patient-wise split
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -21,24 +21,14 @@ from thiscxr.labels import FilmRecord, Terms
 from thiscxr.parallel import ordered_map
 from thiscxr.phantom import SITES
 from thiscxr.phantom.releases.chexpert import CHEXPERT
-from thiscxr.phantom.releases.folder import FOLDER, VIEWS
+from thiscxr.phantom.releases.folder import FOLDER, shots
 from thiscxr.phantom.releases.kermany import KERMANY
 from thiscxr.phantom.releases.mimic import MIMIC_DICOM, MIMIC_JPG
 from thiscxr.phantom.releases.nih import NIH
 from thiscxr.phantom.releases.openi import OPENI
 from thiscxr.phantom.releases.packing import pack
 from thiscxr.phantom.releases.padchest import PADCHEST
-from thiscxr.phantom.releases.release import (
-    MAX_PATIENTS,
-    Release,
-    ReleasedFilm,
-    Shot,
-    csv_bytes,
-    dice,
-    drawn_states,
-    first_seed,
-    single_shots,
-)
+from thiscxr.phantom.releases.release import MAX_PATIENTS, Release, ReleasedFilm, Shot, csv_bytes, dice, drawn_states
 from thiscxr.pixels import Pixels
 from thiscxr.pool.prepare import check_res
 from thiscxr.pool.writer import PoolWriter
@@ -81,7 +71,7 @@ def truth(layout: str, n: int, seed: int = 0, res: int = 64) -> list[ReleasedFil
     return (
         RELEASES[layout].plan(n, seed, res)
         if layout != "pool"
-        else [_pool_film(shot, res) for shot in islice(_pool_shots(seed), n)]
+        else [_pool_film(shot, res) for shot in islice(shots(seed), n)]
     )
 
 
@@ -198,10 +188,6 @@ def _damaged(data: bytes, defect: str) -> bytes:
         middle = len(data) // 2
         return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
     return data
-
-
-def _pool_shots(seed: int) -> Iterator[Shot]:
-    return single_shots(first_seed(0, seed), seed, VIEWS, SITES)
 
 
 def _pool_film(shot: Shot, res: int) -> ReleasedFilm:

@@ -7,21 +7,12 @@ One hospital, `phantom-b`.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import takewhile
 
 from thiscxr.labels import FilmRecord
 from thiscxr.phantom.releases.encode import jpeg, on_canvas
 from thiscxr.phantom.releases.labeler import COLUMNS, VALUES, label, read_by_radiologists, reported
-from thiscxr.phantom.releases.release import (
-    Release,
-    ReleasedFilm,
-    Shot,
-    csv_bytes,
-    film_size,
-    first_seed,
-    pick,
-    study_shots,
-)
+from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, csv_bytes, film_size, pick, study_shots
 from thiscxr.pixels import Pixels
 
 SITE = "phantom-b"
@@ -78,15 +69,8 @@ def _film(shot: Shot, res: int) -> ReleasedFilm:
     return ReleasedFilm(path, record, shot, film_size(res, pick(random, _ASPECTS)), pick(random, _FORMS), cells)
 
 
-def _plan(n: int, seed: int, res: int) -> list[ReleasedFilm]:
-    films: list[ReleasedFilm] = []
-    for shot in islice(study_shots(first_seed(1, seed), (SITE,)), n):
-        if shot.patient >= NUM_TRAIN_PATIENTS:
-            raise ValueError(
-                f"-n {n} needs more than CheXpert's {NUM_TRAIN_PATIENTS} patient numbers; -n {len(films)} is the most"
-            )
-        films.append(_film(shot, res))
-    return films
+def _shots(seed: int) -> Iterator[Shot]:
+    return takewhile(lambda shot: shot.patient < NUM_TRAIN_PATIENTS, study_shots(1, seed, (SITE,)))
 
 
 def _encode(film: ReleasedFilm, pixels: Pixels) -> bytes:
@@ -116,4 +100,4 @@ def _archive(path: str, rank: float) -> tuple[str, str]:
     return f"{_FULL} {batch}.zip", f"{_FULL} {batch}/{inside}"
 
 
-CHEXPERT = Release(_plan, _encode, _tables, _archive)
+CHEXPERT = Release(_shots, _film, _encode, _tables, _archive)

@@ -4,25 +4,15 @@ The films are those of the phantom pool of the same seed: all sites, all views.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from thiscxr.labels import FINDINGS, FilmRecord
 from thiscxr.phantom import SITES
 from thiscxr.phantom.releases.dicom import EXPLICIT, IMPLICIT, JPEG_2000, dicom
 from thiscxr.phantom.releases.encode import deepened, jpeg, png, tiff
-from thiscxr.phantom.releases.release import (
-    Release,
-    ReleasedFilm,
-    Shot,
-    csv_bytes,
-    drawn_states,
-    first_seed,
-    pick,
-    single_shots,
-)
+from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, csv_bytes, drawn_states, pick, single_shots
 from thiscxr.pixels import Pixels
 
-VIEWS = {"PA": 0.45, "AP": 0.10, "AP_supine": 0.25, "lateral": 0.20}
+_VIEWS = {"PA": 0.45, "AP": 0.10, "AP_supine": 0.25, "lateral": 0.20}
 FORMS = {
     "png": 0.4,
     "16-bit png": 0.14,
@@ -56,8 +46,9 @@ def _film(shot: Shot, res: int) -> ReleasedFilm:
     return ReleasedFilm(path, record, shot, (res, res), form)
 
 
-def _plan(n: int, seed: int, res: int) -> list[ReleasedFilm]:
-    return [_film(shot, res) for shot in islice(single_shots(first_seed(0, seed), seed, VIEWS, SITES), n)]
+def shots(seed: int) -> Iterator[Shot]:
+    """Yield the films of one seed: all sites, all views."""
+    return single_shots(0, seed, _VIEWS, SITES)
 
 
 def _encode(film: ReleasedFilm, pixels: Pixels) -> bytes:
@@ -97,4 +88,4 @@ def _tables(films: Sequence[ReleasedFilm], archived: bool) -> Iterator[tuple[str
     yield "metadata.csv", csv_bytes(header, (row(film.record) for film in films))
 
 
-FOLDER = Release(_plan, _encode, _tables)
+FOLDER = Release(shots, _film, _encode, _tables)

@@ -6,12 +6,11 @@ left out, as the release has none. Its split divides patients, which is a defect
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from thiscxr.collections.kermany import KERMANY as COLLECTION
 from thiscxr.labels import NEGATIVE, POSITIVE, FilmRecord
 from thiscxr.phantom.releases.encode import jpeg, on_canvas
-from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, film_size, first_seed, pick, single_shots
+from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, film_size, pick, single_shots
 from thiscxr.pixels import Pixels
 
 SITE = "phantom-b"
@@ -41,9 +40,8 @@ def _film(shot: Shot, res: int) -> ReleasedFilm | None:
     return ReleasedFilm(path, record, shot, film_size(res, pick(random, _ASPECTS)), pick(random, _FORMS))
 
 
-def _plan(n: int, seed: int, res: int) -> list[ReleasedFilm]:
-    shots = single_shots(first_seed(6, seed), seed, {"AP": 1.0}, (SITE,))
-    return list(islice((film for shot in shots if (film := _film(shot, res))), n))
+def _shots(seed: int) -> Iterator[Shot]:
+    return single_shots(6, seed, {"AP": 1.0}, (SITE,))
 
 
 def _encode(film: ReleasedFilm, pixels: Pixels) -> bytes:
@@ -58,4 +56,4 @@ def _archive(path: str, rank: float) -> tuple[str, str]:
     return "chest_xray.zip", path
 
 
-KERMANY = Release(_plan, _encode, _tables, _archive)
+KERMANY = Release(_shots, _film, _encode, _tables, _archive)

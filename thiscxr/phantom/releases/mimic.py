@@ -6,25 +6,16 @@ the tables of the JPEG release, and MIMIC-IV's table of patients, which alone ha
 reference, section 4.
 """
 
+import gzip
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from functools import partial
 
 from thiscxr.labels import NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord
 from thiscxr.phantom.releases.dicom import dicom
 from thiscxr.phantom.releases.encode import deepened, equalised, jpeg, on_canvas
 from thiscxr.phantom.releases.labeler import COLUMNS, VALUES, label, reported
-from thiscxr.phantom.releases.release import (
-    Release,
-    ReleasedFilm,
-    Shot,
-    csv_bytes,
-    film_size,
-    first_seed,
-    gzipped,
-    pick,
-    study_shots,
-)
+from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, csv_bytes, film_size, pick, study_shots
 from thiscxr.pixels import Pixels
 
 SITE = "phantom-c"
@@ -168,16 +159,8 @@ def _negbio(shot: Shot, states: Mapping[str, int]) -> dict[str, int]:
     }
 
 
-def _films(n: int, seed: int, res: int, suffix: str) -> list[ReleasedFilm]:
-    return [_film(shot, res, suffix) for shot in islice(study_shots(first_seed(2, seed), (SITE,)), n)]
-
-
-def _plan_jpg(n: int, seed: int, res: int) -> list[ReleasedFilm]:
-    return _films(n, seed, res, ".jpg")
-
-
-def _plan_dicom(n: int, seed: int, res: int) -> list[ReleasedFilm]:
-    return _films(n, seed, res, ".dcm")
+def _shots(seed: int) -> Iterator[Shot]:
+    return study_shots(2, seed, (SITE,))
 
 
 def _stored(film: ReleasedFilm, pixels: Pixels) -> Pixels:
@@ -253,8 +236,8 @@ def _tables_dicom(films: Sequence[ReleasedFilm], archived: bool) -> Iterator[tup
 
 
 def _table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> bytes:
-    return gzipped(csv_bytes(",".join(columns), rows))
+    return gzip.compress(csv_bytes(",".join(columns), rows), mtime=0)  # no timestamp: always the same bytes
 
 
-MIMIC_JPG = Release(_plan_jpg, _encode_jpg, _tables)
-MIMIC_DICOM = Release(_plan_dicom, _encode_dicom, _tables_dicom)
+MIMIC_JPG = Release(_shots, partial(_film, suffix=".jpg"), _encode_jpg, _tables)
+MIMIC_DICOM = Release(_shots, partial(_film, suffix=".dcm"), _encode_dicom, _tables_dicom)

@@ -6,22 +6,12 @@ One hospital, `phantom-a`, frontal films only.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from thiscxr.collections.nih import NIH_FINDINGS
 from thiscxr.labels import FilmRecord
 from thiscxr.phantom import Patient
 from thiscxr.phantom.releases.encode import on_canvas, png, squashed
-from thiscxr.phantom.releases.release import (
-    Release,
-    ReleasedFilm,
-    Shot,
-    csv_bytes,
-    film_size,
-    first_seed,
-    pick,
-    single_shots,
-)
+from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, csv_bytes, film_size, pick, single_shots
 from thiscxr.pixels import Pixels
 
 SITE = "phantom-a"
@@ -97,8 +87,8 @@ def _film(shot: Shot, res: int) -> ReleasedFilm:
     return ReleasedFilm(f"images/{name}", record, shot, film_size(res, original.width / original.height), form, cells)
 
 
-def _plan(n: int, seed: int, res: int) -> list[ReleasedFilm]:
-    return [_film(shot, res) for shot in islice(single_shots(first_seed(5, seed), seed, _VIEWS, (SITE,)), n)]
+def _shots(seed: int) -> Iterator[Shot]:
+    return single_shots(5, seed, _VIEWS, (SITE,))
 
 
 def _encode(film: ReleasedFilm, pixels: Pixels) -> bytes:
@@ -116,4 +106,4 @@ def _archive(path: str, rank: float) -> tuple[str, str] | None:
     return (f"images_{1 + min(11, int(rank * 11.21 + 0.5)):03d}.tar.gz", path) if path.startswith("images/") else None
 
 
-NIH = Release(_plan, _encode, _tables, _archive)
+NIH = Release(_shots, _film, _encode, _tables, _archive)

@@ -6,7 +6,7 @@ Drawn from several hospital systems, here `phantom-a` and `phantom-c`; no file h
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import PurePosixPath
 from xml.sax.saxutils import escape
 
@@ -15,7 +15,7 @@ import numpy as np
 from thiscxr.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord
 from thiscxr.phantom import Patient
 from thiscxr.phantom.releases.encode import on_canvas, png
-from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, film_size, first_seed, pick, study_shots
+from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, film_size, pick, study_shots
 from thiscxr.pixels import Pixels
 
 SITES = ("phantom-a", "phantom-c")
@@ -129,8 +129,8 @@ def _film(shot: Shot, res: int) -> ReleasedFilm:
     )
 
 
-def _plan(n: int, seed: int, res: int) -> list[ReleasedFilm]:
-    return [_film(shot, res) for shot in islice(study_shots(first_seed(4, seed), SITES, _STUDIES, repeat=0), n)]
+def _shots(seed: int) -> Iterator[Shot]:
+    return study_shots(4, seed, SITES, _STUDIES, repeat=0)
 
 
 def _encode(film: ReleasedFilm, pixels: Pixels) -> bytes:
@@ -214,4 +214,4 @@ def _archive(path: str, rank: float) -> tuple[str, str]:
     return ("NLMCXR_png.tgz", name) if folder == "NLMCXR_png" else ("NLMCXR_reports.tgz", path)
 
 
-OPENI = Release(_plan, _encode, _tables, _archive)
+OPENI = Release(_shots, _film, _encode, _tables, _archive)

@@ -7,23 +7,13 @@ One hospital, `phantom-d`.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 
 from thiscxr.labels import FINDINGS, NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord
 from thiscxr.phantom import Patient
 from thiscxr.phantom.releases.encode import deepened, on_canvas, png
-from thiscxr.phantom.releases.release import (
-    Release,
-    ReleasedFilm,
-    Shot,
-    csv_bytes,
-    film_size,
-    first_seed,
-    pick,
-    study_shots,
-)
+from thiscxr.phantom.releases.release import Release, ReleasedFilm, Shot, csv_bytes, film_size, pick, study_shots
 from thiscxr.pixels import Pixels
 
 SITE = "phantom-d"
@@ -327,17 +317,21 @@ def _film(shot: Shot, res: int) -> ReleasedFilm:
     return ReleasedFilm(cells["ImageID"], record, shot, size, str(device.bits), cells)
 
 
-def _plan(n: int, seed: int, res: int) -> list[ReleasedFilm]:
-    films = []
-    for row, shot in enumerate(islice(study_shots(first_seed(3, seed), (SITE,)), n)):
-        film = _film(shot, res)
+def _shots(seed: int) -> Iterator[Shot]:
+    return study_shots(3, seed, (SITE,))
+
+
+def _placed(films: list[ReleasedFilm]) -> list[ReleasedFilm]:
+    placed = []
+    for row, film in enumerate(films):
         # Fifty folders of equal size; the rounding puts the last row alone into another. The supplement is all read by
         # physicians.
-        supplement = film.cells["MethodLabel"] == "Physician" and shot.study_dice("padchest supplement").random() < 0.1
-        folder = "54" if supplement else str(50 * (row + 1) // n)
+        by_physician = film.cells["MethodLabel"] == "Physician"
+        supplement = by_physician and film.shot.study_dice("padchest supplement").random() < 0.1
+        folder = "54" if supplement else str(50 * (row + 1) // len(films))
         cells = {"": str(row), "ImageDir": folder, **film.cells}
-        films.append(replace(film, path=f"{folder}/{film.path}", cells=cells))
-    return films
+        placed.append(replace(film, path=f"{folder}/{film.path}", cells=cells))
+    return placed
 
 
 def _encode(film: ReleasedFilm, pixels: Pixels) -> bytes:
@@ -357,4 +351,4 @@ def _archive(path: str, rank: float) -> tuple[str, str] | None:
     return (f"{folder}.zip", name) if name else None  # files in the zips are flat
 
 
-PADCHEST = Release(_plan, _encode, _tables, _archive)
+PADCHEST = Release(_shots, _film, _encode, _tables, _archive, _placed)

@@ -5,12 +5,11 @@ what is drawn, as in the real collections; both are known for every film.
 """
 
 import csv
-import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import chain, count, islice
 from typing import TypeVar
 
 import numpy as np
@@ -102,25 +101,34 @@ class ReleasedFilm:
 class Release:
     """How a collection releases its films."""
 
-    plan: Callable[[int, int, int], list[ReleasedFilm]]  # number of films, seed, resolution of the drawn square
+    shots: Callable[[int], Iterator[Shot]]  # of a seed; a longer list begins with the shorter one
+    # resolution of the drawn square; None: the collection has no such film
+    film: Callable[[Shot, int], ReleasedFilm | None]
     encode: Callable[[ReleasedFilm, Pixels], bytes]  # drawn square -> file
     # films, archived -> path and content of label files
     tables: Callable[[Sequence[ReleasedFilm], bool], Iterator[tuple[str, bytes]]]
     archive: Callable[[str, float], tuple[str, str] | None] | None = None
     """(path, its rank 0..1 in its folder) -> archive and name in it, None for what is downloaded as it is; or no
     archives at all."""
+    placed: Callable[[list[ReleasedFilm]], list[ReleasedFilm]] = list  # gives the films of a whole release their places
+
+    def plan(self, n: int, seed: int, res: int) -> list[ReleasedFilm]:
+        """Return the first `n` films. Raises ValueError when the collection has no numbers for so many patients."""
+        films = list(islice((film for shot in self.shots(seed) if (film := self.film(shot, res))), n))
+        if len(films) < n:
+            raise ValueError(f"-n {n} needs more patient numbers than the collection has; -n {len(films)} is the most")
+        return self.placed(films)
 
 
-def first_seed(collection: int, seed: int) -> int:
+def _first_seed(collection: int, seed: int) -> int:
     """Return the seed of the first body of a collection; its next patients count on from there."""
     return collection * _BODIES + seed * MAX_PATIENTS
 
 
-def single_shots(first: int, seed: int, views: Mapping[str, float], sites: Sequence[str]) -> Iterator[Shot]:
-    """Yield the endless list of films of one seed, patient by patient, one to three of the same body at the same time.
-
-    A longer list begins with the shorter one.
-    """
+def single_shots(collection: int, seed: int, views: Mapping[str, float], sites: Sequence[str]) -> Iterator[Shot]:
+    """Yield the endless list of films of one seed, patient by patient, one to three of the same body at the same
+    time."""
+    first = _first_seed(collection, seed)
 
     def of_patient(patient: int) -> list[Shot]:
         random = np.random.default_rng([seed, patient])
@@ -132,12 +140,17 @@ def single_shots(first: int, seed: int, views: Mapping[str, float], sites: Seque
 
 
 def study_shots(
-    first: int, sites: Sequence[str], studies: Mapping[tuple[str, ...], float] = STUDIES, repeat: float = 0.35
+    collection: int,
+    seed: int,
+    sites: Sequence[str],
+    studies: Mapping[tuple[str, ...], float] = STUDIES,
+    repeat: float = 0.35,
 ) -> Iterator[Shot]:
-    """Yield the endless list of films from the body `first` on, patient by patient and study by study.
+    """Yield the endless list of films of one seed, patient by patient and study by study.
 
     repeat: chance that a patient comes a second time, and then a third time.
     """
+    first = _first_seed(collection, seed)
 
     def of_patient(patient: int) -> list[Shot]:
         random = dice("studies", first + patient)
@@ -171,8 +184,3 @@ def csv_bytes(header: str, rows: Iterable[Iterable[object]]) -> bytes:
     text.write(header + "\n")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
-
-
-def gzipped(data: bytes) -> bytes:
-    """Return gzipped bytes without a timestamp, so that they are always the same."""
-    return gzip.compress(data, mtime=0)
