@@ -1,7 +1,7 @@
-"""Films from and to files, and the three ranges of their pixels. No other room reads with Pillow or pydicom.
+"""Films from and to files, and the two ranges of their pixels. No other room reads with Pillow or pydicom.
 
-`pixels` uint8 or uint16 full scale, `images` float32 [-1, 1] with -1 black, `xrv` float32 [-1024, 1024]. Air is dark,
-bone bright. Nothing is guessed: a file that is not surely one whole film of one channel is refused with a reason.
+`pixels` uint8 or uint16 full scale, `images` float32 [-1, 1] with -1 black. Air is dark, bone bright. Nothing is
+guessed: a file that is not surely one whole film of one channel is refused with a reason.
 """
 
 import io
@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from thiscxr.files import atomic_path
 from thiscxr.pixels.dicom import DicomHeader, gunzip, is_dicom, load_dicom, read_dicom_header
-from thiscxr.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, content_box
+from thiscxr.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, content_box, first_bytes
 from thiscxr.pixels.image import load_image
 from thiscxr.pixels.mark import is_marked, mark_rows
 
@@ -33,7 +33,6 @@ __all__ = [
     "encode_png",
     "fit",
     "images_to_pixels",
-    "images_to_xrv",
     "load_film",
     "make_grid",
     "mark_rows",
@@ -70,13 +69,7 @@ def load_film(source: Path | BinaryIO | bytes, stretch: bool = True, min_side: i
     those of the file. Raises ValueError when the file is not one whole readable film; equal defects have equal reasons.
     """
     try:
-        if isinstance(source, bytes):
-            data = source
-        elif isinstance(source, (str, Path)):
-            with open(source, "rb") as file:
-                data = file.read(_MAX_FILE_BYTES + 1)
-        else:
-            data = source.read(_MAX_FILE_BYTES + 1)
+        data = first_bytes(source, _MAX_FILE_BYTES + 1)
     except OSError as error:
         raise Refused(f"cannot be read ({error.strerror})") from error
     if data[:2] == b"\x1f\x8b":
@@ -130,12 +123,17 @@ def to_square(pixels: Pixels, res: int, aspect: float | None = None) -> Pixels:
         side = min(true_width, true_height)
         trim_x, trim_y = (true_width - side) / scale_x / 2, (true_height - side) / scale_y / 2
         return _resize(pixels, res, res, (trim_x, trim_y, width - trim_x, height - trim_y))
+    return _padded(pixels, res, true_width, true_height)
+
+
+def _padded(pixels: Pixels, res: int, true_width: float, true_height: float) -> Pixels:
+    """Return the whole film as [res, res], black beside it; true_width, true_height: of the film, in any unit."""
     scale = res / max(true_width, true_height)
     inner_width, inner_height = max(1, round(true_width * scale)), max(1, round(true_height * scale))
     square: Pixels = np.zeros((res, res), pixels.dtype)
     x, y = (res - inner_width) // 2, (res - inner_height) // 2
     square[y : y + inner_height, x : x + inner_width] = _resize(
-        pixels, inner_width, inner_height, (0, 0, width, height)
+        pixels, inner_width, inner_height, (0, 0, pixels.shape[1], pixels.shape[0])
     )
     return square
 
@@ -154,16 +152,10 @@ def short_side(pixels: Pixels, aspect: float | None = None) -> int:
 
 def _resize(pixels: Pixels, width: int, height: int, box: tuple[float, float, float, float]) -> Pixels:
     """Lanczos with the support widened by the reduction, so that fine detail is averaged away and does not alias."""
-    if pixels.dtype == np.uint8:
-        return np.array(
-            Image.fromarray(np.ascontiguousarray(pixels)).resize(
-                (width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP
-            )
-        )
-    deep = Image.fromarray(pixels.astype(np.float32)).resize(
-        (width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP
-    )
-    return np.clip(np.rint(np.array(deep)), 0, 65535).astype(np.uint16)
+    deep = pixels.dtype == np.uint16
+    image = Image.fromarray(pixels.astype(np.float32) if deep else np.ascontiguousarray(pixels))
+    values = np.array(image.resize((width, height), Image.Resampling.LANCZOS, box, _REDUCING_GAP))
+    return np.clip(np.rint(values), 0, 65535).astype(np.uint16) if deep else values
 
 
 def num_pixels(head: bytes) -> int:
@@ -191,14 +183,7 @@ def fit(pixels: Pixels, res: int) -> Pixels:
     """Return the whole film as [res, res], reduced or enlarged, never cropped or stretched; black beside it. For
     pictures of films."""
     height, width = pixels.shape
-    scale = res / max(height, width)
-    inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
-    square: Pixels = np.zeros((res, res), pixels.dtype)
-    x, y = (res - inner_width) // 2, (res - inner_height) // 2
-    square[y : y + inner_height, x : x + inner_width] = _resize(
-        pixels, inner_width, inner_height, (0, 0, width, height)
-    )
-    return square
+    return _padded(pixels, res, width, height)
 
 
 def to_bits(pixels: Pixels, bits: int) -> Pixels:
@@ -215,16 +200,9 @@ def pixels_to_images(pixels: Pixels) -> NDArray[np.float32]:
     return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max / 2) - np.float32(1)
 
 
-def images_to_pixels(images: NDArray[np.floating], bits: int = 8) -> Pixels:
-    """Return uint8 (bits 8) or uint16 (bits 16), of the same shape; values outside [-1, 1] are clipped."""
-    assert bits in (8, 16)
-    scaled = np.rint((np.asarray(images, np.float64) + 1) * ((2**bits - 1) / 2))
-    return np.clip(scaled, 0, 2**bits - 1).astype(np.uint8 if bits == 8 else np.uint16)
-
-
-def images_to_xrv(images: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return float32 in [-1024, 1024], the range of torchxrayvision's networks."""
-    return np.asarray(images, np.float32) * np.float32(1024)
+def images_to_pixels(images: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Return uint8 of the same shape; values outside [-1, 1] are clipped."""
+    return np.clip(np.rint((np.asarray(images, np.float64) + 1) * 127.5), 0, 255).astype(np.uint8)
 
 
 def make_grid(pixels: Pixels, columns: int) -> Pixels:

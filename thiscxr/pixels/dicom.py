@@ -33,6 +33,7 @@ from thiscxr.pixels.grey import (
     Pixels,
     Refused,
     check_size,
+    first_bytes,
     histogram,
     through_table,
 )
@@ -312,13 +313,7 @@ def read_dicom_header(source: Path | BinaryIO | bytes) -> DicomHeader:
     itself is refused, with its reason, when it is decoded.
     """
     try:
-        if isinstance(source, bytes):
-            head = source[:_HEAD_BYTES]
-        elif isinstance(source, (str, Path)):
-            with open(source, "rb") as file:
-                head = file.read(_HEAD_BYTES)
-        else:
-            head = source.read(_HEAD_BYTES)
+        head = first_bytes(source, _HEAD_BYTES)
         with _parsing("broken DICOM file (its tags)"):
             if head[:2] == b"\x1f\x8b":
                 head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, _HEAD_BYTES)

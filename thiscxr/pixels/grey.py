@@ -7,7 +7,8 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,16 @@ class LoadedFilm:
     def aspect(self) -> float | None:
         """True width / height of `pixels` where its pixels are not square, else None: the `aspect` of `to_square`."""
         return None if self.pixel_aspect == 1 else self.pixel_aspect * self.pixels.shape[1] / self.pixels.shape[0]
+
+
+def first_bytes(source: Path | BinaryIO | bytes, most: int) -> bytes:
+    """Return the first bytes of a file or of what is in memory, `most` of them if there are so many."""
+    if isinstance(source, bytes):
+        return source[:most]
+    if isinstance(source, (str, Path)):
+        with open(source, "rb") as file:
+            return file.read(most)
+    return source.read(most)
 
 
 def check_size(width: int, height: int) -> None:
