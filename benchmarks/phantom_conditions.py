@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from thiscxr.measures.chest import measure_masks
 from thiscxr.measures.resampling import weighted_auc
-from thiscxr.phantom import SITES, PhantomFilm, cardiothoracic_ratio, draw_patient, render
+from thiscxr.phantom import SITES, PhantomFilm, draw_patient, render
 from thiscxr.pixels import pixels_to_images
 from thiscxr.pool import Pool
 from thiscxr.reader.network import Reader
@@ -132,6 +133,10 @@ def moved(network: Network, eye: Eye, n: int) -> None:
         )  # fmt: skip
 
 
+def heart_ratios(films: list[PhantomFilm]) -> np.ndarray:
+    return measure_masks(np.stack([np.stack([film.lungs, film.heart]) for film in films]))["ctr"]
+
+
 def heart(network: Network, eye: Eye, fronts: list[PhantomFilm], n: int) -> None:
     """The measured heart must follow the requested cardiomegaly."""
     requests: dict[str, dict[str, Any]] = {
@@ -142,9 +147,7 @@ def heart(network: Network, eye: Eye, fronts: list[PhantomFilm], n: int) -> None
         for requested, request in requests.items()
     }
     truth = {
-        present: np.mean(
-            [cardiothoracic_ratio(film) for film in fronts if (film.severities["Cardiomegaly"] > 0) is present]
-        )
+        present: np.mean(heart_ratios([film for film in fronts if (film.severities["Cardiomegaly"] > 0) is present]))
         for present in (True, False)
     }
     report(
@@ -222,7 +225,7 @@ def main() -> None:
             films=len(held),
         )
     fronts, laterals = fresh_pairs(arguments.fresh)
-    ratios = np.array([cardiothoracic_ratio(film) for film in fronts])
+    ratios = heart_ratios(fronts)
     ill = [i for i, film in enumerate(fronts) if film.severities[SIDES_OF] > 0]
     signs = np.array([float(fronts[i].patient.sign(SIDES_OF)) for i in ill])
     for suffix, films in (("", fronts), (" lateral", laterals)):

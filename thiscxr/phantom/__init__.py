@@ -27,7 +27,6 @@ __all__ = [
     "SITES",
     "Patient",
     "PhantomFilm",
-    "cardiothoracic_ratio",
     "draw_film",
     "draw_patient",
     "render",
@@ -129,13 +128,3 @@ def draw_film(
     drawn_view = str(r.choice(["PA", "AP_supine", "lateral"], p=[0.55, 0.25, 0.20]))
     drawn_site = str(r.choice(SITES))
     return render(draw_patient(seed, severities=severities), view or drawn_view, res, site=site or drawn_site)
-
-
-def cardiothoracic_ratio(film: PhantomFilm) -> float:
-    """Widest heart over widest inner thorax, from the masks of a frontal film. Raises ValueError for a lateral one."""
-    if film.view == "lateral":
-        raise ValueError("the cardiothoracic ratio is measured on frontal films; this film is lateral")
-    heart = np.flatnonzero(film.heart.any(0))
-    rows = film.lungs.any(1)
-    first, last = film.lungs[rows].argmax(1), film.lungs.shape[1] - film.lungs[rows][:, ::-1].argmax(1)
-    return float((heart[-1] - heart[0] + 1) / (last - first).max())
