@@ -13,7 +13,7 @@ from sys import intern
 from thiscxr.collections.archives import ReleaseFile, find_table
 from thiscxr.collections.collection import Collection, missing_table, read_mapping
 from thiscxr.collections.tables import Cells, read_table
-from thiscxr.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, NOT_MENTIONED, POSITIVE, FilmRecord, Terms
+from thiscxr.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, NOT_MENTIONED, POSITIVE, FilmRecord
 from thiscxr.words import read_state
 
 TRAIN_TABLES = {  # the release's own labels before later ones for the same films
@@ -35,23 +35,6 @@ ODD_LABEL = "label that is not 1, 0, -1 or empty"
 _FILM = re.compile(r"(?:^|/)((patient\d+)/(study\d+)/view\d+_(frontal|lateral))\.\w+$")
 
 _HELD_OUT = re.compile(r"(?:^|/)(?:valid|val|test)/patient\d+/")  # where all films are in one table
-
-TERMS = Terms(
-    title="CheXpert",
-    terms=(
-        "Stanford University research use agreement, signed by each user: no part may be "
-        "distributed, published or reproduced without "
-        "Stanford's written permission. Trained weights and samples are not "
-        "mentioned; ask Stanford before releasing either."
-    ),
-    citation=(
-        "Irvin J, Rajpurkar P, Ko M, et al. CheXpert: A Large Chest Radiograph Dataset with "
-        "Uncertainty Labels and Expert Comparison. "
-        "AAAI 2019."
-    ),
-    url="https://stanfordmlgroup.github.io/competitions/chexpert/",
-    acknowledgement="",
-)
 
 
 @lru_cache(maxsize=2**16)
@@ -162,4 +145,4 @@ def image_key(path: str) -> str:
     return match[1] if match else path
 
 
-CHEXPERT = Collection("chexpert", TERMS, read_labels, image_key)
+CHEXPERT = Collection("chexpert", read_labels, image_key)

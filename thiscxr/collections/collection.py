@@ -1,14 +1,14 @@
 """What every collection has in common: a label table, images under its own names, terms.
 
 A collection is one module of this folder that makes one `Collection`; no other package knows more about it. Which words
-of its tables mean which finding is data, in mappings/.
+of its tables mean which finding is data, in mappings/, and so are the terms of all.
 """
 
 import json
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,7 +29,6 @@ class Collection:
     """A collection of films as released. `key` is its flag name and its `source` in a pool."""
 
     key: str
-    terms: Terms
     read_labels: Callable[
         ..., list[FilmRecord]
         # (root: Path), and name: str where `by_path`; the label files alone, every row; ValueError when they are not as
@@ -44,6 +43,11 @@ class Collection:
     equalised: tuple[str, ...] = ()  # suffixes of those that the release histogram-equalised
     squashed: bool = False  # the release made squares of oblong films
     reports: bool = False  # the release has reports: `read_labels` takes reports=True, and labels the films by them
+
+    @property
+    def terms(self) -> Terms:
+        """What the collection requires of its users."""
+        return read_terms()[self.key]
 
     def key_of(self, path: str) -> str | None:
         """Return the FilmRecord.file of an image by its path inside the release; None when its suffix is not that of an
@@ -92,6 +96,12 @@ def find_files(
 def read_mapping(name: str) -> dict[str, Any]:
     """Return one of the mapping tables that lie beside this module."""
     return json.loads((files("thiscxr.collections") / "mappings" / name).read_text(encoding="utf-8"))
+
+
+@cache
+def read_terms() -> dict[str, Terms]:
+    """Return the terms of every collection by its key."""
+    return {key: Terms(**terms) for key, terms in read_mapping("terms.json").items()}
 
 
 _SIGNS = {

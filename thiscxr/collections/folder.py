@@ -25,7 +25,7 @@ from thiscxr.collections.subfolders import folder_patients, folder_splits
 from thiscxr.collections.tables import Cells, open_text, read_table
 from thiscxr.collections.unlisted import films_in, headers
 from thiscxr.files import nearest_name
-from thiscxr.labels import FINDINGS, FilmRecord, Terms, spelled
+from thiscxr.labels import FINDINGS, FilmRecord, spelled
 from thiscxr.pixels import DicomHeader
 from thiscxr.words import is_missing, read_split
 
@@ -40,14 +40,6 @@ _OTHER_NAMES = {
 }
 _NO_HEADER = DicomHeader()
 _FEW_FILMS = 20
-
-TERMS = Terms(
-    title="Plain folder of films",
-    terms="Unknown: whoever made the pool must know the terms of these films.",
-    citation="",
-    url="",
-    acknowledgement="",
-)
 
 
 def _our_columns(header: list[str]) -> list[str]:
@@ -247,4 +239,4 @@ def image_key(path: str) -> str:
     return plain_name(path)
 
 
-FOLDER = Collection("folder", TERMS, read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"), by_path=True)
+FOLDER = Collection("folder", read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"), by_path=True)

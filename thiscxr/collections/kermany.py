@@ -14,26 +14,13 @@ from pathlib import Path, PurePosixPath
 from thiscxr.collections.archives import compressed_tars, release_files, stream
 from thiscxr.collections.collection import IMAGE_SUFFIXES, Collection, looks_like
 from thiscxr.collections.names import plain_name
-from thiscxr.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
+from thiscxr.labels import NEGATIVE, POSITIVE, FilmRecord
 
 _FINDINGS = {
     "normal": {"No Finding": POSITIVE, "Pneumonia": NEGATIVE},
     "pneumonia": {"No Finding": NEGATIVE, "Pneumonia": POSITIVE},
 }
 _PATIENT = re.compile(r"(?<![a-z])(im-|person|normal-|bacteria-|virus-)0*(\d+)")  # NORMAL2-IM-0115 is IM-0115
-
-TERMS = Terms(
-    title="Kermany et al., chest films of children (Guangzhou)",
-    terms="CC BY 4.0, https://creativecommons.org/licenses/by/4.0/ (share and change; name "
-    "authors, source, licence and the changes).",
-    citation=(
-        "Kermany DS, Goldbaum M, Cai W, et al. Identifying Medical Diagnoses and "
-        "Treatable Diseases by Image-Based Deep Learning. "
-        "Cell 172(5):1122-1131, 2018."
-    ),
-    url="https://doi.org/10.17632/rscbjbr9sj",
-    acknowledgement="The films are from the Guangzhou Women and Children's Medical Center.",
-)
 
 
 def _paths(root: Path) -> Iterator[str]:
@@ -97,4 +84,4 @@ def read_labels(root: Path) -> list[FilmRecord]:
     return films
 
 
-KERMANY = Collection("kermany", TERMS, read_labels, image_key, suffixes=(".jpeg", ".jpg", *IMAGE_SUFFIXES))
+KERMANY = Collection("kermany", read_labels, image_key, suffixes=(".jpeg", ".jpg", *IMAGE_SUFFIXES))

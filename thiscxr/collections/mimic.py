@@ -22,7 +22,7 @@ from thiscxr.collections.collection import Collection, first_table, missing_tabl
 from thiscxr.collections.names import base_name
 from thiscxr.collections.report_films import LABELER, ReportFindings
 from thiscxr.collections.tables import Cells, read_table
-from thiscxr.labels import FilmRecord, Terms
+from thiscxr.labels import FilmRecord
 from thiscxr.words import is_missing, read_split, read_year
 
 # Release 2.1.0 keeps the names of 2.0.0 for all but the new table.
@@ -49,23 +49,6 @@ _PLACES = (
 
 _MAPPING = read_mapping("mimic.json")
 _ORIENTATION = "PatientOrientationCodeSequence_CodeMeaning"
-
-TERMS = Terms(
-    title="MIMIC-CXR",
-    terms=(
-        "PhysioNet Credentialed Health Data License and Data Use Agreement 1.5.0, for each "
-        "user: no sharing with anybody or any service, "
-        "no attempt to identify anybody. A model that can reproduce training films "
-        "belongs on PhysioNet under the same terms."
-    ),
-    citation=(
-        "Johnson AEW, Pollard TJ, Berkowitz SJ, et al. MIMIC-CXR, a de-identified publicly "
-        "available database of chest radiographs with "
-        "free-text reports. Scientific Data 6:317, 2019."
-    ),
-    url="https://physionet.org/content/mimic-cxr/",
-    acknowledgement="",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +224,6 @@ def image_key(path: str) -> str:
 
 MIMIC = Collection(
     "mimic-cxr",
-    TERMS,
     read_labels,
     image_key,
     suffixes=(".dcm", ".dcm.gz", ".dicom", ".jpg", ".jpeg", ".png"),

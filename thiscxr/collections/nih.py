@@ -13,7 +13,7 @@ from thiscxr.collections.archives import find_table
 from thiscxr.collections.collection import Collection, first_table, match_terms, missing_table, read_mapping, share
 from thiscxr.collections.names import stem
 from thiscxr.collections.tables import Cells, open_text, read_table
-from thiscxr.labels import FINDINGS, FilmRecord, Terms, spelled
+from thiscxr.labels import FINDINGS, FilmRecord, spelled
 from thiscxr.words import is_missing
 
 NIH_FINDINGS = FINDINGS[1:15]  # the closed list of 14 that was mined from every report
@@ -25,18 +25,6 @@ _MAPPING = read_mapping("nih.json")
 _TOKENS = frozenset(token for words in _MAPPING["findings"].values() for token in words["tokens"])
 _MAX_AGE = 100  # older tables hold ages up to 414
 _WIDTH, _HEIGHT = "OriginalImage[Width", "Height]"  # the unquoted comma of the header makes two columns of one
-
-TERMS = Terms(
-    title="NIH ChestX-ray14",
-    terms="No restriction on use; link the NIH download site, cite the paper and acknowledge the NIH Clinical Center.",
-    citation=(
-        "Wang X, Peng Y, Lu L, Lu Z, Bagheri M, Summers RM. ChestX-ray8: "
-        "Hospital-scale Chest X-ray Database and Benchmarks on "
-        "Weakly-Supervised Classification and Localization of Common Thorax Diseases. CVPR 2017."
-    ),
-    url="https://nihcc.app.box.com/v/ChestXray-NIHCC",
-    acknowledgement="The NIH Clinical Center is the data provider.",
-)
 
 
 @lru_cache(maxsize=4096)  # 836 different label strings serve 112,120 rows, which share their findings
@@ -141,7 +129,6 @@ def image_key(path: str) -> str:
 
 NIH = Collection(
     "nih",
-    TERMS,
     read_labels,
     image_key,
     suffixes=(".png", ".dcm", ".dicom", ".jpg", ".jpeg", ".tif", ".tiff"),

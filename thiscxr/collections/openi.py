@@ -18,7 +18,7 @@ from thiscxr.collections.collection import FRONTAL_VIEWS, Collection, match_term
 from thiscxr.collections.names import base_name
 from thiscxr.collections.report_films import LABELER, ReportFindings
 from thiscxr.collections.tables import Cells, read_table
-from thiscxr.labels import FilmRecord, Terms
+from thiscxr.labels import FilmRecord
 
 KAGGLE_REPORTS, KAGGLE_PROJECTIONS = "indiana_reports.csv", "indiana_projections.csv"
 
@@ -29,22 +29,6 @@ _REPORTS_TAR = re.compile(r"report", re.IGNORECASE)  # NLMCXR_reports.tgz; the o
 _MAX_REPORT_BYTES = 2**20  # they have some thousand
 # CXR1_1_IM-… in XML is 1_IM-….dcm in the DICOM release and 1_IM-….dcm.png at Kaggle; all other numbers occur once.
 _FILM = re.compile(r"(?:CXR)?(\d+)_(?:\1_)?(IM-[\d-]+)(?:\.\w+)*", re.IGNORECASE)
-
-TERMS = Terms(
-    title="Open-I Indiana University chest x-rays",
-    terms=(
-        "CC BY-NC-ND 4.0: verbatim copies with credit for non-commercial use, no "
-        "derivatives. Whether trained weights and samples are "
-        "derivatives is not said; ask before releasing either."
-    ),
-    citation=(
-        "Demner-Fushman D, Kohli MD, Rosenman MB, et al. Preparing a collection of radiology "
-        "examinations for distribution and retrieval. "
-        "Journal of the American Medical Informatics Association 23(2):304-310, 2016."
-    ),
-    url="https://openi.nlm.nih.gov/",
-    acknowledgement="Indiana University; distributed by the U.S. National Library of Medicine.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,4 +193,4 @@ def image_key(path: str) -> str:
     return f"CXR{match[1]}_{match[2].upper()}" if match else name
 
 
-OPENI = Collection("openi", TERMS, read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"), reports=True)
+OPENI = Collection("openi", read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"), reports=True)

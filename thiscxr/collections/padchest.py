@@ -14,7 +14,7 @@ from sys import intern
 from thiscxr.collections.collection import Collection, first_table, match_terms, missing_table, read_mapping, share
 from thiscxr.collections.names import stem
 from thiscxr.collections.tables import Cells, read_table
-from thiscxr.labels import NOT_MENTIONED, FilmRecord, Terms
+from thiscxr.labels import NOT_MENTIONED, FilmRecord
 from thiscxr.words import MAX_AGE, is_missing, read_year
 
 TABLES = ("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", "PADCHEST_chest_x_ray_images_labels_160K.csv")
@@ -33,22 +33,6 @@ _SILENCE = dict.fromkeys(_MAPPING["findings"], NOT_MENTIONED)
 # A Python list of strings, by a regular expression: a cell from an unknown author must not be evaluated.
 _LIST = re.compile(r"""\[\s*(?:(?:'[^'\\]*'|"[^"\\]*")\s*(?:,\s*|(?=\])))*\]""")
 _ITEM = re.compile(r"""'([^'\\]*)'|"([^"\\]*)\"""")
-
-TERMS = Terms(
-    title="PadChest",
-    terms=(
-        "Access on request at BIMCV, for each user: no sharing of images or labels, no "
-        "attempt to identify anybody. Trained weights and "
-        "samples are not mentioned; ask BIMCV before releasing either."
-    ),
-    citation=(
-        "Bustos A, Pertusa A, Salinas JM, de la Iglesia-Vayá M. PadChest: A large chest "
-        "x-ray image dataset with multi-label annotated "
-        "reports. Medical Image Analysis 66:101797, 2020."
-    ),
-    url="https://bimcv.cipf.es/bimcv-projects/padchest/",
-    acknowledgement="",
-)
 
 
 @lru_cache(maxsize=2**16)  # 28,809 different lists serve 160,861 rows
@@ -149,4 +133,4 @@ def image_key(path: str) -> str:
     return stem(path) + ".png"
 
 
-PADCHEST = Collection("padchest", TERMS, read_labels, image_key)
+PADCHEST = Collection("padchest", read_labels, image_key)

@@ -15,7 +15,7 @@ from thiscxr.collections.archives import ReleaseFile, find_table
 from thiscxr.collections.collection import FRONTAL_VIEWS, Collection, missing_table, read_mapping
 from thiscxr.collections.names import base_name, stem
 from thiscxr.collections.tables import Cells, read_table
-from thiscxr.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord, Terms
+from thiscxr.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord
 from thiscxr.words import read_state
 
 LABEL_TABLE = "stage_2_train_labels.csv"
@@ -25,22 +25,6 @@ HEADER_TABLE = "kaggle_stage_2_train_images_dicom_headers.csv"  # view, sex and 
 
 _MAPPING = read_mapping("rsna.json")
 ODD_LABEL = "Target that is not 0 or 1"
-
-TERMS = Terms(
-    title="RSNA Pneumonia Detection Challenge",
-    terms=(
-        "The rules of the Kaggle competition, accepted by each user; read them before "
-        "sharing or releasing anything. The films are the "
-        "NIH's: link its download site, cite its paper and acknowledge the NIH Clinical Center."
-    ),
-    citation=(
-        "Shih G, Wu CC, Halabi SS, et al. Augmenting the National Institutes of Health Chest "
-        "Radiograph Dataset with Expert Annotations of "
-        "Possible Pneumonia. Radiology: Artificial Intelligence 1(1):e180041, 2019."
-    ),
-    url="https://www.kaggle.com/c/rsna-pneumonia-detection-challenge",
-    acknowledgement="The NIH Clinical Center is the provider of the films.",
-)
 
 
 @lru_cache(maxsize=64)
@@ -135,4 +119,4 @@ def image_key(path: str) -> str:
     return stem(path)
 
 
-RSNA = Collection("rsna", TERMS, read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"), squashed=True)
+RSNA = Collection("rsna", read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"), squashed=True)

@@ -13,7 +13,7 @@ from thiscxr.collections.archives import ReleaseFile, find_table
 from thiscxr.collections.collection import Collection, missing_table, read_mapping, share, table_name
 from thiscxr.collections.names import stem
 from thiscxr.collections.tables import Cells, read_table
-from thiscxr.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord, Terms, spelled
+from thiscxr.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, UNCERTAIN, FilmRecord, spelled
 from thiscxr.words import read_state
 
 VOTES_TABLE = "image_labels_train.csv"  # PhysioNet: a row per film and radiologist, a column per class
@@ -24,22 +24,6 @@ _NEEDED = 2  # radiologists who must agree; one alone leaves a finding uncertain
 _MAPPING = read_mapping("vindr.json")
 ODD_LABEL = "label that is not 0 or 1"
 ODD_CLASS = "class that is not VinDr's"
-
-TERMS = Terms(
-    title="VinDr-CXR",
-    terms=(
-        "PhysioNet Credentialed Health Data License 1.5.0 or the rules of the Kaggle "
-        "competition, for each user: no sharing, research and "
-        "education only. Trained weights and samples are not mentioned; ask before releasing either."
-    ),
-    citation=(
-        "Nguyen HQ, Lam K, Le LT, et al. VinDr-CXR: An open dataset of chest X-rays with "
-        "radiologist's annotations. Scientific Data 9:429, "
-        "2022."
-    ),
-    url="https://physionet.org/content/vindr-cxr/",
-    acknowledgement="",
-)
 
 
 @dataclass(slots=True)
@@ -131,5 +115,5 @@ def image_key(path: str) -> str:
 
 
 VINDR = Collection(
-    "vindr", TERMS, read_labels, image_key, suffixes=(".dicom", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+    "vindr", read_labels, image_key, suffixes=(".dicom", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 )
