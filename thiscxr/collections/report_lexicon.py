@@ -92,33 +92,15 @@ def _grow() -> _Node:
             kind = {"findings": "finding", "organs": "organ"}.get(group, f"{group} {name}")
             for phrase in phrases:
                 _plant(root, phrase, kind, name if kind in ("finding", "organ") else "")
-    single = (
-        "look_alikes",
-        "enlarged",
-        "prominent",
-        "borderline",
-        "normal",
-        "clear",
-        "unclear",
-        "link",
-        "ignored",
-        "stop",
-        "beside",
-        "together",
-        "one",
-        "none",
-        "nature",
-    )
-    for kind in (*single, "with", "verbs", "degree", "status"):
-        for phrase in PHRASES[kind]:
-            _plant(root, phrase, kind, "")
+    for kind, phrases in PHRASES.items():
+        if isinstance(phrases, list) and kind != "misspelt":
+            for phrase in phrases:
+                _plant(root, phrase, kind, "")
     for phrase in PHRASES["one"]:
         _plant(root, phrase, "degree", "")  # "no effusion on the right and a small one on the left" begins a clause
     for phrase in PHRASES["versus"]:
         _plant(root, phrase, "or", "")
-        _plant(root, phrase, "versus", "")
     for phrase in PHRASES["normal_chest"]:
-        _plant(root, phrase, "normal_chest", "")
         if phrase.startswith(("no|", "negative for")):
             _plant(root, phrase, "before absent", "")  # "no acute process or effusion"
     return root
