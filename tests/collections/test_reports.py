@@ -263,7 +263,7 @@ def test_a_table_of_reports_becomes_a_table_of_states_and_its_spans(tmp_path: Pa
             "3 rows without an id of its own .line 3: a is there twice; line 4: the id is empty; line 6: b is",
         ),
         ("", "no column 'id'.*found: nothing"),
-        ("i\x01d\x7f,rep\x02ort\n1,a\n", "is no table of text"),
+        ("i\x01d\x7f,rep\x02ort\n1,a\n", r"no column 'id'; found: 'i.x01d.x7f', 'rep.x02ort'"),
     ],
 )
 def test_a_table_that_is_none_is_refused_and_nothing_is_written(tmp_path: Path, content: str, message: str) -> None:

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from thiscxr.collections.report_text import why_unread
 from thiscxr.collections.reports import ReportLabels, label_report
-from thiscxr.collections.tables import open_text
-from thiscxr.files import atomic_path, nearest_name
+from thiscxr.collections.tables import read_table
+from thiscxr.files import atomic_path
 from thiscxr.labels import FINDINGS, NOT_MENTIONED
 
 _SHOWN = 5
@@ -89,35 +89,10 @@ def spans_path(out: Path) -> Path:
 
 def _reports(table: Path) -> Iterator[tuple[int, str, str]]:
     """Yield (line, id, report) with the report as it stands in its cell: positions in it count its white space."""
-    try:
-        with open_text(table) as stream:
-            # a report has some thousand characters; the default of 131,072 is a matter of memory long gone
-            csv.field_size_limit(2**24)
-            reader = csv.reader(stream)
-            header = [name.strip().lower() for name in next(reader, [])]
-            if not "".join(header).isprintable():
-                raise ValueError(f"{table} is no table of text; expected a CSV file with the columns id and report")
-            for wanted in ("id", "report"):
-                if wanted not in header:
-                    raise ValueError(
-                        f"{table} has no column '{wanted}'{nearest_name(wanted, header)}; "
-                        f"found: {', '.join(header) or 'nothing'}; "
-                        "expected id and report, separated by commas"
-                    )
-            at, text = header.index("id"), header.index("report")
-            for row in reader:
-                if not any(map(str.strip, row)):
-                    continue
-                if len(row) <= max(at, text):
-                    raise ValueError(
-                        f"{table} line {reader.line_num} has {len(row)} cells, expected "
-                        f"{len(header)}; quote texts with commas"
-                    )
-                yield reader.line_num, row[at].strip(), row[text]
-    except csv.Error as error:
-        raise ValueError(
-            f"{table} is not a comma-separated table ({error}); expected the columns id and report"
-        ) from None
+    # a report has some thousand characters; the default of 131,072 is a matter of memory long gone
+    csv.field_size_limit(2**24)
+    for line, row in read_table(table, ["id", "report"], stripped=False):
+        yield line, row["id"].strip(), row["report"]
 
 
 def summary_text(summary: LabelSummary) -> str:

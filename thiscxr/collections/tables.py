@@ -87,9 +87,10 @@ def read_table(
     table: Path | ReleaseFile,
     required: Sequence[str | tuple[str, ...]],
     rename: Callable[[list[str]], list[str]] = list,
+    stripped: bool = True,
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, row by column name) of a table separated by commas, semicolons or tabs; all values are
-    stripped strings.
+    strings, `stripped` of white space.
 
     required: column names, or tuples of names of which one must be there. rename: header ->
     our names of its columns. Raises ValueError when a required column is missing, a row ends before it, or the file is
@@ -119,7 +120,7 @@ def read_table(
                     raise ValueError(
                         f"{file} line {line} has {len(row)} cells, expected {len(header)}; the file may be cut off"
                     )
-                yield line, dict(zip(header, map(str.strip, row), strict=False))
+                yield line, dict(zip(header, map(str.strip, row) if stripped else row, strict=False))
         except _UNREADABLE as error:
             raise ValueError(f"{file} after line {line} is not a comma-separated table in UTF-8 ({error})") from error
 
@@ -127,7 +128,8 @@ def read_table(
 def _place(file: ReleaseFile, header: list[str], names: Sequence[str]) -> int:
     present = [name for name in names if name in header]
     if not present:
-        found = ", ".join(name or '""' for name in header) if any(header) else "nothing (the file is empty)"
+        shown = [name if name and name.isprintable() else repr(name) for name in header]
+        found = ", ".join(shown) if any(header) else "nothing (the file is empty)"
         hint = nearest_name(names[0], [name for name in header if name])
         raise ValueError(f"{file} has no column '{' or '.join(names)}'{hint}; found: {shorten(found, 400)}")
     return header.index(present[0])
