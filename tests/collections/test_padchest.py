@@ -188,7 +188,7 @@ def test_ties_are_the_connected_sets(links):
     expected = {
         str(node): str(min(next(group for group in groups if node in group))) for link in links for node in link
     }
-    assert padchest.tie_patients((str(one), str(other)) for one, other in links) == expected
+    assert padchest.tie_patients([(str(one), str(other)) for one, other in links]) == expected
 
 
 @pytest.mark.parametrize(

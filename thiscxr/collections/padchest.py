@@ -4,7 +4,7 @@ Reports of no change since the last film, and poor films, leave other findings n
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
@@ -13,6 +13,7 @@ from sys import intern
 
 from thiscxr.collections.collection import Collection, first_table, match_terms, missing_table, read_mapping, share
 from thiscxr.collections.names import stem
+from thiscxr.collections.splits import Splits
 from thiscxr.collections.tables import Cells, read_table
 from thiscxr.labels import NOT_MENTIONED, FilmRecord
 from thiscxr.words import MAX_AGE, is_missing, read_year
@@ -111,21 +112,12 @@ def read_labels(root: Path) -> list[FilmRecord]:
     ]
 
 
-def tie_patients(links: Iterable[tuple[str, str]]) -> dict[str, str]:
+def tie_patients(links: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Return patient -> smallest id of all the patients tied to it by `links`, for the patients of any link."""
-    parents: dict[str, str] = {}
-
-    def smallest(patient: str) -> str:
-        while parents.setdefault(patient, patient) != patient:
-            parents[patient] = parents[parents[patient]]
-            patient = parents[patient]
-        return patient
-
+    ties = Splits()
     for one, other in links:
-        # Numbers of 35 to 39 digits: the shorter one is the smaller one.
-        low, high = sorted((smallest(one), smallest(other)), key=lambda patient: (len(patient), patient))
-        parents[high] = low
-    return {patient: smallest(patient) for patient in parents}
+        ties.tie(("padchest", one), ("padchest", other))
+    return {patient: ties.root(("padchest", patient))[1] for link in links for patient in link}
 
 
 def image_key(path: str) -> str:

@@ -28,20 +28,22 @@ class Splits:
 
     def tie(self, one: _Patient, other: _Patient) -> None:
         """Put two patients in one split."""
-        first, second = sorted((self._root(one), self._root(other)))
+        # ids are often long numbers: the shorter one is the smaller one
+        first, second = sorted((self.root(one), self.root(other)), key=lambda tied: (tied[0], len(tied[1]), tied[1]))
         if first != second:
             self._parents[second] = first
 
     def close(self) -> None:
         """Apply the ties; call it once, after all of them."""
-        self._held |= {self._root(patient) for patient in self._held}
+        self._held |= {self.root(patient) for patient in self._held}
 
     def of(self, source: str, film: FilmRecord) -> str:
         """Return "train" or "holdout"."""
         patient = (source, film.patient)
-        return "holdout" if patient in self._held or self._root(patient) in self._held else "train"
+        return "holdout" if patient in self._held or self.root(patient) in self._held else "train"
 
-    def _root(self, patient: _Patient) -> _Patient:
+    def root(self, patient: _Patient) -> _Patient:
+        """Return the first of all the patients that are tied to this one."""
         while (parent := self._parents.get(patient)) is not None:
             patient = parent
         return patient
