@@ -223,8 +223,7 @@ def release_files(
                 if file.name.lower().endswith(suffixes):
                     yield folder + file.name, file
         except _DAMAGE as error:
-            passed[f"archive that cannot be read to its end ({_reason(error)})"] += 1
-            _warn_of_damage(path, error)
+            _note_damage(path, error, passed)
 
 
 def with_archive(name: str, member: ReleaseFile) -> str:
@@ -288,11 +287,11 @@ def stream(
     except _DAMAGE as error:
         if strict:
             raise ValueError(f"{path} cannot be read to its end ({_reason(error)}); fetch it again") from error
-        passed[f"archive that cannot be read to its end ({_reason(error)})"] += 1
-        _warn_of_damage(path, error)
+        _note_damage(path, error, passed)
 
 
-def _warn_of_damage(path: Path, error: Exception) -> None:
+def _note_damage(path: Path, error: Exception, passed: Counter[str]) -> None:
+    passed[f"archive that cannot be read to its end ({_reason(error)})"] += 1
     _warn(path, _reason(error))
 
 
@@ -333,7 +332,7 @@ def _zipped_table(folders: Sequence[Path], names: Sequence[str]) -> ReleaseFile 
         try:
             members = {member.name.rpartition("/")[2]: member for member in _zip_members(str(path), Counter())}
         except _DAMAGE as error:
-            _warn_of_damage(path, error)
+            _warn(path, _reason(error))
             continue
         for name in names:
             if name in members:
