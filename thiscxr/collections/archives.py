@@ -308,33 +308,33 @@ def _reason(error: Exception) -> str:
 
 def find_table(root: Path, *names: str) -> ReleaseFile | None:
     """Return the first of `names` that `root`, one of its folders or a zip in either holds, plain or as .gz; None when
-    none does.
+    none does. An earlier name in a zip goes before a later one on disk.
 
     A folder that holds a single folder, as wget and unzip make them, counts as a wrapping: its content is searched too.
     """
+    return next((table for name in names if (table := _find_table(root, name)) is not None), None)
+
+
+def _find_table(root: Path, name: str) -> ReleaseFile | None:
     for _ in range(_MAX_WRAPPINGS):
         inside = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
         folders = [root, *(inside if len(inside) <= _MAX_TABLE_FOLDERS else ())]
-        table = _plain_table(folders, names) or _zipped_table(folders, names)
+        paths = (path for folder in folders for path in (folder / name, folder / f"{name}.gz") if path.is_file())
+        plain = next(paths, None)
+        table = _zipped_table(folders, name) if plain is None else ReleaseFile(str(plain))
         if table is not None or len(inside) != 1:
             return table
         root = inside[0]
     return None
 
 
-def _plain_table(folders: Sequence[Path], names: Sequence[str]) -> ReleaseFile | None:
-    paths = (path for name in names for folder in folders for path in (folder / name, folder / f"{name}.gz"))
-    return next((ReleaseFile(str(path)) for path in paths if path.is_file()), None)
-
-
-def _zipped_table(folders: Sequence[Path], names: Sequence[str]) -> ReleaseFile | None:
+def _zipped_table(folders: Sequence[Path], name: str) -> ReleaseFile | None:
     for path in (path for folder in folders for path in sorted(folder.iterdir()) if path.suffix.lower() == ".zip"):
         try:
             members = {member.name.rpartition("/")[2]: member for member in _zip_members(str(path), Counter())}
         except _DAMAGE as error:
             _warn(path, _reason(error))
             continue
-        for name in names:
-            if name in members:
-                return members[name]
+        if name in members:
+            return members[name]
     return None

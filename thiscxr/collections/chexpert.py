@@ -11,7 +11,7 @@ from pathlib import Path
 from sys import intern
 
 from thiscxr.collections.archives import ReleaseFile, find_table
-from thiscxr.collections.collection import Collection, missing_table, read_mapping
+from thiscxr.collections.collection import Collection, missing_table, read_mapping, table_name
 from thiscxr.collections.tables import Cells, read_table
 from thiscxr.labels import FINDINGS, NEGATIVE, NOT_ANNOTATED, NOT_MENTIONED, POSITIVE, FilmRecord
 from thiscxr.words import read_state
@@ -95,14 +95,10 @@ def read_labels(root: Path) -> list[FilmRecord]:
 def _tables(root: Path) -> Iterator[tuple[ReleaseFile, str, str | None]]:
     """Yield (table, labeler, split); the table decides what is held out, since its paths may name train, valid, val,
     test or nothing."""
-    for name, labeler in TRAIN_TABLES.items():
-        train = find_table(root, name)
-        if train is not None:
-            yield train, labeler, None
-            break
+    if train := find_table(root, *TRAIN_TABLES):
+        yield train, TRAIN_TABLES[table_name(train)], None
     for names in READ_TABLES:
-        read = find_table(root, *names)
-        if read is not None:
+        if read := find_table(root, *names):
             yield read, "radiologists", "holdout"
 
 

@@ -6,7 +6,7 @@ of its tables mean which finding is data, in mappings/, and so are the terms of 
 
 import json
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -115,11 +115,6 @@ _SIGNS = {
     "image_labels_train.csv": "vindr",
     "stage_2_train_labels.csv": "rsna",
 }
-
-
-def first_table(root: Path, names: Iterable[str]) -> ReleaseFile | None:
-    """Return the first of `names` that `find_table` finds: an earlier one in a zip before a later one on disk."""
-    return next((table for name in names if (table := find_table(root, name)) is not None), None)
 
 
 def table_name(table: ReleaseFile) -> str:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from thiscxr.collections.archives import ReleaseFile, find_table, release_files
 from thiscxr.collections.chexpert import ODD_LABEL, SILENCE, label_rows, labeler_findings, released_findings
-from thiscxr.collections.collection import Collection, first_table, missing_table, read_mapping, table_name
+from thiscxr.collections.collection import Collection, missing_table, read_mapping, table_name
 from thiscxr.collections.names import base_name
 from thiscxr.collections.report_films import LABELER, ReportFindings
 from thiscxr.collections.tables import Cells, read_table
@@ -70,7 +70,7 @@ class _Patient:
 
 def _labels(root: Path) -> dict[str, _Labels]:
     """Return study -> labels; those of the 687 test studies that radiologists read again replace the labeler's."""
-    table = first_table(root, LABEL_TABLES)
+    table = find_table(root, *LABEL_TABLES)
     labels = {} if table is None else dict(_study_labels(table, LABEL_TABLES[table_name(table)]))
     read = find_table(root, READ_TABLE)
     return labels if read is None else {**labels, **dict(_study_labels(read, "radiologists"))}
@@ -107,7 +107,7 @@ def _shared_labels(states: tuple[int | None, ...], labeler: str) -> _Labels:
 
 def _splits(root: Path) -> dict[str, str]:
     """Return patient -> split. By patient: the release has none in both, and an edited table must not break that."""
-    table = first_table(root, SPLIT_TABLES)
+    table = find_table(root, *SPLIT_TABLES)
     splits: dict[str, str] = {}
     if table is None:
         logging.getLogger(__name__).warning(
@@ -181,7 +181,7 @@ def read_labels(root: Path, reports: bool = False) -> list[FilmRecord]:
     reports: the findings come from the reports, which are distributed separately, and not from the label tables.
     Raises ValueError when both tables or a column of any table are missing, or a row lacks one of its ids.
     """
-    table = first_table(root, FILM_TABLES)
+    table = find_table(root, *FILM_TABLES)
     if table is None:
         raise missing_table(root, "MIMIC-CXR", FILM_TABLES[0], FILM_TABLES[-1])
     labels, splits, patients = _report_labels(root) if reports else _labels(root), _splits(root), _patients(root)

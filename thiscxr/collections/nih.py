@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from thiscxr.collections.archives import find_table
-from thiscxr.collections.collection import Collection, first_table, match_terms, missing_table, read_mapping, share
+from thiscxr.collections.collection import Collection, match_terms, missing_table, read_mapping, share
 from thiscxr.collections.names import stem
 from thiscxr.collections.tables import Cells, open_text, read_table
 from thiscxr.labels import FINDINGS, FilmRecord, spelled
@@ -58,7 +58,7 @@ def read_labels(root: Path) -> list[FilmRecord]:
 
     Raises ValueError when the table or one of its columns is missing, or a row lacks one of its ids.
     """
-    table = first_table(root, TABLES)
+    table = find_table(root, *TABLES)
     if table is None:
         raise missing_table(root, "NIH", *TABLES[:2])
     rows = read_table(

@@ -11,7 +11,8 @@ from itertools import chain
 from pathlib import Path
 from sys import intern
 
-from thiscxr.collections.collection import Collection, first_table, match_terms, missing_table, read_mapping, share
+from thiscxr.collections.archives import find_table
+from thiscxr.collections.collection import Collection, match_terms, missing_table, read_mapping, share
 from thiscxr.collections.names import stem
 from thiscxr.collections.splits import Splits
 from thiscxr.collections.tables import Cells, read_table
@@ -74,7 +75,7 @@ def read_labels(root: Path) -> list[FilmRecord]:
 
     Raises ValueError when the table or one of its columns is missing, or a row lacks one of its ids.
     """
-    table = first_table(root, TABLES)
+    table = find_table(root, *TABLES)
     if table is None:
         raise missing_table(root, "PadChest", TABLES[0])
     columns = ["ImageID", "StudyDate_DICOM", "StudyID", "PatientID", "PatientBirth"]

@@ -82,7 +82,7 @@ def read_labels(root: Path) -> list[FilmRecord]:
 
     Raises ValueError when there is none of them, a column is missing, or a class has a name that is not VinDr's.
     """
-    train, test = find_table(root, VOTES_TABLE) or find_table(root, *BOX_TABLES), find_table(root, CONSENSUS_TABLE)
+    train, test = find_table(root, VOTES_TABLE, *BOX_TABLES), find_table(root, CONSENSUS_TABLE)
     if train is None and test is None:
         raise missing_table(root, "VinDr-CXR", VOTES_TABLE, BOX_TABLES[0])
     records = []
