@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 
 from thiscxr.collections.archives import ReleaseFile
 from thiscxr.collections.collection import share
@@ -24,9 +23,7 @@ class ReportFindings(AbstractContextManager["ReportFindings"]):
         self.where = where
         self._unread: Counter[str] = Counter()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is None and self._unread:
             counts = ", ".join(f"{why} {count}" for why, count in sorted(self._unread.items()))
             logging.getLogger(__name__).warning("%s: reports that cannot be read label no film: %s", self.where, counts)

@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from pathlib import Path
 from textwrap import shorten
-from types import TracebackType
 from typing import TextIO, TypeVar
 
 from thiscxr.collections.archives import ReleaseFile
@@ -149,9 +148,7 @@ class Cells(AbstractContextManager["Cells"]):
         self._rounded: dict[str, dict[str, float]] = {}  # column -> id that may be rounded -> bits of evidence
         self._whole: set[str] = set()  # columns with a long id that is not
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None:
             return
         for column, ids in self._rounded.items():

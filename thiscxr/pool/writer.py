@@ -12,11 +12,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -94,7 +93,6 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         self._key, self._plan, self._descriptor_bytes = key, plan, descriptor_bytes
         self._dtype = np.dtype("u1" if bits == 8 else "<u2")
         self._done: dict[str, _Done] = {}  # by film id, in the order of the pool
-        self._stack = ExitStack()
         self._part: Path
         self._shards: ShardWriter
         self._journal: BinaryIO | None = None
@@ -103,36 +101,32 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         self._synced = 0.0
 
     def __enter__(self) -> "PoolWriter":
-        folder = resumable_folder if self._plan else atomic_folder
-        self._part = self._stack.enter_context(folder(self.path))
-        self._shards = ShardWriter(self._part, self._dtype)
-        try:
-            if self._plan:
-                self._resume()
-        except BaseException as error:
-            self._stack.__exit__(type(error), error, error.__traceback__)
-            raise
+        self._session = self._open()
+        self._session.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        try:
-            if kind is None:
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._session.__exit__(*error)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with (resumable_folder if self._plan else atomic_folder)(self.path) as self._part:
+            self._shards = ShardWriter(self._part, self._dtype)
+            try:
+                if self._plan:
+                    self._resume()
+                try:
+                    yield
+                except BaseException:
+                    if self._plan:
+                        with suppress(OSError):  # a full disk, most likely: the next call resumes from the last sync
+                            self._sync()
+                    raise
                 self.finish()
-            elif self._plan:
-                with suppress(OSError):  # a full disk, most likely: the next call resumes from the last sync
-                    self._sync()
-        except BaseException as own:
-            self._close()
-            self._stack.__exit__(type(own), own, own.__traceback__)
-            raise
-        self._close()
-        done = self._stack.__exit__(kind, error, trace)
-        if kind is None:
-            for name in _SCRATCH:  # not before the pool is in its place: a kill in between would lose all the work
-                (self.path / name).unlink(missing_ok=True)
-        return done
+            finally:
+                self._close()
+        for name in _SCRATCH:  # not before the pool is in its place: a kill in between would lose all the work
+            (self.path / name).unlink(missing_ok=True)
 
     @property
     def num_done(self) -> int:
