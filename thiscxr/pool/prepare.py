@@ -24,14 +24,14 @@ from thiscxr.collections.archives import MAX_FILE_BYTES, ReleaseFile
 from thiscxr.collections.ids import default_key_file, load_key, write_private_map
 from thiscxr.collections.plan import LABELS, Wanted, wanted_films
 from thiscxr.config import RESOLUTIONS
-from thiscxr.files import check_place, nearest_name
+from thiscxr.files import check_place, free_folder, nearest_name
 from thiscxr.labels import FilmRecord, with_derived
 from thiscxr.parallel import Workers, open_workers
 from thiscxr.pixels import LoadedFilm, Pixels, load_film, short_side, to_bits, to_square
-from thiscxr.pool import Pool, orientation
-from thiscxr.pool.duplicates import DESCRIPTOR_SIZE, Pair, descriptor, find_duplicates, groups
+from thiscxr.pool import Pool, duplicate_groups, orientation
+from thiscxr.pool.duplicates import DESCRIPTOR_SIZE, descriptor, find_duplicates
 from thiscxr.pool.sentinel import Sight, look
-from thiscxr.pool.writer import Duplicate, PoolWriter
+from thiscxr.pool.writer import PoolWriter
 
 ASPECTS = ("released", "restore")
 # raise it when the same file gives other pixels, so that a half-made pool of the old pixels is not resumed
@@ -155,10 +155,7 @@ def prepare(
         raise ValueError(f"--aspect {aspect}{nearest_name(aspect, ASPECTS)} is not one of {', '.join(ASPECTS)}")
     if not 0 <= max_rejected <= 1:
         raise ValueError(f"--max-rejected {max_rejected} is not a share from 0 to 1")
-    if pool_path.exists() and (not pool_path.is_dir() or any(pool_path.iterdir())):
-        raise ValueError(
-            f"{pool_path} already exists and is not an empty folder; choose another path or remove it first"
-        )
+    free_folder(pool_path)
     key_file = Path(key_file) if key_file is not None else default_key_file()
     if pool_path.resolve() in key_file.resolve().parents:
         raise ValueError(
@@ -216,8 +213,7 @@ def prepare(
                 f"at a smaller one, such as {res // 2}"
             )
         pairs = find_duplicates(writer.descriptors(), writer.hashes(), writer.read, partial(hands.map, chunk=1))
-        found = [duplicate for number, group in enumerate(groups(pairs)) for duplicate in _members(number, group)]
-        fingerprint = writer.finish(found, ((pair.a, pair.b) for pair in pairs))
+        fingerprint = writer.finish(pairs)
         files = {part.collection.key: part.files for part in plan}
         places = (
             (film_id, source, film.film, str(files[source][film.film]), reason)
@@ -225,10 +221,11 @@ def prepare(
         )
         write_private_map(key_file, fingerprint, places)
     pool = Pool.open(pool_path)
-    dropped, beside = (dict(sorted(count(plan).items())) for count in (_dropped, _beside))
+    dropped = dict(sorted(sum((part.dropped for part in plan), Counter[str]()).items()))
+    beside = dict(sorted(sum((part.beside for part in plan), Counter[str]()).items()))
     return PrepareSummary(
         pool_path, key_file, fingerprint, kept.total(), rejected.total(), dict(kept), pool.resolutions,
-        dropped, dict(rejected.most_common()), len(found), beside, _put_right(pool),
+        dropped, dict(rejected.most_common()), len(duplicate_groups(pool_path)), beside, _put_right(pool),
     )  # fmt: skip
 
 
@@ -237,11 +234,6 @@ def _put_right(pool: Pool) -> dict[str, int]:
     done["as stored"] = 0
     done["inverted"] = int(pool.column("inverted").sum())
     return dict(sorted((+done).items()))
-
-
-def _members(number: int, group: Sequence[Pair]) -> list[Duplicate]:
-    first = Duplicate(group[0].a, number, "first", 1.0)
-    return [first, *(Duplicate(pair.b, number, pair.kind, pair.correlation) for pair in group)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,16 +351,8 @@ def _decode(task: _Task) -> _Decoded:
     return _Decoded(film, descriptor(film.pixels))
 
 
-def _dropped(plan: Sequence[Wanted]) -> Counter[str]:
-    return sum((part.dropped for part in plan), Counter())
-
-
-def _beside(plan: Sequence[Wanted]) -> Counter[str]:
-    return sum((part.beside for part in plan), Counter())
-
-
 def _not_taken(plan: Sequence[Wanted]) -> str:
-    return _reasons(_dropped(plan) + _beside(plan))
+    return _reasons(sum((part.dropped + part.beside for part in plan), Counter[str]()))
 
 
 def _digest(plan: Sequence[Wanted], key: bytes, *options: int | str) -> str:

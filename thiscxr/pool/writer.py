@@ -31,6 +31,7 @@ from thiscxr.files import atomic_folder, atomic_path, resumable_folder, sha256_f
 from thiscxr.labels import FilmRecord, Terms
 from thiscxr.pixels import Pixels
 from thiscxr.pool import FORMAT_VERSION, GREYS, ORIENTATIONS, SCHEMA, SPLITS, content_fingerprint, table_digests
+from thiscxr.pool.duplicates import Pair, groups
 from thiscxr.pool.shards import ShardWriter
 
 _SCRATCH = ("journal", "descriptors")  # what a resume needs beside the pixels
@@ -53,16 +54,6 @@ class _Done:
     sha256: bytes = b""
     source: str = ""
     film: FilmRecord | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """A film that shows the same exposure as the first one of its group."""
-
-    row: int
-    group: int
-    kind: str  # "exact" (equal pixels), "near", or "first"
-    correlation: float  # with the first
 
 
 class PoolWriter(AbstractContextManager["PoolWriter"]):
@@ -284,10 +275,10 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
                     file.close()
         self._journal = self._descriptors = None
 
-    def finish(self, duplicates: Sequence[Duplicate] | None = None, ties: Iterable[tuple[int, int]] = ()) -> str:
+    def finish(self, duplicates: Sequence[Pair] | None = None) -> str:
         """Write the tables and return the fingerprint; the end of the block does it otherwise.
 
-        duplicates: those found, or None when they were not searched. ties: rows whose patients must be in one split.
+        duplicates: those found, whose patients are put in one split, or None when they were not searched.
         """
         if self.fingerprint:
             return self.fingerprint
@@ -301,8 +292,8 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         splits = Splits()
         for _, source, film in kept:
             splits.add(source, film)
-        for one, other in ties:
-            splits.tie(*((kept[row][1], kept[row][2].patient) for row in (one, other)))
+        for pair in duplicates or ():
+            splits.tie(*((kept[row][1], kept[row][2].patient) for row in (pair.a, pair.b)))
         splits.close()
         with pq.ParquetWriter(self._part / "films.parquet", SCHEMA, compression="zstd") as table:
             rows = (self._row(index, *film, splits) for index, film in enumerate(kept))
@@ -311,10 +302,14 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
                 table.write_table(pa.table([pa.array(column, field.type) for column, field in columns], schema=SCHEMA))
         rejected = [(film_id, done.reason) for film_id, done in self._done.items() if done.reason]
         _write_csv(self._part / "rejected.csv", ("film_id", "reason"), rejected)
-        if duplicates is not None:
-            found = [(kept[d.row][0], d.group, d.kind, f"{d.correlation:.4f}") for d in duplicates]
-            _write_csv(self._part / "duplicates.csv", ("film_id", "group", "kind", "correlation"), found)
-        self._write_meta(len(rejected), None if duplicates is None else len({d.group for d in duplicates}))
+        found = None if duplicates is None else groups(duplicates)
+        if found is not None:
+            lines: list[tuple[str | int, ...]] = []
+            for number, group in enumerate(found):
+                members = [Pair(group[0].a, group[0].a, "first", 1.0), *group]
+                lines += [(kept[pair.b][0], number, pair.kind, f"{pair.correlation:.4f}") for pair in members]
+            _write_csv(self._part / "duplicates.csv", ("film_id", "group", "kind", "correlation"), lines)
+        self._write_meta(len(rejected), None if found is None else len(found))
         return self.fingerprint
 
     def _row(self, index: int, film_id: str, source: str, film: FilmRecord, splits: Splits) -> tuple[Any, ...]:
