@@ -78,7 +78,7 @@ def test_the_training_script_is_the_train_command() -> None:
 
 
 MISTAKES: dict[str, tuple[str, int, str]] = {
-    "res 100": ("train --res 100", 1, r"res is 100, but must be one of .*the nearest is --res 128"),
+    "res 100": ("train --res 100", 1, r"--res 100 is not a power of two from 32 to 1024; the nearest is 128"),
     "unknown option": ("train --set learning_rat=1", 1, r"unknown option 'learning_rat'"),
     "unknown flag": ("train --resolution 64", 2, r"No such option.*--resolution"),
     "missing config": ("train --config plian", 1, r"no config file or preset 'plian' \(did you mean 'plain'\?\)"),

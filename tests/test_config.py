@@ -33,7 +33,7 @@ def test_order_is_default_file_set_flag(tmp_path: Path) -> None:
         ("batch=2.5", "batch is 2.5, but must be int"),
         ("conditional=1", "conditional is 1, but must be bool"),
         ("lr", "--set lr: expected key=value"),
-        ("res=100", "res is 100, but must be one of 32, 64, 128, 256, 512, 1024; the nearest is --res 128"),
+        ("res=100", "--res 100 is not a power of two from 32 to 1024; the nearest is 128"),
         ("batch=6", "batch is 6, but must be a multiple of 4"),
         ("patch=3", "patch is 3, but must be 1, 2 or 4"),
         ("grow_from=24", "grow_from is 24, but must be 0 or a power of two from 8 (4 patches) to res (64)"),

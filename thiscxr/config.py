@@ -19,6 +19,20 @@ RESOLUTIONS = (32, 64, 128, 256, 512, 1024)
 # What may differ between two calls of the same training; everything else is its identity.
 _PER_CALL = ("kimg", "minutes", "save_kimg", "max_returns", "threads", "out", "data", "init")
 AUTO = "auto"
+# Options that must not be 0; no number may be below it.
+_ABOVE_0 = (
+    "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "batch", "lr", "r1_interval", "ema_kimg", "kimg",
+    "augment_kimg", "phantom_films", "threads",
+)  # fmt: skip
+
+
+def check_res(res: int, option: str = "--res") -> None:
+    """Raise ValueError when `res` is none of RESOLUTIONS, naming the nearest."""
+    if res not in RESOLUTIONS:
+        nearest = min(RESOLUTIONS, key=lambda known: abs(known - res))
+        raise ValueError(
+            f"{option} {res} is not a power of two from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}; the nearest is {nearest}"
+        )
 
 
 @dataclass(frozen=True)
@@ -86,50 +100,20 @@ class Config:
     phantom_seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.res not in RESOLUTIONS:
-            nearest = min(RESOLUTIONS, key=lambda res: abs(res - self.res))
-            raise ValueError(
-                f"res is {self.res}, but must be one of "
-                f"{', '.join(map(str, RESOLUTIONS))}; the nearest is --res {nearest}"
-            )
-        positive = (
-            "z_dim",
-            "w_dim",
-            "mapping_layers",
-            "channel_base",
-            "channel_max",
-            "batch",
-            "lr",
-            "r1_interval",
-            "ema_kimg",
-            "kimg",
-        )
-        for name in (*positive, "augment_kimg", "phantom_films", "threads"):
-            value = getattr(self, name)
-            if value != AUTO and not value > 0:
-                raise ValueError(f"{name} is {value}, but must be above 0")
-        at_least_0 = (
-            "minutes",
-            "save_kimg",
-            "ema_rampup",
-            "seed",
-            "phantom_seed",
-            "grow_kimg",
-            "fade_kimg",
-            "watch_kimg",
-            "max_returns",
-        )
-        for name in (*at_least_0, "rest_kimg", "r1_gamma", "anneal_kimg", "contrast", "contrast_kimg"):
-            if getattr(self, name) != AUTO and not getattr(self, name) >= 0:  # also refuses NaN
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
-        for name, value in asdict(self).items():
-            if value in (math.inf, -math.inf):
-                raise ValueError(f"{name} is {value}, but must be a finite number")
-        if self.seed >= 2**63:
-            raise ValueError(f"seed is {self.seed}, but must be below 2^63 ({2**63})")
+        check_res(self.res)
         for name, most in (("condition_dropout", 0.9), ("balance", 1), ("augment_target", 1)):
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be between 0 and {most}")
+        numbers = {name: value for name, value in asdict(self).items() if isinstance(value, int | float)}
+        for name, value in numbers.items():
+            if name in _ABOVE_0 and not value > 0:
+                raise ValueError(f"{name} is {value}, but must be above 0")
+            if not value >= 0:  # also refuses NaN
+                raise ValueError(f"{name} is {value}, but must be 0 or more")
+            if value == math.inf:
+                raise ValueError(f"{name} is {value}, but must be a finite number")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed is {self.seed}, but must be below 2^63 ({2**63})")
         if self.patch not in (1, 2, 4):
             raise ValueError(f"patch is {self.patch}, but must be 1, 2 or 4")
         first = self.grow_from

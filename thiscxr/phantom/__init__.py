@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thiscxr import CallableRoom
-from thiscxr.config import RESOLUTIONS
+from thiscxr.config import check_res
 from thiscxr.files import nearest_name
 from thiscxr.phantom.anatomy import LUNG, TISSUE, build_body
 from thiscxr.phantom.body import PHANTOM_FINDINGS, Patient, draw_patient, stream
@@ -73,9 +73,7 @@ def render(patient: Patient, view: str, res: int, *, site: str, noise_seed: int 
         raise ValueError(
             f"site '{site}' is not one of the phantom's{nearest_name(site, SITES)}; expected one of {', '.join(SITES)}"
         )
-    if res not in RESOLUTIONS:
-        near = min(RESOLUTIONS, key=lambda known: abs(known - res))
-        raise ValueError(f"resolution {res} is not a power of two from 32 to 1024 (did you mean {near}?)")
+    check_res(res, "resolution")
     profile = PROFILES[site]
     seed = patient.seed if noise_seed is None else noise_seed
     placing, noise = (stream(seed, name, PHANTOM_VIEWS.index(view)) for name in ("film", "noise"))

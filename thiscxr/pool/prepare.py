@@ -23,7 +23,7 @@ from thiscxr.collections import COLLECTIONS, FRONTAL_VIEWS
 from thiscxr.collections.archives import MAX_FILE_BYTES, ReleaseFile
 from thiscxr.collections.ids import default_key_file, load_key, write_private_map
 from thiscxr.collections.plan import LABELS, Wanted, wanted_films
-from thiscxr.config import RESOLUTIONS
+from thiscxr.config import check_res
 from thiscxr.files import check_place, free_folder, nearest_name
 from thiscxr.labels import FilmRecord, with_derived
 from thiscxr.parallel import Workers, open_workers
@@ -101,15 +101,6 @@ class _Decoded:
     film: FramedFilm | None
     descriptor: NDArray[np.int8] | None = None
     reason: str = ""  # why it was refused, or ""
-
-
-def check_res(res: int, option: str = "--res") -> None:
-    """Raise ValueError when `res` is not a power of two from 32 to 1024."""
-    if res not in RESOLUTIONS:
-        nearest = min(RESOLUTIONS, key=lambda allowed: abs(allowed - res))
-        raise ValueError(
-            f"{option} {res} is not a power of two from {RESOLUTIONS[0]} to {RESOLUTIONS[-1]}; the nearest is {nearest}"
-        )
 
 
 def prepare(

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from thiscxr.collections.ids import load_key, write_private_map
+from thiscxr.config import check_res
 from thiscxr.files import atomic_folder, atomic_path, nearest_name
 from thiscxr.labels import FilmRecord, Terms
 from thiscxr.parallel import ordered_map
@@ -30,7 +31,6 @@ from thiscxr.phantom.releases.packing import pack
 from thiscxr.phantom.releases.padchest import PADCHEST
 from thiscxr.phantom.releases.release import MAX_PATIENTS, Release, ReleasedFilm, Shot, csv_bytes, dice, drawn_states
 from thiscxr.pixels import Pixels
-from thiscxr.pool.prepare import check_res
 from thiscxr.pool.writer import PoolWriter
 
 RELEASES: dict[str, Release] = {
