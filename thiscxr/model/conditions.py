@@ -95,6 +95,12 @@ class Vocabulary:
         return len(self.findings) + len(self.views) + len(self.sources) + bool(self.sexes) + 2 * self.ages
 
     @property
+    def names(self) -> list[str]:
+        """What each number of the vector is."""
+        views, sources = (f"view {view}" for view in self.views), (f"source {source}" for source in self.sources)
+        return [*self.findings, *views, *sources, *["sex F"] * bool(self.sexes), *["age known", "age"] * self.ages]
+
+    @property
     def factors(self) -> list[slice]:
         """The slices of the vector that are known or unknown together."""
         edges = [*range(len(self.findings) + 1)]
@@ -105,21 +111,19 @@ class Vocabulary:
     def encode(self, conditions: Iterable[Condition]) -> np.ndarray:
         """Return float32 [N, dim]. Raises ValueError for a value that the network was not trained on, naming the
         nearest known one."""
-        rows = []
-        for condition in conditions:
-            for name in condition.findings:
-                _known("finding", name, self.findings)
-            states = [
-                {POSITIVE: 1.0, NEGATIVE: -1.0}.get(condition.findings.get(name, -3), 0.0) for name in self.findings
-            ]
-            view = _one_hot("view", condition.view, self.views)
-            source = _one_hot("source", condition.source, self.sources)
-            sex = [0.0 if condition.sex is None else {"F": 1.0, "M": -1.0}[_known("sex", condition.sex, self.sexes)]]
+        requested = list(conditions)
+        for condition in requested:
+            of_one = {"view": self.views, "source": self.sources, "sex": self.sexes}
+            values = [(factor, getattr(condition, factor), names) for factor, names in of_one.items()]
+            for factor, value, names in [*values, *(("finding", name, self.findings) for name in condition.findings)]:
+                if value is not None and value not in names:
+                    raise ValueError(
+                        f"{factor} '{value}' was not learnt by this network{nearest_name(value, names)}; "
+                        f"it knows: {', '.join(names) or 'none'}"
+                    )
             if condition.age_years is not None and not self.ages:
                 raise ValueError(f"age {condition.age_years:g} was requested, but this network has learnt no ages")
-            age = [0.0, 0.0] if condition.age_years is None else [1.0, (condition.age_years - AGE_CENTRE) / AGE_SCALE]
-            rows.append(states + view + source + sex[: bool(self.sexes)] + age[: 2 * self.ages])
-        return np.array(rows, dtype=np.float32).reshape(len(rows), self.dim)
+        return FilmConditions.of(requested).encode(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return the vocabulary as plain values."""
@@ -132,21 +136,6 @@ class Vocabulary:
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
         return cls(**plain)
-
-
-def _known(factor: str, value: str, names: tuple[str, ...]) -> str:
-    if value not in names:
-        known = ", ".join(names) or "none"
-        raise ValueError(
-            f"{factor} '{value}' was not learnt by this network{nearest_name(value, names)}; it knows: {known}"
-        )
-    return value
-
-
-def _one_hot(factor: str, value: str | None, names: tuple[str, ...]) -> list[float]:
-    if value is not None:
-        _known(factor, value, names)
-    return [float(value == name) for name in names]
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,7 @@ class PoolDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
     @property
     def names(self) -> list[str]:
         """What each entry of a condition is."""
-        known = self.vocabulary
-        views, sources = (f"view {view}" for view in known.views), (f"source {source}" for source in known.sources)
-        return [*known.findings, *views, *sources, *["sex F"] * bool(known.sexes), *["age known", "age"] * known.ages]
+        return self.vocabulary.names
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -129,7 +129,7 @@ def start(training: Training) -> list[str]:
     copy_known(training.G_ema, vocabulary, origin.generator, known)
     training.inherited = origin.info.sources
     training.started_from = f"{origin.info.name}, {origin.info.images_seen:,} films"
-    names, before, init = columns(vocabulary), columns(known), origin.generator.config
+    names, before, init = vocabulary.names, known.names, origin.generator.config
     pixels = f"; its output layers start new (patches of {config.patch} for its {init.patch})"
     if output_layers_fit(config, init):
         pixels = "" if (config.patch, config.bands) == (init.patch, init.haar) else "; its pixels become Haar bands"
@@ -288,21 +288,9 @@ def copy_columns(weight: Tensor, vocabulary: Vocabulary, init: Tensor | None, kn
     At run time they are divided by the root of the number of conditions, which is compensated where it differs.
     """
     weight.zero_()
-    names = columns(known) if init is not None else []
-    for place, name in enumerate(columns(vocabulary)):
-        if init is not None and name in names:
-            weight[:, place] = init[:, names.index(name)] * math.sqrt(vocabulary.dim / known.dim)
-
-
-def columns(vocabulary: Vocabulary) -> list[str]:
-    """Return a name for each number of a condition vector."""
-    return [
-        *vocabulary.findings,
-        *(f"view {name}" for name in vocabulary.views),
-        *(f"source {name}" for name in vocabulary.sources),
-        *["sex"][: bool(vocabulary.sexes)],
-        *["age known", "age"][: 2 * vocabulary.ages],
-    ]
+    for place, name in enumerate(vocabulary.names):
+        if init is not None and name in known.names:
+            weight[:, place] = init[:, known.names.index(name)] * math.sqrt(vocabulary.dim / known.dim)
 
 
 def with_inherited(own: dict[str, Any], inherited: dict[str, Any]) -> dict[str, Any]:
