@@ -112,17 +112,10 @@ def _exposure(patient: Patient, view: str) -> Array:
     return np.array([TISSUE * thickness - (TISSUE - LUNG) * air, 1.02 * TISSUE * thickness])
 
 
-def draw_film(
-    seed: int,
-    res: int,
-    *,
-    view: str | None = None,
-    site: str | None = None,
-    severities: Mapping[str, float] | None = None,
-) -> PhantomFilm:
+def draw_film(seed: int, res: int, *, view: str | None = None, site: str | None = None) -> PhantomFilm:
     """Draw a patient and film it; view (PA 55 %, AP_supine 25 %, lateral 20 %) and site come from the seed unless
     given."""
     r = stream(seed, "study")  # not the stream that centres the film, so that view and site are independent of it
     drawn_view = str(r.choice(["PA", "AP_supine", "lateral"], p=[0.55, 0.25, 0.20]))
     drawn_site = str(r.choice(SITES))
-    return render(draw_patient(seed, severities=severities), view or drawn_view, res, site=site or drawn_site)
+    return render(draw_patient(seed), view or drawn_view, res, site=site or drawn_site)

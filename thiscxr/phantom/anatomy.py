@@ -252,14 +252,14 @@ def _closed(edge: Array, step: float, radius: float) -> Array:
     return np.convolve(np.pad(shrunk, 3, mode="edge"), kernel, mode="valid")
 
 
-def _rotation(down_deg: float, forward_deg: float) -> tuple[tuple[float, float, float], ...]:
+def _rotation(down_deg: float, forward_deg: float) -> Array:
     """Axes of an ellipsoid whose first axis points left, down and forward."""
     a, b = np.deg2rad(down_deg), np.deg2rad(forward_deg)
     e1 = np.array([np.cos(a) * np.cos(b), -np.sin(a) * np.cos(b), np.sin(b)])
     e2 = cross(np.array([0, 0, 1.0]), e1)
     e2 /= np.linalg.norm(e2)
     e3 = cross(e1, e2)
-    return tuple((float(e[0]), float(e[1]), float(e[2])) for e in (e1, e2, e3))
+    return np.stack([e1, e2, e3])
 
 
 def requested_heart_ratio(p: Patient) -> float:

@@ -88,12 +88,8 @@ def _pacemaker(body: Body, r: np.random.Generator) -> None:
             (-2.4, 5.5, 2.3),
             (-2.5, 1.5, 1.8),
         ]
-        path = (
-            [*vein, (float(atrium[0]) - 1.2, float(atrium[1]) - 1.5, 1.5), tuple(tip)]
-            if tip is tips[0]
-            else [*vein, tuple(tip)]
-        )
-        line = curve_through(path, 30)
+        before = [(atrium[0] - 1.2, atrium[1] - 1.5, 1.5)] if tip is tips[0] else []
+        line = curve_through([*vein, *before, tip], 30)
         body.overlays.chain(line, 0.11, METAL)
         body.overlays.segments(line[-2:-1], line[-1:], 0.2, METAL)
 
@@ -123,9 +119,9 @@ def _electrodes(body: Body, r: np.random.Generator) -> None:
         body.overlays.segments(spot[None] - np.array([0, 0, 0.3]), spot[None] + np.array([0, 0, 0.3]), 0.3, METAL)
         away = np.sign(x) * 9
         path = [
-            tuple(spot),
-            tuple(spot + np.array([-0.25 * away, -1.5, 0.4])),
-            (r.normal(0, 3), -8 + r.normal(0, 2), float(spot[2]) + 0.5),
-            (r.normal(0, 4), -26.0, float(spot[2])),
+            spot,
+            spot + np.array([-0.25 * away, -1.5, 0.4]),
+            (r.normal(0, 3), -8 + r.normal(0, 2), spot[2] + 0.5),
+            (r.normal(0, 4), -26.0, spot[2]),
         ]
         body.overlays.chain(curve_through(path, 18), 0.09, METAL)

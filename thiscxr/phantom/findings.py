@@ -103,11 +103,7 @@ def _consolidation(body: Body, s: float, r: np.random.Generator) -> None:
     size = 2.8 + 2.4 * s
     density = 0.16 + 0.16 * s
     lean = np.deg2rad(r.normal(25 * side, 15))
-    axes = (
-        (float(np.cos(lean)), float(np.sin(lean)), 0.0),
-        (float(-np.sin(lean)), float(np.cos(lean)), 0.0),
-        (0.0, 0.0, 1.0),
-    )
+    axes = np.array([[np.cos(lean), np.sin(lean), 0], [-np.sin(lean), np.cos(lean), 0], [0, 0, 1]])
     core = _ball(middle, (size * r.uniform(1.15, 1.4), size * r.uniform(0.8, 1.0), 1.1 * size), density)
     body.clouds.append((Ellipsoid(core.center, core.radii, axes, density), 0.3))
     for _ in range(7):
@@ -130,7 +126,7 @@ def _consolidation(body: Body, s: float, r: np.random.Generator) -> None:
 
 def _bent(start: Array, end: Array, sag: Array) -> Array:
     """Six points of a line that passes the middle of start and end at a distance `sag`."""
-    return curve_through([tuple(start), tuple((start + end) / 2 + sag), tuple(end)], 6)
+    return curve_through([start, (start + end) / 2 + sag, end], 6)
 
 
 def _edema(body: Body, s: float, r: np.random.Generator) -> None:
@@ -179,11 +175,9 @@ def _atelectasis(body: Body, s: float, r: np.random.Generator) -> None:
             _inside(lung, y + r.uniform(-0.02, 0.05), a + 1.0, 0.05),
         )
         sags = r.normal(0, 0.35) + r.normal(0, 0.08, 3)
-        way = [
-            tuple(inner + t * (outer - inner) + np.array([0, sag, 0]))
-            for t, sag in zip((0.25, 0.5, 0.8), sags, strict=True)
-        ]
-        line = curve_through([tuple(inner), *way, tuple(outer)], 13)
+        between = zip((0.25, 0.5, 0.8), sags, strict=True)
+        way = [inner + t * (outer - inner) + np.array([0, sag, 0]) for t, sag in between]
+        line = curve_through([inner, *way, outer], 13)
         body_of_plate = np.array([0.35, 0.6, 0.8, 0.95, 1.05, 1.1, 1.0, 0.9, 0.95, 0.8, 0.6, 0.35])
         _sheet(body, line, (0.16 + 0.08 * s) * r.uniform(0.85, 1.15) * body_of_plate, 1.6, 0.75 * TISSUE)
     corner = _inside(lung, 0.0, -0.75, -0.4)

@@ -4,6 +4,8 @@ Separate from the organs because nothing here displaces lung: these only add den
 bronchus).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from thiscxr.phantom.anatomy import APEX_Y, BONE, TISSUE, Body, Lung, cage_at
@@ -122,8 +124,8 @@ def _add_spine(body: Body, view: str) -> None:
     )
 
 
-def curve_through(points: list[tuple[float, float, float]], n: int) -> Array:
-    """Smooth line through control points (Catmull-Rom), [n, 3]."""
+def curve_through(points: Array | Sequence[Array | tuple[float, float, float]], n: int) -> Array:
+    """Smooth line through control points [k, 3] (Catmull-Rom), [n, 3]."""
     c = np.array(points, float)
     c = np.concatenate([2 * c[:1] - c[1:2], c, 2 * c[-1:] - c[-2:-1]])
     t = np.linspace(0, len(c) - 3 - 1e-9, n)
@@ -205,22 +207,12 @@ def add_airways(body: Body) -> None:
     """Add the air of trachea and main bronchi."""
     aorta = 0.35 + 0.4 * body.patient.unfolding
     carina = np.array([-0.2, 4.0, -2.6])
-    trachea = curve_through([(0, 22, 0.6), (0, 12, -0.8), (-aorta * 0.7, 7, -2.0), tuple(carina)], 9)
+    trachea = curve_through([(0, 22, 0.6), (0, 12, -0.8), (-aorta * 0.7, 7, -2.0), carina], 9)
     body.tubes.chain(trachea, 0.9, -0.95 * TISSUE)
     for side in (-1, 1):
         hilum = body.hila[side]
-        body.tubes.chain(
-            curve_through(
-                [
-                    tuple(carina),
-                    tuple((carina + hilum) / 2 + np.array([0, 0.2, 0])),
-                    tuple(hilum + np.array([side * 0.6, -1.2, 0])),
-                ],
-                5,
-            ),
-            0.6 if side < 0 else 0.52,
-            -0.8 * TISSUE,
-        )
+        way = [carina, (carina + hilum) / 2 + np.array([0, 0.2, 0]), hilum + np.array([side * 0.6, -1.2, 0])]
+        body.tubes.chain(curve_through(way, 5), 0.6 if side < 0 else 0.52, -0.8 * TISSUE)
 
 
 def add_vessels(body: Body) -> None:
@@ -237,24 +229,10 @@ def add_vessels(body: Body) -> None:
 def _hilum(body: Body, side: int, calibre: float) -> None:
     h = body.hila[side]
     excess = TISSUE * 0.5
-    down = np.stack(
-        [
-            h + np.array([-side * 0.2, 1.0, 0]),
-            h + np.array([side * 0.5, -0.6, 0]),
-            h + np.array([side * 0.7, -2.6, -0.6]),
-            h + np.array([side * 1.1, -4.8, -1.2]),
-        ]
-    )
-    body.tubes.chain(curve_through([tuple(q) for q in down], 8), np.linspace(0.95, 0.5, 7) * calibre, excess)
-    across = curve_through(
-        [
-            tuple(h + np.array([-side * 1.5, 0.4, 0.4])),
-            tuple(h + np.array([0, 0.8, 0.2])),
-            tuple(h + np.array([side * 1.3, 1.5, 0])),
-        ],
-        5,
-    )
-    body.tubes.chain(across, np.linspace(0.9, 0.6, 4) * calibre, excess)
+    down = [[-side * 0.2, 1.0, 0], [side * 0.5, -0.6, 0], [side * 0.7, -2.6, -0.6], [side * 1.1, -4.8, -1.2]]
+    across = [[-side * 1.5, 0.4, 0.4], [0, 0.8, 0.2], [side * 1.3, 1.5, 0]]
+    body.tubes.chain(curve_through(h + np.array(down), 8), np.linspace(0.95, 0.5, 7) * calibre, excess)
+    body.tubes.chain(curve_through(h + np.array(across), 5), np.linspace(0.9, 0.6, 4) * calibre, excess)
 
 
 def _tree(body: Body, lung: Lung, hilum: Array, calibre: float, upper: float, r: np.random.Generator) -> None:

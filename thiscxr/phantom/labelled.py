@@ -48,10 +48,10 @@ def draw_masked_films(seeds: range, res: int = 64, sites: Sequence[str] = SITES,
     return MaskedFilms(torch.from_numpy(images), torch.from_numpy(masks))
 
 
-def draw_posed_films(res: int, count: int = POSED, first_seed: int = 0) -> PosedFilms:
+def draw_posed_films(res: int, count: int = POSED) -> PosedFilms:
     """Draw films of patients, PA and supine alternately, with their labels."""
     films = [
-        render(draw_patient(first_seed + i), ("PA", "AP_supine")[i % 2], res, site=SITES[i % len(SITES)])
+        render(draw_patient(i), ("PA", "AP_supine")[i % 2], res, site=SITES[i % len(SITES)])
         for i in tqdm(range(count), unit="film", file=sys.stderr, desc="draw phantoms", delay=1)
     ]
     return PosedFilms(

@@ -99,7 +99,7 @@ class Ellipsoid:
 
     center: tuple[float, float, float]
     radii: tuple[float, float, float]
-    axes: tuple[tuple[float, float, float], ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    axes: Array | tuple[tuple[float, float, float], ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     density: float = 0.0
     """Attenuation that it adds, 1/cm (negative for gas)."""
 

@@ -5,6 +5,7 @@ that of the pixels covered.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -17,36 +18,13 @@ class Tubes:
 
     pieces: list[tuple[Array, ...]] = field(default_factory=list)
 
-    def chain(
-        self,
-        points: Array,
-        radius: float | Array,
-        density: float | Array,
-        *,
-        flat: float | Array | None = None,
-        flat_axis: Array | None = None,
-        core: float = 0.0,
-        core_share: float = 0.0,
-    ) -> None:
+    def chain(self, points: Array, radius: float | Array, density: float | Array, **section: Any) -> None:
         """Add a tube along points [n, 3]; neighbouring pieces meet on the bisecting plane, so that joints are counted
-        once.
-
-        radius, density: one value or one per piece, cm and 1/cm. flat: the half axis along `flat_axis` ([3] or one per
-        piece) instead of `radius`. core: relative size of the marrow, whose density is (1 - core_share) of the shell's.
-        """
+        once. The arguments are those of `segments`."""
         unit = _unit(points[1:] - points[:-1])
         bisector = _unit(np.concatenate([unit[:1], unit[:-1] + unit[1:], unit[-1:]]))
-        self.segments(
-            points[:-1],
-            points[1:],
-            radius,
-            density,
-            planes=(bisector[:-1], bisector[1:]),
-            flat=flat,
-            flat_axis=flat_axis,
-            core=core,
-            core_share=core_share,
-        )
+        planes = bisector[:-1], bisector[1:]
+        self.segments(points[:-1], points[1:], radius, density, planes=planes, **section)
 
     def segments(
         self,
@@ -61,7 +39,11 @@ class Tubes:
         core: float = 0.0,
         core_share: float = 0.0,
     ) -> None:
-        """Add separate tubes start [n, 3] to end [n, 3]; the other arguments as for `chain`."""
+        """Add separate tubes start [n, 3] to end [n, 3], which end at `planes`, normals [n, 3], or square.
+
+        radius, density: one value or one per piece, cm and 1/cm. flat: the half axis along `flat_axis` ([3] or one per
+        piece) instead of `radius`. core: relative size of the marrow, whose density is (1 - core_share) of the shell's.
+        """
         n, table = len(start), np.empty((len(start), 8))
         first, last = planes or (_unit(end - start),) * 2
         table[:, :3] = (0.31, 0.52, 0.79) if flat_axis is None else flat_axis
