@@ -255,7 +255,10 @@ def test_openi_reports_and_images():
     assert size(films) == (7470, 3851)
     assert len({film.film for film in films}) == 7470
     by_report = Counter(
-        name for report in reports for name, state in openi.report_findings(report).items() if state == POSITIVE
+        name
+        for report in reports
+        for name, state in openi.report_findings(report.headings).items()
+        if state == POSITIVE
     )
     assert {name: (by_report[name], count) for name, count in positives(films, OPENI).items()} == OPENI
     # The one unlike name in torchxrayvision's table of DICOM headers, and the doubled number of report 1, are all that

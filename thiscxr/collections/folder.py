@@ -234,9 +234,4 @@ def _warn_of_patients(root: Path, films: list[FilmRecord]) -> None:
         )  # fmt: skip
 
 
-def image_key(path: str) -> str:
-    """Return the path itself, as text in one Unicode form, as in tables."""
-    return plain_name(path)
-
-
-FOLDER = Collection("folder", read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"), by_path=True)
+FOLDER = Collection("folder", read_labels, plain_name, default_views=(*FRONTAL_VIEWS, "unknown"), by_path=True)

@@ -139,13 +139,9 @@ def heading_terms(headings: frozenset[str]) -> set[str]:
     return terms
 
 
-def report_findings(report: Report) -> Mapping[str, int]:
-    """Return the states of all findings; reports of equal headings share them."""
-    return _findings(report.headings)
-
-
 @lru_cache(maxsize=2**14)
-def _findings(headings: frozenset[str]) -> Mapping[str, int]:
+def report_findings(headings: frozenset[str]) -> Mapping[str, int]:
+    """Return the states of all findings; reports of equal headings share them."""
     silent = not headings or not headings.isdisjoint(_SILENT)
     return share(match_terms(heading_terms(headings), _MAPPING["findings"], silent))
 
@@ -181,7 +177,7 @@ def read_labels(root: Path, reports: bool = False) -> list[FilmRecord]:
                 labeler=LABELER if reports else "MeSH coding",
             )
             for report in read_reports(root)
-            for findings in [words.read(report.text) if reports else report_findings(report)]
+            for findings in [words.read(report.text) if reports else report_findings(report.headings)]
             for film in report.films
         ]
 

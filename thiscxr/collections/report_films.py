@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from thiscxr.collections.archives import ReleaseFile
 from thiscxr.collections.collection import share
+from thiscxr.collections.names import AS_LATIN_1
 from thiscxr.collections.report_text import why_unread
 from thiscxr.collections.reports import label_report
 
@@ -42,10 +43,7 @@ class ReportFindings(AbstractContextManager["ReportFindings"]):
         except (OSError, ValueError):
             self._unread["damaged file"] += 1
             return None
-        try:
-            return self.read(data.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            return self.read(data.decode("latin-1"))
+        return self.read(data.decode("utf-8-sig", AS_LATIN_1))
 
 
 class ReportFolders:

@@ -58,7 +58,7 @@ def _patients(root: Path) -> dict[str, str]:
 
 def _by_film(root: Path, name: str, film: str, *columns: str) -> dict[str, dict[str, str]] | None:
     table = find_table(root, name)
-    return None if table is None else {image_key(row[film]): row for _, row in read_table(table, [film, *columns])}
+    return None if table is None else {stem(row[film]): row for _, row in read_table(table, [film, *columns])}
 
 
 def _targets(table: ReleaseFile) -> dict[str, int | None]:
@@ -66,7 +66,7 @@ def _targets(table: ReleaseFile) -> dict[str, int | None]:
     targets: dict[str, int | None] = {}
     with Cells(table) as cells:
         for line, row in read_table(table, ["patientId", "Target"]):
-            film, target = image_key(cells.needed_id(line, row, "patientId")), read_state(row["Target"])
+            film, target = stem(cells.needed_id(line, row, "patientId")), read_state(row["Target"])
             target = target if target in (POSITIVE, NEGATIVE) else None
             before = targets.setdefault(film, target)
             targets[film] = None if target is None or before is None else max(target, before)
@@ -114,9 +114,4 @@ def _record(
     )
 
 
-def image_key(path: str) -> str:
-    """Return the id that an image is named after; copies as PNG or JPEG match too."""
-    return stem(path)
-
-
-RSNA = Collection("rsna", read_labels, image_key, default_views=(*FRONTAL_VIEWS, "unknown"), squashed=True)
+RSNA = Collection("rsna", read_labels, stem, default_views=(*FRONTAL_VIEWS, "unknown"), squashed=True)

@@ -50,7 +50,7 @@ def _wide(table: ReleaseFile, required: list[str]) -> tuple[dict[str, _Marks], f
     films: dict[str, _Marks] = {}
     with Cells(table) as cells:
         for line, row in read_table(table, ["image_id", *required, *words]):
-            film = films.setdefault(image_key(cells.needed_id(line, row, "image_id")), _Marks())
+            film = films.setdefault(stem(cells.needed_id(line, row, "image_id")), _Marks())
             reader = intern(row.get("rad_id", ""))
             for word in words:
                 marked = read_state(row[word])
@@ -66,7 +66,7 @@ def _boxes(table: ReleaseFile) -> tuple[dict[str, _Marks], frozenset[str]]:
     films: dict[str, _Marks] = {}
     with Cells(table) as cells:
         for line, row in read_table(table, ["image_id", "class_name", "rad_id"]):
-            film = films.setdefault(image_key(cells.needed_id(line, row, "image_id")), _Marks())
+            film = films.setdefault(stem(cells.needed_id(line, row, "image_id")), _Marks())
             word = spelled(row["class_name"], classes)
             if word in classes:
                 film.marks.add((word, intern(row["rad_id"])))
@@ -109,11 +109,4 @@ def _record(name: str, film: _Marks, classes: frozenset[str], needed: int, split
     )
 
 
-def image_key(path: str) -> str:
-    """Return the id that an image is named after; copies as PNG or JPEG match too."""
-    return stem(path)
-
-
-VINDR = Collection(
-    "vindr", read_labels, image_key, suffixes=(".dicom", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
-)
+VINDR = Collection("vindr", read_labels, stem, suffixes=(".dicom", ".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff"))
