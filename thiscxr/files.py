@@ -36,6 +36,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file, whole or not at all; a text in UTF-8."""
+    with atomic_path(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 @contextmanager
 def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, and rename it to `path` when the block ends well.

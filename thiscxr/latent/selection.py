@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 import thiscxr
-from thiscxr.files import atomic_path
+from thiscxr.files import write_file
 from thiscxr.latent.where import Where
 from thiscxr.measures.resampling import wilson
 from thiscxr.model.conditions import Condition
@@ -64,8 +64,7 @@ class _Notes:
             self.drawn, found = note
             self.found += [(seed, values) for seed, values in found]
             whole.append(line)
-        with atomic_path(path) as part:
-            part.write_text("\n".join(whole) + "\n")
+        write_file(path, "\n".join(whole) + "\n")
 
     def add(self, drawn: int, found: list[tuple[int, list[str]]]) -> None:
         """Note that `drawn` films were classified in all, and those of the last step that pass."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thiscxr.files import atomic_folder, atomic_path
+from thiscxr.files import atomic_folder, write_file
 from thiscxr.latent.projection import load_projection
 from thiscxr.marks import FILM_TITLE, NOTICE, SOFTWARE, origin_text, xmp
 from thiscxr.model.conditions import Condition
@@ -171,5 +171,4 @@ def write_walk(found: Walk, out: Path, kind: str, fps: int) -> None:
     data = encode_animation(
         large, fps, kind, found.comment(), xmp(" ".join(filter(None, (found.restriction, found.origin.attribution))))
     )
-    with atomic_path(out) as file:
-        file.write_bytes(data)
+    write_file(out, data)

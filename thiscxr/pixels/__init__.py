@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from thiscxr.files import atomic_path
+from thiscxr.files import write_file
 from thiscxr.pixels.dicom import DicomHeader, gunzip, is_dicom, load_dicom, read_dicom_header
 from thiscxr.pixels.grey import DECODE_ERRORS, MAX_PIXELS, LoadedFilm, Pixels, Refused, content_box, first_bytes
 from thiscxr.pixels.image import load_image
@@ -239,8 +239,7 @@ def encode_png(pixels: Pixels, text: Mapping[str, str] | None = None, compressed
 
 def save_png(path: Path, pixels: Pixels, text: Mapping[str, str] | None = None) -> None:
     """Write what `encode_png` returns, whole or not at all."""
-    with atomic_path(Path(path)) as part:
-        part.write_bytes(encode_png(pixels, text))
+    write_file(path, encode_png(pixels, text))
 
 
 def read_png_text(path: Path) -> dict[str, str]:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from thiscxr.collections.ids import private_id
 from thiscxr.collections.splits import Splits
 from thiscxr.config import RESOLUTIONS
-from thiscxr.files import atomic_folder, atomic_path, resumable_folder, sha256_file
+from thiscxr.files import atomic_folder, resumable_folder, sha256_file, write_file
 from thiscxr.labels import FilmRecord, Terms
 from thiscxr.pixels import Pixels
 from thiscxr.pool import FORMAT_VERSION, GREYS, ORIENTATIONS, SCHEMA, SPLITS, content_fingerprint, table_digests
@@ -369,8 +369,7 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
                 if path.name not in (*_SCRATCH, "lock")
             },
         }
-        with atomic_path(self._part / "pool.json") as part:
-            part.write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_file(self._part / "pool.json", json.dumps(meta, indent=2, ensure_ascii=False) + "\n")
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from thiscxr.files import atomic_path, nearest_name, sha256_file
+from thiscxr.files import nearest_name, sha256_file, write_file
 from thiscxr.model.network_file import find_weights
 from thiscxr.pixels import Pixels, pixels_to_images
 from thiscxr.reader.answers import LEAST_AUC, LEAST_CORRELATION, against_rest, name_answers
@@ -138,8 +138,7 @@ def write_card(name: str, found: Evaluation, pool_fingerprint: str) -> Path:
     """Write the evaluation of a classifier on held-out patients to a card beside its file; return the path."""
     path = _find(name)
     facts = {"format_version": CARD_FORMAT, "reader_sha256": sha256_file(path), "pool_fingerprint": pool_fingerprint}
-    with atomic_path(_card(path)) as part:
-        part.write_text(json.dumps({**facts, "judged": found.brief()}, indent=2) + "\n")
+    write_file(_card(path), json.dumps({**facts, "judged": found.brief()}, indent=2) + "\n")
     return _card(path)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from thiscxr.files import atomic_path
+from thiscxr.files import write_file
 from thiscxr.model.network_file import find_network
 from thiscxr.pixels import make_grid, save_png
 from thiscxr.reader.answers import LEAST_AUC
@@ -58,8 +58,7 @@ def write_card(model: str, scores: Path, out: Path, notes: Path | None = None) -
     )
     films = network.sample(range(SEEDS))
     save_png(picture, make_grid(films, 8), grid_text(origin_of(network)))
-    with atomic_path(out) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+    write_file(out, text)
 
 
 def one_set(path: Path, records: list[Record]) -> list[Record]:

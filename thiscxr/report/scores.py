@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thiscxr.files import atomic_path
+from thiscxr.files import write_file
 from thiscxr.pool import Pool
 from thiscxr.report.charts import Curve, Whisker, cloud, curves, steps, whiskers
 from thiscxr.report.page import Figure, Section, render
@@ -26,8 +26,7 @@ _ONE_ROW = "Each interval is for its own row: of twenty rows without an effect o
 def write_report(path: Path, pool: Pool, fakes: FakeFilms, panel: Panel) -> None:
     """Write the page, whole or not at all."""
     text = report(pool, fakes, panel)
-    with atomic_path(Path(path)) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+    write_file(path, text)
 
 
 def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:

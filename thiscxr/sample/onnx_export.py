@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thiscxr.files import atomic_path
+from thiscxr.files import write_file
 from thiscxr.model.generator import Generator
 from thiscxr.model.network_file import NetworkInfo
 from thiscxr.sample.latents import LATENT_STREAM, NOISE_STREAM, normals
@@ -51,8 +51,7 @@ def export_onnx(path: Path, generator: Generator, info: NetworkInfo, sha256: str
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a file, such as {path / 'generator.onnx'}")
     data, difference = onnx_bytes(generator, info, sha256, restriction=restriction)
-    with atomic_path(path) as part:
-        part.write_bytes(data)
+    write_file(path, data)
     return difference
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 import thiscxr
-from thiscxr.files import atomic_path, nearest_name, resumable_folder
+from thiscxr.files import atomic_path, nearest_name, resumable_folder, write_file
 from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE, SEXES, VIEWS
 from thiscxr.model.conditions import Condition
 from thiscxr.pixels import make_grid, save_png
@@ -161,8 +161,7 @@ def _take_up(part: Path, films: Sequence[Film], form: Format, labels: bool) -> N
             else:
                 path.unlink()
     if not known:
-        with atomic_path(job) as fresh:
-            fresh.write_text(digest.hexdigest())
+        write_file(job, digest.hexdigest())
 
 
 def _write_films(
@@ -284,8 +283,7 @@ def write_facts(folder: Path, network: Network, origin: Origin) -> None:
     facts.pop("joint_table")  # stays with the network: the site does not use it
     if origin.restriction:
         facts["restriction"] = origin.restriction
-    with atomic_path(folder / "network.json") as path:
-        path.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    write_file(folder / "network.json", json.dumps(facts, indent=2, sort_keys=True) + "\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from thiscxr.files import atomic_path
+from thiscxr.files import write_file
 from thiscxr.measures.measured import Measured
 
 FORMAT_VERSION = 2
@@ -83,8 +83,7 @@ def scores_json(records: Sequence[Record]) -> str:
 
 def write_scores(path: Path, records: Sequence[Record]) -> None:
     """Write scores.json atomically."""
-    with atomic_path(path) as part:
-        part.write_text(scores_json(records) + "\n")
+    write_file(path, scores_json(records) + "\n")
 
 
 def read_scores(path: Path, network_sha256: str) -> list[Record]:

@@ -18,7 +18,7 @@ import torch
 
 import thiscxr
 from thiscxr.config import Config
-from thiscxr.files import atomic_path
+from thiscxr.files import atomic_path, write_file
 
 STATE_FORMAT = 2
 STATES = ("state-latest.pt", "state-previous.pt")
@@ -94,15 +94,9 @@ def new_run(out: Path, config: Config, name: str) -> Path:
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     run = out / f"{max(numbers, default=-1) + 1:05d}-{slug}-{config.res}"
     run.mkdir(parents=True)
-    write_text(run / "env.json", json.dumps(environment(), indent=2) + "\n")
-    write_text(run / "config.toml", config.to_toml())
+    write_file(run / "env.json", json.dumps(environment(), indent=2) + "\n")
+    write_file(run / "config.toml", config.to_toml())
     return run
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically."""
-    with atomic_path(path) as part:
-        part.write_text(text)
 
 
 def environment() -> dict[str, Any]:

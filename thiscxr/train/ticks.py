@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from thiscxr.train.runs import write_text
+from thiscxr.files import write_file
 from thiscxr.train.training import Training
 
 TICK_KIMG = 1.0  # thousand films between lines of stats.jsonl
@@ -106,4 +106,4 @@ def forget_later_ticks(run: Path, training: Training) -> None:
         lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
         times = [(line.get("watch/returns", 0), line["images_seen"]) for line in map(json.loads, lines)]
         now = training.noise_stream, training.images_seen
-        write_text(path, "".join(f"{line}\n" for line, then in zip(lines, times, strict=True) if then <= now))
+        write_file(path, "".join(f"{line}\n" for line, then in zip(lines, times, strict=True) if then <= now))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from thiscxr.collections.ids import load_key, write_private_map
 from thiscxr.config import check_res
-from thiscxr.files import atomic_folder, atomic_path, nearest_name
+from thiscxr.files import atomic_folder, nearest_name, write_file
 from thiscxr.labels import FilmRecord, Terms
 from thiscxr.parallel import ordered_map
 from thiscxr.phantom import SITES
@@ -156,10 +156,8 @@ def _write_release(
             pack(root, part, release.archive)
             shutil.rmtree(root)
     if defects:
-        with atomic_path(out.with_name(f"{out.name}.defects.csv")) as table:
-            table.write_bytes(
-                csv_bytes("path,defect", ((films[i].path, defect) for i, defect in sorted(defect_of.items())))
-            )
+        rows = ((films[i].path, defect) for i, defect in sorted(defect_of.items()))
+        write_file(out.with_name(f"{out.name}.defects.csv"), csv_bytes("path,defect", rows))
 
 
 def _plant(n: int, share: float, seed: int) -> dict[int, str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thiscxr.files import atomic_path
+from thiscxr.files import write_file
 from thiscxr.report.page import render
 from thiscxr.report.pool.figures import sections
 from thiscxr.report.pool.text import overview
@@ -17,8 +17,7 @@ from thiscxr.report.pool.text import overview
 def write_page(path: Path, facts: Mapping[str, Any]) -> None:
     """Write the dict of `describe_pool` or `describe_sources` as an HTML file, whole or not at all."""
     text = page(facts)
-    with atomic_path(Path(path)) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+    write_file(path, text)
 
 
 def page(facts: Mapping[str, Any]) -> str:
