@@ -9,8 +9,8 @@ import json
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from thiscxr.collections.plan import LABELS, Wanted, wanted_films
 from thiscxr.config import check_res
 from thiscxr.files import check_place, free_folder, nearest_name
 from thiscxr.labels import FilmRecord, with_derived
-from thiscxr.parallel import Workers, open_workers
+from thiscxr.parallel import open_workers
 from thiscxr.pixels import LoadedFilm, Pixels, load_film, short_side, to_bits, to_square
 from thiscxr.pool import Pool, duplicate_groups, orientation
 from thiscxr.pool.duplicates import DESCRIPTOR_SIZE, descriptor, find_duplicates
@@ -71,17 +71,9 @@ class PrepareSummary:
         return "\n".join([*lines, f"  fingerprint {self.fingerprint[:16]}"])
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """What a worker needs to decode a film: it is sent to another process, so no more than that."""
-
-    file: ReleaseFile | bytes | None  # bytes: a member of a compressed tar; None: one that is absurdly large
-    res: int
-    smallest: int
-    bits: int
-    aspect: float | None
-    frontal: bool
-    allow_synthetic: bool
+# What a worker needs to decode a film (it is sent to another process, so no more than that): the file (bytes: a member
+# of a compressed tar; None: one that is absurdly large), its true aspect, and whether it is a frontal film.
+_Task = tuple[ReleaseFile | bytes | None, float | None, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +165,8 @@ def prepare(
         if writer.num_done:
             logging.getLogger(__name__).info("resuming after %d finished films", writer.num_done)
         with tqdm(desc="prepare", total=num_films, initial=writer.num_done, unit="film", delay=1) as bar:
-            blank = _Task(None, res, smallest, bits, None, True, allow_synthetic)
-            for film, decoded in _decode_all(plan, writer, hands, blank, aspect == "restore", derive):
+            decode = partial(_decode, res=res, bits=bits, allow_synthetic=allow_synthetic, smallest=smallest)
+            for film, decoded in _decode_all(plan, writer, partial(hands.map, decode), aspect == "restore", derive):
                 if (framed := decoded.film) is None:
                     writer.reject(film.source, film.record, decoded.reason)
                 else:
@@ -235,7 +227,7 @@ class _Film:
 
 
 def _decode_all(
-    plan: Sequence[Wanted], writer: PoolWriter, hands: Workers, blank: _Task, restore: bool, derive: bool
+    plan: Sequence[Wanted], writer: PoolWriter, decode: Callable[..., Iterator[_Decoded]], restore: bool, derive: bool
 ) -> Iterator[tuple[_Film, _Decoded]]:
     """Yield the unfinished films: first those outside compressed tars, in the order of the plan, then the others as
     streamed."""
@@ -243,9 +235,7 @@ def _decode_all(
 
     def task(source: str, film: FilmRecord, file: ReleaseFile, data: ReleaseFile | bytes | None) -> _Task:
         under_way.append(_Film(source, film, file))
-        return replace(
-            blank, file=data, aspect=film.original_aspect if restore else None, frontal=film.view in FRONTAL_VIEWS
-        )
+        return data, film.original_aspect if restore else None, film.view in FRONTAL_VIEWS
 
     def labelled(film: FilmRecord) -> FilmRecord:
         return with_derived(film) if derive else film
@@ -264,10 +254,10 @@ def _decode_all(
         for film, data in part.streamed(lambda film: writer.knows(source, labelled(film))):
             yield task(source, labelled(film), part.files[film.film], data)
 
-    for decoded in hands.map(_decode, open_tasks()):
+    for decoded in decode(open_tasks()):
         yield under_way.popleft(), decoded
     for part in plan:
-        for decoded in hands.map(_decode, streamed_tasks(part), chunk=1):  # each carries its bytes
+        for decoded in decode(streamed_tasks(part), chunk=1):  # each carries its bytes
             yield under_way.popleft(), decoded
 
 
@@ -330,13 +320,12 @@ def frame_film(
     return FramedFilm(pixels, (width, height, film.native_bits), film.greys, turned, inverted, film.marked)
 
 
-def _decode(task: _Task) -> _Decoded:
+def _decode(task: _Task, **options: Any) -> _Decoded:
+    file, aspect, frontal = task
     try:
-        if task.file is None:
+        if file is None:
             raise ValueError(f"absurd file of more than {MAX_FILE_BYTES // 2**20} MiB")
-        film = frame_film(
-            task.file, task.res, task.bits, task.aspect, task.frontal, task.allow_synthetic, task.smallest
-        )
+        film = frame_film(file, aspect=aspect, frontal=frontal, **options)
     except ValueError as error:
         return _Decoded(None, reason=str(error))
     return _Decoded(film, descriptor(film.pixels))
