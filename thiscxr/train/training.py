@@ -81,12 +81,8 @@ class Training:
         self.G: Generator = Generator(generator).to(**layout)
         self.D: Discriminator = Discriminator(discriminator).to(**layout)
         self.G_ema = copy.deepcopy(self.G).eval().requires_grad_(False)
-        self.opt_G = torch.optim.Adam(
-            self.G.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8, fused=config.device != "mps"
-        )
-        self.opt_D = torch.optim.Adam(
-            self.D.parameters(), lr=config.lr, betas=(0.0, 0.99), eps=1e-8, fused=config.device != "mps"
-        )
+        adam: Any = {"lr": config.lr, "betas": (0.0, 0.99), "eps": 1e-8, "fused": config.device != "mps"}
+        self.opt_G, self.opt_D = (torch.optim.Adam(some.parameters(), **adam) for some in (self.G, self.D))
         self.inherited: dict[str, Any] = {}  # sources of the network that it started from, and their terms
         self.started_from = ""  # that network, in words
         self.images_seen = 0
@@ -170,11 +166,7 @@ class Training:
             # Taken at the augmented films, the inputs of D, and weighted up for the steps on which it is left out
             # (lazy: the 2020 paper, section 2.1). Small films have fewer pixels to sum over.
             weight = float(config.r1_gamma) * (res / config.res) ** 2 / 2 * config.r1_interval
-            at = (
-                {"R1": (real_logits, reals), "R2": (fake_logits, shown)}
-                if config.relativistic
-                else {"R1": (real_logits, reals)}
-            )
+            at = {"R1": (real_logits, reals), **({"R2": (fake_logits, shown)} if config.relativistic else {})}
             for name, (logits, films) in at.items():
                 penalty = gradient_penalty(logits, films)
                 losses[f"loss/{name}"] = penalty.detach()
