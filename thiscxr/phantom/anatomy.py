@@ -44,9 +44,7 @@ class Lung:
     def holds(self, points: Array, margin: float = 0.3) -> Array:
         """bool [n]: which points lie in aerated lung above the diaphragm."""
         loft = self.air
-        x_mid, x_half, z_mid, z_half = (
-            np.interp(points[:, 1], loft.y, t) for t in (loft.x_mid, loft.x_half, loft.z_mid, loft.z_half)
-        )
+        x_mid, x_half, z_mid, z_half = loft.at(points[:, 1])
         x = np.abs(points[:, 0] - x_mid) / np.maximum(x_half - margin, 1e-3)
         z = np.abs(points[:, 2] - z_mid) / np.maximum(z_half - margin, 1e-3)
         dome = (((points - np.array(self.dome.center)) / (np.array(self.dome.radii) + margin)) ** 2).sum(1)

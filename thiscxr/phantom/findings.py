@@ -4,6 +4,8 @@ The size of heart, lungs and diaphragm (cardiomegaly, emphysema, volume loss) is
 Only the patient's own random streams are used, so a lesion keeps its place and shape while it grows.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from thiscxr.phantom.anatomy import BONE, TISSUE, Body, Lung
@@ -45,10 +47,7 @@ def _top(lung: Lung) -> float:
 def _inside(lung: Lung, height: float, outwards: float, forwards: float) -> Array:
     """Point of a lung: height 0 at the dome, 1 at the apex; outwards and forwards -1..1 across its section."""
     y = _top(lung) + height * (lung.cage.y[-1] - _top(lung))
-    x_mid, x_half, z_mid, z_half = (
-        float(np.interp(y, lung.cage.y, t))
-        for t in (lung.cage.x_mid, lung.cage.x_half, lung.cage.z_mid, lung.cage.z_half)
-    )
+    x_mid, x_half, z_mid, z_half = lung.cage.at(y)
     return np.array([x_mid + lung.side * outwards * x_half, y, z_mid + forwards * z_half])
 
 
@@ -72,8 +71,7 @@ def _pneumothorax(body: Body, s: float, r: np.random.Generator) -> None:
         lung, gap * along, 0.12 * gap * along, 0.35 * gap * along, (0.55 if body.supine else 0.45) * gap * along
     )
     sink = (0.6 if body.supine else 1.0) * (0.8 + 2.6 * s)
-    sunk = y - sink * height
-    lung.air = Loft(sunk, lung.air.x_mid, lung.air.x_half, lung.air.z_mid, lung.air.z_half, lung.air.power)
+    lung.air = replace(lung.air, y=y - sink * height)
     lung.density += 0.012 + 0.03 * s
     lung.gas = True
 

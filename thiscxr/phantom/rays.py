@@ -248,6 +248,10 @@ class Loft:
     z_half: Array
     power: float = 2.5
 
+    def at(self, y: float | Array) -> tuple[Array, ...]:
+        """Return x_mid, x_half, z_mid and z_half at heights y."""
+        return tuple(np.interp(y, self.y, table) for table in (self.x_mid, self.x_half, self.z_mid, self.z_half))
+
     def shrunk(self, x_low: Array, x_high: Array, z_back: Array, z_front: Array) -> "Loft":
         """Return the loft with each of its four sides moved inwards by that many cm (arrays over the heights)."""
         x0, x1 = self.x_mid - self.x_half + x_low, self.x_mid + self.x_half - x_high
