@@ -112,7 +112,8 @@ def _add_outer(film: Array, rays: Rays, body: Body, torso: Span) -> None:
 def _fill_lung(film: Array, rays: Rays, lung: Lung, others: list[Span], mottle: Array) -> tuple[Array, Array]:
     """Take the air of one lung out of the film; return its depth of air and where its pleural space is."""
     air, seen = np.zeros_like(film), np.zeros(film.shape, bool)
-    inner, cage = (loft_span(rays, loft) for loft in (lung.air, lung.cage))
+    inner = loft_span(rays, lung.air)
+    cage = inner if lung.air is lung.cage else loft_span(rays, lung.cage)
     seen[cage.rows, cage.cols] = cage.length() > 0.4
     if lung.veil > 0:
         others = [*others, _back_layer(rays, lung, inner)]
