@@ -12,7 +12,6 @@ import io
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
 from thiscxr.collections import COLLECTIONS, find_files
-from thiscxr.parallel import ordered_map
+from thiscxr.parallel import open_workers
 from thiscxr.phantom import draw_film, render
 from thiscxr.pixels import load_film, to_bits, to_square
 from thiscxr.pool import duplicates
@@ -215,8 +214,8 @@ def retake(seed: int) -> Films:
 
 
 def drawn(function: Callable[[int], Films], seed: int, num: int) -> Films:
-    with closing(ordered_map(function, range(seed, seed + num), num)) as films:
-        return np.stack(list(films))
+    with open_workers(num) as hands:
+        return np.stack(list(hands.map(function, range(seed, seed + num))))
 
 
 def measure_phantoms(seed: int, num: int, num_copies: int) -> dict[str, Any]:

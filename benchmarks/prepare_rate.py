@@ -27,7 +27,7 @@ import pydicom
 from PIL import Image
 from tqdm import tqdm
 
-from thiscxr.parallel import num_cores, ordered_map
+from thiscxr.parallel import num_cores, open_workers
 from thiscxr.phantom.releases import write_layout
 from thiscxr.phantom.releases.dicom import dicom
 from thiscxr.pool import prepare as preparing
@@ -60,7 +60,8 @@ def make_films(folder: Path, kind: str, n: int) -> None:
         write_layout(rendered, "nih", n, RENDERED_PX)
     folder.mkdir()
     tasks = [(path, folder / f"{path.stem}{SUFFIXES[kind]}", kind) for path in sorted((rendered / "images").iterdir())]
-    list(tqdm(ordered_map(enlarge, tasks, len(tasks)), "enlarge", len(tasks), unit="film"))
+    with open_workers(len(tasks)) as hands:
+        list(tqdm(hands.map(enlarge, tasks), "enlarge", len(tasks), unit="film"))
 
 
 def bare(task: tuple[list[str], int]) -> list[int]:

@@ -133,14 +133,3 @@ def _dask(scheduler: str) -> Iterator[Workers]:
         yield Workers(client.get_executor(pure=False), num)
     finally:
         client.close()
-
-
-def ordered_map(
-    function: Callable[[T], R], tasks: Iterable[T], num_tasks: int, workers: int | None = None
-) -> Generator[R, None, None]:
-    """Yield function(task) for each task, in order, by `workers` processes as `open_workers` counts them.
-
-    Close it (contextlib.closing) to end the processes of a job that was left early.
-    """
-    with open_workers(num_tasks, workers) as pool:
-        yield from pool.map(function, tasks)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.pool.conftest import leftovers
 from thiscxr.files import folder_lock
-from thiscxr.parallel import ordered_map
+from thiscxr.parallel import open_workers
 from thiscxr.pool import Pool, prepare, verify_pool
 from thiscxr.pool.writer import PoolWriter
 
@@ -19,8 +19,8 @@ def die(task: int) -> int:
 
 
 def test_a_worker_that_dies_is_reported():
-    with pytest.raises(RuntimeError, match="a worker process died"):
-        list(ordered_map(die, range(64), 64, workers=2))
+    with pytest.raises(RuntimeError, match="a worker process died"), open_workers(64, workers=2) as hands:
+        list(hands.map(die, range(64)))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])

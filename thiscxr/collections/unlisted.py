@@ -4,7 +4,6 @@ A picture with a suffix is never opened here, so that a large folder costs no mo
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from thiscxr.collections.archives import ReleaseFile, compressed_tars, stream, with_archive
 from thiscxr.collections.collection import DICOM, PICTURES
-from thiscxr.parallel import ordered_map
+from thiscxr.parallel import open_workers
 from thiscxr.pixels import DicomHeader, begins_like, read_dicom_header
 
 _NO_HEADER = DicomHeader()
@@ -45,7 +44,8 @@ def headers(files: Mapping[str, ReleaseFile]) -> dict[str, DicomHeader | None]:
     """Return name -> header of each file; None: it is no film. Only files that may be DICOM are opened."""
     found: dict[str, DicomHeader | None] = dict.fromkeys(files, _NO_HEADER)
     doubtful = {name: file for name, file in files.items() if not name.lower().endswith(PICTURES)}
-    with closing(ordered_map(_look, doubtful.values(), len(doubtful))) as looks:
+    with open_workers(len(doubtful)) as hands:
+        looks = hands.map(_look, doubtful.values())
         found |= zip(doubtful, tqdm(looks, "headers", len(doubtful), unit="film", delay=1), strict=True)
     return found
 

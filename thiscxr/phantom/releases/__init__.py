@@ -7,7 +7,6 @@ Every patient is drawn once and filmed several times, so that patient-wise split
 
 import shutil
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,7 @@ from thiscxr.collections.ids import load_key, write_private_map
 from thiscxr.config import check_res
 from thiscxr.files import atomic_folder, nearest_name, write_file
 from thiscxr.labels import FilmRecord, Terms
-from thiscxr.parallel import ordered_map
+from thiscxr.parallel import open_workers
 from thiscxr.phantom import SITES
 from thiscxr.phantom.releases.chexpert import CHEXPERT
 from thiscxr.phantom.releases.folder import FOLDER, shots
@@ -146,8 +145,8 @@ def _write_release(
         ]
         for folder in {task.file.parent for task in tasks}:
             folder.mkdir(parents=True, exist_ok=True)
-        with closing(ordered_map(_write_film, tasks, n, workers)) as written:
-            for _ in tqdm(written, "phantom", n, unit="film", delay=1):
+        with open_workers(n, workers) as hands:
+            for _ in tqdm(hands.map(_write_film, tasks), "phantom", n, unit="film", delay=1):
                 pass
         for path, data in release.tables(films, archived):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -214,9 +213,9 @@ def _write_pool(out: Path, n: int, res: int, seed: int, key_file: Path | None, w
     films = truth("pool", n, seed, res)
     with (
         PoolWriter(out, res, 8, terms, key, {"layout": "phantom"}) as writer,
-        closing(ordered_map(_take, films, n, workers)) as taken,
+        open_workers(n, workers) as hands,
     ):
-        for film, pixels in zip(films, tqdm(taken, "phantom", n, unit="film", delay=1), strict=True):
+        for film, pixels in zip(films, tqdm(hands.map(_take, films), "phantom", n, unit="film", delay=1), strict=True):
             film_id = writer.add(film.shot.site, film.record, pixels, (res, res, 8))
             private.append((film_id, film.shot.site, film.path, "", ""))
         fingerprint = writer.finish()

@@ -8,7 +8,6 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from thiscxr.collections import COLLECTIONS, FRONTAL_VIEWS, Collection
 from thiscxr.collections.archives import ReleaseFile
 from thiscxr.collections.plan import Wanted, wanted_films
 from thiscxr.labels import FINDINGS, with_derived
-from thiscxr.parallel import ordered_map
+from thiscxr.parallel import open_workers
 from thiscxr.pixels import load_film
 from thiscxr.pool import Pool
 from thiscxr.pool.prepare import check_marks, righted
@@ -121,9 +120,9 @@ def _look_at(part: Wanted, allow_synthetic: bool) -> dict[str, Any]:
     looks: list[tuple[str, _Look | str]] = []  # with the name of the file
     with (
         tqdm(desc=f"films of {part.collection.key}", total=len(sample), unit="film", delay=1) as bar,
-        closing(ordered_map(_look, open_films, len(open_films))) as results,
+        open_workers(len(open_films)) as hands,
     ):
-        for (file, *_), look in zip(open_films, results, strict=True):
+        for (file, *_), look in zip(open_films, hands.map(_look, open_films), strict=True):
             looks.append((file.name, look))
             bar.update()
         for film, data in part.streamed(lambda film: film.film not in sample):
