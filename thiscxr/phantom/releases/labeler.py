@@ -11,22 +11,11 @@ import numpy as np
 from thiscxr.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, UNCERTAIN
 from thiscxr.phantom import Patient
 
-COLUMNS = {
-    "No Finding": "No Finding",
-    "Enlarged_Cardiomediastinum": "Enlarged Cardiomediastinum",
-    "Cardiomegaly": "Cardiomegaly",
-    "Lung_Opacity": "Lung Opacity",
-    "Lung_Lesion": "Lung Lesion",
-    "Edema": "Edema",
-    "Consolidation": "Consolidation",
-    "Pneumonia": "Pneumonia",
-    "Atelectasis": "Atelectasis",
-    "Pneumothorax": "Pneumothorax",
-    "Effusion": "Pleural Effusion",
-    "Pleural_Other": "Pleural Other",
-    "Fracture": "Fracture",
-    "Support_Devices": "Support Devices",
-}
+_FINDINGS = (
+    "No Finding", "Enlarged_Cardiomediastinum", "Cardiomegaly", "Lung_Opacity", "Lung_Lesion", "Edema", "Consolidation",
+    "Pneumonia", "Atelectasis", "Pneumothorax", "Effusion", "Pleural_Other", "Fracture", "Support_Devices",
+)  # fmt: skip
+COLUMNS = {name: name.replace("_", " ").replace("Effusion", "Pleural Effusion") for name in _FINDINGS}
 """Finding -> column, in the order of CheXpert's table."""
 
 VALUES = {POSITIVE: "1.0", NEGATIVE: "0.0", UNCERTAIN: "-1.0", NOT_MENTIONED: ""}
