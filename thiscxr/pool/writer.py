@@ -305,8 +305,8 @@ class PoolWriter(AbstractContextManager["PoolWriter"]):
         found = None if duplicates is None else groups(duplicates)
         if found is not None:
             lines: list[tuple[str | int, ...]] = []
-            for number, group in enumerate(found):
-                members = [Pair(group[0].a, group[0].a, "first", 1.0), *group]
+            for number, pairs in enumerate(found):
+                members = [Pair(pairs[0].a, pairs[0].a, "first", 1.0), *pairs]
                 lines += [(kept[pair.b][0], number, pair.kind, f"{pair.correlation:.4f}") for pair in members]
             _write_csv(self._part / "duplicates.csv", ("film_id", "group", "kind", "correlation"), lines)
         self._write_meta(len(rejected), None if found is None else len(found))
