@@ -129,7 +129,7 @@ def _place(file: ReleaseFile, header: list[str], names: Sequence[str]) -> int:
     if not present:
         shown = [name if name and name.isprintable() else repr(name) for name in header]
         found = ", ".join(shown) if any(header) else "nothing (the file is empty)"
-        hint = nearest_name(names[0], [name for name in header if name])
+        hint = nearest_name(names[0], [name for name in header if name and name.isprintable()])
         raise ValueError(f"{file} has no column '{' or '.join(names)}'{hint}; found: {shorten(found, 400)}")
     return header.index(present[0])
 
