@@ -366,7 +366,7 @@ def test_other_resolutions_are_filmed(res):
         (lambda: draw_patient(0, age_years=7), r"age 7 is outside 18\.\.90"),
         (lambda: film(0, "AP_supin"), r"view 'AP_supin'.*did you mean 'AP_supine'"),
         (lambda: film(0, "PA", site="phantom_a"), r"site 'phantom_a'.*did you mean 'phantom-a'"),
-        (lambda: film(0, "PA", res=100), r"resolution 100 .*did you mean 128"),
+        (lambda: film(0, "PA", res=100), r"resolution 100 .*the nearest is 128"),
     ],
 )
 def test_mistakes_are_refused_in_one_line(call, message):

@@ -108,7 +108,7 @@ def test_how_a_film_was_made_is_not_in_the_fingerprint(tmp_path):
         ),
         (
             lambda pool: (pool / "pool.json").write_text("[]"),
-            "format None, .* make it again: pool.json has its options",
+            "format None, .* make it again with: thiscxr prepare .*pool --nih DIR --res 64",
         ),
         (lambda pool: (pool / "films.parquet").unlink(), "films.parquet is missing"),
         (lambda pool: (pool / "films.parquet").write_bytes(b"PAR1"), "films.parquet is damaged"),
