@@ -26,7 +26,6 @@ from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
 from thiscxr.train.start import (
     check_widths,
-    columns,
     copy_head,
     copy_known,
     generated_res,
@@ -385,7 +384,7 @@ def test_a_bundled_network_on_the_conditions_of_a_phantom_pool(tmp_path: Path) -
     training = Training(config, Films(pool, config))
     line = start(training)[0]
     _, info = network_file.load_network(network_file.find_network("nih-64"))
-    learnt, wanted = set(columns(info.vocabulary)), columns(training.films.vocabulary)
+    learnt, wanted = set(info.vocabulary.names), training.films.vocabulary.names
     known = [name for name in wanted if name in learnt]
     assert {"Effusion", "view PA", "sex", "age"} <= set(known)
     assert {name for name in wanted if name.startswith("source")} & learnt == set(), "its hospitals are new"
