@@ -42,7 +42,7 @@ def write_pool(path: Path, count: int) -> None:
 
 
 def anonymous_bytes() -> int:
-    """Return the memory of this process that no file stands behind; 0 where the system does not tell."""
+    """Return the memory of this process that no file stands behind; 0 where the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

@@ -107,9 +107,9 @@ def real_films(segmenter: Segmenter, pool: Pool) -> list[str]:
     area = found["viewer_left_lung"] + found["viewer_right_lung"]
     scores = {"opacity, whiter lung": sides.max(0), "opacity, both lungs": sides.mean(0)}
     scores |= {"opacity, whiter lower zone": lower.max(0), "small lungs": -area}
-    asked = [(name, finding) for finding in ("Effusion", "Consolidation", "Edema", "Pneumonia") for name in scores]
+    pairs = [(name, finding) for finding in ("Effusion", "Consolidation", "Edema", "Pneumonia") for name in scores]
     lines = []
-    for name, finding in [*asked, ("ctr", "Cardiomegaly")]:
+    for name, finding in [*pairs, ("ctr", "Cardiomegaly")]:
         score, cells = scores.get(name, found["ctr"]), []
         for views in (FRONTAL_VIEWS, ("PA",), ("AP", "AP_supine")):
             known = np.isfinite(score) & np.isin(view, views)

@@ -1,9 +1,10 @@
-"""Is a planted copy found, and is a stranger left in peace? A line of JSON an attack.
+"""Are planted copies found, and films of unrelated patients not flagged? A line of JSON an attack.
 
     python benchmarks/planted_copies.py nih-64 --network nih-64     # about five minutes on two cores
 
-Half of the patients are the pool; copies are made of its films, and the other half are the strangers whose false alarms
-count. Intervals are by patient, whose films cluster. Each network that is named is audited too, against the whole pool.
+Half of the patients are the pool; copies are made of its films, and films of the other half, unrelated patients, give
+the false alarms. Intervals are by patient, whose films cluster. Each network that is named is audited too, against the
+whole pool.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from thiscxr.score.memorisation import Audit, audit
 
 
 class Half:
-    """Some films of a pool, as if they were all of it: what an audit asks of a pool."""
+    """Some films of a pool, as if they were all of it: what an audit reads of a pool."""
 
     def __init__(self, pool: Pool, rows: np.ndarray) -> None:
         self.pool, self.rows, self.path, self.resolution = pool, rows, pool.path, pool.resolution
@@ -55,7 +56,7 @@ def jpeg(film: np.ndarray, quality: int) -> np.ndarray:
     return np.array(Image.open(file))
 
 
-def attacks(films: np.ndarray, strangers: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+def attacks(films: np.ndarray, unrelated: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     x, rng = films.astype(np.float64), np.random.default_rng(0)
     pixel = films.shape[1] / 64
     blurred = ndimage.gaussian_filter(x, (0, pixel, pixel))
@@ -93,12 +94,12 @@ def attacks(films: np.ndarray, strangers: np.ndarray) -> Iterator[tuple[str, np.
     painted = x.copy()
     painted[:, side // 2 :, : side // 3] += 40  # a white lower field
     yield "a field painted white", grey(painted)
-    others = strangers[rng.permutation(len(strangers))[: len(x)]]
+    others = unrelated[rng.permutation(len(unrelated))[: len(x)]]
     for share in (0.8, 0.65):
-        yield f"{share:.0%} copy, the rest a stranger", grey(share * x + (1 - share) * others)
+        yield f"{share:.0%} copy, the rest another patient", grey(share * x + (1 - share) * others)
 
 
-def tell(name: str, found: Audit, patients: np.ndarray | None = None) -> None:
+def report(name: str, found: Audit, patients: np.ndarray | None = None) -> None:
     near, copies, ratio = found.measures(patients)
     line: dict[str, Any] = {"attack": name, "films": len(found.memorised)}
     for what, each in (("flagged", copies), ("near", near), ("median_ratio", ratio)):
@@ -119,13 +120,13 @@ def main() -> None:
     chosen = rng.permutation(codes.max() + 1)[codes] % 2 == 0
     some = Half(pool, np.flatnonzero(chosen))
     half = cast(Pool, some)
-    strangers = pool.read(np.flatnonzero(~chosen))
-    tell("none: strangers", audit(half, strangers), codes[~chosen])
+    unrelated = pool.read(np.flatnonzero(~chosen))
+    report("none: unrelated patients", audit(half, unrelated), codes[~chosen])
     planted = np.sort(rng.permutation(len(some))[: arguments.n])
-    for name, copies in attacks(some.read(planted), strangers):
-        tell(name, audit(half, copies), codes[some.rows[planted]])
+    for name, copies in attacks(some.read(planted), unrelated):
+        report(name, audit(half, copies), codes[some.rows[planted]])
     for network in arguments.network:
-        tell(f"none: 2,048 films of {network}", audit(pool, load(network).sample(range(2048))))
+        report(f"none: 2,048 films of {network}", audit(pool, load(network).sample(range(2048))))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def timed(function: Callable, seconds: dict[str, float], name: str) -> Callable:
 
 
 def main() -> None:
-    """Score once, and tell where the time went."""
+    """Score once, and report where the time went."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pool", type=Path)
     parser.add_argument("--network", default="nih-64")

@@ -101,8 +101,8 @@ def look(site: Path) -> dict[str, Any]:
             return performance.now() - started;
         }"""
         times = [
-            page.evaluate(choose, wish)
-            for wish in (["view", "AP"], ["sex", "F"], ["finding", "Effusion"], ["finding", ""], ["age", "40"])
+            page.evaluate(choose, choice)
+            for choice in (["view", "AP"], ["sex", "F"], ["finding", "Effusion"], ["finding", ""], ["age", "40"])
         ]
         found["filter_sec"] = round(max(times) / 1000, 3)
         found["elements_filtered"] = page.evaluate("document.querySelectorAll('*').length")

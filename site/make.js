@@ -56,7 +56,7 @@
     await send({ weights });
   }
 
-  async function film(wish) {
+  async function film(request) {
     opened ??= open();
     try {
       await opened;
@@ -64,7 +64,7 @@
       opened = null; // the next try loads again
       throw error;
     }
-    return send({ film: wish });
+    return send({ film: request });
   }
 
   // --- What is requested: the form, and the address. ---
@@ -98,18 +98,18 @@
     };
   }
 
-  function permalink(wish) {
-    const parts = new URLSearchParams({ seed: wish.seed });
-    const { view, sex, age_years, source, findings, no_findings } = wish.asked || { findings: [], no_findings: [] };
+  function permalink(request) {
+    const parts = new URLSearchParams({ seed: request.seed });
+    const { view, sex, age_years, source, findings, no_findings } = request.asked || { findings: [], no_findings: [] };
     for (const [name, wanted] of Object.entries({ view, sex, age: age_years, source })) if (wanted != null) parts.set(name, wanted);
     for (const finding of findings) parts.append("finding", finding);
     for (const finding of no_findings) parts.append("no-finding", finding);
-    if (wish.truncation !== 1) parts.set("truncation", wish.truncation);
-    if (wish.t) {
-      parts.set("to", wish.to);
-      parts.set("t", wish.t);
+    if (request.truncation !== 1) parts.set("truncation", request.truncation);
+    if (request.t) {
+      parts.set("to", request.to);
+      parts.set("t", request.t);
     }
-    if (wish.pair) parts.set("pair", 1);
+    if (request.pair) parts.set("pair", 1);
     return `#${parts}`;
   }
 
@@ -165,17 +165,17 @@
 
   // --- Films on the page. ---
 
-  let shown = []; // {canvas, wish, pixels, condition}: one film, or the two of a pair
+  let shown = []; // {canvas, request, pixels, condition}: one film, or the two of a pair
 
-  function show(canvas, wish, { pixels, condition }) {
+  function show(canvas, request, { pixels, condition }) {
     const picture = new ImageData(facts.res, facts.res);
     pixels.forEach((grey, i) => picture.data.fill(grey, 4 * i, 4 * i + 3));
     for (let i = 3; i < picture.data.length; i += 4) picture.data[i] = 255; // opaque
     canvas.getContext("2d", { willReadFrequently: true }).putImageData(picture, 0, 0); // a small picture, which need not go to the GPU
     const asked = inWords(condition);
-    const seed = wish.t ? `Seed ${wish.seed}, ${Math.round(wish.t * 100)}\u00a0% of the way to seed ${wish.to}` : `Seed ${wish.seed}`;
+    const seed = request.t ? `Seed ${request.seed}, ${Math.round(request.t * 100)}\u00a0% of the way to seed ${request.to}` : `Seed ${request.seed}`;
     canvas.setAttribute("aria-label", `Synthetic chest x-ray, ${seed.toLowerCase()}${asked && `, asked for: ${asked}`}. Not a patient.`);
-    return { canvas, wish, pixels, condition, title: seed, asked: asked ? `Asked for: ${asked}` : "Nothing was asked for" };
+    return { canvas, request, pixels, condition, title: seed, asked: asked ? `Asked for: ${asked}` : "Nothing was asked for" };
   }
 
   function setAddress(hash) {
@@ -186,26 +186,26 @@
     }
   }
 
-  async function drawFilm(wish) {
-    status.textContent = opened ? "Drawing…" : "Loading the network…";
-    const wishes = wish.pair ? ["frontal", "lateral"].map((part) => ({ ...wish, part })) : [wish];
+  async function drawFilm(request) {
+    status.textContent = opened ? "Generating…" : "Loading the network…";
+    const requests = request.pair ? ["frontal", "lateral"].map((part) => ({ ...request, part })) : [request];
     const drawn = [];
-    for (const one of wishes) drawn.push(await film(one));
-    const films = drawn.map((one, i) => show(byId(i ? "film-partner" : "film"), wishes[i], one));
-    if (byId("pair")) byId("partner-figure").hidden = !wish.pair;
+    for (const one of requests) drawn.push(await film(one));
+    const films = drawn.map((one, i) => show(byId(i ? "film-partner" : "film"), requests[i], one));
+    if (byId("pair")) byId("partner-figure").hidden = !request.pair;
     shown = films;
     byId("film-caption").querySelector(".seed").textContent = films[0].title;
-    byId("film-caption").querySelector(".asked").textContent = films[0].asked + (wish.pair ? `; beside it, ${inWords(films[1].condition)}` : "");
+    byId("film-caption").querySelector(".asked").textContent = films[0].asked + (request.pair ? `; beside it, ${inWords(films[1].condition)}` : "");
     byId("size").hidden = true;
     for (const id of ["more", "save"]) byId(id).disabled = false;
     byId("film-link").hidden = false;
-    byId("film-link").href = permalink(wish);
-    setAddress(permalink(wish));
+    byId("film-link").href = permalink(request);
+    setAddress(permalink(request));
     status.textContent = `Generated in ${drawn[0].seconds.toFixed(2)} s.`;
-    byId("film").dataset.seed = wish.seed;
+    byId("film").dataset.seed = request.seed;
   }
 
-  let next = null, drawing = false; // of many wishes, the last is drawn
+  let next = null, drawing = false; // of many requests, the last is generated
 
   async function generate() {
     delete byId("film").dataset.seed;
@@ -214,10 +214,10 @@
       if (drawing) return;
       drawing = true;
       while (next) {
-        const wish = next;
+        const request = next;
         next = null;
         delete byId("film").dataset.seed;
-        await drawFilm(wish);
+        await drawFilm(request);
       }
     } catch (error) {
       next = null;
@@ -228,16 +228,16 @@
 
   // Films some of the way to other seeds, with the same conditions: what the seed drew is now requested.
   async function more() {
-    const { wish, condition } = shown[0];
+    const { request, condition } = shown[0];
     byId("more").disabled = true;
-    fill(new URLSearchParams(permalink({ ...wish, asked: condition, t: 0 }).slice(1)));
+    fill(new URLSearchParams(permalink({ ...request, asked: condition, t: 0 }).slice(1)));
     byId("like").hidden = false;
-    byId("like-words").textContent = `From seed ${wish.seed}, ${NEIGHBOUR_T * 100}\u00a0% of the way to others, with the same conditions.`;
+    byId("like-words").textContent = `From seed ${request.seed}, ${NEIGHBOUR_T * 100}\u00a0% of the way to others, with the same conditions.`;
     byId("like-films").replaceChildren();
     try {
       for (let i = 1; i <= NEIGHBOURS; i++) {
-        const to = wish.seed <= MAX_SEED - NEIGHBOURS ? wish.seed + i : wish.seed - i;
-        const neighbour = { ...wish, asked: condition, part: null, to, t: NEIGHBOUR_T, pair: false };
+        const to = request.seed <= MAX_SEED - NEIGHBOURS ? request.seed + i : request.seed - i;
+        const neighbour = { ...request, asked: condition, part: null, to, t: NEIGHBOUR_T, pair: false };
         const canvas = document.createElement("canvas");
         canvas.width = canvas.height = facts.res;
         canvas.setAttribute("role", "img");
@@ -261,19 +261,19 @@
 
   // --- A PNG with the marks that thiscxr's own carry. ---
 
-  function marks({ wish, condition }) {
+  function marks({ request, condition }) {
     const { view, sex, age_years, source, findings, no_findings } = condition;
     const asked = { age_years: age_years ?? "", findings: findings.join("|"), no_findings: no_findings.join("|"), sex, source, view };
     const ascii = (text) => JSON.stringify(text).replace(/[^ -~]/g, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
     const known = Object.entries(asked).filter(([, wanted]) => wanted !== "" && wanted !== null);
     return {
       Title: "Synthetic chest x-ray",
-      Seed: String(wish.seed),
-      Truncation: String(wish.truncation),
+      Seed: String(request.seed),
+      Truncation: String(request.truncation),
       Network: facts.sha256,
       Asked: `{${known.map(([name, wanted]) => `${ascii(name)}: ${ascii(String(wanted))}`).join(", ")}}`,
       ...facts.marks,
-      ...(wish.t ? { Morph: `to seed ${wish.to}, ${wish.t} of the way` } : {}),
+      ...(request.t ? { Morph: `to seed ${request.to}, ${request.t} of the way` } : {}),
     };
   }
 
@@ -284,7 +284,7 @@
       const link = document.createElement("a");
       link.href = URL.createObjectURL(await png(one));
       const view = shown.length > 1 && one.condition.view ? `-${one.condition.view}` : "";
-      link.download = `synthetic-seed-${String(one.wish.seed).padStart(8, "0")}${view}.png`;
+      link.download = `synthetic-seed-${String(one.request.seed).padStart(8, "0")}${view}.png`;
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     }

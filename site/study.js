@@ -180,7 +180,7 @@
     const round = store.round;
     const done = round ? answersOf(round).length : 0;
     byId("resume").hidden = !round;
-    if (round) byId("resume").textContent = `Go on: ${done} of ${round.count} answered`;
+    if (round) byId("resume").textContent = `Continue: ${done} of ${round.count} answered`;
   }
 
   settings.hidden = byId("answers").hidden = false;

@@ -58,7 +58,7 @@ def film_conditions() -> Callable[[list[Condition]], FilmConditions]:
 
 
 def blob(seed: int, res: int, effusion: bool) -> np.ndarray:
-    """A film of a bright disc on a dark ground, lower and wider with the finding: cheap, and telling for a network."""
+    """A film of a bright disc on a dark ground, lower and wider with the finding: cheap, and easy to classify."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:res, :res] / res
     centre = (0.65 if effusion else 0.35) + 0.05 * rng.standard_normal()

@@ -42,12 +42,12 @@ def python_film(network: Network, seed: int, truncation: float = 1.0, **requeste
     return next(iter(sample_films(network, [seed], conditions, truncation)))[0]
 
 
-def press(page: Any, **wish: Any) -> None:
-    """Ask by the address, press the button, and wait for the film."""
-    page.look(f"history.replaceState(null, '', '#' + {json.dumps(urlencode(wish, doseq=True))})")
+def press(page: Any, **fields: Any) -> None:
+    """Request by the address, press the button, and wait for the film."""
+    page.look(f"history.replaceState(null, '', '#' + {json.dumps(urlencode(fields, doseq=True))})")
     page.look("dispatchEvent(new HashChangeEvent('hashchange'))")
     page.page.click("#generate")
-    page.until(f"document.getElementById('film').dataset.seed === '{wish.get('seed', 0)}'")
+    page.until(f"document.getElementById('film').dataset.seed === '{fields.get('seed', 0)}'")
 
 
 def pixels(page: Any, canvas: str = "film") -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests import taught as lesson
+from tests import bodies
 from thiscxr.collections import COLLECTIONS
 from thiscxr.labels import NEGATIVE, POSITIVE
 from thiscxr.model.conditions import Condition, Vocabulary, joint_table
@@ -60,16 +60,16 @@ def restricted(network: Network) -> Network:
 
 
 @pytest.fixture(scope="session")
-def taught_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network whose truth is known, see `taught.py`."""
+def trained_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network whose truth is known, see `bodies.py`."""
     terms = {"drawn": {"title": "Drawn bodies", "terms": "", "citation": "", "url": "", "acknowledgement": ""}}
-    generator = lesson.teach()
-    info = NetworkInfo("drawn", generator.config, lesson.VOCABULARY, [], 6400, "e" * 64, terms)
-    path = tmp_path_factory.mktemp("taught") / "drawn.safetensors"
+    generator = bodies.train()
+    info = NetworkInfo("drawn", generator.config, bodies.VOCABULARY, [], 6400, "e" * 64, terms)
+    path = tmp_path_factory.mktemp("trained") / "drawn.safetensors"
     save_network(path, generator, info)
     return path
 
 
 @pytest.fixture
-def taught(taught_file: Path) -> Network:
-    return load(taught_file)
+def trained(trained_file: Path) -> Network:
+    return load(trained_file)

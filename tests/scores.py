@@ -14,7 +14,7 @@ Ci95 = tuple[float, float] | None
 def record(
     measure: str, value: float | None = 1.5, ci95: Ci95 = None, floor: float | None = None, **more: Any
 ) -> Record:
-    """A score of 600 films of the network SHA, where not told otherwise."""
+    """A score of 600 films of the network SHA, unless given otherwise."""
     return Record(measure, value, ci95, floor, **{"num_real": 600, "num_fake": 600, "network_sha256": SHA} | more)
 
 

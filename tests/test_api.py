@@ -74,10 +74,10 @@ def test_what_is_not_known_is_masked(pool: Pool, tmp_path: Path) -> None:
     thiscxr.prepare(tmp_path / "pool", [("folder", folder)], res=32, key_file=tmp_path / "key")
     dataset = thiscxr.open_pool(tmp_path / "pool")
     known = torch.stack([known for _, _, known in dataset])
-    told = dict(zip(dataset.names, known.float().mean(dim=0).tolist(), strict=True))
-    assert told["view PA"] == 1
-    assert 0.4 < told["sex F"] < 0.6
-    assert 0.6 < told["age"] == told["age known"] < 0.7
+    means = dict(zip(dataset.names, known.float().mean(dim=0).tolist(), strict=True))
+    assert means["view PA"] == 1
+    assert 0.4 < means["sex F"] < 0.6
+    assert 0.6 < means["age"] == means["age known"] < 0.7
 
 
 def test_mistakes_get_one_line(pool: Pool, tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     ),
     "pairs in shards": ("sample --pairs --format npz --out {tmp}/s", 2, r"--pairs are single films"),
     "series that nobody can check": (
-        "series --finding Effusion --out {tmp}/s", 1, r"thiscxr64 reads Effusion with AUC 0.698",
+        "series --finding Effusion --out {tmp}/s", 1, r"thiscxr64 predicts Effusion with AUC 0.698",
     ),
     "series of a typo": ("series --finding Efusion --out {tmp}/s", 1, r"did you mean 'Effusion'"),
     "project no film": (

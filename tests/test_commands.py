@@ -99,21 +99,23 @@ def test_extractors_are_listed_and_imported(capsys: pytest.CaptureFixture[str], 
     assert "--name NAME with --allow-download" in err
 
 
-def test_a_reader_is_trained_judged_and_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path, pool: Pool) -> None:
+def test_a_classifier_is_trained_evaluated_and_shown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, pool: Pool
+) -> None:
     reader = tmp_path / "reader.safetensors"
     code, out, err = run(
         capsys, *(f"classify train --data {pool.path} --epochs 6 --res 32 --cross-fit --out {reader}").split()
     )
     assert code == 0, err
-    judged = json.loads(out)
-    assert judged["auc"]["Effusion"] > 0.9
+    summary = json.loads(out)
+    assert summary["auc"]["Effusion"] > 0.9
     evaluate = f"classify eval --data {pool.path} --model {reader} --cross-fit".split()
     code, out, err = run(
         capsys, *evaluate, "--json", "--gradcam", tmp_path / "cam.png", "--filters", tmp_path / "filters.png"
     )
     assert code == 0, err
     found = json.loads(out)
-    assert found["holdout"]["questions"][0]["value"] == pytest.approx(judged["auc"]["Effusion"], abs=1e-4)
+    assert found["holdout"]["questions"][0]["value"] == pytest.approx(summary["auc"]["Effusion"], abs=1e-4)
     assert found["cross-fitted"]["num_films"] == len(pool)
     assert "from above Effusion" in err
     assert "in the classifier's training set" not in err
@@ -124,7 +126,7 @@ def test_a_reader_is_trained_judged_and_shown(capsys: pytest.CaptureFixture[str]
     num_train = len(pool.indices("train"))
     assert f"{num_train} of these {num_train} films are of patients in the classifier's training set" in err
     assert re.search(r"Effusion +[01]\.\d{3}  \[[01]\.\d{3}, [01]\.\d{3}\]", out)
-    assert "probability told, share seen" in out
+    assert "predicted probability, share with it" in out
 
 
 def test_a_reader_without_folds_cannot_be_cross_fitted(

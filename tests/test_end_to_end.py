@@ -55,8 +55,8 @@ def test_from_a_release_to_a_gallery(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert {row["view"] for row in rows} == {"PA"}
 
     reader = tmp_path / "reader.safetensors"
-    judged = json.loads(thiscxr("classify", "train", "--data", pool, "--epochs", 1, "--cross-fit", "--out", reader))
-    assert judged["films"] == len(opened.indices("holdout"))
+    summary = json.loads(thiscxr("classify", "train", "--data", pool, "--epochs", 1, "--cross-fit", "--out", reader))
+    assert summary["films"] == len(opened.indices("holdout"))
     scores = tmp_path / "scores.json"
     arguments = ("--real", pool, "--fake", samples, "--extractor", reader, "--allow-small", "--out", scores, "--json")
     printed = json.loads(thiscxr("score", *arguments))

@@ -24,32 +24,32 @@ from thiscxr.phantom import SITES, draw_patient, render
 from thiscxr.phantom.labelled import draw_masked_films
 from thiscxr.pool import Pool
 from thiscxr.reader.segmenter import Segmenter, find_segmenter, save_segmenter
-from thiscxr.reader.segmenter_training import MaskedFilms, at_twice_the_side, dice, train_segmenter
+from thiscxr.reader.segmenter_training import MaskedFilms, at_twice_the_resolution, dice, train_segmenter
 from thiscxr.score.anatomy import measure_films, trust
 
 HELD_OUT_SEEDS = 10_000  # phantoms from here on are held out
 LATERALS = 0.08
 
 
-def judge_on_phantoms(segmenter: Segmenter, films: MaskedFilms) -> dict[str, Any]:
+def evaluate_on_phantoms(segmenter: Segmenter, films: MaskedFilms) -> dict[str, Any]:
     """Return mean Dice of lungs and heart, and correlation and mean error of every measure against that of the true
     masks."""
     with torch.inference_mode():
         found = segmenter(2 * films.images - 1).softmax(1)
-    judged: dict[str, Any] = {"films": len(films.images)}
-    judged |= dict(zip(("dice_lungs", "dice_heart"), dice(found, films.masks).mean(0)[1:].tolist(), strict=True))
+    evaluation: dict[str, Any] = {"films": len(films.images)}
+    evaluation |= dict(zip(("dice_lungs", "dice_heart"), dice(found, films.masks).mean(0)[1:].tolist(), strict=True))
     truth, read = (measure_masks(masks[:, 1:].numpy()) for masks in (films.masks, found))
     for name in MEASURES:
         known = np.isfinite(truth[name]) & np.isfinite(read[name])
-        judged[name] = {
+        evaluation[name] = {
             "r": float(np.corrcoef(truth[name][known], read[name][known])[0, 1]),
             "mae": float(np.abs(truth[name] - read[name])[known].mean()),
             "read": float(known.mean()),
         }
-    return judged
+    return evaluation
 
 
-def judge_without_chests(segmenter: Segmenter, films: MaskedFilms) -> dict[str, float]:
+def evaluate_without_chests(segmenter: Segmenter, films: MaskedFilms) -> dict[str, float]:
     """Return the shares of pictures without a chest on which none is found: noise, smooth fields, and films cut up."""
     rng = np.random.default_rng(0)
     drawn = (255 * films.images[:, 0].numpy()).astype(np.uint8)
@@ -69,14 +69,14 @@ def judge_without_chests(segmenter: Segmenter, films: MaskedFilms) -> dict[str, 
     return {name: float(np.isnan(measure_films(segmenter, [each])["ctr"]).mean()) for name, each in pictures.items()}
 
 
-def judge_on_pool(segmenter: Segmenter, pool: Pool) -> dict[str, Any]:
+def evaluate_on_pool(segmenter: Segmenter, pool: Pool) -> dict[str, Any]:
     """Return the AUC of the cardiothoracic ratio for the label Cardiomegaly, on all frontal films of a pool and by
     view."""
     views, patients = pool.column("view"), pool.column("patient")
     measures = measure_films(
         segmenter, (pool.read(rows) for rows in np.array_split(np.arange(len(pool)), -(-len(pool) // 256)))
     )
-    judged = {}
+    evaluation = {}
     for name, of in (("frontal", ("PA", "AP", "AP_supine")), ("PA", ("PA",)), ("AP", ("AP", "AP_supine"))):
         rows = np.flatnonzero(np.isin(views, of))
         found = trust(
@@ -84,11 +84,11 @@ def judge_on_pool(segmenter: Segmenter, pool: Pool) -> dict[str, Any]:
             pool.findings[rows, FINDINGS.index("Cardiomegaly")],
             patients[rows],
         )
-        judged[name] = {
+        evaluation[name] = {
             "films": len(rows), "auc": found.ctr.value, "ci95": found.ctr.ci95, "trusted": found.trusted,
             "leans_right": found.leans_right, "unreadable": found.unreadable,
         }  # fmt: skip
-    return judged
+    return evaluation
 
 
 def rounded(value: Any) -> Any:
@@ -113,21 +113,21 @@ def main() -> None:
     torch.set_num_threads(1)
     start, drawn = None, range(arguments.phantoms)
     if arguments.twice:
-        start = at_twice_the_side(find_segmenter(arguments.twice)[0])
+        start = at_twice_the_resolution(find_segmenter(arguments.twice)[0])
         films = draw_masked_films(drawn, start.config.res, SITES[:3], LATERALS)
     else:
         films = draw_masked_films(drawn)
     segmenter = train_segmenter(films, arguments.steps, batch=arguments.batch, start=start)
     others = draw_masked_films(range(HELD_OUT_SEEDS, HELD_OUT_SEEDS + 200), segmenter.config.res)
-    judged = {
-        "phantoms": judge_on_phantoms(segmenter, others),
-        "no_chest_seen": judge_without_chests(segmenter, others),
+    evaluation = {
+        "phantoms": evaluate_on_phantoms(segmenter, others),
+        "no_chest_seen": evaluate_without_chests(segmenter, others),
     }
     if arguments.pool:
-        judged["pool"] = judge_on_pool(segmenter, Pool.open(arguments.pool))
-    judged = rounded(judged)
-    save_segmenter(arguments.out, segmenter, judged)
-    print(json.dumps(judged, indent=1))
+        evaluation["pool"] = evaluate_on_pool(segmenter, Pool.open(arguments.pool))
+    evaluation = rounded(evaluation)
+    save_segmenter(arguments.out, segmenter, evaluation)
+    print(json.dumps(evaluation, indent=1))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def fresh_site(fresh: Path) -> Path:
     return fresh.parent / "out"
 
 
-NIH_WISHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+NIH_REQUESTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"seed": 0}, {}),
     ({"seed": 7, "truncation": 0.5}, {"truncation": 0.5}),
     ({"seed": MAX_SEED, "truncation": 1.37}, {"truncation": 1.37}),
@@ -93,22 +93,22 @@ NIH_WISHES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("host", [True, False], ids=["localhost", "file"])
-def test_browser_draws_the_films_of_the_bundled_network(
+def test_browser_generates_the_films_of_the_bundled_network(
     visit: Any, nih: Network, nih_site: Path, serve: Callable[[Path], str], host: bool
 ) -> None:
     page = visit(serve(nih_site) + "make.html" if host else (nih_site / "make.html").as_uri())
-    for wish, asked in NIH_WISHES if host else NIH_WISHES[-1:]:
-        press(page, **wish)
-        assert difference(pixels(page), python_film(nih, wish["seed"], **asked)) <= GREY_LEVELS, wish
+    for fields, asked in NIH_REQUESTS if host else NIH_REQUESTS[-1:]:
+        press(page, **fields)
+        assert difference(pixels(page), python_film(nih, fields["seed"], **asked)) <= GREY_LEVELS, fields
     assert difference(pixels(page), python_film(nih, 124)) > 20  # another film is distinguished
-    assert difference(pixels(page), python_film(nih, 123, **{**NIH_WISHES[-1][1], "truncation": 0.9})) > GREY_LEVELS
+    assert difference(pixels(page), python_film(nih, 123, **{**NIH_REQUESTS[-1][1], "truncation": 0.9})) > GREY_LEVELS
 
 
-def test_browser_draws_the_films_of_a_fresh_network(visit: Any, fresh: Path, fresh_site: Path) -> None:
+def test_browser_generates_the_films_of_a_fresh_network(visit: Any, fresh: Path, fresh_site: Path) -> None:
     network = load(fresh_site / "generator" / "network.safetensors")
     assert 10 < python_film(network, 0).std() < 80
     page = visit((fresh_site / "make.html").as_uri())
-    for wish, asked in (
+    for fields, asked in (
         ({"seed": 3}, {}),
         ({"seed": 4}, {}),
         (
@@ -116,13 +116,13 @@ def test_browser_draws_the_films_of_a_fresh_network(visit: Any, fresh: Path, fre
             {"view": "PA", "source": "here", "findings": ["Edema"]},
         ),
     ):
-        press(page, **wish, truncation=0.9)
-        assert difference(pixels(page), python_film(network, wish["seed"], 0.9, **asked)) <= GREY_LEVELS, wish
+        press(page, **fields, truncation=0.9)
+        assert difference(pixels(page), python_film(network, fields["seed"], 0.9, **asked)) <= GREY_LEVELS, fields
     assert page.page.locator("#age").count() == 0  # it was trained without
 
 
 @pytest.mark.parametrize(("patch", "haar"), [(4, True), pytest.param(2, False, marks=pytest.mark.slow)])
-def test_browser_draws_patches_of_four_and_the_free_pixels_of_the_first_networks(
+def test_browser_generates_patches_of_four_and_the_free_pixels_of_the_first_networks(
     visit: Any, tmp_path: Path, patch: int, haar: bool
 ) -> None:
     vocabulary = Vocabulary(("Mass",), ("lateral", "PA"), ("here",))
@@ -140,7 +140,7 @@ def test_browser_draws_patches_of_four_and_the_free_pixels_of_the_first_networks
         assert difference(pixels(page), python_film(network, seed, view="PA")) > 5, "the grain is in it"
 
 
-def test_browser_draws_the_same_numbers_and_conditions(
+def test_browser_generates_the_same_numbers_and_conditions(
     visit: Any, nih: Network, nih_site: Path, serve: Callable[[Path], str]
 ) -> None:
     page = visit(serve(nih_site) + "make.html")
@@ -213,14 +213,14 @@ def test_browser_saves_a_png_with_its_marks(visit: Any, nih: Network, nih_site: 
 
 def test_browser_permalinks_and_what_they_refuse(visit: Any, nih_site: Path) -> None:
     page = visit((nih_site / "make.html").as_uri())
-    wish = "seed=12&view=PA&sex=F&age=70&finding=Mass&finding=Edema&no-finding=Hernia&truncation=0.63&to=4&t=0.25"
-    page.look(f"location.hash = '#{wish}'")
+    fields = "seed=12&view=PA&sex=F&age=70&finding=Mass&finding=Edema&no-finding=Hernia&truncation=0.63&to=4&t=0.25"
+    page.look(f"location.hash = '#{fields}'")
     page.until("document.getElementById('seed').value === '12'")
     assert page.page.get_attribute("#film", "data-seed") is None  # a link alone loads nothing
     page.page.click("#generate")
     page.until("document.getElementById('film').dataset.seed === '12'")
     asked = page.look(
-        """((wish) => Object.fromEntries([...wish.keys()].map((key) => [key, wish.getAll(key)])))(
+        """((fields) => Object.fromEntries([...fields.keys()].map((key) => [key, fields.getAll(key)])))(
             new URLSearchParams(location.hash.slice(1)))"""
     )
     assert asked == {

@@ -56,20 +56,20 @@ REQUESTS: list[tuple[dict[str, Any], dict[str, Any]]] = [  # of the page, and of
 ]
 
 
-def test_browser_draws_the_pairs_of_sample(visit: Any, lateral_site: Path) -> None:
+def test_browser_generates_the_pairs_of_sample(visit: Any, lateral_site: Path) -> None:
     network = load(lateral_site / "generator" / "network.safetensors")  # in half precision, as the page has it
     page = visit((lateral_site / "make.html").as_uri())
     seeds = [0, 1, 3, 2**40 + 3, MAX_SEED]
     drawn = network.conditions(seeds, request())
     assert {one.view for one in drawn} == {"PA", "AP", "lateral"}
     apart = []
-    for i, (wish, words) in enumerate(REQUESTS):
+    for i, (fields, words) in enumerate(REQUESTS):
         for seed in (seeds[i % 5], seeds[(i + 2) % 5]):
-            press(page, seed=seed, truncation=0.9, pair=1, **wish)
+            press(page, seed=seed, truncation=0.9, pair=1, **fields)
             pair, conditions = in_pairs(network, [seed], request(**words))
             films = next(iter(sample_films(network, pair, conditions, 0.9)))
             for film, condition, canvas in zip(films, conditions, ("film", "film-partner"), strict=True):
-                assert difference(pixels(page, canvas), film) <= 1, (seed, wish, condition)
+                assert difference(pixels(page, canvas), film) <= 1, (seed, fields, condition)
             # As the pair was once generated: what was not requested, unknown.
             alone = [
                 python_film(network, seed, 0.9, **{"view": "PA", **words}),
@@ -97,7 +97,7 @@ def test_browser_draws_the_pairs_of_sample(visit: Any, lateral_site: Path) -> No
 def test_browser_requests_of_both_films_of_a_pair_what_sample_requests(visit: Any, lateral_site: Path) -> None:
     network = load(lateral_site / "generator" / "network.safetensors")
     vocabulary, table, seeds = network.info.vocabulary, list(network.info.joint_table), range(8)
-    wishes, expected = [], []
+    requests, expected = [], []
     for states in product(("1", "-1", ""), repeat=len(vocabulary.findings)):
         words = {key: [name for name, one in zip(vocabulary.findings, states, strict=True) if one == state]
                  for key, state in (("findings", "1"), ("no_findings", "-1"))}  # fmt: skip
@@ -108,13 +108,13 @@ def test_browser_requests_of_both_films_of_a_pair_what_sample_requests(visit: An
         else:
             expected += [in_json(condition) for condition in conditions]
         asked = {**in_json(request(sex="M")), **words}
-        wishes += [[seed, asked, part] for seed in seeds for part in ("frontal", "lateral")]
+        requests += [[seed, asked, part] for seed in seeds for part in ("frontal", "lateral")]
     page = visit((lateral_site / "make.html").as_uri())
     press(page, seed=1)  # loads generator.js
     facts = json.dumps({"joint_table": table, "vocabulary": vocabulary.to_json()})
     asked_for = page.look(
-        f"""{json.dumps(wishes)}.map((wish) => {{
-            try {{ return thiscxrGenerator().conditionOf({facts}, ...wish); }} catch (error) {{ return error.message; }}
+        f"""{json.dumps(requests)}.map((each) => {{
+            try {{ return thiscxrGenerator().conditionOf({facts}, ...each); }} catch (error) {{ return error.message; }}
         }})"""
     )
     assert asked_for == expected
@@ -122,12 +122,12 @@ def test_browser_requests_of_both_films_of_a_pair_what_sample_requests(visit: An
     assert len({json.dumps(one) for one in expected}) > 100
 
 
-def test_browser_draws_the_single_films_of_sample(visit: Any, lateral_site: Path) -> None:
+def test_browser_generates_the_single_films_of_sample(visit: Any, lateral_site: Path) -> None:
     network = load(lateral_site / "generator" / "network.safetensors")
     page = visit((lateral_site / "make.html").as_uri())
-    for seed, (wish, words) in enumerate([*REQUESTS, ({"view": "lateral"}, {"view": "lateral"})]):
-        press(page, seed=seed, **wish)
-        assert difference(pixels(page), python_film(network, seed, **words)) <= 1, (seed, wish)
+    for seed, (fields, words) in enumerate([*REQUESTS, ({"view": "lateral"}, {"view": "lateral"})]):
+        press(page, seed=seed, **fields)
+        assert difference(pixels(page), python_film(network, seed, **words)) <= 1, (seed, fields)
 
 
 def test_browser_refuses_what_sample_refuses(visit: Any, lateral_site: Path) -> None:
@@ -140,10 +140,10 @@ def test_browser_refuses_what_sample_refuses(visit: Any, lateral_site: Path) -> 
         python_film(network, 0, findings=["Effusion"], no_findings=["Effusion"])
     page = visit((lateral_site / "make.html").as_uri())
     press(page, seed=2)
-    for wish, said in (
+    for fields, said in (
         ({"finding": ["No Finding", "Effusion"]}, "'No Finding' and finding 'Effusion' are requested in one film"),
         ({"view": "lateral", "pair": 1}, "A pair is a frontal and a lateral film"),
         ({"finding": "Effusion", "no-finding": "Effusion"}, "no-finding Effusion"),
     ):
-        page.look(f"location.hash = {json.dumps('#' + urlencode(wish, doseq=True))}")
+        page.look(f"location.hash = {json.dumps('#' + urlencode(fields, doseq=True))}")
         page.until(f"document.getElementById('status').textContent.includes({json.dumps(said)})")

@@ -288,7 +288,7 @@ def test_browser_order_is_the_seeds_and_a_reload_resumes(visit: Any, local: Path
     page.page.keyboard.press("Enter")
     page.until("document.getElementById('place').textContent.includes('2 of 4')")
     page.page.reload()
-    assert page.page.inner_text("#resume") == "Go on: 1 of 4 answered"
+    assert page.page.inner_text("#resume") == "Continue: 1 of 4 answered"
     page.page.click("#resume")
     page.until("!document.getElementById('next').disabled")
     assert page.look("document.querySelector('#stage img').getAttribute('src')") == first[1]

@@ -218,7 +218,7 @@ def test_what_the_classifier_predicts_badly_is_refused_with_its_auc(tmp_path: Pa
         )
         assert isinstance(result.exception, ValueError)
         assert f"thiscxr64 reads {value} with AUC 0." in str(result.exception)
-        assert "must begin above 0.75; it may be asked for: view AP, view PA, sex, age" in str(result.exception)
+        assert "must begin above 0.75; it may be used for: view AP, view PA, sex, age" in str(result.exception)
     assert not (tmp_path / "no").exists()
 
 

@@ -36,12 +36,12 @@ def test_a_film_mixed_with_itself_is_itself(network: Network) -> None:
     assert (mixed[0, 0] != columns[0]).any()
 
 
-def test_early_layers_give_the_shape(taught: Network) -> None:
+def test_early_layers_give_the_shape(trained: Network) -> None:
     """The bodies differ in their width, which the layers up to 16 px generate: those layers decide, the last ones do
     not."""
     for layers, nearer in (([0, 1, 2, 3], "row"), ([4, 5], "column")):
         rows, columns, mixed = (
-            films.astype(float) for films in mix_films(taught, range(6), range(10, 16), layers, PA, Truncation())
+            films.astype(float) for films in mix_films(trained, range(6), range(10, 16), layers, PA, Truncation())
         )
         apart = {"row": np.abs(mixed - rows[:, None]).mean(), "column": np.abs(mixed - columns[None]).mean()}
         assert min(apart, key=lambda name: apart[name]) == nearer, apart

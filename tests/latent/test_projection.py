@@ -47,15 +47,15 @@ def inside(piece: object, where: np.ndarray) -> float:
     return float((where & box).sum() / where.sum())
 
 
-def test_a_film_of_the_network_comes_back_and_a_cable_does_not(taught: Network, extractor: Extractor) -> None:
-    own = taught.sample([1001, 1002], view="PA", no_findings=["Effusion"])
+def test_a_film_of_the_network_comes_back_and_a_cable_does_not(trained: Network, extractor: Extractor) -> None:
+    own = trained.sample([1001, 1002], view="PA", no_findings=["Effusion"])
     planted, where = cable(own[0])
     images = torch.from_numpy(pixels_to_images(np.stack([*own, planted])))[:, None]
-    candidates = draw_candidates(taught, 100, Condition("PA"))
-    found = project(taught, images, candidates, extractor.reader.block_maps, 70)
+    candidates = draw_candidates(trained, 100, Condition("PA"))
+    found = project(trained, images, candidates, extractor.reader.block_maps, 70)
     for each in found[:2]:
         assert each.distance < 0.25 * each.nearest, "far nearer than the nearest of a hundred"
-        assert each.ws.shape == (taught.generator.config.num_ws, taught.generator.config.w_dim)
+        assert each.ws.shape == (trained.generator.config.num_ws, trained.generator.config.w_dim)
         assert (each.ws == each.ws[0]).all(), "one w for all layers"
     drawn = [images_to_pixels(each.image[0].numpy()) for each in found]
     assert np.abs(drawn[0].astype(int) - own[0]).mean() < 10
@@ -68,23 +68,23 @@ def test_a_film_of_the_network_comes_back_and_a_cable_does_not(taught: Network, 
 
 
 @pytest.mark.slow
-def test_more_room_brings_it_nearer(taught: Network, extractor: Extractor) -> None:
-    images = torch.from_numpy(pixels_to_images(cable(taught.sample([7], view="PA")[0])[0][None]))[:, None]
-    candidates = draw_candidates(taught, 50, Condition("PA"))
+def test_more_room_brings_it_nearer(trained: Network, extractor: Extractor) -> None:
+    images = torch.from_numpy(pixels_to_images(cable(trained.sample([7], view="PA")[0])[0][None]))[:, None]
+    candidates = draw_candidates(trained, 50, Condition("PA"))
     perceive = extractor.reader.block_maps
-    w, few, plus = (project(taught, images, candidates, perceive, *how)[0] for how in ((60,), (2,), (60, "w+")))
+    w, few, plus = (project(trained, images, candidates, perceive, *how)[0] for how in ((60,), (2,), (60, "w+")))
     assert plus.distance < w.distance < few.distance
     assert (plus.ws[0] != plus.ws[-1]).any()
     with pytest.raises(ValueError, match=r"space 'z' is not one of w, w\+"):
-        project(taught, images, candidates, perceive, 1, "z")
+        project(trained, images, candidates, perceive, 1, "z")
 
 
 @pytest.fixture
-def bodies(taught: Network, tmp_path: Path) -> Pool:
+def bodies(trained: Network, tmp_path: Path) -> Pool:
     """A pool of forty films of twenty patients, as if they were real."""
     terms = Terms(title="Bodies", terms="none", citation="none", url="none", acknowledgement="none")
     with PoolWriter(tmp_path / "bodies", 32, 8, {"discs": terms}, b"key") as writer:
-        for i, film in enumerate(taught.sample(range(500, 540), view="PA")):
+        for i, film in enumerate(trained.sample(range(500, 540), view="PA")):
             writer.add(
                 "discs", FilmRecord(str(i), str(i), str(i // 2), str(i // 2), "PA", "F", 40.0, {}), film, (32, 32, 8)
             )
@@ -92,17 +92,17 @@ def bodies(taught: Network, tmp_path: Path) -> Pool:
 
 
 def test_the_report_and_its_files(
-    taught: Network,
+    trained: Network,
     extractor: Extractor,
     bodies: Pool,
-    taught_file: Path,
+    trained_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real, ours = tmp_path / "patient.png", tmp_path / "samples"
     save_png(real, bodies.read(np.array([6]))[0])
-    write_samples(taught, [9], [Condition("PA")], 1.0, ours)
-    found = project_films([real, ours / "seed-00000009.png"], taught, extractor, bodies, 30, "w", 32)
+    write_samples(trained, [9], [Condition("PA")], 1.0, ours)
+    found = project_films([real, ours / "seed-00000009.png"], trained, extractor, bodies, 30, "w", 32)
     assert [each.real for each in found] == [True, False]
     for each in found:
         assert each.near["mae"] < each.random["mae"]["nearest"] < each.random["mae"]["median"]
@@ -113,7 +113,7 @@ def test_the_report_and_its_files(
         )
     assert "patient (real)" in projection_table(found)
     out = tmp_path / "out"
-    write_projections(out, found, taught, extractor)
+    write_projections(out, found, trained, extractor)
     assert {path.name for path in out.iterdir()} == {
         "patient.png", "patient.safetensors", "seed-00000009.png", "seed-00000009.safetensors", "projections.json",
     }  # fmt: skip
@@ -121,26 +121,26 @@ def test_the_report_and_its_files(
     assert "not a patient" in read_png_text(out / "seed-00000009.png")["Disclaimer"]
     facts = json.loads((out / "projections.json").read_text())
     assert facts["films"][0]["lost"]["share"] == found[0].lost.share
-    ws, name, was_real = load_projection(out / "patient.safetensors", taught)
+    ws, name, was_real = load_projection(out / "patient.safetensors", trained)
     assert (name, was_real) == ("patient", True)
     torch.testing.assert_close(ws, found[0].projection.ws)
-    assert projected_stop(out / "patient.safetensors", taught).real
+    assert projected_stop(out / "patient.safetensors", trained).real
     with pytest.raises(ValueError, match="was found in another network than nih-64"):
         load_projection(out / "patient.safetensors", load("nih-64"))
     with pytest.raises(ValueError, match="is not a thiscxr projection"):
-        load_projection(taught_file, taught)
-    monkeypatch.setitem(taught.info.sources, "mimic-cxr", {"title": "MIMIC-CXR"})
-    write_projections(tmp_path / "restricted", found, taught, extractor)
+        load_projection(trained_file, trained)
+    monkeypatch.setitem(trained.info.sources, "mimic-cxr", {"title": "MIMIC-CXR"})
+    write_projections(tmp_path / "restricted", found, trained, extractor)
     assert "MIMIC-CXR" in json.loads((tmp_path / "restricted" / "projections.json").read_text())["restriction"]
     assert "MIMIC-CXR" in read_png_text(tmp_path / "restricted" / "patient.png")["Restriction"]
     with safe_open(tmp_path / "restricted" / "patient.safetensors", framework="pt") as file:
         assert "MIMIC-CXR" in json.loads(file.metadata()["thiscxr"])["restriction"]
 
 
-def test_what_says_that_it_is_synthetic_is_believed_and_nothing_else(taught: Network, tmp_path: Path) -> None:
+def test_what_says_that_it_is_synthetic_is_believed_and_nothing_else(trained: Network, tmp_path: Path) -> None:
     for form in (None, dicom_format(DicomOptions())):
         out = tmp_path / str(form is None)
-        write_samples(taught, [0], [Condition("PA")], 1.0, out, *([form] if form else []))
+        write_samples(trained, [0], [Condition("PA")], 1.0, out, *([form] if form else []))
         (film,) = out.glob("seed-*")
         assert load_film(film).marked == "synthetic"
     save_png(tmp_path / "plain.png", load_film(tmp_path / "True" / "seed-00000000.png").pixels)
@@ -148,18 +148,18 @@ def test_what_says_that_it_is_synthetic_is_believed_and_nothing_else(taught: Net
 
 
 def test_films_that_cannot_be_projected_are_named(
-    taught: Network, extractor: Extractor, pool: Pool, tmp_path: Path
+    trained: Network, extractor: Extractor, pool: Pool, tmp_path: Path
 ) -> None:
     (tmp_path / "text.png").write_text("no film")
     save_png(tmp_path / "small.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
-    save_png(tmp_path / "x.png", cable(taught.sample([0], view="PA")[0])[0])
+    save_png(tmp_path / "x.png", cable(trained.sample([0], view="PA")[0])[0])
     for paths, message in (
         (["text.png"], "text.png: not a PNG, JPEG, TIFF, BMP, WebP or DICOM file"),
         (["small.png"], "small.png: short side 16 px is below the resolution 32"),
         (["x.png", "x.png"], "two films have one name"),
     ):
         with pytest.raises(ValueError, match=message):
-            project_films([tmp_path / name for name in paths], taught, extractor, None, 1, "w", 16)
+            project_films([tmp_path / name for name in paths], trained, extractor, None, 1, "w", 16)
     with pytest.raises(ValueError, match="holds films of 32 px, but the network generates 64 px"):
         project_films([tmp_path / "x.png"], load("nih-64"), extractor, pool, 1, "w", 16)
 

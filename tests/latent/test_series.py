@@ -39,15 +39,15 @@ def widths(films: np.ndarray) -> np.ndarray:
     return (films[:, 29:].astype(float).mean(axis=1) > 90).sum(axis=1)
 
 
-def test_a_pair_is_one_body_in_two_views(taught: Network) -> None:
-    seeds, conditions = in_pairs(taught, range(24), Condition("PA"))
+def test_a_pair_is_one_body_in_two_views(trained: Network) -> None:
+    seeds, conditions = in_pairs(trained, range(24), Condition("PA"))
     assert (seeds[:4], [c.view for c in conditions[:4]]) == ([0, 0, 1, 1], ["PA", "lateral", "PA", "lateral"])
-    films = np.concatenate([taught.sample(range(24), view=view) for view in ("PA", "lateral")])
+    films = np.concatenate([trained.sample(range(24), view=view) for view in ("PA", "lateral")])
     frontal, lateral = np.split(widths(films), 2)
     assert np.ptp(frontal) >= 4, "or the next line says nothing"
     assert np.corrcoef(frontal, lateral)[0, 1] > 0.8
     assert (films[:24] != films[24:]).any(axis=(1, 2)).all()
-    without_a_request = in_pairs(taught, [1], Condition())[1]
+    without_a_request = in_pairs(trained, [1], Condition())[1]
     assert [c.view for c in without_a_request] == ["PA", "lateral"]
 
 
@@ -66,23 +66,24 @@ def test_what_is_not_requested_is_drawn_once_per_patient(requested: Condition) -
         network.patients([1], Condition(findings={"Fracture": POSITIVE}))
 
 
-def test_pairs_are_refused_where_no_lateral_was_learnt(network: Network, taught: Network) -> None:
+def test_pairs_are_refused_where_no_lateral_was_learnt(network: Network, trained: Network) -> None:
     for model in (network, load("nih-64")):
         with pytest.raises(
             ValueError, match=r"^--pairs: view 'lateral' was not learnt by this network; it knows: AP, PA$"
         ):
             in_pairs(model, [0], Condition("PA"))
     with pytest.raises(ValueError, match="leave --view out"):
-        in_pairs(taught, [0], Condition("lateral"))
+        in_pairs(trained, [0], Condition("lateral"))
 
 
-def test_a_pair_is_two_files_of_one_study(taught: Network, tmp_path: Path) -> None:
+def test_a_pair_is_two_files_of_one_study(trained: Network, tmp_path: Path) -> None:
     for kind, form in (("png", PNG), ("dcm", dicom_format(DicomOptions()))):
-        write_samples(taught, *in_pairs(taught, [5, 7], Condition(sex="M")), 1.0, tmp_path / kind, form)
+        write_samples(trained, *in_pairs(trained, [5, 7], Condition(sex="M")), 1.0, tmp_path / kind, form)
         names = {path.name for path in (tmp_path / kind).glob(f"seed-*.{kind}")}
         assert names == {f"seed-{seed:08d}-{view}.{kind}" for seed in (5, 7) for view in ("PA", "lateral")}
     np.testing.assert_array_equal(
-        load_film(tmp_path / "png" / "seed-00000005-lateral.png").pixels, taught.sample([5], view="lateral", sex="M")[0]
+        load_film(tmp_path / "png" / "seed-00000005-lateral.png").pixels,
+        trained.sample([5], view="lateral", sex="M")[0],
     )
     frontal, lateral, other = (
         dcmread(tmp_path / "dcm" / f"seed-0000000{name}.dcm") for name in ("5-PA", "5-lateral", "7-PA")
@@ -92,11 +93,11 @@ def test_a_pair_is_two_files_of_one_study(taught: Network, tmp_path: Path) -> No
     differing = ("SeriesInstanceUID", "SOPInstanceUID", "SeriesNumber", "ViewPosition")
     assert all(getattr(frontal, name) != getattr(lateral, name) for name in differing)
     assert frontal.StudyInstanceUID != other.StudyInstanceUID
-    write_samples(taught, [5], [Condition("PA")], 1.0, tmp_path / "png")  # what pairs wrote counts as samples
+    write_samples(trained, [5], [Condition("PA")], 1.0, tmp_path / "png")  # what pairs wrote counts as samples
 
 
-def test_the_finding_grows_and_the_body_stays(taught: Network) -> None:
-    found = drawn(taught, range(12))
+def test_the_finding_grows_and_the_body_stays(trained: Network) -> None:
+    found = drawn(trained, range(12))
     films = found.pixels.reshape(12, 5, 32, 32)
     for patient in films:
         level = filled(patient)
@@ -106,7 +107,7 @@ def test_the_finding_grows_and_the_body_stays(taught: Network) -> None:
     assert np.ptp(width, axis=1).mean() < 0.5 * np.ptp(width[:, 0])
     healthy, ill = (["No Finding"], ["Effusion"]), (["Effusion"], ["No Finding"])
     for i, (present, absent) in ((0, healthy), (4, ill)):
-        ends = taught.sample(range(12), view="PA", findings=present, no_findings=absent)
+        ends = trained.sample(range(12), view="PA", findings=present, no_findings=absent)
         assert np.abs(ends.astype(int) - films[:, i]).max() <= 1, "the ends are films as they are requested"
 
 
@@ -120,10 +121,10 @@ def test_what_was_requested_is_stated_at_the_ends_only() -> None:
     assert "Nobody has said that it is there" in middle.requested_words
 
 
-def test_a_series_of_files(taught: Network, tmp_path: Path) -> None:
-    found = drawn(taught)
+def test_a_series_of_files(trained: Network, tmp_path: Path) -> None:
+    found = drawn(trained)
     predicted = np.linspace(0, 1, 15)
-    write_series(found, taught, tmp_path / "out", PNG, predicted)
+    write_series(found, trained, tmp_path / "out", PNG, predicted)
     with open(tmp_path / "out" / "samples.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows[:6]] == [f"seed-00000003-visit-{n}.png" for n in range(1, 6)] + [
@@ -138,10 +139,10 @@ def test_a_series_of_files(taught: Network, tmp_path: Path) -> None:
     text = read_png_text(tmp_path / "out" / rows[7]["file"])
     assert text["Visit"].startswith("visit 3, day ")
     assert "not a patient" in text["Disclaimer"]
-    write_series(found, taught, tmp_path / "out", FORMATS["png16"], predicted)  # replaces what it wrote itself
+    write_series(found, trained, tmp_path / "out", FORMATS["png16"], predicted)  # replaces what it wrote itself
     (tmp_path / "out" / "thesis.docx").write_text("precious")
     with pytest.raises(ValueError, match=r"'thesis\.docx', which is not a sample"):
-        write_series(found, taught, tmp_path / "out", PNG, predicted)
+        write_series(found, trained, tmp_path / "out", PNG, predicted)
 
 
 def test_a_series_of_dicom_files_is_one_patient_and_a_study_a_visit(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ def test_the_table_counts_who_grows() -> None:
     assert "in 2 of 3 patients; never falling in 1" in table
 
 
-def test_series_that_cannot_be_are_refused(taught: Network) -> None:
+def test_series_that_cannot_be_are_refused(trained: Network) -> None:
     for finding, steps, message in (
         ("No Finding", 5, "'No Finding' cannot grow"),
         ("Effusion", 1, "a series has 2 or more"),
@@ -182,4 +183,4 @@ def test_series_that_cannot_be_are_refused(taught: Network) -> None:
         ("Mass", 5, "finding 'Mass' was not learnt by this network"),
     ):
         with pytest.raises(ValueError, match=message):
-            draw_series(taught, [0], finding, steps, Condition("PA"), Truncation())
+            draw_series(trained, [0], finding, steps, Condition("PA"), Truncation())

@@ -52,11 +52,11 @@ def test_frames_do_not_depend_on_how_many_are_generated_at_once(network: Network
     assert np.abs(to_pixels(at_once).astype(int) - to_pixels(one_by_one)).max() <= 1
 
 
-def test_the_body_changes_evenly_on_the_way(taught: Network) -> None:
+def test_the_body_changes_evenly_on_the_way(trained: Network) -> None:
     """From the narrowest to the widest of some bodies: each step is a part of the way, and none goes back."""
-    films = taught.sample(range(40), view="PA")
+    films = trained.sample(range(40), view="PA")
     widths = (films[:, 14:18].mean(1) > 70).sum(1)  # the torso, where the lungs are widest
-    steps = go(taught, [int(widths.argmin()), int(widths.argmax())], 9).frames.astype(float)
+    steps = go(trained, [int(widths.argmin()), int(widths.argmax())], 9).frames.astype(float)
     apart = np.abs(steps - steps[0]).mean(axis=(1, 2))
     assert apart[-1] > 20
     assert (np.diff(apart) > 0).all()

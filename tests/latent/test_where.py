@@ -87,7 +87,7 @@ def test_what_passes(text: str, expected: list[int]) -> None:
         ("sex=X", "use = or != and one of F, M"),
         ("cardiomegaly>0.8 and cardiomegaly<0.8", "no film can be cardiomegaly>0.8 and cardiomegaly<0.8"),
         ("view=PA and view=AP", "no film can be view=PA and view=AP"),
-        ("mass>0.5", r"eye reads Mass with AUC 0.800 \[0.700, 0.900\] on held-out patients"),
+        ("mass>0.5", r"eye predicts Mass with AUC 0.800 \[0.700, 0.900\] on held-out patients"),
     ],
 )
 def test_what_is_no_requirement_or_an_impossible_one_is_refused(text: str, message: str) -> None:
@@ -218,7 +218,7 @@ def test_it_resumes_where_it_was_killed(
     assert drawn[1][0] == 128, "the first two steps are not generated again"
     drawn.clear()
     choose(network, reader, tmp_path / "out", "view=PA", count=10)
-    assert drawn[0][0] == 0, "another wish begins anew"
+    assert drawn[0][0] == 0, "another request begins anew"
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_reader_without_intervals_needs_a_card_and_believes_only_its_own(
     path.write_bytes(bundled.read_bytes())
     with pytest.raises(
         ValueError,
-        match="does not say how well it reads held-out patients, with intervals; measure it: thiscxr classify eval",
+        match="has no evaluation with intervals on held-out patients; measure it: thiscxr classify eval",
     ):
         trusted_reader(str(path))
     card = json.loads(bundled.with_suffix(".json").read_text())
@@ -270,7 +270,7 @@ def test_a_reader_without_intervals_needs_a_card_and_believes_only_its_own(
     assert trusted_reader(str(path)).ceilings == reader.ceilings
     assert reader.trusted == ["view AP", "view PA", "sex", "age"]
     path.with_suffix(".json").write_text(json.dumps({**card, "reader_sha256": "0" * 64}))
-    with pytest.raises(ValueError, match="does not say how well"):
+    with pytest.raises(ValueError, match="has no evaluation with intervals"):
         trusted_reader(str(path))
     truth = np.arange(60.0) % 2
     films = Reading(
@@ -282,7 +282,7 @@ def test_a_reader_without_intervals_needs_a_card_and_believes_only_its_own(
     assert kept.ceilings["Mass"] == Ceiling("auc", 0.0, (0.0, 0.0))
     with pytest.raises(
         ValueError,
-        match=r"nobody has measured on held-out patients how well thiscxr64 reads age; it may be asked for: sex",
+        match=r"how well thiscxr64 predicts age was not measured on held-out patients; it may be used for: sex",
     ):
         kept.check("age")
 
@@ -299,6 +299,6 @@ def test_no_finding_of_the_bundled_classifier_may_be_required(reader: TrustedRea
 def test_a_reader_of_other_collections_is_refused(reader: TrustedReader) -> None:
     reader.check_films_of(["nih", "phantom-a"])
     with pytest.raises(
-        ValueError, match="thiscxr64 learnt from nih and the network from phantom-a, phantom-b; give a --reader"
+        ValueError, match="thiscxr64 was trained on nih and the network on phantom-a, phantom-b; give a --reader"
     ):
         reader.check_films_of(["phantom-a", "phantom-b"])

@@ -48,17 +48,17 @@ def rows_of(table: Path) -> dict[str, dict[str, str]]:
 
 
 def test_every_film_has_a_row_and_every_reason_is_counted(films: Path, segmenter: Segmenter, tmp_path: Path) -> None:
-    told = measure(films, tmp_path / "m.csv", segmenter, tmp_path / "pictures")
+    summary = measure(films, tmp_path / "m.csv", segmenter, tmp_path / "pictures")
     rows = rows_of(tmp_path / "m.csv")
     assert len(rows) == 10
     measured = {name for name, row in rows.items() if not row["reason"]}
     assert measured == {"chest-64.png", "chest-128.png", "chest-256.png", "chest-512.png", "inside/chest.png"}
-    assert told.measured == 5
-    assert told.reasons == {
+    assert summary.measured == 5
+    assert summary.reasons == {
         NO_CHEST: 1, "constant image": 1, "smaller than 64 px": 1, "picture in colour, not a film": 1, "empty file": 1,
     }  # fmt: skip
-    assert told.passed == {".txt file": 1}
-    assert "5 of 10 films measured" in str(told)
+    assert summary.passed == {".txt file": 1}
+    assert "5 of 10 films measured" in str(summary)
     for name, row in rows.items():
         values = [row[column] for column in COLUMNS]
         assert all(values) if name in measured else not any(values), name
@@ -93,13 +93,13 @@ def test_left_and_right_are_the_patients(segmenter: Segmenter, tmp_path: Path) -
 
 def test_pools_have_views_and_laterals_are_counted(segmenter: Segmenter, tmp_path: Path) -> None:
     phantom(tmp_path / "pool", n=30, res=64)
-    told = measure(tmp_path / "pool", tmp_path / "m.csv", segmenter)
+    summary = measure(tmp_path / "pool", tmp_path / "m.csv", segmenter)
     rows = rows_of(tmp_path / "m.csv")
     assert len(rows) == 30
     laterals = [row for row in rows.values() if row["view"] == "lateral"]
-    assert told.reasons["lateral view: only frontal films are measured"] == len(laterals) > 0
+    assert summary.reasons["lateral view: only frontal films are measured"] == len(laterals) > 0
     assert all(row["reason"] for row in laterals)
-    assert told.measured + told.reasons.total() == 30
+    assert summary.measured + summary.reasons.total() == 30
 
 
 def test_samples_requested_as_laterals_are_not_measured(segmenter: Segmenter, tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_samples_requested_as_laterals_are_not_measured(segmenter: Segmenter, tm
     for name in ("a.png", "b.png"):
         save_png(tmp_path / name, film)
     (tmp_path / "samples.csv").write_text("file,view\na.png,PA\nb.png,lateral\n")
-    told = measure(tmp_path, tmp_path / "m.csv", segmenter)
-    assert (told.measured, told.reasons) == (1, {"lateral view: only frontal films are measured": 1})
+    summary = measure(tmp_path, tmp_path / "m.csv", segmenter)
+    assert (summary.measured, summary.reasons) == (1, {"lateral view: only frontal films are measured": 1})
 
 
 def test_percentiles_are_among_the_other_films(films: Path, segmenter: Segmenter, tmp_path: Path) -> None:

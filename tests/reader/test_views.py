@@ -129,7 +129,7 @@ def test_findings_are_the_studys(tmp_path: Path, one: int, other: int, study: in
 
 def test_each_film_predicts_its_own_finding_and_both_predict_all(discs: Pool, reader: TwoViewReader) -> None:
     found = evaluate_studies(reader, find_studies(discs, discs.indices("holdout")), "holdout")
-    areas = {part: {each.question: each.value for each in judged.questions} for part, judged in found.items()}
+    areas = {part: {each.question: each.value for each in evaluation.questions} for part, evaluation in found.items()}
     assert list(found) == ["holdout", "holdout, both views", "holdout, frontal alone", "holdout, lateral alone"]
     assert areas["holdout, both views"]["Effusion"] > 0.95
     assert areas["holdout, both views"]["Hernia"] > 0.95
@@ -169,12 +169,12 @@ def test_its_file_says_that_it_reads_studies(discs: Pool, reader: TwoViewReader,
         ReaderConfig((), (), (), reads="visit")
 
 
-@pytest.mark.parametrize("judge_of_films", [load_reader, lambda path: load_extractor(str(path)), trusted_reader])
-def test_it_does_not_score_single_films(reader_file: Path, judge_of_films: Callable) -> None:
+@pytest.mark.parametrize("load", [load_reader, lambda path: load_extractor(str(path)), trusted_reader])
+def test_it_does_not_score_single_films(reader_file: Path, load: Callable) -> None:
     with pytest.raises(
         ValueError, match="reads the frontal and the lateral film of a study together, which `thiscxr c"
     ):
-        judge_of_films(reader_file)
+        load(reader_file)
 
 
 def test_weights_do_not_spoil_the_probabilities_of_any_head(discs: Pool, reader: TwoViewReader) -> None:

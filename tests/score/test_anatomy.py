@@ -14,7 +14,7 @@ from thiscxr.phantom import SITES, PhantomFilm, draw_patient, render
 from thiscxr.phantom.labelled import draw_masked_films
 from thiscxr.pixels import load_film
 from thiscxr.reader.segmenter import Segmenter, SegmenterConfig, find_segmenter, load_segmenter, save_segmenter, segment
-from thiscxr.reader.segmenter_training import at_twice_the_side, spoil, train_segmenter, vary, veil
+from thiscxr.reader.segmenter_training import at_twice_the_resolution, spoil, train_segmenter, vary, veil
 from thiscxr.score.anatomy import measure_films, plausibility, trust
 from thiscxr.score.records import Record
 from thiscxr.train.draws import Draws
@@ -172,7 +172,7 @@ def test_a_segmenter_for_twice_the_resolution_begins_with_the_same_masks(
     segmenter: Segmenter, phantoms: list[PhantomFilm]
 ) -> None:
     films = np.stack([film.pixels for film in phantoms[:6]])
-    finer = at_twice_the_side(segmenter)
+    finer = at_twice_the_resolution(segmenter)
     assert finer.config.res == 128
     coarse = segment(segmenter, [films]).repeat(2, axis=2).repeat(2, axis=3)
     np.testing.assert_allclose(segment(finer, [films]), coarse, atol=0.02)
@@ -233,8 +233,8 @@ def test_what_is_not_a_segmenter_is_refused(tmp_path: Path) -> None:
 
 def test_the_card_agrees_with_the_file() -> None:
     card = (WEIGHTS / "lungs64.md").read_text()
-    judged = load_segmenter(WEIGHTS / "lungs64.safetensors")[1]["judged"]
+    evaluation = load_segmenter(WEIGHTS / "lungs64.safetensors")[1]["judged"]
     for view in ("frontal", "PA", "AP"):
-        facts = judged["pool"][view]
+        facts = evaluation["pool"][view]
         assert f"{facts['auc']:.3f} [{facts['ci95'][0]:.3f}, {facts['ci95'][1]:.3f}]" in card
     assert (WEIGHTS / "lungs64.safetensors").stat().st_size < 1_000_000

@@ -35,14 +35,16 @@ def conditions(count: int, seed: int) -> FilmConditions:
     )
 
 
-def look(films: FilmConditions, seed: int, tell: float = 2.0) -> Seen:
+def look(films: FilmConditions, seed: int, signal: float = 2.0) -> Seen:
     """Predictions of a classifier that is good at everything but masses."""
     rng = np.random.default_rng(1000 + seed)
     truth = questions_of(films, QUESTIONS)
     predicted = {
-        name: tell * truth[name] * (name != "Mass") + rng.normal(size=len(films)) for name in QUESTIONS if name != "age"
+        name: signal * truth[name] * (name != "Mass") + rng.normal(size=len(films))
+        for name in QUESTIONS
+        if name != "age"
     }
-    return predicted | {"age": truth["age"] * (tell > 0) + 55 * (tell <= 0) + 8 * rng.normal(size=len(films))}
+    return predicted | {"age": truth["age"] * (signal > 0) + 55 * (signal <= 0) + 8 * rng.normal(size=len(films))}
 
 
 def evaluate(requested: FilmConditions, predicted: Seen) -> dict[tuple[str, str], Fidelity]:
@@ -92,7 +94,7 @@ def test_predicted_findings_are_those_that_the_classifier_can_predict() -> None:
 
 def test_films_that_ignore_the_request_lie_within_the_null() -> None:
     requested = conditions(300, 2)
-    evaluated = [each for each in evaluate(requested, look(requested, 2, tell=0.0)).values() if each.evaluated]
+    evaluated = [each for each in evaluate(requested, look(requested, 2, signal=0.0)).values() if each.evaluated]
     assert evaluated
     assert [each for each in evaluated if each.followed] == []
 

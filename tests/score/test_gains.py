@@ -12,15 +12,18 @@ PATIENTS = np.repeat(np.arange(150), 2)
 
 
 def answers(
-    rng: np.random.Generator, truth: np.ndarray, tells: dict[str, float], seeds: int, spread: float
+    rng: np.random.Generator, truth: np.ndarray, signals: dict[str, float], seeds: int, spread: float
 ) -> dict[str, np.ndarray]:
     """Scores [seeds, n] an arm: what all arms share on a film, the arm's own signal, and the change with a seed."""
     common = rng.normal(size=len(truth))
     return {
         arm: np.stack(
-            [truth * (tell + spread * rng.normal()) + common + 0.5 * rng.normal(size=len(truth)) for _ in range(seeds)]
+            [
+                truth * (signal + spread * rng.normal()) + common + 0.5 * rng.normal(size=len(truth))
+                for _ in range(seeds)
+            ]
         )
-        for arm, tell in tells.items()
+        for arm, signal in signals.items()
     }
 
 
@@ -48,12 +51,12 @@ def test_a_gain_of_the_smallest_size_is_found_in_about_80_of_100() -> None:
     smallest = np.mean([one(seed, 0.0, seeds=8).smallest for seed in range(20)])
     score_spread = np.sqrt(1.25)
 
-    def auc(tell: float) -> float:
-        return float(norm.cdf(tell / (score_spread * np.sqrt(2))))
+    def auc(signal: float) -> float:
+        return float(norm.cdf(signal / (score_spread * np.sqrt(2))))
 
-    tells = np.linspace(1, 2, 2001)
-    tell = tells[np.argmin(np.abs([auc(t) - auc(1.0) - smallest for t in tells]))]
-    detected = np.mean([one(seed, tell - 1.0, seeds=8).verdict == "gain" for seed in range(100, 150)])
+    signals = np.linspace(1, 2, 2001)
+    signal = signals[np.argmin(np.abs([auc(t) - auc(1.0) - smallest for t in signals]))]
+    detected = np.mean([one(seed, signal - 1.0, seeds=8).verdict == "gain" for seed in range(100, 150)])
     assert 0.62 < detected < 0.94, (detected, smallest)
 
 

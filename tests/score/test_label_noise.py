@@ -25,12 +25,12 @@ from thiscxr.score.utility import LabelledFilms
 
 
 @pytest.mark.parametrize(
-    ("prevalence", "share", "tell"), [(0.5, 0.2, 1.0), (0.1, 0.1, 1.5), (0.03, 0.3, 2.0), (0.8, 0.4, 1.0)]
+    ("prevalence", "share", "signal"), [(0.5, 0.2, 1.0), (0.1, 0.1, 1.5), (0.03, 0.3, 2.0), (0.8, 0.4, 1.0)]
 )
-def test_auc_against_flipped_labels_is_the_closed_form(prevalence: float, share: float, tell: float) -> None:
+def test_auc_against_flipped_labels_is_the_closed_form(prevalence: float, share: float, signal: float) -> None:
     rng = np.random.default_rng(0)
     truth = rng.random(400_000) < prevalence
-    scores = tell * truth + rng.normal(size=len(truth))
+    scores = signal * truth + rng.normal(size=len(truth))
     labels = truth ^ (rng.random(len(truth)) < share)
     ones = np.ones((1, len(truth)))
     clean, measured = (float(weighted_auc(side, scores, ones)[0]) for side in (truth, labels))
@@ -148,4 +148,4 @@ def test_the_curve_on_phantoms() -> None:
         assert point.fidelity == pytest.approx(point.fidelity_expected, abs=0.04)
     assert clean.truth > some.truth > half.truth
     assert half.loss95[1] < 0
-    assert half.truth == pytest.approx(0.5, abs=0.1), "labels at random teach nothing"
+    assert half.truth == pytest.approx(0.5, abs=0.1), "nothing can be learnt from random labels"

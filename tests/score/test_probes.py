@@ -21,7 +21,7 @@ from thiscxr.score.records import Record
 SITES, VIEWS = ("a", "b", "c"), ("AP", "PA")
 
 
-def films(count: int, seed: int, tell: float = 1.5) -> tuple[np.ndarray, FilmConditions]:
+def films(count: int, seed: int, signal: float = 1.5) -> tuple[np.ndarray, FilmConditions]:
     """Features of 12 dimensions, of which the first ones predict site, view, sex and age."""
     rng = np.random.default_rng(seed)
     conditions = [
@@ -30,10 +30,10 @@ def films(count: int, seed: int, tell: float = 1.5) -> tuple[np.ndarray, FilmCon
     ]
     columns = FilmConditions.of(conditions)
     features = rng.normal(size=(count, 12))
-    features[:, 0] += tell * columns.source
-    features[:, 1] += tell * columns.view
-    features[:, 2] += tell * columns.sex
-    features[:, 3] += tell * (columns.age_years - 55) / 20
+    features[:, 0] += signal * columns.source
+    features[:, 1] += signal * columns.view
+    features[:, 2] += signal * columns.sex
+    features[:, 3] += signal * (columns.age_years - 55) / 20
     return features.astype(np.float32), columns
 
 
@@ -88,7 +88,7 @@ def test_planted_conditions_are_predicted_and_films_that_ignore_them_fall_to_cha
         assert (each.value < 15) if measure == "mae" else (each.value > 0.75), each
         assert (each.num_real, each.num_fake) == (400, 300)
     assert found["view", "auc"].value == pytest.approx(0.856, abs=0.06), "Φ(1.5 / √2) for means 1.5 apart"
-    deaf, _ = films(300, 2, tell=0.0)
+    deaf, _ = films(300, 2, signal=0.0)
     for each in probe_conditions(features, real, patients, deaf, requested, np.arange(300)).probed:
         if each.measure == "auc":
             assert each.ci95[0] < 0.5 < each.ci95[1], each
@@ -244,7 +244,7 @@ def test_constant_features_predict_nothing() -> None:
 def test_areas_are_means_over_the_models() -> None:
     """Against Mann and Whitney's test fold by fold (LeDell et al. 2015), each class against the rest, of the classes on
     both sides."""
-    (features, real), (fake, requested) = films(200, 0, tell=0.7), films(120, 1, tell=0.7)
+    (features, real), (fake, requested) = films(200, 0, signal=0.7), films(120, 1, signal=0.7)
     two = FilmConditions(
         requested.view, requested.sex, requested.source % 2, requested.age_years, requested.findings, requested.names
     )

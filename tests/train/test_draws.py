@@ -64,7 +64,7 @@ def test_no_two_films_streams_or_steps_share_their_numbers() -> None:
     rows = torch.cat([draws.grain(64) for draws in grains for _ in range(5)])  # [80, 64]
     normals = torch.cat([draws.normal(64) for draws in grains])
     both = np.corrcoef(torch.cat([rows, normals]).numpy())
-    assert np.abs(both - np.eye(len(both))).max() < 0.6  # 1 for a copy; 4,560 pairs of 64 values come to 0.5
+    assert np.abs(both - np.eye(len(both))).max() < 0.6  # 1 for a copy; 4,560 pairs of 64 values reach 0.5
 
 
 def test_the_numbers_are_the_documented_ones() -> None:

@@ -54,7 +54,7 @@ def main(*command: str) -> None:
 
 
 def speaks() -> bool:
-    """Return whether this process tells of a failure: alone, or the first of torchrun's processes to meet it."""
+    """Return whether this process reports a failure: alone, or the first of torchrun's processes to meet it."""
     if "RANK" not in os.environ:
         return True
     from thiscxr.train.team import first_to_fail

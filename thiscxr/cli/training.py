@@ -173,7 +173,7 @@ def classify_train(
     if cross_fit and views == "both":
         raise click.UsageError("--cross-fit is for classifiers of single films; leave it or --views both out")
     recipe, device = Recipe(**options), resolve_device(device)
-    pool = Pool.open(data).at_resolution(recipe.side)
+    pool = Pool.open(data).at_resolution(recipe.resolution)
     if not len(held := pool.indices("holdout")):
         raise ValueError(f"{data} holds out no patient, so that the classifier could not be evaluated; add films")
     if views == "both":
@@ -320,7 +320,7 @@ def classify_matrix(data: Path, epochs: int, as_json: bool, seed: int, device: s
     from thiscxr.reader.training import Recipe, train_reader
 
     recipe, device = Recipe(**options), resolve_device(device)
-    pool = Pool.open(data).at_resolution(recipe.side)
+    pool = Pool.open(data).at_resolution(recipe.resolution)
     rows = pool.indices("train")
     of = {source: rows[pool.column("source")[rows] == source] for source in np.unique(pool.column("source")).tolist()}
     if len(of) < 2:

@@ -121,7 +121,7 @@ def _attributive(found: Sequence[Item], at: int) -> bool:
 
 
 def _turns(found: Sequence[Item], at: int) -> bool:
-    """Whether a "but" goes on about the same organ: "hyperinflated but clear"."""
+    """Whether a "but" continues about the same organ: "hyperinflated but clear"."""
     return at + 1 < len(found) and not found[at + 1].kinds & {"organ", "finding"}
 
 

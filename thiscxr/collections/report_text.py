@@ -38,8 +38,8 @@ _CARRIES_ON = re.compile(
 
 
 def why_unread(text: str) -> str:
-    """Return why a report cannot be read ("empty", "not text" or "not in English"), or "". A language is told by its
-    small words."""
+    """Return why a report cannot be read ("empty", "not text" or "not in English"), or "". Its small words give the
+    language."""
     if not text.strip():
         return "empty"
     if _CONTROL.search(text):
@@ -67,7 +67,7 @@ def _kind(heading: str) -> str:
 def read_sections(text: str) -> list[tuple[int, int]]:
     """Return the parts of a report that describe the film, [start, end) in characters.
 
-    All but what stands under a heading that tells of the patient or of other films (indication, history, comparison,
+    All but what stands under a heading about the patient or about other films (indication, history, comparison,
     technique, …), as far as the end of its paragraph; without any paragraph, and where no heading follows that is read,
     as far as the end of its sentence.
     """

@@ -14,7 +14,7 @@ from thiscxr.collections.report_organs import Mention, organ_mentions
 from thiscxr.collections.report_text import read_sections, sentences
 from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING, NOT_MENTIONED, POSITIVE, SUPPORT_DEVICES, UNCERTAIN
 
-# of several mentions of a finding the most telling one counts (CheXpert, section 3.1)
+# of several mentions of a finding the most informative one counts (CheXpert, section 3.1)
 _RANK = {POSITIVE: 3, UNCERTAIN: 2, NEGATIVE: 1}
 _ENDS = ("stop", "colon", "dot")
 # what there may be one of, and "the one on the left" means
@@ -112,7 +112,7 @@ def _read_sentence(text: str, found: Sequence[Item], spoken_of: frozenset[str]) 
 
 
 def _decide(found: Sequence[Item], mention: Mention, device: bool) -> tuple[int, Item | None, str] | None:
-    """Return (state, cue, rule) of a finding; None where it is only asked about, or told of another time."""
+    """Return (state, cue, rule) of a finding; None where it is only asked about, or stated of another time."""
     kind, before = _before(found, mention)
     after_kind, after = _after(found, mention, device)
     if "asked" in (kind, after_kind) and after_kind != "absent" and not device:
@@ -283,7 +283,7 @@ def _after(found: Sequence[Item], mention: Mention, device: bool) -> tuple[str, 
             asked, told = (kind, item), True
             continue
         if "verbs" in item.kinds and not others and not device:
-            told = True  # it goes on in "is small and cannot be excluded" alone
+            told = True  # it continues in "is small and cannot be excluded" alone
             continue
         if (
             cue_of(item, "before")

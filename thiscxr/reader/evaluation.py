@@ -246,7 +246,7 @@ def evaluation_table(title: str, found: Evaluation, reliability: bool = False, o
         lines.append(f"{'mean of the findings':<28}{found.mean_finding_auc:>7.3f}  {span}")
     for each in found.questions if reliability else ():
         if each.calibration:
-            lines += [f"{each.question}: films, probability told, share seen"]
+            lines += [f"{each.question}: films, predicted probability, share with it"]
             lines += [f"  {bin.films:>6}{bin.told:>8.3f}{bin.seen:>8.3f}" for bin in each.calibration.bins]
     return "\n".join(line.rstrip() for line in lines)
 

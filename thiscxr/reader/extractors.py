@@ -52,7 +52,7 @@ class Extractor:
     trained_on: frozenset[str] = frozenset()
     folds: tuple["Extractor", ...] = ()  # the same architecture, each trained on some of these patients
     # a classifier's evaluation, from its file
-    judged: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    evaluation: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def dim(self) -> int:
@@ -125,7 +125,7 @@ def load_extractor(name: str, device: str = "cpu", allow_download: bool = False,
         reader.to(device),
         frozenset(metadata["sources"]),
         frozenset(metadata.get("trained_on", ())),
-        judged=metadata.get("judged", {}),
+        evaluation=metadata.get("judged", {}),
     )
     return replace(main, folds=tuple(_fold(main, number, fold) for number, fold in enumerate(load_folds(path))))
 

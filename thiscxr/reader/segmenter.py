@@ -100,14 +100,14 @@ def segment(segmenter: Segmenter, batches: Iterable[Pixels]) -> NDArray[np.float
 
 
 def save_segmenter(
-    path: Path, segmenter: Segmenter, judged: dict[str, Any], dtype: torch.dtype = torch.float32
+    path: Path, segmenter: Segmenter, evaluation: dict[str, Any], dtype: torch.dtype = torch.float32
 ) -> None:
     """Write a segmenter as safetensors with its architecture and its evaluation (`judged`)."""
     metadata = {
         "format_version": SEGMENTER_FORMAT,
         "kind": "segmenter",
         "architecture": asdict(segmenter.config),
-        "judged": judged,
+        "judged": evaluation,
         "code_version": thiscxr.__version__,
     }
     tensors = {

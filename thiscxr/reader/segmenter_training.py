@@ -2,7 +2,7 @@
 more variation.
 
 Domain randomisation: Tobin et al. 2017, arXiv:1703.06907; for segmentation of drawn anatomy: Billot et al. 2023,
-arXiv:2107.09559. It must not see a real film: what it says of real ones is then no echo of them.
+arXiv:2107.09559. It must not be trained on a real film, so that its results on real films are independent of them.
 """
 
 import math
@@ -36,9 +36,9 @@ def train_segmenter(
 ) -> Segmenter:
     """Train with AdamW and a one-cycle rate and return the segmenter in evaluation mode.
 
-    start: a segmenter to go on from, at a third of the rate. The loss is cross-entropy with soft targets plus one minus
-    the mean Dice of lungs and heart (Milletari et al. 2016, arXiv:1606.04797, Eq. 1). Raises ValueError for fewer films
-    than one batch.
+    start: a segmenter to continue from, at a third of the rate. The loss is cross-entropy with soft targets plus one
+    minus the mean Dice of lungs and heart (Milletari et al. 2016, arXiv:1606.04797, Eq. 1). Raises ValueError for fewer
+    films than one batch.
     """
     if len(films.images) < batch:
         raise ValueError(f"{len(films.images)} phantoms are fewer than one batch of {batch}; draw more")
@@ -64,11 +64,11 @@ def train_segmenter(
     return segmenter.eval().requires_grad_(False)
 
 
-def at_twice_the_side(segmenter: Segmenter) -> Segmenter:
-    """Return a segmenter that reads films of twice the side, and of them what this one reads of their means over 2 × 2
-    pixels: to go on from.
+def at_twice_the_resolution(segmenter: Segmenter) -> Segmenter:
+    """Return a segmenter for twice the resolution that gives what this one gives for the means over 2 × 2 pixels: a
+    start for further training.
 
-    Its places are the same and have four times the pixels, so only the first and the last convolution are other ones.
+    It has the same positions, each with four times the pixels, so only the first and the last convolution change.
     """
     old = segmenter.config
     finer = Segmenter(SegmenterConfig(2 * old.res, old.widths, 2 * old.patch))
@@ -103,7 +103,7 @@ def vary(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
 
 
 def place(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Zoom, stretch, turn, shift; mirror every second film. What lies beyond the edge goes on as the edge."""
+    """Zoom, stretch, turn, shift; mirror every second film. Beyond the edge, the edge is repeated."""
     zoom, stretch = torch.exp2(0.22 * draws.normal()), torch.exp2(0.1 * draws.normal())
     turn, shift = math.radians(6) * draws.normal(), 0.14 * draws.normal(2)
     mirror = torch.where(draws.uniform() < 0.5, -1.0, 1.0)

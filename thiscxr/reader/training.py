@@ -55,10 +55,10 @@ class Recipe:
     @property
     def large(self) -> bool:
         """Whether it is the small backbone for large films."""
-        return self.backbone == "small" and self.side >= LARGE
+        return self.backbone == "small" and self.resolution >= LARGE
 
     @property
-    def side(self) -> int:
+    def resolution(self) -> int:
         """Resolution at which films are read."""
         return self.res or SIDES[self.backbone]
 
@@ -72,10 +72,10 @@ class Recipe:
         """The largest weight of a present finding."""
         return self.max_weight or (5.0 if self.large else 1.0)
 
-    def side_at(self, share: float) -> int:
+    def resolution_at(self, share: float) -> int:
         """Return the resolution at which films are read after that share of the steps: lower at first, which takes half
         the time at the same accuracy (Tan and Le 2021, arXiv:2104.00298, section 4)."""
-        return LARGE if self.large and share < COARSE else self.side
+        return LARGE if self.large and share < COARSE else self.resolution
 
     @property
     def schedule(self) -> Schedule:
@@ -89,7 +89,7 @@ class Recipe:
         """Return the architecture of a classifier of that vocabulary."""
         wide: dict[str, Any] = {"widths": (32, 64, 128, 256), "fine": False, "dropout": 0.2} if self.large else {}
         return ReaderConfig(
-            vocabulary.findings, vocabulary.views, vocabulary.sources, self.side, backbone=self.backbone, **wide
+            vocabulary.findings, vocabulary.views, vocabulary.sources, self.resolution, backbone=self.backbone, **wide
         )
 
     def __post_init__(self) -> None:
@@ -136,7 +136,7 @@ def train_reader(
     steps, loss = epochs * (len(indices) // batch), partial(reader_loss, weights=weights)
 
     def begin(share: float) -> None:
-        reader.res = recipe.side_at(share)
+        reader.res = recipe.resolution_at(share)
 
     def read(rows: np.ndarray) -> Pixels:
         return pool.read(indices[rows])
@@ -248,7 +248,7 @@ def save_reader(
     path: Path,
     reader: Reader | TwoViewReader,
     pool: Pool,
-    judged: dict[str, Any],
+    evaluation: dict[str, Any],
     folds: Sequence[Fold] = (),
     dtype: torch.dtype = torch.float32,
 ) -> None:
@@ -263,7 +263,7 @@ def save_reader(
         path,
         reader,
         {"pool_fingerprint": pool.fingerprint, "sources": pool.meta["sources"], "trained_on": sorted(saw)},
-        judged,
+        evaluation,
         folds,
         dtype,
     )
@@ -273,7 +273,7 @@ def write_reader(
     path: Path,
     reader: Reader | TwoViewReader,
     data: dict[str, Any],
-    judged: dict[str, Any],
+    evaluation: dict[str, Any],
     folds: Sequence[Fold],
     dtype: torch.dtype,
 ) -> None:
@@ -286,7 +286,7 @@ def write_reader(
         "folds": [
             {"architecture": asdict(fold.reader.config), "trained_on": sorted(fold.trained_on)} for fold in folds
         ],
-        "judged": judged,
+        "judged": evaluation,
         "code_version": thiscxr.__version__,
     }
     tensors = {

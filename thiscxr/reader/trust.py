@@ -69,7 +69,7 @@ class TrustedReader:
     def check(self, question: str) -> Ceiling:
         """Return how well the question is predicted. Raises ValueError, with the questions that may be used, if that is
         not well enough."""
-        may = f"it may be asked for: {', '.join(self.trusted) or 'nothing'}"
+        may = f"it may be used for: {', '.join(self.trusted) or 'nothing'}"
         if question not in self.ceilings:
             known = (
                 *self.network.config.findings,
@@ -79,12 +79,12 @@ class TrustedReader:
             )
             if question in known:
                 raise ValueError(
-                    f"nobody has measured on held-out patients how well {self.name} reads {question}; {may}"
+                    f"how well {self.name} predicts {question} was not measured on held-out patients; {may}"
                 )
-            raise ValueError(f"{self.name} has not learnt to read '{question}'{nearest_name(question, known)}; {may}")
+            raise ValueError(f"{self.name} does not predict '{question}'{nearest_name(question, known)}; {may}")
         ceiling = self.ceilings[question]
         if not ceiling.trusted:
-            what = f"{self.name} reads {question} with {ceiling} on held-out patients"
+            what = f"{self.name} predicts {question} with {ceiling} on held-out patients"
             raise ValueError(f"{what}, and that interval must begin above {ceiling.least}; {may}")
         return ceiling
 
@@ -94,7 +94,7 @@ class TrustedReader:
         if self.sources and sources and not self.sources & set(sources):
             ours, theirs = (", ".join(sorted(names)) for names in (self.sources, sources))
             raise ValueError(
-                f"{self.name} learnt from {ours} and the network from {theirs}; give a "
+                f"{self.name} was trained on {ours} and the network on {theirs}; give a "
                 "--reader of its films (classify train)"
             )
 
@@ -125,7 +125,7 @@ def trusted_reader(name: str, device: str = "cpu") -> TrustedReader:
     ceilings = _ceilings(metadata.get("judged", {})) or _ceilings(_read_card(path, sha256))
     if not ceilings:
         advice = f"measure it: thiscxr classify eval --data POOL --model {name} --keep"
-        raise ValueError(f"{path} does not say how well it reads held-out patients, with intervals; {advice}")
+        raise ValueError(f"{path} has no evaluation with intervals on held-out patients; {advice}")
     return TrustedReader(path.stem, sha256, reader.to(device), ceilings, frozenset(metadata.get("sources", ())))
 
 
@@ -160,11 +160,11 @@ def _read_card(path: Path, sha256: str) -> dict[str, Any]:
         return {}
 
 
-def _ceilings(judged: Mapping[str, Any]) -> dict[str, Ceiling]:
+def _ceilings(evaluation: Mapping[str, Any]) -> dict[str, Ceiling]:
     found = {
-        question: Ceiling("auc", judged["auc"][question], (low, high))
-        for question, (low, high) in judged.get("auc_ci95", {}).items()
+        question: Ceiling("auc", evaluation["auc"][question], (low, high))
+        for question, (low, high) in evaluation.get("auc_ci95", {}).items()
     }
-    if judged.get("age_r_ci95"):
-        found["age"] = Ceiling("r", judged["age_r"], tuple(judged["age_r_ci95"]))
+    if evaluation.get("age_r_ci95"):
+        found["age"] = Ceiling("r", evaluation["age_r"], tuple(evaluation["age_r_ci95"]))
     return found

@@ -150,7 +150,7 @@ def train_studies(studies: Studies, recipe: Recipe, epochs: int, seed: int, devi
 
     def begin(share: float) -> None:
         for view in reader.views:
-            view.res = recipe.side_at(share)
+            view.res = recipe.resolution_at(share)
 
     steps, schedule = epochs * (len(studies) // batch), replace(recipe.schedule, mixup=0.0)
     fit(reader, studies.read, targets, loss, steps, seed, batch=batch, schedule=schedule, begin=begin, what="two views")

@@ -1,7 +1,7 @@
 """The charts of the pages, by matplotlib: SVG whose text stays text, the same bytes for the same numbers.
 
 A chart is a picture of its own in the page, so the page's policy of styles holds. `alt` says what it shows; the page
-has the numbers in a table beside it. Colours are those of Okabe and Ito (2008), which the colour-blind tell apart;
+has the numbers in a table beside it. Colours are those of Okabe and Ito (2008), which the colour-blind can distinguish;
 series also differ in dash and mark. Labels come from files of others: they are cut, and never read as formulas.
 """
 

@@ -36,7 +36,7 @@ def body(z: Tensor, c: Tensor) -> Tensor:
     return (torso * (1.3 - 1.2 * lungs * dry) - 0.8).unsqueeze(1)
 
 
-def teach(steps: int = 200, batch: int = 32, rate: float = 0.04) -> Generator:
+def train(steps: int = 200, batch: int = 32, rate: float = 0.04) -> Generator:
     """Return a generator of `body`, for any of the conditions and for unknown ones."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
