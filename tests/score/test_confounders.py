@@ -88,7 +88,7 @@ def test_one_site_has_no_association_and_views_have() -> None:
     films = pool_of(200, 5)
     one = replace(films, source=np.zeros(200, np.int64))
     assert ties(one, np.arange(200)) == []
-    with pytest.raises(ValueError, match="no finding can be tied to the source: it has one value only"):
+    with pytest.raises(ValueError, match="no finding can be associated with the source: it has one value only"):
         strongest_tie([], "source", True, 200)
     edema = films.findings[:, FINDINGS.index("Edema")]
     supine = replace(films, view=edema.astype(np.int64), names={**films.names, "view": ["PA", "AP_supine"]})

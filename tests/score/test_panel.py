@@ -191,7 +191,7 @@ def test_extractors_by_file(pool: Pool, extractor: Extractor, tmp_path: Path) ->
     np.testing.assert_allclose(
         loaded.features([batch[:4], batch[4:]]), extractor.features([batch]), rtol=1e-4, atol=1e-5
     )
-    with pytest.raises(ValueError, match="no reader file or extractor 'thiscxr65'"):
+    with pytest.raises(ValueError, match="no classifier file or extractor 'thiscxr65'"):
         load_extractor("thiscxr65")
 
 

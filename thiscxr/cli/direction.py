@@ -21,7 +21,10 @@ from thiscxr.cli.options import MODEL, NEW_FOLDER, common, group, resolve_device
 )
 @click.option("--entirely", is_flag=True, help="Hold everything else still, however little the target then moves.")
 @click.option(
-    "--reader", default="thiscxr64", show_default=True, help="A bundled reader or a file of `thiscxr classify train`."
+    "--reader",
+    default="thiscxr64",
+    show_default=True,
+    help="A bundled classifier or a file of `thiscxr classify train`.",
 )
 @click.option(
     "-n", "count", type=click.IntRange(1), default=2000, show_default=True, help="Films that the axis is fitted to."

@@ -53,7 +53,7 @@ def models(as_json: bool) -> None:
     help='Only films that a classifier predicts to be so: "cardiomegaly>0.8 and sex=F"; repeatable.',
 )
 @click.option(
-    "--reader", help="With --where: a bundled reader or a file of `thiscxr classify train`.  [default: thiscxr64]"
+    "--reader", help="With --where: a bundled classifier or a file of `thiscxr classify train`.  [default: thiscxr64]"
 )
 @click.option("--plan", type=FOLDER, metavar="FILE", help="CSV of conditions and n: a labelled set, with labels.csv.")
 @click.option(

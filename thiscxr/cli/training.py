@@ -331,7 +331,7 @@ def classify_matrix(data: Path, epochs: int, as_json: bool, seed: int, device: s
             "out of the pool, or take a smaller --batch"
         )
     readers = {
-        source: train_reader(pool, epochs, seed, device, recipe, films, f"reader of {source}")
+        source: train_reader(pool, epochs, seed, device, recipe, films, f"classifier of {source}")
         for source, films in of.items()
     }
     found = generalisation(pool, readers, seed)

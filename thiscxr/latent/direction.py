@@ -186,7 +186,7 @@ def choose_axis(
             return axis
     if not last > first:
         raise ValueError(
-            f"the score of {axis.question} does not rise along its own axis; use more films (-n) or another reader"
+            f"the score of {axis.question} does not rise along its own axis; use more films (-n) or another classifier"
         )
     return axis
 

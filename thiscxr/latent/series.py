@@ -154,7 +154,7 @@ def _grid(series: Series, predicted: np.ndarray) -> np.ndarray:
     assert visit is not None
     head = [
         f"{visit.finding}, requested absent (left) to requested present (right); a row is a seed",
-        "day (invented): probability by the reader",
+        "day (invented): probability by the classifier",
     ]
     return draw_sheet([list(films[i : i + series.steps]) for i in lines], captions, head, [NOTICE])
 

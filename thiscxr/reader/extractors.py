@@ -73,7 +73,7 @@ class Extractor:
     def reader(self) -> Reader:
         """The network, if it is a classifier of single films; raises ValueError otherwise."""
         if not isinstance(self.network, Reader):
-            raise ValueError(f"{self.name} gives features and no answers; use {DEFAULT} or a reader file")
+            raise ValueError(f"{self.name} gives features and no answers; use {DEFAULT} or a classifier file")
         return self.network
 
     def of(self, images: torch.Tensor) -> Features:
@@ -115,7 +115,7 @@ def load_extractor(name: str, device: str = "cpu", allow_download: bool = False,
         known = [*bundled_weights("reader"), *NETWORKS]
         if name not in known:
             raise ValueError(
-                f"no reader file or extractor '{name}'{nearest_name(name, known)}; known: {', '.join(known)}"
+                f"no classifier file or extractor '{name}'{nearest_name(name, known)}; known: {', '.join(known)}"
             )
         path = find_weights(name, "reader")
     reader, metadata = load_any_reader(path) if studies else load_reader(path)

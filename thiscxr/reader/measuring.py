@@ -225,7 +225,7 @@ def _of_files(files: list[tuple[str, Path]], views: dict[str, str], side: int) -
         try:
             film = load_film(path, min_side=side)
             if film.marked == "picture":
-                raise ValueError("a sheet or a projection, no single film")
+                raise ValueError("a contact sheet or a projection, not a single film")
             short = short_side(film.pixels, film.aspect)
             if short < SHORTEST:
                 raise ValueError(f"smaller than {SHORTEST} px")

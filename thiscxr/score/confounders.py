@@ -202,7 +202,7 @@ def strongest_tie(found: list[Tie], factor: str, real: bool, num_films: int) -> 
     ValueError for an empty list."""
     if not found:
         raise ValueError(
-            f"no finding can be tied to the {factor}: it has one value only; pool more than one collection"
+            f"no finding can be associated with the {factor}: it has one value only; pool more than one collection"
         )
     tie = max(found, key=lambda each: (each.tied, each.strength))
     counts = (num_films, 0) if real else (0, num_films)

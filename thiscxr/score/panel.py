@@ -369,7 +369,7 @@ def plausibility(context: Context) -> Panel:
     found, notes = anatomy.plausibility(measures, patients, others, places, seed), []
     measured = {each.question for each in found}
     if lacking := [name for each in MEASURES if (name := each.replace("_", " ")) not in measured]:
-        few = f"on fewer than {anatomy.LEAST} films of a side two lungs and a heart were found"
+        few = f"on fewer than {anatomy.LEAST} films of a set two lungs and a heart were found"
         notes.append(f"no distance of the {', '.join(lacking)}: {few}")
     return Panel(context.records([trust.ctr, *found], sha256), notes, trust=trust)
 
