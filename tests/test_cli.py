@@ -212,7 +212,7 @@ def test_mistakes_get_one_line_and_leave_nothing(
     assert sorted(tmp_path.rglob("*")) == before, "nothing half-written may be left behind"
 
 
-def test_a_key_beside_which_nothing_can_be_written_is_told_before_the_films_are_read(
+def test_a_key_beside_which_nothing_can_be_written_is_reported_before_the_films_are_read(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "keys").mkdir()
@@ -236,7 +236,7 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path:
     assert "Traceback" in err
 
 
-def test_single_bad_films_are_rejected_and_the_rest_goes_on(
+def test_single_bad_films_are_rejected_and_the_rest_continues(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, films: Path
 ) -> None:
     whole = (films / "00.png").read_bytes()

@@ -70,7 +70,7 @@ def test_the_picture_of_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "not a patient" in read_png_text(tmp_path / "grid.png")["Disclaimer"].lower()
 
 
-def test_the_demo_tells_distance_and_grid_before_and_after(
+def test_the_demo_prints_distance_and_grid_before_and_after(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def written(name: str, distance: float, *grids: float) -> str:

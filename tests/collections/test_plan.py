@@ -123,7 +123,7 @@ def test_without_ties_every_patient_has_the_split_of_the_id():
     assert splits_of(films) == [patient_split("nih", str(patient)) for patient in range(200)]
 
 
-def test_tied_patients_are_on_one_side_and_held_out_if_any_is():
+def test_linked_patients_are_in_one_split_and_held_out_if_any_is():
     held = next(str(i) for i in range(99) if patient_split("nih", str(i)) == "holdout")
     trained = [str(i) for i in range(99) if patient_split("nih", str(i)) == patient_split("rsna", str(i)) == "train"][
         :3

@@ -99,7 +99,7 @@ def test_only_what_describes_the_film_is_read() -> None:
     assert label_report("").states == dict.fromkeys(FINDINGS, SILENT)
 
 
-def test_of_several_mentions_the_most_telling_one_counts_and_spans_show_the_words() -> None:
+def test_of_several_mentions_the_most_informative_one_counts_and_spans_show_the_words() -> None:
     report = "FINDINGS: No effusion on the right. Small left effusion. IMPRESSION: Pneumonia cannot be excluded."
     labels = label_report(report)
     assert labels.states["Effusion"] == YES

@@ -61,7 +61,7 @@ def test_one_box_is_enough(release, targets):
     assert [film.findings["Lung_Opacity"] for film in rsna.read_labels(release)] == [POSITIVE]
 
 
-def test_the_map_puts_patients_on_the_side_of_the_nih(release, caplog):
+def test_the_map_puts_patients_in_the_split_of_the_nih(release, caplog):
     assert [(film.patient, film.split_as) for film in rsna.read_labels(release)] == [
         (name, ("nih", name)) for name in ("13", "14", "15")
     ]

@@ -339,7 +339,7 @@ def test_browser_keyboard_labels_and_width(visit: Any, nih_site: Path, fresh_sit
     assert {"seed", "generate", "another", "more", "save", "view", "truncation", "pair", "nothing"} <= reached
 
 
-def test_browser_tells_a_damaged_network_and_tries_again(
+def test_browser_reports_a_damaged_network_and_tries_again(
     visit: Any, serve: Callable[[Path], str], tmp_path: Path
 ) -> None:
     build_site(None, tmp_path / "out", model=find_network("nih-64"))

@@ -237,7 +237,7 @@ def test_two_films_of_one_seed_have_their_own_permalinks(make_samples: Callable[
     assert page.all("img")[-2]["src"] == "films/seed-7%20with%20mass.png"
 
 
-def test_films_with_nothing_asked(make_samples: Callable[..., Path], tmp_path: Path) -> None:
+def test_films_with_nothing_requested(make_samples: Callable[..., Path], tmp_path: Path) -> None:
     cells = "view sex age_years findings seen truncation network_sha256 stranger_rank memorised"
     bare = dict.fromkeys(cells.split(), "")
     summary = build_site(make_samples(bare, bare, bare), tmp_path / "out")

@@ -135,7 +135,7 @@ def test_without_a_pool_phantoms_are_shown_and_no_patient(samples: Path, tmp_pat
     assert 'href="study.html">Procedural or learned?' in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_sheets_hold_the_films_asked_for_a_label(
+def test_sheets_hold_the_films_requested_with_a_label(
     make_samples: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("thiscxr.gallery.study.PER_KIND", 4)
