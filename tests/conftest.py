@@ -84,8 +84,8 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
 
 @pytest.fixture(scope="session")
 def scored(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Panel]:
-    """A folder of 150 films with what was asked, and their whole panel by a cross-fitted reader; what trains in it is
-    tiny."""
+    """A folder of 150 films with their requested conditions, and their whole panel by a cross-fitted classifier; what
+    trains in it is tiny."""
     path = tmp_path_factory.mktemp("scored")
     with open(path / "samples.csv", "w", newline="") as file:
         table = csv.writer(file)
@@ -95,9 +95,9 @@ def scored(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
         for i in range(150):
             name = f"seed-{i:08d}.png" if i else "<script>.png"
             save_png(path / name, blob(10_000 + i, 32, i % 2 == 0))
-            asked = ("Effusion", "") if i % 2 == 0 else ("", "Effusion")
+            requested = ("Effusion", "") if i % 2 == 0 else ("", "Effusion")
             table.writerow(
-                [name, i, "PA" if i % 3 else "AP", "F" if i % 5 else "M", 30 + i % 40, *asked, "0.7", "ab" * 32]
+                [name, i, "PA" if i % 3 else "AP", "F" if i % 5 else "M", 30 + i % 40, *requested, "0.7", "ab" * 32]
             )
     known = read_conditions(pool, pool.indices("train"))
     vocabulary = learnable_vocabulary(known, pool.codes("patient")[0][pool.indices("train")])

@@ -21,11 +21,11 @@ def main() -> None:
         last, first = worst(after, measure), worst(before, measure)
         if last is None:
             continue
-        told = f"{last['value']:.2f}"
+        shown = f"{last['value']:.2f}"
         if first is not None:
             no_worse = last["value"] <= first["value"] or last["ci95"][0] <= first["value"]
-            told = f"{first['value']:.2f} before and {told} after training, {'no worse' if no_worse else 'worse'}"
-        print(f"{words.format(told)}; between real films {last['floor']:.2f}")
+            shown = f"{first['value']:.2f} before and {shown} after training, {'no worse' if no_worse else 'worse'}"
+        print(f"{words.format(shown)}; between real films {last['floor']:.2f}")
 
 
 def worst(records: list[dict[str, Any]], measure: str) -> dict[str, Any] | None:

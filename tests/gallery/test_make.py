@@ -97,9 +97,9 @@ def test_browser_generates_the_films_of_the_bundled_network(
     visit: Any, nih: Network, nih_site: Path, serve: Callable[[Path], str], host: bool
 ) -> None:
     page = visit(serve(nih_site) + "make.html" if host else (nih_site / "make.html").as_uri())
-    for fields, asked in NIH_REQUESTS if host else NIH_REQUESTS[-1:]:
+    for fields, requested in NIH_REQUESTS if host else NIH_REQUESTS[-1:]:
         press(page, **fields)
-        assert difference(pixels(page), python_film(nih, fields["seed"], **asked)) <= GREY_LEVELS, fields
+        assert difference(pixels(page), python_film(nih, fields["seed"], **requested)) <= GREY_LEVELS, fields
     assert difference(pixels(page), python_film(nih, 124)) > 20  # another film is distinguished
     assert difference(pixels(page), python_film(nih, 123, **{**NIH_REQUESTS[-1][1], "truncation": 0.9})) > GREY_LEVELS
 
@@ -108,7 +108,7 @@ def test_browser_generates_the_films_of_a_fresh_network(visit: Any, fresh: Path,
     network = load(fresh_site / "generator" / "network.safetensors")
     assert 10 < python_film(network, 0).std() < 80
     page = visit((fresh_site / "make.html").as_uri())
-    for fields, asked in (
+    for fields, requested in (
         ({"seed": 3}, {}),
         ({"seed": 4}, {}),
         (
@@ -117,7 +117,7 @@ def test_browser_generates_the_films_of_a_fresh_network(visit: Any, fresh: Path,
         ),
     ):
         press(page, **fields, truncation=0.9)
-        assert difference(pixels(page), python_film(network, fields["seed"], 0.9, **asked)) <= GREY_LEVELS, fields
+        assert difference(pixels(page), python_film(network, fields["seed"], 0.9, **requested)) <= GREY_LEVELS, fields
     assert page.page.locator("#age").count() == 0  # it was trained without
 
 
@@ -196,14 +196,14 @@ def test_browser_loads_nothing_before_the_click_and_little_after_it(
 def test_browser_saves_a_png_with_its_marks(visit: Any, nih: Network, nih_site: Path, tmp_path: Path) -> None:
     page = visit((nih_site / "make.html").as_uri())
     assert page.page.is_disabled("#save")
-    for seed, asked in ((7, {}), (8, {"view": "PA", "age": 40, "finding": ["Mass", "Edema"]})):
-        press(page, seed=seed, truncation=0.75, **asked)
+    for seed, requested in ((7, {}), (8, {"view": "PA", "age": 40, "finding": ["Mass", "Edema"]})):
+        press(page, seed=seed, truncation=0.75, **requested)
         with page.page.expect_download() as download:
             page.page.click("#save")
         assert download.value.suggested_filename == f"synthetic-seed-{seed:08d}.png"
         path = tmp_path / "film.png"
         download.value.save_as(path)
-        words = {"view": "PA", "age_years": 40, "findings": ["Mass", "Edema"]} if asked else {}
+        words = {"view": "PA", "age_years": 40, "findings": ["Mass", "Edema"]} if requested else {}
         [condition] = nih.conditions([seed], request(**words))
         assert read_png_text(path) == film_text(Film(seed, condition, Truncation(0.75), origin_of(nih)))
         with Image.open(path) as image:
@@ -219,11 +219,11 @@ def test_browser_permalinks_and_what_they_refuse(visit: Any, nih_site: Path) -> 
     assert page.page.get_attribute("#film", "data-seed") is None  # a link alone loads nothing
     page.page.click("#generate")
     page.until("document.getElementById('film').dataset.seed === '12'")
-    asked = page.look(
+    requested = page.look(
         """((fields) => Object.fromEntries([...fields.keys()].map((key) => [key, fields.getAll(key)])))(
             new URLSearchParams(location.hash.slice(1)))"""
     )
-    assert asked == {
+    assert requested == {
         "seed": ["12"], "view": ["PA"], "sex": ["F"], "age": ["70"], "finding": ["Edema", "Mass"],
         "no-finding": ["Hernia"], "truncation": ["0.63"], "to": ["4"], "t": ["0.25"],
     }  # fmt: skip

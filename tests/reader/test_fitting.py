@@ -48,16 +48,16 @@ def fitted(schedule: Schedule, steps: int) -> Scale:
 
 
 def test_mixed_films_are_trained_on_mixed_targets() -> None:
-    asked: list[list[Tensor]] = []
+    batches: list[list[Tensor]] = []
     shares = []
 
     def noted(answers: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
-        asked.append([answers["grey"][:, 0].detach(), targets["grey"][:, 0]])
+        batches.append([answers["grey"][:, 0].detach(), targets["grey"][:, 0]])
         return answers["grey"].mean() * 0 + targets["grey"].sum() * 0
 
     network = Scale()
     fit(network, FILMS, GREYS, noted, 12, seed=3, batch=8, schedule=Schedule(strength=0.0, mixup=0.4))
-    own, other = ([targets for _, targets in asked[k::2]] for k in (0, 1))
+    own, other = ([targets for _, targets in batches[k::2]] for k in (0, 1))
     for shown, mine, theirs in zip(network.shown, own, other, strict=True):
         assert sorted(mine.tolist()) == sorted(theirs.tolist()), "the others are of the same batch"
         apart = (mine - theirs).abs() > 0.05
