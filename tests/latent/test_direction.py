@@ -217,7 +217,7 @@ def test_what_the_classifier_predicts_badly_is_refused_with_its_auc(tmp_path: Pa
             cli.group, ["direction", flag, value, "--out", str(tmp_path / "no"), "--device", "cpu"]
         )
         assert isinstance(result.exception, ValueError)
-        assert f"thiscxr64 reads {value} with AUC 0." in str(result.exception)
+        assert f"thiscxr64 predicts {value} with AUC 0." in str(result.exception)
         assert "must begin above 0.75; it may be used for: view AP, view PA, sex, age" in str(result.exception)
     assert not (tmp_path / "no").exists()
 

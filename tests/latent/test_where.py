@@ -292,7 +292,7 @@ def test_no_finding_of_the_bundled_classifier_may_be_required(reader: TrustedRea
     findings = load("nih-64").info.vocabulary.findings
     assert len(findings) > 5
     for finding in findings:
-        with pytest.raises(ValueError, match=rf"reads {finding} with AUC 0\.\d{{3}} \[.*must begin above 0.75"):
+        with pytest.raises(ValueError, match=rf"predicts {finding} with AUC 0\.\d{{3}} \[.*must begin above 0.75"):
             reader.check(finding)
 
 
