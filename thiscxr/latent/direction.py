@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
+from sklearn.linear_model import RidgeCV
 
 from thiscxr.labels import FINDINGS, NO_FINDING
 from thiscxr.measures.resampling import generator, interval, patient_weights
 
-FOLDS = 5
 PENALTIES = 10.0 ** np.arange(-5, 2)  # of ridge regression, in units of the mean variance of w
 HELD_OUT = 5  # one film in this many is held out of the regression
 # the axis ends at this many standard deviations of the films along it: one film in eighty is farther out
@@ -117,7 +117,10 @@ def fit_gradients(question: str, w: Array, scores: Scores, still: Sequence[str],
     rows = generator(seed, 21).permutation(n)
     held, fitted_on = rows[: n // HELD_OUT], rows[n // HELD_OUT :]
     x = w[fitted_on] - (mean := w[fitted_on].mean(axis=0))
-    fitted = np.stack([fit_gradient(x, scores[name][fitted_on]) for name in (question, *others)])  # [1 + K, D]
+    y = np.stack([scores[name][fitted_on] for name in (question, *others)], axis=1)  # [N, 1 + K]
+    # by leave-one-out cross-validation, each score with the penalty that suits it
+    ridge = RidgeCV(PENALTIES * len(x) * x.var(axis=0).mean(), alpha_per_target=True)
+    fitted: Array = ridge.fit(x, y).coef_  # [1 + K, D]
     r2, r2_ci95 = _explained(scores[question][held], (w[held] - mean) @ fitted[0], seed)
     if not r2_ci95[0] > 0:
         what = (
@@ -126,8 +129,7 @@ def fit_gradients(question: str, w: Array, scores: Scores, still: Sequence[str],
         raise ValueError(f"{what}, which may be none; use more films (-n), or a network that has learnt {question}")
     variances, turn = np.linalg.eigh(x.T @ x / len(x))
     spread = np.sqrt(np.maximum(variances, 1e-9 * variances.max()))
-    spreads = np.array([scores[name][fitted_on].std() for name in (question, *others)])[:, None]
-    even = fitted @ turn * spread / spreads
+    even = fitted @ turn * spread / y.std(axis=0)[:, None]
     return Gradients(question, mean, turn, spread, even[0], even[1:], tuple(others), r2, r2_ci95)
 
 
@@ -138,24 +140,6 @@ def _shadow(vector: Array, rows: Array) -> Array:
     _, sizes, basis = np.linalg.svd(rows / np.linalg.norm(rows, axis=1, keepdims=True), full_matrices=False)
     basis = basis[sizes > 1e-6 * sizes.max()]
     return basis.T @ (basis @ vector)
-
-
-def fit_gradient(x: Array, values: Array) -> Array:
-    """Return the coefficients [D] of ridge regression of values [N] on centred x [N, D], with the penalty chosen by
-    five-fold cross-validation."""
-    y, folds = values - values.mean(), np.arange(len(x)) % FOLDS
-    errors = np.zeros(len(PENALTIES))
-    for fold in range(FOLDS):
-        held = folds == fold
-        errors += np.square(y[held] - _ridges(x[~held], y[~held]) @ x[held].T).sum(axis=1)
-    return _ridges(x, y)[int(errors.argmin())]
-
-
-def _ridges(x: Array, y: Array) -> Array:
-    """Return coefficients [penalties, D]."""
-    variances, turn = np.linalg.eigh(x.T @ x / len(x))
-    along = turn.T @ (x.T @ y / len(x))
-    return along / (variances + PENALTIES[:, None] * variances.mean()) @ turn.T
 
 
 def _explained(truth: Array, predicted: Array, seed: int) -> tuple[float, tuple[float, float]]:

@@ -33,11 +33,12 @@ from thiscxr.latent.direction import (
     movements,
     place_steps,
 )
+from thiscxr.marks import NOTICE
 from thiscxr.measures.resampling import interval, patient_weights
 from thiscxr.model.conditions import Condition
 from thiscxr.model.network_file import write_safetensors
 from thiscxr.pixels import Pixels, save_png
-from thiscxr.pixels.drawing import draw_text, enlarge
+from thiscxr.pixels.drawing import draw_sheet, enlarge
 from thiscxr.reader.trust import Ceiling, TrustedReader
 from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
@@ -49,8 +50,6 @@ PLACING = 64  # films by which the steps are placed
 TESTING = 64  # films by which the axis is evaluated
 BATCH = 64
 LEAST_RES = 120  # of a film on the grid, px
-# px for the names of the rows, for the titles of the grid and its columns, and for the score under a film
-MARGIN, HEAD, FOOT = 76, 62, 20
 
 Array = NDArray[np.float64]
 
@@ -243,28 +242,22 @@ def check_direction_folder(out: Path) -> None:
 def slider_grid(
     found: Direction, reader: TrustedReader, films: NDArray[np.uint8], seeds: Sequence[int]
 ) -> NDArray[np.uint8]:
-    """Return a picture uint8 [h, w]: a row per seed, a column per step, the score under each film; films: uint8 [steps,
-    seeds, res, res]."""
+    """Return a picture uint8 [h, w]: a row per seed, a column per step, place and score above each film; films: uint8
+    [steps, seeds, res, res]."""
     question, steps = found.axis.question, len(found.places)
     scores = read_films(reader, [films.reshape(-1, *films.shape[2:])])[question].reshape(steps, -1)
-    large = enlarge(films, LEAST_RES)
-    res = large.shape[-1]
-    row = res + FOOT
-    grid = np.zeros((HEAD + row * len(seeds), MARGIN + res * steps), np.uint8)
-    draw_text(grid, 6, 3, _title(found, reader.name))
-    draw_text(grid, 6, 21, f"Synthetic, not patients. Under each film the prediction: {_unit(question)}.")
-    first, last = _ends(found, reader)
-    heads = [first, *[""] * (steps - 2), last]
-    for i, (head, place) in enumerate(zip(heads, found.places, strict=True)):
-        draw_text(grid, MARGIN + res * i + 4, HEAD - 18, f"{head} ({place:+.1f} SD)" if head else f"{place:+.1f} SD")
-    for j, seed in enumerate(seeds):
-        top = HEAD + row * j
-        draw_text(grid, 6, top + res // 2 - 7, f"seed {seed}")
-        for i in range(steps):
-            left = MARGIN + res * i
-            grid[top : top + res, left : left + res] = large[i, j]
-            draw_text(grid, left + 4, top + res + 2, spell_score(question, scores[i, j]))
-    return grid
+    places = [f"{place:+.1f} SD: " for place in found.places]
+    captions = [
+        [f"seed {seed}", *(place + spell_score(question, score) for place, score in zip(places, row, strict=True))]
+        for seed, row in zip(seeds, scores.T, strict=True)
+    ]
+    left, right = _ends(found, reader)
+    head = [
+        f"{_title(found, reader.name)}: {left} (left) to {right} (right)",
+        f"Above each film its place on the axis, and the prediction: {_unit(question)}.",
+    ]
+    rows = [[None, *row] for row in enlarge(films, LEAST_RES).swapaxes(0, 1)]
+    return draw_sheet(rows, captions, head, [NOTICE])
 
 
 def _title(found: Direction, reader: str) -> str:
