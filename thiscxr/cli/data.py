@@ -1,13 +1,12 @@
 """Commands of films in: phantom, prepare, verify, describe."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from thiscxr.cli.options import FOLDER, NEW_FILE, NEW_FOLDER, common, group
+from thiscxr.cli.options import FOLDER, NEW_FILE, NEW_FOLDER, common, group, several
 
 # Titles of the collections by flag; thiscxr.collections knows the rest, and more than --help should import.
 SOURCES = {
@@ -60,22 +59,23 @@ def phantom(out: Path, count: int, res: int, layout: str, seed: int, **options: 
     click.echo(out)
 
 
-def source_options(function: Callable) -> Callable:
-    """Add one repeatable flag a collection."""
-    for key, title in reversed(SOURCES.items()):
-        function = click.option(
-            f"--{key}", type=FOLDER, multiple=True, metavar="DIR", help=f"Root of {title}; repeatable."
-        )(function)
-    return function
+SOURCE_FLAGS = several(
+    *(
+        click.option(f"--{key}", type=FOLDER, multiple=True, metavar="DIR", help=f"Root of {title}; repeatable.")
+        for key, title in SOURCES.items()
+    )
+)
 
 
-def chosen_sources(flags: dict[str, Any]) -> list[tuple[str, Path]]:
-    """Return (collection, root) for each source flag given."""
-    return [(key, root) for key in SOURCES for root in flags[key.replace("-", "_")]]
+def take_sources(options: dict[str, Any]) -> list[tuple[str, Path]]:
+    """Return (collection, root) for each source flag given, and take the flags out of the options."""
+    return [(key, root) for key in SOURCES for root in options.pop(key.replace("-", "_"))]
 
 
 VIEWS = click.option(
-    "--views", help="Comma-separated; default PA,AP,AP_supine (and unknown for folder, openi and rsna)."
+    "--views",
+    callback=lambda context, parameter, text: tuple(view.strip() for view in text.split(",")) if text else None,
+    help="Comma-separated; default PA,AP,AP_supine (and unknown for folder, openi and rsna).",
 )
 
 
@@ -93,14 +93,9 @@ LABELS = click.option(
 )
 
 
-def chosen_views(views: str | None) -> tuple[str, ...] | None:
-    """Return the views of the flag, None without it."""
-    return tuple(view.strip() for view in views.split(",")) if views else None
-
-
 @group.command()
 @click.argument("pool", type=NEW_FOLDER)
-@source_options
+@SOURCE_FLAGS
 @click.option("--res", type=int, required=True, help="Resolution in pixels, a power of two from 32 to 1024.")
 @click.option(
     "--smallest",
@@ -134,31 +129,19 @@ def chosen_views(views: str | None) -> tuple[str, ...] | None:
     "--dask", "scheduler", default="", metavar="ADDRESS", help="Decode on the Dask cluster of this scheduler."
 )
 @common(seed=False, device=False)
-def prepare(pool: Path, views: str | None, **options: Any) -> None:
+def prepare(pool: Path, **options: Any) -> None:
     """Read collections as released and write one pool. The same command resumes an interrupted call.
 
     Example: thiscxr prepare pool --nih ChestXray-NIHCC --res 64
     """
     from thiscxr.pool.prepare import prepare as prepare_pool
 
-    sources = chosen_sources(options)
+    sources = take_sources(options)
     if not sources:
         raise click.UsageError(
             f"no collection given; use one or more of {', '.join(f'--{key} DIR' for key in SOURCES)}"
         )
-    names = (
-        "res",
-        "smallest",
-        "aspect",
-        "derive",
-        "max_rejected",
-        "key_file",
-        "workers",
-        "scheduler",
-        "allow_synthetic",
-        "labels",
-    )
-    click.echo(prepare_pool(pool, sources, views=chosen_views(views), **{name: options[name] for name in names}))
+    click.echo(prepare_pool(pool, sources, **options))
 
 
 @group.command()
@@ -181,7 +164,7 @@ def verify(pool: Path) -> None:
 
 @group.command()
 @click.argument("pool", type=FOLDER, required=False)
-@source_options
+@SOURCE_FLAGS
 @click.option("--labels-only", is_flag=True, help="Read only the label files, not the films.")
 @VIEWS
 @LABELS
@@ -189,16 +172,7 @@ def verify(pool: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 @click.option("--html", type=NEW_FILE, metavar="FILE", help="The same as one page with plots.")
 @common(seed=False, device=False)
-def describe(
-    pool: Path | None,
-    labels_only: bool,
-    views: str | None,
-    labels: str,
-    allow_synthetic: bool,
-    as_json: bool,
-    html: Path | None,
-    **flags: Any,
-) -> None:
+def describe(pool: Path | None, as_json: bool, html: Path | None, **options: Any) -> None:
     """Show what is inside a pool, or a release before preparing it.
 
     Example: thiscxr describe --nih ChestXray-NIHCC --labels-only --json
@@ -206,15 +180,10 @@ def describe(
     from thiscxr.report import pool as describing
     from thiscxr.report.pool.page import write_page
 
-    sources = chosen_sources(flags)
+    sources = take_sources(options)
     if (pool is None) == (not sources):
         raise click.UsageError(f"give either a pool or collections ({', '.join(f'--{key} DIR' for key in SOURCES)})")
-    if pool:
-        facts = describing.describe_pool(pool)
-    else:
-        facts = describing.describe_sources(
-            sources, chosen_views(views), labels_only, allow_synthetic=allow_synthetic, labels=labels
-        )
+    facts = describing.describe_pool(pool) if pool else describing.describe_sources(sources, **options)
     if html is not None:
         write_page(html, facts)
     click.echo(json.dumps(facts, indent=2) if as_json else describing.describe_text(facts))

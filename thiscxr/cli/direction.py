@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from thiscxr.cli.options import MODEL, NEW_FOLDER, common, group, resolve_device
+from thiscxr.cli.options import MODEL, NEW_FOLDER, READER, common, group, resolve_device
 
 
 @group.command()
@@ -20,12 +20,7 @@ from thiscxr.cli.options import MODEL, NEW_FOLDER, common, group, resolve_device
     help="Request this view for all films; the heart needs PA.  [default: as in the training films]",
 )
 @click.option("--entirely", is_flag=True, help="Hold everything else still, however little the target then moves.")
-@click.option(
-    "--reader",
-    default="thiscxr64",
-    show_default=True,
-    help="A bundled classifier or a file of `thiscxr classify train`.",
-)
+@READER
 @click.option(
     "-n", "count", type=click.IntRange(1), default=2000, show_default=True, help="Films that the axis is fitted to."
 )

@@ -2,31 +2,24 @@
 
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from thiscxr.cli.options import FOLDER, MODEL, NEW_FILE, NEW_FOLDER, PERMISSION, common, group, resolve_device
-
-
-def conditions(function: Callable) -> Callable:
-    """Add the options of a request, as in `sample`."""
-    options = (
-        click.option("--finding", "findings", multiple=True, help="Request a finding; repeatable."),
-        click.option("--no-finding", "no_findings", multiple=True, help="Request its absence; repeatable."),
-        click.option("--view", help="PA, AP, … as the network learnt them."),
-        click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False)),
-        click.option("--age", "age_years", type=float, help="Years."),
-        click.option("--source", help="The look of one collection."),
-        click.option(
-            "--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer."
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+from thiscxr.cli.options import (
+    FOLDER,
+    MODEL,
+    NEW_FILE,
+    NEW_FOLDER,
+    PATIENT,
+    PERMISSION,
+    READER,
+    REQUEST,
+    common,
+    group,
+    resolve_device,
+)
 
 
 @group.command()
@@ -42,7 +35,7 @@ def conditions(function: Callable) -> Callable:
     type=click.Choice(["webp", "gif", "mp4", "frames"]),
     help="[default: what --out ends with, or webp]",
 )
-@conditions
+@REQUEST
 @PERMISSION
 @click.option("--out", type=FOLDER, metavar="FILE|DIR", help="[default: walk.webp and so on]")
 @common(seed=False)
@@ -100,7 +93,7 @@ def walk(
 @click.option("--rows", "row_list", required=True, help="Seeds that give the layers of --layers, such as 0-4.")
 @click.option("--columns", "column_list", required=True, help="Seeds that give all other layers, such as 10-15.")
 @click.option("--layers", "layer_list", default="0-3", show_default=True, help="Of the rows; early ones are coarse.")
-@conditions
+@REQUEST
 @PERMISSION
 @click.option("--out", type=NEW_FILE, default=Path("mix.png"), show_default=True, metavar="FILE")
 @common(seed=False)
@@ -143,20 +136,8 @@ def mix(
 @click.option("--finding", required=True, help="The finding that grows.")
 @click.option("--steps", type=click.IntRange(2), default=5, show_default=True, help="Visits per patient.")
 @click.option("--seeds", "seed_list", default="0-7", show_default=True, help="Patients.")
-@click.option(
-    "--reader",
-    default="thiscxr64",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="Classifier of the finding, which must predict it well.",
-)
-@click.option("--view", help="PA, AP, … as the network learnt them.")
-@click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False))
-@click.option("--age", "age_years", type=float, help="Years.")
-@click.option("--source", help="The look of one collection.")
-@click.option(
-    "--truncation", default="1.0", show_default=True, help="psi: below 1, nearer to the mean film; or by layer."
-)
+@READER
+@PATIENT
 @click.option("--format", "kind", type=click.Choice(["png", "png16", "dicom"]), default="png", show_default=True)
 @PERMISSION
 @click.option("--out", type=NEW_FOLDER, default=Path("series"), show_default=True, metavar="DIR")
@@ -223,13 +204,7 @@ def series(
     show_default=True,
     help="Films to start from and to compare with.",
 )
-@click.option(
-    "--reader",
-    default="thiscxr64",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="Extractor whose maps and features are compared.",
-)
+@READER
 @click.option("--real", type=FOLDER, metavar="POOL", help="Compare with its films of other patients.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 @click.option("--out", type=NEW_FOLDER, default=Path("projections"), show_default=True, metavar="DIR")

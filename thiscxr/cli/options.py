@@ -31,6 +31,17 @@ def common(seed: bool = True, device: bool = True) -> Callable[[Callable], Calla
     return decorate
 
 
+def several(*options: Callable[[Callable], Callable]) -> Callable[[Callable], Callable]:
+    """Return one decorator that adds options, in their order."""
+
+    def decorate(function: Callable) -> Callable:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(thiscxr.__version__, prog_name="thiscxr")
 def group() -> None:
@@ -63,6 +74,32 @@ PERMISSION = click.option(
     "permission",
     is_flag=True,
     help="To share films of a network trained on restricted films; every file then states it.",
+)
+
+READER = click.option(
+    "--reader",
+    default="thiscxr64",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="A bundled classifier or a file of `thiscxr classify train`.",
+)
+# what is requested of all films; a finding that grows in a series is another option
+PATIENT = several(
+    click.option("--view", help="PA, AP, … as the network learnt them."),
+    click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False)),
+    click.option("--age", "age_years", type=float, help="Years."),
+    click.option("--source", help="The look of one collection."),
+    click.option(
+        "--truncation",
+        default="1.0",
+        show_default=True,
+        help="psi: below 1, nearer to the mean film; or by layer: 0.5:0-3,1.0:4-.",
+    ),
+)
+REQUEST = several(
+    click.option("--finding", "findings", multiple=True, help="Request a finding; repeatable."),
+    click.option("--no-finding", "no_findings", multiple=True, help="Request its absence; repeatable."),
+    PATIENT,
 )
 
 

@@ -7,7 +7,17 @@ from typing import Any
 
 import click
 
-from thiscxr.cli.options import FOLDER, MODEL, NEW_FILE, NEW_FOLDER, PERMISSION, common, group, resolve_device
+from thiscxr.cli.options import (
+    FOLDER,
+    MODEL,
+    NEW_FILE,
+    NEW_FOLDER,
+    PERMISSION,
+    REQUEST,
+    common,
+    group,
+    resolve_device,
+)
 
 
 @group.command()
@@ -32,19 +42,8 @@ def models(as_json: bool) -> None:
 @MODEL
 @click.option("-n", "count", type=click.IntRange(1), help="Films.  [default: one per seed, or 64]")
 @click.option("--seeds", "seed_list", help="Such as 0-63,100; ranges are inclusive.  [default: 0 to n-1]")
-@click.option("--finding", "findings", multiple=True, help="Request a finding; repeatable.")
-@click.option("--no-finding", "no_findings", multiple=True, help="Request its absence; repeatable.")
+@REQUEST
 @click.option("--report", metavar="TEXT", help="Request what a report in English describes; prints what it understood.")
-@click.option("--view", help="PA, AP, … as the network learnt them.")
-@click.option("--sex", type=click.Choice(["F", "M"], case_sensitive=False))
-@click.option("--age", "age_years", type=float, help="Years.")
-@click.option("--source", help="The look of one collection.")
-@click.option(
-    "--truncation",
-    default="1.0",
-    show_default=True,
-    help="psi: below 1, nearer to the mean film; or by layer: 0.5:0-3,1.0:4-.",
-)
 @click.option("--pairs", is_flag=True, help="A frontal and a lateral film of each seed.")
 @click.option(
     "--where",

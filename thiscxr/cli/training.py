@@ -4,7 +4,6 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import thiscxr
-from thiscxr.cli.options import DEVICES, FOLDER, NEW_FILE, SEED, common, group, resolve_device
+from thiscxr.cli.options import DEVICES, FOLDER, NEW_FILE, SEED, common, group, resolve_device, several
 from thiscxr.files import cache_folder, check_place, folder_lock
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from thiscxr.pool import Pool
     from thiscxr.reader.evaluation import Evaluation
     from thiscxr.reader.extractors import Extractor
+    from thiscxr.reader.network import Reader, TwoViewReader
 
 
 @group.command()
@@ -105,45 +105,41 @@ def classify() -> None:
     """Train and evaluate the multi-label classifier, which is also the feature extractor."""
 
 
-def recipe_options(function: Callable) -> Callable:
-    """Add the options of the training of a classifier."""
-    for option in (
-        click.option(
-            "--pretrained",
-            type=FOLDER,
-            metavar="FILE",
-            help="torchvision's ImageNet weights of densenet121 (.safetensors, .pth).",
-        ),
-        click.option(
-            "--batch", type=click.IntRange(1), help="Films a step.  [default: 64; from 96 px on 32; densenet121: 16]"
-        ),
-        click.option(
-            "--max-weight",
-            type=click.FloatRange(1),
-            help="Largest weight of a rare finding that is present.  [default: 1; from 96 px on 5]",
-        ),
-        click.option(
-            "--uncertain",
-            type=click.Choice(["ignore", "zeros", "ones"]),
-            default="ignore",
-            show_default=True,
-            help="How an uncertain label (-1) is trained on.",
-        ),
-        click.option(
-            "--res",
-            type=click.IntRange(32),
-            help="Resolution at which films are read.  [default: 64; densenet121: 224]",
-        ),
-        click.option("--backbone", type=click.Choice(["small", "densenet121"]), default="small", show_default=True),
-        click.option("--epochs", type=click.IntRange(1), default=60, show_default=True),
-    ):
-        function = option(function)
-    return function
+RECIPE = several(
+    click.option("--epochs", type=click.IntRange(1), default=60, show_default=True),
+    click.option("--backbone", type=click.Choice(["small", "densenet121"]), default="small", show_default=True),
+    click.option(
+        "--res",
+        type=click.IntRange(32),
+        help="Resolution at which films are read.  [default: 64; densenet121: 224]",
+    ),
+    click.option(
+        "--uncertain",
+        type=click.Choice(["ignore", "zeros", "ones"]),
+        default="ignore",
+        show_default=True,
+        help="How an uncertain label (-1) is trained on.",
+    ),
+    click.option(
+        "--max-weight",
+        type=click.FloatRange(1),
+        help="Largest weight of a rare finding that is present.  [default: 1; from 96 px on 5]",
+    ),
+    click.option(
+        "--batch", type=click.IntRange(1), help="Films a step.  [default: 64; from 96 px on 32; densenet121: 16]"
+    ),
+    click.option(
+        "--pretrained",
+        type=FOLDER,
+        metavar="FILE",
+        help="torchvision's ImageNet weights of densenet121 (.safetensors, .pth).",
+    ),
+)
 
 
 @classify.command("train")
 @click.option("--data", type=FOLDER, required=True, metavar="POOL")
-@recipe_options
+@RECIPE
 @click.option(
     "--cross-fit",
     is_flag=True,
@@ -176,16 +172,16 @@ def classify_train(
     pool = Pool.open(data).at_resolution(recipe.resolution)
     if not len(held := pool.indices("holdout")):
         raise ValueError(f"{data} holds out no patient, so that the classifier could not be evaluated; add films")
+    reader: Reader | TwoViewReader
     if views == "both":
         held_studies = find_studies(pool, held)  # before the training, should they not be readable
-        both = train_studies(find_studies(pool, pool.indices("train")), recipe, epochs, seed, device)
-        summary = evaluate([read_studies(both, held_studies)], seed).brief()
-        save_reader(out, both, pool, summary)
-        click.echo(json.dumps(summary, indent=2))
-        return
-    reader = train_reader(pool, epochs, seed, device, recipe)
+        reader = train_studies(find_studies(pool, pool.indices("train")), recipe, epochs, seed, device)
+        reading = read_studies(reader, held_studies)
+    else:
+        reader = train_reader(pool, epochs, seed, device, recipe)
+        reading = read_films(reader, pool, held)
     folds = train_folds(pool, epochs, seed, device, recipe) if cross_fit else ()
-    summary = evaluate([read_films(reader, pool, held)], seed).brief()
+    summary = evaluate([reading], seed).brief()
     save_reader(out, reader, pool, summary, folds)
     click.echo(json.dumps(summary, indent=2))
 
@@ -305,7 +301,7 @@ def print_evaluations(
 
 @classify.command("matrix")
 @click.option("--data", type=FOLDER, required=True, metavar="POOL")
-@recipe_options
+@RECIPE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @common()
 def classify_matrix(data: Path, epochs: int, as_json: bool, seed: int, device: str, **options: Any) -> None:
