@@ -1,6 +1,7 @@
 """Evaluation: known AUC and frequencies, resampling of patients, several networks, a failure to generalise."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_a_question_with_one_answer_is_left_out() -> None:
     found = evaluate([reading([1, 1, np.nan], [0.0, 1.0, 2.0])])
     assert [each.question for each in found.questions] == ["age"]
     assert found.mean_finding_auc is None
-    assert "NaN" not in json.dumps(found.to_json())
+    assert "NaN" not in json.dumps(asdict(found))
 
 
 def test_copies_of_films_do_not_make_the_interval_narrower() -> None:

@@ -4,7 +4,7 @@ import functools
 import json
 import logging
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,7 +226,7 @@ def classify_eval(
     """
     from thiscxr.pixels import save_png
     from thiscxr.pool import Pool
-    from thiscxr.reader.evaluation import evaluate, read_films
+    from thiscxr.reader.evaluation import evaluate, evaluate_sources, read_films
     from thiscxr.reader.extractors import load_extractor
     from thiscxr.reader.network import TwoViewReader
     from thiscxr.reader.saliency import saliency_sheet
@@ -258,10 +258,7 @@ def classify_eval(
             )
         check_place(card_path(model))
     reading = read_films(extractor.reader, pool, rows)
-    found = {split: evaluate([reading], seed)}
-    sources = list(dict.fromkeys(reading.sources))
-    if len(sources) > 1:
-        found |= {f"{split}, {source}": evaluate([reading.of_source(source)], seed) for source in sources}
+    found = evaluate_sources(reading, split, seed)
     if cross_fit:
         fair = fair_groups(pool, pool.indices("all"), extractor)
         found["cross-fitted"] = evaluate([read_films(each.reader, pool, some) for each, some in fair], seed)
@@ -293,7 +290,7 @@ def print_evaluations(
     from thiscxr.reader.evaluation import evaluation_table
 
     if as_json:
-        evaluations = {name: each.to_json() for name, each in found.items()}
+        evaluations = {name: asdict(each) for name, each in found.items()}
         click.echo(json.dumps({"reader_sha256": extractor.sha256, **evaluations}, indent=2))
     else:
         click.echo("\n\n".join(evaluation_table(name, each, reliability, of) for name, each in found.items()))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.measures.resampling import weighted_auc, weighted_correlation
@@ -38,17 +39,18 @@ MEASURES: dict[str, Callable[[Array, Array, NDArray[np.floating]], Array]] = {
 }
 
 
-def read_answers(reader: Reader, batches: Iterable[Pixels]) -> dict[str, NDArray[np.float32]]:
-    """Return a classifier's predictions for batches of pixels [k, res, res]: [n] per question, logits, or years for the
-    age.
+def read_answers(reader: Reader | TwoViewReader, batches: Iterable[Pixels | Tensor]) -> dict[str, NDArray[np.float32]]:
+    """Return a classifier's predictions for batches of pixels [k, res, res], or of images as it takes them: [n] per
+    question, logits, or years for the age.
 
     The questions are the classifier's findings, "view PA" and so on (against the other views), "sex" (F) and "age".
     """
     device, parts = next(reader.parameters()).device, []
+    predict = reader.answers if isinstance(reader, TwoViewReader) else reader
     with torch.inference_mode():
-        for pixels in batches:
-            answers = reader(torch.from_numpy(pixels_to_images(pixels))[:, None].to(device))
-            parts.append({name: values.cpu().numpy() for name, values in answers.items()})
+        for films in batches:
+            images = films if isinstance(films, Tensor) else torch.from_numpy(pixels_to_images(films))[:, None]
+            parts.append({name: values.cpu().numpy() for name, values in predict(images.to(device)).items()})
     if not parts:
         raise ValueError("there are no films to read; expected at least one batch")
     return name_answers({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, reader)

@@ -6,7 +6,7 @@ seen in its training) are means over the networks, since the scores of two netwo
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -115,10 +115,6 @@ class Evaluation:
             "age_r_ci95": [round(edge, 4) for edge in age["r"].ci95] if "r" in age else None,
         }
 
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields as plain values."""
-        return asdict(self)
-
 
 def read_films(reader: Reader, pool: Pool, rows: NDArray[np.int64]) -> Reading:
     """Return a classifier's predictions for rows of a pool, and the truth. Raises ValueError if there are no rows."""
@@ -152,6 +148,15 @@ def evaluate(readings: Sequence[Reading], seed: int = 0) -> Evaluation:
         float(mean[0]) if np.isfinite(mean[0]) else None,
         interval(mean[1:]) if np.isfinite(mean[0]) else None,
     )
+
+
+def evaluate_sources(reading: Reading, title: str, seed: int = 0) -> dict[str, Evaluation]:
+    """Return the evaluation of all films under the title, and that of each source if there are several."""
+    sources = list(dict.fromkeys(reading.sources))
+    parts = {title: reading}
+    if len(sources) > 1:
+        parts |= {f"{title}, {source}": reading.of_source(source) for source in sources}
+    return {name: evaluate([part], seed) for name, part in parts.items()}
 
 
 class Bootstrap:

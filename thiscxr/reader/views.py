@@ -5,7 +5,6 @@ same. Of several films of one view the first in the pool is read. Either film ma
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,8 +16,8 @@ from thiscxr.labels import FINDINGS, NEGATIVE, NO_FINDING
 from thiscxr.model.conditions import FilmConditions
 from thiscxr.pixels import pixels_to_images
 from thiscxr.pool import Pool
-from thiscxr.reader.answers import name_answers, questions_of
-from thiscxr.reader.evaluation import BATCH, Evaluation, Reading, evaluate
+from thiscxr.reader.answers import questions_of, read_answers
+from thiscxr.reader.evaluation import BATCH, Evaluation, Reading, evaluate, evaluate_sources
 from thiscxr.reader.fitting import condition_targets, fit
 from thiscxr.reader.network import PAIR, TwoViewReader, start_from_imagenet
 from thiscxr.reader.training import Recipe, positive_weights, reader_loss, take_back
@@ -161,12 +160,8 @@ def train_studies(studies: Studies, recipe: Recipe, epochs: int, seed: int, devi
 
 def read_studies(reader: TwoViewReader, studies: Studies) -> Reading:
     """Return a classifier's predictions for studies, each from the films that it has, and the truth."""
-    device, parts = next(reader.parameters()).device, []
-    with torch.inference_mode():
-        for rows in np.array_split(np.arange(len(studies)), -(-len(studies) // BATCH)):
-            logits = reader.answers(studies.read(rows).to(device))
-            parts.append({name: values.cpu().numpy() for name, values in logits.items()})
-    answers = name_answers({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, reader)
+    batches = np.array_split(np.arange(len(studies)), -(-len(studies) // BATCH))
+    answers = read_answers(reader, (studies.read(rows) for rows in batches))
     sources = studies.pool.column("source")[studies.leading]
     return Reading(questions_of(studies.conditions, list(answers)), answers, studies.patients, sources)
 
@@ -174,11 +169,7 @@ def read_studies(reader: TwoViewReader, studies: Studies) -> Reading:
 def evaluate_studies(reader: TwoViewReader, studies: Studies, split: str, seed: int = 0) -> dict[str, Evaluation]:
     """Return the evaluation on studies, each from the films that it has; per source if there are several; and that on
     the studies with both films, from both, from the frontal alone and from the lateral alone."""
-    whole = read_studies(reader, studies)
-    found = {split: evaluate([whole], seed)}
-    sources: Sequence[str] = list(dict.fromkeys(whole.sources))
-    if len(sources) > 1:
-        found |= {f"{split}, {source}": evaluate([whole.of_source(source)], seed) for source in sources}
+    found = evaluate_sources(read_studies(reader, studies), split, seed)
     if studies.both.any():
         pairs = studies.take(np.flatnonzero(studies.both))
         found[f"{split}, both views"] = evaluate([read_studies(reader, pairs)], seed)
