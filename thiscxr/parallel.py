@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
@@ -43,6 +44,22 @@ def _run_chunk(function: Callable[[T], R], chunk: list[T]) -> list[R]:
     return [function(task) for task in chunk]
 
 
+def ahead(executor: Executor, function: Callable[[T], R], tasks: Iterable[T], most: int) -> Generator[R, None, None]:
+    """Yield function(task) for each task, in order; at most `most` wait to be done or to be taken, one more while the
+    caller has the last result. Those that were not begun are cancelled when the caller leaves, or one of them fails."""
+    waiting: deque[Future[R]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(executor.submit(function, task))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
 class Workers:
     """Some processes, here or elsewhere, or none: `map` then runs in this one."""
 
@@ -57,23 +74,16 @@ class Workers:
         if self.executor is None:
             yield from map(function, tasks)
             return
-        waiting: deque[Future[list[R]]] = deque()
         remaining = iter(tasks)
+        chunks = iter(lambda: list(islice(remaining, chunk)), [])
         try:
-            while True:
-                while len(waiting) < 2 * self.num + 2 and (part := list(islice(remaining, chunk))):
-                    waiting.append(self.executor.submit(_run_chunk, function, part))
-                if not waiting:
-                    return
-                yield from waiting.popleft().result()
+            for results in ahead(self.executor, partial(_run_chunk, function), chunks, 2 * self.num + 1):
+                yield from results
         except BrokenProcessPool as error:
             why = 'out of memory, or a script without `if __name__ == "__main__":` around what it does'
             raise RuntimeError(f"a worker process died ({why}); one worker runs without processes") from error
         except CancelledError as error:
             raise OSError("the Dask cluster was lost; run the same command again when it is back") from error
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def num_cores() -> int:

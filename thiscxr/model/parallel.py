@@ -4,12 +4,13 @@ On a CPU one thread a batch is faster than all threads on one batch, where they 
 step: a little on an idle machine, many times on one that has other work (docs/sampling.md).
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+
+from thiscxr.parallel import ahead
 
 AT_ONCE = 4  # batches; more threads than that share them, so that a large machine does not need a large memory
 
@@ -29,14 +30,8 @@ def in_threads(
     workers = min(threads if device.type == "cpu" else 2, at_once)
     each = max(threads // workers, 1) if device.type == "cpu" else threads
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,)) as pool:
-        made: deque[Future[torch.Tensor]] = deque()
         try:
-            for batch in batches:
-                made.append(pool.submit(work, batch))
-                if len(made) > workers:
-                    yield made.popleft().result()
-            while made:
-                yield made.popleft().result()
+            yield from ahead(pool, work, batches, workers)
         finally:
-            pool.shutdown(cancel_futures=True)  # of a caller that wants no more
+            pool.shutdown()  # also when the caller wants no more
             torch.set_num_threads(threads)

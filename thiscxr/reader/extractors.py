@@ -236,10 +236,7 @@ def _find(folder: Path, name: str, shape: tuple[int, int]) -> Features | None:
 
 
 def _digest(features: Features) -> str:
-    digest = hashlib.sha256()
-    for start in range(0, len(features), 8192):
-        digest.update(np.ascontiguousarray(features[start : start + 8192]).data)
-    return digest.hexdigest()[:32]
+    return hashlib.sha256(np.ascontiguousarray(features).data).hexdigest()[:32]
 
 
 def _entry(key: str, extractor: Extractor) -> str:
@@ -258,8 +255,7 @@ def pool_key(pool: Pool, rows: NDArray[np.integer]) -> str:
 def films_key(pixels: Pixels) -> str:
     """Return the hash of films [n, res, res] in memory or mapped, in that order."""
     digest = hashlib.sha256(f"films {pixels.shape} {pixels.dtype}\n".encode())
-    for start in range(0, len(pixels), 1024):
-        digest.update(np.ascontiguousarray(pixels[start : start + 1024]).data)
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 

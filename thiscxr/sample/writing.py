@@ -14,10 +14,10 @@ import os
 import re
 import shutil
 import sys
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import thiscxr
 from thiscxr.files import atomic_path, nearest_name, resumable_folder, write_file
 from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE, SEXES, VIEWS
 from thiscxr.model.conditions import Condition
+from thiscxr.parallel import ahead
 from thiscxr.pixels import make_grid, save_png
 from thiscxr.sample.formats import BATCH, PNG, Format, film_key, label_row
 from thiscxr.sample.latents import MAX_SEED
@@ -164,6 +165,9 @@ def _take_up(part: Path, films: Sequence[Film], form: Format, labels: bool) -> N
         write_file(job, digest.hexdigest())
 
 
+_Whole = list[tuple[str, list[np.ndarray], Sequence[Film]]]  # files: name, pixels and films
+
+
 def _write_films(
     part: Path, network: Network, films: Sequence[Film], files: Sequence[_File], form: Format, grid: bool
 ) -> None:
@@ -175,19 +179,12 @@ def _write_films(
     missing = {step for file in unwritten for step in range(file.start // BATCH, -(-file.end // BATCH))}
     steps = sorted(missing | set(range(-(-in_grid // BATCH))))
     todo = [i for step in steps for i in range(step * BATCH, min((step + 1) * BATCH, len(films)))]
-    wanted = iter(unwritten)
-    shown: list[np.ndarray] = []
-    with (
-        tqdm(
-            total=len(films),
-            initial=len(films) - len(todo),
-            unit="film",
-            file=sys.stderr,
-            desc="sample",
-            disable=len(films) < BATCH,
-        ) as bar,
-        _Writers(part) as writers,
-    ):
+
+    def drawn() -> Iterator[tuple[int, _Whole]]:
+        """Generate the films `todo`, and yield for each step of the network how many there are and the files that it
+        completes."""
+        wanted = iter(unwritten)
+        shown: list[np.ndarray] = []
         chosen = [films[i] for i in todo]
         images = sample_images(
             network, [f.seed for f in chosen], [f.condition for f in chosen], films[0].truncation, BATCH
@@ -202,56 +199,47 @@ def _write_films(
                     picture = make_grid(np.stack(shown), min(8, in_grid) if in_grid <= 64 else 16)
                     save_png(part / "grid.png", picture, grid_text(films[0].origin))
             held.update(zip(indices, to_pixels(step_images, form.bits), strict=True))
-            whole: list[tuple[str, list[np.ndarray], Sequence[Film]]] = []
+            whole: _Whole = []
             while file is not None and file.end - 1 in held:
                 pixels = [held.pop(i) for i in range(file.start, file.end)]
                 whole.append((file.name, pixels, films[file.start : file.end]))
                 file = next(wanted, None)
-            if whole:
-                writers.write(form, whole)
+            yield len(indices), whole
             held = {i: pixels for i, pixels in held.items() if file is not None and i >= file.start}
-            bar.update(len(indices))
+
+    with (
+        tqdm(
+            total=len(films),
+            initial=len(films) - len(todo),
+            unit="film",
+            file=sys.stderr,
+            desc="sample",
+            disable=len(films) < BATCH,
+        ) as bar,
+        ThreadPoolExecutor(WRITERS) as pool,
+    ):
+        # files are encoded and written while the network runs; those of a few steps wait in memory
+        for count in ahead(pool, partial(_write_files, str(part), form), drawn(), WRITERS):
+            bar.update(count)
 
 
-class _Writers:
-    """Threads that encode and write files while the network runs, each file whole or not at all; the files of a few
-    steps wait in memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = str(folder)  # building a Path would take longer than writing its file
-        self.pool = ThreadPoolExecutor(WRITERS)
-        self.waiting: deque[Future[None]] = deque()
-
-    def write(self, form: Format, files: Sequence[tuple[str, Sequence[np.ndarray], Sequence[Film]]]) -> None:
-        """Queue the files that a step completes: name, pixels and films. Raises the error of an earlier file, such as
-        OSError on a full disk."""
-        while len(self.waiting) >= WRITERS:
-            self.waiting.popleft().result()
-        self.waiting.append(self.pool.submit(self._write, form, files))
-
-    def _write(self, form: Format, files: Sequence[tuple[str, Sequence[np.ndarray], Sequence[Film]]]) -> None:
-        for name, pixels, films in files:
-            data = form.encode(np.stack(pixels), films)
-            # Renamed, but not synced one by one, which would take longer than generating them; after a power cut the
-            # files of the last seconds are empty, and are made again.
-            cut_off = f"{self.folder}/.{name}.part"
-            try:
-                with open(cut_off, "wb") as file:
-                    file.write(data)
-                os.replace(cut_off, f"{self.folder}/{name}")
-            except BaseException:
-                Path(cut_off).unlink(missing_ok=True)
-                raise
-
-    def __enter__(self) -> "_Writers":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+def _write_files(folder: str, form: Format, step: tuple[int, _Whole]) -> int:
+    """Write the files that a step completes, each whole or not at all, and return how many films the step had; folder:
+    as text, since building a Path would take longer than writing its file."""
+    count, files = step
+    for name, pixels, films in files:
+        data = form.encode(np.stack(pixels), films)
+        # Renamed, but not synced one by one, which would take longer than generating them; after a power cut the
+        # files of the last seconds are empty, and are made again.
+        cut_off = f"{folder}/.{name}.part"
         try:
-            while kind is None and self.waiting:
-                self.waiting.popleft().result()
-        finally:
-            self.pool.shutdown(wait=True, cancel_futures=True)
+            with open(cut_off, "wb") as file:
+                file.write(data)
+            os.replace(cut_off, f"{folder}/{name}")
+        except BaseException:
+            Path(cut_off).unlink(missing_ok=True)
+            raise
+    return count
 
 
 def _write_tables(
