@@ -154,7 +154,9 @@ def test_the_interval_covers_the_distance_of_known_gaussians(each: int, shift: f
         real, patients = films(rng, 640 // each, each, 6)
         fake = films(rng, 300, 1, 6)[0] * scale + shift
         found.append(against_floor(every_distance, real, patients, fake, n=300, splits=2))
-    low, high, value = (np.array([getattr(score, name) for score in found]) for name in ("low", "high", "value"))
+    low, high, value = (
+        np.array([[getattr(each, name) for each in scores] for scores in found]) for name in ("low", "high", "value")
+    )
     for i, truth in enumerate((value[:, 0].mean(), 6 * (shift**2 + (scale - 1) ** 2), value[:, 2].mean())):
         covered = np.mean((low[:, i] <= truth) & (truth <= high[:, i]))
         assert 0.94 <= covered <= 1.0, (i, covered)

@@ -7,10 +7,12 @@ measure at that number of films.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import GROUPS, JACKKNIFE_95, generator, halves, jackknife_error, number_patients
 
 Array = NDArray[np.floating]
@@ -20,18 +22,24 @@ Measure = Callable[[Array, Array], NDArray[np.float64]]  # real [n, …], others
 
 @dataclass(frozen=True)
 class Floored:
-    """Numbers [k], their 95 % intervals, and the same numbers between real patients and other real patients."""
+    """A number, its 95 % interval, and the same number between real patients and other real patients."""
 
-    value: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    floor: NDArray[np.float64]
+    value: float
+    low: float
+    high: float
+    floor: float
+
+    def measured(self, measure: str, n: int, least: float = -np.inf, **facts: Any) -> Measured:
+        """Return it as a score of n films per set; least: where the interval begins at the lowest; facts: further
+        fields."""
+        return Measured(measure, self.value, (max(self.low, least), self.high), self.floor, n, n, **facts)
 
 
 def against_floor(
     measure: Measure, real: Array, patients: NDArray, fake: Array, *, n: int, splits: int = 10, seed: int = 0
-) -> Floored:
-    """Return `measure` of `fake` [m, …] against `real` [k, …] at `n` films per set, as the mean over `splits` halvings.
+) -> list[Floored]:
+    """Return each number of `measure` of `fake` [m, …] against `real` [k, …] at `n` films per set, as the mean over
+    `splits` halvings.
 
     patients: one for each real film, of any type. The interval is a delete-a-group jackknife over patients and
     synthetic films (Efron and Tibshirani 1993, chapter 11), unbiased where a percentile bootstrap of a Fréchet distance
@@ -58,7 +66,8 @@ def against_floor(
             whose = number_patients(np.asarray(patients)[side])
             errors.append(jackknife_error(measure, (half, whose), (some, np.arange(n))))
     value, error = np.mean(values, axis=0), JACKKNIFE_95 * np.mean(errors, axis=0)
-    return Floored(value, value - error, value + error, np.mean(floors, axis=0))
+    rows = np.stack([value, value - error, value + error, np.mean(floors, axis=0)], axis=1)
+    return [Floored(*row) for row in rows.tolist()]
 
 
 def films_a_side(patients: NDArray) -> int:

@@ -89,12 +89,10 @@ def moments(features: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def group_distance(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> Measured:
     """Return the Fréchet distance alone, as `frechet_scores`: of groups too small for a line through several sizes."""
     check_features(real, fake)
-    found = against_floor(
+    (found,) = against_floor(
         lambda a, b: np.array([frechet_distance(*moments(a), *moments(b))]), real, patients, fake, n=n, seed=seed
     )
-    ci95 = (max(0.0, float(found.low[0])), float(found.high[0]))
-    small = "small" if n <= real.shape[1] else ""
-    return Measured("fd", float(found.value[0]), ci95, float(found.floor[0]), n, n, extractor=name, protocol=small)
+    return found.measured("fd", n, 0.0, extractor=name, protocol="small" if n <= real.shape[1] else "")
 
 
 def frechet_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: int, seed: int = 0) -> list[Measured]:
@@ -105,14 +103,10 @@ def frechet_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n:
     FD∞ has no small-sample bias, so its floor is about 0; it varies more. Raises ValueError as `against_floor`.
     """
     check_features(real, fake)
-    found = against_floor(both_distances, real, patients, fake, n=n, seed=seed)
-    value, low, high, floor = (each.tolist() for each in (found.value, found.low, found.high, found.floor))
-    low[0] = max(0.0, low[0])  # FD∞ of equal sets is as often below 0 as above
-    small = "small" if n <= real.shape[1] else ""
-    return [
-        Measured(measure, value[i], (low[i], high[i]), floor[i], n, n, extractor=name, protocol=small)
-        for i, measure in enumerate(("fd", "fdinf"))
-    ]
+    full, line = against_floor(both_distances, real, patients, fake, n=n, seed=seed)
+    facts = {"extractor": name, "protocol": "small" if n <= real.shape[1] else ""}
+    # FD∞ of equal sets is as often below 0 as above
+    return [full.measured("fd", n, 0.0, **facts), line.measured("fdinf", n, **facts)]
 
 
 def both_distances(a: Array, b: Array) -> NDArray[np.float64]:

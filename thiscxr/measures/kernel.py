@@ -44,6 +44,5 @@ def kernel_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: 
     """Return KID of synthetic features [m, d] from real ones [k, d] of `patients` [k]. Raises ValueError as
     `against_floor`."""
     check_features(real, fake)
-    found = against_floor(lambda a, b: np.array([kernel_distance(a, b)]), real, patients, fake, n=n, seed=seed)
-    interval = (float(found.low[0]), float(found.high[0]))
-    return [Measured("kid", float(found.value[0]), interval, float(found.floor[0]), n, n, extractor=name)]
+    (found,) = against_floor(lambda a, b: np.array([kernel_distance(a, b)]), real, patients, fake, n=n, seed=seed)
+    return [found.measured("kid", n, extractor=name)]

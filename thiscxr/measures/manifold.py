@@ -74,21 +74,11 @@ def manifold_scores(
     """
     check_features(real, fake)
     found = against_floor(lambda a, b: manifold(a, b, k), real, patients, fake, n=n, splits=4, seed=seed)
-    least, most = (
-        np.where(np.array(NAMES) == "density", found.value, edges) for edges in wilson(np.minimum(found.value, 1), n)
-    )
-    lows, highs = np.maximum(0, np.minimum(found.low, least)), np.maximum(found.high, most)
-    highs = np.where(np.array(NAMES) == "density", highs, np.minimum(highs, 1))
-    return [
-        Measured(
-            what,
-            value,
-            (float(lows[i]), float(highs[i])),
-            float(found.floor[i]),
-            n,
-            n,
-            extractor=name,
-            protocol=f"k{k}",
-        )
-        for i, (what, value) in enumerate(zip(NAMES, found.value.tolist(), strict=True))
-    ]
+    scores = []
+    for what, each in zip(NAMES, found, strict=True):
+        low, high = max(0.0, each.low), each.high
+        if what != "density":  # which is no share
+            least, most = map(float, wilson(each.value, n))
+            low, high = min(low, max(0.0, least)), min(1.0, max(high, most))
+        scores.append(Measured(what, each.value, (low, high), each.floor, n, n, extractor=name, protocol=f"k{k}"))
+    return scores

@@ -115,13 +115,12 @@ def spectrum_scores(real: Spectra, patients: NDArray, fake: Spectra, *, n: int, 
         return np.array([*(grid_db(other) - grid_db(one)), sharpness_db(other, one), *excess_db(other, one)])
 
     found = against_floor(differences, sides[0], patients, sides[1], n=n, seed=seed)
-    value, low, high, floor = (each.tolist() for each in (found.value, found.low, found.high, found.floor))
     named = [
         *(("grid", point) for point in GRID_POINTS),
         ("sharpness", ""),
         *(("band", str(k + 1)) for k in range(NUM_BANDS)),
     ]
     return [
-        Measured(measure, value[i], (low[i], high[i]), floor[i], n, n, question=question, statistic="db")
-        for i, (measure, question) in enumerate(named)
+        each.measured(measure, n, question=question, statistic="db")
+        for (measure, question), each in zip(named, found, strict=True)
     ]
