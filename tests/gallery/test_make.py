@@ -152,10 +152,10 @@ def test_browser_generates_the_same_numbers_and_conditions(
     for seed, stream in ((0, 0), (7, 2), (2**32 + 5, 1), (MAX_SEED, 10)):
         assert (
             look(f"Array.from(thiscxrGenerator().uniforms({seed}, {stream}, 101))")
-            == uniforms(seed, stream, 101).tolist()
+            == uniforms([seed], stream, 101)[0].tolist()
         )
         drawn = np.array(look(f"Array.from(thiscxrGenerator().normals({seed}, {stream}, 1001))"))
-        np.testing.assert_allclose(drawn, normals(seed, stream, 1001), rtol=2e-7, atol=1e-9)
+        np.testing.assert_allclose(drawn, normals([seed], stream, 1001)[0], rtol=2e-7, atol=1e-9)
     seeds = [*range(150), MAX_SEED]
     drawn = look(
         f"""(async () => {{
@@ -268,7 +268,7 @@ def test_browser_morphs_in_w_and_finds_more_like_this(visit: Any, nih: Network, 
     with torch.inference_mode():
         vectors = []
         for seed in (5, 6):
-            z = torch.from_numpy(normals(seed, 0, nih.info.architecture.z_dim))[None]
+            z = torch.from_numpy(normals([seed], 0, nih.info.architecture.z_dim))
             vectors.append(
                 nih.generator.mapping(
                     z, torch.from_numpy(nih.info.vocabulary.encode(nih.conditions([seed], request())))

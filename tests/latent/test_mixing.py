@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from thiscxr.latent.mixing import mix_films, mixing_grid, parse_layers, spell_layers
+from thiscxr.latent.mixing import mix_films, mixing_grid, parse_layers
 from thiscxr.model.conditions import Condition
 from thiscxr.pixels.drawing import LEAST_SIDE, enlarge
 from thiscxr.sample.sampling import Network
 from thiscxr.sample.truncation import Truncation
+from thiscxr.sample.writing import spell_ranges
 
 PA = Condition("PA")
 
@@ -15,7 +16,7 @@ PA = Condition("PA")
 def test_layers_are_read_and_spelled() -> None:
     assert parse_layers("0-3", 8) == [0, 1, 2, 3]
     assert parse_layers(" 6- , 0,2-3", 8) == [0, 2, 3, 6, 7]
-    assert spell_layers([0, 2, 3, 6, 7]) == "0,2-3,6-7"
+    assert spell_ranges([0, 2, 3, 6, 7]) == "0,2-3,6-7"
     for text, message in (
         ("", "'' is not a layer"),
         ("a", "'a'"),

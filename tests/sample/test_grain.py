@@ -57,7 +57,7 @@ def test_documented_grain() -> None:
     """The vector of docs/formats.md."""
     [grain] = noises_of(network(128), [0])[-1][:, 0].numpy()
     np.testing.assert_allclose(grain[0, :4], GRAIN_VECTOR, rtol=1e-6)
-    assert np.array_equal(grain.ravel(), normals(0, 11, 128 * 128))
+    assert np.array_equal(grain.ravel(), normals([0], 11, 128 * 128)[0])
 
 
 def test_grain_changes_single_pixels_and_without_strength_none() -> None:

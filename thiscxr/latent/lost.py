@@ -165,8 +165,5 @@ def _scale(height: int, limit: float) -> Pixels:
 def _frame(picture: Pixels, piece: Piece, times: int) -> None:
     left, top = max(0, times * piece.left - 2), max(0, times * piece.top - 2)
     right, bottom = min(picture.shape[1], times * piece.right + 2), min(picture.shape[0], times * piece.bottom + 2)
-    for rows, columns in (
-        (slice(top, top + 1), slice(left, right)), (slice(bottom - 1, bottom), slice(left, right)),
-        (slice(top, bottom), slice(left, left + 1)), (slice(top, bottom), slice(right - 1, right)),
-    ):  # fmt: skip
-        picture[rows, columns] = _BOX
+    picture[[top, bottom - 1], left:right] = _BOX
+    picture[top:bottom, [left, right - 1]] = _BOX

@@ -11,6 +11,7 @@ from thiscxr.model.conditions import Condition
 from thiscxr.pixels.drawing import LEAST_SIDE, draw_sheet, enlarge
 from thiscxr.sample.sampling import Network, draw_styles, noises_of, styles_of, to_pixels
 from thiscxr.sample.truncation import Truncation
+from thiscxr.sample.writing import spell_ranges
 
 MOST_FILMS = 1024  # of a grid
 
@@ -82,16 +83,5 @@ def mixing_grid(
     pictures = [[None, *top], *([film, *line] for film, line in zip(left, mixed, strict=True))]
     captions = [["", *(f"seed {seed}" for seed in columns)]]
     captions += [[f"seed {seed}", *(f"{seed} + {other}" for other in columns)] for seed in rows]
-    head = f"layers {spell_layers(layers)} from the rows, all others from the columns"
+    head = f"layers {spell_ranges(layers)} from the rows, all others from the columns"
     return draw_sheet(pictures, captions, [head], [NOTICE])
-
-
-def spell_layers(layers: Sequence[int]) -> str:
-    """Return the layers as `parse_layers` reads them."""
-    groups: list[list[int]] = []
-    for layer in layers:
-        if groups and groups[-1][1] == layer - 1:
-            groups[-1][1] = layer
-        else:
-            groups.append([layer, layer])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in groups)

@@ -55,17 +55,14 @@ class Projected:
 
     def report(self) -> dict[str, Any]:
         """Return it as plain values."""
-        facts = {
+        return {
             "film": self.name,
             "real": self.real,
             "space": self.space,
             "steps": self.steps,
             "start": self.projection.start,
-        }
-        descent = {"distance": self.projection.distance, "nearest_candidate": self.projection.nearest}
-        return {
-            **facts,
-            **descent,
+            "distance": self.projection.distance,
+            "nearest_candidate": self.projection.nearest,
             "projected": self.near,
             "random": self.random,
             "others": self.others,
@@ -162,19 +159,19 @@ def write_projections(out: Path, found: Sequence[Projected], network: Network, e
             "reader": extractor.name,
             "reader_sha256": extractor.sha256,
             "software": SOFTWARE,
+            "notice": KEEP if any(each.real for each in found) else NOTICE,
+            "restriction": origin.restriction,
+            "films": [each.report() for each in found],
         }
-        facts |= {"notice": KEEP if any(each.real for each in found) else NOTICE, "restriction": origin.restriction}
-        whole = {**facts, "films": [each.report() for each in found]}
-        (part / "projections.json").write_text(json.dumps(whole, indent=2) + "\n")
+        (part / "projections.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def projection_table(found: Sequence[Projected]) -> str:
     """Return the report as lines."""
-    parts = [
-        [f"{each.name} ({'real' if each.real else 'synthetic'})", *(f"  {line}" for line in _lines(each))]
-        for each in found
-    ]
-    return "\n".join(line for part in parts for line in part)
+    lines: list[str] = []
+    for each in found:
+        lines += [f"{each.name} ({'real' if each.real else 'synthetic'})", *(f"  {line}" for line in _lines(each))]
+    return "\n".join(lines)
 
 
 def _lines(each: Projected) -> list[str]:

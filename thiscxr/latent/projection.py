@@ -161,17 +161,19 @@ def save_projection(
     """Write a projection as safetensors: `ws` [num_ws, w_dim] and its facts. real: it is the likeness of a real
     film."""
     facts = {
+        "format_version": PROJECTION_FORMAT,
+        "kind": "projection",
         "name": name,
         "space": space,
         "steps": steps,
         "start": found.start,
         "real": real,
         "distance": found.distance,
+        "network_sha256": origin.sha256,
+        "restriction": origin.restriction,
+        "code_version": thiscxr.__version__,
     }
-    facts |= {"network_sha256": origin.sha256, "restriction": origin.restriction, "code_version": thiscxr.__version__}
-    write_safetensors(
-        path, {"ws": found.ws.contiguous()}, {"format_version": PROJECTION_FORMAT, "kind": "projection", **facts}
-    )
+    write_safetensors(path, {"ws": found.ws.contiguous()}, facts)
 
 
 def load_projection(path: Path, network: Network) -> tuple[Tensor, str, bool]:

@@ -1,18 +1,17 @@
 """The gate before films are shared: a film that is too close to a real one is not written."""
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from thiscxr.model.conditions import Condition
 from thiscxr.pool import Pool
 from thiscxr.sample.sampling import Network, sample_films
 from thiscxr.sample.truncation import Truncation
+from thiscxr.score.fakes import store_films
 from thiscxr.score.memorisation import audit, audit_columns
 from thiscxr.terms import require_permission
 
@@ -62,15 +61,8 @@ def release(
     """
     res = network.info.architecture.res
     with tempfile.TemporaryDirectory(prefix="thiscxr-") as scratch:
-        path = Path(scratch) / "films"
-        with (
-            open(path, "wb") as file,
-            tqdm(total=len(seeds), unit="film", file=sys.stderr, desc="generate to compare", delay=1) as bar,
-        ):
-            for films in sample_films(network, seeds, conditions, truncation):
-                file.write(films.tobytes())
-                bar.update(len(films))
-        found = audit(pool, np.memmap(path, np.uint8, "r", shape=(len(seeds), res, res)))
+        films = sample_films(network, seeds, conditions, truncation)
+        found = audit(pool, store_films(films, len(seeds), res, Path(scratch) / "films", "generate to compare"))
     fine = np.flatnonzero(~found.memorised).tolist()
     if not fine:
         raise ValueError(

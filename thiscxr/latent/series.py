@@ -146,23 +146,14 @@ def write_series(series: Series, network: Network, out: Path, form: Format, pred
 def _grid(series: Series, predicted: np.ndarray) -> np.ndarray:
     """Return up to SHOWN patients, a row each, with the predicted probability above each film."""
     films = enlarge(series.pixels, LEAST_SIDE)
-    lines = range(0, min(len(films), SHOWN * series.steps), series.steps)
-    captions = [
-        [f"day {film.visit.day}: {p:.2f}" for film, p in _with(series, predicted, i) if film.visit] for i in lines
-    ]
-    visit = series.films[0].visit
-    assert visit is not None
+    visits = [film.visit for film in series.films if film.visit]
+    captions = [f"day {visit.day}: {p:.2f}" for visit, p in zip(visits, predicted.tolist(), strict=True)]
+    rows = [slice(i, i + series.steps) for i in range(0, len(films), series.steps)][:SHOWN]
     head = [
-        f"{visit.finding}, requested absent (left) to requested present (right); a row is a seed",
+        f"{visits[0].finding}, requested absent (left) to requested present (right); a row is a seed",
         "day (invented): probability by the classifier",
     ]
-    return draw_sheet([list(films[i : i + series.steps]) for i in lines], captions, head, [NOTICE])
-
-
-def _with(series: Series, predicted: np.ndarray, start: int) -> list[tuple[Film, float]]:
-    return list(
-        zip(series.films[start : start + series.steps], predicted[start : start + series.steps].tolist(), strict=True)
-    )
+    return draw_sheet([films[row] for row in rows], [captions[row] for row in rows], head, [NOTICE])
 
 
 def growth_table(predicted: np.ndarray, finding: str, reader: str) -> str:

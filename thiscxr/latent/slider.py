@@ -207,8 +207,6 @@ def write_direction(out: Path, found: Direction, network: Network, reader: Trust
         "kind": "direction",
         "network_sha256": network.sha256,
         "reader": reader.name,
-    }
-    facts |= {
         "reader_sha256": reader.sha256,
         "code_version": thiscxr.__version__,
         "restriction": origin.restriction,

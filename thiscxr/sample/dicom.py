@@ -102,7 +102,7 @@ def dicom_dataset(pixels: Pixels, film: Film, options: DicomOptions) -> Dataset:
     instance = uid("instance", *exposure, options, film.origin.restriction, thiscxr.__version__)
     dataset = Dataset()
     dataset.file_meta = _meta(CLASSES[options.sop_class], instance)
-    _set(dataset, {
+    dataset.update({
         "SpecificCharacterSet": "ISO_IR 192",
         "ImageType": ["DERIVED", "SECONDARY"],
         "SOPClassUID": CLASSES[options.sop_class],
@@ -122,7 +122,7 @@ def dicom_dataset(pixels: Pixels, film: Film, options: DicomOptions) -> Dataset:
         "LossyImageCompression": "00",
         **_view(film),
     })  # fmt: skip
-    _set(dataset, _sc() if options.sop_class == "sc" else _dx(pixels.shape, film, options))
+    dataset.update(_sc() if options.sop_class == "sc" else _dx(pixels.shape, film, options))
     _set_pixels(dataset, pixels, options)
     return dataset
 
@@ -134,14 +134,9 @@ def dicom_bytes(dataset: Dataset) -> bytes:
     return file.getvalue()
 
 
-def _set(dataset: Dataset, values: Mapping[str, object]) -> None:
-    for keyword, value in values.items():
-        setattr(dataset, keyword, value)
-
-
 def _item(values: Mapping[str, object]) -> Dataset:
     item = Dataset()
-    _set(item, values)
+    item.update(values)
     return item
 
 
@@ -284,7 +279,7 @@ def _set_pixels(dataset: Dataset, pixels: Pixels, options: DicomOptions) -> None
     if options.photometric == "MONOCHROME1":
         stored = (top - stored.astype(np.int64)).astype(pixels.dtype)
     allocated = 8 if options.bits == 8 else 16
-    _set(dataset, {
+    dataset.update({
         "SamplesPerPixel": 1,
         "PhotometricInterpretation": options.photometric,
         "Rows": stored.shape[0],

@@ -39,39 +39,36 @@ def philox4x32(counter: np.ndarray, key: tuple[int | np.ndarray, int]) -> np.nda
     return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
 
 
-def uniforms(seeds: int | Sequence[int], stream: int, count: int) -> np.ndarray:
-    """Return float64 [count] of one seed or [n, count] of n of them, in (0, 1).
+def uniforms(seeds: Sequence[int], stream: int, count: int) -> np.ndarray:
+    """Return float64 [n, count] of n seeds, in (0, 1).
 
     (word + 0.5) / 2³² of key (seed mod 2³², stream) and counters (block, 0, seed div 2³², 0). Raises ValueError for a
     seed out of range.
     """
-    several = np.atleast_1d(np.array(seeds, dtype=object))
-    for seed in several:
+    for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seed {seed} is out of range; use 0 to {MAX_SEED} (2^53 - 1)")
-    number = several.astype(np.uint64)[:, None]  # [n, 1]
+    number = np.array(seeds, np.uint64)[:, None]  # [n, 1]
     counter = np.zeros((len(number), -(-count // 4), 4), dtype=np.uint32)
     counter[..., 0] = np.arange(counter.shape[1])
     counter[..., 2] = number >> _SHIFT
     words = philox4x32(counter, (number & _LOW, stream)).reshape(len(number), 4 * counter.shape[1])[:, :count]
     values = words + 0.5
     values /= 2**32
-    return values[0] if isinstance(seeds, int) else values
+    return values
 
 
-def normals(seeds: int | Sequence[int], stream: int, count: int) -> np.ndarray:
-    """Return float32 [count] of one seed or [n, count] of n of them, standard normal.
+def normals(seeds: Sequence[int], stream: int, count: int) -> np.ndarray:
+    """Return float32 [n, count] of n seeds, standard normal.
 
     Uniforms in pairs (u, v) give sqrt(-2 ln u) · (cos 2πv, sin 2πv).
     """
-    if not isinstance(seeds, int):
-        # A few seeds at a time: enough for numpy's calls to cost little, and few enough for the cache.
-        group = max(1, _CACHED_VALUES // max(count, 1))
-        parts = [
-            _box_muller(uniforms(seeds[i : i + group], stream, count + count % 2)) for i in range(0, len(seeds), group)
-        ]
-        return np.concatenate(parts)[:, :count] if parts else np.empty((0, count), np.float32)
-    return _box_muller(uniforms(seeds, stream, count + count % 2))[:count]
+    # A few seeds at a time: enough for numpy's calls to cost little, and few enough for the cache.
+    group = max(1, _CACHED_VALUES // max(count, 1))
+    parts = [
+        _box_muller(uniforms(seeds[i : i + group], stream, count + count % 2)) for i in range(0, len(seeds), group)
+    ]
+    return np.concatenate(parts)[:, :count] if parts else np.empty((0, count), np.float32)
 
 
 def _box_muller(values: np.ndarray) -> np.ndarray:

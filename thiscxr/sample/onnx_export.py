@@ -8,6 +8,7 @@ modulation (`model.generator`) allows a free batch size: no weight depends on a 
 import importlib
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,13 +51,6 @@ def export_onnx(path: Path, generator: Generator, info: NetworkInfo, sha256: str
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a file, such as {path / 'generator.onnx'}")
-    data, difference = onnx_bytes(generator, info, sha256, restriction=restriction)
-    write_file(path, data)
-    return difference
-
-
-def onnx_bytes(generator: Generator, info: NetworkInfo, sha256: str, restriction: str = "") -> tuple[bytes, float]:
-    """Return what `export_onnx` writes and its largest difference from torch."""
     onnx, runtime = (_extra(name) for name in ("onnx", "onnxruntime"))
     _extra("onnxscript")  # torch imports it by itself, and would report it in many lines
     if not generator.config.c_dim:
@@ -92,7 +86,9 @@ def onnx_bytes(generator: Generator, info: NetworkInfo, sha256: str, restriction
     onnx.helper.set_model_props(model, {"thiscxr": json.dumps(facts, sort_keys=True)})
     onnx.checker.check_model(model)
     data = model.SerializeToString(deterministic=True)
-    return data, _check(runtime, data, module, generator)
+    difference = _check(runtime, data, module, generator)
+    write_file(path, data)
+    return difference
 
 
 def _extra(name: str) -> ModuleType:
@@ -107,9 +103,7 @@ def _inputs(generator: Generator, seeds: Sequence[int]) -> dict[str, Tensor]:
     config = generator.config
 
     def draw(stream: int, *shape: int) -> Tensor:
-        return torch.from_numpy(np.stack([normals(seed, stream, int(np.prod(shape))) for seed in seeds])).reshape(
-            -1, *shape
-        )
+        return torch.from_numpy(normals(seeds, stream, math.prod(shape))).reshape(-1, *shape)
 
     z, c = draw(LATENT_STREAM, config.z_dim), draw(LATENT_STREAM, config.c_dim).sign()
     psi = torch.linspace(1, 0.5, len(seeds))

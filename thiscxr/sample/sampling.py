@@ -48,12 +48,8 @@ class Network:
             view=view, sex=sex, age_years=age_years, source=source, findings=findings, no_findings=no_findings
         )
         seeds = list(seeds)
-        films = list(sample_films(self, seeds, self.conditions(seeds, requested), truncation))
-        return (
-            np.concatenate(films)
-            if films
-            else np.empty((0, self.info.architecture.res, self.info.architecture.res), np.uint8)
-        )
+        films = sample_films(self, seeds, self.conditions(seeds, requested), truncation)
+        return np.concatenate([np.empty((0, *(self.info.architecture.res,) * 2), np.uint8), *films])
 
     def conditions(self, seeds: Sequence[int], requested: Condition) -> list[Condition]:
         """Return the condition of each seed: the requested one; if nothing is requested, each seed's draw from the

@@ -321,6 +321,17 @@ def parse_seeds(text: str, option: str = "--seeds") -> list[int]:
     return seeds
 
 
+def spell_ranges(numbers: Sequence[int]) -> str:
+    """Return whole numbers as `parse_seeds` and `parse_layers` read them, in ascending order, such as "0-63,100"."""
+    groups: list[list[int]] = []
+    for number in sorted(numbers):
+        if groups and groups[-1][1] == number - 1:
+            groups[-1][1] = number
+        else:
+            groups.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in groups)
+
+
 def requested_condition(row: Mapping[str, str]) -> Condition:
     """Return the requested condition of a line of samples.csv; columns that are missing or empty were not requested.
 

@@ -10,7 +10,7 @@ import logging
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,7 +27,7 @@ from thiscxr.model.conditions import Condition
 from thiscxr.pixels import fit, load_film, to_bits, to_square
 from thiscxr.pool.covered import cover, rows_to_hide
 from thiscxr.sample.sampling import Network, load, sample_films
-from thiscxr.sample.writing import requested_condition
+from thiscxr.sample.writing import requested_condition, spell_ranges
 
 _BATCH = 64
 _AS_LONG_AS_IT_IS = 10**6  # px: longer than any film's short side, so that none is cropped or reduced when it is read
@@ -88,7 +88,7 @@ def _of_network(fake: str, res: int, count: int, truncation: float, device: str,
     pixels = _store(sample_films(network, seeds, requested, truncation, _BATCH), count, res, room, "sample")
     names = [f"seed {seed}" for seed in seeds]
     return FakeFilms(
-        pixels, requested, names, truncation, _ranges(seeds), network.sha256, None, network.info.to_json(), network
+        pixels, requested, names, truncation, spell_ranges(seeds), network.sha256, None, network.info.to_json(), network
     )
 
 
@@ -129,7 +129,7 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
         [requested_condition(row) for row in rows],
         [row["file"] for row in rows],
         float(one_truncation) if one_truncation else None,
-        _ranges([int(row["seed"]) for row in rows if row.get("seed", "").isdigit()]),
+        spell_ranges([int(row["seed"]) for row in rows if row.get("seed", "").isdigit()]),
         one_hash or None,
         folder,
         facts,
@@ -216,11 +216,3 @@ def _read_film(
         return to_bits(pixels, 8).astype(np.uint8, copy=False)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; remove it or make it again") from None
-
-
-def _ranges(seeds: Sequence[int]) -> str:
-    """Return seeds as ranges, such as "0-63,100"."""
-    seeds = sorted(seeds)
-    starts = [seed for i, seed in enumerate(seeds) if i == 0 or seed != seeds[i - 1] + 1]
-    ends = [seed for i, seed in enumerate(seeds) if i + 1 == len(seeds) or seed != seeds[i + 1] - 1]
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
