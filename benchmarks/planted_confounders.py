@@ -17,7 +17,7 @@ from tqdm import tqdm
 from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.model.conditions import Condition, FilmConditions
 from thiscxr.phantom import PHANTOM_FINDINGS, SITES, draw_patient
-from thiscxr.score.confounders import shift_table, ties
+from thiscxr.score.confounders import shift_table, significant, ties
 
 
 def pool_of(count: int, seed: int, tie: float = 0.0) -> FilmConditions:
@@ -46,14 +46,14 @@ def main() -> None:
     for tie in (1.0, 0.4, 0.2, 0.1, 0.0):
         first, *others = ties(pool_of(n, 1, tie), patients)
         line = {
-            "planted": f"effusion tied to sites in {tie:.0%} of the films", "first": first.finding,
-            "cramers_v": round(first.strength, 3), "ci95": [round(x, 3) for x in first.ci95],
-            "chance95": round(first.null95, 3), "p": round(first.p, 4), "tied": first.tied,
-            "other_findings_tied": sum(each.tied for each in others),
+            "planted": f"effusion tied to sites in {tie:.0%} of the films", "first": first.question,
+            "cramers_v": round(first.value, 3), "ci95": [round(x, 3) for x in first.ci95],
+            "chance95": round(first.floor, 3), "p": round(first.p, 4), "tied": significant(first),
+            "other_findings_tied": sum(map(significant, others)),
         }  # fmt: skip
         print(json.dumps(line), flush=True)
     alarms = [
-        any(each.tied for each in ties(pool_of(n, 100 + seed), patients, seed=seed))
+        any(map(significant, ties(pool_of(n, 100 + seed), patients, seed=seed)))
         for seed in tqdm(range(arguments.pools))
     ]
     print(json.dumps({"planted": "nothing", "pools": arguments.pools, "pools_with_an_alarm": sum(alarms)}), flush=True)

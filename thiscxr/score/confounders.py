@@ -5,7 +5,7 @@ its films then predicts the hospital (Zech et al. 2018, arXiv:1807.00431). Probe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -107,29 +107,11 @@ def _newcombe(p1: float, n1: float, p2: float, n2: float, z: float) -> tuple[flo
     return p2 - p1 - float(np.hypot(p2 - low2, high1 - p1)), p2 - p1 + float(np.hypot(high2 - p2, p1 - low1))
 
 
-@dataclass(frozen=True)
-class Tie:
-    """How strongly a finding is associated with a factor, such as the site."""
-
-    finding: str
-    strength: float
-    """Cramér's V of shares per patient, corrected for chance: 0 no association, 1 the one determines the other."""
-    ci95: tuple[float, float]
-    null95: float
-    """The 95th percentile of the strength without an association."""
-    p: float
-    """Probability of an association as strong by chance, corrected for the number of findings."""
-    num_patients: int
-
-    @property
-    def tied(self) -> bool:
-        """Whether the association is significant."""
-        return self.p < ALPHA
-
-
-def ties(films: FilmConditions, patients: ArrayLike, factor: str = "source", seed: int = 0) -> list[Tie]:
-    """Return how strongly every finding is associated with the source or view, the strongest first; [] for one source
-    only.
+def ties(
+    films: FilmConditions, patients: ArrayLike, factor: str = "source", *, real: bool = True, seed: int = 0
+) -> list[Measured]:
+    """Return how strongly every finding is associated with the source or view, the strongest of the significant ones
+    first; [] for one source only. The floor is the 95th percentile by chance.
 
     A patient (of one source) counts once, with the share of the films that have the finding; the strength is η, the
     root of the share of variance between sources, which for one film a patient is Cramér's V. Chance is measured by
@@ -166,18 +148,23 @@ def ties(films: FilmConditions, patients: ArrayLike, factor: str = "source", see
         lambda a, b: _strength(_explained(a, b), expected), (both, alone), (places, alone)
     )
     strengths, limits = _strength(explained, expected), np.quantile(_strength(null, expected), 0.95, axis=0)
+    sides = (len(films), 0) if real else (0, len(films))
     found = [
-        Tie(
-            finding,
+        Measured(
+            "tie",
             float(strengths[i]),
             (max(0.0, float(strengths[i] - errors[i])), min(1.0, float(strengths[i] + errors[i]))),
             float(limits[i]),
-            float((1 + (largest >= counts[i] * explained[i]).sum()) / (ROUNDS + 1)),
-            int(counts[i]),
+            *sides,
+            group="real" if real else "asked",
+            question=finding,
+            protocol=factor,
+            statistic="v",
+            p=float((1 + (largest >= counts[i] * explained[i]).sum()) / (ROUNDS + 1)),
         )
         for i, finding in enumerate(name for name, moves in zip(FINDINGS, varied, strict=True) if moves)
     ]
-    return sorted(found, key=lambda tie: (tie.p, -tie.strength))
+    return sorted(found, key=lambda tie: (not significant(tie), -(tie.value or 0.0)))
 
 
 def _explained(both: Array, places: NDArray[np.int64]) -> Array:
@@ -197,72 +184,22 @@ def _strength(explained: Array, expected: Array) -> Array:
     return np.sqrt(np.clip((explained - expected) / np.maximum(1 - expected, 1e-12), 0, 1))
 
 
-def strongest_tie(found: list[Tie], factor: str, real: bool, num_films: int) -> Measured:
-    """Return the strongest association as a number of the panel; its floor is the 95th percentile by chance. Raises
-    ValueError for an empty list."""
-    if not found:
-        raise ValueError(
-            f"no finding can be associated with the {factor}: it has one value only; pool more than one collection"
-        )
-    tie = max(found, key=lambda each: (each.tied, each.strength))
-    counts = (num_films, 0) if real else (0, num_films)
-    group = "real" if real else "asked"
-    whose = Measured(
-        "tie", tie.strength, tie.ci95, tie.null95, *counts, group=group, question=tie.finding, protocol=factor
-    )
-    return replace(whose, statistic="v", p=tie.p)
+def significant(found: Measured) -> bool:
+    """Return whether there would hardly be as much by chance."""
+    return found.p is not None and found.p < ALPHA
 
 
-@dataclass(frozen=True)
-class Shortcut:
-    """How far a classifier's score of a finding moves with the requested site while the requested finding stays the
-    same."""
-
-    finding: str
-    pull: float
-    """From the site with the lowest mean score to that with the highest, in standard deviations of the score on real
-    films."""
-    ci95: tuple[float, float]
-    null95: float
-    """The 95th percentile of the pull when sites are permuted."""
-    p: float
-    lowest: str
-    highest: str
-    num_seeds: int
-
-    @property
-    def tied(self) -> bool:
-        """Whether the score depends on the site."""
-        return self.p < ALPHA
-
-    def measured(self, extractor: str, tried: int, num_real: int, num_fake: int) -> Measured:
-        """Return it as a number of the panel, p corrected for the number of findings; its floor is the 95th percentile
-        by chance."""
-        found = Measured("shortcut", self.pull, self.ci95, self.null95, num_real, num_fake, p=min(1.0, self.p * tried))
-        return replace(found, extractor=extractor, question=self.finding, group=f"{self.highest} over {self.lowest}")
-
-
-def shortcut(finding: str, scores: Mapping[str, NDArray[np.floating]], spread: float, seed: int = 0) -> Shortcut:
-    """Return how far a classifier's scores of a finding depend on the requested site.
+def shortcut(finding: str, scores: Mapping[str, NDArray[np.floating]], spread: float, seed: int = 0) -> Measured:
+    """Return how far a classifier's scores of a finding move with the requested site while the requested finding stays
+    the same: from the site with the lowest mean score to that with the highest, in standard deviations of the score on
+    real films. The floor is the 95th percentile by chance.
 
     scores: site -> scores [n] of films for which the finding (or its absence) was requested at that site, of the same
     seeds in the same order. spread: standard deviation of the score on held-out real films. Chance is measured by
-    permuting the sites within each seed. Raises ValueError for fewer than two sites or ten seeds, sites with different
-    numbers of films, and a spread that is not positive.
+    permuting the sites within each seed.
     """
     sites = list(scores)
-    lengths = {len(values) for values in scores.values()}
-    if len(sites) < 2 or len(lengths) != 1 or min(lengths) < 10:
-        sizes = ", ".join(f"{site}: {len(values)}" for site, values in scores.items()) or "none"
-        raise ValueError(
-            f"{finding}: films by site are {sizes}; expected the same ten or more seeds at two or more sites"
-        )
     table = np.stack([np.asarray(scores[site], np.float64) for site in sites])
-    if not (spread > 0 and np.isfinite(table).all()):
-        raise ValueError(
-            f"{finding}: the classifier's scores do not vary on real films (spread "
-            f"{spread:g}) or are not finite; use another classifier"
-        )
     means, n = table.mean(axis=1), table.shape[1]
     top, bottom = int(means.argmax()), int(means.argmin())
     rng = generator(seed, 6)
@@ -271,6 +208,5 @@ def shortcut(finding: str, scores: Mapping[str, NDArray[np.floating]], spread: f
     error = student_95(n - 1) * float((table[top] - table[bottom]).std(ddof=1)) / np.sqrt(n)
     p = float((1 + (null >= pull - 1e-12).sum()) / (ROUNDS + 1))
     ci95 = (float(max(0.0, pull - error) / spread), float((pull + error) / spread))
-    return Shortcut(
-        finding, pull / spread, ci95, float(np.quantile(null, 0.95)) / spread, p, sites[bottom], sites[top], n
-    )
+    floor, group = float(np.quantile(null, 0.95)) / spread, f"{sites[top]} over {sites[bottom]}"
+    return Measured("shortcut", pull / spread, ci95, floor, 0, table.size, question=finding, group=group, p=p)

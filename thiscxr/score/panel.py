@@ -29,7 +29,7 @@ from thiscxr.reader.extractors import Extractor, extract, films_key, in_batches,
 from thiscxr.reader.segmenter import find_segmenter
 from thiscxr.sample.sampling import request, sample_films
 from thiscxr.score import anatomy, distributions
-from thiscxr.score.confounders import Shift, Tie, shift_table, shortcut, strongest_tie, ties
+from thiscxr.score.confounders import Shift, shift_table, shortcut, ties
 from thiscxr.score.distributions import Side, by_group, mean_of, read_sides
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.fidelity import Fidelity, fidelity, predicted_findings, readable
@@ -58,7 +58,6 @@ class Panel:
     fidelity: list[Fidelity] = field(default_factory=list)
     # the predicted findings of each synthetic film
     predicted: list[tuple[str, ...]] = field(default_factory=list)
-    ties: dict[str, list[Tie]] = field(default_factory=dict)
     shifts: list[Shift] = field(default_factory=list)
     trust: anatomy.Trust | None = None
     # films on the first two principal components of the real ones
@@ -245,23 +244,20 @@ def confounders(context: Context) -> Panel:
     if found[0].value is None:
         few = f"{found[0].num_real} patients have several of these films; {LEAST_PATIENTS} are needed"
         notes.append(f"re-identification is not measurable: {few}")
-    probes = probe_conditions(side.real, truth, side.patients, side.fake, requested, seeds, seed)
-    probed = [probe_real_or_synthetic(side.real, side.patients, side.fake, seeds, seed), *probes.probed]
-    notes += [f"probe for {factor}: {why}" for factor, why in probes.left_out.items()]
+    probed, left_out = probe_conditions(side.real, truth, side.patients, side.fake, requested, seeds, seed)
+    probed.insert(0, probe_real_or_synthetic(side.real, side.patients, side.fake, seeds, seed))
+    notes += [f"probe for {factor}: {why}" for factor, why in left_out.items()]
     if len(side.rows) < len(rows):
         others = f"{len(rows) - len(side.rows)} of {len(rows)} real films are scored by other folds"
         notes.append(f"probes and re-identification: {others}")
-    tables = {}
     for factor in ("source", "view"):
-        for what, films, whose in (("real", everything, patients), ("asked", requested, seeds)):
-            if tied := ties(films, whose, factor, seed):
-                tables[f"{what} {factor}"] = tied
-                found.append(strongest_tie(tied, factor, what == "real", len(films)))
+        found += ties(everything, patients, factor, real=True, seed=seed)[:1]
+        found += ties(requested, seeds, factor, real=False, seed=seed)[:1]
     centre = side.real.mean(axis=0)
     axes = np.linalg.eigh(np.cov(side.real, rowvar=False))[1][:, -2:][:, ::-1]
     clouds = {"real films": (side.real - centre) @ axes, "synthetic films": (side.fake - centre) @ axes}
-    records = context.records([*found, *(probe.measured(name) for probe in probed)])
-    return Panel(records, notes, ties=tables, shifts=shift_table(everything, patients, requested, seeds), clouds=clouds)
+    records = context.records([*found, *(replace(probe, extractor=name) for probe in probed)])
+    return Panel(records, notes, shifts=shift_table(everything, patients, requested, seeds), clouds=clouds)
 
 
 def diversity(context: Context) -> Panel:
@@ -349,11 +345,14 @@ def shortcuts(context: Context) -> Panel:
             films = sample_films(network, seeds, requested, context.fakes.truncation or 1.0)
             scores[source] = read_answers(extractor.reader, films)[name]
         found.append(shortcut(name, scores, float(real_predicted[name].std()), seed))
-    counts = len(held), len(seeds) * len(sources)
     notes = (
         [] if found else ["how findings move with the source: no finding that the network knows is read well enough"]
     )
-    return Panel(context.records(each.measured(extractor.name, len(found), *counts) for each in found), notes)
+    corrected = [
+        replace(each, extractor=extractor.name, num_real=len(held), p=min(1.0, (each.p or 0.0) * len(found)))
+        for each in found
+    ]
+    return Panel(context.records(corrected), notes)
 
 
 def plausibility(context: Context) -> Panel:

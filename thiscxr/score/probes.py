@@ -10,7 +10,7 @@ arXiv:1610.01644.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import (
+    ROUNDS,
     generator,
     halves,
     interval,
@@ -31,6 +32,7 @@ from thiscxr.measures.resampling import (
     weighted_correlation,
 )
 from thiscxr.model.conditions import FilmConditions
+from thiscxr.reader.answers import weighted_error
 
 FOLDS = 5
 SPLITS = 3
@@ -43,37 +45,6 @@ REAL_OR_SYNTHETIC = "real_or_synthetic"
 
 Array = NDArray[np.float64]
 Measure = Callable[[NDArray, Array, NDArray], Array]  # truth [n], answers [n, …], weights [rounds, n] -> [rounds]
-
-
-@dataclass(frozen=True)
-class Probed:
-    """A probe for one factor: on synthetic films against the requested value, on unseen real patients against the
-    truth."""
-
-    factor: str
-    measure: str
-    """auc (for more than two classes the mean of one against the rest), r (correlation) or mae (years), means over the
-    models."""
-    value: float
-    ci95: tuple[float, float]
-    baseline: float
-    baseline95: tuple[float, float]
-    num_real: int
-    num_fake: int
-
-    def measured(self, extractor: str) -> Measured:
-        """Return it as a number of the panel; its floor is the baseline."""
-        measure, question = (self.factor, "") if self.factor == REAL_OR_SYNTHETIC else ("probe", self.factor)
-        found = Measured(measure, self.value, self.ci95, self.baseline, self.num_real, self.num_fake, question=question)
-        return replace(found, extractor=extractor, statistic=self.measure)
-
-
-@dataclass(frozen=True)
-class Probes:
-    """All probes of a set of synthetic films, and why some factors could not be probed."""
-
-    probed: list[Probed]
-    left_out: dict[str, str]
 
 
 def probe(x: Array, truth: NDArray) -> Pipeline:
@@ -125,19 +96,29 @@ def probe_conditions(
     requested: FilmConditions,
     seeds: ArrayLike,
     seed: int = 0,
-) -> Probes:
-    """Probe features [n, d] of real films and [m, d] of synthetic ones for source, view, sex and age.
+) -> tuple[list[Measured], dict[str, str]]:
+    """Probe features [n, d] of real films and [m, d] of synthetic ones for source, view, sex and age: on synthetic
+    films against the requested value, and as the floor on unseen real patients against the truth. Return the results,
+    and why other factors could not be probed.
 
-    patients [n], seeds [m]: the patient of each real film, the latent of each synthetic one. Raises ValueError for
-    features that are not finite or do not fit.
+    AUCs of more than two classes are means of one against the rest; correlation (r) and error in years (mae) are of the
+    age; all are means over the models. patients [n], seeds [m]: the patient of each real film, the latent of each
+    synthetic one.
     """
-    features, fake_features = (
-        check_features(features, len(real), "real"),
-        check_features(fake_features, len(requested), "synthetic"),
-    )
+    features, fake_features = np.asarray(features, np.float64), np.asarray(fake_features, np.float64)
     patients, seeds = number_patients(patients), number_patients(seeds)
-    probed: list[Probed] = []
+    probed: list[Measured] = []
     left_out: dict[str, str] = {}
+
+    def fitted(truth: NDArray, wanted: NDArray, known: NDArray, given: NDArray) -> tuple[Scored, Scored]:
+        """Return the real films of known value and the synthetic ones of requested value, each with its scores."""
+        folds, other_folds = draw_folds(patients[known], seed), draw_folds(seeds[given], seed)
+        answers, others = cross_fit(features[known], truth[known], folds, fake_features[given], other_folds)
+        return (
+            Scored(truth[known], answers, patients[known], folds),
+            Scored(wanted[given], others, seeds[given], other_folds),
+        )
+
     for factor in FACTORS:
         truth, wanted, names = _classes(factor, real, patients, requested)
         if len(names) < 2:
@@ -145,18 +126,21 @@ def probe_conditions(
         elif len(set(wanted[wanted >= 0].tolist())) < 2:
             left_out[factor] = "fewer than two of its values were requested of the synthetic films"
         else:
-            known, given = truth >= 0, wanted >= 0
-            folds, other_folds = draw_folds(patients[known], seed), draw_folds(seeds[given], seed)
-            answers = cross_fit(features[known], truth[known], folds, fake_features[given], other_folds)
-            sides = (
-                Scored(truth[known], answers[0], patients[known], folds),
-                Scored(wanted[given], answers[1], seeds[given], other_folds),
-            )
-            both = np.intersect1d(truth[known], wanted[given])  # the classes of the floor too
+            sides = fitted(truth, wanted, truth >= 0, wanted >= 0)
+            both = np.intersect1d(sides[0].truth, sides[1].truth)  # the classes of the floor too
             probed.append(_probed(factor, "auc", sides, [_against_rest(k) for k in both], seed))
-    return Probes(
-        probed + _probe_age(features, real, patients, fake_features, requested, seeds, seed, left_out), left_out
-    )
+    known, given = np.isfinite(real.age_years), np.isfinite(requested.age_years)
+    if len(np.unique(patients[known])) < 2 * MIN_PATIENTS or len(np.unique(requested.age_years[given])) < 2:
+        left_out["age"] = f"not known of {2 * MIN_PATIENTS} real patients, or fewer than two ages were requested"
+        return probed, left_out
+    sides = fitted(real.age_years, requested.age_years, known, given)
+    median = np.median(sides[0].truth)
+    measures: dict[tuple[str, str], Measure] = {
+        ("age over median", "auc"): lambda truth, years, weights: weighted_auc(truth > median, years[:, 0], weights),
+        ("age", "r"): lambda truth, years, weights: weighted_correlation(truth, years[:, 0], weights),
+        ("age", "mae"): lambda truth, years, weights: weighted_error(truth, years[:, 0], weights),
+    }
+    return probed + [_probed(*what, sides, [measure], seed) for what, measure in measures.items()], left_out
 
 
 def _classes(
@@ -183,36 +167,6 @@ def _against_rest(k: int) -> Measure:
     )
 
 
-def _probe_age(
-    features: Array,
-    real: FilmConditions,
-    patients: NDArray,
-    fake_features: Array,
-    requested: FilmConditions,
-    seeds: NDArray,
-    seed: int,
-    left_out: dict[str, str],
-) -> list[Probed]:
-    known, given = np.isfinite(real.age_years), np.isfinite(requested.age_years)
-    if len(np.unique(patients[known])) < 2 * MIN_PATIENTS or len(np.unique(requested.age_years[given])) < 2:
-        left_out["age"] = f"not known of {2 * MIN_PATIENTS} real patients, or fewer than two ages were requested"
-        return []
-    years, wanted = real.age_years[known], requested.age_years[given]
-    median = np.median(years)
-    folds, other_folds = draw_folds(patients[known], seed), draw_folds(seeds[given], seed)
-    read, fake_read = cross_fit(features[known], years, folds, fake_features[given], other_folds)
-    sides = (
-        Scored(years, read[:, 0], patients[known], folds),
-        Scored(wanted, fake_read[:, 0], seeds[given], other_folds),
-    )
-    measures: dict[tuple[str, str], Measure] = {
-        ("age over median", "auc"): lambda truth, answers, weights: weighted_auc(truth > median, answers, weights),
-        ("age", "r"): weighted_correlation,
-        ("age", "mae"): lambda truth, answers, weights: weights @ np.abs(truth - answers) / weights.sum(axis=1),
-    }
-    return [_probed(*what, sides, [measure], seed) for what, measure in measures.items()]
-
-
 @dataclass(frozen=True)
 class Scored:
     """Films with their truth, scores, patients or latents, and the model that scored each. Arrays [n, …]."""
@@ -232,15 +186,16 @@ class Scored:
             return mean_over([how(self.truth[some], self.answers[some], weights[:, some]) for some in here])
 
 
-def _probed(factor: str, measure: str, sides: tuple[Scored, Scored], hows: Sequence[Measure], seed: int) -> Probed:
-    """Return the mean of some measures of the real and of the synthetic films."""
-    results = []
-    for side in sides:
-        weights = patient_weights(side.whose, seed)
-        values = mean_over([side.measure(how, weights) for how in hows])
-        results.append((float(values[0]), interval(values[1:])))
-    (baseline, baseline95), (value, ci95) = results
-    return Probed(factor, measure, value, ci95, baseline, baseline95, len(sides[0].truth), len(sides[1].truth))
+def _probed(factor: str, statistic: str, sides: tuple[Scored, Scored], hows: Sequence[Measure], seed: int) -> Measured:
+    """Return the mean of some measures of the synthetic films, and of the real ones as the floor, which has no
+    interval."""
+    means = []
+    for side, rounds in zip(sides, (0, ROUNDS), strict=True):
+        weights = patient_weights(side.whose, seed, rounds)
+        means.append(mean_over([side.measure(how, weights) for how in hows]))
+    (floor, *_), (value, *resampled) = means
+    ci95, sizes = interval(np.array(resampled)), [len(side.truth) for side in sides]
+    return Measured("probe", float(value), ci95, float(floor), *sizes, question=factor, statistic=statistic)
 
 
 def probe_real_or_synthetic(
@@ -249,55 +204,32 @@ def probe_real_or_synthetic(
     fake_features: NDArray[np.floating],
     seeds: ArrayLike,
     seed: int = 0,
-) -> Probed:
-    """Can a linear model distinguish synthetic films from real ones? AUC, 0.5: no. The baseline is real patients
+) -> Measured:
+    """Can a linear model distinguish synthetic films from real ones? AUC, 0.5: no. The floor is that of real patients
     against other real patients.
 
-    Half of the real patients are compared with as many synthetic films and with the other half; values and intervals
+    Half of the real patients are compared with as many synthetic films and with the other half; values and the interval
     (bootstrap over patients and seeds) are means over three halvings. Raises ValueError for fewer than 20 films per
-    set, and for features that do not fit.
+    set.
     """
-    features, fake_features = (
-        check_features(features, None, "real"),
-        check_features(fake_features, features.shape[1], "synthetic", 1),
-    )
+    features, fake_features = np.asarray(features, np.float64), np.asarray(fake_features, np.float64)
     patients, seeds = number_patients(patients), number_patients(seeds)
     n = min((len(patients) - int(np.bincount(patients).max(initial=0))) // 2, len(fake_features))
     if n < 2 * MIN_PATIENTS:
         sizes = f"{len(features)} real and {len(fake_features)} synthetic films"
         raise ValueError(f"{sizes} give {n} a side; the probe needs at least {2 * MIN_PATIENTS} a side")
     rng = generator(seed, 4)
-    rows: dict[str, list[tuple[float, tuple[float, float]]]] = {"fake": [], "real": []}
+    rows = []  # value, low, high, floor
     for a, b in halves(patients, n, SPLITS, seed):
         some = rng.permutation(len(fake_features))[:n]
-        against = {"fake": (fake_features[some], seeds[some]), "real": (features[b], patients[b])}
-        for name, (others, whose) in against.items():
+        found = []
+        for others, whose, rounds in ((fake_features[some], seeds[some], ROUNDS), (features[b], patients[b], 0)):
             both, truth = np.concatenate([features[a], others]), np.repeat([0, 1], n)
             folds = np.concatenate([draw_folds(patients[a], seed), draw_folds(whose, seed)])
             answers, _ = cross_fit(both, truth, folds, both[:0], folds[:0])
-            weights = np.hstack([patient_weights(patients[a], seed), patient_weights(whose, seed + 1)])
+            weights = np.hstack([patient_weights(patients[a], seed, rounds), patient_weights(whose, seed + 1, rounds)])
             scored = Scored(truth, answers, np.concatenate([patients[a], whose]), folds)
-            values = scored.measure(_against_rest(1), weights)
-            rows[name].append((float(values[0]), interval(values[1:])))
-
-    def mean(name: str) -> tuple[float, tuple[float, float]]:
-        values, edges = zip(*rows[name], strict=True)
-        low, high = np.mean(edges, axis=0)
-        return float(np.mean(values)), (float(low), float(high))
-
-    (value, ci95), (baseline, baseline95) = mean("fake"), mean("real")
-    return Probed(REAL_OR_SYNTHETIC, "auc", value, ci95, baseline, baseline95, n, n)
-
-
-def check_features(features: NDArray[np.floating], size: int | None, what: str, axis: int = 0) -> Array:
-    """Return features as float64 [n, d]. Raises ValueError when they are not finite, or have another size along `axis`
-    than `size`."""
-    checked = np.asarray(features, np.float64)
-    if checked.ndim != 2 or (size is not None and checked.shape[axis] != size):
-        raise ValueError(
-            f"{what} features have shape {checked.shape}; expected [n, d] with {size} {('films', 'dimensions')[axis]}"
-        )
-    if not np.isfinite(checked).all():
-        bad = int((~np.isfinite(checked)).any(axis=1).sum())
-        raise ValueError(f"{what} features of {bad} films are not finite; look for damaged films or weights")
-    return checked
+            found.append(scored.measure(_against_rest(1), weights))
+        rows.append((found[0][0], *interval(found[0][1:]), found[1][0]))
+    value, low, high, floor = np.mean(rows, axis=0).tolist()
+    return Measured(REAL_OR_SYNTHETIC, value, (low, high), floor, n, n, statistic="auc")
