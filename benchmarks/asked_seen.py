@@ -68,16 +68,16 @@ def main() -> None:
         found = fidelity(real, some, patients, requested, predicted, np.tile(seeds, len(conditions)))
         for each in found:
             numbers: dict[str, Any] = {
-                name: getattr(each, name) for name in ("value", "ci95", "null95", "ceiling", "ceiling95")
+                name: getattr(each, name) for name in ("value", "ci95", "null95", "floor", "ceiling95")
             }
             fields = (
                 {key: np.round(number, 3).tolist() for key, number in numbers.items()}
-                if each.evaluated
+                if not each.reason
                 else {"not evaluated": each.reason}
             )
             print(
                 json.dumps(
-                    {"question": each.question, "how": how, "measure": each.measure, **fields, "films": each.num_fake}
+                    {"question": each.question, "how": how, "measure": each.statistic, **fields, "films": each.num_fake}
                 ),
                 flush=True,
             )
@@ -86,7 +86,7 @@ def main() -> None:
     scored = [
         each.question
         for each in fidelity(real, real_predicted, patients, real, real_predicted, patients)
-        if each.evaluated
+        if not each.reason
     ]
     for name, row in pairs(scored, network.info.vocabulary).items():
         evaluate([[condition] * arguments.n for condition in row], "alone", name)

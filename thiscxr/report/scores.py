@@ -51,7 +51,7 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
         + ("; the rows of the burned-in mark are hidden in all films" if fakes.hidden else ""),
         verdict=verdict(panel.records),
         every=[section for section in (*parts, *_slow(panel)) if section.figures],
-        notes=panel.notes + [str(each) for each in panel.fidelity if not each.evaluated],
+        notes=panel.notes + [str(each) for each in panel.fidelity if each.reason],
         sources=pool.meta["sources"],
     )
 
@@ -69,13 +69,16 @@ def _table(records: Sequence[Record]) -> list[list[str]]:
     return rows
 
 
+def _whisker(record: Record, label: str) -> Whisker:
+    value = record.value or 0.0
+    return Whisker(label, value, *(record.ci95 or (value, value)), record.floor)
+
+
 def _figure(heading: str, records: Sequence[Record], more: str = "") -> Figure:
     """Return the scores with intervals and floors, in the words of their measures."""
     meanings = {words_of(each).title.split(":")[0]: explained(each) for each in records}
     text = " ".join(meanings.values() if len(meanings) == 1 else (f"{name}: {said}" for name, said in meanings.items()))
-    rows = [
-        Whisker(each.key, each.value or 0.0, *(each.ci95 or (each.value or 0.0,) * 2), each.floor) for each in records
-    ]
+    rows = [_whisker(each, each.key) for each in records]
     span = (0.0, 1.0) if from_0_to_1(records) else None
     text = f"{text} {more}".strip()
     return Figure(heading, text, whiskers(f"{heading}: {text}", rows, span), _table(records))
@@ -149,16 +152,17 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
 
 
 def _conditions(panel: Panel) -> Section:
-    measured = [each for each in panel.fidelity if each.evaluated and each.measure != "mae"]
+    measured = _of(panel, "fidelity")
     if not measured:
         return _section("asked", [])
-    rows = [Whisker(f"{each.question} ({each.measure})", each.value, *each.ci95, each.ceiling) for each in measured]
-    table = [["question", "measure", "value", "interval", "real patients", "permuted"]]
-    for each in panel.fidelity:
-        if each.evaluated:
-            ranges = (f"{low:.3f} to {high:.3f}" for low, high in (each.ci95, each.null95))
-            interval, null = ranges
-            table.append([each.question, each.measure, f"{each.value:.3f}", interval, f"{each.ceiling:.3f}", null])
+    rows = [_whisker(each, f"{each.question} ({each.statistic})") for each in measured if each.statistic != "mae"]
+    table = [["question", "measure", "value", "interval", "real patients", "requested at random"]]
+    for each in measured:
+        numbers = (
+            "–" if some is None else " to ".join(f"{number:.3f}" for number in np.atleast_1d(some))
+            for some in (each.value, each.ci95, each.floor, each.null95)
+        )
+        table.append([each.question, each.statistic, *numbers])
     text = (
         "How well the classifier's predictions follow what was requested; the diamond is the same "
         f"classifier on held-out patients. {_ONE_ROW}"

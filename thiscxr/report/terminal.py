@@ -16,7 +16,7 @@ def score_table(panel: Panel) -> str:
             (f"{each.key:<{wide}} {value:>9}  {interval:>19}  {floor:>8}  {counts:>12}  {reading(each)}").rstrip()
         )
     lines.append("floor: the same number between real patients and other real patients; films: real and synthetic")
-    unmeasured = [str(each) for each in panel.fidelity if not each.evaluated]
+    unmeasured = [str(each) for each in panel.fidelity if each.reason]
     slow = [str(part) for part in (panel.utility, panel.poses, panel.label_noise) if part is not None]
     return "\n".join(
         [*lines, *verdict(panel.records), *unmeasured, *slow, *(f"not measured: {note}" for note in panel.notes)]

@@ -6,7 +6,7 @@ does not show what was requested and a classifier that misses it could not be di
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,52 +30,18 @@ Array = NDArray[np.float64]
 NONE = (float("nan"), float("nan"))
 
 
-@dataclass(frozen=True)
-class Fidelity:
-    """How well the predictions for one question agree with the requested condition, beside the same on real patients
-    and by chance."""
+@dataclass(frozen=True, kw_only=True)
+class Fidelity(Measured):
+    """How well the predictions for one question (a finding, "view PA", "sex", "age") agree with the requested
+    condition: AUC, or for the age correlation (r) and error in years (mae). The floor is the ceiling, the same number
+    on real patients."""
 
-    question: str
-    """A finding, "view PA", "sex" or "age"."""
-    measure: str
-    """auc, or for the age r (correlation) and mae (years)."""
-    value: float
-    ci95: tuple[float, float]
-    null95: tuple[float, float]
-    """The middle 95 % when the requested conditions are permuted."""
-    ceiling: float
     ceiling95: tuple[float, float]
     reason: str
     """Why the question is not evaluated (then `value` is nan), or empty."""
-    num_real: int
-    num_fake: int
-
-    @property
-    def evaluated(self) -> bool:
-        """Whether the classifier answers this question well enough on real patients for its predictions on the films to
-        mean something."""
-        return not self.reason
-
-    @property
-    def followed(self) -> bool:
-        """Whether the films agree with the requested condition beyond chance."""
-        return self.value < self.null95[0] if self.measure == "mae" else self.value > self.null95[1]
-
-    def measured(self, reader: str) -> Measured:
-        """Return it as a number of the panel; its floor is the ceiling, the same number on real patients."""
-        found = Measured(
-            "fidelity", self.value, self.ci95, self.ceiling, self.num_real, self.num_fake, null95=self.null95
-        )
-        return replace(found, extractor=reader, question=self.question, statistic=self.measure)
 
     def __str__(self) -> str:
-        if self.reason:
-            return f"{self.question}: not evaluated: {self.reason}"
-        ceiling = f"{self.ceiling:.3f} [{self.ceiling95[0]:.3f}, {self.ceiling95[1]:.3f}]"
-        name = {"auc": "AUC", "r": "correlation", "mae": "error in years"}[self.measure]
-        found = f"{self.value:.3f} [{self.ci95[0]:.3f}, {self.ci95[1]:.3f}]"
-        null = f"{self.null95[0]:.3f} to {self.null95[1]:.3f}"
-        return f"{self.question}: {name} {found}, real patients {ceiling}, permuted {null}"
+        return f"{self.question}: not evaluated: {self.reason}"
 
 
 def fidelity(
@@ -93,26 +59,10 @@ def fidelity(
     real [n], real_predicted, patients [n]: conditions of real films, the predictions for them (`read_answers`), and
     their patients; use films of patients that the classifier was not trained on. requested [m], predicted, seeds [m]:
     requested conditions, predictions and latents of the synthetic films. A question is evaluated with ten films of
-    either answer in both sets, and a classifier good enough; otherwise `reason` gives the cause. Raises ValueError
-    where lengths do not fit or predictions are not finite.
+    either answer in both sets, and a classifier good enough; otherwise `reason` gives the cause.
     """
     questions = [name for name in real_predicted if name in predicted]
     patients, seeds = number_patients(patients), number_patients(seeds)
-    for what, films, answers, whose in (
-        ("real", real, real_predicted, patients),
-        ("synthetic", requested, predicted, seeds),
-    ):
-        for name in questions:
-            if not len(films) == len(whose) == len(answers[name]):
-                raise ValueError(
-                    f"{len(films)} conditions, {len(whose)} ids and {len(answers[name])} "
-                    f"answers to '{name}' of {what} films differ"
-                )
-            if not np.isfinite(answers[name]).all():
-                raise ValueError(
-                    f"the classifier's predictions of '{name}' on {what} films are not finite; "
-                    "look for damaged films or weights"
-                )
     truths, wanted = questions_of(real, questions), questions_of(requested, questions)
     results = []
     for question in questions:
@@ -163,29 +113,39 @@ Side = tuple[Array, Array, NDArray[np.int64]]  # truth or requested, predictions
 
 def _follow(question: str, real: Side, fake: Side, seed: int) -> list[Fidelity]:
     measures = ("r", "mae") if question == "age" else ("auc",)
-    sizes = len(real[0]), len(fake[0])
+    ceilings, reason = dict.fromkeys(measures, (float("nan"), NONE)), ""
     if (rarest := _rarest(question, real[0])) < MIN_FILMS:
         reason = f"{rarest} real films have the rarer answer; {MIN_FILMS} of either answer are needed"
-        return [Fidelity(question, measure, np.nan, NONE, NONE, np.nan, NONE, reason, *sizes) for measure in measures]
-    ceilings = {measure: _measure(measure, real, seed) for measure in measures}
-    reason = ""
-    (ceiling, ceiling95), least = ceilings[measures[0]], LEAST_CORRELATION if question == "age" else LEAST_AUC
-    if not ceiling95[0] > least:
-        name = "AUC" if measures[0] == "auc" else "correlation"
-        reason = f"{name} {ceiling:.3f} [{ceiling95[0]:.3f}, {ceiling95[1]:.3f}] on real patients"
-    elif (rarest := _rarest(question, fake[0])) < MIN_FILMS:
-        reason = f"{rarest} synthetic films have the rarer answer; {MIN_FILMS} of either answer are needed"
-    if reason:
-        return [
-            Fidelity(question, measure, np.nan, NONE, NONE, *both, reason, *sizes) for measure, both in ceilings.items()
-        ]
+    else:
+        ceilings = {measure: _measure(measure, real, seed) for measure in measures}
+        (ceiling, ceiling95), least = ceilings[measures[0]], LEAST_CORRELATION if question == "age" else LEAST_AUC
+        if not ceiling95[0] > least:
+            name = "AUC" if measures[0] == "auc" else "correlation"
+            reason = f"{name} {ceiling:.3f} [{ceiling95[0]:.3f}, {ceiling95[1]:.3f}] on real patients"
+        elif (rarest := _rarest(question, fake[0])) < MIN_FILMS:
+            reason = f"{rarest} synthetic films have the rarer answer; {MIN_FILMS} of either answer are needed"
     results = []
     for measure, (ceiling, ceiling95) in ceilings.items():
-        value, ci95 = _measure(measure, fake, seed)
-        rng, once = generator(seed, 7), np.ones((1, sizes[1]))
-        null = [MEASURES[measure](rng.permutation(fake[0]), fake[1], once)[0] for _ in range(ROUNDS)]
+        value, ci95, null95 = float("nan"), NONE, NONE
+        if not reason:
+            value, ci95 = _measure(measure, fake, seed)
+            rng, once = generator(seed, 7), np.ones((1, len(fake[0])))
+            null = [MEASURES[measure](rng.permutation(fake[0]), fake[1], once)[0] for _ in range(ROUNDS)]
+            null95 = interval(np.array(null))
         results.append(
-            Fidelity(question, measure, value, ci95, interval(np.array(null)), ceiling, ceiling95, "", *sizes)
+            Fidelity(
+                "fidelity",
+                value,
+                ci95,
+                ceiling,
+                len(real[0]),
+                len(fake[0]),
+                question=question,
+                statistic=measure,
+                null95=null95,
+                ceiling95=ceiling95,
+                reason=reason,
+            )
         )
     return results
 

@@ -311,7 +311,7 @@ def condition_fidelity(context: Context) -> Panel:
     truth, patients = read_conditions(real, held), real.codes("patient")[0][held]
     requested = FilmConditions.of(fakes.requested)
     found = fidelity(truth, sides[0], patients, requested, sides[1], np.arange(len(fakes)), context.seed)
-    records = context.records(each.measured(extractor.name) for each in found)
+    records = context.records(replace(each, extractor=extractor.name) for each in found)
     return Panel(records, fidelity=found, predicted=predicted_findings(found, truth, *sides))
 
 
