@@ -79,14 +79,13 @@ def evaluate_on_pool(segmenter: Segmenter, pool: Pool) -> dict[str, Any]:
     evaluation = {}
     for name, of in (("frontal", ("PA", "AP", "AP_supine")), ("PA", ("PA",)), ("AP", ("AP", "AP_supine"))):
         rows = np.flatnonzero(np.isin(views, of))
-        found = trust(
-            {key: values[rows] for key, values in measures.items()},
-            pool.findings[rows, FINDINGS.index("Cardiomegaly")],
-            patients[rows],
-        )
+        some = {key: values[rows] for key, values in measures.items()}
+        found = trust(some, pool.findings[rows, FINDINGS.index("Cardiomegaly")], patients[rows])
+        lean = some["heart_lean"]
         evaluation[name] = {
-            "films": len(rows), "auc": found.ctr.value, "ci95": found.ctr.ci95, "trusted": found.trusted,
-            "leans_right": found.leans_right, "unreadable": found.unreadable,
+            "films": len(rows), "auc": found.value, "ci95": found.ci95, "trusted": found.ci95[0] > 0.5,
+            # the heart leans to the viewer's right in all but about one in ten thousand people
+            "leans_right": float((lean[np.isfinite(lean)] > 0).mean()), "unreadable": float(np.isnan(lean).mean()),
         }  # fmt: skip
     return evaluation
 

@@ -63,7 +63,6 @@ def test_each_arm_has_its_films_and_as_many_as_its_control() -> None:
         "mean of findings",
         "mean of rare findings",
     }
-    assert all(values.shape == (2,) for each in found.aucs.values() for values in each.values())
     assert (
         Record.of(found.measured()[0]).key
         == "utility_32px_3steps_2seeds_real_and_synthetic_over_real_and_duplicates_Effusion"
@@ -123,31 +122,14 @@ def test_a_pool_and_its_synthetic_films(pool: Pool, monkeypatch: pytest.MonkeyPa
 
 def test_mistakes_are_refused() -> None:
     train, test, fake = discs(100, 1), discs(60, 2), discs(100, 3)
-    empty = LabelledFilms(fake.pixels, FilmConditions.of([Condition()] * 100), fake.patients)
     few = test.take(np.flatnonzero(test.conditions.findings[:, FINDINGS.index("Effusion")] == 0))
     few = replace(few, conditions=FilmConditions.of([Condition(findings={"Effusion": 0})] * len(few)))
     for arms, message in (
-        ((train, test.take(np.arange(0)), fake), "there are no held-out films"),
-        ((train, test, empty), "the requested conditions of these films are unknown"),
-        (
-            (train, replace(test, patients=train.patients[:60]), fake),
-            "60 patients are among the training and the held-out films",
-        ),
-        ((train.take(np.arange(20)), test, fake), "20 real training films; at least 64"),
-        (
-            (train, test, replace(fake, pixels=fake.pixels[:, :16, :16])),
-            "synthetic films of 16 × 16 px and real training films of 32 px",
-        ),
-        (
-            (train, test, replace(fake, pixels=fake.pixels.astype(np.uint16))),
-            "synthetic films are uint16, real training films uint8",
-        ),
+        ((train.take(np.arange(20)), test, fake), "20 training films; at least one step of 64 is needed"),
         ((train, few, fake), r"no question can be tested; Effusion: 0 held-out patients with and \d+ without it"),
     ):
         with pytest.raises(ValueError, match=message):
             utility(*arms, steps=2, seeds=2, widths=SMALL)
-    with pytest.raises(ValueError, match="1 seed; at least 2"):
-        utility(train, test, fake, steps=2, seeds=1, widths=SMALL)
 
 
 def phantoms(count: int, seed: int, share: float, sides: tuple[str, ...] = ("left", "right")) -> LabelledFilms:

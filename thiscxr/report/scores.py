@@ -13,6 +13,7 @@ from thiscxr.pool import Pool
 from thiscxr.report.charts import Curve, Whisker, cloud, curves, steps, whiskers
 from thiscxr.report.page import Figure, Section, render
 from thiscxr.report.words import SECTIONS, explained, from_0_to_1, number, reading, title, verdict, words_of
+from thiscxr.score.anatomy import trust_words
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.memorisation import NEAR, worst_pairs
 from thiscxr.score.panel import Panel
@@ -203,7 +204,8 @@ def _confounders(panel: Panel) -> Section:
 
 def _anatomy(panel: Panel) -> Section:
     records = [each for each in _of(panel, "anatomy") if each.statistic != "auc"]
-    return _section("anatomy", [_figure("Plausibility", records, f"{panel.trust}.")] if records else [])
+    trust = f"{trust_words(panel.trust)}." if panel.trust else ""
+    return _section("anatomy", [_figure("Plausibility", records, trust)] if records else [])
 
 
 def _slow(panel: Panel) -> list[Section]:

@@ -5,7 +5,6 @@ cannot, a report must state so. It must not be given laterals, whose silhouettes
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,28 +44,9 @@ def measure_films(segmenter: Segmenter, batches: Iterable[Pixels]) -> dict[str, 
     return {name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0) for name in MEASURES}
 
 
-@dataclass(frozen=True)
-class Trust:
-    """How far the segmenter can be relied on, measured on real films."""
-
-    ctr: Measured
-    """AUC of the cardiothoracic ratio against the label Cardiomegaly."""
-    trusted: bool
-    """Whether the interval of that AUC lies above one half."""
-    leans_right: float
-    """Share of films whose heart leans to the viewer's right, as in all but about one in ten thousand people."""
-    unreadable: float
-    """Share of films on which no two lungs and a heart were found."""
-
-    def __str__(self) -> str:
-        low, high = self.ctr.ci95 or (float("nan"),) * 2
-        verdict = "trusted" if self.trusted else "NOT trusted on these films"
-        return f"cardiothoracic ratio {verdict}: AUC against Cardiomegaly {self.ctr.value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def trust(measures: Measures, cardiomegaly: ArrayLike, patients: ArrayLike, seed: int = 0) -> Trust:
+def trust(measures: Measures, cardiomegaly: ArrayLike, patients: ArrayLike, seed: int = 0) -> Measured:
     """Evaluate the measured ratio on real frontal films against the label Cardiomegaly (states [n]; others than 1 and 0
-    are left out).
+    are left out): it can be relied on where the interval of the AUC lies above one half.
 
     Without films of both answers the AUC is nan, and the ratio is not trusted.
     """
@@ -77,15 +57,14 @@ def trust(measures: Measures, cardiomegaly: ArrayLike, patients: ArrayLike, seed
     if truth.any() and not truth.all():
         value = float(weighted_auc(truth, scores, np.ones((1, len(truth)), np.float32))[0])
         ci95 = interval(weighted_auc(truth, scores, patient_weights(whose, seed)))
-    lean = measures["heart_lean"]
-    readable = np.isfinite(lean)
-    measured = _measured("auc", value, ci95, None, int(known.sum()), 0, "ctr cardiomegaly")
-    return Trust(
-        measured,
-        bool(ci95[0] > 0.5),
-        float((lean[readable] > 0).mean()) if readable.any() else float("nan"),
-        float((~readable).mean()),
-    )
+    return _measured("auc", value, ci95, None, int(known.sum()), 0, "ctr cardiomegaly")
+
+
+def trust_words(ctr: Measured) -> str:
+    """Return what `trust` found as a sentence."""
+    low, high = ctr.ci95 or (float("nan"),) * 2
+    verdict = "trusted" if low > 0.5 else "NOT trusted on these films"
+    return f"cardiothoracic ratio {verdict}: AUC against Cardiomegaly {ctr.value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def plausibility(

@@ -59,7 +59,7 @@ class Panel:
     # the predicted findings of each synthetic film
     predicted: list[tuple[str, ...]] = field(default_factory=list)
     shifts: list[Shift] = field(default_factory=list)
-    trust: anatomy.Trust | None = None
+    trust: Measured | None = None  # AUC of the cardiothoracic ratio against Cardiomegaly on real films
     # films on the first two principal components of the real ones
     clouds: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     utility: Utility | None = None
@@ -370,7 +370,7 @@ def plausibility(context: Context) -> Panel:
     if lacking := [name for each in MEASURES if (name := each.replace("_", " ")) not in measured]:
         few = f"on fewer than {anatomy.LEAST} films of a set two lungs and a heart were found"
         notes.append(f"no distance of the {', '.join(lacking)}: {few}")
-    return Panel(context.records([trust.ctr, *found], sha256), notes, trust=trust)
+    return Panel(context.records([trust, *found], sha256), notes, trust=trust)
 
 
 def use_for_training(context: Context) -> Panel:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from thiscxr.labels import FINDINGS
@@ -20,7 +21,7 @@ from thiscxr.measures.resampling import generator, interval, patient_weights, we
 from thiscxr.model.conditions import FilmConditions
 from thiscxr.pixels import Pixels, pixels_to_images
 from thiscxr.pool import Pool
-from thiscxr.reader.answers import name_answers, questions_of
+from thiscxr.reader.answers import questions_of, read_answers
 from thiscxr.reader.extractors import in_batches
 from thiscxr.reader.network import Reader
 from thiscxr.score.fakes import FakeFilms
@@ -69,7 +70,6 @@ class Curve:
     fooled: tuple[float, float]
     """Amounts below and above zero from which more than the limit are flipped; -inf and inf: none of those tried."""
     fooled95: tuple[tuple[float, float], tuple[float, float]]
-    limit: float
     num_films: int
 
 
@@ -95,7 +95,6 @@ class Poses:
     curves: list[Curve]
     spans: list[Span]
     thresholds: dict[str, float]  # question -> score from which the decision is yes
-    fill: str
     left_out: dict[str, str] = field(default_factory=dict)  # question or group -> why
 
     def measured(self, reader: str) -> list[Measured]:
@@ -134,8 +133,7 @@ class Poses:
                     words += [f"{curve.question} (from {' and '.join(edges)})"] if edges else []
                 said = ", ".join(words) or "nothing"
                 lines.append(
-                    f"poses, {group} films, {real.motion}: {within} more than "
-                    f"{flipping[0].limit:.0%} of decisions flip on: {said}"
+                    f"poses, {group} films, {real.motion}: {within} more than {LIMIT:.0%} of decisions flip on: {said}"
                 )
         return "\n".join([*lines, *(f"poses, {name}: left out: {why}" for name, why in self.left_out.items())])
 
@@ -156,8 +154,6 @@ def pool_poses(
     *,
     phantoms: PosedFilms | None = None,
     films: int = FILMS,
-    limit: float = LIMIT,
-    fill: str = "reflection",
     seed: int = 0,
 ) -> Poses:
     """Return the poses of held-out films of a pool, of synthetic films and of phantoms, for a classifier that was not
@@ -177,7 +173,7 @@ def pool_poses(
     }
     if phantoms is not None:
         groups["phantom"] = phantoms
-    return poses(reader, groups, films=films, limit=limit, fill=fill, seed=seed)
+    return poses(reader, groups, films=films, seed=seed)
 
 
 def poses(
@@ -185,26 +181,18 @@ def poses(
     groups: Mapping[str, PosedFilms],
     *,
     films: int = FILMS,
-    limit: float = LIMIT,
-    fill: str = "reflection",
     seed: int = 0,
 ) -> Poses:
     """Return the curves of every group, the one named "real" first: it gives the questions, decisions and the range of
     poses.
 
     Questions are views, sex, age and the findings that are predicted best on the real films. The decision threshold is
-    the score with the largest sum of sensitivity and specificity on the real films (Youden 1950). limit: share of
-    flipped decisions, in (0, 1); fill: of `move`. Raises ValueError for a group without films, and when no question can
-    be tested.
+    the score with the largest sum of sensitivity and specificity on the real films (Youden 1950). Raises ValueError
+    when no question can be tested.
     """
-    for name, group in groups.items():
-        if not len(group.pixels):
-            raise ValueError(f"poses: there are no {name} films")
-    if not 0 < limit < 1:
-        raise ValueError(f"poses: the limit is {limit:g}; expected a share of flipped decisions between 0 and 1")
     real = groups["real"]
     some = {name: np.sort(generator(seed, 42).permutation(len(group.pixels))[:films]) for name, group in groups.items()}
-    still = {name: _read(reader, group.pixels[some[name]], None, fill) for name, group in groups.items()}
+    still = {name: _read(reader, group.pixels[some[name]]) for name, group in groups.items()}
     truth = questions_of(real.conditions.take(some["real"]), list(still["real"]))
     thresholds = _thresholds(still["real"], truth, real.patients[some["real"]])
     if not thresholds:
@@ -219,31 +207,24 @@ def poses(
         for name, group in groups.items():
             bar.set_description(f"poses: {name} films")
             pixels, weights = group.pixels[some[name]], patient_weights(group.patients[some[name]], seed)
-            resampled = _read(reader, pixels, "resample", fill)
+            half = Motion(shift_x=0.5 / pixels.shape[-1], shift_y=0.5 / pixels.shape[-1])
+            resampled = _read(reader, pixels, half, Motion(shift_x=-half.shift_x, shift_y=-half.shift_y))
             bar.update(len(pixels))
             for motion, amounts in AMOUNTS.items():
                 scores = []
                 for amount in amounts:
                     at_rest = abs(amount - REST[motion]) < 1e-9
-                    scores.append(
-                        still[name] if at_rest else _read(reader, pixels, Motion(**{motion: float(amount)}), fill)
-                    )
+                    scores.append(still[name] if at_rest else _read(reader, pixels, Motion(**{motion: float(amount)})))
                     bar.update(len(pixels))
                 for question in questions:
                     moved = np.stack([each[question] for each in scores])  # [k, n]
                     before, cut = still[name][question], thresholds.get(question, np.nan)
                     change = np.abs(moved - before) / spreads[question]
-                    flips = (
-                        ((moved >= cut) != (before >= cut)).astype(np.float64)
-                        if question != "age"
-                        else np.full(moved.shape, np.nan)
-                    )
-                    floor = (
-                        float(np.mean((resampled[question] >= cut) != (before >= cut)))
-                        if question != "age"
-                        else float("nan")
-                    )
-                    curves.append(curve(name, question, motion, amounts, change, flips, weights, floor, limit))
+                    flips, floor = np.full(moved.shape, np.nan), float("nan")
+                    if question != "age":
+                        flips = ((moved >= cut) != (before >= cut)).astype(np.float64)
+                        floor = float(np.mean((resampled[question] >= cut) != (before >= cut)))
+                    curves.append(curve(name, question, motion, amounts, change, flips, weights, floor))
     found = spans(groups, seed)
     left_out = {
         name: why
@@ -254,7 +235,7 @@ def poses(
     left_out |= {
         f"range of the {name} films": "none matches the mean film of its view" for name in groups if name not in placed
     }
-    return Poses(curves, found, thresholds, fill, left_out)
+    return Poses(curves, found, thresholds, left_out)
 
 
 def curve(
@@ -266,7 +247,6 @@ def curve(
     flips: Array,
     weights: NDArray[np.floating],
     floor: float,
-    limit: float,
 ) -> Curve:
     """Return one curve from changes and flips [k, n] and bootstrap weights [rounds, n]."""
     total = weights.sum(axis=1, keepdims=True)
@@ -275,15 +255,15 @@ def curve(
     below, above = slice(rest, None, -1), slice(rest, None)
     edges, edges95 = [], []
     for side, never in ((below, -np.inf), (above, np.inf)):
-        edges.append(float(crossing(amounts[side], flips.mean(axis=1)[None, side], limit, never)[0]))
-        each = crossing(amounts[side], shares[:, side], limit, never)
+        edges.append(float(crossing(amounts[side], flips.mean(axis=1)[None, side], LIMIT, never)[0]))
+        each = crossing(amounts[side], shares[:, side], LIMIT, never)
         low, high = np.quantile(each, (0.025, 0.975), method="nearest")
         edges95.append((float(low), float(high)))
     return Curve(
         group, question, motion, amounts,
         change.mean(axis=1), np.quantile(changes, (0.025, 0.975), axis=0),
         flips.mean(axis=1), np.quantile(shares, (0.025, 0.975), axis=0),
-        floor, (edges[0], edges[1]), (edges95[0], edges95[1]), limit, change.shape[1],
+        floor, (edges[0], edges[1]), (edges95[0], edges95[1]), change.shape[1],
     )  # fmt: skip
 
 
@@ -299,21 +279,18 @@ def crossing(amounts: Array, shares: Array, limit: float, never: float) -> Array
     return np.where(over.any(axis=1), amounts[first - 1] + part * (amounts[first] - amounts[first - 1]), never)
 
 
-def _read(reader: Reader, pixels: Pixels, motion: Motion | str | None, fill: str) -> dict[str, Array]:
-    """Return the scores [n] of each question on films that are moved: not at all, by a motion, or half a pixel and back
-    ("resample")."""
+def _read(reader: Reader, pixels: Pixels, *motions: Motion) -> dict[str, Array]:
+    """Return the scores [n] of each question on films that are moved by each of the motions in turn."""
     device = next(reader.parameters()).device
-    parts: list[dict[str, NDArray[np.float32]]] = []
-    half = Motion(shift_x=0.5 / pixels.shape[-1], shift_y=0.5 / pixels.shape[-1])
-    back = Motion(shift_x=-half.shift_x, shift_y=-half.shift_y)
-    with torch.inference_mode():
+
+    def moved() -> Iterator[Tensor]:
         for rows in in_batches(np.arange(len(pixels))):
             images = torch.from_numpy(pixels_to_images(pixels[rows]))[:, None].to(device)
-            for step in (half, back) if motion == "resample" else (motion,):
-                images = move(images, step, fill) if isinstance(step, Motion) else images
-            parts.append({name: values.cpu().numpy() for name, values in reader(images).items()})
-    answers = name_answers({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, reader)
-    return {name: values.astype(np.float64) for name, values in answers.items()}
+            for motion in motions:
+                images = move(images, motion)
+            yield images
+
+    return {name: values.astype(np.float64) for name, values in read_answers(reader, moved()).items()}
 
 
 def _thresholds(

@@ -41,12 +41,11 @@ class Motion:
     scale: float = 1.0  # above 1: larger
 
 
-def move(images: Tensor, motion: Motion, fill: str = "reflection") -> Tensor:
+def move(images: Tensor, motion: Motion) -> Tensor:
     """Return films [N, 1, H, W] in [-1, 1] moved, of the same shape, by bicubic sampling.
 
-    fill: the content at the border. "reflection", the default, continues the film with its own content and makes
-    neither an edge nor a black wedge, from which a classifier could infer the pose; classifiers are trained with it
-    too. "border" repeats the outermost pixels, which makes streaks.
+    At the border the film continues with its own reflection, which makes neither an edge nor a black wedge, from which
+    a classifier could infer the pose; classifiers are trained with it too.
     """
     turn = math.radians(motion.turn)
     cos, sin = math.cos(turn) / motion.scale, math.sin(turn) / motion.scale
@@ -55,7 +54,7 @@ def move(images: Tensor, motion: Motion, fill: str = "reflection") -> Tensor:
         [[cos, sin, -cos * x - sin * y], [-sin, cos, sin * x - cos * y]], dtype=images.dtype, device=images.device
     )
     grid = F.affine_grid(back.expand(len(images), 2, 3), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bicubic", padding_mode=fill, align_corners=False).clamp(-1, 1)
+    return F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(-1, 1)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
+from thiscxr.labels import FINDINGS
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import generator, number_patients
 from thiscxr.model.conditions import FilmConditions, Vocabulary
@@ -70,8 +70,6 @@ class Utility:
     gains: list[Gain] = field(default_factory=list)
     films: dict[str, int] = field(default_factory=dict)
     """Training films of each arm."""
-    aucs: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
-    """arm -> question -> AUC a seed, for plots."""
     rare: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     """question -> why it is not tested."""
@@ -157,10 +155,8 @@ def utility(
 
     At most as many synthetic films are used as there are real training films. Questions are the findings, views and sex
     that can be learnt from the real training films; those that cannot be tested are in `left_out` with the reason.
-    Raises ValueError for a patient in both sets, fewer than two seeds, films of different sizes, and when no question
-    is left.
+    Raises ValueError for fewer films than one step, and when no question is left.
     """
-    _check(train, test, fake, seeds)
     fake = fake.take(np.arange(min(len(fake), len(train))))
     vocabulary = learnable_vocabulary(train.conditions, number_patients(train.patients))
     truth, found = _questions(vocabulary, train, test, fake)
@@ -169,7 +165,7 @@ def utility(
     targets = {name: torch.cat([values, fake_targets[name]]) for name, values in real_targets.items()}
     arms = _arms(train.conditions, fake.conditions, vocabulary, seed)
     config = ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources, train.pixels.shape[-1], widths)
-    answers: dict[str, dict[str, NDArray[np.floating]]] = {}
+    areas_of = {}
     with tqdm(total=len(arms) * seeds * steps * BATCH, unit="film", file=sys.stderr, delay=1) as bar:
         for arm, rows in arms.items():
             runs = []
@@ -180,48 +176,15 @@ def utility(
                 some = {name: values[rows] for name, values in targets.items()}
                 fit(reader, pixels[rows], some, reader_loss, steps, seed + k, what=arm, bar=bar)
                 runs.append(read_answers(reader, (test.pixels[part] for part in in_batches(np.arange(len(test))))))
-            answers[arm] = {name: np.stack([each[name] for each in runs]) for name in truth}
-    areas_of = {arm: areas(truth, each, test.patients, seed) for arm, each in answers.items()}
+            answers = {name: np.stack([each[name] for each in runs]) for name in truth}
+            areas_of[arm] = areas(truth, answers, test.patients, seed)
     base = REAL_AS_MANY if REAL_AS_MANY in arms else REAL
     pairs = [(BOTH, DUPLICATES), (BOTH, REAL), (DUPLICATES, REAL), (SYNTHETIC, base)]
     means = {ALL: [name for name in truth if name in FINDINGS], RARE: found.rare}
     found.gains = gains(truth, areas_of, test.patients, pairs, means)
-    found.aucs = {arm: {name: values[:, 0] for name, values in each.items()} for arm, each in areas_of.items()}
     found.films = {arm: len(rows) for arm, rows in arms.items()}
     found.protocol, found.num_fake = f"{train.pixels.shape[-1]}px_{steps}steps", len(fake)
     return found
-
-
-def _check(train: LabelledFilms, test: LabelledFilms, fake: LabelledFilms, seeds: int) -> None:
-    for what, films in (("held-out", test), ("real training", train), ("synthetic", fake)):
-        if not len(films):
-            raise ValueError(f"utility: there are no {what} films")
-        if films.pixels.dtype != train.pixels.dtype:
-            raise ValueError(
-                f"utility: {what} films are {films.pixels.dtype}, real training films "
-                f"{train.pixels.dtype}; use one depth"
-            )
-        if films.pixels.shape[1:] != train.pixels.shape[1:]:
-            (high, wide), (other, _) = films.pixels.shape[1:], train.pixels.shape[1:]
-            raise ValueError(
-                f"utility: {what} films of {wide} × {high} px and real training films "
-                f"of {other} px; make them of one size"
-            )
-    if len(train) < BATCH:
-        raise ValueError(f"utility: {len(train)} real training films; at least {BATCH} are needed")
-    if seeds < 2:
-        raise ValueError(f"utility: {seeds} seed; at least 2 are needed to know what a seed changes")
-    if both := len(np.intersect1d(train.patients, test.patients)):
-        raise ValueError(f"utility: {both} patients are among the training and the held-out films; split by patient")
-    requested = fake.conditions
-    if not (
-        np.isin(requested.findings, (POSITIVE, NEGATIVE)).any()
-        or (requested.view >= 0).any()
-        or (requested.sex >= 0).any()
-    ):
-        raise ValueError(
-            "utility: the requested conditions of these films are unknown (samples.csv), so they cannot be used"
-        )
 
 
 def _questions(
