@@ -8,7 +8,7 @@ patients: a synthetic film must not be nearer to any patient than unrelated pati
 """
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from thiscxr.measures.resampling import Z_95, share_interval
 from thiscxr.pixels import Pixels, to_bits
 from thiscxr.pool import Pool, duplicate_groups
 from thiscxr.pool.duplicates import MIRROR, evened, film_waves, laid_over
+from thiscxr.reader.extractors import in_batches
 from thiscxr.terms import restricted_sources
 
 NEAR = 0.01  # share of unrelated patients that count as near
@@ -89,9 +90,8 @@ class Audit:
         ]
 
 
-def audit(pool: Pool, pixels: Pixels, seed: int = 0, progress: Callable[[int], object] = lambda films: None) -> Audit:
-    """Compare synthetic films [n, res, res] of the pool's resolution with the pool and flag the memorised ones;
-    progress: called with the number of films done.
+def audit(pool: Pool, pixels: Pixels, seed: int = 0) -> Audit:
+    """Compare synthetic films [n, res, res] of the pool's resolution with the pool and flag the memorised ones.
 
     All films of the pool are compared, also those below its resolution: the comparison uses area means of 32 px. Memory
     does not grow with the pool. Raises ValueError for films of another resolution and for a pool of fewer than 100
@@ -111,8 +111,8 @@ def audit(pool: Pool, pixels: Pixels, seed: int = 0, progress: Callable[[int], o
         )
     rng = np.random.Generator(np.random.Philox(key=[seed, 7]))
     sample = np.sort(rng.permutation(len(pool))[:UNRELATED])
-    unrelated = nearest(pool, lambda rows: pool.read(sample[rows]), len(sample), people, people[sample], progress)
-    found = nearest(pool, lambda rows: pixels[rows], len(pixels), people, None, progress)
+    unrelated = nearest(pool, lambda rows: pool.read(sample[rows]), len(sample), people, people[sample])
+    found = nearest(pool, lambda rows: pixels[rows], len(pixels), people, None)
     rank = np.searchsorted(np.sort(unrelated.distance), found.distance, side="right") / len(sample)
     return Audit(found, unrelated, rank, _Limits.of(unrelated).memorised(found))
 
@@ -140,7 +140,6 @@ def nearest(
     count: int,
     people: NDArray[np.int64],
     own: NDArray[np.int64] | None,
-    progress: Callable[[int], object] = lambda films: None,
 ) -> Nearest:
     """Return the nearest films in the pool of `count` films that `read` gives by number; own [count]: films of that
     patient do not count.
@@ -150,17 +149,16 @@ def nearest(
     two.
     """
     distance, row = np.empty((count, 2), np.float32), np.empty(count, np.int64)
-    for chunk in _parts(count, _CHUNK):
-        spaces = np.concatenate([_spaces(read(chunk[part])) for part in _parts(len(chunk), _GROUP)])
+    for chunk in in_batches(np.arange(count), _CHUNK):
+        spaces = np.concatenate([_spaces(read(chunk[part])) for part in in_batches(np.arange(len(chunk)), _GROUP)])
         best = _Best.none(len(chunk))
-        for rows in _parts(len(pool), _BLOCK):
+        for rows in in_batches(np.arange(len(pool)), _BLOCK):
             rows = rows[np.argsort(people[rows], kind="stable")]
-            films = _unit(film_waves(pool.read(rows), moves=False)[:, 0])
-            for part in _parts(len(chunk), _GROUP):
+            films = unit(film_waves(pool.read(rows), moves=False)[:, 0])
+            for part in in_batches(np.arange(len(chunk)), _GROUP):
                 ours = None if own is None else own[chunk[part]]
                 best.update(part, _likeness(spaces[part], films), rows, people[rows], ours)
-            progress(len(rows))
-        for part in _parts(len(chunk), _GROUP):
+        for part in in_batches(np.arange(len(chunk)), _GROUP):
             likeness = best.laid_over(part, read(chunk[part]), pool)
             order = np.argsort(-likeness, axis=1, kind="stable")
             distance[chunk[part]] = np.sqrt(np.clip(1 - np.take_along_axis(likeness, order[:, :2], 1) ** 2, 0, None))
@@ -232,7 +230,7 @@ class _Best:
         rows, which = np.unique(self.row[films], return_inverse=True)  # some real films are near to many
         which = which.reshape(len(films), _PATIENTS)  # flat before numpy 2
         real = pool.read(rows)
-        units, evened_real, evened_fake = _unit(film_waves(real, moves=False)[:, 0]), evened(real), evened(pixels)
+        units, evened_real, evened_fake = unit(film_waves(real, moves=False)[:, 0]), evened(real), evened(pixels)
         found = np.empty((len(films), _PATIENTS), np.float32)
         for place in range(_PATIENTS):
             moving = np.where(self.mirrored[films, place][:, None, None], evened_fake[:, :, ::-1], evened_fake)
@@ -241,12 +239,7 @@ class _Best:
         return np.maximum(self.likeness[films], found)
 
 
-def _parts(count: int, size: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, count, size):
-        yield np.arange(start, min(start + size, count))
-
-
-def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
 
 
@@ -337,19 +330,19 @@ def worst_pairs(pool: Pool, pixels: Pixels, names: Sequence[str], audit: Audit, 
     return pairs
 
 
-def annotate(folder: Path, names: Sequence[str], columns: Mapping[str, Sequence[str]], key: str = "file") -> None:
-    """Add columns to the samples.csv of a folder, or write one where there is none; names: the films in the order of
-    the values, by `key`.
+def annotate(folder: Path, names: Sequence[str], columns: Mapping[str, Sequence[str]]) -> None:
+    """Add columns to the samples.csv of a folder, or write one where there is none; names: the files in the order of
+    the values.
 
     Raises ValueError when the table does not list one of the films, or cannot be written: a missing verdict would be
     taken for a clean one.
     """
     table = folder / "samples.csv"
-    rows: list[dict[str, str]] = [{key: name} for name in names]
+    rows: list[dict[str, str]] = [{"file": name} for name in names]
     if table.is_file():
         with open(table, newline="", encoding="utf-8") as file:
             rows = [{name: value or "" for name, value in row.items() if name} for row in csv.DictReader(file)]
-    listed = {row.get(key, ""): row for row in rows}
+    listed = {row.get("file", ""): row for row in rows}
     for place, name in enumerate(names):
         if name not in listed:
             raise ValueError(f"{table} does not list {name!r}; remove the table to make another, or sample again")

@@ -5,13 +5,13 @@ The question is that of Packhäuser et al. 2022, arXiv:2103.08562, whose network
 more.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import bootstrapped_means, generator, interval, number_patients, share_interval
+from thiscxr.reader.extractors import in_batches
+from thiscxr.score.memorisation import unit
 
 LEAST_PATIENTS = 20  # with several films each, for a result
 MATCH = 0.01  # share of real films whose nearest unrelated patient is as near as a match
@@ -37,7 +37,7 @@ def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: 
             Measured("reid", None, None, None, several, 0, extractor=name, statistic=what) for what in ("auc", "rank1")
         ]
     mean = features.mean(axis=0)
-    x, y = _unit(features - mean), _unit(fake - mean)
+    x, y = unit(features - mean), unit(fake - mean)
     rng = generator(seed, 8)
     order = np.argsort(codes, kind="stable")
     twins = np.stack([order[:-1], order[1:]], axis=1)[codes[order[:-1]] == codes[order[1:]]]
@@ -50,7 +50,7 @@ def reidentification(features: NDArray, patients: NDArray, fake: NDArray, name: 
     repeated = films[codes] > 1
     chance = float(((films[codes] - 1) / (len(x) - 1))[repeated].mean())
     limit = np.quantile(unrelated, 1 - MATCH)
-    matched = np.concatenate([(y[rows] @ x.T).max(axis=1) > limit for rows in _parts(len(y))])
+    matched = np.concatenate([(y[rows] @ x.T).max(axis=1) > limit for rows in in_batches(np.arange(len(y)), _BLOCK)])
     num_repeated = int(repeated.sum())
     several_95 = interval(bootstrapped_means(below, codes[twins[:, 0]], seed))
     hit_95, matched_95 = (
@@ -72,7 +72,7 @@ def _nearest(x: NDArray, codes: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.
     """Return the similarity of each film [n, d] to the nearest one of an unrelated patient, [n], and whether one of its
     own patient is nearer, [n]."""
     unrelated, hits = [], []
-    for rows in _parts(len(x)):
+    for rows in in_batches(np.arange(len(x)), _BLOCK):
         likeness = x[rows] @ x.T
         own = codes[rows][:, None] == codes
         of_others = np.where(own, -1, likeness).max(axis=1)
@@ -80,12 +80,3 @@ def _nearest(x: NDArray, codes: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.
         unrelated.append(of_others)
         hits.append(np.where(own, likeness, -1).max(axis=1) > of_others)
     return np.concatenate(unrelated), np.concatenate(hits)
-
-
-def _unit(x: NDArray) -> NDArray:
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
-
-
-def _parts(count: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, count, _BLOCK):
-        yield np.arange(start, min(start + _BLOCK, count))
