@@ -123,6 +123,4 @@ def write_site(
     site`. Raises ValueError if the files do not belong together and if `out` holds anything that we did not write.
     """
     network = find_network(str(model)) if model is not None else None
-    return build_site(
-        Path(samples), Path(out), Path(scores) if scores is not None else None, model=network, **options
-    ).index
+    return build_site(Path(samples), Path(out), Path(scores) if scores is not None else None, model=network, **options)

@@ -7,12 +7,14 @@ import ctypes
 import difflib
 import errno
 import hashlib
+import json
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _HERE = -100  # AT_FDCWD: relative paths are relative to the working folder
 _RENAME_EXCHANGE = 2
@@ -40,6 +42,19 @@ def write_file(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all; a text in UTF-8."""
     with atomic_path(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Read a JSON file. Raises ValueError, with `what` was expected, when it is missing, cannot be read or is no
+    JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; expected {what}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); expected {what}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); expected {what}") from None
 
 
 @contextmanager

@@ -18,7 +18,7 @@ SHOWN = "Array.from(document.querySelectorAll('#grid li'), (item) => item.id)"
 
 @pytest.fixture
 def local(samples: Path, scores: Path, tmp_path: Path) -> str:
-    return build_site(samples, tmp_path / "out", scores).index.as_uri()
+    return build_site(samples, tmp_path / "out", scores).as_uri()
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ def test_browser_hostile_names_are_only_names(visit: Any, make_samples: Callable
     cells = {"findings": hostile, "seen": hostile, "view": hostile, "sex": hostile, "source": hostile}
     index = build_site(
         make_samples(cells, {}, {**cells, "file": "a'b&c #1%.png"}), tmp_path / "out", title=hostile
-    ).index.as_uri()
+    ).as_uri()
     film = visit(index + "#seed=2")
     assert hostile.lower() in film.page.inner_text("#hero-caption .seen")
     page = visit(index.replace("index.html", "gallery.html"))

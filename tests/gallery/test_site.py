@@ -42,12 +42,9 @@ def read(folder: Path, name: str) -> Page:
     return Page((folder / name).read_text(encoding="utf-8"))
 
 
-def test_pages_are_whole_without_a_script(samples: Path, scores: Path, tmp_path: Path, snapshot: Snapshot) -> None:
+def test_pages_are_whole_without_a_script(samples: Path, scores: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    summary = build_site(samples, out, scores)
-    assert (summary.num_films, summary.num_memorised, summary.num_unscreened, summary.num_scores) == (12, 0, 0, 2)
-    assert summary.total_bytes == sum(map(len, snapshot(out).values()))
-    assert summary.num_files == len(snapshot(out))
+    assert build_site(samples, out, scores) == out / "index.html"
 
     film, gallery, about = (read(out, name) for name in ("index.html", "gallery.html", "about.html"))
     lazy = [image for image in gallery.all("img") if image.get("loading") == "lazy"]
@@ -240,19 +237,17 @@ def test_two_films_of_one_seed_have_their_own_permalinks(make_samples: Callable[
 def test_films_with_nothing_requested(make_samples: Callable[..., Path], tmp_path: Path) -> None:
     cells = "view sex age_years findings seen truncation network_sha256 stranger_rank memorised"
     bare = dict.fromkeys(cells.split(), "")
-    summary = build_site(make_samples(bare, bare, bare), tmp_path / "out")
+    build_site(make_samples(bare, bare, bare), tmp_path / "out")
     page = read(tmp_path / "out", "gallery.html")
     assert page.all("form") == []
     assert "Nothing was asked for" in page.text
     assert "None of these films has been compared with the training films yet" in page.text
     assert "No scores came with these films" in read(tmp_path / "out", "evidence.html").text
-    assert summary.num_unscreened == 3
 
 
 def test_memorised_films_are_left_out_and_counted(make_samples: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_samples({}, {"memorised": "true"}, {"memorised": "True"}, {})
-    summary = build_site(folder, tmp_path / "out")
-    assert (summary.num_films, summary.num_memorised) == (2, 2)
+    build_site(folder, tmp_path / "out")
     assert "2 films were left out of this gallery" in read(tmp_path / "out", "gallery.html").text
     assert sorted(path.name for path in (tmp_path / "out" / "films").iterdir()) == [
         "seed-00000000.png",

@@ -202,7 +202,7 @@ def test_pools_are_refused_in_one_line(samples: Path, make_pool: Callable[..., P
 
 @pytest.fixture
 def local(samples: Path, nih_pool: Path, tmp_path: Path) -> Path:
-    return build_site(samples, tmp_path / "out", real=nih_pool).index.parent
+    return build_site(samples, tmp_path / "out", real=nih_pool).parent
 
 
 def play(page: Any, mode: str, films: int, seed: int = 7) -> list[str]:

@@ -55,7 +55,7 @@ def site(samples: Path | None, scores: Path | None, model: str | None, out: Path
         from thiscxr.model.network_file import find_network
 
         path = find_network(model)
-    click.echo(build_site(samples, out, scores, model=path, **options).index)
+    click.echo(build_site(samples, out, scores, model=path, **options))
 
 
 @group.command()

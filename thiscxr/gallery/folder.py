@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from thiscxr.files import resumable_folder, sha256_file
-from thiscxr.gallery.samples import read_json
+from thiscxr.files import read_json, resumable_folder, sha256_file
 
 MARKER = ".thiscxr-site"
 ADVICE = "choose another --out, or move it away first"
@@ -47,14 +46,12 @@ class SiteFolder:
 
     def __init__(self, part: Path, out: Path, ours: Mapping[str, str]) -> None:
         self.names: dict[str, str] = {}
-        self.total_bytes = 0
         self._part, self._out, self._ours = part, out, ours
 
     def write(self, name: str, data: bytes) -> None:
         """Write one file, or keep it where an interrupted build or the site that is replaced has the same bytes."""
         path, digest = self._part / name, hashlib.sha256(data).hexdigest()
         self.names[name] = digest
-        self.total_bytes += len(data)
         if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
             return
         path.parent.mkdir(exist_ok=True)

@@ -18,6 +18,7 @@ import jinja2
 from thiscxr.gallery.browser_model import BrowserModel, generator_files, page_facts
 from thiscxr.gallery.samples import Film, Image, cited_sources
 from thiscxr.gallery.words import SEX_WORDS, near, number, predicted, requested
+from thiscxr.report.page import templates
 
 MAKE_ASSETS = ("make.js", "generator.js")  # of make.html
 # the large film is shown about this wide on a desk; a smaller one is enlarged, and the page says so
@@ -220,14 +221,8 @@ def _image_object(frame: Frame, film: Film, image: Image) -> dict[str, Any]:
 
 
 def _template(name: str) -> jinja2.Template:
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(site_sources() / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    folder = site_sources() / "templates"
+    pages = templates(folder, autoescape=True, lstrip_blocks=True, keep_trailing_newline=True)
     pages.filters.update(
         requested=requested,
         predicted=predicted,

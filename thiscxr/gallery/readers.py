@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from thiscxr.measures.resampling import wilson
+from thiscxr.measures.resampling import interval, weighted_auc, wilson
 
 COLUMNS = (
     "session",
@@ -142,29 +141,28 @@ def accuracy(answers: Sequence[Answer], seed: int = 0) -> Share:
     readers, items = ({answer.reader for answer in answers}, {answer.item for answer in answers})
     if len(readers) < 2 or len(items) < 2:
         return share_of(int(right.sum()), len(right))
-    low, high = _two_way_bootstrap(answers, lambda weights: float(weights @ right / weights.sum()), seed)
+    low, high = _two_way_bootstrap(answers, lambda weights: weights @ right / weights.sum(axis=1), seed)
     return Share(float(right.mean()), low, high, len(right))
 
 
 def _two_way_bootstrap(
-    answers: Sequence[Answer], measure: Callable[[NDArray[np.float64]], float], seed: int
+    answers: Sequence[Answer], measure: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int
 ) -> tuple[float, float]:
-    """Return the 95 % interval of a weighted measure: readers and films drawn anew, each answer weighted by both (Owen
-    2007)."""
+    """Return the 95 % interval of a measure of weights [rounds, n] -> [rounds]: readers and films drawn anew, each
+    answer weighted by both (Owen 2007)."""
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     codes = [
         np.unique([getattr(answer, name) for answer in answers], return_inverse=True)[1] for name in ("reader", "item")
     ]
-    values: list[float] = []
-    while len(values) < _DRAWS:
+    drawn: list[NDArray[np.float64]] = []
+    while len(drawn) < _DRAWS:
         weights = np.ones(len(answers))
         for code in codes:
             n = int(code.max()) + 1
             weights = weights * np.bincount(rng.integers(n, size=n), minlength=n)[code]
         if weights.any():
-            values.append(measure(weights))
-    low, high = np.nanquantile(values, (0.025, 0.975))
-    return float(low), float(high)
+            drawn.append(weights)
+    return interval(measure(np.stack(drawn)))
 
 
 def confidence_auc(answers: Sequence[Answer], seed: int = 0) -> Share | None:
@@ -180,14 +178,8 @@ def confidence_auc(answers: Sequence[Answer], seed: int = 0) -> Share | None:
         return None
     score = np.array([answer.confidence * (1 if answer.answer != other else -1) for answer in graded], float)
 
-    def area(weights: NDArray[np.float64]) -> float:
-        rows = np.repeat(np.arange(len(score)), weights.astype(int))
-        positive = fake[rows]
-        n, m = int(positive.sum()), int((~positive).sum())
-        return float((rankdata(score[rows])[positive].sum() - n * (n + 1) / 2) / (n * m)) if n and m else math.nan
-
-    low, high = _two_way_bootstrap(graded, area, seed)
-    return Share(area(np.ones(len(score))), low, high, len(score))
+    low, high = _two_way_bootstrap(graded, lambda weights: weighted_auc(fake, score, weights), seed)
+    return Share(float(weighted_auc(fake, score, np.ones((1, len(score))))[0]), low, high, len(score))
 
 
 def agreement(answers: Sequence[Answer]) -> float | None:

@@ -6,7 +6,6 @@ Formats: docs/formats.md; PNG chunks: W3C PNG (third edition), sections 5 and 11
 
 import csv
 import hashlib
-import json
 import math
 import re
 import struct
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thiscxr.files import nearest_name
+from thiscxr.files import nearest_name, read_json
 from thiscxr.pixels.image import check_whole
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -63,16 +62,6 @@ class Image:
     height_px: int
     num_bytes: int
     sha256: str
-
-
-def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file. Raises ValueError, naming `what` was expected, when it is missing or no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; expected {what}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error}); expected {what}") from None
 
 
 def check_name(name: str, where: str) -> str:

@@ -9,6 +9,7 @@ import logging
 import os
 import urllib.parse
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -71,11 +72,8 @@ def make_server(folder: Path, port: int = 8000) -> GalleryServer:
     if not (folder / "index.html").is_file():
         raise ValueError(f"{folder} holds no index.html; expected a folder written by `thiscxr site`")
 
-    def handler(*args) -> GalleryHandler:  # type: ignore[no-untyped-def]
-        return GalleryHandler(*args, directory=str(folder))
-
     try:
-        return GalleryServer((HOST, port), handler)
+        return GalleryServer((HOST, port), partial(GalleryHandler, directory=str(folder)))
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ValueError(

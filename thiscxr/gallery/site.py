@@ -5,7 +5,6 @@ write.
 """
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,19 +26,6 @@ TITLE = "This chest x-ray does not exist"
 ASSETS = ("style.css", "favicon.svg", "icon-192.png", "icon-512.png", "png.js")
 
 
-@dataclass(frozen=True)
-class SiteSummary:
-    """What was written: `index` is the first page, `total_bytes` everything."""
-
-    index: Path
-    num_films: int
-    num_memorised: int  # left out
-    num_unscreened: int  # shown, but not compared with the training films
-    num_scores: int
-    num_files: int
-    total_bytes: int
-
-
 def build_site(
     samples: Path | None,
     out: Path,
@@ -51,9 +37,9 @@ def build_site(
     url: str = "",
     real: Path | None = None,
     card: Path | None = None,
-) -> SiteSummary:
+) -> Path:
     """Write the site of a sample folder to `out`: pages, films/, manifest.json, style, script, icons and the marker
-    file.
+    file; return its first page.
 
     With the network file `model`, also make.html, which generates films in the visitor's browser, and what it loads;
     without `samples`, that page is the whole site. `index`: search engines may list the pages. `url`: where the site
@@ -97,7 +83,7 @@ def build_site(
             files = pages.make_files(frame, generator)
             for name, data in {**files, "index.html": files["make.html"]}.items():
                 room.write(name, data)
-        return SiteSummary(out / "index.html", 0, 0, 0, 0, len(room.names), room.total_bytes)
+        return out / "index.html"
     folder = read_samples(Path(samples))
     restriction = require_permission(folder.network.get("sources", {}), permission, f"a gallery of {samples}")
     if generator is not None and generator.sha256 != folder.network["sha256"]:
@@ -122,15 +108,7 @@ def build_site(
         room.write("evidence.html", pages.render(frame, "evidence.html", "evidence.html", card_text=card_text, **facts))
         for name, data in study_files(study, frame).items():
             room.write(name, data)
-    return SiteSummary(
-        index=out / "index.html",
-        num_films=len(films),
-        num_memorised=len(folder.films) - len(films),
-        num_unscreened=sum(film.memorised is None for film in films),
-        num_scores=len(records),
-        num_files=len(room.names),
-        total_bytes=room.total_bytes,
-    )
+    return out / "index.html"
 
 
 def _write_common(room: SiteFolder, frame: Frame) -> None:

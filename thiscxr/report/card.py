@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from thiscxr.files import write_file
 from thiscxr.model.network_file import find_network
 from thiscxr.pixels import make_grid, save_png
 from thiscxr.reader.answers import LEAST_AUC
+from thiscxr.report.page import templates
 from thiscxr.report.words import by_section, explained, number, reading, sentence, title, verdict
 from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, load
@@ -78,12 +77,7 @@ def one_set(path: Path, records: list[Record]) -> list[Record]:
 def card(network: Network, model: str, records: Sequence[Record], picture: str, notes: str, made_by: str) -> str:
     """Return the card. picture: its file name; notes: Markdown; made_by: the command line that makes it."""
     info = network.info
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates(Path(__file__).parent, keep_trailing_newline=True)
     name = _line(info.name)
     titles = (
         ", ".join(_line(source.get("title") or key) for key, source in info.sources.items())

@@ -39,16 +39,16 @@ class Section:
     figures: Sequence[Figure]
 
 
+def templates(folder: Path, **options: bool) -> jinja2.Environment:
+    """Return the templates of a folder; a fact that a page lacks is an error."""
+    loader = jinja2.FileSystemLoader(folder)
+    return jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, **options)
+
+
 def render(template: str, **facts: Any) -> str:
     """Return a self-contained page, every text escaped; template: a file beside this one."""
     folder = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(folder, autoescape=True, lstrip_blocks=True)
     environment.filters["png"] = _png
     style = (folder / "page.css").read_text(encoding="utf-8")
     text = environment.get_template(template).render(

@@ -26,8 +26,7 @@ _ONE_ROW = "Each interval is for its own row: of twenty rows without an effect o
 
 def write_report(path: Path, pool: Pool, fakes: FakeFilms, panel: Panel) -> None:
     """Write the page, whole or not at all."""
-    text = report(pool, fakes, panel)
-    write_file(path, text)
+    write_file(path, report(pool, fakes, panel))
 
 
 def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:

@@ -5,7 +5,6 @@ They are written once to a temporary file and memory-mapped, so that memory does
 
 import csv
 import hashlib
-import json
 import logging
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from thiscxr.collections.archives import walk
 from thiscxr.collections.beside import kind
 from thiscxr.collections.collection import IMAGE_SUFFIXES
+from thiscxr.files import read_json
 from thiscxr.model.conditions import Condition
 from thiscxr.pixels import fit, load_film, to_bits, to_square
 from thiscxr.pool.covered import cover, rows_to_hide
@@ -123,7 +123,7 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
     hashes, truncations = ({row.get(key, "") for row in rows} for key in ("network_sha256", "truncation"))
     one_hash = hashes.pop() if len(hashes) == 1 else ""
     one_truncation = truncations.pop() if len(truncations) == 1 else ""
-    facts = json.loads((folder / "network.json").read_text()) if ours else {}
+    facts = read_json(folder / "network.json", "the facts of a network") if ours else {}
     return FakeFilms(
         pixels,
         [requested_condition(row) for row in rows],

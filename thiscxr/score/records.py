@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from thiscxr.files import write_file
+from thiscxr.files import read_json, write_file
 from thiscxr.measures.measured import Measured
 
 FORMAT_VERSION = 2
@@ -94,14 +94,7 @@ def read_scores(path: Path, network_sha256: str) -> list[Record]:
     """
     wanted = "expected the scores that `thiscxr score --out` writes"
     again = f"make a new one: thiscxr score --real POOL --fake SAMPLES --out {path}"
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing; {wanted}") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); {wanted}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error}); {wanted}") from None
+    read = read_json(path, "the scores that `thiscxr score --out` writes")
     if isinstance(read, list):
         raise ValueError(f"{path} is a list, as scores were written before version {FORMAT_VERSION}; {again}")
     if not isinstance(read, dict) or not isinstance(read.get("records"), list):

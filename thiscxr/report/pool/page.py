@@ -16,8 +16,7 @@ from thiscxr.report.pool.text import overview
 
 def write_page(path: Path, facts: Mapping[str, Any]) -> None:
     """Write the dict of `describe_pool` or `describe_sources` as an HTML file, whole or not at all."""
-    text = page(facts)
-    write_file(path, text)
+    write_file(path, page(facts))
 
 
 def page(facts: Mapping[str, Any]) -> str:
