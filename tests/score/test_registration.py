@@ -6,7 +6,7 @@ import torch
 
 from thiscxr.phantom import SITES, draw_patient, render
 from thiscxr.pixels import images_to_pixels, pixels_to_images
-from thiscxr.score.registration import LEAST_MATCH, MeanFilm, Motion, find_poses, mean_film, move, span
+from thiscxr.score.registration import LEAST_MATCH, MeanFilm, Motion, find_poses, mean_film, move
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,3 @@ def test_what_is_no_chest_matches_nothing(mean: MeanFilm) -> None:
     assert find_poses(np.empty((0, 64, 64), np.uint8), mean)[0].shape == (0, 4)
     with pytest.raises(ValueError, match="no films to average"):
         mean_film(np.empty((0, 64, 64), np.uint8))
-
-
-def test_span() -> None:
-    assert span(np.arange(1001)) == (25.0, 975.0)
-    assert np.isnan(span([])).all()

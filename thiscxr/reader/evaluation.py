@@ -233,19 +233,15 @@ def evaluation_table(title: str, found: Evaluation, reliability: bool = False, o
         f"{'':<28}{'AUC':>7}  {'95 %':<16}{'with':>7}{'without':>9}{'calibration error (by chance)':>32}",
     ]
     for each in found.questions:
-        span = f"[{each.ci95[0]:.3f}, {each.ci95[1]:.3f}]"
-        if each.measure == "mae":
-            span = f"[{each.ci95[0]:.1f}, {each.ci95[1]:.1f}]"
-            lines.append(f"{'age, mean error in years':<28}{each.value:>7.1f}  {span:<16}{each.num_positive:>7}")
-            continue
-        if each.measure == "r":
-            lines.append(f"{'age, correlation':<28}{each.value:>7.3f}  {span:<16}{each.num_positive:>7}")
-            continue
-        calibration = f"{each.calibration.error:.3f} ({each.calibration.by_chance:.3f})" if each.calibration else ""
-        lines.append(
-            f"{each.question:<28}{each.value:>7.3f}  "
-            f"{span:<16}{each.num_positive:>7}{each.num_negative:>9}{calibration:>32}"
-        )
+        name = {"mae": "age, mean error in years", "r": "age, correlation"}.get(each.measure, each.question)
+        number = "{:.1f}".format if each.measure == "mae" else "{:.3f}".format
+        span = f"[{', '.join(map(number, each.ci95))}]"
+        line = f"{name:<28}{number(each.value):>7}  {span:<16}{each.num_positive:>7}"
+        if each.question != "age":
+            line += f"{each.num_negative:>9}"
+        if each.calibration:
+            line += f"{f'{each.calibration.error:.3f} ({each.calibration.by_chance:.3f})':>32}"
+        lines.append(line)
     if found.mean_finding_auc is not None and found.mean_finding_ci95 is not None:
         span = f"[{found.mean_finding_ci95[0]:.3f}, {found.mean_finding_ci95[1]:.3f}]"
         lines.append(f"{'mean of the findings':<28}{found.mean_finding_auc:>7.3f}  {span}")

@@ -67,28 +67,24 @@ def shift_table(real: FilmConditions, patients: ArrayLike, fake: FilmConditions,
         for view in real.names["view"]:
             places = [_place(films, source, view) for films, _ in sides]
             for column, finding in enumerate(FINDINGS):
-                pairs = [
-                    (films.findings[rows, column], whose[rows])
-                    for (films, whose), rows in zip(sides, places, strict=True)
-                ]
-                known = [
-                    (states[stated], whose[stated])
-                    for states, whose in pairs
-                    if (stated := np.isin(states, (POSITIVE, NEGATIVE))).any()
-                ]
-                if len(known) == 2 and all(len(np.unique(whose)) >= MIN_CELL for _, whose in known):
+                known = []
+                for (films, whose), rows in zip(sides, places, strict=True):
+                    stated = rows[np.isin(films.findings[rows, column], (POSITIVE, NEGATIVE))]
+                    known.append((films.findings[stated, column], whose[stated]))
+                if all(len(np.unique(whose)) >= MIN_CELL for _, whose in known):
                     cells.append((finding, source, view, known))
     strict = float(ndtri(1 - ALPHA / max(len(cells), 1) / 2))
     table = []
     for finding, source, view, known in cells:
-        (share, other), counts = (
-            [float((states == POSITIVE).mean()) for states, _ in known],
-            [len(states) for states, _ in known],
-        )
+        share, other = (float((states == POSITIVE).mean()) for states, _ in known)
         sizes = [effective_size(whose) for _, whose in known]
         ci95, widest = (_newcombe(share, sizes[0], other, sizes[1], z) for z in (Z_95, strict))
         shifted = widest[0] > 0 or widest[1] < 0
-        table.append(Shift(finding, source, view, share, other, other - share, ci95, shifted, *counts))
+        table.append(
+            Shift(
+                finding, source, view, share, other, other - share, ci95, shifted, *(len(states) for states, _ in known)
+            )
+        )
     return sorted(table, key=lambda shift: -abs(shift.difference))
 
 

@@ -300,9 +300,10 @@ def condition_fidelity(context: Context) -> Panel:
     if not len(held):
         raise ValueError("condition fidelity: the pool has no held-out patients to test the classifier on")
     sides = []
-    for films, rows in ((real, held), (fakes.pixels, np.arange(len(fakes)))):
-        read = films.read if isinstance(films, Pool) else films.__getitem__
-        key = pool_key(films, rows) if isinstance(films, Pool) else films_key(films)
+    for read, rows, key in (
+        (real.read, held, pool_key(real, held)),
+        (fakes.pixels.__getitem__, np.arange(len(fakes)), films_key(fakes.pixels)),
+    ):
         (features,) = extract((read(some) for some in in_batches(rows)), [extractor], count=len(rows), key=key)
         with torch.inference_mode():
             heads = extractor.reader.answers(torch.from_numpy(np.array(features)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,7 +26,7 @@ from thiscxr.reader.extractors import in_batches
 from thiscxr.reader.network import Reader
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.gains import too_few
-from thiscxr.score.registration import LEAST_MATCH, MOTIONS, Motion, find_poses, mean_film, move, span
+from thiscxr.score.registration import LEAST_MATCH, MOTIONS, Motion, find_poses, mean_film, move
 from thiscxr.train.conditions import read_conditions
 
 AMOUNTS: dict[str, NDArray[np.float64]] = {
@@ -335,20 +335,14 @@ def spans(groups: Mapping[str, PosedFilms], seed: int = 0) -> list[Span]:
         where, patients = np.concatenate(values), np.concatenate(whose)
         if not len(where):
             continue
-        samples = _samples(patients, seed)
-        ends = np.stack([np.quantile(where[rows], (0.025, 0.975), axis=0) for rows in samples])  # [rounds, 2, motions]
+        drawn = patient_weights(patients, seed, 200).astype(np.int64)  # how often each film is in a sample
+        samples = (where.repeat(times, axis=0) for times in drawn if times.any())
+        ends = np.stack([np.quantile(some, (0.025, 0.975), axis=0) for some in samples])  # [rounds, 2, motions]
         for i, motion in enumerate(MOTIONS):
-            low, high = span(where[:, i])
+            low, high = np.quantile(where[:, i], (0.025, 0.975)).tolist()
             low95, high95 = (interval(ends[:, side, i]) for side in (0, 1))
             found.append(Span(name, motion, low, high, low95, high95, len(where), len(group.pixels) - len(where)))
     return found
-
-
-def _samples(patients: ArrayLike, seed: int, rounds: int = 200) -> Iterator[NDArray[np.int64]]:
-    """Yield the rows of samples of patients, drawn with replacement."""
-    for weights in patient_weights(patients, seed, rounds):
-        if weights.any():
-            yield np.repeat(np.arange(len(weights)), weights.astype(np.int64))
 
 
 def _views(group: PosedFilms) -> NDArray[np.str_]:

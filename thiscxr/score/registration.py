@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from thiscxr.pixels import Pixels, pixels_to_images
@@ -186,13 +186,3 @@ def _poses(maps: Tensor) -> NDArray[np.float64]:
     a, b = maps[:, 0, 0], maps[:, 1, 0]
     turn, scale = torch.rad2deg(torch.atan2(b, a)), 0.5 * torch.log(a**2 + b**2)
     return torch.stack([turn, maps[:, 0, 2] / 2, maps[:, 1, 2] / 2, scale], dim=1).numpy().astype(np.float64)
-
-
-def span(values: ArrayLike) -> tuple[float, float]:
-    """Return the middle 95 % of values; (nan, nan) for none."""
-    values = np.asarray(values, np.float64)
-    return (
-        (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))
-        if len(values)
-        else (float("nan"), float("nan"))
-    )
