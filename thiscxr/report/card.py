@@ -148,11 +148,7 @@ def compute(run: Path) -> str:
         device = str(config.get("device", ""))
         if device == "cuda" and (run / "env.json").is_file():
             device = ", ".join(json.loads((run / "env.json").read_text()).get("cuda") or ["cuda"])
-        parts += [
-            f"{name} {config[key]}"
-            for key, name in (("threads", "threads"), ("batch", "batch"), ("seed", "seed"))
-            if key in config
-        ]
+        parts += [f"{key} {config[key]}" for key in ("threads", "batch", "seed") if key in config]
         parts[1:1] = [device] if device else []
     return _line(", ".join(parts)) or "not stated in the run folder"
 
@@ -162,22 +158,17 @@ def known_conditions(network: Network) -> list[str]:
     known, table = network.info.vocabulary, network.info.joint_table
     lines = [
         f"{name}: {', '.join(map(_line, values))}"
-        for name, values in (
-            ("views", known.views),
-            ("findings", known.findings),
-            ("sources", known.sources),
-            ("sexes", known.sexes),
-        )
-        if values
+        for name in ("views", "findings", "sources", "sexes")
+        if (values := getattr(known, name))
     ]
     if known.ages:
         lines.append("age in years")
     films = sum(int(row["films"]) for row in table)
-    return (
-        [*lines, f"with nothing requested, each seed draws from {len(table)} combinations of {films:,} training films"]
-        if table
-        else lines
-    )
+    if table:
+        lines.append(
+            f"with nothing requested, each seed draws from {len(table)} combinations of {films:,} training films"
+        )
+    return lines
 
 
 def sample_commands(network: Network, model: str) -> str:
@@ -187,15 +178,11 @@ def sample_commands(network: Network, model: str) -> str:
     requested += [f"--sex {known.sexes[0]}"] if known.sexes else []
     requested += ["--age 70"] if known.ages else []
     requested += [f"--finding {name}" for name in known.findings if " " not in name][:1]
-    lines = [
-        f"thiscxr sample --model {name} -n 64",
-        (f"thiscxr sample --model {name} -n 16 {' '.join(requested)}") if requested else "",
-    ]
-    return "\n".join(
-        filter(
-            None, [*lines, f"""python -c 'import thiscxr; films = thiscxr.load("{name}").sample(seeds=range(64))'"""]
-        )
-    )
+    lines = [f"thiscxr sample --model {name} -n 64"]
+    if requested:
+        lines.append(f"thiscxr sample --model {name} -n 16 {' '.join(requested)}")
+    lines.append(f"""python -c 'import thiscxr; films = thiscxr.load("{name}").sample(seeds=range(64))'""")
+    return "\n".join(lines)
 
 
 def protocol(network: Network, records: Sequence[Record]) -> str:

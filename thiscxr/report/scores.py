@@ -231,19 +231,9 @@ def _slow(panel: Panel) -> list[Section]:
         points = panel.label_noise.points
         x = [point.flipped for point in points]
         series = [
+            Curve("against the truth", x, [p.truth for p in points], *zip(*(p.truth95 for p in points), strict=True)),
             Curve(
-                "against the truth",
-                x,
-                [p.truth for p in points],
-                [p.truth95[0] for p in points],
-                [p.truth95[1] for p in points],
-            ),
-            Curve(
-                "against flipped labels",
-                x,
-                [p.noisy for p in points],
-                [p.noisy95[0] for p in points],
-                [p.noisy95[1] for p in points],
+                "against flipped labels", x, [p.noisy for p in points], *zip(*(p.noisy95 for p in points), strict=True)
             ),
             Curve("condition fidelity", x, [p.fidelity for p in points]),
         ]
@@ -252,12 +242,8 @@ def _slow(panel: Panel) -> list[Section]:
         table = [["flipped", "PPV", "against the truth", "against flipped labels", "expected", "fidelity"]]
         table += [
             [
-                f"{p.flipped:.0%}",
-                f"{p.ppv:.0%}",
-                f"{p.truth:.3f}",
-                f"{p.noisy:.3f}",
-                f"{p.expected:.3f}",
-                f"{p.fidelity:.3f}",
+                *(f"{share:.0%}" for share in (p.flipped, p.ppv)),
+                *(f"{area:.3f}" for area in (p.truth, p.noisy, p.expected, p.fidelity)),
             ]
             for p in points
         ]

@@ -38,13 +38,9 @@ def read_plan(path: Path, vocabulary: Vocabulary) -> list[Condition]:
                 where = f"{path} line {table.line_num}"
                 if None in row:
                     raise ValueError(f"{where}: more cells than the header has; findings are joined by |")
-                condition, count = _read_row({column: cell.strip() for column, cell in row.items()}, where)
+                condition, count = _read_row({column: cell.strip() for column, cell in row.items()}, vocabulary, where)
                 if len(conditions) + count > MAX_FILMS:
                     raise ValueError(f"{where}: the plan requests more than {MAX_FILMS:,} films")
-                try:
-                    vocabulary.encode([condition])
-                except ValueError as error:
-                    raise ValueError(f"{where}: {error}") from None
                 conditions += [condition] * count
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"--plan {path} cannot be read as a CSV table in UTF-8 ({error})") from None
@@ -63,7 +59,7 @@ def plan_seeds(given: Sequence[int] | None, count: int) -> list[int]:
     return list(range(count)) if given is None else list(given)
 
 
-def _read_row(row: dict[str, str], where: str) -> tuple[Condition, int]:
+def _read_row(row: dict[str, str], vocabulary: Vocabulary, where: str) -> tuple[Condition, int]:
     if not (row["n"].isascii() and row["n"].isdigit() and len(row["n"]) < 10):
         raise ValueError(f"{where}: n is '{row['n']}', but must be a whole number of films")
     try:
@@ -75,6 +71,7 @@ def _read_row(row: dict[str, str], where: str) -> tuple[Condition, int]:
         condition = request(
             **texts, age_years=age, findings=_names(row, "findings"), no_findings=_names(row, "no_findings")
         )
+        vocabulary.encode([condition])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     return condition, int(row["n"])
