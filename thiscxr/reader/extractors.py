@@ -11,9 +11,9 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,6 @@ class Extractor:
     # first 16 hexadecimal digits of the stored-pixel SHA-256 of its training patients' films
     trained_on: frozenset[str] = frozenset()
     folds: tuple["Extractor", ...] = ()  # the same architecture, each trained on some of these patients
-    # a classifier's evaluation, from its file
-    evaluation: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def dim(self) -> int:
@@ -125,7 +123,6 @@ def load_extractor(name: str, device: str = "cpu", allow_download: bool = False,
         reader.to(device),
         frozenset(metadata["sources"]),
         frozenset(metadata.get("trained_on", ())),
-        evaluation=metadata.get("judged", {}),
     )
     return replace(main, folds=tuple(_fold(main, number, fold) for number, fold in enumerate(load_folds(path))))
 
