@@ -10,6 +10,7 @@ is shifted at one site of a synthetic set. Untied pools count false alarms.
 import argparse
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +19,7 @@ from thiscxr.labels import FINDINGS, NEGATIVE, POSITIVE
 from thiscxr.model.conditions import Condition, FilmConditions
 from thiscxr.phantom import PHANTOM_FINDINGS, SITES, draw_patient
 from thiscxr.score.confounders import shift_table, significant, ties
+from thiscxr.score.records import Record
 
 
 def pool_of(count: int, seed: int, tie: float = 0.0) -> FilmConditions:
@@ -44,11 +46,11 @@ def main() -> None:
         parser.error(f"-n {arguments.n}: a pool of fewer than 100 films can show no tie; give more")
     n, patients = arguments.n, np.arange(arguments.n)
     for tie in (1.0, 0.4, 0.2, 0.1, 0.0):
-        first, *others = ties(pool_of(n, 1, tie), patients)
-        line = {
+        first, *others = (Record.of(each) for each in ties(pool_of(n, 1, tie), patients))  # with six decimals
+        line: dict[str, Any] = {
             "planted": f"effusion tied to sites in {tie:.0%} of the films", "first": first.question,
-            "cramers_v": round(first.value, 3), "ci95": [round(x, 3) for x in first.ci95],
-            "chance95": round(first.floor, 3), "p": round(first.p, 4), "tied": significant(first),
+            "cramers_v": first.value, "ci95": first.ci95,
+            "chance95": first.floor, "p": first.p, "tied": significant(first),
             "other_findings_tied": sum(map(significant, others)),
         }  # fmt: skip
         print(json.dumps(line), flush=True)

@@ -25,7 +25,7 @@ from thiscxr.phantom.labelled import draw_masked_films
 from thiscxr.pool import Pool
 from thiscxr.reader.segmenter import Segmenter, find_segmenter, save_segmenter
 from thiscxr.reader.segmenter_training import MaskedFilms, at_twice_the_resolution, dice, train_segmenter
-from thiscxr.score.anatomy import measure_films, trust
+from thiscxr.score.anatomy import measure_films, trust, trusted
 
 HELD_OUT_SEEDS = 10_000  # phantoms from here on are held out
 LATERALS = 0.08
@@ -83,7 +83,7 @@ def evaluate_on_pool(segmenter: Segmenter, pool: Pool) -> dict[str, Any]:
         found = trust(some, pool.findings[rows, FINDINGS.index("Cardiomegaly")], patients[rows])
         lean = some["heart_lean"]
         evaluation[name] = {
-            "films": len(rows), "auc": found.value, "ci95": found.ci95, "trusted": found.ci95[0] > 0.5,
+            "films": len(rows), "auc": found.value, "ci95": found.ci95, "trusted": trusted(found),
             # the heart leans to the viewer's right in all but about one in ten thousand people
             "leans_right": float((lean[np.isfinite(lean)] > 0).mean()), "unreadable": float(np.isnan(lean).mean()),
         }  # fmt: skip

@@ -153,7 +153,7 @@ def _grid(series: Series, predicted: np.ndarray) -> np.ndarray:
         f"{visits[0].finding}, requested absent (left) to requested present (right); a row is a seed",
         "day (invented): probability by the classifier",
     ]
-    return draw_sheet([films[row] for row in rows], [captions[row] for row in rows], head, [NOTICE])
+    return draw_sheet([list(films[row]) for row in rows], [captions[row] for row in rows], head, [NOTICE])
 
 
 def growth_table(predicted: np.ndarray, finding: str, reader: str) -> str:

@@ -237,9 +237,7 @@ def check_direction_folder(out: Path) -> None:
         )
 
 
-def slider_grid(
-    found: Direction, reader: TrustedReader, films: NDArray[np.uint8], seeds: Sequence[int]
-) -> NDArray[np.uint8]:
+def slider_grid(found: Direction, reader: TrustedReader, films: NDArray[np.uint8], seeds: Sequence[int]) -> Pixels:
     """Return a picture uint8 [h, w]: a row per seed, a column per step, place and score above each film; films: uint8
     [steps, seeds, res, res]."""
     question, steps = found.axis.question, len(found.places)

@@ -66,8 +66,8 @@ def against_floor(
             whose = number_patients(np.asarray(patients)[side])
             errors.append(jackknife_error(measure, (half, whose), (some, np.arange(n))))
     value, error = np.mean(values, axis=0), JACKKNIFE_95 * np.mean(errors, axis=0)
-    rows = np.stack([value, value - error, value + error, np.mean(floors, axis=0)], axis=1)
-    return [Floored(*row) for row in rows.tolist()]
+    numbers = np.stack([value, value - error, value + error, np.mean(floors, axis=0)], axis=1)
+    return [Floored(*row) for row in numbers.tolist()]
 
 
 def films_a_side(patients: NDArray) -> int:

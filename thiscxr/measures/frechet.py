@@ -6,6 +6,7 @@ fail on singular covariances.
 """
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +105,7 @@ def frechet_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n:
     """
     check_features(real, fake)
     full, line = against_floor(both_distances, real, patients, fake, n=n, seed=seed)
-    facts = {"extractor": name, "protocol": "small" if n <= real.shape[1] else ""}
+    facts: dict[str, Any] = {"extractor": name, "protocol": "small" if n <= real.shape[1] else ""}
     # FD∞ of equal sets is as often below 0 as above
     return [full.measured("fd", n, 0.0, **facts), line.measured("fdinf", n, **facts)]
 

@@ -39,7 +39,7 @@ class Section:
     figures: Sequence[Figure]
 
 
-def templates(folder: Path, **options: bool) -> jinja2.Environment:
+def templates(folder: Path, **options: Any) -> jinja2.Environment:
     """Return the templates of a folder; a fact that a page lacks is an error."""
     loader = jinja2.FileSystemLoader(folder)
     return jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, **options)

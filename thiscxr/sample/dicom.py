@@ -102,7 +102,7 @@ def dicom_dataset(pixels: Pixels, film: Film, options: DicomOptions) -> Dataset:
     instance = uid("instance", *exposure, options, film.origin.restriction, thiscxr.__version__)
     dataset = Dataset()
     dataset.file_meta = _meta(CLASSES[options.sop_class], instance)
-    dataset.update({
+    _set(dataset, {
         "SpecificCharacterSet": "ISO_IR 192",
         "ImageType": ["DERIVED", "SECONDARY"],
         "SOPClassUID": CLASSES[options.sop_class],
@@ -122,7 +122,7 @@ def dicom_dataset(pixels: Pixels, film: Film, options: DicomOptions) -> Dataset:
         "LossyImageCompression": "00",
         **_view(film),
     })  # fmt: skip
-    dataset.update(_sc() if options.sop_class == "sc" else _dx(pixels.shape, film, options))
+    _set(dataset, _sc() if options.sop_class == "sc" else _dx(pixels.shape, film, options))
     _set_pixels(dataset, pixels, options)
     return dataset
 
@@ -134,9 +134,14 @@ def dicom_bytes(dataset: Dataset) -> bytes:
     return file.getvalue()
 
 
+def _set(dataset: Dataset, values: Mapping[str, object]) -> None:
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+
+
 def _item(values: Mapping[str, object]) -> Dataset:
     item = Dataset()
-    item.update(values)
+    _set(item, values)
     return item
 
 
@@ -279,7 +284,7 @@ def _set_pixels(dataset: Dataset, pixels: Pixels, options: DicomOptions) -> None
     if options.photometric == "MONOCHROME1":
         stored = (top - stored.astype(np.int64)).astype(pixels.dtype)
     allocated = 8 if options.bits == 8 else 16
-    dataset.update({
+    _set(dataset, {
         "SamplesPerPixel": 1,
         "PhotometricInterpretation": options.photometric,
         "Rows": stored.shape[0],

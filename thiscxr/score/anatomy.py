@@ -60,10 +60,15 @@ def trust(measures: Measures, cardiomegaly: ArrayLike, patients: ArrayLike, seed
     return _measured("auc", value, ci95, None, int(known.sum()), 0, "ctr cardiomegaly")
 
 
+def trusted(ctr: Measured) -> bool:
+    """Return whether the interval of what `trust` found lies above one half."""
+    return ctr.ci95 is not None and ctr.ci95[0] > 0.5
+
+
 def trust_words(ctr: Measured) -> str:
     """Return what `trust` found as a sentence."""
     low, high = ctr.ci95 or (float("nan"),) * 2
-    verdict = "trusted" if low > 0.5 else "NOT trusted on these films"
+    verdict = "trusted" if trusted(ctr) else "NOT trusted on these films"
     return f"cardiothoracic ratio {verdict}: AUC against Cardiomegaly {ctr.value:.3f} [{low:.3f}, {high:.3f}]"
 
 

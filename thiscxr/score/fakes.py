@@ -9,7 +9,7 @@ import logging
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -85,7 +85,7 @@ def _of_network(fake: str, res: int, count: int, truncation: float, device: str,
         )
     seeds = list(range(count))
     requested = network.conditions(seeds, Condition())
-    pixels = _store(sample_films(network, seeds, requested, truncation, _BATCH), count, res, room, "sample")
+    pixels = store_films(sample_films(network, seeds, requested, truncation, _BATCH), count, res, room, "sample")
     names = [f"seed {seed}" for seed in seeds]
     return FakeFilms(
         pixels, requested, names, truncation, spell_ranges(seeds), network.sha256, None, network.info.to_json(), network
@@ -106,7 +106,7 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
                 [_read_film(path, res, sizes, marks, stretch=not ours) for path in files[start : start + _BATCH]]
             )
 
-    pixels = _store(read(), len(files), res, room, "read films")
+    pixels = store_films(read(), len(files), res, room, "read films")
     if hidden := max(marks):
         bear = f"{sum(map(bool, marks))} of {len(files)} films bear the mark SYNTHETIC"
         log.warning("%s: %s; the last %d of %d rows are hidden on both sides", folder, bear, hidden, res)
@@ -186,7 +186,7 @@ def _counts(kinds: Counter[str]) -> str:
     return ", ".join(f"{count} x {what}" for what, count in sorted(kinds.items()))
 
 
-def _store(films: Iterator[NDArray[np.uint8]], count: int, res: int, room: Path, what: str) -> NDArray[np.uint8]:
+def store_films(films: Iterable[NDArray[np.uint8]], count: int, res: int, room: Path, what: str) -> NDArray[np.uint8]:
     """Write films to the file `room` as they come, and return them memory-mapped."""
     with open(room, "wb") as file, tqdm(total=count, unit="film", file=sys.stderr, desc=what, delay=1) as bar:
         for batch in films:
