@@ -107,13 +107,13 @@ def test_films_that_ignore_the_request_lie_within_the_null() -> None:
 def test_shuffled_conditions_are_the_null() -> None:
     requested = conditions(300, 3)
     predicted = look(requested, 3)
-    followed = sum(
+    beyond = sum(
         followed(each)
         for seed in range(3)
         for each in evaluate(requested.take(np.random.default_rng(seed).permutation(300)), predicted).values()
         if not each.reason
     )
-    assert followed <= 3, "18 shuffled questions at one tail of 2.5 %"
+    assert beyond <= 3, "18 shuffled questions at one tail of 2.5 %"
 
 
 def test_swapping_labels_lowers_fidelity_step_by_step_to_the_null_and_below() -> None:
