@@ -201,7 +201,7 @@ def test_a_section_that_fails_leaves_no_results(
     only("confounders")
 
     # The verdict mentioned a linear probe whose record had been dropped with its section.
-    def broken(*some: object) -> None:
+    def broken(*some: object, **options: object) -> None:
         raise ValueError("ties cannot be computed")
 
     monkeypatch.setattr(panel, "ties", broken)
@@ -217,7 +217,7 @@ def test_a_section_that_fails_leaves_no_results(
 
 def test_a_section_is_whole_or_nothing() -> None:
     def found(context: panel.Context) -> panel.Panel:
-        return panel.Panel([record("fd")], ["a note"], ties={"real view": []})
+        return panel.Panel([record("fd")], ["a note"], clouds={"real films": np.zeros((0, 2))})
 
     def lost(context: panel.Context) -> panel.Panel:
         found(context)

@@ -120,7 +120,7 @@ def fit_gradients(question: str, w: Array, scores: Scores, still: Sequence[str],
     y = np.stack([scores[name][fitted_on] for name in (question, *others)], axis=1)  # [N, 1 + K]
     # by leave-one-out cross-validation, each score with the penalty that suits it
     ridge = RidgeCV(PENALTIES * len(x) * x.var(axis=0).mean(), alpha_per_target=True)
-    fitted: Array = ridge.fit(x, y).coef_  # [1 + K, D]
+    fitted: Array = np.atleast_2d(ridge.fit(x, y).coef_)  # [1 + K, D]; [D] of scikit-learn where K is 0
     r2, r2_ci95 = _explained(scores[question][held], (w[held] - mean) @ fitted[0], seed)
     if not r2_ci95[0] > 0:
         what = (
