@@ -106,7 +106,7 @@ def test_the_nearest_of_all_is_found_without_registration(phantoms, unrelated, m
     monkeypatch.setattr(memorisation._Best, "laid_over", lambda best, films, pixels, pool: best.likeness[films])
     monkeypatch.setattr(memorisation, "_BLOCK", 150)
     found = nearest(phantoms, lambda rows: unrelated[rows], len(unrelated), people, None)
-    waves = memorisation._unit(memorisation.film_waves(phantoms.read(np.arange(len(phantoms))))[:, 0])
+    waves = memorisation.unit(memorisation.film_waves(phantoms.read(np.arange(len(phantoms))))[:, 0])
     for i, space in enumerate(memorisation._spaces(unrelated)):
         likeness = np.linalg.norm(space @ waves.T, axis=1).max(axis=0)
         by_patient = sorted((likeness[people == who].max() for who in np.unique(people)), reverse=True)

@@ -1,16 +1,22 @@
-"""Which network may score which real films: none is scored by a network that was trained on its patient.
+"""Which network may score which real films, and which films may be called held out: no film is scored by a network that
+was trained on its patient.
 
 Otherwise the floor would be measured on the extractor's own training films.
 """
+
+import hashlib
+import logging
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thiscxr.pool import Pool
 from thiscxr.reader.extractors import Extractor
+from thiscxr.score.fakes import FakeFilms
 from thiscxr.terms import is_phantom
 
 Rows = NDArray[np.int64]
+log = logging.getLogger("thiscxr")
 
 
 def fair_groups(pool: Pool, rows: Rows, extractor: Extractor) -> list[tuple[Extractor, Rows]]:
@@ -55,3 +61,30 @@ def seen_films(pool: Pool, extractor: Extractor, listed: frozenset[str] = frozen
         if source in extractor.sources and not is_phantom(source) and not (known | alike)[here].any():
             seen |= here & trained
     return seen
+
+
+def refuse_false_claims(real: Pool, fakes: FakeFilms, split: str) -> None:
+    """Raise ValueError where films that the network may have been trained on are called held out; warn where both sets
+    are the same films."""
+    digests = set(real.column("sha256").tolist())
+    same = sum(hashlib.sha256(np.ascontiguousarray(film).tobytes()).hexdigest() in digests for film in fakes.pixels)
+    if same:
+        log.warning(
+            "%d of %d synthetic films are films of %s, byte for byte: the same films on both sides",
+            same,
+            len(fakes),
+            real.path,
+        )
+    sources, pool = fakes.network.get("sources", {}), fakes.network.get("pool_fingerprint")
+    if split == "holdout" and "folder" in sources and "folder" in real.meta["sources"] and pool != real.fingerprint:
+        raise ValueError(
+            f"--split holdout: the network was trained on a folder of films, and {real.path} is "
+            "another pool of a folder; who is held out "
+            "follows from file names, so nobody can say that these films are new to it. "
+            "Score it against the pool it was trained on"
+        )
+    if split == "train" and sources:
+        log.warning(
+            "--split train: the network may have been trained on these films; distances "
+            "to them say nothing of other patients"
+        )

@@ -1,6 +1,5 @@
 """The panel: every number about a set of synthetic films against a pool, each with its protocol, interval and floor."""
 
-import hashlib
 import logging
 import sys
 import time
@@ -31,6 +30,7 @@ from thiscxr.sample.sampling import request, sample_films
 from thiscxr.score import anatomy, distributions
 from thiscxr.score.confounders import Shift, shift_table, shortcut, ties
 from thiscxr.score.distributions import Side, by_group, mean_of, read_sides
+from thiscxr.score.fairness import refuse_false_claims
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.fidelity import Fidelity, fidelity, predicted_findings, readable
 from thiscxr.score.label_noise import LabelNoise, label_noise
@@ -182,33 +182,6 @@ def whole_or_nothing(part: Part, context: Context) -> Panel:
         return Panel(notes=[str(error)])
     seconds = round(time.monotonic() - started, 2)
     return replace(found, records=[replace(each, seconds=seconds) for each in found.records])
-
-
-def refuse_false_claims(real: Pool, fakes: FakeFilms, split: str) -> None:
-    """Raise ValueError where films that the network may have been trained on are called held out; warn where both sets
-    are the same films."""
-    digests = set(real.column("sha256").tolist())
-    same = sum(hashlib.sha256(np.ascontiguousarray(film).tobytes()).hexdigest() in digests for film in fakes.pixels)
-    if same:
-        log.warning(
-            "%d of %d synthetic films are films of %s, byte for byte: the same films on both sides",
-            same,
-            len(fakes),
-            real.path,
-        )
-    sources, pool = fakes.network.get("sources", {}), fakes.network.get("pool_fingerprint")
-    if split == "holdout" and "folder" in sources and "folder" in real.meta["sources"] and pool != real.fingerprint:
-        raise ValueError(
-            f"--split holdout: the network was trained on a folder of films, and {real.path} is "
-            "another pool of a folder; who is held out "
-            "follows from file names, so nobody can say that these films are new to it. "
-            "Score it against the pool it was trained on"
-        )
-    if split == "train" and sources:
-        log.warning(
-            "--split train: the network may have been trained on these films; distances "
-            "to them say nothing of other patients"
-        )
 
 
 def distances(context: Context, looked: Looked) -> Panel:
