@@ -125,19 +125,8 @@ def prepare(
     then.
     """
     pool_path, sources = Path(pool_path), [(key, Path(root)) for key, root in sources]
-    check_res(res)
-    if smallest is not None:
-        check_res(smallest, "--smallest")
-        if smallest > res:
-            raise ValueError(
-                f"--smallest {smallest} is above --res {res}: it is the resolution of "
-                f"the smallest films; give {res} or less"
-            )
-    smallest = smallest or res
-    if aspect not in ASPECTS:
-        raise ValueError(f"--aspect {aspect}{nearest_name(aspect, ASPECTS)} is not one of {', '.join(ASPECTS)}")
-    if not 0 <= max_rejected <= 1:
-        raise ValueError(f"--max-rejected {max_rejected} is not a share from 0 to 1")
+    smallest = res if smallest is None else smallest
+    _check_options(res, smallest, aspect, max_rejected)
     free_folder(pool_path)
     key_file = Path(key_file) if key_file is not None else default_key_file()
     if pool_path.resolve() in key_file.resolve().parents:
@@ -177,24 +166,7 @@ def prepare(
                         equalised=equalised, descriptor=decoded.descriptor,
                     )  # fmt: skip
                 bar.update()
-        kept: Counter[str] = Counter()
-        rejected: Counter[str] = Counter()
-        for _, source, _, reason in writer.outcomes():
-            (rejected if reason else kept)[reason or source] += 1
-        if not kept:
-            why = f"all {writer.num_done} were refused, {_reasons(rejected)}" if writer.num_done else _not_taken(plan)
-            raise ValueError(f"no film left for {pool_path}: {why}")
-        if rejected.total() > max_rejected * writer.num_done:
-            raise ValueError(
-                f"{rejected.total()} of {writer.num_done} films were refused "
-                f"({rejected.total() / writer.num_done:.0%}), more than "
-                f"--max-rejected {max_rejected:g}: {_reasons(rejected)}; look at the films, or allow more"
-            )
-        if not writer.num_of(res):
-            raise ValueError(
-                f"no film for {pool_path} has a short side of --res {res} px; prepare it "
-                f"at a smaller one, such as {res // 2}"
-            )
+        kept, rejected = _outcomes(writer, plan, max_rejected)
         pairs = find_duplicates(writer.descriptors(), writer.hashes(), writer.read, partial(hands.map, chunk=1))
         fingerprint = writer.finish(pairs)
         files = {part.collection.key: part.files for part in plan}
@@ -210,6 +182,43 @@ def prepare(
         pool_path, key_file, fingerprint, kept.total(), rejected.total(), dict(kept), pool.resolutions,
         dropped, dict(rejected.most_common()), len(duplicate_groups(pool_path)), beside, _put_right(pool),
     )  # fmt: skip
+
+
+def _check_options(res: int, smallest: int, aspect: str, max_rejected: float) -> None:
+    check_res(res)
+    check_res(smallest, "--smallest")
+    if smallest > res:
+        raise ValueError(
+            f"--smallest {smallest} is above --res {res}: it is the resolution of "
+            f"the smallest films; give {res} or less"
+        )
+    if aspect not in ASPECTS:
+        raise ValueError(f"--aspect {aspect}{nearest_name(aspect, ASPECTS)} is not one of {', '.join(ASPECTS)}")
+    if not 0 <= max_rejected <= 1:
+        raise ValueError(f"--max-rejected {max_rejected} is not a share from 0 to 1")
+
+
+def _outcomes(writer: PoolWriter, plan: Sequence[Wanted], max_rejected: float) -> tuple[Counter[str], Counter[str]]:
+    """Count the kept films by source and the refused ones by reason; raises ValueError where too few are kept."""
+    kept: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    for _, source, _, reason in writer.outcomes():
+        (rejected if reason else kept)[reason or source] += 1
+    if not kept:
+        why = f"all {writer.num_done} were refused, {_reasons(rejected)}" if writer.num_done else _not_taken(plan)
+        raise ValueError(f"no film left for {writer.path}: {why}")
+    if rejected.total() > max_rejected * writer.num_done:
+        raise ValueError(
+            f"{rejected.total()} of {writer.num_done} films were refused "
+            f"({rejected.total() / writer.num_done:.0%}), more than "
+            f"--max-rejected {max_rejected:g}: {_reasons(rejected)}; look at the films, or allow more"
+        )
+    if not writer.num_of(writer.resolution):
+        raise ValueError(
+            f"no film for {writer.path} has a short side of --res {writer.resolution} px; prepare it "
+            f"at a smaller one, such as {writer.resolution // 2}"
+        )
+    return kept, rejected
 
 
 def _put_right(pool: Pool) -> dict[str, int]:
