@@ -10,6 +10,7 @@ import pytest
 from tests.test_cli import run
 from thiscxr.pixels import load_film
 from thiscxr.pool import Pool
+from thiscxr.reader.training import load_reader
 
 
 def test_a_release_is_described_as_text_json_and_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -109,18 +110,24 @@ def test_a_classifier_is_trained_evaluated_and_shown(
     assert code == 0, err
     summary = json.loads(out)
     assert summary["auc"]["Effusion"] > 0.9
+    assert (summary["films"], summary["held_out"]["films"]) == (len(pool), len(pool.indices("holdout")))
     evaluate = f"classify eval --data {pool.path} --model {reader} --cross-fit".split()
     code, out, err = run(
         capsys, *evaluate, "--json", "--gradcam", tmp_path / "cam.png", "--filters", tmp_path / "filters.png"
     )
     assert code == 0, err
     found = json.loads(out)
-    assert found["holdout"]["questions"][0]["value"] == pytest.approx(summary["auc"]["Effusion"], abs=1e-4)
+    for part, kept in (("holdout", summary["held_out"]), ("cross-fitted", summary)):
+        assert found[part]["questions"][0]["value"] == pytest.approx(kept["auc"]["Effusion"], abs=1e-4)
     assert found["cross-fitted"]["num_films"] == len(pool)
+    assert load_reader(reader)[1]["judged"] == summary, "what decides which predictions are used"
     assert "from above Effusion" in err
     assert "in the classifier's training set" not in err
     assert (tmp_path / "cam.png").is_file()
     assert (tmp_path / "filters.png").is_file()
+    code, out, err = run(capsys, *evaluate, "--keep")
+    assert code == 0, err
+    assert json.loads(reader.with_suffix(".json").read_text())["judged"]["films"] == len(pool)
     code, out, err = run(capsys, *evaluate, "--split", "train", "--reliability")
     assert code == 0, err
     num_train = len(pool.indices("train"))

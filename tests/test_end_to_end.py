@@ -56,7 +56,7 @@ def test_from_a_release_to_a_gallery(tmp_path: Path, capsys: pytest.CaptureFixtu
 
     reader = tmp_path / "reader.safetensors"
     summary = json.loads(thiscxr("classify", "train", "--data", pool, "--epochs", 1, "--cross-fit", "--out", reader))
-    assert summary["films"] == len(opened.indices("holdout"))
+    assert (summary["films"], summary["held_out"]["films"]) == (len(opened), len(opened.indices("holdout")))
     scores = tmp_path / "scores.json"
     arguments = ("--real", pool, "--fake", samples, "--extractor", reader, "--allow-small", "--out", scores, "--json")
     printed = json.loads(thiscxr("score", *arguments))

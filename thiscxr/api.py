@@ -12,7 +12,7 @@ from thiscxr.gallery.site import build_site
 from thiscxr.model.network_file import find_network
 from thiscxr.phantom.releases import write_layout
 from thiscxr.pool import Pool
-from thiscxr.reader.extractors import load_extractor
+from thiscxr.reader.extractors import default_extractor, load_extractor
 from thiscxr.sample.formats import FORMATS
 from thiscxr.sample.sampling import load, request
 from thiscxr.sample.writing import write_samples
@@ -84,7 +84,7 @@ def sample(
 def score(
     real: str | Path,
     fake: str | Path,
-    extractors: Sequence[str] = ("thiscxr64",),
+    extractors: Sequence[str] = (),
     n: int = 2048,
     out: str | Path | None = None,
     device: str = "cpu",
@@ -93,7 +93,8 @@ def score(
     """Return the panel of synthetic films against the pool `real`: `records` are its numbers, each with interval and
     floor.
 
-    fake: a folder of films, or a network, from which `n` films are sampled. out: scores.json, for `write_site` and the
+    fake: a folder of films, or a network, from which `n` films are sampled. extractors: names or files; by default
+    thiscxr64, from 128 px on thiscxr128. out: scores.json, for `write_site` and the
     card. options: split ("all", "train" or "holdout"), seed, allow_small, utility, as of `thiscxr score`. Raises
     ValueError if there are fewer films than features and not `allow_small`.
     """
@@ -102,7 +103,11 @@ def score(
         check_place(Path(out))
     with open_fakes(str(fake), pool.resolution, n, 1.0, device) as fakes:
         found = panel.score(
-            pool, fakes, [load_extractor(name, device) for name in extractors], device=device, **options
+            pool,
+            fakes,
+            [load_extractor(name, device) for name in extractors or (default_extractor(pool.resolution),)],
+            device=device,
+            **options,
         )
     if out is not None:
         write_scores(Path(out), found.records)

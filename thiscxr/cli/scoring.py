@@ -66,9 +66,7 @@ def extractors_import(file: Path | None, name: str | None, allow_download: bool)
     "--extractor",
     "names",
     multiple=True,
-    default=["thiscxr64"],
-    show_default=True,
-    help="See `thiscxr extractors`, or a file.",
+    help="See `thiscxr extractors`, or a file.  [default: thiscxr64; from 128 px on thiscxr128]",
 )
 @click.option(
     "-n",
@@ -122,7 +120,7 @@ def score(
     """
     from thiscxr.phantom.labelled import draw_labelled_films, draw_posed_films
     from thiscxr.pool import Pool
-    from thiscxr.reader.extractors import load_extractor
+    from thiscxr.reader.extractors import default_extractor, load_extractor
     from thiscxr.report.terminal import score_table
     from thiscxr.score import panel
     from thiscxr.score.fakes import open_fakes
@@ -130,6 +128,7 @@ def score(
 
     device = resolve_device(device)
     pool = Pool.open(real)
+    names = names or (default_extractor(pool.resolution),)
     extractors = [load_extractor(name, device, options["allow_download"]) for name in dict.fromkeys(names)]
     del options["allow_download"]
     if options.pop("poses"):

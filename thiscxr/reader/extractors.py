@@ -34,6 +34,7 @@ from thiscxr.reader.training import Fold, load_any_reader, load_folds, load_read
 from thiscxr.reader.weights import list_public, load_public
 
 DEFAULT = "thiscxr64"
+LARGE = "thiscxr128"  # the bundled one for films of 128 px and larger
 # version of how films become features: raise it when range, resizing or layer change, so that cached features expire
 CONTRACT = 1
 Features = NDArray[np.float32]
@@ -96,6 +97,11 @@ class Extractor:
         """Return float32 [n, dim], in memory, for batches of pixels uint8 or uint16 [k, res, res]."""
         parts = [self.of(_images(pixels)) for pixels in batches]
         return np.concatenate(parts) if parts else np.empty((0, self.dim), np.float32)
+
+
+def default_extractor(resolution: int) -> str:
+    """Return the bundled extractor for films of that resolution, px."""
+    return LARGE if resolution >= 128 else DEFAULT
 
 
 def load_extractor(name: str, device: str = "cpu", allow_download: bool = False, studies: bool = False) -> Extractor:

@@ -204,6 +204,11 @@ def train_folds(pool: Pool, epochs: int, seed: int, device: str = "cpu", recipe:
     )
 
 
+def unseen(pool: Pool, fold: Fold) -> np.ndarray:
+    """Return the rows of the pool's films that a fold was not trained on, int64 [n]."""
+    return np.flatnonzero([digest[:MARK] not in fold.trained_on for digest in pool.column("sha256")])
+
+
 def _marks(hashes: Iterable[str]) -> frozenset[str]:
     """Return identifiers of films: the first MARK hexadecimal digits of the SHA-256 of their stored pixels."""
     return frozenset(digest[:MARK] for digest in hashes)
