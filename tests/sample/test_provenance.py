@@ -43,6 +43,14 @@ def test_the_xmp_packet_names_the_iptc_source_type(network: Network, tmp_path: P
         assert "not a patient" in "".join(tree.itertext())
 
 
+def test_each_collection_says_whether_films_of_its_networks_may_be_shared() -> None:
+    """A new collection is on neither list until somebody has read its terms."""
+    free = {"nih", "rsna", "kermany", "folder"}
+    restricted = {key for key in COLLECTIONS if restricted_sources(sources_of(key))}
+    assert restricted.isdisjoint(free)
+    assert {*COLLECTIONS} == restricted | free
+
+
 def test_restricted_collections_are_known_by_any_name() -> None:
     assert restricted_sources(sources_of("nih", "rsna", "folder")) == ()
     keys = ("mimic-cxr", "chexpert", "padchest", "openi", "vindr")
