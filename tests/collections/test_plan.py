@@ -68,6 +68,7 @@ def test_what_compressed_tars_lack_is_missing_and_counts_add_up(tmp_path, layout
     assert len(part.films) + part.dropped.total() == listed
 
 
+@pytest.mark.slow
 def test_an_archived_release_gives_the_pool_of_the_unpacked_one(tmp_path):
     for layout in ("nih", "chexpert", "padchest", "openi"):
         for archived in (False, True):

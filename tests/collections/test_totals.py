@@ -155,6 +155,7 @@ def test_chexpert_films(chexpert_films):
     assert {film.labeler for film in chexpert_films} == {"CheXpert labeler"}
 
 
+@pytest.mark.slow
 def test_nih_findings():
     films = nih.read_labels(TABLES)
     assert size(films) == (112_120, 30_805)
@@ -246,6 +247,7 @@ def test_padchest_words():
     assert {word: words[word] for word in common} == common
 
 
+@pytest.mark.slow
 def test_openi_reports_and_images():
     reports = openi.read_reports(TABLES)
     assert Counter(len(report.films) for report in reports) == {0: 104, 1: 446, 2: 3208, 3: 181, 4: 15, 5: 1}

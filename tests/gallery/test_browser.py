@@ -28,11 +28,8 @@ def gallery(local: str) -> str:
 
 @pytest.fixture
 def many(make_samples: Callable[..., Path], tmp_path: Path) -> str:
-    return (
-        build_site(make_samples(*[{}] * 250, name="many"), tmp_path / "many-out")
-        .index.with_name("gallery.html")
-        .as_uri()
-    )
+    index = build_site(make_samples(*[{}] * 250, name="many"), tmp_path / "many-out")
+    return index.with_name("gallery.html").as_uri()
 
 
 def test_browser_asks_nobody_else(

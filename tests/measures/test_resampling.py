@@ -67,6 +67,7 @@ def test_many_films_of_few_patients_make_an_interval_wider_not_narrower() -> Non
     assert high9 - low9 == pytest.approx(high - low, rel=0.25), "copies of films are no new patients"
 
 
+@pytest.mark.slow
 def test_intervals_by_patient_hold_the_truth_and_intervals_by_film_do_not() -> None:
     rng = np.random.default_rng(1)
     # Φ(1 / √(2 · 1.25)): means one apart, variances 1 + 0.25

@@ -128,6 +128,7 @@ def test_chexpert_films_are_oblong_jpegs():
 # --- MIMIC-CXR
 
 
+@pytest.mark.slow
 def test_the_mimic_tree_and_tables_agree():
     labels = {f"mimic-cxr-2.0.0-{name}.csv.gz" for name in ("metadata", "split", "chexpert", "negbio")}
     assert set(label_files("mimic-cxr-jpg")) == labels

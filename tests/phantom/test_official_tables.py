@@ -43,6 +43,7 @@ def test_headers_and_quoting_are_those_of_the_official_tables(name, layout, tabl
     assert text.startswith(written)
 
 
+@pytest.mark.slow
 def test_padchest_cells_are_like_the_official_ones():
     with gzip.open(
         official("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz"), "rt", encoding="utf-8", newline=""

@@ -53,6 +53,7 @@ def test_processes(films, key, alone, tmp_path):
     assert contents(tmp_path / "pool") == alone
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_that_loses_a_worker(films, key, alone, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="Dask is an extra: pip install 'thiscxr[dask]'")
     with distributed.LocalCluster(

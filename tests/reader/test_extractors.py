@@ -113,6 +113,7 @@ def test_a_state_dict_is_read_in_either_format(tmp_path: Path, new: bool) -> Non
             torch.testing.assert_close(tensors[name], tensor)
 
 
+@pytest.mark.slow
 def test_rad_dino_gives_its_cls_token_under_either_spelling() -> None:
     transformers = pytest.importorskip("transformers")
     small = {"num_hidden_layers": 1, "hidden_size": 24, "num_attention_heads": 2}

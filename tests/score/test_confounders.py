@@ -40,6 +40,7 @@ def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_rounds")
+@pytest.mark.slow
 def test_pools_without_associations_raise_no_alarm() -> None:
     alarms = [any(map(significant, ties(pool_of(150, seed), np.arange(150), seed=seed))) for seed in range(20)]
     assert sum(alarms) <= 2, f"{sum(alarms)} of 20 pools: one in a hundred is what p < 0.01 means"
@@ -116,6 +117,7 @@ def test_the_shift_table_puts_the_planted_shift_first() -> None:
     assert all(abs(a.difference) >= abs(b.difference) for a, b in pairwise(others))
 
 
+@pytest.mark.slow
 def test_intervals_of_shifts_hold_no_difference_as_often_as_they_say() -> None:
     outside = cells = 0
     for seed in range(20):

@@ -47,6 +47,7 @@ def test_intervals_cover_other_seeds_and_other_patients() -> None:
     assert 1.7 < wide / np.std([gain.value for gain in found]) < 4.5
 
 
+@pytest.mark.slow
 def test_a_gain_of_the_smallest_size_is_found_in_about_80_of_100() -> None:
     smallest = np.mean([one(seed, 0.0, seeds=8).smallest for seed in range(20)])
     score_spread = np.sqrt(1.25)

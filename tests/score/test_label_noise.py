@@ -77,6 +77,7 @@ def test_flips_are_nested_and_leave_unknown_states_alone() -> None:
     np.testing.assert_array_equal(flip(films, 0.0, 0, 50).findings, films.findings)
 
 
+@pytest.mark.slow
 def test_classifiers_trained_on_flipped_labels_and_their_measured_auc() -> None:
     found = label_noise(discs(256, 1), discs(300, 2), shares=(0.0, 0.3, 0.5), steps=20, seeds=2, widths=(8, 12))
     clean, some, half = found.points
