@@ -190,23 +190,25 @@ class _Best:
     ) -> None:
         """Merge the similarity [k, 2, m] of films [k], and of their mirror images, to m films of the pool, sorted by
         patient."""
-        mirrored = likeness[:, 1] > likeness[:, 0]
-        likeness = likeness.max(axis=1)
+        mirrored = likeness[:, 1] > likeness[:, 0]  # [k, m]
+        likeness = likeness.max(axis=1)  # [k, m]
         if own is not None:
             likeness[own[:, None] == who] = -1
+        # One film a patient, else ten films of one chest would fill the list. The p patients of this block begin at
+        # `starts` [p] among its m films and end at `ends` [p].
         starts = np.flatnonzero(np.r_[True, who[1:] != who[:-1]])
-        of_patient = np.maximum.reduceat(likeness, starts, axis=1)
-        top = np.argsort(-of_patient, axis=1, kind="stable")[:, :_PATIENTS]
+        of_patient = np.maximum.reduceat(likeness, starts, axis=1)  # [k, p]
+        top = np.argsort(-of_patient, axis=1, kind="stable")[:, :_PATIENTS]  # [k, _PATIENTS] of p
         ends = np.r_[starts[1:], len(who)]
         value = np.take_along_axis(of_patient, top, 1)
-        # the nearest film of that patient
+        # the nearest film of each of these patients, [k, _PATIENTS] of m
         place = np.array(
             [
                 [s + likeness[k, s:e].argmax() for s, e in zip(starts[t], ends[t], strict=True)]
                 for k, t in enumerate(top)
             ]
         )
-        merged = [
+        merged = [  # likeness, row, who, mirrored: those of before and of this block, each [k, 2 _PATIENTS]
             np.concatenate([old[films], new], axis=1)
             for old, new in (
                 (self.likeness, value),
