@@ -87,7 +87,7 @@ def test_what_passes(text: str, expected: list[int]) -> None:
         ("sex=X", "use = or != and one of F, M"),
         ("cardiomegaly>0.8 and cardiomegaly<0.8", "no film can be cardiomegaly>0.8 and cardiomegaly<0.8"),
         ("view=PA and view=AP", "no film can be view=PA and view=AP"),
-        ("mass>0.5", r"eye predicts Mass with AUC 0.800 \[0.700, 0.900\] on held-out patients"),
+        ("mass>0.5", r"eye predicts Mass with AUC 0.800 \[0.700, 0.900\] on patients not seen in training"),
     ],
 )
 def test_what_is_no_requirement_or_an_impossible_one_is_refused(text: str, message: str) -> None:
@@ -262,7 +262,7 @@ def test_a_reader_without_intervals_needs_a_card_and_believes_only_its_own(
     path.write_bytes(bundled.read_bytes())
     with pytest.raises(
         ValueError,
-        match="has no evaluation with intervals on held-out patients; measure it: thiscxr classify eval",
+        match="has no evaluation with intervals on patients not seen in training; measure it: thiscxr classify eval",
     ):
         trusted_reader(str(path))
     card = json.loads(bundled.with_suffix(".json").read_text())
@@ -282,7 +282,7 @@ def test_a_reader_without_intervals_needs_a_card_and_believes_only_its_own(
     assert kept.ceilings["Mass"] == Ceiling("auc", 0.0, (0.0, 0.0))
     with pytest.raises(
         ValueError,
-        match=r"how well thiscxr64 predicts age was not measured on held-out patients; it may be used for: sex",
+        match="how well thiscxr64 predicts age was not measured on patients not seen in training; it may be used",
     ):
         kept.check("age")
 
@@ -294,6 +294,13 @@ def test_no_finding_of_the_bundled_classifier_may_be_required(reader: TrustedRea
     for finding in findings:
         with pytest.raises(ValueError, match=rf"predicts {finding} with AUC 0\.\d{{3}} \[.*must begin above 0.75"):
             reader.check(finding)
+
+
+@pytest.mark.parametrize("name", ["thiscxr64", "thiscxr128"])
+def test_a_refusal_claims_held_out_patients_for_no_classifier(name: str) -> None:
+    """The intervals of thiscxr128 are cross-fitted over all patients, those of thiscxr64 are of held-out ones."""
+    with pytest.raises(ValueError, match=r"\[0\.\d{3}, 0\.\d{3}\] on patients not seen in training, and that interval"):
+        trusted_reader(name).check("Infiltration")
 
 
 def test_a_reader_of_other_collections_is_refused(reader: TrustedReader) -> None:

@@ -54,7 +54,7 @@ def direction(
 ) -> None:
     """Find the axis along which one prediction of a classifier changes and all others stay the same.
 
-    Only for what the classifier predicts well on held-out patients.
+    Only for what the classifier predicts well on patients not seen in training.
 
     Example: thiscxr direction --view PA --out towards-pa
     """

@@ -181,7 +181,7 @@ def series(
     predicted = 1 / (1 + np.exp(-classifier.read(found.pixels)[finding]))
     write_series(found, network, out, dicom_format(DicomOptions()) if kind == "dicom" else FORMATS[kind], predicted)
     logging.getLogger("thiscxr").info(
-        "%s", growth_table(predicted.reshape(-1, steps), finding, f"{classifier.name}, {ceiling} on held-out patients")
+        "%s", growth_table(predicted.reshape(-1, steps), finding, f"{classifier.name}, {ceiling}")
     )
     click.echo(out)
 

@@ -257,8 +257,8 @@ def save_reader(
     folds: Sequence[Fold] = (),
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a classifier as safetensors with its architecture, its training data, its evaluation on held-out patients
-    (`judged`), and its folds.
+    """Write a classifier as safetensors with its architecture, its training data, its evaluation on patients not
+    seen in training (`judged`), and its folds.
 
     pool: the classifier was trained on its training split.
     """

@@ -1,4 +1,5 @@
-"""Which questions a classifier may be used for on single films: those it predicts well on held-out real patients.
+"""Which questions a classifier may be used for on single films: those it predicts well on real patients not seen in
+training, held-out ones or, cross-fitted, all of them by the half that has not seen them.
 
 Films selected or moved by a poor prediction would be selected and moved by noise. The evaluation is in the classifier's
 file (`judged`); for a file without intervals, in a card beside it, matched by SHA-256.
@@ -23,11 +24,12 @@ from thiscxr.reader.network import Reader
 from thiscxr.reader.training import load_reader
 
 CARD_FORMAT = 1
+UNSEEN = "patients not seen in training"
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """How well one question is predicted on held-out real patients."""
+    """How well one question is predicted on real patients not seen in training."""
 
     measure: str
     """auc, or r (correlation) for the age."""
@@ -46,7 +48,7 @@ class Ceiling:
 
     def __str__(self) -> str:
         name = "correlation" if self.measure == "r" else "AUC"
-        return f"{name} {self.value:.3f} [{self.ci95[0]:.3f}, {self.ci95[1]:.3f}]"
+        return f"{name} {self.value:.3f} [{self.ci95[0]:.3f}, {self.ci95[1]:.3f}] on {UNSEEN}"
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,11 @@ class TrustedReader:
                 "age",
             )
             if question in known:
-                raise ValueError(
-                    f"how well {self.name} predicts {question} was not measured on held-out patients; {may}"
-                )
+                raise ValueError(f"how well {self.name} predicts {question} was not measured on {UNSEEN}; {may}")
             raise ValueError(f"{self.name} does not predict '{question}'{nearest_name(question, known)}; {may}")
         ceiling = self.ceilings[question]
         if not ceiling.trusted:
-            what = f"{self.name} predicts {question} with {ceiling} on held-out patients"
+            what = f"{self.name} predicts {question} with {ceiling}"
             raise ValueError(f"{what}, and that interval must begin above {ceiling.least}; {may}")
         return ceiling
 
@@ -125,7 +125,7 @@ def trusted_reader(name: str, device: str = "cpu") -> TrustedReader:
     ceilings = _ceilings(metadata.get("judged", {})) or _ceilings(_read_card(path, sha256))
     if not ceilings:
         advice = f"measure it: thiscxr classify eval --data POOL --model {name} --keep"
-        raise ValueError(f"{path} has no evaluation with intervals on held-out patients; {advice}")
+        raise ValueError(f"{path} has no evaluation with intervals on {UNSEEN}; {advice}")
     return TrustedReader(path.stem, sha256, reader.to(device), ceilings, frozenset(metadata.get("sources", ())))
 
 
@@ -135,7 +135,10 @@ def card_path(name: str) -> Path:
 
 
 def write_card(name: str, found: Evaluation, pool_fingerprint: str) -> Path:
-    """Write the evaluation of a classifier on held-out patients to a card beside its file; return the path."""
+    """Write the evaluation of a classifier to a card beside its file; return the path.
+
+    found: on patients not seen in training.
+    """
     path = _find(name)
     facts = {"format_version": CARD_FORMAT, "reader_sha256": sha256_file(path), "pool_fingerprint": pool_fingerprint}
     write_file(_card(path), json.dumps({**facts, "judged": found.brief()}, indent=2) + "\n")
