@@ -20,7 +20,7 @@ from thiscxr.pool import Pool
 from thiscxr.pool.writer import PoolWriter
 from thiscxr.train import loop, runs
 from thiscxr.train.films import Films
-from thiscxr.train.start import block_res, resolve_init, start
+from thiscxr.train.start import block_positions, resolve_init, start
 from thiscxr.train.training import Training
 
 
@@ -200,6 +200,26 @@ def test_a_discriminator_that_does_not_know_the_first_resolution_gives_the_gener
         assert resolve_init(grown(rings, base, tmp_path, grow_from=first)).rest_kimg == 10.0, first
 
 
+def test_patches_of_twice_the_pixels_read_a_doubled_film_as_before(
+    pool: Pool, rings: Pool, base: Path, tmp_path: Path
+) -> None:
+    # Both have 16 × 16 positions: what is known of 32 px is known of 64 px.
+    config = resolve_init(grown(rings, base, tmp_path, patch=4))
+    assert (config.grow_from, config.rest_kimg) == (64, 0.0)
+    large, lines = begun(config, rings)
+    small_patch, _ = begun(resolve_init(small(pool, tmp_path, init=str(base), rest_kimg=AUTO)), pool)
+    films = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    doubled = films.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)  # its finest bands are 0
+    unknown = [torch.zeros(4, training.films.vocabulary.dim) for training in (small_patch, large)]
+    with torch.no_grad():
+        scores = small_patch.D(films, unknown[0]), large.D(doubled, unknown[1])
+        assert scores[0].std() > 0.01
+        torch.testing.assert_close(scores[1], scores[0], rtol=0, atol=1e-5)
+        assert not torch.allclose(large.D(doubled.flip(2), unknown[1]), scores[0], atol=1e-3)
+    assert "16 of 18 tensors taken, with Adam's moments of 16; fresh: 64 px 1, conditions" in lines[2]
+    large.step()
+
+
 def test_a_run_that_has_not_grown_hands_over_what_has_learnt(pool: Pool, tmp_path: Path) -> None:
     base = loop.train(small(pool, tmp_path / "base", kimg=0.024), pool, "discs")  # of 50 films at 16 px
     config = resolve_init(small(pool, tmp_path, init=str(base), rest_kimg=AUTO))
@@ -208,7 +228,7 @@ def test_a_run_that_has_not_grown_hands_over_what_has_learnt(pool: Pool, tmp_pat
     assert "(16 px, 24 films seen)" in lines[0]
     assert all("fresh: 32 px" in line for line in lines[1:3])
     for name, value in training.D.named_parameters():
-        if block_res(name) == 16:
+        if block_positions(name) == 32 // training.config.patch:
             assert value not in training.opt_D.state
     training.step()
 
@@ -223,12 +243,11 @@ def test_runs_that_do_not_fit_are_refused_in_one_line(pool: Pool, base: Path, tm
 
     network = base / "network-latest.safetensors"
     alone = f"--init {network} takes its generator alone"
-    assert error_of(patch=4) == (
+    assert error_of(haar=False) == (
         f"--init {base}: the discriminator of this run reads patches of 2 px as Haar bands where this training reads "
-        "patches of 4 px as Haar bands; add --set patch=2 --set haar=true, or give the run's "
+        "patches of 2 px; add --set patch=2 --set haar=true, or give the run's "
         "network-latest.safetensors to take the generator alone"
     )
-    assert "patches of 2 px as Haar bands where this training reads patches of 2 px;" in error_of(haar=False)
     assert "where this training reads single pixels" in error_of(patch=1)
     assert "channel_base 128 where this training has 64; add --set channel_base=128" in error_of(channel_base=64)
     damaged = (base / "state-latest.pt").read_bytes()

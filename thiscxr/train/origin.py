@@ -25,7 +25,7 @@ class SavedRun:
     discriminator: dict[str, Tensor]
     discriminator_moments: dict[str, dict[str, Tensor]]
     seen: int  # films that the average has seen, those before this run too where it began with another
-    res: int  # of the films that it was trained on last, in pixels
+    positions: int  # along a side of the largest block that it has trained: resolution over patch
     strength: float  # of the augmentation
 
 
@@ -84,7 +84,7 @@ def _open_run(init: str, run: Path) -> Origin:
         saved = SavedRun(
             config, networks[0], _moments(state["opt_G"], [name for name, _ in networks[0].named_parameters()]),
             state["D"], _moments(state["opt_D"], list(state["D"])), state["images_seen"] + state.get("seen_before", 0),
-            now.res, state["strength"],
+            now.res // config.patch, state["strength"],
         )  # fmt: skip
     except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -55,7 +55,7 @@ def resolve_init(config: Config, new: bool = False, fit: bool = False) -> Config
     res = min(generated_res(origin.generator) // init.patch * config.patch, config.res)
     config = replace(config, init_sha256=origin.sha256, grow_from=config.grow_from and max(config.grow_from, res))
     if config.rest_kimg == AUTO:
-        known = origin.run is not None and origin.run.res == (config.grow_from or config.res)
+        known = origin.run is not None and origin.run.positions == (config.grow_from or config.res) // config.patch
         config = replace(config, rest_kimg=0.0 if known else NEW_REST_KIMG)
     return config if output_layers_fit(config, init) else replace(config, rest_kimg=0.0)
 
@@ -91,17 +91,19 @@ def check_widths(config: Config, init: GeneratorConfig) -> None:
 
 
 def check_discriminator(config: Config, run: Config) -> None:
-    """Raise ValueError when the discriminator of a training of `config` does not read pixels as that of `run` does."""
+    """Raise ValueError when the discriminator of a training of `config` does not read pixels as that of `run` does:
+    both as Haar bands, or both as free pixels of equal patches."""
+    if (config.bands and run.bands) or (config.patch, config.bands) == (run.patch, run.bands):
+        return
     readings = [
         f"patches of {some.patch} px{' as Haar bands' if some.bands else ''}" if some.patch > 1 else "single pixels"
         for some in (run, config)
     ]
-    if readings[0] != readings[1]:
-        same = f"patch={run.patch}" + ("" if run.patch == 1 else f" --set haar={str(run.haar).lower()}")
-        raise ValueError(
-            f"--init {config.init}: the discriminator of this run reads {readings[0]} where this training reads "
-            f"{readings[1]}; add --set {same}, or give the run's network-latest.safetensors to take the generator alone"
-        )
+    same = f"patch={run.patch}" + ("" if run.patch == 1 else f" --set haar={str(run.haar).lower()}")
+    raise ValueError(
+        f"--init {config.init}: the discriminator of this run reads {readings[0]} where this training reads "
+        f"{readings[1]}; add --set {same}, or give the run's network-latest.safetensors to take the generator alone"
+    )
 
 
 def output_layers_fit(config: Config, init: GeneratorConfig) -> bool:
@@ -162,9 +164,9 @@ def take_run(training: Training, run: SavedRun, known: Vocabulary) -> list[str]:
         fresh: Counter[str] = Counter()
         taken = 0
         for place, (parameter, value) in enumerate(network.named_parameters()):
-            old, res = before.get(parameter), block_res(parameter) * config.patch
-            if res > run.res or old is None or old.shape != value.shape or not torch.equal(value.cpu(), old):
-                fresh[f"{res} px" if res else group_of(parameter)] += 1
+            old, positions = before.get(parameter), block_positions(parameter)
+            if positions > run.positions or old is None or not torch.equal(value.cpu(), old):
+                fresh[f"{positions * config.patch} px" if positions else group_of(parameter)] += 1
                 continue
             taken += 1
             if parameter in moments:
@@ -178,8 +180,9 @@ def take_run(training: Training, run: SavedRun, known: Vocabulary) -> list[str]:
     return lines
 
 
-def block_res(parameter: str) -> int:
-    """Return the resolution of the block that a parameter of either network belongs to, 0: none that grows."""
+def block_positions(parameter: str) -> int:
+    """Return how many positions a side has the block that a parameter of either network belongs to, 0: none that
+    grows."""
     kind, _, rest = parameter.removeprefix("synthesis.").partition(".")
     number = rest.partition(".")[0]
     if kind in ("from_grey", "blocks"):
@@ -219,19 +222,24 @@ def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, kn
 
 
 def copy_discriminator(discriminator: Discriminator, vocabulary: Vocabulary, run: SavedRun, known: Vocabulary) -> None:
-    """Copy the blocks of equal resolution and shape that had grown in the run, and conditions by name; others add
-    nothing yet."""
+    """Copy the blocks of as many positions that had grown in the run, and conditions by name; others add nothing yet.
+
+    Input layers share Haar bands by scale: those of patches of 4 × 4 pixels read the bands that 2 × 2 means of the film
+    have in patches of 2 × 2. Their coarse bands have twice the amplitude (orthonormal) and the layer divides by twice
+    the root of its inputs, so that the same weights give the same answer.
+    """
     before = run.discriminator
     with torch.no_grad():
         for name, value in discriminator.state_dict().items():  # the tensors themselves
             if name == "embed.weight":
                 copy_columns(value, vocabulary, before.get(name), known)
-            elif (
-                name in before
-                and before[name].shape == value.shape
-                and block_res(name) * discriminator.config.patch <= run.res
-            ):
+            elif name not in before or block_positions(name) > run.positions:
+                continue
+            elif before[name].shape == value.shape:
                 value.copy_(before[name])
+            elif name.startswith("from_grey") and before[name].shape[0] == value.shape[0]:
+                shared = min(before[name].shape[1], value.shape[1])
+                value.zero_()[:, :shared] = before[name][:, :shared]
 
 
 def copy_head(head: nn.Module, init: nn.Module) -> None:
