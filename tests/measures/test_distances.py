@@ -195,7 +195,7 @@ def test_what_cannot_be_scored_is_named(scores):
 
 def test_the_protocol_refuses_what_it_cannot_keep():
     real = cloud(0, 100)
-    with pytest.raises(ValueError, match="100 real films do not give 60 a side"):
+    with pytest.raises(ValueError, match="100 real films do not give 60 per set"):
         against_floor(lambda a, b: np.zeros(1), real, np.arange(100), real, n=60)
     assert films_a_side(np.array(["a", "a", "a", "b", "c"])) == 1
     assert films_a_side(np.array([])) == 0

@@ -132,9 +132,9 @@ def test_mode_collapse_and_noise_move_it_up() -> None:
 def test_too_few_films_or_patients_are_refused() -> None:
     rng = np.random.default_rng(0)
     real, patients = films(rng, 100, 1, 4)
-    with pytest.raises(ValueError, match="100 real films do not give 60 a side"):
+    with pytest.raises(ValueError, match="100 real films do not give 60 per set"):
         frechet_score(real, patients, real, n=60)
-    with pytest.raises(ValueError, match="5 real patients and 20 films a side are too few"):
+    with pytest.raises(ValueError, match="5 real patients and 20 films per set are too few"):
         frechet_score(real, np.arange(100) % 5, real, n=20)
 
 

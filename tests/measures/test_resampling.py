@@ -88,9 +88,9 @@ def test_halves_share_no_patient_and_too_few_are_refused() -> None:
     for a, b in halves(patients, 27, 5, seed=0):
         assert (len(a), len(b)) == (27, 27)
         assert not set(patients[a]) & set(patients[b])
-    with pytest.raises(ValueError, match=r"60 real films do not give 31 a side"):
+    with pytest.raises(ValueError, match=r"60 real films do not give 31 per set"):
         list(halves(patients, 31, 1, seed=0))
-    with pytest.raises(ValueError, match=r"0 real films do not give 1 a side"):
+    with pytest.raises(ValueError, match=r"0 real films do not give 1 per set"):
         list(halves(np.array([]), 1, 1, seed=0))
 
 

@@ -159,6 +159,8 @@ def test_a_network_pickled_whole_is_imported_and_used(xrv_file: Path, caplog: py
     entry = next(entry for entry in extractors.list_extractors() if entry["name"] == XRV)
     assert entry["weights"] == str(weights_path(XRV))
     assert entry["sha256"] is None
+    resolutions = {entry["name"]: entry["res"] for entry in extractors.list_extractors()}
+    assert (resolutions["thiscxr64"], resolutions[XRV], resolutions["inception"]) == (64, 224, 299)
     metadata, tensors = read_safetensors(weights_path(XRV), "extractor", weights.WEIGHTS_FORMAT)
     tensors["features.conv0.weight"][0] += 1
     write_safetensors(

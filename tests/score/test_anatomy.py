@@ -143,7 +143,7 @@ def test_films_without_a_chest_are_implausible() -> None:
 def test_too_few_films_are_refused() -> None:
     with pytest.raises(
         ValueError,
-        match=r"30 real and 100 synthetic frontal films give 14 a side; plausibility needs at least 20 a side",
+        match=r"30 real and 100 synthetic frontal films give 14 per set; plausibility needs at least 20",
     ):
         plausibility(some_measures(30), np.arange(30), some_measures(100), np.arange(100))
     with pytest.raises(ValueError, match=r"0 real and 100 synthetic"):

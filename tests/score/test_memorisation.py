@@ -326,7 +326,7 @@ def test_one_marked_film_hides_the_foot_of_all(tmp_path, caplog):
     pixels, hidden = laid_down(tmp_path / "films", films, as_picture(".png"))
     assert hidden == 9
     np.testing.assert_array_equal(pixels, cover(kept, 9))
-    assert "1 of 3 films bear the mark SYNTHETIC; the last 9 of 64 rows are hidden on both sides" in caplog.text
+    assert "1 of 3 films bear the mark SYNTHETIC; the last 9 of 64 rows are hidden in both sets" in caplog.text
 
 
 def test_a_covered_pool_travels(phantoms):

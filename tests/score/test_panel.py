@@ -106,7 +106,7 @@ def test_too_few_films_are_refused_unless_allowed_and_then_marked_in_the_key(
     pool: Pool, extractor: Extractor, tmp_path: Path, score: Callable[..., Record]
 ) -> None:
     path = folder(tmp_path / "few", pool.read(pool.indices("all")[:6]))
-    with pytest.raises(ValueError, match=r"give 6 a side, not more than the 8 dimensions of random8.*--allow-small"):
+    with pytest.raises(ValueError, match=r"give 6 per set, not more than the 8 dimensions of random8.*--allow-small"):
         score(pool, path, extractor)
     # Ten jackknife groups need more than ten films per set, so the dimensions are raised instead of the films lowered.
     wide = Extractor("random64", "0" * 64, Reader(ReaderConfig((), (), (), res=32, widths=(8, 64))).eval())

@@ -50,7 +50,7 @@ def test_views_and_findings_are_scored_by_folds_of_different_sizes(
     assert view.num_real == 50, "25 of each fold"
     assert view.ci95[0] <= view.value <= view.ci95[1]
     assert "fd_random8_25_Effusion" in records
-    (note,) = (note for note in found.notes if "25 films a side" in note)
+    (note,) = (note for note in found.notes if "25 films per set" in note)
     assert "view AP (25 real, 20 synthetic)" in note
     assert "PA" not in note
     assert f"not measured: {note}" in score_table(found)
@@ -75,7 +75,7 @@ def test_a_group_of_few_patients_does_not_take_the_others_with_it(
     only("groups")
     monkeypatch.setattr(distributions, "LEAST_GROUP", 25)
     whole_distance = distributions.group_distance
-    refused = ValueError("7 real patients and 30 films a side are too few for an interval")
+    refused = ValueError("7 real patients and 30 films per set are too few for an interval")
     turn = iter([refused, None, None])
 
     def first_refused(*some: object, **options: object) -> object:
@@ -89,7 +89,7 @@ def test_a_group_of_few_patients_does_not_take_the_others_with_it(
     found = whole(pool, folder(tmp_path / "fakes", films, rows), extractor)
     assert [each.group for each in found.records if each.measure == "fd"] == ["view PA", "Effusion"]
     assert (
-        "Fréchet distance by random8, view AP: 7 real patients and 30 films a side are too few for an interval"
+        "Fréchet distance by random8, view AP: 7 real patients and 30 films per set are too few for an interval"
     ) in found.notes
 
 

@@ -212,7 +212,7 @@ def test_the_auc_without_a_signal_is_one_half_on_average() -> None:
 def test_too_few_films_are_refused() -> None:
     features, _ = films(100, 0)
     with pytest.raises(
-        ValueError, match="100 real and 15 synthetic films give 15 a side; the probe needs at least 20 a side"
+        ValueError, match="100 real and 15 synthetic films give 15 per set; the probe needs at least 20"
     ):
         probe_real_or_synthetic(features, np.arange(100), features[:15], np.arange(15))
 

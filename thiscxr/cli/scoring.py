@@ -32,7 +32,7 @@ def extractors(context: click.Context, as_json: bool) -> None:
     for entry in table:
         where = entry["weights"] or f"not here: {entry['url']}"
         click.echo(
-            f"{entry['name']:<24} {entry['dim']:>5} {entry['side']:>5}  {(entry['sha256'] or 'not published')[:16]:<16}"
+            f"{entry['name']:<24} {entry['dim']:>5} {entry['res']:>5}  {(entry['sha256'] or 'not published')[:16]:<16}"
             f"  {entry['licence'].split(' (')[0].split(',')[0]:<10}  {where}"
         )
 

@@ -38,7 +38,7 @@ def vendi_scores(real: Array, patients: NDArray, fake: Array, name: str, *, n: i
     """
     check_features(real, fake)
     if min(len(real), len(fake)) < n:
-        raise ValueError(f"{len(real)} real and {len(fake)} synthetic films do not give {n} a side")
+        raise ValueError(f"{len(real)} real and {len(fake)} synthetic films do not give {n} per set")
     rng = np.random.Generator(np.random.Philox(key=[seed, 2]))
     centre = np.asarray(real, np.float64).mean(axis=0)  # features are not negative: without it all films would be alike
     some = fake[rng.permutation(len(fake))[:n]] - centre

@@ -50,10 +50,10 @@ def against_floor(
     count = len(np.unique(patients))
     if count < 2 * GROUPS or n < 2 * GROUPS:
         raise ValueError(
-            f"{count} real patients and {n} films a side are too few for an interval; at least {2 * GROUPS} are needed"
+            f"{count} real patients and {n} films per set are too few for an interval; at least {2 * GROUPS} are needed"
         )
     if len(fake) < n:
-        raise ValueError(f"{len(real)} real and {len(fake)} synthetic films do not give {n} films a side")
+        raise ValueError(f"{len(real)} real and {len(fake)} synthetic films do not give {n} films per set")
     # not the stream of the halves, so that the floor of a pool is the same whatever it is compared with
     rng = generator(seed, 1)
     values, floors, errors = [], [], []

@@ -100,7 +100,7 @@ def weighted_correlation(
 def halves(
     patients: ArrayLike, n: int, splits: int, seed: int, stream: int = 1
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield `splits` pairs of n rows each with no patient on both sides. Raises ValueError when there are not enough
+    """Yield `splits` pairs of n rows each with no patient in both. Raises ValueError when there are not enough
     patients or films."""
     codes = number_patients(patients)
     rng = generator(seed, stream)
@@ -108,11 +108,11 @@ def halves(
         ranks = rng.permutation(int(codes.max()) + 1 if len(codes) else 0)[codes]
         rows = np.argsort(ranks, kind="stable")
         first = rows[:n]
-        # the patient at the cut stays on one side
+        # the patient at the cut stays in one set
         rest = rows[n:][ranks[rows[n:]] > ranks[first[-1]]][:n] if len(first) else first
         if n < 1 or len(rest) < n:
             raise ValueError(
-                f"{len(codes)} real films do not give {n} a side with no patient on both; add films or ask for fewer"
+                f"{len(codes)} real films do not give {n} per set with no patient in both; add films or ask for fewer"
             )
         yield first, rest
 

@@ -59,9 +59,9 @@ class Extractor:
         return self.network.config.feature_dim if isinstance(self.network, Reader) else NETWORKS[self.name].dim
 
     @property
-    def side(self) -> int:
+    def res(self) -> int:
         """Resolution at which films are read, px."""
-        return self.network.config.res if isinstance(self.network, Reader) else NETWORKS[self.name].side
+        return self.network.config.res if isinstance(self.network, Reader) else NETWORKS[self.name].res
 
     @property
     def batch(self) -> int:
@@ -150,7 +150,7 @@ def list_extractors() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "dim": reader.config.feature_dim,
-                "side": reader.config.res,
+                "res": reader.config.res,
                 "values": "[-1, 1], 1 channel",
                 "layer": "last block, averaged over the film",
                 "weights": str(WEIGHTS / entry["file"]),

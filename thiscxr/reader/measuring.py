@@ -60,7 +60,7 @@ _TIMES = 3  # scale of the pictures, relative to the segmenter's resolution
 
 @dataclass(frozen=True)
 class Film:
-    """A film to measure: pixels uint8 or uint16 [side, side], or why it has none."""
+    """A film to measure: pixels uint8 or uint16 [res, res], or why it has none."""
 
     name: str
     view: str
@@ -150,9 +150,9 @@ def _rows(source: Iterable[Film], count: int, segmenter: Segmenter, pictures: Pa
 
 def _measured(films: list[Film], segmenter: Segmenter, pictures: Path | None) -> Iterator[dict[str, str]]:
     """Yield the rows of some films, in their order."""
-    side = segmenter.config.res
+    res = segmenter.config.res
     given = [to_bits(film.pixels, 16) for film in films if film.pixels is not None]
-    pixels: Pixels = np.stack(given).astype(np.uint16) if given else np.empty((0, side, side), np.uint16)
+    pixels: Pixels = np.stack(given).astype(np.uint16) if given else np.empty((0, res, res), np.uint16)
     masks = segment(segmenter, [pixels])
     values = measure_masks(masks) | measure_opacity(pixels, masks)
     place = 0
@@ -173,7 +173,7 @@ def _measured(films: list[Film], segmenter: Segmenter, pictures: Path | None) ->
 
 
 def outlined(pixels: Pixels, masks: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Return a film [side, side] and the outlines of lungs and heart [2, side, side] as a picture, uint8 [h, w, 3]."""
+    """Return a film [res, res] and the outlines of lungs and heart [2, res, res] as a picture, uint8 [h, w, 3]."""
     picture = enlarge(to_bits(pixels, 8), _TIMES * len(pixels)).astype(np.uint8)[..., None].repeat(3, axis=-1)
     for mask, colour in zip(masks, _COLOURS, strict=True):
         inside = zoom(mask.astype(np.float64), _TIMES, order=1, grid_mode=True, mode="nearest") >= 0.5
@@ -181,16 +181,16 @@ def outlined(pixels: Pixels, masks: NDArray[np.floating]) -> NDArray[np.uint8]:
     return picture
 
 
-def open_films(place: Path, side: int, passed: Counter[str]) -> tuple[Iterator[Film], int]:
-    """Return the films of a pool, a folder (of samples too) or one file at `side` px, and their number.
+def open_films(place: Path, res: int, passed: Counter[str]) -> tuple[Iterator[Film], int]:
+    """Return the films of a pool, a folder (of samples too) or one file at `res` px, and their number.
 
     passed: counts other files in a folder, by kind. Raises ValueError if there are no films.
     """
     if (place / "pool.json").is_file():
         pool = Pool.open(place)
-        return _of_pool(pool, side), len(pool)
+        return _of_pool(pool, res), len(pool)
     if place.is_file():
-        return _of_files([(place.name, place)], {}, side), 1
+        return _of_files([(place.name, place)], {}, res), 1
     if not place.is_dir():
         raise ValueError(f"{place} is not there; expected a pool, a folder of films, or a film")
     files = []
@@ -202,42 +202,42 @@ def open_films(place: Path, side: int, passed: Counter[str]) -> tuple[Iterator[F
     if not files:
         found = f"; there are {', '.join(f'{n} x {what}' for what, n in passed.items())}" if passed else ""
         raise ValueError(f"{place} holds no films; expected {', '.join(IMAGE_SUFFIXES)} files{found}")
-    return _of_files(sorted(files), _requested_views(place / "samples.csv"), side), len(files)
+    return _of_files(sorted(files), _requested_views(place / "samples.csv"), res), len(files)
 
 
-def _of_pool(pool: Pool, side: int) -> Iterator[Film]:
-    names, views, sides = (pool.column(name) for name in ("film_id", "view", "resolution"))
+def _of_pool(pool: Pool, res: int) -> Iterator[Film]:
+    names, views, resolutions = (pool.column(name) for name in ("film_id", "view", "resolution"))
     for row, (name, view) in enumerate(zip(names, views, strict=True)):
         if view not in (*FRONTAL_VIEWS, UNKNOWN):
             yield Film(name, view, None, f"{view} view: only frontal films are measured")
-        elif sides[row] < SHORTEST:
+        elif resolutions[row] < SHORTEST:
             yield Film(name, view, None, f"smaller than {SHORTEST} px")
         else:
-            yield Film(name, view, _brought_to(pool.read([row])[0], side))
+            yield Film(name, view, _brought_to(pool.read([row])[0], res))
 
 
-def _of_files(files: list[tuple[str, Path]], views: dict[str, str], side: int) -> Iterator[Film]:
+def _of_files(files: list[tuple[str, Path]], views: dict[str, str], res: int) -> Iterator[Film]:
     for name, path in files:
         view = views.get(name) or read_dicom_header(path).view
         if view not in (*FRONTAL_VIEWS, UNKNOWN):
             yield Film(name, view, None, f"{view} view: only frontal films are measured")
             continue
         try:
-            film = load_film(path, min_side=side)
+            film = load_film(path, min_side=res)
             if film.marked == "picture":
                 raise ValueError("a contact sheet or a projection, not a single film")
             short = short_side(film.pixels, film.aspect)
             if short < SHORTEST:
                 raise ValueError(f"smaller than {SHORTEST} px")
-            pixels = to_square(film.pixels, min(short, side), film.aspect)
+            pixels = to_square(film.pixels, min(short, res), film.aspect)
         except ValueError as error:
             yield Film(name, view, None, str(error))
             continue
-        yield Film(name, view, _brought_to(pixels, side))
+        yield Film(name, view, _brought_to(pixels, res))
 
 
-def _brought_to(pixels: Pixels, side: int) -> Pixels:
-    return pixels if len(pixels) == side else fit(pixels, side)
+def _brought_to(pixels: Pixels, res: int) -> Pixels:
+    return pixels if len(pixels) == res else fit(pixels, res)
 
 
 def _is_dicom(path: Path) -> bool:

@@ -22,13 +22,13 @@ class FeatureNetwork(nn.Module):
     """images float32 [N, 1, H, W] in [-1, 1] -> features float32 [N, dim], by a network with a fixed input size and
     range."""
 
-    def __init__(self, network: nn.Module, side: int, scale: float, shift: float, channels: int) -> None:
+    def __init__(self, network: nn.Module, res: int, scale: float, shift: float, channels: int) -> None:
         super().__init__()
-        self.network, self.side, self.scale, self.shift, self.channels = network, side, scale, shift, channels
+        self.network, self.res, self.scale, self.shift, self.channels = network, res, scale, shift, channels
 
     def features(self, images: Tensor) -> Tensor:
         """Return float32 [N, dim]."""
-        size = (self.side, self.side)
+        size = (self.res, self.res)
         if images.shape[-2:] != size:
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
         images = (images * self.scale + self.shift).expand(-1, self.channels, -1, -1)
@@ -44,7 +44,7 @@ class PublicNetwork:
     sha256: str  # of that file; empty where nobody published it
     licence: str
     trained_on: tuple[str, ...]  # collections by our names, and others by theirs
-    side: int  # px
+    res: int  # px
     values: str
     layer: str
     dim: int
@@ -163,7 +163,7 @@ _XRV_FILES = {  # weights of torchxrayvision's DenseNet: part of the file name, 
 _xrv = partial(
     PublicNetwork,
     licence="Apache-2.0",
-    side=224,
+    res=224,
     values="[-1024, 1024], 1 channel",
     layer="last block after ReLU, averaged over the film",
     dim=1024,
@@ -187,7 +187,7 @@ NETWORKS: dict[str, PublicNetwork] = {
         sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
         licence="Apache-2.0",
         trained_on=("ImageNet",),
-        side=299,
+        res=299,
         values="[-1, 1], grey in 3 channels",
         layer="final average pooling (pool3)",
         dim=2048,
@@ -200,7 +200,7 @@ NETWORKS: dict[str, PublicNetwork] = {
         sha256="",
         licence="MIT (research only, says its card; MSRLA before 2025)",
         trained_on=("mimic-cxr", "chexpert", "nih", "padchest", "BRAX"),
-        side=518,
+        res=518,
         values="(film in [0, 1] - 0.5307) / 0.2583, grey in 3 channels",
         layer="CLS token after the last layer norm",
         dim=768,

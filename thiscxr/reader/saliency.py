@@ -27,10 +27,10 @@ ORANGE = np.array([255.0, 120.0, 0.0])
 
 
 def class_activation(reader: Reader, pixels: Pixels, finding: str, average: Tensor) -> NDArray[np.float32]:
-    """Return the evidence for the finding at each place, above that of an average film, float32 [n, side, side], in
+    """Return the evidence for the finding at each place, above that of an average film, float32 [n, res, res], in
     logits.
 
-    pixels: uint8 or uint16 [n, side, side]; average: the mean of `last_maps` over many films. The maps have a side of
+    pixels: uint8 or uint16 [n, res, res]; average: the mean of `last_maps` over many films. The maps have a side of
     res / 16 (small) or res / 32 (densenet121), and are interpolated.
     """
     weight = reader.heads["findings"].get_parameter("weight")[reader.config.findings.index(finding)]
@@ -44,7 +44,7 @@ def class_activation(reader: Reader, pixels: Pixels, finding: str, average: Tens
 
 
 def last_maps(reader: Reader, pixels: Pixels) -> Tensor:
-    """Return the classifier's last maps, float32 [n, feature_dim, h, w], of pixels [n, side, side]."""
+    """Return the classifier's last maps, float32 [n, feature_dim, h, w], of pixels [n, res, res]."""
     with torch.inference_mode():
         return reader.maps(torch.from_numpy(pixels_to_images(pixels))[:, None].to(next(reader.parameters()).device))
 

@@ -86,7 +86,7 @@ def find_segmenter(name: str = DEFAULT, device: str = "cpu") -> tuple[Segmenter,
 
 
 def segment(segmenter: Segmenter, batches: Iterable[Pixels]) -> NDArray[np.float32]:
-    """Return the probabilities of lungs and heart, float32 [n, 2, side, side], of batches of pixels uint8 or uint16 [k,
+    """Return the probabilities of lungs and heart, float32 [n, 2, res, res], of batches of pixels uint8 or uint16 [k,
     res, res]."""
     device, parts = next(segmenter.parameters()).device, []
     with torch.inference_mode():
@@ -95,8 +95,8 @@ def segment(segmenter: Segmenter, batches: Iterable[Pixels]) -> NDArray[np.float
                 continue  # layers take no batch without images
             images = torch.from_numpy(pixels_to_images(pixels))[:, None].to(device)
             parts.append(segmenter(images).softmax(1)[:, 1:].cpu().numpy())
-    side = segmenter.config.res
-    return np.concatenate(parts) if parts else np.empty((0, len(CLASSES) - 1, side, side), np.float32)
+    res = segmenter.config.res
+    return np.concatenate(parts) if parts else np.empty((0, len(CLASSES) - 1, res, res), np.float32)
 
 
 def save_segmenter(

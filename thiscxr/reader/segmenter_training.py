@@ -146,8 +146,8 @@ def expose(images: Tensor, draws: Draws) -> Tensor:
 
 def occlude(images: Tensor, draws: Draws) -> Tensor:
     """Lay lines, boxes, letters and collimated edges on films [N, 1, H, W]."""
-    side = images.shape[-1]
-    at = (torch.arange(side) + 0.5) / side
+    res = images.shape[-1]
+    at = (torch.arange(res) + 0.5) / res
     x, y = at[None, None, None, :], at[None, None, :, None]
     for _ in range(3):  # tubes, wires, leads: straight for a part of their way
         angle = 2 * math.pi * draws.uniform()
@@ -181,13 +181,13 @@ def spoil(images: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
 
     Films cut into tiles and put together at random, smooth fields, rough ones, and plain grey.
     """
-    n, side = len(images), images.shape[-1]
-    tile = side // 4
+    n, res = len(images), images.shape[-1]
+    tile = res // 4
     tiles = images.reshape(n, 4, tile, 4, tile).transpose(2, 3).reshape(n, 16, tile, tile)
     tiles = tiles.gather(1, draws.uniform(16).argsort(dim=1)[:, :, None, None].expand_as(tiles))
-    scrambled = tiles.reshape(n, 4, 4, tile, tile).transpose(2, 3).reshape(n, 1, side, side)
-    field = F.interpolate(draws.grain(1, 5, 5), size=(side, side), mode="bicubic", align_corners=True)
-    field = 0.5 + 0.3 * torch.lerp(field, draws.grain(1, side, side), _column(draws.uniform()))
+    scrambled = tiles.reshape(n, 4, 4, tile, tile).transpose(2, 3).reshape(n, 1, res, res)
+    field = F.interpolate(draws.grain(1, 5, 5), size=(res, res), mode="bicubic", align_corners=True)
+    field = 0.5 + 0.3 * torch.lerp(field, draws.grain(1, res, res), _column(draws.uniform()))
     grey = _column(draws.uniform()).expand_as(images)
     kind, gone = _column(draws.whole(4)), _column(draws.uniform() < NO_CHEST)
     other = torch.where(kind < 2, scrambled, torch.where(kind == 2, field, grey))

@@ -156,11 +156,11 @@ def measure_targets(pool: Pool, rows: np.ndarray) -> Tensor:
     They are dense targets where labels are rare: what they say of the heart, 250 films with a large one do not teach.
     """
     segmenter, _ = find_segmenter(SEGMENTER)
-    side, views, parts = segmenter.config.res, pool.column("view")[rows], []
+    res, views, parts = segmenter.config.res, pool.column("view")[rows], []
     with tqdm(total=len(rows), unit="film", file=sys.stderr, desc="measures", delay=1) as bar:
         for start in range(0, len(rows), 64):
             films = pool.read(rows[start : start + 64])
-            pixels = np.stack([to_bits(fit_square(film, side), 16) for film in films]).astype(np.uint16)
+            pixels = np.stack([to_bits(fit_square(film, res), 16) for film in films]).astype(np.uint16)
             masks = segment(segmenter, [pixels])
             values = measure_masks(masks) | measure_opacity(pixels, masks)
             parts.append(np.stack([values[key] for key in COLUMNS.values()], axis=1))

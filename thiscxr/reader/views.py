@@ -66,9 +66,9 @@ class Studies:
         return replace(self, films=np.where(np.array(PAIR) == view, self.films, -1))
 
     def read(self, rows: NDArray[np.integer]) -> Tensor:
-        """Return the films of some of the studies, float32 [k, 2, side, side] in [-1, 1], nan where one is missing."""
-        films, side = self.films[rows], self.pool.resolution
-        images = np.full((*films.shape, side, side), np.nan, np.float32)
+        """Return the films of some of the studies, float32 [k, 2, res, res] in [-1, 1], nan where one is missing."""
+        films, res = self.films[rows], self.pool.resolution
+        images = np.full((*films.shape, res, res), np.nan, np.float32)
         images[films >= 0] = pixels_to_images(self.pool.read(films[films >= 0]))
         return torch.from_numpy(images)
 

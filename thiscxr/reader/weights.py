@@ -129,7 +129,7 @@ def list_public() -> list[dict[str, Any]]:
         {
             "name": name,
             "dim": network.dim,
-            "side": network.side,
+            "res": network.res,
             "values": network.values,
             "layer": network.layer,
             "weights": str(weights_path(name)) if weights_path(name).is_file() else None,

@@ -114,7 +114,7 @@ def facts(network: Network, model: str, noted: bool) -> list[tuple[str, str]]:
         (
             "architecture",
             f"z {shape.z_dim}, w {shape.w_dim}, mapping of {shape.mapping_layers} layers, "
-            f"channels {shape.channel_base} / side, at most "
+            f"channels {shape.channel_base} / resolution, at most "
             f"{shape.channel_max}, {shape.patch} × "
             f"{shape.patch} px a place" + (" as Haar bands, with grain" if shape.haar else ""),
         ),

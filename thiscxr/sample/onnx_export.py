@@ -107,7 +107,7 @@ def _inputs(generator: Generator, seeds: Sequence[int]) -> dict[str, Tensor]:
 
     z, c = draw(LATENT_STREAM, config.z_dim), draw(LATENT_STREAM, config.c_dim).sign()
     psi = torch.linspace(1, 0.5, len(seeds))
-    noises = {f"noise_{i}": draw(NOISE_STREAM + i, 1, side, side) for i, side in enumerate(config.noise_resolutions)}
+    noises = {f"noise_{i}": draw(NOISE_STREAM + i, 1, res, res) for i, res in enumerate(config.noise_resolutions)}
     return {"z": z, "c": c, "psi": psi, **noises}
 
 

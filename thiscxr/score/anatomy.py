@@ -90,7 +90,7 @@ def plausibility(
     n = min((len(whose) - int(np.bincount(whose).max(initial=0))) // 2, len(fake_rows))
     if n < LEAST:
         sizes = f"{len(real_rows)} real and {len(fake_rows)} synthetic frontal films"
-        raise ValueError(f"{sizes} give {n} a side; plausibility needs at least {LEAST} a side")
+        raise ValueError(f"{sizes} give {n} per set; plausibility needs at least {LEAST}")
     splits = list(halves(whose, n, SPLITS, seed))
     order = generator(seed, 2).permutation(len(fake_rows))[:n]
     some, some_latents = fake_rows[order], number_patients(latents[order])

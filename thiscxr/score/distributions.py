@@ -144,7 +144,7 @@ def by_group(
             continue
         found += [replace(each, group=group) for each in mean_of(parts)]
     if few:
-        notes.append(f"Fréchet distances by {name} need {LEAST_GROUP} films a side; too few of {', '.join(few)}")
+        notes.append(f"Fréchet distances by {name} need {LEAST_GROUP} films per set; too few of {', '.join(few)}")
     if not fakes.conditional:
         notes.append(
             "Fréchet distances of views and findings: the requested conditions of these films are unknown (samples.csv)"

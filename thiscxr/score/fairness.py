@@ -70,7 +70,7 @@ def refuse_false_claims(real: Pool, fakes: FakeFilms, split: str) -> None:
     same = sum(hashlib.sha256(np.ascontiguousarray(film).tobytes()).hexdigest() in digests for film in fakes.pixels)
     if same:
         log.warning(
-            "%d of %d synthetic films are films of %s, byte for byte: the same films on both sides",
+            "%d of %d synthetic films are films of %s, byte for byte: the same films in both sets",
             same,
             len(fakes),
             real.path,

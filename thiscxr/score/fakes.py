@@ -109,7 +109,7 @@ def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
     pixels = store_films(read(), len(files), res, room, "read films")
     if hidden := max(marks):
         bear = f"{sum(map(bool, marks))} of {len(files)} films bear the mark SYNTHETIC"
-        log.warning("%s: %s; the last %d of %d rows are hidden on both sides", folder, bear, hidden, res)
+        log.warning("%s: %s; the last %d of %d rows are hidden in both sets", folder, bear, hidden, res)
         for start in range(0, len(pixels), _BATCH):
             pixels[start : start + _BATCH] = cover(pixels[start : start + _BATCH], hidden)
     digests = {hashlib.sha256(film.tobytes()).digest() for film in pixels}

@@ -43,7 +43,7 @@ from thiscxr.score.utility import LabelledFilms, Utility, pool_utility
 from thiscxr.train.conditions import read_conditions
 
 FRONTAL = ("PA", "AP", "AP_supine")
-MOST_SPECTRA = 4000  # films a side whose spectra are compared
+MOST_SPECTRA = 4000  # films per set whose spectra are compared
 SHORTCUT_SEEDS = 64  # films of each source and finding
 log = logging.getLogger("thiscxr")
 
@@ -152,14 +152,14 @@ def score(
         if n <= extractor.dim and not allow_small:
             raise ValueError(
                 f"{len(rows)} real films (split {split}) and {len(fakes)} synthetic "
-                f"films give {n} a side, not more than the "
+                f"films give {n} per set, not more than the "
                 f"{extractor.dim} dimensions of {extractor.name}; add films, or use "
                 "--allow-small, which adds `small` to the key"
             )
         looked.append(Looked(extractor, sides, n))
     context = Context(real, every, rows, fakes, looked, split, seed, device)
     parts: list[Part] = [partial(part, looked=each) for each in looked for part in (distances, groups)]
-    parts += [partial(native_crops, looked=each) for each in looked if each.extractor.side < real.resolution]
+    parts += [partial(native_crops, looked=each) for each in looked if each.extractor.res < real.resolution]
     parts += [confounders, diversity, fine_structure, memorisation, condition_fidelity, plausibility]
     parts += [shortcuts] if len(set(real.column("source")[rows])) > 1 else []
     parts += [use_for_training] if utility else []
@@ -194,7 +194,7 @@ def distances(context: Context, looked: Looked) -> Panel:
 def native_crops(context: Context, looked: Looked) -> Panel:
     """Measure the distances between crops at the films' own resolution; the extractor sees whole films reduced."""
     real, rows, extractor, seed = context.real, context.rows, looked.extractor, context.seed
-    (sides,) = read_sides(real, rows, context.fakes, [extractor], crop=extractor.side)
+    (sides,) = read_sides(real, rows, context.fakes, [extractor], crop=extractor.res)
     found = mean_of([distributions.crop_distances(side, extractor.name, looked.n, seed) for side in sides])
     return Panel(context.records(found))
 

@@ -217,7 +217,7 @@ def probe_real_or_synthetic(
     n = min((len(patients) - int(np.bincount(patients).max(initial=0))) // 2, len(fake_features))
     if n < 2 * MIN_PATIENTS:
         sizes = f"{len(features)} real and {len(fake_features)} synthetic films"
-        raise ValueError(f"{sizes} give {n} a side; the probe needs at least {2 * MIN_PATIENTS} a side")
+        raise ValueError(f"{sizes} give {n} per set; the probe needs at least {2 * MIN_PATIENTS}")
     rng = generator(seed, 4)
     rows = []  # value, low, high, floor
     for a, b in halves(patients, n, SPLITS, seed):

@@ -55,8 +55,10 @@ def _head(facts: Mapping[str, Any]) -> list[str]:
         return []
     pool, counts = facts["pool"], facts["pool"]["counts"]
     options = ", ".join(f"{name} {value}" for name, value in pool["options"].items())
-    sides = sorted(((int(side), count) for side, count in counts["resolutions"].items()), reverse=True)
-    mixed = f" ({', '.join(f'{side} px: {count:,} films' for side, count in sides)})" if len(sides) > 1 else ""
+    resolutions = sorted(((int(res), count) for res, count in counts["resolutions"].items()), reverse=True)
+    mixed = (
+        f" ({', '.join(f'{res} px: {count:,} films' for res, count in resolutions)})" if len(resolutions) > 1 else ""
+    )
     lines = [
         f"pool of {counts['films']:,} films, {counts['patients']:,} patients, "
         f"{pool['resolution']} px{mixed}, {pool['bits']} bits; "
