@@ -3,6 +3,7 @@ use."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +102,16 @@ def score(
     pool = Pool.open(Path(real))
     if out is not None:
         check_place(Path(out))
-    with open_fakes(str(fake), pool.resolution, n, 1.0, device) as fakes:
-        found = panel.score(
-            pool,
-            fakes,
-            [load_extractor(name, device) for name in extractors or (default_extractor(pool.resolution),)],
-            device=device,
-            **options,
-        )
+    networks = [load_extractor(name, device) for name in extractors or (default_extractor(pool.resolution),)]
+    enough = partial(
+        panel.enough_films,
+        pool,
+        networks,
+        split=options.get("split", "all"),
+        allow_small=options.get("allow_small", False),
+    )
+    with open_fakes(str(fake), pool.resolution, n, 1.0, device, enough) as fakes:
+        found = panel.score(pool, fakes, networks, device=device, **options)
     if out is not None:
         write_scores(Path(out), found.records)
     return found

@@ -5,6 +5,7 @@ import errno
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from tests.conftest import blob
 from tests.score.conftest import folder, whole
 from tests.scores import record
+from thiscxr.model.conditions import Condition
 from thiscxr.pixels.mark import marked
 from thiscxr.pool import Pool
 from thiscxr.reader.extractors import Extractor, load_extractor
@@ -20,7 +22,10 @@ from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.reader.training import save_reader
 from thiscxr.report.terminal import score_table
 from thiscxr.report.words import verdict
-from thiscxr.score import panel
+from thiscxr.score import fakes, panel
+from thiscxr.score.distributions import Side
+from thiscxr.score.fairness import fair_groups
+from thiscxr.score.fakes import FakeFilms, open_fakes
 from thiscxr.score.records import Record
 
 
@@ -112,6 +117,51 @@ def test_too_few_films_are_refused_unless_allowed_and_then_marked_in_the_key(
     wide = Extractor("random64", "0" * 64, Reader(ReaderConfig((), (), (), res=32, widths=(8, 64))).eval())
     some = folder(tmp_path / "some", pool.read(pool.indices("all")[:40]))
     assert score(pool, some, wide, allow_small=True).key == "fd_random64_40_small"
+
+
+def test_too_few_films_are_refused_before_any_is_read_or_generated(
+    pool: Pool, extractor: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features of all real films were computed first, and as many films generated as were requested."""
+    few = folder(tmp_path / "few", pool.read(pool.indices("all")[:6]))
+    touched = [(Pool, "read"), (fakes, "sample_films"), (fakes, "store_films")]
+    for owner, name in touched:
+        monkeypatch.setattr(owner, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
+    monkeypatch.setattr(pool, "resolution", 64)
+    monkeypatch.setattr(Pool, "at_resolution", lambda pool, _: pool)
+    enough = partial(panel.enough_films, pool, [extractor], split="all", allow_small=False)
+    for fake, count in ((few, 64), ("nih-64", 8)):
+        with (
+            pytest.raises(ValueError, match=r"give [68] per set, not more than the 8 dimensions of random8"),
+            open_fakes(str(fake), 64, count, 1.0, "cpu", enough),
+        ):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("section", "reason"),
+    [
+        ("native_crops", "films per set are too few for an interval"),
+        ("fine_structure", "films per set are too few for an interval"),
+        ("diversity", "3 films are too few for pairs"),
+        ("plausibility", "give 3 per set; plausibility needs at least 20"),
+    ],
+)
+def test_a_section_of_too_few_films_is_left_out_before_any_is_read(
+    pool: Pool, extractor: Extractor, monkeypatch: pytest.MonkeyPatch, section: str, reason: str
+) -> None:
+    rows = pool.indices("all")
+    films = FakeFilms(pool.read(rows[:3]), [Condition("PA")] * 3, ["f"] * 3, 1.0, "", None, None, {})
+    fair = fair_groups(pool, rows, extractor)
+    side = Side(
+        rows, pool.codes("patient")[0][rows], np.zeros((len(rows), 8), np.float32), np.zeros((3, 8), np.float32)
+    )
+    monkeypatch.setattr(Pool, "read", lambda *_: pytest.fail("films were read"))
+    looked = panel.Looked(extractor, fair, [side], 3)
+    context = panel.Context(pool, pool, rows, films, [looked], "all", 0, "cpu")
+    part = getattr(panel, section)
+    with pytest.raises(ValueError, match=reason):
+        part(context, looked) if section == "native_crops" else part(context)
 
 
 @pytest.mark.parametrize("split", ["train", "holdout"])

@@ -137,7 +137,7 @@ def test_a_finding_that_follows_the_source_is_reported(
     fakes = FakeFilms(
         np.zeros((2, 32, 32), np.uint8), [Condition()] * 2, ["a", "b"], 1.0, "0-1", "a" * 64, None, {}, network
     )
-    context = panel.Context(pool, pool, held, fakes, [panel.Looked(extractor, [], 20)], "all", 0, "cpu")
+    context = panel.Context(pool, pool, held, fakes, [panel.Looked(extractor, [], [], 20)], "all", 0, "cpu")
     found = panel.shortcuts(context)
     assert [each.key for each in found.records] == ["shortcut_random8_Effusion", "shortcut_random8_Mass"]
     moved, still = found.records

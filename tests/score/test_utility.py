@@ -120,12 +120,17 @@ def test_a_pool_and_its_synthetic_films(pool: Pool, monkeypatch: pytest.MonkeyPa
         pool_utility(pool, as_fakes(fake, requested))
 
 
-def test_mistakes_are_refused() -> None:
+def test_mistakes_are_refused_before_a_classifier_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thiscxr.score.utility.fit", lambda *_, **__: pytest.fail("a classifier was trained"))
     train, test, fake = discs(100, 1), discs(60, 2), discs(100, 3)
     few = test.take(np.flatnonzero(test.conditions.findings[:, FINDINGS.index("Effusion")] == 0))
     few = replace(few, conditions=FilmConditions.of([Condition(findings={"Effusion": 0})] * len(few)))
     for arms, message in (
-        ((train.take(np.arange(20)), test, fake), "20 training films; at least one step of 64 is needed"),
+        (
+            (train.take(np.arange(20)), test, fake),
+            "utility: real: 20 training films; at least one step of 64 is needed",
+        ),
+        ((train, test, fake.take(np.arange(20))), "utility: synthetic: 20 training films; at least one step of 64"),
         ((train, few, fake), r"no question can be tested; Effusion: 0 held-out patients with and \d+ without it"),
     ):
         with pytest.raises(ValueError, match=message):

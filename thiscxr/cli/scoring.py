@@ -1,6 +1,7 @@
 """Commands of scoring: extractors, score, measure, card, readers."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,8 @@ def score(
         options["posed"] = draw_posed_films(pool.resolution)
     if options.pop("label_noise"):
         options["labelled"] = draw_labelled_films(seed=options["seed"])
-    with open_fakes(fake, pool.resolution, count, options.pop("truncation"), device) as fakes:
+    enough = partial(panel.enough_films, pool, extractors, split=options["split"], allow_small=options["allow_small"])
+    with open_fakes(fake, pool.resolution, count, options.pop("truncation"), device, enough) as fakes:
         found = panel.score(pool, fakes, extractors, device=device, **options)
         if html is not None:
             from thiscxr.report.scores import write_report

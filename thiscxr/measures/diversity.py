@@ -100,11 +100,12 @@ def ms_ssim_scores(
     """
     rng = np.random.Generator(np.random.Philox(key=[seed, 3]))
     first = np.unique(patients, return_index=True)[1]  # one film a patient
+    sets = (fake.__getitem__, np.arange(len(fake))), (read, np.sort(first))
+    if (few := min(n, *(len(rows) for _, rows in sets))) < 4:
+        raise ValueError(f"{few} films are too few for pairs; at least 4 are needed")
     means, errors, counts = [], [], []
-    for films, rows in ((fake.__getitem__, np.arange(len(fake))), (read, np.sort(first))):
+    for films, rows in sets:
         pairs = rng.permutation(rows)[: min(n, len(rows)) // 2 * 2].reshape(-1, 2)
-        if len(pairs) < 2:
-            raise ValueError(f"{len(rows)} films are too few for pairs; at least 4 are needed")
         parts = []
         for some in np.array_split(pairs, max(1, len(pairs) // 64)):
             a, b = (torch.from_numpy(to_bits(films(side), 8).astype(np.float32))[:, None] for side in some.T)

@@ -47,11 +47,7 @@ def against_floor(
     freedom: with the normal's 1.96 the interval of a kernel distance held the truth in nine of ten repetitions only.
     Raises ValueError when there are not n films in each set, or too few patients for an interval.
     """
-    count = len(np.unique(patients))
-    if count < 2 * GROUPS or n < 2 * GROUPS:
-        raise ValueError(
-            f"{count} real patients and {n} films per set are too few for an interval; at least {2 * GROUPS} are needed"
-        )
+    check_counts(patients, n)
     if len(fake) < n:
         raise ValueError(f"{len(real)} real and {len(fake)} synthetic films do not give {n} films per set")
     # not the stream of the halves, so that the floor of a pool is the same whatever it is compared with
@@ -68,6 +64,15 @@ def against_floor(
     value, error = np.mean(values, axis=0), JACKKNIFE_95 * np.mean(errors, axis=0)
     numbers = np.stack([value, value - error, value + error, np.mean(floors, axis=0)], axis=1)
     return [Floored(*row) for row in numbers.tolist()]
+
+
+def check_counts(patients: NDArray, n: int) -> None:
+    """Raise ValueError when films of these patients [k], n per set, are too few for an interval."""
+    count = len(np.unique(patients))
+    if count < 2 * GROUPS or n < 2 * GROUPS:
+        raise ValueError(
+            f"{count} real patients and {n} films per set are too few for an interval; at least {2 * GROUPS} are needed"
+        )
 
 
 def films_a_side(patients: NDArray) -> int:

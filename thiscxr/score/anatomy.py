@@ -12,6 +12,7 @@ from scipy.stats import wasserstein_distance
 
 from thiscxr.labels import NEGATIVE, POSITIVE
 from thiscxr.measures.chest import MEASURES, measure_masks
+from thiscxr.measures.floor import films_a_side
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import (
     JACKKNIFE_95,
@@ -72,6 +73,16 @@ def trust_words(ctr: Measured) -> str:
     return f"cardiothoracic ratio {verdict}: AUC against Cardiomegaly {ctr.value:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def films_per_set(patients: ArrayLike, num_fake: int) -> int:
+    """Return how many films of either set are compared, all of them frontal. Raises ValueError for fewer than 20."""
+    whose = np.asarray(patients)
+    n = min(films_a_side(whose), num_fake)
+    if n < LEAST:
+        sizes = f"{len(whose)} real and {num_fake} synthetic frontal films"
+        raise ValueError(f"{sizes} give {n} per set; plausibility needs at least {LEAST}")
+    return n
+
+
 def plausibility(
     real: Measures, patients: ArrayLike, fake: Measures, seeds: ArrayLike, seed: int = 0
 ) -> list[Measured]:
@@ -87,10 +98,7 @@ def plausibility(
     """
     whose, latents = number_patients(patients), number_patients(seeds)
     real_rows, fake_rows = (np.stack([values[name] for name in MEASURES], axis=1) for values in (real, fake))
-    n = min((len(whose) - int(np.bincount(whose).max(initial=0))) // 2, len(fake_rows))
-    if n < LEAST:
-        sizes = f"{len(real_rows)} real and {len(fake_rows)} synthetic frontal films"
-        raise ValueError(f"{sizes} give {n} per set; plausibility needs at least {LEAST}")
+    n = films_per_set(whose, len(fake_rows))
     splits = list(halves(whose, n, SPLITS, seed))
     order = generator(seed, 2).permutation(len(fake_rows))[:n]
     some, some_latents = fake_rows[order], number_patients(latents[order])

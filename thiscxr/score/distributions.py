@@ -20,9 +20,9 @@ from thiscxr.model.conditions import FilmConditions
 from thiscxr.pixels import Pixels
 from thiscxr.pool import Pool
 from thiscxr.reader.extractors import Extractor, extract, films_key, in_batches, pool_key
-from thiscxr.score.fairness import fair_groups
 from thiscxr.score.fakes import FakeFilms
 
+Fair = Sequence[tuple[Extractor, NDArray[np.int64]]]  # an extractor's networks, and the real films each may score
 LEAST_GROUP = 150  # films per set for a distance of one view or finding: with fewer it is mostly bias
 
 
@@ -36,23 +36,12 @@ class Side:
     fake: NDArray[np.float32]
 
 
-def read_sides(
-    real: Pool, rows: NDArray[np.int64], fakes: FakeFilms, extractors: Sequence[Extractor], crop: int = 0
-) -> list[list[Side]]:
-    """Return the features of both sets by each extractor, from several networks where no single one may score all real
-    films.
+def read_sides(real: Pool, fakes: FakeFilms, fair: Sequence[Fair], crop: int = 0) -> list[list[Side]]:
+    """Return the features of both sets by each extractor's networks, each of those real films that it may score.
 
     Every film is read once, whatever the number of networks; features that were computed before come from the cache.
     crop: of each film one square of so many pixels is read instead (`crops`).
     """
-    fair = [fair_groups(real, rows, extractor) for extractor in extractors]
-    for extractor, found in zip(extractors, fair, strict=True):
-        if not found:
-            raise ValueError(
-                f"{extractor.name} was trained on the patients of all these films, so that "
-                "none of them can be a floor; score against "
-                "other films, or train its folds too (thiscxr classify train --cross-fit)"
-            )
     networks = [network for found in fair for network, _ in found]
     cut, what = (partial(crops, side=crop), f" crops of {crop} px") if crop else (np.asarray, "")
     films = (cut(fakes.pixels[some]) for some in in_batches(np.arange(len(fakes))))

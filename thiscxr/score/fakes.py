@@ -9,7 +9,7 @@ import logging
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -59,8 +59,12 @@ class FakeFilms:
 
 
 @contextmanager
-def open_fakes(fake: str, res: int, count: int, truncation: float, device: str) -> Iterator[FakeFilms]:
+def open_fakes(
+    fake: str, res: int, count: int, truncation: float, device: str, check: Callable[[int], object] = bool
+) -> Iterator[FakeFilms]:
     """Yield the films of a folder, or `count` samples (seeds from 0) of the network that FILE, NAME or RUN means.
+
+    check: called with the number of films before any is read or generated, to raise where they are too few.
 
     Raises ValueError when a folder holds no films, films of several sizes, or films that cannot be read or show one
     grey only.
@@ -71,8 +75,9 @@ def open_fakes(fake: str, res: int, count: int, truncation: float, device: str) 
     with tempfile.TemporaryDirectory(prefix="thiscxr-") as scratch:
         room = Path(scratch) / "films"
         if path.is_dir() and not (path / "network-latest.safetensors").is_file():
-            yield _of_folder(path, res, room)
+            yield _of_folder(path, res, room, check)
         else:
+            check(count)
             yield _of_network(fake, res, count, truncation, device, room)
 
 
@@ -92,8 +97,9 @@ def _of_network(fake: str, res: int, count: int, truncation: float, device: str,
     )
 
 
-def _of_folder(folder: Path, res: int, room: Path) -> FakeFilms:
+def _of_folder(folder: Path, res: int, room: Path, check: Callable[[int], object]) -> FakeFilms:
     rows = read_rows(folder)
+    check(len(rows))
     files = [folder / row["file"] for row in rows]
     sizes: dict[tuple[int, ...], str] = {}
     marks: list[int] = []  # rows a film

@@ -16,7 +16,7 @@ import thiscxr
 from thiscxr.labels import FINDINGS
 from thiscxr.measures.chest import MEASURES
 from thiscxr.measures.diversity import ms_ssim_scores
-from thiscxr.measures.floor import films_a_side
+from thiscxr.measures.floor import check_counts, films_a_side
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import generator
 from thiscxr.measures.spectrum import film_spectra, joined, spectrum_scores
@@ -29,8 +29,8 @@ from thiscxr.reader.segmenter import find_segmenter
 from thiscxr.sample.sampling import request, sample_films
 from thiscxr.score import anatomy, distributions
 from thiscxr.score.confounders import Shift, shift_table, shortcut, ties
-from thiscxr.score.distributions import Side, by_group, mean_of, read_sides
-from thiscxr.score.fairness import refuse_false_claims
+from thiscxr.score.distributions import Fair, Side, by_group, mean_of, read_sides
+from thiscxr.score.fairness import fair_groups, refuse_false_claims
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.fidelity import Fidelity, fidelity, predicted_findings, readable
 from thiscxr.score.label_noise import LabelNoise, label_noise
@@ -82,6 +82,7 @@ class Looked:
     """Features of both sets by one extractor, from several networks where no single one may score all real films."""
 
     extractor: Extractor
+    fair: Fair
     sides: list[Side]
     n: int  # films per set
 
@@ -143,20 +144,8 @@ def score(
     if fakes.hidden:
         real = CoveredPool(real, fakes.hidden)
     every, real = real, real.at_resolution(real.resolution)
-    rows = real.indices(split)
-    if not len(rows):
-        raise ValueError(f"{real.path} has no films in split '{split}'; use --split all")
-    looked = []
-    for extractor, sides in zip(extractors, read_sides(real, rows, fakes, extractors), strict=True):
-        n = min(len(fakes), *(films_a_side(side.patients) for side in sides))
-        if n <= extractor.dim and not allow_small:
-            raise ValueError(
-                f"{len(rows)} real films (split {split}) and {len(fakes)} synthetic "
-                f"films give {n} per set, not more than the "
-                f"{extractor.dim} dimensions of {extractor.name}; add films, or use "
-                "--allow-small, which adds `small` to the key"
-            )
-        looked.append(Looked(extractor, sides, n))
+    rows, fair, counts = enough_films(real, extractors, len(fakes), split=split, allow_small=allow_small)
+    looked = [Looked(*each) for each in zip(extractors, fair, read_sides(real, fakes, fair), counts, strict=True)]
     context = Context(real, every, rows, fakes, looked, split, seed, device)
     parts: list[Part] = [partial(part, looked=each) for each in looked for part in (distances, groups)]
     parts += [partial(native_crops, looked=each) for each in looked if each.extractor.res < real.resolution]
@@ -169,6 +158,39 @@ def score(
     for part in tqdm(parts, unit="part", file=sys.stderr, desc="panel", delay=1):
         panel += whole_or_nothing(part, context)
     return panel + complete_table(panel, fakes)
+
+
+def enough_films(
+    real: Pool, extractors: Sequence[Extractor], num_fake: int, *, split: str, allow_small: bool
+) -> tuple[NDArray[np.int64], list[Fair], list[int]]:
+    """Return the real films of a split, and for each extractor its networks with the films that each may score, and
+    how many films per set they are compared at with `num_fake` synthetic ones. No film is read.
+
+    Raises ValueError as `score`.
+    """
+    real = real.at_resolution(real.resolution)
+    rows, patients = real.indices(split), real.codes("patient")[0]
+    if not len(rows):
+        raise ValueError(f"{real.path} has no films in split '{split}'; use --split all")
+    fair: list[Fair] = []
+    counts = []
+    for extractor in extractors:
+        found = fair_groups(real, rows, extractor)
+        if not found:
+            raise ValueError(
+                f"{extractor.name} was trained on the patients of all these films, so that none of them can be a floor;"
+                " score against other films, or train its folds too (thiscxr classify train --cross-fit)"
+            )
+        n = min(num_fake, *(films_a_side(patients[some]) for _, some in found))
+        if n <= extractor.dim and not allow_small:
+            raise ValueError(
+                f"{len(rows)} real films (split {split}) and {num_fake} synthetic films give {n} per set, not more "
+                f"than the {extractor.dim} dimensions of {extractor.name}; add films, or use --allow-small, which adds "
+                "`small` to the key"
+            )
+        fair.append(found)
+        counts.append(n)
+    return rows, fair, counts
 
 
 def whole_or_nothing(part: Part, context: Context) -> Panel:
@@ -193,9 +215,11 @@ def distances(context: Context, looked: Looked) -> Panel:
 
 def native_crops(context: Context, looked: Looked) -> Panel:
     """Measure the distances between crops at the films' own resolution; the extractor sees whole films reduced."""
-    real, rows, extractor, seed = context.real, context.rows, looked.extractor, context.seed
-    (sides,) = read_sides(real, rows, context.fakes, [extractor], crop=extractor.res)
-    found = mean_of([distributions.crop_distances(side, extractor.name, looked.n, seed) for side in sides])
+    extractor, n = looked.extractor, looked.n
+    for side in looked.sides:
+        check_counts(side.patients, n)
+    (sides,) = read_sides(context.real, context.fakes, [looked.fair], crop=extractor.res)
+    found = mean_of([distributions.crop_distances(side, extractor.name, n, context.seed) for side in sides])
     return Panel(context.records(found))
 
 
@@ -213,12 +237,12 @@ def confounders(context: Context) -> Panel:
     requested, truth = FilmConditions.of(fakes.requested), read_conditions(real, side.rows)
     everything, patients = read_conditions(real, rows), real.codes("patient")[0][rows]
     seeds = np.arange(len(fakes))
+    distinguished = probe_real_or_synthetic(side.real, side.patients, side.fake, seeds, seed)
     found, notes = reidentification(side.real, side.patients, side.fake, name, seed), []
     if found[0].value is None:
         few = f"{found[0].num_real} patients have several of these films; {LEAST_PATIENTS} are needed"
         notes.append(f"re-identification is not measurable: {few}")
     probed, left_out = probe_conditions(side.real, truth, side.patients, side.fake, requested, seeds, seed)
-    probed.insert(0, probe_real_or_synthetic(side.real, side.patients, side.fake, seeds, seed))
     notes += [f"probe for {factor}: {why}" for factor, why in left_out.items()]
     if len(side.rows) < len(rows):
         others = f"{len(rows) - len(side.rows)} of {len(rows)} real films are scored by other folds"
@@ -229,7 +253,7 @@ def confounders(context: Context) -> Panel:
     centre = side.real.mean(axis=0)
     axes = np.linalg.eigh(np.cov(side.real, rowvar=False))[1][:, -2:][:, ::-1]
     clouds = {"real films": (side.real - centre) @ axes, "synthetic films": (side.fake - centre) @ axes}
-    records = context.records([*found, *(replace(probe, extractor=name) for probe in probed)])
+    records = context.records([*found, *(replace(probe, extractor=name) for probe in [distinguished, *probed])])
     return Panel(records, notes, shifts=shift_table(everything, patients, requested, seeds), clouds=clouds)
 
 
@@ -246,6 +270,9 @@ def fine_structure(context: Context) -> Panel:
     """Compare the power spectra of both sets at the films' own resolution: a grid, a blur, a sharpening."""
     real, pixels, seed = context.real, context.fakes.pixels, context.seed
     rows = np.sort(generator(seed, 60).permutation(context.rows)[:MOST_SPECTRA])
+    patients = real.codes("patient")[0][rows]
+    n = min(len(pixels), MOST_SPECTRA, films_a_side(patients))
+    check_counts(patients, n)
     here, there = (
         joined(film_spectra(films) for films in some)
         for some in (
@@ -253,8 +280,6 @@ def fine_structure(context: Context) -> Panel:
             (pixels[part] for part in in_batches(np.arange(len(pixels))[:MOST_SPECTRA])),
         )
     )
-    patients = real.codes("patient")[0][rows]
-    n = min(len(there.peaks), films_a_side(patients))
     return Panel(context.records(spectrum_scores(here, patients, there, n=n, seed=seed)))
 
 
@@ -332,11 +357,12 @@ def shortcuts(context: Context) -> Panel:
 def plausibility(context: Context) -> Panel:
     """Measure lungs and hearts of frontal films in both sets, and how far these measures can be trusted."""
     real, fakes, seed = context.real, context.fakes, context.seed
-    segmenter, sha256 = find_segmenter(device=context.device)
     frontal = context.rows[np.isin(real.column("view")[context.rows], FRONTAL)]
     places = np.flatnonzero([film.view is None or film.view in FRONTAL for film in fakes.requested])
-    measures = anatomy.measure_films(segmenter, (real.read(some) for some in in_batches(frontal)))
     patients = real.codes("patient")[0][frontal]
+    anatomy.films_per_set(patients, len(places))
+    segmenter, sha256 = find_segmenter(device=context.device)
+    measures = anatomy.measure_films(segmenter, (real.read(some) for some in in_batches(frontal)))
     trust = anatomy.trust(measures, real.findings[frontal, FINDINGS.index("Cardiomegaly")], patients, seed)
     others = anatomy.measure_films(segmenter, (fakes.pixels[some] for some in in_batches(places)))
     found, notes = anatomy.plausibility(measures, patients, others, places, seed), []

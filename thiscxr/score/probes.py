@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from thiscxr.measures.floor import films_a_side
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import (
     ROUNDS,
@@ -214,7 +215,7 @@ def probe_real_or_synthetic(
     """
     features, fake_features = np.asarray(features, np.float64), np.asarray(fake_features, np.float64)
     patients, seeds = number_patients(patients), number_patients(seeds)
-    n = min((len(patients) - int(np.bincount(patients).max(initial=0))) // 2, len(fake_features))
+    n = min(films_a_side(patients), len(fake_features))
     if n < 2 * MIN_PATIENTS:
         sizes = f"{len(features)} real and {len(fake_features)} synthetic films"
         raise ValueError(f"{sizes} give {n} per set; the probe needs at least {2 * MIN_PATIENTS}")

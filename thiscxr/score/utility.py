@@ -164,6 +164,9 @@ def utility(
     pixels = np.concatenate([train.pixels, fake.pixels])
     targets = {name: torch.cat([values, fake_targets[name]]) for name, values in real_targets.items()}
     arms = _arms(train.conditions, fake.conditions, vocabulary, seed)
+    for arm, rows in arms.items():
+        if len(rows) < BATCH:
+            raise ValueError(f"utility: {arm}: {len(rows)} training films; at least one step of {BATCH} is needed")
     config = ReaderConfig(vocabulary.findings, vocabulary.views, vocabulary.sources, train.pixels.shape[-1], widths)
     areas_of = {}
     with tqdm(total=len(arms) * seeds * steps * BATCH, unit="film", file=sys.stderr, delay=1) as bar:
