@@ -216,6 +216,7 @@ def test_patches_of_twice_the_pixels_read_a_doubled_film_as_before(
         assert scores[0].std() > 0.01
         torch.testing.assert_close(scores[1], scores[0], rtol=0, atol=1e-5)
         assert not torch.allclose(large.D(doubled.flip(2), unknown[1]), scores[0], atol=1e-3)
+    assert "; its patches become those of 4 px;" in lines[0]
     assert "16 of 18 tensors taken, with Adam's moments of 16; fresh: 64 px 1, conditions" in lines[2]
     large.step()
 

@@ -133,8 +133,10 @@ def start(training: Training) -> list[str]:
     training.started_from = f"{origin.info.name}, {origin.info.images_seen:,} films"
     names, before, init = vocabulary.names, known.names, origin.generator.config
     pixels = f"; its output layers start new (patches of {config.patch} for its {init.patch})"
-    if output_layers_fit(config, init):
-        pixels = "" if (config.patch, config.bands) == (init.patch, init.haar) else "; its pixels become Haar bands"
+    if (config.patch, config.bands) == (init.patch, init.haar):
+        pixels = ""
+    elif output_layers_fit(config, init):
+        pixels = f"; its patches become those of {config.patch} px" if init.haar else "; its pixels become Haar bands"
     line = (
         f"starts from {config.init} ({generated_res(origin.generator)} px, {origin.info.images_seen} films seen): "
         f"{sum(name in before for name in names)} of {len(names)} conditions are known to it{pixels}; "
