@@ -2,9 +2,13 @@
 of the training films.
 
 python tools/bundle_weights.py nih-64 runs/00000-nih-64-64/network-latest.safetensors --summary "64 px, …"
+python tools/bundle_weights.py phantom-64 runs/00000-phantom-64 --summary "64 px, …"
 python tools/bundle_weights.py thiscxr64 reader.safetensors --summary "reader, …"
 python tools/bundle_weights.py lungs64 segmenter.safetensors --summary "segmenter, …"
 python tools/bundle_weights.py --films nih-64 NIH_FOLDER
+
+Of a run folder the discriminator is bundled too, for trainings that continue with it. It can tell its training films
+from others better than a generator's films do, so this is for films of no patients.
 """
 
 import argparse
@@ -22,14 +26,21 @@ from thiscxr.files import atomic_path, sha256_file
 from thiscxr.model.network_file import WEIGHTS, load_network, save_network
 from thiscxr.reader.segmenter import load_segmenter, save_segmenter
 from thiscxr.reader.training import load_folds, load_reader, write_reader
+from thiscxr.train.origin import open_origin
 
 
 def bundle(name: str, source: Path, summary: str) -> None:
     """Write WEIGHTS/name.safetensors in half precision and its line in weights.json."""
-    path = WEIGHTS / f"{name}.safetensors"
-    with safe_open(source, framework="pt") as file:
-        kind = json.loads((file.metadata() or {}).get("thiscxr", "{}")).get("kind")
-    if kind == "generator":
+    path, kind = WEIGHTS / f"{name}.safetensors", "generator"
+    if source.is_file():
+        with safe_open(source, framework="pt") as file:
+            kind = json.loads((file.metadata() or {}).get("thiscxr", "{}")).get("kind")
+    if source.is_dir():
+        run = open_origin(str(source))
+        assert run.saved is not None
+        info = replace(run.info, name=name, augment_strength=run.saved.strength)
+        save_network(path, run.generator, info, torch.float16, run.saved.discriminator)
+    elif kind == "generator":
         generator, info = load_network(source)
         save_network(path, generator, replace(info, name=name), torch.float16)
     elif kind == "segmenter":

@@ -15,11 +15,12 @@ from tests.test_cli import run as run_command
 from tests.train.test_loop import assert_same, small
 from thiscxr.config import AUTO, Config
 from thiscxr.labels import NEGATIVE, POSITIVE, FilmRecord, Terms
-from thiscxr.model.network_file import load_network
+from thiscxr.model.network_file import load_network, save_network
 from thiscxr.pool import Pool
 from thiscxr.pool.writer import PoolWriter
 from thiscxr.train import loop, runs
 from thiscxr.train.films import Films
+from thiscxr.train.origin import open_origin
 from thiscxr.train.start import block_positions, resolve_init, start
 from thiscxr.train.training import Training
 
@@ -219,6 +220,36 @@ def test_patches_of_twice_the_pixels_read_a_doubled_film_as_before(
     assert "; its patches become those of 4 px;" in lines[0]
     assert "16 of 18 tensors taken, with Adam's moments of 16; fresh: 64 px 1, conditions" in lines[2]
     large.step()
+
+
+def test_a_file_may_bring_its_discriminator(pool: Pool, base: Path, tmp_path: Path) -> None:
+    run = open_origin(str(base))
+    assert run.saved is not None
+    path, alone = tmp_path / "both.safetensors", tmp_path / "alone.safetensors"
+    info = replace(run.info, augment_strength=0.25)
+    save_network(path, run.generator, info, discriminator=run.saved.discriminator)
+    save_network(alone, run.generator, run.info)
+    for a, b in zip(load_network(path)[0].parameters(), load_network(alone)[0].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+    def started(init: Path, **changes: object) -> tuple[Training, list[str]]:
+        config = small(pool, tmp_path, init=str(init), rest_kimg=AUTO, **changes)
+        return begun(resolve_init(config), pool)
+
+    training, lines = started(path)
+    for name, value in training.D.state_dict().items():
+        assert torch.equal(value, run.saved.discriminator[name]), name
+    for a, b in zip(training.G.parameters(), run.generator.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert training.strength == 0.25
+    assert "18 of 18 tensors taken, with Adam's moments of 0; fresh: nothing" in lines[2]
+    assert lines[3] == "the generator does not rest"
+    training.step()
+    # One that reads pixels otherwise cannot be taken, as from a file without it.
+    for init, changes in ((alone, {}), (path, {"patch": 1})):
+        training, lines = started(init, **changes)
+        assert training.strength == 0
+        assert lines[1].startswith("discriminator: fresh; "), changes
 
 
 def test_a_run_that_has_not_grown_hands_over_what_has_learnt(pool: Pool, tmp_path: Path) -> None:

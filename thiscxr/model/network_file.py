@@ -18,6 +18,7 @@ from thiscxr.model.generator import Generator, GeneratorConfig
 
 NETWORK_FORMAT, FIRST_NETWORK_FORMAT = 2, 1  # written, and the oldest that is read
 WEIGHTS = Path(thiscxr.__file__).parent / "weights"
+DISCRIMINATOR = "discriminator."  # what its tensors begin with, in a file that has it
 _ROW_KINDS = {"view": str, "sex": str, "source": str, "age_bin": int}
 
 
@@ -34,6 +35,7 @@ class NetworkInfo:
     sources: dict[str, dict[str, str]]  # collection -> title, terms, citation, url, acknowledgement
     code_version: str = thiscxr.__version__
     started_from: str = ""  # name of the network or run that its training started from, and the films seen by then
+    augment_strength: float | None = None  # of the last training films; None: the file has no discriminator
 
     def to_json(self) -> dict[str, Any]:
         """Return the metadata as plain values."""
@@ -45,9 +47,17 @@ class NetworkInfo:
         }
 
 
-def save_network(path: Path, generator: Generator, info: NetworkInfo, dtype: torch.dtype = torch.float32) -> None:
-    """Write a network file: every tensor in `dtype`, the metadata as one JSON string."""
-    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in generator.state_dict().items()}
+def save_network(
+    path: Path,
+    generator: Generator,
+    info: NetworkInfo,
+    dtype: torch.dtype = torch.float32,
+    discriminator: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write a network file: every tensor in `dtype`, the metadata as one JSON string; with those of the discriminator,
+    where a training from this file is to continue with it."""
+    tensors = generator.state_dict() | {DISCRIMINATOR + name: value for name, value in (discriminator or {}).items()}
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
     write_safetensors(path, tensors, info.to_json())
 
 
@@ -74,6 +84,12 @@ def _content_sha256(tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) 
     return digest.hexdigest()
 
 
+def load_discriminator(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors (float32) of the discriminator in a network file, none where it has none."""
+    tensors = read_safetensors(path, "generator", NETWORK_FORMAT, FIRST_NETWORK_FORMAT)[1].items()
+    return {name.removeprefix(DISCRIMINATOR): t.float() for name, t in tensors if name.startswith(DISCRIMINATOR)}
+
+
 def load_network(path: Path) -> tuple[Generator, NetworkInfo]:
     """Return the generator (float32, CPU, evaluation) of a network file, and its metadata.
 
@@ -91,7 +107,9 @@ def load_network(path: Path) -> tuple[Generator, NetworkInfo]:
             **{key: value for key, value in metadata.items() if key in names},
         )
         generator = Generator(architecture)
-        generator.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        generator.load_state_dict(
+            {name: tensor.float() for name, tensor in tensors.items() if not name.startswith(DISCRIMINATOR)}
+        )
     except (KeyError, TypeError, RuntimeError, AttributeError, ValueError, AssertionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(

@@ -1,5 +1,5 @@
-"""What a training starts from: the network of a file, or a run, whose saved state also has the discriminator and Adam's
-moments."""
+"""What a training starts from: the network of a file, which may have its discriminator too, or a run, whose saved state
+has both and Adam's moments."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,19 +7,20 @@ from typing import Any
 
 from torch import Tensor
 
-from thiscxr.config import Config
 from thiscxr.files import sha256_file
 from thiscxr.model.generator import Generator
-from thiscxr.model.network_file import NetworkInfo, find_network, load_network
+from thiscxr.model.network_file import NetworkInfo, find_network, load_discriminator, load_network
 from thiscxr.train.growth import stage
 from thiscxr.train.runs import STATES, load_state, read_config
 
 
 @dataclass(frozen=True)
-class SavedRun:
-    """What a saved state has beside the averaged generator; moments are Adam's numbers by the name of the parameter."""
+class Saved:
+    """What a saved state has beside the averaged generator; moments are Adam's numbers by the name of the parameter.
 
-    config: Config
+    A file with a discriminator has no moments, and the averaged generator for the one in training.
+    """
+
     generator: Generator  # the one in training, at full resolution
     generator_moments: dict[str, dict[str, Tensor]]
     discriminator: dict[str, Tensor]
@@ -31,12 +32,12 @@ class SavedRun:
 
 @dataclass(frozen=True)
 class Origin:
-    """A network to start from, its metadata and, from a run, its saved state."""
+    """A network to start from, its metadata and, from a run or a file with its discriminator, what else is saved."""
 
     generator: Generator  # the averaged one, at full resolution
     info: NetworkInfo
     sha256: str  # of the file that was read: network or state
-    run: SavedRun | None
+    saved: Saved | None
 
 
 def open_origin(init: str) -> Origin:
@@ -48,7 +49,12 @@ def open_origin(init: str) -> Origin:
     if run is not None:
         return _open_run(init, run)
     path = find_network(init)
-    return Origin(*load_network(path), sha256_file(path), None)
+    generator, info = load_network(path)
+    saved = None
+    if info.augment_strength is not None:
+        positions = info.architecture.res // info.architecture.patch
+        saved = Saved(generator, {}, load_discriminator(path), {}, info.images_seen, positions, info.augment_strength)
+    return Origin(generator, info, sha256_file(path), saved)
 
 
 def _run_folder(path: Path) -> Path | None:
@@ -81,8 +87,8 @@ def _open_run(init: str, run: Path) -> Origin:
             made.load_state_dict(state[name])
             made.synthesis.bake(now.grown)
             made.eval().requires_grad_(False)
-        saved = SavedRun(
-            config, networks[0], _moments(state["opt_G"], [name for name, _ in networks[0].named_parameters()]),
+        saved = Saved(
+            networks[0], _moments(state["opt_G"], [name for name, _ in networks[0].named_parameters()]),
             state["D"], _moments(state["opt_D"], list(state["D"])), state["images_seen"] + state.get("seen_before", 0),
             now.res // config.patch, state["strength"],
         )  # fmt: skip

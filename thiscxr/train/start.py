@@ -1,8 +1,9 @@
 """Starting from a network file or a run: another resolution, other conditions or another source, without learning the
 chest again.
 
-A file holds only the generator; the discriminator starts new. The saved state of a run has both. A resumed run needs
-what it started from no more: its config keeps what identifies it, its state the terms of the films behind it.
+A file holds the generator, and few files its discriminator, which else starts new. The saved state of a run has both.
+A resumed run needs what it started from no more: its config keeps what identifies it, its state the terms of the films
+behind it.
 """
 
 import math
@@ -22,7 +23,7 @@ from thiscxr.model.generator import DETAIL, Generator, GeneratorConfig, MappingN
 from thiscxr.model.haar import analysis
 from thiscxr.model.layers import num_channels
 from thiscxr.train.growth import resting_kimg
-from thiscxr.train.origin import SavedRun, open_origin
+from thiscxr.train.origin import Origin, Saved, open_origin
 from thiscxr.train.runs import read_config
 from thiscxr.train.training import Training
 
@@ -42,20 +43,18 @@ def resolve_init(config: Config, new: bool = False, fit: bool = False) -> Config
     if not config.init:
         return config
     try:
-        origin = open_origin(config.init)
+        origin = open_fitting(config)
     except ValueError:
         if not new and (begun := _begun(config, fit)):
             return begun
         raise
     init = origin.generator.config
     config = replace(config, channel_base=init.channel_base) if fit else config
-    if origin.run:
-        check_discriminator(config, origin.run.config)
     check_widths(config, init)
     res = min(generated_res(origin.generator) // init.patch * config.patch, config.res)
     config = replace(config, init_sha256=origin.sha256, grow_from=config.grow_from and max(config.grow_from, res))
     if config.rest_kimg == AUTO:
-        known = origin.run is not None and origin.run.positions == (config.grow_from or config.res) // config.patch
+        known = origin.saved is not None and origin.saved.positions == (config.grow_from or config.res) // config.patch
         config = replace(config, rest_kimg=0.0 if known else NEW_REST_KIMG)
     return config if output_layers_fit(config, init) else replace(config, rest_kimg=0.0)
 
@@ -90,16 +89,20 @@ def check_widths(config: Config, init: GeneratorConfig) -> None:
         raise ValueError(f"--init {config.init}: the network has {found}; add {advice}")
 
 
-def check_discriminator(config: Config, run: Config) -> None:
-    """Raise ValueError when the discriminator of a training of `config` does not read pixels as that of `run` does:
-    both as Haar bands, or both as free pixels of equal patches."""
-    if (config.bands and run.bands) or (config.patch, config.bands) == (run.patch, run.bands):
-        return
+def open_fitting(config: Config) -> Origin:
+    """Return what `init` names; of a file without its discriminator where that reads pixels otherwise than this
+    training's: both have to read Haar bands, or both free pixels of equal patches. Raises ValueError for such a run."""
+    origin = open_origin(config.init)
+    init = origin.generator.config
+    if origin.saved is None or (output_layers_fit(config, init) and config.bands == init.haar):
+        return origin
+    if not origin.saved.discriminator_moments:  # of a file
+        return replace(origin, saved=None)
     readings = [
-        f"patches of {some.patch} px{' as Haar bands' if some.bands else ''}" if some.patch > 1 else "single pixels"
-        for some in (run, config)
+        f"patches of {some.patch} px{' as Haar bands' if bands else ''}" if some.patch > 1 else "single pixels"
+        for some, bands in ((init, init.haar), (config, config.bands))
     ]
-    same = f"patch={run.patch}" + ("" if run.patch == 1 else f" --set haar={str(run.haar).lower()}")
+    same = f"patch={init.patch}" + ("" if init.patch == 1 else f" --set haar={str(init.haar).lower()}")
     raise ValueError(
         f"--init {config.init}: the discriminator of this run reads {readings[0]} where this training reads "
         f"{readings[1]}; add --set {same}, or give the run's network-latest.safetensors to take the generator alone"
@@ -123,11 +126,11 @@ def start(training: Training) -> list[str]:
     """Let a training that has not begun start from its config's `init`, and return lines on what it takes from
     there. Raises ValueError when that has changed."""
     config = training.config
-    origin = open_origin(config.init)
+    origin = open_fitting(config)
     if origin.sha256 != config.init_sha256:
         raise ValueError(f"--init {config.init} has changed since this call began; give the same command again")
     known, vocabulary = origin.info.vocabulary, training.films.vocabulary
-    copy_known(training.G, vocabulary, origin.run.generator if origin.run else origin.generator, known)
+    copy_known(training.G, vocabulary, origin.saved.generator if origin.saved else origin.generator, known)
     copy_known(training.G_ema, vocabulary, origin.generator, known)
     training.inherited = origin.info.sources
     training.started_from = f"{origin.info.name}, {origin.info.images_seen:,} films"
@@ -144,30 +147,30 @@ def start(training: Training) -> list[str]:
     )
     kimg = resting_kimg(config)
     rest = f"the generator rests for {kimg:g} kimg" if kimg else "the generator does not rest"
-    if origin.run is None:
+    if origin.saved is None:
         return [line, f"discriminator: fresh; {rest}"]
-    training.seen_before = origin.run.seen
-    return [line, *take_run(training, origin.run, known), rest]
+    training.seen_before = origin.saved.seen
+    return [line, *take_saved(training, origin.saved, known), rest]
 
 
-def take_run(training: Training, run: SavedRun, known: Vocabulary) -> list[str]:
+def take_saved(training: Training, saved: Saved, known: Vocabulary) -> list[str]:
     """Take over the discriminator of a run where it fits, Adam's moments of what came over as it was, in the generator
     too, and the strength of the augmentation; return lines on how much of it."""
     config = training.config
-    copy_discriminator(training.D, training.films.vocabulary, run, known)
+    copy_discriminator(training.D, training.films.vocabulary, saved, known)
     if config.augment_target:
-        training.strength = run.strength
+        training.strength = saved.strength
     lines = []
     for name, network, optimizer, before, moments in (
-        ("generator", training.G, training.opt_G, run.generator.state_dict(), run.generator_moments),
-        ("discriminator", training.D, training.opt_D, run.discriminator, run.discriminator_moments),
+        ("generator", training.G, training.opt_G, saved.generator.state_dict(), saved.generator_moments),
+        ("discriminator", training.D, training.opt_D, saved.discriminator, saved.discriminator_moments),
     ):
         kept: dict[int, dict[str, Tensor]] = {}
         fresh: Counter[str] = Counter()
         taken = 0
         for place, (parameter, value) in enumerate(network.named_parameters()):
             old, positions = before.get(parameter), block_positions(parameter)
-            if positions > run.positions or old is None or not torch.equal(value.cpu(), old):
+            if positions > saved.positions or old is None or not torch.equal(value.cpu(), old):
                 fresh[f"{positions * config.patch} px" if positions else group_of(parameter)] += 1
                 continue
             taken += 1
@@ -223,19 +226,19 @@ def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, kn
         new.bake(len(old.to_grey))
 
 
-def copy_discriminator(discriminator: Discriminator, vocabulary: Vocabulary, run: SavedRun, known: Vocabulary) -> None:
+def copy_discriminator(discriminator: Discriminator, vocabulary: Vocabulary, saved: Saved, known: Vocabulary) -> None:
     """Copy the blocks of as many positions that had grown in the run, and conditions by name; others add nothing yet.
 
     Input layers share Haar bands by scale: those of patches of 4 × 4 pixels read the bands that 2 × 2 means of the film
     have in patches of 2 × 2. Their coarse bands have twice the amplitude (orthonormal) and the layer divides by twice
     the root of its inputs, so that the same weights give the same answer.
     """
-    before = run.discriminator
+    before = saved.discriminator
     with torch.no_grad():
         for name, value in discriminator.state_dict().items():  # the tensors themselves
             if name == "embed.weight":
                 copy_columns(value, vocabulary, before.get(name), known)
-            elif name not in before or block_positions(name) > run.positions:
+            elif name not in before or block_positions(name) > saved.positions:
                 continue
             elif before[name].shape == value.shape:
                 value.copy_(before[name])
