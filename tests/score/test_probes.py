@@ -217,6 +217,19 @@ def test_too_few_films_are_refused() -> None:
         probe_real_or_synthetic(features, np.arange(100), features[:15], np.arange(15))
 
 
+def test_a_model_of_one_class_is_refused_with_a_reason() -> None:
+    """Few patients with many films, or a sex that one fold alone has: scikit-learn's message was the reason given."""
+    features, _ = films(160, 0)
+    with pytest.raises(ValueError, match=r"^without a fifth of the patients the films are of one class"):
+        probe_real_or_synthetic(features, np.repeat(np.arange(3), [60, 50, 50]), features[:80], np.arange(80))
+    women = draw_folds(np.arange(160), 0) == 0
+    real = FilmConditions.of([Condition("PA", "F" if woman else "M", 50.0) for woman in women])
+    requested = FilmConditions.of([Condition("PA", "FM"[i % 2], 50.0) for i in range(80)])
+    found, left_out = probe_conditions(features, real, np.arange(160), features[:80], requested, np.arange(80))
+    assert found == []
+    assert left_out["sex"] == "without a fifth of the patients the films are of one class; more patients are needed"
+
+
 def test_constant_features_predict_nothing() -> None:
     _, real = films(100, 0)
     flat = np.ones((100, 12), np.float32)

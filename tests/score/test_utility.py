@@ -118,6 +118,9 @@ def test_a_pool_and_its_synthetic_films(pool: Pool, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(pool, "indices", lambda split: np.arange(240 if split == "train" else 0))
     with pytest.raises(ValueError, match="has no held-out patients to test classifiers on"):
         pool_utility(pool, as_fakes(fake, requested))
+    monkeypatch.setattr(pool, "indices", lambda split: np.arange(240 if split == "holdout" else 0))
+    with pytest.raises(ValueError, match="has no training films to train classifiers on"):
+        pool_utility(pool, as_fakes(fake, requested))
 
 
 def test_mistakes_are_refused_before_a_classifier_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,12 +69,14 @@ def cross_fit(
     for `others` [m, d].
 
     truth: integers from 0 (a log probability for each class) or float64 (one value). Each model scores its own fold of
-    both, so that both are treated alike.
+    both, so that both are treated alike. Raises ValueError where a model would be trained on one class alone.
     """
     classes = int(truth.max()) + 1 if truth.dtype.kind in "iu" else 0
     answers, other_answers = (np.full((len(x), classes or 1), NEVER) for x in (features, others))
     for fold in range(FOLDS):
         trained = folds != fold
+        if classes and len(np.unique(truth[trained])) < 2:
+            raise ValueError("without a fifth of the patients the films are of one class; more patients are needed")
         model = probe(features[trained], truth[trained])
         for rows, given, out in ((folds == fold, features, answers), (other_folds == fold, others, other_answers)):
             if rows.any():
@@ -127,7 +129,11 @@ def probe_conditions(
         elif len(set(wanted[wanted >= 0].tolist())) < 2:
             left_out[factor] = "fewer than two of its values were requested of the synthetic films"
         else:
-            sides = fitted(truth, wanted, truth >= 0, wanted >= 0)
+            try:
+                sides = fitted(truth, wanted, truth >= 0, wanted >= 0)
+            except ValueError as error:
+                left_out[factor] = str(error)
+                continue
             both = np.intersect1d(sides[0].truth, sides[1].truth)  # the classes of the floor too
             probed.append(_probed(factor, "auc", sides, [_against_rest(k) for k in both], seed))
     known, given = np.isfinite(real.age_years), np.isfinite(requested.age_years)
@@ -211,7 +217,7 @@ def probe_real_or_synthetic(
 
     Half of the real patients are compared with as many synthetic films and with the other half; values and the interval
     (bootstrap over patients and seeds) are means over three halvings. Raises ValueError for fewer than 20 films per
-    set.
+    set, and for a half of one patient's films.
     """
     features, fake_features = np.asarray(features, np.float64), np.asarray(fake_features, np.float64)
     patients, seeds = number_patients(patients), number_patients(seeds)

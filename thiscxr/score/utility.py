@@ -102,15 +102,16 @@ def pool_utility(
 ) -> Utility:
     """Return the utility of synthetic films for classifying the held-out patients of a pool. As `utility`, from its
     files."""
-    if not len(held := real.indices("holdout")):
-        raise ValueError(
-            f"utility: {real.path} has no held-out patients to test classifiers on; prepare a pool with more patients"
-        )
+    rows, held = real.indices("train"), real.indices("holdout")
+    for films, what, use in ((held, "held-out patients", "test"), (rows, "training films", "train")):
+        if not len(films):
+            raise ValueError(
+                f"utility: {real.path} has no {what} to {use} classifiers on; prepare a pool with more patients"
+            )
     if not fakes.conditional:
         raise ValueError(
             "utility: the requested conditions of these films are unknown (samples.csv), so they cannot be used"
         )
-    rows = real.indices("train")
     train, test = (
         _some(real, some, most, res, seed)
         for some, most in ((rows, max(steps // PASSES, 1) * BATCH), (held, MOST_TEST))
