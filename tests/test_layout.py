@@ -27,6 +27,7 @@ LESS: dict[str, tuple[str, ...]] = {
     "thiscxr.train.losses": (),
     "thiscxr.train.draws": (),
     "thiscxr.report.words": ("thiscxr.score.records",),
+    "thiscxr.report.verdict": ("thiscxr.score.records", "thiscxr.report.words"),
     "thiscxr.score.records": ("thiscxr.files", "thiscxr.measures.measured"),
 }
 

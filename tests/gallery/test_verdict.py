@@ -14,7 +14,8 @@ from thiscxr.pool import Pool
 from thiscxr.report.card import card
 from thiscxr.report.scores import report
 from thiscxr.report.terminal import score_table
-from thiscxr.report.words import memorised, reading, verdict
+from thiscxr.report.verdict import memorised, verdict
+from thiscxr.report.words import reading
 from thiscxr.sample.sampling import load
 from thiscxr.score.fakes import open_fakes
 from thiscxr.score.panel import Panel

@@ -20,7 +20,7 @@ from thiscxr.measures.spectrum import (
     sharpness_db,
     spectrum_scores,
 )
-from thiscxr.report.words import fine_structure
+from thiscxr.report.verdict import fine_structure
 from thiscxr.score.records import Record
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -12,7 +12,7 @@ from tests.drawn import charts
 from thiscxr.pool import Pool
 from thiscxr.report.page import Figure, Section, render
 from thiscxr.report.scores import report
-from thiscxr.report.words import verdict
+from thiscxr.report.verdict import verdict
 from thiscxr.score import panel
 from thiscxr.score.fakes import open_fakes
 from thiscxr.score.memorisation import Pair

@@ -21,7 +21,7 @@ from thiscxr.reader.extractors import Extractor, load_extractor
 from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.reader.training import save_reader
 from thiscxr.report.terminal import score_table
-from thiscxr.report.words import verdict
+from thiscxr.report.verdict import verdict
 from thiscxr.score import fakes, panel
 from thiscxr.score.distributions import Side
 from thiscxr.score.fairness import fair_groups

@@ -16,7 +16,8 @@ from thiscxr.pool import Pool
 from thiscxr.pool.writer import PoolWriter
 from thiscxr.reader.extractors import Extractor
 from thiscxr.report.terminal import score_table
-from thiscxr.report.words import reading, verdict
+from thiscxr.report.verdict import verdict
+from thiscxr.report.words import reading
 from thiscxr.score import distributions, panel
 from thiscxr.score.fakes import FakeFilms
 

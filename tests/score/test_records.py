@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.scores import SHA, record
 from thiscxr.measures.measured import Measured
-from thiscxr.report.words import reading, sentence, title, verdict
+from thiscxr.report.verdict import verdict
+from thiscxr.report.words import reading, sentence, title
 from thiscxr.score.records import Record, read_scores, scores_json, write_scores
 
 BY = {"extractor": "my_nb"}

@@ -12,7 +12,8 @@ from markupsafe import Markup
 from thiscxr.gallery.samples import Film
 from thiscxr.gallery.words import number
 from thiscxr.report.charts import Whisker, ranks, whiskers
-from thiscxr.report.words import by_section, from_0_to_1, sentence, title, verdict
+from thiscxr.report.verdict import verdict
+from thiscxr.report.words import by_section, from_0_to_1, sentence, title
 from thiscxr.score.records import Record
 
 NEAREST = 12  # films in the table of the nearest ones

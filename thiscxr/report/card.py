@@ -17,7 +17,8 @@ from thiscxr.model.network_file import find_network
 from thiscxr.pixels import make_grid, save_png
 from thiscxr.reader.answers import LEAST_AUC
 from thiscxr.report.page import templates
-from thiscxr.report.words import by_section, explained, number, reading, sentence, title, verdict
+from thiscxr.report.verdict import verdict
+from thiscxr.report.words import by_section, explained, number, reading, sentence, title
 from thiscxr.sample.provenance import grid_text, origin_of
 from thiscxr.sample.sampling import Network, load
 from thiscxr.score.records import Record, read_scores

@@ -1,6 +1,7 @@
 """The scores as lines of text."""
 
-from thiscxr.report.words import reading, verdict
+from thiscxr.report.verdict import verdict
+from thiscxr.report.words import reading
 from thiscxr.score.panel import Panel
 
 
