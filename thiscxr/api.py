@@ -18,6 +18,7 @@ from thiscxr.sample.formats import FORMATS
 from thiscxr.sample.sampling import load, request
 from thiscxr.sample.writing import write_samples
 from thiscxr.score import panel
+from thiscxr.score.fairness import enough_films
 from thiscxr.score.fakes import open_fakes
 from thiscxr.score.records import write_scores
 from thiscxr.train.loop import train as run_training
@@ -104,7 +105,7 @@ def score(
         check_place(Path(out))
     networks = [load_extractor(name, device) for name in extractors or (default_extractor(pool.resolution),)]
     enough = partial(
-        panel.enough_films,
+        enough_films,
         pool,
         networks,
         split=options.get("split", "all"),

@@ -24,7 +24,7 @@ from thiscxr.report.terminal import score_table
 from thiscxr.report.verdict import verdict
 from thiscxr.score import fakes, panel
 from thiscxr.score.distributions import Side
-from thiscxr.score.fairness import fair_groups
+from thiscxr.score.fairness import enough_films, fair_groups
 from thiscxr.score.fakes import FakeFilms, open_fakes
 from thiscxr.score.records import Record
 
@@ -129,7 +129,7 @@ def test_too_few_films_are_refused_before_any_is_read_or_generated(
         monkeypatch.setattr(owner, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
     monkeypatch.setattr(pool, "resolution", 64)
     monkeypatch.setattr(Pool, "at_resolution", lambda pool, _: pool)
-    enough = partial(panel.enough_films, pool, [extractor], split="all", allow_small=False)
+    enough = partial(enough_films, pool, [extractor], split="all", allow_small=False)
     for fake, count in ((few, 64), ("nih-64", 8)):
         with (
             pytest.raises(ValueError, match=r"give [68] per set, not more than the 8 dimensions of random8"),

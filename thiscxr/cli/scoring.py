@@ -124,6 +124,7 @@ def score(
     from thiscxr.reader.extractors import default_extractor, load_extractor
     from thiscxr.report.terminal import score_table
     from thiscxr.score import panel
+    from thiscxr.score.fairness import enough_films
     from thiscxr.score.fakes import open_fakes
     from thiscxr.score.records import scores_json, write_scores
 
@@ -136,7 +137,7 @@ def score(
         options["posed"] = draw_posed_films(pool.resolution)
     if options.pop("label_noise"):
         options["labelled"] = draw_labelled_films(seed=options["seed"])
-    enough = partial(panel.enough_films, pool, extractors, split=options["split"], allow_small=options["allow_small"])
+    enough = partial(enough_films, pool, extractors, split=options["split"], allow_small=options["allow_small"])
     with open_fakes(fake, pool.resolution, count, options.pop("truncation"), device, enough) as fakes:
         found = panel.score(pool, fakes, extractors, device=device, **options)
         if html is not None:

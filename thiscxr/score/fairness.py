@@ -6,12 +6,15 @@ Otherwise the floor would be measured on the extractor's own training films.
 
 import hashlib
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thiscxr.measures.floor import films_a_side
 from thiscxr.pool import Pool
 from thiscxr.reader.extractors import Extractor
+from thiscxr.score.distributions import Fair
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.terms import is_phantom
 
@@ -34,6 +37,39 @@ def fair_groups(pool: Pool, rows: Rows, extractor: Extractor) -> list[tuple[Extr
         networks = extractor.folds or networks
     groups = [(network, rows[~seen_films(pool, network, listed)[rows]]) for network in networks]
     return [(network, some) for network, some in groups if len(some)]
+
+
+def enough_films(
+    real: Pool, extractors: Sequence[Extractor], num_fake: int, *, split: str, allow_small: bool
+) -> tuple[NDArray[np.int64], list[Fair], list[int]]:
+    """Return the real films of a split, and for each extractor its networks with the films that each may score, and
+    how many films per set they are compared at with `num_fake` synthetic ones. No film is read.
+
+    Raises ValueError as `score`.
+    """
+    real = real.at_resolution(real.resolution)
+    rows, patients = real.indices(split), real.codes("patient")[0]
+    if not len(rows):
+        raise ValueError(f"{real.path} has no films in split '{split}'; use --split all")
+    fair: list[Fair] = []
+    counts = []
+    for extractor in extractors:
+        found = fair_groups(real, rows, extractor)
+        if not found:
+            raise ValueError(
+                f"{extractor.name} was trained on the patients of all these films, so that none of them can be a floor;"
+                " score against other films, or train its folds too (thiscxr classify train --cross-fit)"
+            )
+        n = min(num_fake, *(films_a_side(patients[some]) for _, some in found))
+        if n <= extractor.dim and not allow_small:
+            raise ValueError(
+                f"{len(rows)} real films (split {split}) and {num_fake} synthetic films give {n} per set, not more "
+                f"than the {extractor.dim} dimensions of {extractor.name}; add films, or use --allow-small, which adds "
+                "`small` to the key"
+            )
+        fair.append(found)
+        counts.append(n)
+    return rows, fair, counts
 
 
 def seen_films(pool: Pool, extractor: Extractor, listed: frozenset[str] = frozenset()) -> NDArray[np.bool_]:

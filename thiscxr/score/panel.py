@@ -30,7 +30,7 @@ from thiscxr.sample.sampling import request, sample_films
 from thiscxr.score import anatomy, distributions
 from thiscxr.score.confounders import Shift, shift_table, shortcut, ties
 from thiscxr.score.distributions import Fair, Side, by_group, mean_of, read_sides
-from thiscxr.score.fairness import fair_groups, refuse_false_claims
+from thiscxr.score.fairness import enough_films, refuse_false_claims
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.fidelity import Fidelity, fidelity, predicted_findings, readable
 from thiscxr.score.label_noise import LabelNoise, label_noise
@@ -158,39 +158,6 @@ def score(
     for part in tqdm(parts, unit="part", file=sys.stderr, desc="panel", delay=1):
         panel += whole_or_nothing(part, context)
     return panel + complete_table(panel, fakes)
-
-
-def enough_films(
-    real: Pool, extractors: Sequence[Extractor], num_fake: int, *, split: str, allow_small: bool
-) -> tuple[NDArray[np.int64], list[Fair], list[int]]:
-    """Return the real films of a split, and for each extractor its networks with the films that each may score, and
-    how many films per set they are compared at with `num_fake` synthetic ones. No film is read.
-
-    Raises ValueError as `score`.
-    """
-    real = real.at_resolution(real.resolution)
-    rows, patients = real.indices(split), real.codes("patient")[0]
-    if not len(rows):
-        raise ValueError(f"{real.path} has no films in split '{split}'; use --split all")
-    fair: list[Fair] = []
-    counts = []
-    for extractor in extractors:
-        found = fair_groups(real, rows, extractor)
-        if not found:
-            raise ValueError(
-                f"{extractor.name} was trained on the patients of all these films, so that none of them can be a floor;"
-                " score against other films, or train its folds too (thiscxr classify train --cross-fit)"
-            )
-        n = min(num_fake, *(films_a_side(patients[some]) for _, some in found))
-        if n <= extractor.dim and not allow_small:
-            raise ValueError(
-                f"{len(rows)} real films (split {split}) and {num_fake} synthetic films give {n} per set, not more "
-                f"than the {extractor.dim} dimensions of {extractor.name}; add films, or use --allow-small, which adds "
-                "`small` to the key"
-            )
-        fair.append(found)
-        counts.append(n)
-    return rows, fair, counts
 
 
 def whole_or_nothing(part: Part, context: Context) -> Panel:
