@@ -43,32 +43,35 @@ def opacity(segmenter: Segmenter, films: NDArray[np.uint8]) -> dict[str, NDArray
 
 
 def against_severity(segmenter: Segmenter, finding: str, count: int) -> tuple[str, NDArray[np.uint8]]:
-    """Return a line of correlations: over patients, and within a patient whose severity alone changes."""
+    """Return a line of correlations: over patients, of the difference to the other lung over patients, and within a
+    patient whose severity alone changes."""
 
     def film(patient: Patient) -> NDArray[np.uint8]:
         return render(patient, "PA", RES, site=UNSEEN).pixels
 
     def read(films: NDArray[np.uint8], sides: list[str]) -> NDArray[np.float64]:
+        """Return [2, n]: opacity of the ill lung and that of the other; of both lungs where both are ill."""
         found = opacity(segmenter, films)
-        right, left = found["viewer_left_opacity"], found["viewer_right_opacity"]
+        both = np.stack([found["viewer_right_opacity"], found["viewer_left_opacity"]])
         if finding == "Edema":
-            return (right + left) / 2
-        return np.where(np.array(sides) == "left", left, right)
+            return both.mean(axis=0, keepdims=True).repeat(2, axis=0)
+        return np.where(np.array(sides) == "left", both, both[::-1])
 
     first = FIRST_SEED + 10_000 * FINDINGS.index(finding)
     severities = np.linspace(0, 1, count)
     patients = [draw_patient(first + i, severities={finding: float(s)}) for i, s in enumerate(severities)]
     films = np.stack([film(patient) for patient in patients])
-    values = read(films, [patient.sides.get(finding, "") for patient in patients])
+    values, others = read(films, [patient.sides.get(finding, "") for patient in patients])
     known = np.isfinite(values)
     across = np.corrcoef(severities[known], values[known])[0, 1]
+    aside = "–" if finding == "Edema" else f"{np.corrcoef(severities[known], (values - others)[known])[0, 1]:.3f}"
     steps, within = np.linspace(0, 1, 6), []
     for i in range(8):
         same = [draw_patient(first + 5_000 + i, severities={finding: float(s)}) for s in steps]
-        series = read(np.stack([film(patient) for patient in same]), [each.sides.get(finding, "") for each in same])
+        series = read(np.stack([film(patient) for patient in same]), [each.sides.get(finding, "") for each in same])[0]
         within.append(np.corrcoef(steps[np.isfinite(series)], series[np.isfinite(series)])[0, 1])
-    line = f"| {finding} | {across:.3f} | {np.median(within):.3f} | {np.min(within):.3f} | {(~known).sum()}/{count} |"
-    return line, films
+    numbers = f"{across:.3f} | {aside} | {np.median(within):.3f} | {np.min(within):.3f}"
+    return f"| {finding} | {numbers} | {(~known).sum()}/{count} |", films
 
 
 def exposures() -> dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]:
@@ -89,7 +92,8 @@ def exposures() -> dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]:
         return to_square(np.ascontiguousarray(large[rim:-rim, rim:-rim]), RES).astype(np.uint8)
 
     return {
-        "brightness + 20 %": grey(lambda g: g + 0.2), "brightness − 20 %": grey(lambda g: g - 0.2),
+        "brightness × 1.2": grey(lambda g: 1.2 * g), "brightness × 0.8": grey(lambda g: 0.8 * g),
+        "brightness + 51 grey levels": grey(lambda g: g + 0.2), "brightness − 51": grey(lambda g: g - 0.2),
         "contrast + 20 %": grey(lambda g: 0.5 + 1.2 * (g - 0.5)),
         "contrast − 20 %": grey(lambda g: 0.5 + 0.8 * (g - 0.5)),
         "window 0.1 to 0.9": grey(lambda g: (g - 0.1) / 0.8),
@@ -129,7 +133,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60, help="phantoms a finding")
     arguments = parser.parse_args()
     segmenter = find_segmenter(arguments.segmenter)[0]
-    print("| finding | r over patients | within a patient, median | least | not measured |\n|---|---|---|---|---|")
+    print("| finding | r over patients | of the difference to the other lung | within a patient, median | least "
+          "| not measured |\n|---|---|---|---|---|---|")  # fmt: skip
     films = []
     for finding in ("Effusion", "Consolidation", "Edema"):
         line, some = against_severity(segmenter, finding, arguments.count)
@@ -140,11 +145,12 @@ def main() -> None:
     plain = np.stack([opacity(segmenter, every)[side] for side in sides])
     span = float(np.nanmax(plain) - np.nanmin(plain))
     print(f"\nrange of opacity on these {len(every)} films: {np.nanmin(plain):.3f} to {np.nanmax(plain):.3f}\n")
-    print("| change of the film | median change, % of the range | 95th percentile |\n|---|---|---|")
+    print("| change of the film | median change, % of the range | 95th percentile | not measured |\n|---|---|---|---|")
     for name, change in exposures().items():
         found = opacity(segmenter, np.stack([change(film) for film in every]))
         moved = 100 * np.abs(np.stack([found[side] for side in sides]) - plain) / span
-        print(f"| {name} | {np.nanmedian(moved):.1f} | {np.nanpercentile(moved, 95):.1f} |", flush=True)
+        lost = f"{np.isnan(found[sides[0]]).sum()}/{len(every)}"
+        print(f"| {name} | {np.nanmedian(moved):.1f} | {np.nanpercentile(moved, 95):.1f} | {lost} |", flush=True)
     if arguments.pool:
         print("\n| label | measure | all frontal films (positive) | PA | AP |\n|---|---|---|---|---|")
         print("\n".join(real_films(segmenter, Pool.open(arguments.pool))))

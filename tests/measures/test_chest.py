@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from thiscxr.measures.chest import MEASURES, OPACITIES, measure_masks, measure_opacity
+from thiscxr.measures.chest import MEASURES, OPACITIES, clipped, measure_masks, measure_opacity
 
 
 def drawn_chest(left: slice, right: slice, heart: slice, rows: slice = slice(10, 50)) -> np.ndarray:
@@ -56,34 +56,71 @@ CHEST = drawn_chest(slice(10, 26), slice(42, 54), slice(26, 42))
 
 
 def film_of(viewer_left: float, viewer_right: float, heart: float = 200.0, air: float = 40.0) -> np.ndarray:
-    """A film of CHEST whose lungs have these opacities, but for their outermost columns, which are air."""
+    """A film of CHEST whose lungs lie at these shares of the way from air to heart, a little darker upwards, in a
+    brighter chest wall."""
     film = np.full((1, 64, 64), 230.0)
     for columns, share in ((slice(10, 26), viewer_left), (slice(42, 54), viewer_right)):
-        film[0, 10:50, columns] = air + share * (heart - air)
-    film[0, 10:50, 10] = film[0, 10:50, 53] = air
+        film[0, 10:50, columns] = air + share * (heart - air) + np.arange(40)[:, None] / 40
     film[0, 30:50, 26:42] = heart
     return film
 
 
-def test_opacity_is_the_mean_between_the_films_own_air_and_heart() -> None:
-    found = measure_opacity(film_of(0.5, 0.25), CHEST)
+def test_opacity_is_the_share_of_the_tissue_around_the_lungs_that_is_darker() -> None:
+    # the 2nd to 4th px around the lungs: along their sides and 6 at each corner; of the heart, 3 columns on either side
+    around, heart = 2 * (2 * 40 + 16 + 12) * 3 + 8 * 6, 2 * 3 * 20
+    film = film_of(0, 0)
+    found = measure_opacity(film, CHEST)
     assert tuple(found) == OPACITIES
-    assert found["viewer_left_opacity"][0] == pytest.approx(0.5 * 15 / 16)
-    assert found["viewer_right_opacity"][0] == pytest.approx(0.25 * 11 / 12)
+    assert {float(values[0]) for values in found.values()} == {0.0}, "darker than all tissue"
+    film[0, 10:50, 42:54] = 210  # whiter than the heart, and the other lung as dark as before
+    film[0, 10:50, 43:44] = 230  # one column of twelve is like the chest wall: equal ones are counted half
+    expected = (11 * heart / around + (heart / around + (1 - heart / around) / 2)) / 12
+    assert measure_opacity(film, CHEST)["viewer_right_opacity"][0] == pytest.approx(expected)
+    assert measure_opacity(film, CHEST)["viewer_left_opacity"][0] == 0
 
 
-def test_opacity_does_not_follow_exposure() -> None:
-    film = film_of(0.3, 0.8)
+def mixed(film: np.ndarray) -> np.ndarray:
+    """The film with noise, so that lungs and tissue overlap."""
+    return film + 40 * np.random.default_rng(0).normal(size=film.shape)
+
+
+def test_opacity_does_not_follow_exposure_or_any_window() -> None:
+    """On a linear scale from the lungs' own air to the heart a sigmoid window moved it by 13 % of its range, and a film
+    20 % darker, whose lungs are cut to black, by 34 %."""
+    film = mixed(film_of(0.6, 0.9))
     plain = measure_opacity(film, CHEST)
-    for other in (film + 30, film * 0.8, 3 * film - 100, (film * 257).astype(np.uint16)):
+    for other in (film + 30, film * 0.8, 3 * film - 100, 1 / (1 + np.exp(-(film - 128) / 30)), np.sinh(film / 90)):
         for name, values in measure_opacity(other, CHEST).items():
-            np.testing.assert_allclose(values, plain[name], atol=1e-3, err_msg=name)
+            np.testing.assert_allclose(values, plain[name], atol=1e-12, err_msg=name)
+    film = mixed(film_of(0.3, 0.5))
+    dark = np.clip(np.rint(film - 51), 0, 255).astype(np.uint8)
+    for name, values in measure_opacity(dark, CHEST).items():
+        np.testing.assert_allclose(values, measure_opacity(film, CHEST)[name], atol=0.02, err_msg=name)
+
+
+def test_a_haze_over_both_lungs_counts() -> None:
+    """The air of a linear scale was the lungs' own, and moved with the haze."""
+    film = mixed(film_of(0.5, 0.5))
+    haze = film.copy()
+    haze[:, CHEST[0, 0] > 0] = 200 + 0.5 * (film[:, CHEST[0, 0] > 0] - 200)
+    for name, values in measure_opacity(haze, CHEST).items():
+        assert values[0] > 1.4 * measure_opacity(film, CHEST)[name][0] + 0.02, name
+
+
+def test_lungs_that_are_cut_to_black_or_white_are_not_measured() -> None:
+    film = mixed(film_of(0.1, 0.3))
+    for low, high in ((0, 400), (-200, 60)):
+        lost = np.clip(film, low, high)
+        lost[0, 10:50, 10:26], lost[0, 14:50, 42:54] = ((low, low), (high, high))[low < 0]
+        assert clipped(lost[0], CHEST[0, 0])
+        assert all(np.isnan(values[0]) for values in measure_opacity(lost, CHEST).values())
+    assert not clipped(film[0], CHEST[0, 0])
 
 
 def test_a_white_lower_zone_is_measured_in_that_zone_of_that_lung() -> None:
     film = film_of(0.1, 0.1)
     clear = measure_opacity(film, CHEST)
-    film[0, 38:50, 42:53] = 250.0  # brighter than the heart: no more than tissue
+    film[0, 38:50, 42:53] = 250.0
     found = measure_opacity(film, CHEST)
     assert found["viewer_right_lower_opacity"][0] > 0.8
     for name in ("viewer_right_upper_opacity", "viewer_left_lower_opacity", "viewer_left_opacity"):

@@ -12,7 +12,7 @@ from thiscxr.cli import group
 from thiscxr.model.network_file import WEIGHTS
 from thiscxr.phantom import SITES, draw_patient, render
 from thiscxr.pixels import encode_png, save_png
-from thiscxr.reader.measuring import COLUMNS, NO_CHEST, measure, outlined, percentile
+from thiscxr.reader.measuring import CLIPPED, COLUMNS, NO_CHEST, measure, outlined, percentile
 from thiscxr.reader.segmenter import Segmenter, find_segmenter, segment
 
 
@@ -111,19 +111,79 @@ def test_samples_requested_as_laterals_are_not_measured(segmenter: Segmenter, tm
     assert (summary.measured, summary.reasons) == (1, {"lateral view: only frontal films are measured": 1})
 
 
-def test_percentiles_are_among_the_other_films(films: Path, segmenter: Segmenter, tmp_path: Path) -> None:
+def table_of(path: Path, *films: tuple[str, float]) -> Path:
+    """A table of measures whose films have these views and values."""
+    lines = [",".join(["file", "view", *COLUMNS, "reason"])]
+    lines += [",".join([f"{i}.png", view, *[str(value)] * len(COLUMNS), ""]) for i, (view, value) in enumerate(films)]
+    path.write_text("\n".join([*lines, "none.png,PA" + "," * len(COLUMNS) + ",no chest"]) + "\n")
+    return path
+
+
+def test_percentiles_are_among_real_films_of_the_same_view(segmenter: Segmenter, tmp_path: Path) -> None:
+    """Percentiles were among all films: AP enlarges the heart, so a common heart on AP was called a large one."""
     assert percentile(2.0, np.array([1.0, 2.0, 2.0, 3.0])) == 50
     assert percentile(9.0, np.array([1.0, 2.0])) == 100
+    film = render(draw_patient(1, severities={}), "PA", 128, site="phantom-a").pixels
+    views = ("PA", "AP", "AP_supine", "unknown")
+    for view in views:
+        save_png(tmp_path / "films" / f"{view}.png", film)
+    lines = "".join(f"{view}.png,{view}\n" for view in views)
+    (tmp_path / "films" / "samples.csv").write_text(f"file,view\n{lines}")
+    low, high = ("PA", 0.0), ("AP", 1.0)
+    few = [("AP_supine", 0.0)] * 20
+    summary = measure(
+        tmp_path / "films", tmp_path / "m.csv", segmenter, against=table_of(tmp_path / "a.csv", *[low, high] * 60, *few)
+    )
+    rows = rows_of(tmp_path / "m.csv")
+    for view, percent, reference in (
+        ("PA", "100.0", "60 PA films"),
+        ("AP", "0.0", "60 AP films"),
+        ("AP_supine", "25.0", "80 AP and AP_supine films"),
+        ("unknown", "57.1", "140 frontal films"),
+    ):
+        row = rows[f"{view}.png"]
+        assert (row["ctr_percentile"], row["reference"]) == (percent, reference)
+        assert all(row[f"{name}_percentile"] == percent for name in COLUMNS), view
+    assert "without percentiles" not in str(summary)
+    table = table_of(tmp_path / "b.csv", *[low] * 50, *[high] * 29, *few)
+    summary = measure(tmp_path / "films", tmp_path / "m.csv", segmenter, against=table)
+    rows = rows_of(tmp_path / "m.csv")
+    assert rows["PA.png"]["ctr_percentile"] == "100.0"
+    for view in ("AP", "AP_supine"):
+        row = rows[f"{view}.png"]
+        assert (row["ctr_percentile"], row["reference"]) == ("", "49 AP and AP_supine films, 50 are needed")
+    assert "2 without percentiles: 49 AP and AP_supine films, 50 are needed" in str(summary)
+    assert "4 of 4 films measured" in str(summary)
+
+
+def test_percentiles_of_films_are_among_films_that_are_measured_on_the_way(
+    films: Path, segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thiscxr.reader.measuring.LEAST_REFERENCE", 5)
     measure(films, tmp_path / "real.csv", segmenter)
     known = sorted(float(row["ctr"]) for row in rows_of(tmp_path / "real.csv").values() if row["ctr"])
-    for against in (tmp_path / "real.csv", films):
-        measure(films, tmp_path / "m.csv", segmenter, against=against)
-        for row in rows_of(tmp_path / "m.csv").values():
-            expected = f"{percentile(float(row['ctr']), np.array(known)):.1f}" if row["ctr"] else ""
-            assert row["ctr_percentile"] == expected
+    measure(films, tmp_path / "m.csv", segmenter, against=films)
+    for row in rows_of(tmp_path / "m.csv").values():
+        expected = f"{percentile(float(row['ctr']), np.array(known)):.1f}" if row["ctr"] else ""
+        assert row["ctr_percentile"] == expected
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"other.csv has no measures in ctr, .*expected a table that `thiscxr"):
         measure(films, tmp_path / "m.csv", segmenter, against=tmp_path / "other.csv")
+
+
+def test_of_a_film_whose_lungs_are_cut_to_black_only_sizes_are_measured(segmenter: Segmenter, tmp_path: Path) -> None:
+    film = render(draw_patient(1, severities={}), "PA", 128, site="phantom-a")
+    inside = film.pixels[film.lungs > 0.5]
+    for name, share in (("some", 0.2), ("most", 0.8)):
+        black = float(np.quantile(inside, share))
+        dark = np.clip((film.pixels - black) * 255 / (255 - black), 0, 255).astype(np.uint8)
+        save_png(tmp_path / "films" / f"{name}.png", dark)
+    summary = measure(tmp_path / "films", tmp_path / "m.csv", segmenter)
+    some, most = (rows_of(tmp_path / "m.csv")[f"{name}.png"] for name in ("some", "most"))
+    assert some["opacity_left"], some["reason"]
+    assert (most["opacity_left"], most["opacity_right_upper"], most["reason"]) == ("", "", CLIPPED)
+    assert most["ctr"]
+    assert summary.reasons == {CLIPPED: 1}
 
 
 def test_a_failure_leaves_what_was_there(

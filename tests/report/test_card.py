@@ -52,6 +52,7 @@ def planted(network_file: Path) -> list[Record]:
         ("real_or_synthetic", {**by, "statistic": "auc"}), ("probe", {**by, "question": "age", "statistic": "mae"}),
         ("fidelity", {**by, "question": "view PA", "statistic": "auc"}),
         ("anatomy", {"question": "ctr", "statistic": "w1"}), ("anatomy", {"statistic": "implausible"}),
+        ("anatomy", {"question": "viewer left opacity", "statistic": "ks", "group": "view PA", "p": 0.001}),
         ("utility", {"question": "mean of findings", "group": "real + synthetic over real"}),
     ]  # fmt: skip
     common = {

@@ -6,16 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from tests.conftest import blob
 from tests.drawn import charts
+from thiscxr.gallery.evidence import evidence_facts
 from thiscxr.pool import Pool
 from thiscxr.report.page import Figure, Section, render
 from thiscxr.report.scores import report
+from thiscxr.report.terminal import score_table
 from thiscxr.report.verdict import verdict
 from thiscxr.score import panel
+from thiscxr.score.anatomy import COMPARED, Frontals, compare
 from thiscxr.score.fakes import open_fakes
 from thiscxr.score.memorisation import Pair
+from thiscxr.score.records import Record
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +84,30 @@ def test_the_verdict_claims_no_more_than_the_numbers(page: tuple[str, panel.Pane
     lines = verdict(found.records)
     assert lines[-1].startswith("Nothing here shows that a film cannot be distinguished from a real one")
     assert not [line for line in lines if "indistinguishable" in line or "has effusion" in line.lower()]
+
+
+def test_distributions_of_lungs_and_heart_are_drawn_and_every_page_says_the_same(
+    pool: Pool, scored: tuple[Path, panel.Panel]
+) -> None:
+    rng, views = np.random.default_rng(0), np.repeat(["PA", "AP"], 100)
+    sides = {
+        name: Frontals({each: rng.normal(0.3 + more, 0.05, 200) for each in COMPARED}, views, np.arange(200))
+        for name, more in (("real", 0.0), ("synthetic", 0.1))
+    }
+    found = panel.Panel([Record.of(each, network_sha256="ab" * 32) for each in compare(*sides.values())[0]])
+    found.frontals = sides
+    with open_fakes(str(scored[0]), 32, 64, 1.0, "cpu") as fakes:
+        text = report(pool, fakes, found)
+    drawn = [chart.alt for chart in charts(text)]
+    assert sum("Shares of 100 real films and of 100 synthetic films." in alt for alt in drawn) == 10
+    assert any(alt.startswith("Opacity of the lung on the viewer's left, view PA:") for alt in drawn)
+    (line,) = [line for line in verdict(found.records) if "not distributed as on real films" in line]
+    assert "(larger, " in line
+    assert str(Markup.escape(line)) in text
+    assert line in score_table(found)
+    assert line in evidence_facts([], [], found.records)["verdict"]
+    rows = evidence_facts([], [], found.records)["groups"][0]["rows"]
+    (row,) = [each for each in rows if each["key"] == "anatomy_lungs64_view_AP_viewer_right_opacity_ks"]
+    assert row["name"] == "Opacity of the lung on the viewer's right, distribution, view AP only"
+    assert row["said"].endswith("; these films are above.")
+    assert len(charts(row["drawing"])) == 1

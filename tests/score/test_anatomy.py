@@ -6,16 +6,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ks_2samp
 
 from thiscxr.collections.nih import read_labels
-from thiscxr.measures.chest import MEASURES, measure_masks
+from thiscxr.measures.chest import MEASURES, OPACITIES, measure_masks
 from thiscxr.model.network_file import WEIGHTS
 from thiscxr.phantom import SITES, PhantomFilm, draw_patient, render
 from thiscxr.phantom.labelled import draw_masked_films
 from thiscxr.pixels import load_film
 from thiscxr.reader.segmenter import Segmenter, SegmenterConfig, find_segmenter, load_segmenter, save_segmenter, segment
 from thiscxr.reader.segmenter_training import at_twice_the_resolution, spoil, train_segmenter, vary, veil
-from thiscxr.score.anatomy import measure_films, plausibility, trust, trust_words
+from thiscxr.report.terminal import score_table
+from thiscxr.report.verdict import shifted
+from thiscxr.report.words import reading
+from thiscxr.score.anatomy import (
+    COMPARED,
+    Frontals,
+    compare,
+    measure_films,
+    plausibility,
+    signed_gaps,
+    trust,
+    trust_words,
+)
+from thiscxr.score.panel import Panel
 from thiscxr.score.records import Record
 from thiscxr.train.draws import Draws
 
@@ -99,7 +113,7 @@ def test_on_real_films_the_ratio_predicts_large_hearts_and_noise_is_not_trusted(
 
 def some_measures(n: int, seed: int = 0, **shift: float) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    means = dict(zip(MEASURES, (0.5, 0.12, 0.1, 0.83, 0.08), strict=True))
+    means = dict(zip(MEASURES, (0.5, 0.12, 0.1, 0.83, 0.08), strict=True)) | dict.fromkeys(OPACITIES, 0.3)
     return {name: mean + shift.get(name, 0) + 0.1 * mean * rng.normal(size=n) for name, mean in means.items()}
 
 
@@ -148,6 +162,105 @@ def test_too_few_films_are_refused() -> None:
         plausibility(some_measures(30), np.arange(30), some_measures(100), np.arange(100))
     with pytest.raises(ValueError, match=r"0 real and 100 synthetic"):
         plausibility(some_measures(0), np.arange(0), some_measures(100), np.arange(100))
+
+
+def frontals(measures: dict[str, np.ndarray], a_patient: int = 1) -> Frontals:
+    """Every second film is PA."""
+    count = len(measures["ctr"])
+    return Frontals(measures, np.array(["PA", "AP"])[np.arange(count) % 2], np.arange(count) // a_patient)
+
+
+def compared(*sides: Frontals, seed: int = 0) -> tuple[list[Record], str]:
+    """The records, and what is said of them."""
+    records = [Record.of(each) for each in compare(*sides, seed)[0]]
+    return records, " ".join(shifted(records))
+
+
+NO_DIFFERENCE = "No difference between the distributions of lungs, heart and opacity of both sets is shown."
+
+
+def test_the_gap_is_the_distance_of_kolmogorov_and_smirnov_with_its_direction() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(90, 3)), rng.normal(size=(70, 3)) * (1, 1, 0.2) + (0.5, -0.5, 0)
+    found = signed_gaps(a, b)
+    expected = [ks_2samp(*columns) for columns in zip(a.T, b.T, strict=True)]
+    np.testing.assert_allclose(found, [each.statistic * each.statistic_sign for each in expected])
+    assert (found[:2] > 0).tolist() == [True, False]
+
+
+def test_a_shift_of_one_measure_is_found_in_its_view_with_its_direction() -> None:
+    real, fake = frontals(some_measures(400), 2), some_measures(300, seed=1)
+    for shift, word, reads in ((0.04, "larger", "above"), (-0.04, "smaller", "below")):
+        name = "viewer_right_lower_opacity"
+        moved = fake | {name: fake[name] + np.where(np.arange(300) % 2, 0, shift)}
+        records, said = compared(real, frontals(moved))
+        flagged = {(each.question, each.group): each for each in records if each.p is not None and each.p < 0.01}
+        assert list(flagged) == [("viewer right lower opacity", "view PA")]
+        (found,) = flagged.values()
+        assert reading(found) == reads
+        assert f"opacity of the lower zone of the lung on the viewer's right ({word}, PA by " in said
+        assert said.count("zone") == 1, "nothing else is named"
+        assert said in score_table(Panel(records)), "and the terminal says the same"
+
+
+def test_films_that_are_all_alike_are_spread_differently() -> None:
+    narrow = {name: values.mean() + 0.2 * (values - values.mean()) for name, values in some_measures(300, 1).items()}
+    records, said = compared(frontals(some_measures(400)), frontals(narrow))
+    assert all(each.p is not None and each.p < 0.01 for each in records)
+    assert "spread differently, " in said
+    assert "more." in said
+
+
+def test_other_real_films_are_not_flagged() -> None:
+    """Of ten comparisons at 1 % each none is expected to show a difference; two films of a patient count as one."""
+    said = []
+    for seed in range(10):
+        films = {name: np.repeat(values, 2) for name, values in some_measures(100, 2 * seed).items()}
+        views = np.repeat("PA", 200)
+        real = Frontals(films, views, np.arange(200) // 2)
+        others = some_measures(90, 2 * seed + 1)
+        fake = Frontals(others, views[:90], np.arange(90))
+        records, words = compared(real, fake, seed=seed)
+        assert len(records) == len(COMPARED)
+        said.append(words)
+    assert said.count(NO_DIFFERENCE) == 10
+
+
+def test_a_view_with_too_few_films_is_named_and_unknown_views_are_compared_together() -> None:
+    real, fake = frontals(some_measures(400)), some_measures(60)
+    few = Frontals(fake, np.array(["PA"] * 50 + ["AP"] * 10), np.arange(60))
+    found, notes = compare(real, few)
+    assert {each.group for each in found} == {"view PA"}
+    (note,) = notes
+    assert note.endswith("need 20 measured films a side; too few of AP (200 real, 10 synthetic)")
+    found, notes = compare(real, Frontals(fake, np.repeat("", 60), np.arange(60)))
+    assert ({each.group for each in found}, notes) == ({""}, [])
+    nothing = {name: np.full(60, np.nan) for name in COMPARED}
+    found, notes = compare(real, frontals(nothing))
+    assert found == []
+    assert "PA (200 real, 0 synthetic), AP" in notes[0] or "AP (200 real, 0 synthetic), PA" in notes[0]
+
+
+@pytest.mark.slow
+def test_films_with_whitened_lungs_are_found_and_unchanged_ones_are_not(segmenter: Segmenter) -> None:
+    films = [render(draw_patient(6_000_000 + i, severities={}), "PA", 64, site=SITES[i % 2]) for i in range(80)]
+    pixels, lungs = (np.stack([getattr(film, name) for film in films]) for name in ("pixels", "lungs"))
+    tissue = np.array([np.median(film.pixels[film.heart > 0.5]) for film in films])[:, None, None]
+    white = (pixels + 0.4 * lungs * np.maximum(tissue - pixels, 0)).astype(np.uint8)
+    views = np.repeat("PA", 80)
+    for name, some in (("unchanged", pixels), ("whitened", white)):
+        real, fake = (
+            Frontals(measure_films(segmenter, [side]), views[rows], np.arange(len(side)))
+            for rows, side in ((slice(48), pixels[:48]), (slice(48, 80), some[48:]))
+        )
+        records, said = compared(real, fake)
+        if name == "unchanged":
+            assert said == NO_DIFFERENCE
+        else:
+            flagged = [each for each in records if each.p is not None and each.p < 0.01]
+            assert {"viewer left opacity", "viewer right opacity"} <= {each.question for each in flagged}, said
+            assert all(each.value > 0 for each in flagged if "opacity" in each.question)
+            assert "opacity of the lung on the viewer's left (larger, PA by " in said
 
 
 def test_training_learns_and_its_file_is_read_back(tmp_path: Path) -> None:

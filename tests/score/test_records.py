@@ -35,6 +35,8 @@ KEYS = [
     ("fidelity_my_nb_view_AP_auc", "fidelity", 99, {**BY, "question": "view AP", "statistic": "auc"}),
     ("anatomy_lungs64_viewer_left_lung_w1", "anatomy", 99,
      {"extractor": "lungs64", "question": "viewer left lung", "statistic": "w1"}),
+    ("anatomy_lungs64_view_PA_viewer_left_upper_opacity_ks", "anatomy", 99,
+     {"extractor": "lungs64", "group": "view PA", "question": "viewer left upper opacity", "statistic": "ks"}),
     ("anatomy_lungs64_leans_left", "anatomy", 99, {"extractor": "lungs64", "statistic": "leans_left"}),
     ("utility_64px_500steps_3seeds_real_and_synthetic_over_real_as_many_mean_of_findings", "utility", 99,
      {"protocol": "64px_500steps_3seeds", "group": "real + synthetic over real, as many",

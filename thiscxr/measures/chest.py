@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import label
+from scipy.ndimage import binary_dilation, label
 
 MEASURES = ("ctr", "viewer_left_lung", "viewer_right_lung", "lung_symmetry", "heart_lean")
 SIDES = ("viewer_left", "viewer_right")  # the patient's right and left on an upright film
 ZONES = ("upper", "middle", "lower")  # thirds of a lung's height
 OPACITIES = (*(f"{side}_opacity" for side in SIDES), *(f"{side}_{zone}_opacity" for side in SIDES for zone in ZONES))
 SMALLEST = 0.01  # share of the film that a lung or heart must have to be one
-AIR = 0.02  # quantile of a film's lungs that is taken as air
+AROUND = (0.015, 0.06)  # of the film's side: from where to where around the lungs the tissue is they are compared with
+MOST_CLIPPED = 0.5  # share of the lungs at the film's blackest or whitest grey, above which opacity is not measured
 
 
 def measure_masks(probabilities: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
@@ -94,15 +95,24 @@ def _edges(profiles: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def measure_opacity(pixels: NDArray[Any], probabilities: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
     """Return OPACITIES, float64 [n] each, of films [n, h, w] (any unit, air dark) and probabilities of lungs and heart
-    [n, 2, h, w]; nan where `measure_masks` has none.
+    [n, 2, h, w]; nan where `measure_masks` has none, and where the lungs are `clipped`.
 
-    0 is air: the grey level of the AIR quantile of the film's own lungs; 1 is soft tissue: the median grey level of its
-    heart. The scale between is linear, values beyond are clipped, and a lung's opacity is their mean. It does not
-    change with brightness and contrast, which map a grey level g to a + b g. The heart stands for water, as dense as
-    fluid and airless lung.
+    The opacity of a pixel is its rank in the tissue AROUND the lungs, chest wall, heart and diaphragm: the share of it
+    that is darker, equal ones counted half. That of a lung is the mean. 0 is darker than all tissue, 1 as white as the
+    whitest. Ranks are the same under every increasing map of the grey levels: brightness, contrast, a window, a curve.
+    The tissue is not of the lungs, so a haze over both of them counts in full. The nearest rim is left out: there lung
+    and tissue are mixed.
     """
     rows = [_opacity(grey, lungs, heart) for grey, (lungs, heart) in zip(pixels, probabilities, strict=True)]
     return {name: np.array([row[i] for row in rows]) for i, name in enumerate(OPACITIES)}
+
+
+def clipped(grey: NDArray[Any], lungs: NDArray[np.floating]) -> bool:
+    """Return whether more than MOST_CLIPPED of the lungs (probabilities [h, w]) lie at the blackest or whitest grey of
+    a film [h, w]: what they showed is lost."""
+    inside = grey[lungs >= 0.5]
+    ends = np.isin(inside, (grey.min(), grey.max()))
+    return bool(len(ends)) and float(ends.mean()) > MOST_CLIPPED
 
 
 def _opacity(grey: NDArray[Any], lungs: NDArray[np.floating], heart: NDArray[np.floating]) -> tuple[float, ...]:
@@ -110,16 +120,19 @@ def _opacity(grey: NDArray[Any], lungs: NDArray[np.floating], heart: NDArray[np.
     organs = find_organs(lungs.astype(np.float64), heart.astype(np.float64))
     if organs is None:
         return nothing
-    both, heart = organs.left + organs.right, organs.heart
-    air, tissue = np.quantile(grey[both >= 0.5], AIR), np.median(grey[heart >= 0.5])
-    if tissue - air < 1e-6:
-        return nothing  # a negative, or a film of one grey
-    scaled = np.clip((grey - air) / (tissue - air), 0, 1)
+    both = organs.left + organs.right
+    inside = both >= 0.5
+    near, far = (binary_dilation(inside, iterations=max(1, round(share * len(grey)))) for share in AROUND)
+    tissue = np.sort(grey[far & ~near])
+    negative = np.median(grey[organs.heart >= 0.5]) <= np.quantile(grey[inside], 0.02)
+    if not len(tissue) or negative or clipped(grey, both):
+        return nothing
+    rank = (tissue.searchsorted(grey, "left") + tissue.searchsorted(grey, "right")) / (2 * len(tissue))
     whole, parts = [], []
     for lung in (organs.left, organs.right):
-        whole.append(float((scaled * lung).sum() / lung.sum()))
+        whole.append(float((rank * lung).sum() / lung.sum()))
         rows = np.flatnonzero((lung >= 0.5).any(axis=1))
         for zone in np.array_split(rows, len(ZONES)) if len(rows) else [rows] * len(ZONES):
             share = lung[zone].sum()
-            parts.append(float((scaled[zone] * lung[zone]).sum() / share) if share > 0 else float("nan"))
+            parts.append(float((rank[zone] * lung[zone]).sum() / share) if share > 0 else float("nan"))
     return (*whole, *parts)

@@ -6,9 +6,9 @@ Every film has a row: if it cannot be measured, the column `reason` says why, an
 import csv
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from thiscxr.collections.archives import walk
 from thiscxr.collections.beside import kind
 from thiscxr.collections.collection import IMAGE_SUFFIXES
 from thiscxr.files import atomic_folder, atomic_path
-from thiscxr.measures.chest import OPACITIES, measure_masks, measure_opacity
+from thiscxr.measures.chest import OPACITIES, clipped, measure_masks, measure_opacity
 from thiscxr.pixels import (
     Pixels,
     begins_like,
@@ -38,7 +38,9 @@ from thiscxr.pool import Pool
 from thiscxr.reader.segmenter import Segmenter, segment
 
 SHORTEST = 64  # px: in films with a shorter side, borders cannot be measured
+LEAST_REFERENCE = 50  # films of a view, for percentiles among them
 NO_CHEST = "no two lungs and a heart seen: no frontal chest film, or none that can be read"
+CLIPPED = "opacity not measured: most of the lungs is clipped to black or white"
 # column -> key of `measures.chest`, which has the viewer's left and right
 COLUMNS = {
     "ctr": "ctr",
@@ -76,10 +78,13 @@ class Summary:
     reasons: Counter[str]
     passed: Counter[str]
     """Files in the folder that are no films, by kind."""
+    unplaced: Counter[str] = field(default_factory=Counter)
+    """Measured films without percentiles, by reason."""
 
     def __str__(self) -> str:
         lines = [f"{self.measured} of {self.measured + self.reasons.total()} films measured"]
         lines += [f"  {count} not measured: {reason}" for reason, count in self.reasons.most_common()]
+        lines += [f"  {count} without percentiles: {reason}" for reason, count in self.unplaced.most_common()]
         lines += [f"  {count} x {what}, no film" for what, count in self.passed.most_common()]
         return "\n".join(lines)
 
@@ -89,14 +94,19 @@ def measure(
 ) -> Summary:
     """Measure the films of a pool or a folder and write a CSV, and a PNG with outlines a film to the folder `pictures`.
 
-    against: a table of this kind, or films: columns `…_percentile` give for each measure the share of those films with
-    less of it. Raises ValueError for a path without films, and for a table without measures.
+    against: a table of this kind, or films: columns `…_percentile` give for each measure the share of those films of
+    the same view with less of it, and `reference` how many they are. Raises ValueError for a path without films, and
+    for a table without measures.
     """
-    norm = None if against is None else _norm(against, segmenter)
+    references = [] if against is None else _references(against, segmenter)
+    scales: dict[str, Scale] = {}
     passed: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    unplaced: Counter[str] = Counter()
     source, count = open_films(films, segmenter.config.res, passed)
-    columns = ["file", "view", *COLUMNS, *(f"{name}_percentile" for name in norm or ()), "reason"]
+    columns = ["file", "view", *COLUMNS, "reason"]
+    if against is not None:
+        columns[-1:-1] = [*(f"{name}_percentile" for name in COLUMNS), "reference"]
     with ExitStack() as stack:
         folder = stack.enter_context(atomic_folder(pictures)) if pictures is not None else None
         part = stack.enter_context(atomic_path(out))
@@ -104,11 +114,43 @@ def measure(
         table.writeheader()
         for row in _rows(source, count, segmenter, folder):
             reasons[row["reason"]] += 1
-            for name, known in (norm or {}).items():
-                if row.get(name):
-                    row[f"{name}_percentile"] = f"{percentile(float(row[name]), known):.1f}"
+            if against is not None and row.get("ctr"):
+                if row["view"] not in scales:
+                    scales[row["view"]] = scale_of(row["view"], references)
+                row |= scales[row["view"]].place(row)
+                if not scales[row["view"]].known:
+                    unplaced[row["reference"]] += 1
             table.writerow(row)
-    return Summary(reasons.pop("", 0), reasons, passed)
+    return Summary(reasons.pop("", 0), reasons, passed, unplaced)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The films that those of a view are compared with."""
+
+    reference: str
+    """Their number and view, or that they are too few."""
+    known: dict[str, NDArray[np.float64]]
+    """Column -> sorted values; empty where they are too few."""
+
+    def place(self, row: dict[str, str]) -> dict[str, str]:
+        """Return the percentiles of a row's measures, and `reference`."""
+        measured = [(name, float(row[name])) for name in self.known if row.get(name)]
+        found = {f"{name}_percentile": f"{percentile(value, self.known[name]):.1f}" for name, value in measured}
+        return found | {"reference": self.reference}
+
+
+def scale_of(view: str, rows: Sequence[dict[str, str]]) -> Scale:
+    """Return the scale of the films of a view: those of that view among `rows`; of AP and AP_supine both together,
+    where one alone has too few; of an unknown view all frontal ones."""
+    choices: list[tuple[str, ...]] = [(view,)] if view != UNKNOWN else [(*FRONTAL_VIEWS, UNKNOWN)]
+    choices += [("AP", "AP_supine")] if view in ("AP", "AP_supine") else []
+    for views in choices:
+        some = [row for row in rows if row.get("view", UNKNOWN) in views and row.get("ctr")]
+        named = f"{len(some)} {'frontal' if UNKNOWN in views else ' and '.join(views)} films"
+        if len(some) >= LEAST_REFERENCE:
+            return Scale(named, {n: np.sort([float(row[n]) for row in some if row.get(n)]) for n in COLUMNS})
+    return Scale(f"{named}, {LEAST_REFERENCE} are needed", {})
 
 
 def percentile(value: float, known: NDArray[np.float64]) -> float:
@@ -117,23 +159,23 @@ def percentile(value: float, known: NDArray[np.float64]) -> float:
     return float(50 * (below + upto) / len(known))
 
 
-def _norm(against: Path, segmenter: Segmenter) -> dict[str, NDArray[np.float64]]:
-    """Return the sorted values of every column of a table, or of films that are measured here."""
+def _references(against: Path, segmenter: Segmenter) -> list[dict[str, str]]:
+    """Return the rows of a table, or of films that are measured here."""
     if against.is_file():
         with open(against, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     else:
         rows = list(_rows(*open_films(against, segmenter.config.res, Counter()), segmenter, None))
     try:
-        known = {name: np.sort([float(row[name]) for row in rows if row.get(name)]) for name in COLUMNS}
+        known = {name: [float(row[name]) for row in rows if row.get(name)] for name in COLUMNS}
     except ValueError as error:
         raise ValueError(f"{against}: {error}; expected a table that `thiscxr measure` wrote") from None
-    if lacking := [name for name, values in known.items() if not len(values)]:
+    if lacking := [name for name, values in known.items() if not values]:
         raise ValueError(
             f"{against} has no measures in {', '.join(lacking[:3])}; expected a table that `thiscxr measure` wrote, a "
             "pool, or a folder of frontal films"
         )
-    return known
+    return rows
 
 
 def _rows(source: Iterable[Film], count: int, segmenter: Segmenter, pictures: Path | None) -> Iterator[dict[str, str]]:
@@ -159,9 +201,12 @@ def _measured(films: list[Film], segmenter: Segmenter, pictures: Path | None) ->
     for film in films:
         row = {"file": film.name, "view": film.view, "reason": film.reason}
         if film.pixels is not None:
-            if np.isnan(values["ctr"][place]) or np.isnan(values[OPACITIES[0]][place]):
+            lost = np.isnan(values[OPACITIES[0]][place])
+            white = lost and clipped(pixels[place], masks[place, 0])
+            if np.isnan(values["ctr"][place]) or (lost and not white):
                 row["reason"] = NO_CHEST
             else:
+                row["reason"] = CLIPPED if white else ""
                 row |= {name: f"{values[key][place]:.4f}" for name, key in COLUMNS.items()}
                 row = {name: value for name, value in row.items() if value != "nan"}
             if pictures is not None:

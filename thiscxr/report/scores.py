@@ -13,7 +13,7 @@ from thiscxr.pool import Pool
 from thiscxr.report.charts import Curve, Whisker, cloud, curves, steps, whiskers
 from thiscxr.report.page import Figure, Section, render
 from thiscxr.report.verdict import verdict
-from thiscxr.report.words import SECTIONS, explained, from_0_to_1, number, reading, title, words_of
+from thiscxr.report.words import QUESTIONS, SECTIONS, explained, from_0_to_1, number, reading, title, words_of
 from thiscxr.score.anatomy import trust_words
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.memorisation import NEAR, worst_pairs
@@ -22,6 +22,7 @@ from thiscxr.score.poses import UNITS, Poses
 from thiscxr.score.records import Record
 
 _SHIFTS = 12  # rows of the shift table on the page
+_DRAWN = ("ctr", "viewer left lung", "viewer right lung", "viewer left opacity", "viewer right opacity")
 _ONE_ROW = "Each interval is for its own row: of twenty rows without an effect one is expected to show one."
 
 
@@ -203,9 +204,33 @@ def _confounders(panel: Panel) -> Section:
 
 
 def _anatomy(panel: Panel) -> Section:
-    records = [each for each in _of(panel, "anatomy") if each.statistic != "auc"]
+    known = _of(panel, "anatomy")
     trust = f"{trust_words(panel.trust)}." if panel.trust else ""
-    return _section("anatomy", [_figure("Plausibility", records, trust)] if records else [])
+    figures = []
+    if records := [each for each in known if each.statistic not in ("auc", "ks")]:
+        figures.append(_figure("Plausibility", records, trust))
+    compared = [each for each in known if each.statistic == "ks"]
+    if compared:
+        figures.append(_figure("Synthetic against real distributions", compared))
+    figures += [_distribution(panel, each.question, each.group) for each in compared if each.question in _DRAWN]
+    return _section("anatomy", figures)
+
+
+def _distribution(panel: Panel, question: str, group: str) -> Figure:
+    """Return the histograms of a measure on the real and the synthetic films of a view."""
+    values = {
+        name: side.measures[question.replace(" ", "_")][(side.views == group.removeprefix("view ")) | (group == "")]
+        for name, side in panel.frontals.items()
+    }
+    known = {name: some[np.isfinite(some)] for name, some in values.items()}
+    edges = np.histogram_bin_edges(np.concatenate(list(known.values())), 24).tolist()
+    series = [
+        (f"{name} films", (np.histogram(some, edges)[0] / max(len(some), 1)).tolist()) for name, some in known.items()
+    ]
+    heading = QUESTIONS[question] + (f", {group}" if group else "")
+    heading = heading[:1].upper() + heading[1:]
+    text = f"Shares of {' and of '.join(f'{len(some)} {name} films' for name, some in known.items())}."
+    return Figure(heading, text, steps(f"{heading}: {text}", series, edges), [])
 
 
 def _slow(panel: Panel) -> list[Section]:

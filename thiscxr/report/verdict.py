@@ -5,12 +5,13 @@ A sentence claims no more than its interval supports.
 
 from collections.abc import Sequence
 
-from thiscxr.report.words import QUESTIONS, words_of
+from thiscxr.report.words import QUESTIONS, reading, words_of
 from thiscxr.score.records import Record
 
 # share of the films that may be flagged, or twice that of unrelated patients, for a set to be shared
 MOST_MEMORISED = 0.02
 MOST_BY_CHANCE = 0.01  # p of an association, below which it is reported
+MOST_NAMED = 6  # measures in the sentence on their distributions
 LEAST_DB = 1.0  # the least difference in the power of a band that is reported
 NOTHING_MORE = (
     "Nothing here shows that a film cannot be distinguished from a real one, or that it is fit for any clinical use. "
@@ -147,10 +148,32 @@ def _by_source(records: Sequence[Record]) -> list[str]:
 
 
 def _anatomy(records: Sequence[Record]) -> list[str]:
+    some = [each for each in records if each.measure == "anatomy"]
     doubtful = [
-        each
-        for each in records
-        if each.measure == "anatomy" and each.statistic == "auc" and (each.ci95 is None or each.ci95[0] <= 0.5)
+        each for each in some if each.statistic == "auc" and each.value is not None and (each.ci95 or (0.0,))[0] <= 0.5
     ]
-    line = "The measures of anatomy cannot be trusted on these real films, so they show nothing of the synthetic ones."
-    return [line] if doubtful else []
+    if doubtful:
+        cannot = "The measures of anatomy cannot be trusted on these real films"
+        return [f"{cannot}, so they show nothing of the synthetic ones."]
+    unchecked = any(each.statistic == "auc" and each.value is None for each in some)
+    doubt = "The measures of anatomy could not be checked on these real films: no large and other hearts are labelled."
+    return [*shifted(some), *([doubt] if unchecked else [])]
+
+
+def shifted(records: Sequence[Record]) -> list[str]:
+    """Return a sentence on the measures of lungs and heart whose distribution is not that of real films, with the
+    direction, the largest difference first."""
+    tested = [each for each in records if each.statistic == "ks" and each.value is not None and each.p is not None]
+    beyond = [each for each in tested if (each.p or 0.0) < MOST_BY_CHANCE]
+    views: dict[tuple[str, str], list[str]] = {}
+    for each in sorted(beyond, key=lambda each: -abs(each.value or 0.0)):
+        how = {"above": "larger", "below": "smaller"}.get(reading(each), "spread differently")
+        gap = "" if how.startswith("spread") else f"by {abs(each.value or 0.0):.0%}"
+        views.setdefault((each.question, how), []).append(f"{each.group.removeprefix('view ')} {gap}".strip())
+    named = [
+        f"{QUESTIONS.get(what, what)} ({', '.join(filter(None, [how, *gaps]))})" for (what, how), gaps in views.items()
+    ]
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    line = f"Lungs and heart are not distributed as on real films: {', '.join(named[:MOST_NAMED])}{more}."
+    nothing = "No difference between the distributions of lungs, heart and opacity of both sets is shown."
+    return [line] if named else [nothing] if tested else []

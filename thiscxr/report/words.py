@@ -123,6 +123,9 @@ WORDS = {  # measure, or measure and statistic, in the order in which they are s
     "anatomy auc": Words("anatomy", "Trust in these measures",
         "the cardiothoracic ratio against the label Cardiomegaly", "", _AUC),
     "anatomy w1": Words("anatomy", "{question}", "distance of its distribution from that of real films", "lower"),
+    "anatomy ks": Words("anatomy", "{question}, distribution",
+        "largest gap between the shares of films below a value (Kolmogorov–Smirnov); above 0: more than on real films",
+        "near"),
     "anatomy implausible": Words("anatomy", "Implausible",
         "share of the films whose lungs or heart are anatomically implausible", "lower", _SHARE),
     "anatomy leans_left": Words("anatomy", "Leans left",
@@ -136,11 +139,15 @@ QUESTIONS = {
     "viewer left lung": "area of the lung on the viewer's left",
     "viewer right lung": "area of the lung on the viewer's right",
     "lung symmetry": "symmetry of the lungs",
-    "heart lean": "place of the heart",
+    "heart lean": "lean of the heart to the viewer's right",
     "age over median": "age over the median",
     "columns": "alternating columns",
     "rows": "alternating rows",
     "both": "a chess board",
+} | {
+    f"viewer {side} {zone}opacity": f"opacity of the {zone}{'zone of the ' if zone else ''}lung on the viewer's {side}"
+    for side in ("left", "right")
+    for zone in ("", "upper ", "middle ", "lower ")
 }
 _GROUPS = {("tie", "real"): "real films", ("tie", "asked"): "as requested"}
 

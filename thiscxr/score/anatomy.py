@@ -1,18 +1,20 @@
-"""Plausibility of anatomy: sizes and positions of lungs and heart on frontal films, as the segmenter finds them.
+"""Plausibility of anatomy: sizes, positions and opacities of lungs and heart on frontal films, as the segmenter finds
+them.
 
 The segmenter was trained on phantoms only. `trust` measures on real films how far its ratio can be relied on; where it
 cannot, a report must state so. It must not be given laterals, whose silhouettes differ.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import wasserstein_distance
+from scipy.stats import ks_2samp, wasserstein_distance
 
 from thiscxr.labels import NEGATIVE, POSITIVE
-from thiscxr.measures.chest import MEASURES, measure_masks
-from thiscxr.measures.floor import films_a_side
+from thiscxr.measures.chest import MEASURES, OPACITIES, measure_masks, measure_opacity
+from thiscxr.measures.floor import against_floor, films_a_side
 from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import (
     JACKKNIFE_95,
@@ -27,7 +29,7 @@ from thiscxr.measures.resampling import (
     weighted_auc,
     wilson,
 )
-from thiscxr.pixels import Pixels
+from thiscxr.pixels import Pixels, fit, to_bits
 from thiscxr.reader.segmenter import DEFAULT, Segmenter, segment
 
 BOX = (0.005, 0.995)  # quantiles of real films between which a measure is plausible
@@ -35,14 +37,20 @@ LEAST = 20  # films per set
 SPLITS = 10
 NORMS = 20  # resamplings of the reference half in each halving
 
+COMPARED = (*MEASURES, *OPACITIES)  # measures whose distributions are compared
+
 Measures = Mapping[str, NDArray[np.float64]]
 
 
 def measure_films(segmenter: Segmenter, batches: Iterable[Pixels]) -> dict[str, NDArray[np.float64]]:
-    """Return MEASURES, float64 [n] each, of frontal films (pixels uint8 or uint16 [k, res, res]): see
-    `measure_masks`."""
-    parts = [measure_masks(segment(segmenter, [pixels])) for pixels in batches]
-    return {name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0) for name in MEASURES}
+    """Return COMPARED, float64 [n] each, of frontal films (pixels uint8 or uint16 [k, res, res]): see `measure_masks`
+    and `measure_opacity`."""
+    parts = []
+    for pixels in batches:
+        masks = segment(segmenter, [pixels])
+        films = pixels if pixels.shape[1:] == masks.shape[2:] else [fit(film, masks.shape[-1]) for film in pixels]
+        parts.append(measure_masks(masks) | measure_opacity(np.array([to_bits(film, 16) for film in films]), masks))
+    return {name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0) for name in COMPARED}
 
 
 def trust(measures: Measures, cardiomegaly: ArrayLike, patients: ArrayLike, seed: int = 0) -> Measured:
@@ -127,6 +135,76 @@ def plausibility(
     results.append(_measured("implausible", share, ci95, float(np.mean(floors)), n, n))
     leaning, floor = (float((rows[:, MEASURES.index("heart_lean")] < 0).mean()) for rows in (some, real_rows))
     return [*results, _measured("leans_left", leaning, _share_interval(leaning, size, 0.0), floor, len(real_rows), n)]
+
+
+def lacking(found: Iterable[Measured]) -> list[str]:
+    """Return a note of the measures without a distance in what `plausibility` found."""
+    measured = {each.question for each in found}
+    names = [name for each in MEASURES if (name := each.replace("_", " ")) not in measured]
+    few = f"on fewer than {LEAST} films of a set two lungs and a heart were found"
+    return [f"no distance of the {', '.join(names)}: {few}"] if names else []
+
+
+@dataclass(frozen=True)
+class Frontals:
+    """The measures of some frontal films, their views [n] ("" where unknown), and their patients or latents [n]."""
+
+    measures: Measures
+    views: NDArray[np.str_]
+    whose: NDArray[np.integer]
+
+
+def compare(real: Frontals, fake: Frontals, seed: int = 0) -> tuple[list[Measured], list[str]]:
+    """Compare the distribution of each of COMPARED on synthetic films with that on real films of the same view; of all
+    frontal films where no view has enough.
+
+    The number is the distance of Kolmogorov and Smirnov, the largest gap between the shares of films below a value,
+    with a sign: above 0 the synthetic films have more. Value, floor and interval are those of `against_floor`, p that
+    of the two-sample test on one film a patient, times the number of tests (Bonferroni). Films that are not measured
+    are left out: `plausibility` counts them. Returned too are notes of what has too few films.
+    """
+    found: list[Measured] = []
+    few = []
+    views = sorted(set(real.views) & set(fake.views) - {""})
+    for group in (*views, ""):
+        if not group and found:
+            break
+        sides = []
+        for side in (real, fake):
+            rows = np.stack([side.measures[name] for name in COMPARED], axis=1)
+            kept = np.isfinite(rows).all(axis=1) & ((side.views == group) | (group == ""))
+            sides.append((rows[kept], number_patients(side.whose[kept])))
+        (here, whose), (there, latents) = sides
+        n = min(films_a_side(whose), len(there))
+        if n < LEAST:
+            few.append(f"{group or 'all'} ({len(here)} real, {len(there)} synthetic)")
+            continue
+        named = f"view {group}" if group else ""
+        gaps = against_floor(signed_gaps, here, whose, there, n=n, seed=seed)
+        alone, others = (_one_each(*side, seed) for side in ((here, whose), (there, latents)))
+        for column, (name, gap) in enumerate(zip(COMPARED, gaps, strict=True)):
+            facts = {"extractor": DEFAULT, "question": name.replace("_", " "), "statistic": "ks", "group": named}
+            p = float(ks_2samp(alone[:, column], others[:, column]).pvalue)
+            found.append(gap.measured("anatomy", n, -1.0, p=p, **facts))
+    notes = [f"distributions of lungs and heart need {LEAST} measured films a side; too few of {', '.join(few)}"]
+    return [replace(each, p=min(1.0, (each.p or 0.0) * len(found))) for each in found], notes if few else []
+
+
+def signed_gaps(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the distance of Kolmogorov and Smirnov of each column of a [n, k] and b [m, k], float64 [k]; above 0 where
+    b has the larger values."""
+    gaps = []
+    for one, other in zip(np.sort(a, axis=0).T, np.sort(b, axis=0).T, strict=True):
+        both = np.concatenate([one, other])
+        gap = one.searchsorted(both, "right") / len(one) - other.searchsorted(both, "right") / len(other)
+        gaps.append(gap[np.abs(gap).argmax()])
+    return np.array(gaps)
+
+
+def _one_each(rows: NDArray[np.float64], whose: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Return one film's row of each patient, drawn."""
+    order = generator(seed, 3).permutation(len(rows))
+    return rows[order[np.unique(whose[order], return_index=True)[1]]]
 
 
 def _measured(

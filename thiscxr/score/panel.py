@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 import thiscxr
 from thiscxr.labels import FINDINGS
-from thiscxr.measures.chest import MEASURES
 from thiscxr.measures.diversity import ms_ssim_scores
 from thiscxr.measures.floor import check_counts, films_a_side
 from thiscxr.measures.measured import Measured
@@ -60,8 +59,8 @@ class Panel:
     predicted: list[tuple[str, ...]] = field(default_factory=list)
     shifts: list[Shift] = field(default_factory=list)
     trust: Measured | None = None  # AUC of the cardiothoracic ratio against Cardiomegaly on real films
-    # films on the first two principal components of the real ones
-    clouds: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    frontals: dict[str, anatomy.Frontals] = field(default_factory=dict)  # measures of "real" and "synthetic" films
+    clouds: dict[str, NDArray[np.float64]] = field(default_factory=dict)  # on two principal components of the real ones
     utility: Utility | None = None
     poses: Poses | None = None
     label_noise: LabelNoise | None = None
@@ -293,11 +292,8 @@ def shortcuts(context: Context) -> Panel:
     sources = [name for name in sorted(set(real.column("source")[context.rows])) if name in known.sources]
     held = real.indices("holdout")
     if len(sources) < 2 or not len(held):
-        lacking = (
-            f"{len(held)} films of held-out patients, and {len(sources)} sources of the "
-            "pool that the network is conditioned on"
-        )
-        raise ValueError(f"how findings move with the source: there are {lacking}")
+        lacking = f"{len(held)} films of held-out patients, and {len(sources)} sources of the pool"
+        raise ValueError(f"how findings move with the source: there are {lacking} that the network is conditioned on")
     real_predicted = read_answers(extractor.reader, (real.read(some) for some in in_batches(held)))
     patients = real.codes("patient")[0][held]
     findings = [
@@ -311,14 +307,12 @@ def shortcuts(context: Context) -> Panel:
             films = sample_films(network, seeds, requested, context.fakes.truncation or 1.0)
             scores[source] = read_answers(extractor.reader, films)[name]
         found.append(shortcut(name, scores, float(real_predicted[name].std()), seed))
-    notes = (
-        [] if found else ["how findings move with the source: no finding that the network knows is read well enough"]
-    )
+    none = "how findings move with the source: no finding that the network knows is read well enough"
     corrected = [
         replace(each, extractor=extractor.name, num_real=len(held), p=min(1.0, (each.p or 0.0) * len(found)))
         for each in found
     ]
-    return Panel(context.records(corrected), notes)
+    return Panel(context.records(corrected), [] if found else [none])
 
 
 def plausibility(context: Context) -> Panel:
@@ -332,12 +326,12 @@ def plausibility(context: Context) -> Panel:
     measures = anatomy.measure_films(segmenter, (real.read(some) for some in in_batches(frontal)))
     trust = anatomy.trust(measures, real.findings[frontal, FINDINGS.index("Cardiomegaly")], patients, seed)
     others = anatomy.measure_films(segmenter, (fakes.pixels[some] for some in in_batches(places)))
-    found, notes = anatomy.plausibility(measures, patients, others, places, seed), []
-    measured = {each.question for each in found}
-    if lacking := [name for each in MEASURES if (name := each.replace("_", " ")) not in measured]:
-        few = f"on fewer than {anatomy.LEAST} films of a set two lungs and a heart were found"
-        notes.append(f"no distance of the {', '.join(lacking)}: {few}")
-    return Panel(context.records([trust, *found], sha256), notes, trust=trust)
+    found = anatomy.plausibility(measures, patients, others, places, seed)
+    here = anatomy.Frontals(measures, real.column("view")[frontal], patients)
+    there = anatomy.Frontals(others, np.array([fakes.requested[i].view or "" for i in places], np.str_), places)
+    compared, notes = anatomy.compare(here, there, seed)
+    records = context.records([trust, *found, *compared], sha256)
+    return Panel(records, anatomy.lacking(found) + notes, trust=trust, frontals={"real": here, "synthetic": there})
 
 
 def use_for_training(context: Context) -> Panel:
