@@ -11,6 +11,7 @@ from markupsafe import Markup
 from tests.conftest import blob
 from tests.drawn import charts
 from thiscxr.gallery.evidence import evidence_facts
+from thiscxr.pixels import save_png
 from thiscxr.pool import Pool
 from thiscxr.report.page import Figure, Section, render
 from thiscxr.report.scores import report
@@ -86,9 +87,8 @@ def test_the_verdict_claims_no_more_than_the_numbers(page: tuple[str, panel.Pane
     assert not [line for line in lines if "indistinguishable" in line or "has effusion" in line.lower()]
 
 
-def test_distributions_of_lungs_and_heart_are_drawn_and_every_page_says_the_same(
-    pool: Pool, scored: tuple[Path, panel.Panel]
-) -> None:
+def test_distributions_of_lungs_and_heart_are_drawn_and_every_page_says_the_same(pool: Pool, tmp_path: Path) -> None:
+    save_png(tmp_path / "film.png", blob(1, 32, effusion=False))
     rng, views = np.random.default_rng(0), np.repeat(["PA", "AP"], 100)
     sides = {
         name: Frontals({each: rng.normal(0.3 + more, 0.05, 200) for each in COMPARED}, views, np.arange(200))
@@ -96,7 +96,7 @@ def test_distributions_of_lungs_and_heart_are_drawn_and_every_page_says_the_same
     }
     found = panel.Panel([Record.of(each, network_sha256="ab" * 32) for each in compare(*sides.values())[0]])
     found.frontals = sides
-    with open_fakes(str(scored[0]), 32, 64, 1.0, "cpu") as fakes:
+    with open_fakes(str(tmp_path), 32, 64, 1.0, "cpu") as fakes:
         text = report(pool, fakes, found)
     drawn = [chart.alt for chart in charts(text)]
     assert sum("Shares of 100 real films and of 100 synthetic films." in alt for alt in drawn) == 10
