@@ -303,6 +303,18 @@ def test_a_refusal_claims_held_out_patients_for_no_classifier(name: str) -> None
         trusted_reader(name).check("Infiltration")
 
 
+@pytest.mark.parametrize(("network", "name"), [("nih-64", "thiscxr64"), ("nih-128", "thiscxr128")])
+@pytest.mark.parametrize(
+    "command", ["sample --where infiltration>0.8", "series --finding Infiltration", "direction --finding Infiltration"]
+)
+def test_the_classifier_is_that_of_the_networks_resolution(
+    command: str, network: str, name: str, tmp_path: Path
+) -> None:
+    arguments = [*command.split(), "--model", network, "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(cli.group, arguments)
+    assert f"{name} predicts Infiltration with AUC 0." in str(result.exception), result.output
+
+
 def test_a_reader_of_other_collections_is_refused(reader: TrustedReader) -> None:
     reader.check_films_of(["nih", "phantom-a"])
     with pytest.raises(

@@ -44,7 +44,7 @@ def direction(
     age: bool,
     asked_view: str | None,
     entirely: bool,
-    reader: str,
+    reader: str | None,
     count: int,
     steps: int,
     seed_list: str,
@@ -61,6 +61,7 @@ def direction(
     from thiscxr.files import nearest_name
     from thiscxr.labels import FINDINGS, VIEWS, spelled
     from thiscxr.latent.slider import check_direction_folder, direction_table, find_direction, write_direction
+    from thiscxr.reader.extractors import default_extractor
     from thiscxr.reader.trust import trusted_reader
     from thiscxr.sample.sampling import load
     from thiscxr.sample.writing import parse_seeds
@@ -80,7 +81,8 @@ def direction(
             "--view is the direction and --asked-view the view requested for all films; drop one of the two"
         )
     device = resolve_device(device)
-    classifier, network, seeds = trusted_reader(reader, device), load(model, device), parse_seeds(seed_list)
+    network, seeds = load(model, device), parse_seeds(seed_list)
+    classifier = trusted_reader(reader or default_extractor(network.generator.config.res), device)
     classifier.check_films_of(network.info.sources)
     check_direction_folder(out)
     found = find_direction(network, classifier, questions[0], count, steps, severity is not None, asked_view, entirely)

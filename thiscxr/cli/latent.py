@@ -147,7 +147,7 @@ def series(
     finding: str,
     steps: int,
     seed_list: str,
-    reader: str,
+    reader: str | None,
     truncation: str,
     kind: str,
     permission: bool,
@@ -163,6 +163,7 @@ def series(
     import numpy as np
 
     from thiscxr.latent.series import draw_series, growth_table, write_series
+    from thiscxr.reader.extractors import default_extractor
     from thiscxr.reader.trust import trusted_reader
     from thiscxr.sample.dicom import DicomOptions, dicom_format
     from thiscxr.sample.formats import FORMATS
@@ -171,7 +172,8 @@ def series(
     from thiscxr.sample.writing import check_ours, parse_seeds
 
     seeds, condition, psi = parse_seeds(seed_list), request(**requested), parse_truncation(truncation)
-    network, classifier = load(model, resolve_device(device)), trusted_reader(reader, resolve_device(device))
+    network = load(model, resolve_device(device))
+    classifier = trusted_reader(reader or default_extractor(network.generator.config.res), resolve_device(device))
     (finding,) = (grows := request(findings=[finding])).findings
     network.info.vocabulary.encode([grows])
     classifier.check_films_of(network.info.sources)
@@ -215,7 +217,7 @@ def project(
     steps: int,
     space: str,
     candidates: int,
-    reader: str,
+    reader: str | None,
     real: Path | None,
     as_json: bool,
     out: Path,
@@ -229,11 +231,12 @@ def project(
     from thiscxr.files import free_folder
     from thiscxr.latent.projected import project_films, projection_table, write_projections
     from thiscxr.pool import Pool
-    from thiscxr.reader.extractors import load_extractor
+    from thiscxr.reader.extractors import default_extractor, load_extractor
     from thiscxr.sample.sampling import load
 
     free_folder(out)  # checked before the work starts
-    network, extractor = load(model, resolve_device(device)), load_extractor(reader, resolve_device(device))
+    network = load(model, resolve_device(device))
+    extractor = load_extractor(reader or default_extractor(network.generator.config.res), resolve_device(device))
     found = project_films(films, network, extractor, Pool.open(real) if real else None, steps, space, candidates)
     write_projections(out, found, network, extractor)
     click.echo(json.dumps([each.report() for each in found], indent=2) if as_json else projection_table(found))

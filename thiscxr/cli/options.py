@@ -78,10 +78,8 @@ PERMISSION = click.option(
 
 READER = click.option(
     "--reader",
-    default="thiscxr64",
-    show_default=True,
     metavar="NAME|FILE",
-    help="A bundled classifier or a file of `thiscxr classify train`.",
+    help="A bundled classifier or a file of `thiscxr classify train`.  [default: thiscxr64; from 128 px on thiscxr128]",
 )
 # what is requested of all films; a finding that grows in a series is another option
 PATIENT = several(

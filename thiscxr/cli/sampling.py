@@ -1,9 +1,11 @@
 """Commands for sampling: models, sample, export."""
 
+from __future__ import annotations
+
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +20,13 @@ from thiscxr.cli.options import (
     group,
     resolve_device,
 )
+
+if TYPE_CHECKING:
+    from thiscxr.latent.selection import Selection
+    from thiscxr.model.conditions import Condition
+    from thiscxr.sample.dicom import DicomOptions
+    from thiscxr.sample.sampling import Network
+    from thiscxr.sample.truncation import Truncation
 
 
 @group.command()
@@ -52,7 +61,10 @@ def models(as_json: bool) -> None:
     help='Only films that a classifier predicts to be so: "cardiomegaly>0.8 and sex=F"; repeatable.',
 )
 @click.option(
-    "--reader", help="With --where: a bundled classifier or a file of `thiscxr classify train`.  [default: thiscxr64]"
+    "--reader",
+    metavar="NAME|FILE",
+    help="Of --where: a bundled classifier or a file of `thiscxr classify train`.  "
+    "[default: thiscxr64; from 128 px on thiscxr128]",
 )
 @click.option("--plan", type=FOLDER, metavar="FILE", help="CSV of conditions and n: a labelled set, with labels.csv.")
 @click.option(
@@ -115,7 +127,7 @@ def sample(
     """
     from thiscxr.latent.series import in_pairs
     from thiscxr.model.conditions import Condition
-    from thiscxr.sample.dicom import DicomOptions, dicom_format
+    from thiscxr.sample.dicom import dicom_format
     from thiscxr.sample.formats import FORMATS
     from thiscxr.sample.malformed import write_malformed
     from thiscxr.sample.plan import plan_seeds, read_plan
@@ -123,13 +135,8 @@ def sample(
     from thiscxr.sample.truncation import parse_truncation
     from thiscxr.sample.writing import MAX_FILMS, check_ours, parse_seeds, write_samples
 
-    names = ("sop_class", "bits", "photometric", "compress", "mark")
-    given = {name: value for name in names if (value := rest.pop(name)) is not None}
-    if form != "dicom" and (given or malformed):
-        raise click.UsageError(
-            "--dicom-class, --bits, --photometric, --compress, --no-mark and --malformed need --format dicom"
-        )
-    dicom, psi, condition = DicomOptions(**given), parse_truncation(truncation), request(**rest)
+    dicom, psi = _dicom_options(form, malformed, rest), parse_truncation(truncation)
+    condition = request(**rest)
     if report is not None and (plan is not None or condition != Condition()):
         raise click.UsageError(
             "--report says what is requested; leave --plan and the conditions out, and put them into the report"
@@ -182,23 +189,8 @@ def sample(
     elif pairs:
         seeds, conditions = in_pairs(network, seeds, condition)
     elif where:
-        from thiscxr.latent.selection import notes_path, select
-        from thiscxr.latent.where import parse_where
-        from thiscxr.reader.trust import trusted_reader
-
-        classifier = trusted_reader(reader or "thiscxr64", resolve_device(device))
-        classifier.check_films_of(network.info.sources)
         wanted = count if seed_list else len(seeds)  # with --seeds, all that pass are kept
-        selection = select(
-            network,
-            classifier,
-            parse_where(where, classifier),
-            condition,
-            psi,
-            out,
-            seeds if seed_list else None,
-            wanted,
-        )
+        selection = _select(network, where, reader, condition, psi, out, seeds if seed_list else None, wanted)
         seeds, conditions = selection.seeds, selection.conditions
     else:
         conditions = network.conditions(seeds, condition)
@@ -218,8 +210,46 @@ def sample(
         chosen = dicom_format(dicom) if form == "dicom" else FORMATS[form]
         write_samples(network, seeds, conditions, psi, out, chosen, permission, plan is not None, columns)
     if where:
+        from thiscxr.latent.selection import notes_path
+
         notes_path(out).unlink(missing_ok=True)
     click.echo(out)
+
+
+def _dicom_options(form: str, malformed: bool, given: dict[str, Any]) -> DicomOptions:
+    """Return the options of DICOM files, which are taken out of `given`."""
+    from thiscxr.sample.dicom import DicomOptions
+
+    names = ("sop_class", "bits", "photometric", "compress", "mark")
+    options = {name: value for name in names if (value := given.pop(name)) is not None}
+    if form != "dicom" and (options or malformed):
+        raise click.UsageError(
+            "--dicom-class, --bits, --photometric, --compress, --no-mark and --malformed need --format dicom"
+        )
+    return DicomOptions(**options)
+
+
+def _select(
+    network: Network,
+    where: tuple[str, ...],
+    reader: str | None,
+    condition: Condition,
+    psi: Truncation,
+    out: Path,
+    seeds: list[int] | None,
+    wanted: int | None,
+) -> Selection:
+    """Return the films that the classifier predicts to be as --where says: of these seeds, or the first `wanted`."""
+    from thiscxr.latent.selection import select
+    from thiscxr.latent.where import parse_where
+    from thiscxr.reader.extractors import default_extractor
+    from thiscxr.reader.trust import trusted_reader
+
+    classifier = trusted_reader(
+        reader or default_extractor(network.generator.config.res), str(network.generator.w_mean.device)
+    )
+    classifier.check_films_of(network.info.sources)
+    return select(network, classifier, parse_where(where, classifier), condition, psi, out, seeds, wanted)
 
 
 @group.command()

@@ -192,7 +192,10 @@ def classify_train(
 
 @classify.command("eval")
 @click.option("--data", type=FOLDER, required=True, metavar="POOL")
-@click.option("--model", default="thiscxr64", show_default=True, help="A bundled classifier or a .safetensors file.")
+@click.option(
+    "--model",
+    help="A bundled classifier or a .safetensors file.  [default: thiscxr64; of a pool from 128 px on thiscxr128]",
+)
 @click.option("--split", type=click.Choice(["holdout", "train", "all"]), default="holdout", show_default=True)
 @click.option("--cross-fit", is_flag=True, help="Also all films, each by the fold that has not seen the patient.")
 @click.option("--reliability", is_flag=True, help="Also the reliability tables of the findings.")
@@ -212,7 +215,7 @@ def classify_train(
 @common()
 def classify_eval(
     data: Path,
-    model: str,
+    model: str | None,
     split: str,
     cross_fit: bool,
     reliability: bool,
@@ -231,7 +234,7 @@ def classify_eval(
     from thiscxr.pixels import save_png
     from thiscxr.pool import Pool
     from thiscxr.reader.evaluation import evaluate, evaluate_sources, read_films
-    from thiscxr.reader.extractors import load_extractor
+    from thiscxr.reader.extractors import default_extractor, load_extractor
     from thiscxr.reader.network import TwoViewReader
     from thiscxr.reader.saliency import saliency_sheet
     from thiscxr.reader.trust import card_path, write_card
@@ -239,18 +242,20 @@ def classify_eval(
     from thiscxr.score.fairness import fair_groups
     from thiscxr.train.board import filter_grid
 
+    pool = Pool.open(data)
+    model = model or default_extractor(pool.resolution)
     extractor = load_extractor(model, resolve_device(device), studies=True)
     if isinstance(extractor.network, TwoViewReader):
         options = {"cross-fit": cross_fit, "gradcam": gradcam, "filters": filters, "keep": keep}
         if given := next((name for name, value in options.items() if value), ""):
             raise click.UsageError(f"--{given} is for classifiers of single films, and {model} reads studies")
-        pool = Pool.open(data).at_resolution(extractor.network.config.res)
+        pool = pool.at_resolution(extractor.network.config.res)
         studies = find_studies(pool, pool.indices(split))
         found = evaluate_studies(extractor.network, studies, split, seed)
         warn_of_training_patients(pool, extractor, pool.indices(split))
         print_evaluations(found, extractor, as_json, reliability, of="studies")
         return
-    pool = Pool.open(data).at_resolution(extractor.reader.config.res)
+    pool = pool.at_resolution(extractor.reader.config.res)
     if cross_fit and not extractor.folds:
         raise ValueError(f"{model} has no folds; train one that has: thiscxr classify train --cross-fit")
     rows = pool.indices(split)
