@@ -55,6 +55,12 @@ def test_specks_far_from_the_organs_change_nothing_and_half_a_chest_is_no_chest(
 CHEST = drawn_chest(slice(10, 26), slice(42, 54), slice(26, 42))
 
 
+@pytest.mark.parametrize("heart", [slice(4, 60), slice(56, 64)], ids=["wider than the thorax", "beyond it"])
+def test_a_heart_that_no_upright_chest_has_is_not_measured(heart: slice) -> None:
+    masks = drawn_chest(slice(10, 26), slice(42, 54), heart)
+    assert all(np.isnan(values[0]) for values in measure_masks(masks).values())
+
+
 def film_of(viewer_left: float, viewer_right: float, heart: float = 200.0, air: float = 40.0) -> np.ndarray:
     """A film of CHEST whose lungs lie at these shares of the way from air to heart, a little darker upwards, in a
     brighter chest wall."""

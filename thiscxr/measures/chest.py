@@ -42,7 +42,10 @@ class Organs:
 
 
 def find_organs(lungs: NDArray[np.float64], heart: NDArray[np.float64]) -> Organs | None:
-    """Return the two lungs and the heart of probabilities [h, w], or None where they are not found."""
+    """Return the two lungs and the heart of probabilities [h, w], or None where they are not found.
+
+    Nor is a heart found that is wider than the thorax or has its middle beyond it, as in what is no upright chest.
+    """
     heart = heart * _largest_parts(heart, 1)
     lungs = lungs * _largest_parts(lungs, 2)
     if heart.mean() < SMALLEST or lungs.mean() < 2 * SMALLEST:
@@ -52,6 +55,9 @@ def find_organs(lungs: NDArray[np.float64], heart: NDArray[np.float64]) -> Organ
     across = np.arange(lungs.shape[1]) + 0.5
     left, right = (lungs * side for side in (across < (first + last) / 2, across >= (first + last) / 2))
     if min(left.mean(), right.mean()) < SMALLEST:
+        return None
+    lean = float((heart.sum(axis=0) * across).sum() / heart.sum()) - (first + last) / 2
+    if np.ptp(_edges(heart.max(axis=0)[None])[0]) > last - first or abs(lean) > (last - first) / 2:
         return None
     return Organs(left, right, heart, (float(first), float(last)))
 
