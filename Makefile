@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_AR
 .PHONY: demo test slow lint docs clean help
 
 help:
-	@echo "make demo   phantom pool -> two minutes of training -> samples -> score -> gallery"
+	@echo "make demo   phantom pool -> two minutes of training from phantom-64 -> samples -> score -> gallery"
 	@echo "make test   lint, types and the tests"
 	@echo "make slow   the tests that take longer"
 	@echo "make docs   the documentation as a site, build/docs/index.html"
@@ -31,13 +31,14 @@ $(VENV)/installed-docs: $(VENV)/installed
 
 demo: $(VENV)/installed
 	rm -rf $(DEMO)/samples $(DEMO)/site
-	test -f $(DEMO)/pool/pool.json || $(BIN)/thiscxr phantom $(DEMO)/pool -n 1500 --res 64
-	$(BIN)/python train_gan.py --data $(DEMO)/pool --config demo --out $(DEMO)/runs --minutes 2
+	test -f $(DEMO)/pool/pool.json || $(BIN)/thiscxr phantom $(DEMO)/pool -n 1500 --res 64 --seed 1
+	$(BIN)/thiscxr score --real $(DEMO)/pool --fake phantom-64 -n 600 --out $(DEMO)/before.json --json > /dev/null
+	$(BIN)/python train_gan.py --data $(DEMO)/pool --config demo --init phantom-64 --out $(DEMO)/runs --minutes 2
 	run=$$(ls -d $(DEMO)/runs/*/ | tail -n 1) && \
 	$(BIN)/thiscxr sample --model $$run -n 600 --out $(DEMO)/samples && \
 	$(BIN)/thiscxr score --real $(DEMO)/pool --fake $(DEMO)/samples --out $(DEMO)/scores.json --json > /dev/null && \
 	$(BIN)/thiscxr site --samples $(DEMO)/samples --scores $(DEMO)/scores.json --model $$run --out $(DEMO)/site
-	@$(BIN)/python tools/demo_scores.py $(DEMO)/scores.json
+	@$(BIN)/python tools/demo_scores.py $(DEMO)/scores.json --before $(DEMO)/before.json
 	@echo "open $(CURDIR)/$(DEMO)/site/index.html"
 
 lint: $(VENV)/installed-dev
