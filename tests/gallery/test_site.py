@@ -152,7 +152,7 @@ def test_every_value_is_escaped(make_samples: Callable[..., Path], tmp_path: Pat
         "source": hostile,
         "seen": hostile,
     }
-    folder = make_samples(cells, {}, network={"name": hostile, "code_version": hostile})
+    folder = make_samples(cells, {"view": "lateral"}, network={"name": hostile, "code_version": hostile})
     scores = written(tmp_path / "scores.json", record(hostile, extractor=hostile, question=hostile, group=hostile))
     build_site(folder, tmp_path / "out", scores, title=hostile)
     own = {
@@ -340,7 +340,21 @@ def test_the_page_names_what_the_training_started_from(make_samples: Callable[..
     for place, (start, named) in enumerate({"phantom-64, 300,000 films": True, "": False, "<b>": True}.items()):
         folder = make_samples({}, name=f"samples-{place}", network={"started_from": start})
         build_site(folder, tmp_path / f"out-{place}")
-        about = (tmp_path / f"out-{place}" / "about.html").read_text()
-        assert ("Training started from" in about) is named
-        assert "<b>" not in about
-        assert start.replace("<b>", "&lt;b&gt;") in about
+        for page, words in {
+            "index.html": "training of the network started from",
+            "about.html": "Training started",
+        }.items():
+            html = (tmp_path / f"out-{place}" / page).read_text()
+            assert (words in html) is named
+            assert "<b>" not in html
+            assert start.replace("<b>", "&lt;b&gt;") in html
+
+
+@pytest.mark.parametrize(("views", "front"), [(["lateral", "", "AP", "PA"], 2), (["lateral", ""], 0)])
+def test_the_first_page_begins_with_a_frontal_film(
+    views: list[str], front: int, make_samples: Callable[..., Path], tmp_path: Path
+) -> None:
+    build_site(make_samples(*({"view": view} for view in views)), tmp_path / "out")
+    index = (tmp_path / "out" / "index.html").read_text()
+    assert f'id="hero-link" href="#seed={front}"' in index
+    assert f'id="hero-picture"><img src="films/seed-{front:08d}.png"' in index

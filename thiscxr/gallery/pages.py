@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import jinja2
 
+from thiscxr.collections.collection import FRONTAL_VIEWS
 from thiscxr.gallery.browser_model import BrowserModel, generator_files, page_facts
 from thiscxr.gallery.samples import Film, Image, cited_sources
 from thiscxr.gallery.words import SEX_WORDS, near, number, predicted, requested
@@ -249,18 +250,20 @@ def page_name(number: int) -> str:
 def film_pages(frame: Frame, shown: Sequence[Shown], num_memorised: int) -> dict[str, bytes]:
     """Return index.html, the pages of the gallery and about.html, name -> bytes."""
     films = [film for film, _, _ in shown]
+    # The first page begins with a frontal film, which anybody takes for a chest.
+    front = next((each for each in shown if each.film.view in FRONTAL_VIEWS), shown[0])
     truncations = sorted({film.truncation for film in films if film.truncation is not None})
     widths = sorted({image.width_px for _, image, _ in shown})
     common = {
         "num_films": len(films),
-        "first": shown[0],
+        "first": front,
         "small": widths[-1] <= 128,
         "enlarged_from": ", ".join(map(str, widths)) if widths[-1] < ENLARGED_BELOW_PX else "",
         "num_memorised": num_memorised,
         "num_unscreened": sum(film.memorised is None for film in films),
     }
     context = {"@context": "https://schema.org"}
-    first = context | _image_object(frame, shown[0].film, shown[0].image)
+    first = context | _image_object(frame, front.film, front.image)
     pages = {"index.html": render(frame, "index.html", "index.html", **common, linked=first)}
     starts = range(0, len(shown), PAGE_FILMS)
     facets = _facets(films)
