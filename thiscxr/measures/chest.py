@@ -37,8 +37,8 @@ class Organs:
     left: NDArray[np.float64]
     right: NDArray[np.float64]
     heart: NDArray[np.float64]
-    thorax: tuple[float, float]
-    """Left and right edge of the inner thorax where it is widest, in pixels."""
+    ctr: float
+    lean: float
 
 
 def find_organs(lungs: NDArray[np.float64], heart: NDArray[np.float64]) -> Organs | None:
@@ -56,23 +56,19 @@ def find_organs(lungs: NDArray[np.float64], heart: NDArray[np.float64]) -> Organ
     left, right = (lungs * side for side in (across < (first + last) / 2, across >= (first + last) / 2))
     if min(left.mean(), right.mean()) < SMALLEST:
         return None
+    thorax, (start, end) = last - first, _edges(heart.max(axis=0)[None])[0]
     lean = float((heart.sum(axis=0) * across).sum() / heart.sum()) - (first + last) / 2
-    if np.ptp(_edges(heart.max(axis=0)[None])[0]) > last - first or abs(lean) > (last - first) / 2:
+    if end - start > thorax or abs(lean) > thorax / 2:
         return None
-    return Organs(left, right, heart, (float(first), float(last)))
+    return Organs(left, right, heart, float((end - start) / thorax), float(lean / thorax))
 
 
 def _measure_film(lungs: NDArray[np.float64], heart: NDArray[np.float64]) -> tuple[float, ...]:
     organs = find_organs(lungs, heart)
     if organs is None:
         return (float("nan"),) * len(MEASURES)
-    first, last = organs.thorax
-    across = np.arange(lungs.shape[1]) + 0.5
-    left, right = _edges(organs.heart.max(axis=0)[None])[0]
     areas = [float(lung.mean()) for lung in (organs.left, organs.right)]
-    lean = float((organs.heart.sum(axis=0) * across).sum() / organs.heart.sum()) - (first + last) / 2
-    thorax = last - first
-    return (right - left) / thorax, areas[0], areas[1], min(areas) / max(areas), lean / thorax
+    return organs.ctr, *areas, min(areas) / max(areas), organs.lean
 
 
 def _largest_parts(probabilities: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
@@ -130,6 +126,7 @@ def _opacity(grey: NDArray[Any], lungs: NDArray[np.floating], heart: NDArray[np.
     inside = both >= 0.5
     near, far = (binary_dilation(inside, iterations=max(1, round(share * len(grey)))) for share in AROUND)
     tissue = np.sort(grey[far & ~near])
+    # on a negative the heart is as dark as the darkest of the lungs
     negative = np.median(grey[organs.heart >= 0.5]) <= np.quantile(grey[inside], 0.02)
     if not len(tissue) or negative or clipped(grey, both):
         return nothing

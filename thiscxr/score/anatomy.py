@@ -186,7 +186,7 @@ def compare(real: Frontals, fake: Frontals, seed: int = 0) -> tuple[list[Measure
             facts = {"extractor": DEFAULT, "question": name.replace("_", " "), "statistic": "ks", "group": named}
             p = float(ks_2samp(alone[:, column], others[:, column]).pvalue)
             found.append(gap.measured("anatomy", n, -1.0, p=p, **facts))
-    notes = [f"distributions of lungs and heart need {LEAST} measured films a side; too few of {', '.join(few)}"]
+    notes = [f"distributions of lungs and heart need {LEAST} measured films per set; too few of {', '.join(few)}"]
     return [replace(each, p=min(1.0, (each.p or 0.0) * len(found))) for each in found], notes if few else []
 
 
