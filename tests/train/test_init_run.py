@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -245,6 +246,19 @@ def test_a_file_may_bring_its_discriminator(pool: Pool, base: Path, tmp_path: Pa
     assert "18 of 18 tensors taken, with Adam's moments of 0; fresh: nothing" in lines[2]
     assert lines[3] == "the generator does not rest"
     training.step()
+    wrong: Any
+    for wrong in (None, "much", [0.5]):
+        odd = replace(info, augment_strength=wrong)
+        save_network(tmp_path / "n", run.generator, odd, discriminator=run.saved.discriminator)
+        with pytest.raises(ValueError, match=r"do not fit \(a discriminator has an augment_strength"):
+            load_network(tmp_path / "n")
+    save_network(tmp_path / "n", run.generator, info)
+    with pytest.raises(ValueError, match=r"do not fit \(a discriminator has an augment_strength"):
+        load_network(tmp_path / "n")
+    spoilt = {name: value * torch.nan for name, value in run.saved.discriminator.items()}
+    save_network(tmp_path / "n", run.generator, info, discriminator=spoilt)
+    with pytest.raises(ValueError, match=r"discriminator.* holds values that are not finite"):
+        load_network(tmp_path / "n")
     # One that reads pixels otherwise cannot be taken, as from a file without it.
     for init, changes in ((alone, {}), (path, {"patch": 1})):
         training, lines = started(init, **changes)

@@ -107,15 +107,16 @@ def load_network(path: Path) -> tuple[Generator, NetworkInfo]:
             **{key: value for key, value in metadata.items() if key in names},
         )
         generator = Generator(architecture)
-        generator.load_state_dict(
-            {name: tensor.float() for name, tensor in tensors.items() if not name.startswith(DISCRIMINATOR)}
-        )
+        own = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith(DISCRIMINATOR)}
+        generator.load_state_dict(own)
+        if isinstance(info.augment_strength, float) != (len(own) < len(tensors)):
+            raise ValueError("a discriminator has an augment_strength, and nothing else has one")
     except (KeyError, TypeError, RuntimeError, AttributeError, ValueError, AssertionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{path}: the network's description and its tensors do not fit ({reason}); get the file again"
         ) from None
-    damaged = next((name for name, tensor in generator.state_dict().items() if not tensor.isfinite().all()), None)
+    damaged = next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
     if damaged:
         raise ValueError(
             f"{path}: the tensor {damaged} holds values that are not finite; get the file again, or train again"

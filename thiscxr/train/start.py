@@ -90,8 +90,9 @@ def check_widths(config: Config, init: GeneratorConfig) -> None:
 
 
 def open_fitting(config: Config) -> Origin:
-    """Return what `init` names; of a file without its discriminator where that reads pixels otherwise than this
-    training's: both have to read Haar bands, or both free pixels of equal patches. Raises ValueError for such a run."""
+    """Return what `init` names, with its discriminator where that reads pixels as this training's does: both Haar
+    bands, or both free pixels of equal patches. Where it does not, a file is taken without it, and a run is a
+    ValueError."""
     origin = open_origin(config.init)
     init = origin.generator.config
     if origin.saved is None or (output_layers_fit(config, init) and config.bands == init.haar):
