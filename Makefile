@@ -31,11 +31,11 @@ $(VENV)/installed-docs: $(VENV)/installed
 
 demo: $(VENV)/installed
 	rm -rf $(DEMO)/samples $(DEMO)/site
-	test -f $(DEMO)/pool/pool.json || $(BIN)/thiscxr phantom $(DEMO)/pool -n 1500 --res 64 --seed 1
-	$(BIN)/thiscxr score --real $(DEMO)/pool --fake phantom-64 -n 600 --out $(DEMO)/before.json --json > /dev/null
+	test -f $(DEMO)/pool/pool.json || $(BIN)/thiscxr phantom $(DEMO)/pool -n 1000 --res 64 --seed 1
+	$(BIN)/thiscxr score --real $(DEMO)/pool --fake phantom-64 -n 400 --out $(DEMO)/before.json --json > /dev/null
 	$(BIN)/python train_gan.py --data $(DEMO)/pool --config demo --init phantom-64 --out $(DEMO)/runs --minutes 2
 	run=$$(ls -d $(DEMO)/runs/*/ | tail -n 1) && \
-	$(BIN)/thiscxr sample --model $$run -n 600 --out $(DEMO)/samples && \
+	$(BIN)/thiscxr sample --model $$run -n 400 --out $(DEMO)/samples && \
 	$(BIN)/thiscxr score --real $(DEMO)/pool --fake $(DEMO)/samples --out $(DEMO)/scores.json --json > /dev/null && \
 	$(BIN)/thiscxr site --samples $(DEMO)/samples --scores $(DEMO)/scores.json --model $$run --out $(DEMO)/site
 	@$(BIN)/python tools/demo_scores.py $(DEMO)/scores.json --before $(DEMO)/before.json

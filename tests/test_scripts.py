@@ -82,12 +82,15 @@ def test_the_demo_prints_distance_and_grid_before_and_after(
         return str(tmp_path / name)
 
     before, after = written("before.json", 4.0, 0.1, 0.5, -1.0), written("after.json", 4.5, 0.1, 0.2, 0.9)
-    for arguments in ([after], [after, "--before", before]):
+    for arguments in ([after], [after, "--before", before], [before, "--before", after]):
         monkeypatch.setattr(sys, "argv", ["demo_scores.py", *arguments])
         run(ROOT / "tools" / "demo_scores.py", "__main__")
     assert capsys.readouterr().out.splitlines() == [
         "distance to real films: 4.50; between real films 1.50",
         "grid at its worst, dB above real films: 0.90; between real films 1.50",
-        "distance to real films: 4.00 before and 4.50 after training, no worse; between real films 1.50",
+        "distance to real films: 4.00 before and 4.50 after training, not shown to be worse; between real films 1.50",
         "grid at its worst, dB above real films: 0.50 before and 0.90 after training, worse; between real films 1.50",
+        "distance to real films: 4.50 before and 4.00 after training, no worse; between real films 1.50",
+        "grid at its worst, dB above real films: 0.90 before and 0.50 after training, no worse; "
+        "between real films 1.50",
     ]

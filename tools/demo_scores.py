@@ -23,9 +23,15 @@ def main() -> None:
             continue
         shown = f"{last['value']:.2f}"
         if first is not None:
-            no_worse = last["value"] <= first["value"] or last["ci95"][0] <= first["value"]
-            shown = f"{first['value']:.2f} before and {shown} after training, {'no worse' if no_worse else 'worse'}"
+            shown = f"{first['value']:.2f} before and {shown} after training, {compared(first['value'], last)}"
         print(f"{words.format(shown)}; between real films {last['floor']:.2f}")
+
+
+def compared(before: float, after: dict[str, Any]) -> str:
+    """Return how a record compares with a value before, where less is better."""
+    if after["value"] <= before:
+        return "no worse"
+    return "not shown to be worse" if after["ci95"][0] <= before else "worse"
 
 
 def worst(records: list[dict[str, Any]], measure: str) -> dict[str, Any] | None:
