@@ -117,7 +117,7 @@ def facts(network: Network, model: str, noted: bool) -> list[tuple[str, str]]:
             f"z {shape.z_dim}, w {shape.w_dim}, mapping of {shape.mapping_layers} layers, "
             f"channels {shape.channel_base} / resolution, at most "
             f"{shape.channel_max}, {shape.patch} × "
-            f"{shape.patch} px a place" + (" as Haar bands, with grain" if shape.haar else ""),
+            f"{shape.patch} px a position" + (" as Haar bands, with grain" if shape.haar else ""),
         ),
         ("films seen in training", f"{info.images_seen:,}"),
         *([("training started from", _line(info.started_from))] if info.started_from else []),
