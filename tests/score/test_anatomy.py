@@ -232,7 +232,7 @@ def test_a_view_with_too_few_films_is_named_and_unknown_views_are_compared_toget
     found, notes = compare(real, few)
     assert {each.group for each in found} == {"view PA"}
     (note,) = notes
-    assert note.endswith("need 20 measured films a side; too few of AP (200 real, 10 synthetic)")
+    assert note.endswith("need 20 measured films per set; too few of AP (200 real, 10 synthetic)")
     found, notes = compare(real, Frontals(fake, np.repeat("", 60), np.arange(60)))
     assert ({each.group for each in found}, notes) == ({""}, [])
     nothing = {name: np.full(60, np.nan) for name in COMPARED}
