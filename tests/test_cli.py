@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from thiscxr import cli
-from thiscxr.cli.data import SOURCES
 from thiscxr.collections import COLLECTIONS
 from thiscxr.pixels import save_png
 from thiscxr.pool import Pool
+from thiscxr.terms import collections
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(cli.group.commands)
@@ -273,4 +273,4 @@ def test_a_pool_of_another_resolution_is_refused_by_train(
 
 
 def test_every_collection_has_its_flag() -> None:
-    assert tuple(SOURCES) == tuple(COLLECTIONS)
+    assert tuple(collections()) == tuple(COLLECTIONS)

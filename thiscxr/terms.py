@@ -1,25 +1,26 @@
 """The one rule on sharing what a network generated: a collection whose terms forbid sharing, or leave it open,
 restricts every network trained on it.
 
-Sources are named as in a network file or a sample folder. This module imports nothing, so that every room may use it.
+Sources are named as in a network file or a sample folder. This module imports nothing of ours, so that every room may
+use it.
 """
 
+import json
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-# A word of the key, title or address of a collection whose films may not be shared, or not in altered form -> its name.
-# thiscxr.collections has the terms in full; a source keeps them in a network file even when another network began with
-# it.
-RESTRICTED = {
-    "mimic": "MIMIC-CXR",
-    "chexpert": "CheXpert",
-    "padchest": "PadChest",
-    "openi": "Open-I",
-    "open-i": "Open-I",
-    "vindr": "VinDr-CXR",
-}
-# Keys of the collections whose terms let anybody show the films themselves, with citation and acknowledgement.
-SHOWABLE = ("nih", "kermany")
+
+@cache
+def collections() -> dict[str, dict[str, Any]]:
+    """Return what terms.json says of every collection, by its key: the flag of `prepare`.
+
+    name: in sentences. sharing: "showable" where anybody may show the films themselves, with citation and
+    acknowledgement, "restricted" where they may not be shared, or not in altered form, else "undecided". words: any of
+    them in a key, title or address names the collection. tables: files that it alone has. terms: of `labels.Terms`.
+    """
+    return json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def is_phantom(source: str) -> bool:
@@ -31,7 +32,11 @@ def restricted_sources(sources: Mapping[str, Mapping[str, Any]]) -> tuple[str, .
     """Return the names of the restricted collections among `sources` (key -> title, terms, citation, url, …), each
     once."""
     texts = [f"{key} {source.get('title', '')} {source.get('url', '')}".lower() for key, source in sources.items()]
-    return tuple(dict.fromkeys(name for word, name in RESTRICTED.items() if any(word in text for text in texts)))
+    return tuple(
+        known["name"]
+        for known in collections().values()
+        if known["sharing"] == "restricted" and any(word in text for word in known["words"] for text in texts)
+    )
 
 
 def restriction(sources: Mapping[str, Mapping[str, Any]], permission: bool = False) -> str:
@@ -81,11 +86,12 @@ def require_showable(sources: Mapping[str, Mapping[str, Any]], what: str) -> Non
 
     what: the thing that is refused, as the first words of the line.
     """
-    showable = {key for key in SHOWABLE if key in sources and not restricted_sources({key: sources[key]})}
+    known = [key for key, each in collections().items() if each["sharing"] == "showable"]
+    showable = {key for key in known if key in sources and not restricted_sources({key: sources[key]})}
     refused = [str(source.get("title") or key) for key, source in sources.items() if key not in showable]
     if refused or not sources:
         raise ValueError(
             f"{what} is refused: it holds films of {', '.join(refused) or 'no named source'}; "
             "real films are shown only of collections "
-            f"whose terms let anybody show them ({', '.join(SHOWABLE)}): prepare a pool of these alone"
+            f"whose terms let anybody show them ({', '.join(known)}): prepare a pool of these alone"
         )

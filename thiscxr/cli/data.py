@@ -7,19 +7,7 @@ from typing import Any
 import click
 
 from thiscxr.cli.options import FOLDER, NEW_FILE, NEW_FOLDER, common, group, several
-
-# Titles of the collections by flag; thiscxr.collections knows the rest, and more than --help should import.
-SOURCES = {
-    "nih": "NIH ChestX-ray14",
-    "chexpert": "CheXpert",
-    "mimic-cxr": "MIMIC-CXR or MIMIC-CXR-JPG",
-    "padchest": "PadChest",
-    "openi": "Open-I",
-    "vindr": "VinDr-CXR",
-    "rsna": "the RSNA pneumonia challenge",
-    "kermany": "Kermany et al.'s chest films of children",
-    "folder": "a plain folder of films",
-}
+from thiscxr.terms import collections
 
 
 @group.command()
@@ -61,15 +49,16 @@ def phantom(out: Path, count: int, res: int, layout: str, seed: int, **options: 
 
 SOURCE_FLAGS = several(
     *(
-        click.option(f"--{key}", type=FOLDER, multiple=True, metavar="DIR", help=f"Root of {title}; repeatable.")
-        for key, title in SOURCES.items()
+        click.option(f"--{key}", type=FOLDER, multiple=True, metavar="DIR", help=f"Root of {each['name']}; repeatable.")
+        for key, each in collections().items()
     )
 )
+_SEVERAL = ", ".join(f"--{key} DIR" for key in collections())
 
 
 def take_sources(options: dict[str, Any]) -> list[tuple[str, Path]]:
     """Return (collection, root) for each source flag given, and take the flags out of the options."""
-    return [(key, root) for key in SOURCES for root in options.pop(key.replace("-", "_"))]
+    return [(key, root) for key in collections() for root in options.pop(key.replace("-", "_"))]
 
 
 VIEWS = click.option(
@@ -138,9 +127,7 @@ def prepare(pool: Path, **options: Any) -> None:
 
     sources = take_sources(options)
     if not sources:
-        raise click.UsageError(
-            f"no collection given; use one or more of {', '.join(f'--{key} DIR' for key in SOURCES)}"
-        )
+        raise click.UsageError(f"no collection given; use one or more of {_SEVERAL}")
     click.echo(prepare_pool(pool, sources, **options))
 
 
@@ -182,7 +169,7 @@ def describe(pool: Path | None, as_json: bool, html: Path | None, **options: Any
 
     sources = take_sources(options)
     if (pool is None) == (not sources):
-        raise click.UsageError(f"give either a pool or collections ({', '.join(f'--{key} DIR' for key in SOURCES)})")
+        raise click.UsageError(f"give either a pool or collections ({_SEVERAL})")
     facts = describing.describe_pool(pool) if pool else describing.describe_sources(sources, **options)
     if html is not None:
         write_page(html, facts)

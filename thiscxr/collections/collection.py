@@ -1,14 +1,14 @@
 """What every collection has in common: a label table, images under its own names, terms.
 
 A collection is one module of this folder that makes one `Collection`; no other package knows more about it. Which words
-of its tables mean which finding is data, in mappings/, and so are the terms of all.
+of its tables mean which finding is data, in mappings/; its name and its terms are in terms.json.
 """
 
 import json
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from thiscxr.collections.archives import ReleaseFile, find_table, release_files, with_archive
 from thiscxr.collections.beside import kind
 from thiscxr.labels import NEGATIVE, NOT_MENTIONED, POSITIVE, FilmRecord, Terms
+from thiscxr.terms import collections
 
 FRONTAL_VIEWS = ("PA", "AP", "AP_supine")
 COPY = "another copy of a film"
@@ -47,7 +48,7 @@ class Collection:
     @property
     def terms(self) -> Terms:
         """What the collection requires of its users."""
-        return read_terms()[self.key]
+        return Terms(**collections()[self.key]["terms"])
 
     def key_of(self, path: str) -> str | None:
         """Return the FilmRecord.file of an image by its path inside the release; None when its suffix is not that of an
@@ -98,25 +99,6 @@ def read_mapping(name: str) -> dict[str, Any]:
     return json.loads((files("thiscxr.collections") / "mappings" / name).read_text(encoding="utf-8"))
 
 
-@cache
-def read_terms() -> dict[str, Terms]:
-    """Return the terms of every collection by its key."""
-    return {key: Terms(**terms) for key, terms in read_mapping("terms.json").items()}
-
-
-_SIGNS = {
-    "Data_Entry_2017_v2020.csv": "nih",
-    "Data_Entry_2017.csv": "nih",
-    "valid.csv": "chexpert",
-    "mimic-cxr-2.0.0-metadata.csv": "mimic-cxr",
-    "cxr-record-list.csv": "mimic-cxr",
-    "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv": "padchest",
-    "indiana_reports.csv": "openi",
-    "image_labels_train.csv": "vindr",
-    "stage_2_train_labels.csv": "rsna",
-}
-
-
 def table_name(table: ReleaseFile) -> str:
     """Return the name of a table without folders and without .gz."""
     return PurePosixPath(table.name).name.removesuffix(".gz")
@@ -132,8 +114,9 @@ def missing_table(root: Path, title: str, *names: str) -> ValueError:
 
 def looks_like(root: Path) -> str:
     """Return the end of a message that names the collection whose table is in a folder, "" for none."""
-    table = find_table(root, *_SIGNS)
-    return "" if table is None else f"; it looks like --{_SIGNS[table_name(table)]}"
+    tables = {table: key for key, known in collections().items() for table in known["tables"]}
+    table = find_table(root, *tables)
+    return "" if table is None else f"; it looks like --{tables[table_name(table)]}"
 
 
 def match_terms(
