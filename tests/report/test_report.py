@@ -17,6 +17,7 @@ from thiscxr.report.page import Figure, Section, render
 from thiscxr.report.scores import report
 from thiscxr.report.terminal import score_table
 from thiscxr.report.verdict import verdict
+from thiscxr.report.words import WORDS, Words
 from thiscxr.score import panel
 from thiscxr.score.anatomy import COMPARED, Frontals, compare
 from thiscxr.score.fakes import open_fakes
@@ -78,6 +79,19 @@ def test_a_film_that_may_not_be_shown_is_not_among_the_pairs() -> None:
     assert drawn.count("data:image/png") == 1
     assert "not shown: terms of mimic-cxr" in drawn
     assert "seed 7<br>distance 0.100, flagged<br>25.0% of unrelated patients are as near" in drawn
+
+
+def test_a_new_measure_is_shown_from_its_words_alone(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_png(tmp_path / "film.png", blob(1, 32, effusion=False))
+    monkeypatch.setitem(WORDS, "sway", Words("spread", "Sway", "how far films sway", "lower"))
+    known = Record("sway", 0.25, (0.2, 0.3), 0.1, 100, 100)
+    found = panel.Panel([known, Record("unheard", 1.5, None, None, 100, 100)])
+    with open_fakes(str(tmp_path), 32, 64, 1.0, "cpu") as fakes:
+        text = report(pool, fakes, found)
+    assert [chart.alt.partition(":")[0] for chart in charts(text)] == ["Sway", "Unheard"]
+    assert "How far films sway; lower is better." in text
 
 
 def test_the_verdict_claims_no_more_than_the_numbers(page: tuple[str, panel.Panel, str]) -> None:

@@ -3,7 +3,8 @@
 It shows films of the pool beside the synthetic films that are nearest to them, so it is for those who may see the pool.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,16 @@ from thiscxr.pool import Pool
 from thiscxr.report.charts import Curve, Whisker, cloud, curves, steps, whiskers
 from thiscxr.report.page import Figure, Section, render
 from thiscxr.report.verdict import verdict
-from thiscxr.report.words import QUESTIONS, SECTIONS, explained, from_0_to_1, number, reading, title, words_of
+from thiscxr.report.words import (
+    QUESTIONS,
+    by_section,
+    explained,
+    from_0_to_1,
+    number,
+    reading,
+    title,
+    words_of,
+)
 from thiscxr.score.anatomy import trust_words
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.memorisation import NEAR, worst_pairs
@@ -23,6 +33,11 @@ from thiscxr.score.records import Record
 
 _SHIFTS = 12  # rows of the shift table on the page
 _DRAWN = ("ctr", "viewer left lung", "viewer right lung", "viewer left opacity", "viewer right opacity")
+# Measures whose figure is not a row of whiskers for each heading.
+_OWN_DRAWING = (
+    "memorised_rate", "near_rate", "nearest_ratio", "reid", "fidelity", "real_or_synthetic", "probe", "tie",
+    "anatomy", "utility", "poses", "label_noise",
+)  # fmt: skip
 _ONE_ROW = "Each interval is for its own row: of twenty rows without an effect one is expected to show one."
 
 
@@ -33,15 +48,17 @@ def write_report(path: Path, pool: Pool, fakes: FakeFilms, panel: Panel) -> None
 
 def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
     """Return the page; the same panel gives the same bytes."""
-    parts = (
-        _distances(panel),
-        _fine_structure(panel),
-        _spread(panel),
-        _copies(pool, fakes, panel),
-        _conditions(panel),
-        _confounders(panel),
-        _anatomy(panel),
-    )
+    drawings: dict[str, Callable[[Panel], list[Figure]]] = {
+        "spread": _clouds,
+        "copies": partial(_copies, pool, fakes),
+        "asked": _conditions,
+        "confounders": _confounders,
+        "anatomy": _anatomy,
+    }
+    sections = []
+    for name, each, records in by_section([record for record in panel.records if record.value is not None]):
+        own = drawings[name](panel) if name in drawings else []
+        sections.append(Section(name, each.title, each.intro, own + _whisker_figures(records)))
     network = f"network {fakes.network_sha256[:12]}" if fakes.network_sha256 else "an unknown network"
     return render(
         "scores.html",
@@ -52,7 +69,7 @@ def report(pool: Pool, fakes: FakeFilms, panel: Panel) -> str:
         )
         + ("; the rows of the burned-in mark are hidden in all films" if fakes.hidden else ""),
         verdict=verdict(panel.records),
-        every=[section for section in (*parts, *_slow(panel)) if section.figures],
+        every=[section for section in (*sections, *_slow(panel)) if section.figures],
         notes=panel.notes + [str(each) for each in panel.fidelity if each.reason],
         sources=pool.meta["sources"],
     )
@@ -86,42 +103,27 @@ def _figure(heading: str, records: Sequence[Record], more: str = "") -> Figure:
     return Figure(heading, text, whiskers(f"{heading}: {text}", rows, span), _table(records))
 
 
-def _figures(panel: Panel, *kinds: tuple[str, ...]) -> list[Figure]:
-    """Return a figure for each kind, a heading and its measures, that has scores."""
-    return [_figure(heading, records) for heading, *measures in kinds if (records := _of(panel, *measures))]
+def _whisker_figures(records: Sequence[Record]) -> list[Figure]:
+    """Return a figure for each heading of these scores' measures, but for those with drawings of their own."""
+    headings: dict[str, list[Record]] = {}
+    for each in records:
+        if each.measure not in _OWN_DRAWING:
+            heading = words_of(each).figure or words_of(each).title
+            headings.setdefault(title(each) if "{" in heading else heading, []).append(each)
+    return [_figure(heading, some) for heading, some in headings.items()]
 
 
-def _section(name: str, figures: list[Figure]) -> Section:
-    return Section(name, SECTIONS[name].title, SECTIONS[name].intro, figures)
+def _clouds(panel: Panel) -> list[Figure]:
+    if not panel.clouds:
+        return []
+    text = "First two principal components of the features of the real films."
+    drawing = cloud(f"Films as points: {text}", list(panel.clouds.items()))
+    return [Figure("Where the films lie", text, drawing, [])]
 
 
-def _distances(panel: Panel) -> Section:
-    kinds = (
-        ("Fréchet distance", "fd"),
-        ("Fréchet distance, infinitely many films (FD∞)", "fdinf"),
-        ("Kernel distance (KID)", "kid"),
-    )
-    return _section("distances", _figures(panel, *kinds))
-
-
-def _fine_structure(panel: Panel) -> Section:
-    return _section(
-        "spectrum", _figures(panel, ("Grid and sharpness", "grid", "sharpness"), ("Bands of detail", "band"))
-    )
-
-
-def _spread(panel: Panel) -> Section:
-    figures = _figures(panel, ("Precision, recall, density, coverage", "precision", "recall", "density", "coverage"))
-    if panel.clouds:
-        text = "First two principal components of the features of the real films."
-        drawing = cloud(f"Films as points: {text}", list(panel.clouds.items()))
-        figures.append(Figure("Where the films lie", text, drawing, []))
-    return _section("spread", [*figures, *_figures(panel, ("Vendi score", "vendi"), ("MS-SSIM of pairs", "msssim"))])
-
-
-def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
+def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> list[Figure]:
     if panel.audit is None:
-        return _section("copies", [])
+        return []
     found, unrelated = panel.audit.found, panel.audit.unrelated
     edges = np.linspace(0, max(float(unrelated.distance.max()), float(found.distance.max())), 41).tolist()
     series = [(name, (np.histogram(values, edges)[0] / len(values)).tolist()) for name, values in (
@@ -150,13 +152,13 @@ def _copies(pool: Pool, fakes: FakeFilms, panel: Panel) -> Section:
     )
     heading = f"The {len(pairs)} worst pairs: a synthetic film, and the real film nearest to it"
     figures.append(Figure(heading, text, pairs, rows, wide=True))
-    return _section("copies", figures)
+    return figures
 
 
-def _conditions(panel: Panel) -> Section:
+def _conditions(panel: Panel) -> list[Figure]:
     measured = _of(panel, "fidelity")
     if not measured:
-        return _section("asked", [])
+        return []
     rows = [_whisker(each, f"{each.question} ({each.statistic})") for each in measured if each.statistic != "mae"]
     table = [["question", "measure", "value", "interval", "real patients", "requested at random"]]
     for each in measured:
@@ -170,10 +172,10 @@ def _conditions(panel: Panel) -> Section:
         f"classifier on held-out patients. {_ONE_ROW}"
     )
     drawing = whiskers(f"Condition fidelity: {text}", rows, (0.0, 1.0), "held-out real patients")
-    return _section("asked", [Figure("Condition fidelity", text, drawing, table)])
+    return [Figure("Condition fidelity", text, drawing, table)]
 
 
-def _confounders(panel: Panel) -> Section:
+def _confounders(panel: Panel) -> list[Figure]:
     probes = [each for each in _of(panel, "real_or_synthetic", "probe") if each.statistic != "mae"]
     figures = [_figure("Probes", probes)] if probes else []
     if records := _of(panel, "tie"):
@@ -182,7 +184,6 @@ def _confounders(panel: Panel) -> Section:
                 "Associations of findings with source or view", records, "The diamond: findings without one stay below."
             )
         )
-    figures += _figures(panel, ("Findings that follow the source", "shortcut"))
     if panel.shifts:
         table = [["finding", "source", "view", "real", "requested", "difference", "95 % interval", "shifted"]]
         for shift in panel.shifts:
@@ -200,10 +201,10 @@ def _confounders(panel: Panel) -> Section:
         span = max(0.1, float(np.ceil(10 * max(abs(edge) for s in panel.shifts[:_SHIFTS] for edge in s.ci95)) / 10))
         drawing = whiskers(f"Shifts: {text}", rows, (-span, span))
         figures.append(Figure("Shifts by finding, source and view", text, drawing, table))
-    return _section("confounders", figures)
+    return figures
 
 
-def _anatomy(panel: Panel) -> Section:
+def _anatomy(panel: Panel) -> list[Figure]:
     known = _of(panel, "anatomy")
     trust = f"{trust_words(panel.trust)}." if panel.trust else ""
     figures = []
@@ -213,7 +214,7 @@ def _anatomy(panel: Panel) -> Section:
     if compared:
         figures.append(_figure("Synthetic against real distributions", compared))
     figures += [_distribution(panel, each.question, each.group) for each in compared if each.question in _DRAWN]
-    return _section("anatomy", figures)
+    return figures
 
 
 def _distribution(panel: Panel, question: str, group: str) -> Figure:

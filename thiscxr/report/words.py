@@ -29,6 +29,7 @@ class Words:
     better: str  # "lower", "higher", "near" (the nearer to the floor, the better), or "" where neither
     unit: str = ""
     floor: str = ""  # where it is another than the section's
+    figure: str = ""  # heading of the figure that it shares with others; by default its title
 
 
 _OTHERS = "real films of other patients"
@@ -69,6 +70,7 @@ SECTIONS = {
     "other": Section("Other scores", "This version does not know these.", _OTHERS),
 }
 _AUC, _SHARE = "AUC", "share"
+_MANIFOLD = "Precision, recall, density, coverage"
 WORDS = {  # measure, or measure and statistic, in the order in which they are shown
     "fd": Words("distances", "Fréchet distance",
         "how far the synthetic films are from real ones, comparable at one number of films", "lower"),
@@ -77,17 +79,21 @@ WORDS = {  # measure, or measure and statistic, in the order in which they are s
     "kid": Words("distances", "Kernel distance (KID)",
         "independent of the number of films; below 0 by chance where the sets are alike", "lower"),
     "grid": Words("spectrum", "Grid, {question}",
-        "power of what alternates from pixel to pixel over similar frequencies, against real films", "near", "dB"),
+        "power of what alternates from pixel to pixel over similar frequencies, against real films", "near", "dB",
+        figure="Grid and sharpness"),
     "sharpness": Words("spectrum", "Sharpness",
-        "power of fine over coarse detail, against real films; below 0: blurred, above: sharp or noisy", "near", "dB"),
+        "power of fine over coarse detail, against real films; below 0: blurred, above: sharp or noisy", "near", "dB",
+        figure="Grid and sharpness"),
     "band": Words("spectrum", "Band {question} of 8",
-        "power of this band of detail, 1 the coarsest, against real films", "near", "dB"),
+        "power of this band of detail, 1 the coarsest, against real films", "near", "dB", figure="Bands of detail"),
     "precision": Words("spread", "Precision",
-        "share of the synthetic films that look like some real film", "higher", _SHARE),
+        "share of the synthetic films that look like some real film", "higher", _SHARE, figure=_MANIFOLD),
     "recall": Words("spread", "Recall",
-        "share of the real films that some synthetic film looks like", "higher", _SHARE),
-    "density": Words("spread", "Density", "how thickly real films surround the synthetic ones", "higher", _SHARE),
-    "coverage": Words("spread", "Coverage", "share of the real films with a synthetic film close by", "higher", _SHARE),
+        "share of the real films that some synthetic film looks like", "higher", _SHARE, figure=_MANIFOLD),
+    "density": Words("spread", "Density",
+        "how thickly real films surround the synthetic ones", "higher", _SHARE, figure=_MANIFOLD),
+    "coverage": Words("spread", "Coverage",
+        "share of the real films with a synthetic film close by", "higher", _SHARE, figure=_MANIFOLD),
     "vendi": Words("spread", "Vendi score", "the effective number of different films", "higher"),
     "msssim": Words("spread", "MS-SSIM of pairs", "how alike two films are on average", "lower", _SHARE),
     "memorised_rate": Words("copies", "Memorised",
@@ -119,7 +125,7 @@ WORDS = {  # measure, or measure and statistic, in the order in which they are s
         "the strongest association: {question}", "", "Cramér's V", "findings without an association stay below"),
     "shortcut": Words("confounders", "{question} by source",
         "how far its prediction moves with the requested source alone ({group}), over its spread",
-        "lower", "", "films that do not follow the source stay below"),
+        "lower", "", "films that do not follow the source stay below", "Findings that follow the source"),
     "anatomy auc": Words("anatomy", "Trust in these measures",
         "the cardiothoracic ratio against the label Cardiomegaly", "", _AUC),
     "anatomy w1": Words("anatomy", "{question}", "distance of its distribution from that of real films", "lower"),
