@@ -164,6 +164,19 @@ def test_a_section_of_too_few_films_is_left_out_before_any_is_read(
         part(context, looked) if section == "native_crops" else part(context)
 
 
+def test_bands_of_detail_do_not_depend_on_the_depth_of_the_pool(
+    pool: Pool, extractor: Extractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Powers of 16-bit films beside those of 8-bit ones were 48 dB apart.
+    rows, read = pool.indices("all"), Pool.read
+    films = FakeFilms(pool.read(rows), [Condition("PA")] * len(rows), ["f"] * len(rows), 1.0, "", None, None, {})
+    context = panel.Context(pool, pool, rows, films, [], "all", 0, "cpu")
+    shallow = panel.fine_structure(context).records
+    monkeypatch.setattr(Pool, "read", lambda self, some: read(self, some).astype(np.uint16) * 257)
+    assert panel.fine_structure(context).records == shallow
+    assert {each.measure for each in shallow} == {"grid", "sharpness", "band"}
+
+
 @pytest.mark.parametrize("split", ["train", "holdout"])
 def test_the_split_is_kept(
     pool: Pool, extractor: Extractor, tmp_path: Path, split: str, score: Callable[..., Record]

@@ -20,6 +20,7 @@ from thiscxr.measures.measured import Measured
 from thiscxr.measures.resampling import generator
 from thiscxr.measures.spectrum import film_spectra, joined, spectrum_scores
 from thiscxr.model.conditions import FilmConditions
+from thiscxr.pixels import to_bits
 from thiscxr.pool import Pool
 from thiscxr.pool.covered import CoveredPool
 from thiscxr.reader.answers import name_answers, read_answers
@@ -242,7 +243,7 @@ def fine_structure(context: Context) -> Panel:
     here, there = (
         joined(film_spectra(films) for films in some)
         for some in (
-            (real.read(part) for part in in_batches(rows)),
+            (to_bits(real.read(part), 8) for part in in_batches(rows)),  # the depth of synthetic films
             (pixels[part] for part in in_batches(np.arange(len(pixels))[:MOST_SPECTRA])),
         )
     )
