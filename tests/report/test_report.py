@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from tests.conftest import blob
 from tests.drawn import charts
+from tests.scores import record
 from thiscxr.gallery.evidence import evidence_facts
 from thiscxr.pixels import save_png
 from thiscxr.pool import Pool
@@ -125,3 +126,24 @@ def test_distributions_of_lungs_and_heart_are_drawn_and_every_page_says_the_same
     assert row["name"] == "Opacity of the lung on the viewer's right, distribution, view AP only"
     assert row["said"].endswith("; these films are above.")
     assert len(charts(row["drawing"])) == 1
+
+
+def test_what_scores_mean_is_said_of_each_of_them_by_its_name(pool: Pool, tmp_path: Path) -> None:
+    save_png(tmp_path / "film.png", blob(1, 32, effusion=False))
+    found = panel.Panel(
+        [
+            *(record("anatomy", 0.2, floor=0.1, statistic="w1", question=name) for name in ("ctr", "heart lean")),
+            record("anatomy", 0.2, floor=0.1, statistic="implausible"),
+            *(record("grid", 0.2, floor=0.1, question=name) for name in ("rows", "columns")),
+            record("sharpness", 0.2, floor=0.1),
+            record("tie", 0.2, floor=0.1, question="Edema", protocol="source", group="real"),
+            record("tie", 0.2, floor=0.1, question="Mass", protocol="view", group="asked"),
+        ]
+    )
+    with open_fakes(str(tmp_path), 32, 64, 1.0, "cpu") as fakes:
+        text = report(pool, fakes, found)
+    assert "{question}" not in text  # the page said "{question}: Distance of" and "Grid, {question}: Power of"
+    assert "Grid: Power of what alternates" in text
+    assert "Implausible: Share of the films" in text
+    assert "with the source, real films: The strongest association: Edema" in text  # it named the last one alone
+    assert "with the view, as requested: The strongest association: Mass" in text

@@ -95,12 +95,20 @@ def _whisker(record: Record, label: str) -> Whisker:
 
 def _figure(heading: str, records: Sequence[Record], more: str = "") -> Figure:
     """Return the scores with intervals and floors, in the words of their measures."""
-    meanings = {words_of(each).title.split(":")[0]: explained(each) for each in records}
-    text = " ".join(meanings.values() if len(meanings) == 1 else (f"{name}: {said}" for name, said in meanings.items()))
+    meanings: dict[str, list[Record]] = {}
+    for each in records:
+        meanings.setdefault(explained(each), []).append(each)
+    text = " ".join(meanings if len(meanings) == 1 else map(_named, meanings.keys(), meanings.values()))
     rows = [_whisker(each, each.key) for each in records]
     span = (0.0, 1.0) if from_0_to_1(records) else None
     text = f"{text} {more}".strip()
     return Figure(heading, text, whiskers(f"{heading}: {text}", rows, span), _table(records))
+
+
+def _named(meaning: str, records: Sequence[Record]) -> str:
+    """Return what scores mean, after their name or, of several, the words that their names begin with."""
+    name = title(records[0]) if len(records) == 1 else words_of(records[0]).title.partition("{")[0].rstrip(" ,:")
+    return f"{name}: {meaning}" if name else meaning
 
 
 def _whisker_figures(records: Sequence[Record]) -> list[Figure]:
