@@ -156,6 +156,22 @@ def test_percentiles_are_among_real_films_of_the_same_view(segmenter: Segmenter,
     assert "4 of 4 films measured" in str(summary)
 
 
+def test_percentiles_of_opacity_are_among_as_many_films_as_all_others(segmenter: Segmenter, tmp_path: Path) -> None:
+    """Where most films of a view had sizes alone, opacity was placed among the few with it, or divided by zero."""
+    film = render(draw_patient(1, severities={}), "PA", 128, site="phantom-a").pixels
+    save_png(tmp_path / "films" / "a.png", film)
+    (tmp_path / "films" / "samples.csv").write_text("file,view\na.png,PA\n")
+    table = table_of(tmp_path / "a.csv", *[("PA", 0.0)] * 50, *[("AP", 0.0)] * 50)
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    for cells in rows[2:51]:
+        cells[rows[0].index("opacity_left")] = ""
+    table.write_text("\n".join(map(",".join, rows)) + "\n")
+    measure(tmp_path / "films", tmp_path / "m.csv", segmenter, against=table)
+    row = rows_of(tmp_path / "m.csv")["a.png"]
+    assert (row["ctr_percentile"], row["reference"]) == ("100.0", "50 PA films")
+    assert (row["opacity_right_percentile"], row["opacity_left_percentile"]) == ("100.0", "")
+
+
 def test_percentiles_of_films_are_among_films_that_are_measured_on_the_way(
     films: Path, segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +185,8 @@ def test_percentiles_of_films_are_among_films_that_are_measured_on_the_way(
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"other.csv has no measures in ctr, .*expected a table that `thiscxr"):
         measure(films, tmp_path / "m.csv", segmenter, against=tmp_path / "other.csv")
+    with pytest.raises(ValueError, match=r"--against .*chest-64.png cannot be read as a CSV table"):
+        measure(films, tmp_path / "m.csv", segmenter, against=films / "chest-64.png")
 
 
 def test_of_a_film_whose_lungs_are_cut_to_black_only_sizes_are_measured(segmenter: Segmenter, tmp_path: Path) -> None:

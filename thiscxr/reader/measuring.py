@@ -40,7 +40,7 @@ from thiscxr.reader.segmenter import Segmenter, segment
 SHORTEST = 64  # px: in films with a shorter side, borders cannot be measured
 LEAST_REFERENCE = 50  # films of a view, for percentiles among them
 NO_CHEST = "no two lungs and a heart seen: no frontal chest film, or none that can be read"
-CLIPPED = "opacity not measured: most of the lungs is clipped to black or white"
+CLIPPED = "most of the lungs is clipped to black or white, so that their opacity is lost"
 # column -> key of `measures.chest`, which has the viewer's left and right
 COLUMNS = {
     "ctr": "ctr",
@@ -72,7 +72,7 @@ class Film:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was measured: films with measures, and how many have none, by reason."""
+    """What was measured: films with all measures, and how many lack some or all, by reason."""
 
     measured: int
     reasons: Counter[str]
@@ -131,7 +131,7 @@ class Scale:
     reference: str
     """Their number and view, or that they are too few."""
     known: dict[str, NDArray[np.float64]]
-    """Column -> sorted values; empty where they are too few."""
+    """Column -> sorted values; without columns that have too few."""
 
     def place(self, row: dict[str, str]) -> dict[str, str]:
         """Return the percentiles of a row's measures, and `reference`."""
@@ -149,7 +149,8 @@ def scale_of(view: str, rows: Sequence[dict[str, str]]) -> Scale:
         some = [row for row in rows if row.get("view", UNKNOWN) in views and row.get("ctr")]
         named = f"{len(some)} {'frontal' if UNKNOWN in views else ' and '.join(views)} films"
         if len(some) >= LEAST_REFERENCE:
-            return Scale(named, {n: np.sort([float(row[n]) for row in some if row.get(n)]) for n in COLUMNS})
+            known = {n: np.sort([float(row[n]) for row in some if row.get(n)]) for n in COLUMNS}
+            return Scale(named, {n: values for n, values in known.items() if len(values) >= LEAST_REFERENCE})
     return Scale(f"{named}, {LEAST_REFERENCE} are needed", {})
 
 
@@ -162,8 +163,11 @@ def percentile(value: float, known: NDArray[np.float64]) -> float:
 def _references(against: Path, segmenter: Segmenter) -> list[dict[str, str]]:
     """Return the rows of a table, or of films that are measured here."""
     if against.is_file():
-        with open(against, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            with open(against, newline="", encoding="utf-8-sig") as file:
+                rows = list(csv.DictReader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"--against {against} cannot be read as a CSV table in UTF-8 ({error})") from None
     else:
         rows = list(_rows(*open_films(against, segmenter.config.res, Counter()), segmenter, None))
     try:
