@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from thiscxr.collections import FRONTAL_VIEWS
 from thiscxr.measures.resampling import generator
 from thiscxr.model.conditions import Condition, FilmConditions
 from thiscxr.phantom import PHANTOM_FINDINGS, SITES, PhantomFilm, draw_patient, render
@@ -14,12 +15,11 @@ from thiscxr.reader.segmenter_training import MaskedFilms
 from thiscxr.score.poses import PosedFilms
 from thiscxr.score.utility import LabelledFilms
 
-FRONTAL = ("PA", "AP", "AP_supine")
 SMALL_HEARTS = 0.4  # share of masked patients with the phantom's usual findings; the others get a heart of any size
 POSED = 150
-# findings that a small classifier learns from a thousand films, so that it has a
+# findings that a small classifier learns from a thousand films, so that it has a loss to show
 SHOWN = ("Cardiomegaly", "Effusion", "Emphysema", "Pneumothorax")
-PREVALENCE = 0.2  # loss to show; of each, independently
+PREVALENCE = 0.2  # of each, independently
 LEAST_SEVERITY = 0.3
 
 
@@ -36,7 +36,7 @@ def draw_masked_films(seeds: range, res: int = 64, sites: Sequence[str] = SITES,
         severities = dict(draw_patient(seed).severities)
         if r.random() > SMALL_HEARTS:
             severities["Cardiomegaly"] = float(r.random())
-        view, site = FRONTAL[int(r.choice(3, p=[0.5, 0.25, 0.25]))], sites[int(r.integers(len(sites)))]
+        view, site = FRONTAL_VIEWS[int(r.choice(3, p=[0.5, 0.25, 0.25]))], sites[int(r.integers(len(sites)))]
         view = "lateral" if r.random() < laterals else view
         film = render(draw_patient(seed, severities=severities), view, 2 * res, site=site)
         pixels, lungs, heart = (

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import thiscxr
+from thiscxr.collections import FRONTAL_VIEWS
 from thiscxr.labels import FINDINGS
 from thiscxr.measures.diversity import ms_ssim_scores
 from thiscxr.measures.floor import check_counts, films_a_side
@@ -42,7 +43,6 @@ from thiscxr.score.reidentification import LEAST_PATIENTS, reidentification
 from thiscxr.score.utility import LabelledFilms, Utility, pool_utility
 from thiscxr.train.conditions import read_conditions
 
-FRONTAL = ("PA", "AP", "AP_supine")
 MOST_SPECTRA = 4000  # films per set whose spectra are compared
 SHORTCUT_SEEDS = 64  # films of each source and finding
 log = logging.getLogger("thiscxr")
@@ -319,8 +319,8 @@ def shortcuts(context: Context) -> Panel:
 def plausibility(context: Context) -> Panel:
     """Measure lungs and hearts of frontal films in both sets, and how far these measures can be trusted."""
     real, fakes, seed = context.real, context.fakes, context.seed
-    frontal = context.rows[np.isin(real.column("view")[context.rows], FRONTAL)]
-    places = np.flatnonzero([film.view is None or film.view in FRONTAL for film in fakes.requested])
+    frontal = context.rows[np.isin(real.column("view")[context.rows], FRONTAL_VIEWS)]
+    places = np.flatnonzero([film.view is None or film.view in FRONTAL_VIEWS for film in fakes.requested])
     patients = real.codes("patient")[0][frontal]
     anatomy.films_per_set(patients, len(places))
     segmenter, sha256 = find_segmenter(device=context.device)
