@@ -268,15 +268,19 @@ def test_a_file_may_bring_its_discriminator(pool: Pool, base: Path, tmp_path: Pa
 
 def test_a_run_that_has_not_grown_hands_over_what_has_learnt(pool: Pool, tmp_path: Path) -> None:
     base = loop.train(small(pool, tmp_path / "base", kimg=0.024), pool, "discs")  # of 50 films at 16 px
-    config = resolve_init(small(pool, tmp_path, init=str(base), rest_kimg=AUTO))
-    assert (config.grow_from, config.rest_kimg) == (16, 0.0)
-    training, lines = begun(config, pool)
-    assert "(16 px, 24 films seen)" in lines[0]
-    assert all("fresh: 32 px" in line for line in lines[1:3])
-    for name, value in training.D.named_parameters():
-        if block_positions(name) == 32 // training.config.patch:
-            assert value not in training.opt_D.state
-    training.step()
+    run, file = open_origin(str(base)), tmp_path / "both.safetensors"
+    assert run.saved is not None
+    save_network(file, run.generator, replace(run.info, augment_strength=0.0), discriminator=run.saved.discriminator)
+    for init in (base, file):  # of a file every block counted as trained
+        config = resolve_init(small(pool, tmp_path, init=str(init), rest_kimg=AUTO))
+        assert (config.grow_from, config.rest_kimg) == (16, 0.0)
+        training, lines = begun(config, pool)
+        assert "(16 px, 24 films seen)" in lines[0]
+        assert all("fresh: 32 px" in line for line in lines[1:3])
+        for name, value in training.D.named_parameters():
+            if block_positions(name) == 32 // training.config.patch:
+                assert value not in training.opt_D.state
+        training.step()
 
 
 def test_runs_that_do_not_fit_are_refused_in_one_line(pool: Pool, base: Path, tmp_path: Path) -> None:

@@ -24,11 +24,11 @@ from thiscxr.pool.writer import PoolWriter
 from thiscxr.train import loop
 from thiscxr.train.films import Films
 from thiscxr.train.growth import stage
+from thiscxr.train.origin import generated_res
 from thiscxr.train.start import (
     check_widths,
     copy_head,
     copy_known,
-    generated_res,
     output_layers_fit,
     resolve_init,
     start,

@@ -52,9 +52,16 @@ def open_origin(init: str) -> Origin:
     generator, info = load_network(path)
     saved = None
     if info.augment_strength is not None:
-        positions = info.architecture.res // info.architecture.patch
+        positions = generated_res(generator) // info.architecture.patch
         saved = Saved(generator, {}, load_discriminator(path), {}, info.images_seen, positions, info.augment_strength)
     return Origin(generator, info, sha256_file(path), saved)
+
+
+def generated_res(generator: Generator) -> int:
+    """Return the resolution in pixels to which a network has grown: what has not grown yet has weights of zero."""
+    layers = zip(generator.config.resolutions, generator.synthesis.to_grey, strict=True)
+    grown = max([4, *(res for res, grey in layers if grey.get_parameter("conv.weight").any())])
+    return grown * generator.config.patch
 
 
 def _run_folder(path: Path) -> Path | None:

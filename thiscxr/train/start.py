@@ -23,7 +23,7 @@ from thiscxr.model.generator import DETAIL, Generator, GeneratorConfig, MappingN
 from thiscxr.model.haar import analysis
 from thiscxr.model.layers import num_channels
 from thiscxr.train.growth import resting_kimg
-from thiscxr.train.origin import Origin, Saved, open_origin
+from thiscxr.train.origin import Origin, Saved, generated_res, open_origin
 from thiscxr.train.runs import read_config
 from thiscxr.train.training import Training
 
@@ -114,13 +114,6 @@ def output_layers_fit(config: Config, init: GeneratorConfig) -> bool:
     """Return whether the output layers of `init` can be taken over: any can become bands, free pixels only come from
     free pixels."""
     return config.bands or (config.patch == init.patch and not init.haar)
-
-
-def generated_res(generator: Generator) -> int:
-    """Return the resolution in pixels to which a network has grown: what has not grown yet has weights of zero."""
-    layers = zip(generator.config.resolutions, generator.synthesis.to_grey, strict=True)
-    grown = max([4, *(res for res, grey in layers if grey.get_parameter("conv.weight").any())])
-    return grown * generator.config.patch
 
 
 def start(training: Training) -> list[str]:
