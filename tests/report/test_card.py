@@ -15,7 +15,7 @@ from thiscxr.model.conditions import Vocabulary
 from thiscxr.model.generator import Generator, GeneratorConfig
 from thiscxr.model.network_file import WEIGHTS, NetworkInfo, bundled_weights, save_network
 from thiscxr.pixels import read_png_text
-from thiscxr.report.card import card, write_card
+from thiscxr.report.card import card, facts, write_card
 from thiscxr.report.words import reading, sentence, title
 from thiscxr.sample.sampling import load
 from thiscxr.score.records import Record
@@ -217,3 +217,11 @@ def test_words_and_readings() -> None:
         "The strongest association: Pleural Thickening (Cramér's V). Findings without an association stay below: 0.1."
     )
     assert title(record("something_new")) == "Something_new"
+
+
+def test_the_size_of_a_file_is_not_that_of_the_generator_alone(network_file: Path, tmp_path: Path) -> None:
+    network, both = load(network_file), tmp_path / "both.safetensors"
+    info = replace(network.info, augment_strength=0.5)
+    save_network(both, network.generator, info, discriminator={"some": torch.zeros(1_000_000)})
+    assert dict(facts(network, str(network_file), False))["size"].endswith("0.1 MB")
+    assert dict(facts(load(both), str(both), False))["size"].endswith("4.1 MB with its discriminator")

@@ -109,9 +109,10 @@ def facts(network: Network, model: str, noted: bool) -> list[tuple[str, str]]:
     """Return what the file says about the network, and the run folder where the model is one."""
     path, info = find_network(model), network.info
     shape, count = info.architecture, sum(p.numel() for p in network.generator.parameters())
+    both = "" if info.augment_strength is None else " with its discriminator"
     rows = [
         ("network, SHA-256", f"`{network.sha256}`"),
-        ("size", f"{count:,} parameters, {path.stat().st_size / 1e6:.1f} MB"),
+        ("size", f"{count:,} parameters, {path.stat().st_size / 1e6:.1f} MB{both}"),
         (
             "architecture",
             f"z {shape.z_dim}, w {shape.w_dim}, mapping of {shape.mapping_layers} layers, "
@@ -230,7 +231,7 @@ def limits(network: Network, records: Sequence[Record]) -> list[str]:
     known, mm = network.info.vocabulary, 2 * FILM_MM / network.info.architecture.res
     small = "small nodules, lines and tubes, a thin pneumothorax, letters" if mm > 2 else "fine lines"
     lines = [f"Nothing smaller than about two pixels, {mm:.2g} mm of a film of {FILM_MM // 10} cm: {small}."]
-    lines.append(f"No views but {', '.join(known.views)}." if known.views else "No view can be asked for.")
+    lines.append(f"No views but {', '.join(known.views)}." if known.views else "No view can be requested.")
     lines.append(
         f"It knows how films look at {', '.join(map(_line, network.info.sources)) or 'one place'}, and nowhere else."
     )
