@@ -61,7 +61,7 @@ class Config:
     init: str = ""  # network to start from: file, bundled name or run folder; empty: start from nothing
     init_sha256: str = ""  # of that network's file, filled in when it is opened
     # thousand films for which only the discriminator learns, after a start from `init`; auto: 10, and 0 where the
-    # discriminator comes from a run with the generator
+    # discriminator comes with the generator and knows the first films
     rest_kimg: float | str = AUTO
     # How
     grow_from: int = 16  # resolution of the first films; it doubles until res; 0: full resolution from the start

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--init",
     metavar="FILE|NAME|RUN",
-    help="Start from that network, of another resolution, source or conditions; from a run with its discriminator.",
+    help="Start from that network, of another resolution, source or conditions; with its discriminator if it has one.",
 )
 @click.option("--out", help="Folder of the run folders.  [default: runs]")
 @click.option("--kimg", type=float, help="Thousand films in total.")

@@ -1,9 +1,9 @@
 """Starting from a network file or a run: another resolution, other conditions or another source, without learning the
 chest again.
 
-A file holds the generator, and few files its discriminator, which else starts new. The saved state of a run has both.
-A resumed run needs what it started from no more: its config keeps what identifies it, its state the terms of the films
-behind it.
+A file holds the generator, and few files its discriminator too; else that starts new. The saved state of a run has
+both. A resumed run no longer needs what it started from: its config keeps what identifies it, its state the terms of
+the films behind it.
 """
 
 import math
@@ -32,8 +32,7 @@ NEW_REST_KIMG = 10.0  # for which the generator rests while a new discriminator 
 
 def resolve_init(config: Config, new: bool = False, fit: bool = False) -> Config:
     """Return the config with what `init` decides: `init_sha256`, `grow_from`, so that films grow on from its
-    resolution, and `rest_kimg` where that is "auto": none where the discriminator of a run knows the films that come
-    first.
+    resolution, and `rest_kimg` where that is "auto": none where its discriminator knows the films that come first.
 
     With `fit`, for a width that the user did not set, `channel_base` too. A generator with new output layers (see
     `output_layers_fit`) does not rest. Where `init` is gone, the run in `out` that this call resumes remembers all of
@@ -83,7 +82,7 @@ def check_widths(config: Config, init: GeneratorConfig) -> None:
         differ += [name for name in ("channel_base", "channel_max") if getattr(config, name) != getattr(init, name)]
     if differ:
         found = ", ".join(
-            (f"{name} {getattr(init, name)} where this training has {getattr(config, name)}") for name in differ
+            f"{name} {getattr(init, name)} where this training has {getattr(config, name)}" for name in differ
         )
         advice = " ".join(f"--set {name}={getattr(init, name)}" for name in differ)
         raise ValueError(f"--init {config.init}: the network has {found}; add {advice}")
@@ -91,8 +90,10 @@ def check_widths(config: Config, init: GeneratorConfig) -> None:
 
 def open_fitting(config: Config) -> Origin:
     """Return what `init` names, with its discriminator where that reads pixels as this training's does: both Haar
-    bands, or both free pixels of equal patches. Where it does not, a file is taken without it, and a run is a
-    ValueError."""
+    bands, or both free pixels of equal patches.
+
+    Where it does not, a file is taken without it. Raises ValueError for such a run, and as `open_origin`.
+    """
     origin = open_origin(config.init)
     init = origin.generator.config
     if origin.saved is None or (output_layers_fit(config, init) and config.bands == init.haar):
@@ -148,8 +149,8 @@ def start(training: Training) -> list[str]:
 
 
 def take_saved(training: Training, saved: Saved, known: Vocabulary) -> list[str]:
-    """Take over the discriminator of a run where it fits, Adam's moments of what came over as it was, in the generator
-    too, and the strength of the augmentation; return lines on how much of it."""
+    """Take over the discriminator where it fits, the strength of the augmentation, and of both networks Adam's moments
+    of what came over as it was; return lines on how much of it."""
     config = training.config
     copy_discriminator(training.D, training.films.vocabulary, saved, known)
     if config.augment_target:
@@ -198,7 +199,7 @@ def group_of(parameter: str) -> str:
 def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, known: Vocabulary) -> None:
     """Copy into `generator` what it shares with `init`, so that both generate the same film of what both have learnt.
 
-    Blocks are shared by resolution, output layers as `copy_head` says. What is new adds nothing yet: a block generates
+    Blocks are shared by positions, output layers as `copy_head` says. What is new adds nothing yet: a block generates
     zeros, the grain of another resolution is dropped, a condition has the effect of an unknown one.
     """
     with torch.no_grad():
@@ -212,16 +213,14 @@ def copy_known(generator: Generator, vocabulary: Vocabulary, init: Generator, kn
             copy_head(grey, before)
         if new.grain is not None:
             new.grain.gain.zero_()
-            if old.grain is not None and (generator.config.res, generator.config.patch) == (
-                init.config.res,
-                init.config.patch,
-            ):
+            sizes = [(some.config.res, some.config.patch) for some in (generator, init)]
+            if old.grain is not None and sizes[0] == sizes[1]:
                 new.grain.load_state_dict(old.grain.state_dict())
         new.bake(len(old.to_grey))
 
 
 def copy_discriminator(discriminator: Discriminator, vocabulary: Vocabulary, saved: Saved, known: Vocabulary) -> None:
-    """Copy the blocks of as many positions that had grown in the run, and conditions by name; others add nothing yet.
+    """Copy the blocks of as many positions that have been trained, and conditions by name; others add nothing yet.
 
     Input layers share Haar bands by scale: those of patches of 4 × 4 pixels read the bands that 2 × 2 means of the film
     have in patches of 2 × 2. Their coarse bands have twice the amplitude (orthonormal) and the layer divides by twice
