@@ -14,7 +14,9 @@ import pytest
 from tests.conftest import blob
 from tests.score.conftest import folder, whole
 from tests.scores import record
+from tests.test_cli import run as run_command
 from thiscxr.model.conditions import Condition
+from thiscxr.phantom import labelled
 from thiscxr.pixels.mark import marked
 from thiscxr.pool import Pool
 from thiscxr.reader.extractors import Extractor, load_extractor
@@ -136,6 +138,17 @@ def test_too_few_films_are_refused_before_any_is_read_or_generated(
             open_fakes(str(fake), 64, count, 1.0, "cpu", enough),
         ):
             pass
+
+
+def test_too_few_films_are_refused_before_phantoms_are_drawn(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = folder(tmp_path / "few", pool.read(pool.indices("all")[:6]))
+    for name in ("draw_posed_films", "draw_labelled_films"):
+        monkeypatch.setattr(labelled, name, lambda *_, **__: pytest.fail("phantoms were drawn"))
+    code, _, err = run_command(capsys, "score", "--real", pool.path, "--fake", few, "--poses", "--label-noise")
+    assert code != 0
+    assert "give 6 per set, not more than the " in err
 
 
 @pytest.mark.parametrize(

@@ -131,14 +131,14 @@ def score(
     device = resolve_device(device)
     pool = Pool.open(real)
     names = names or (default_extractor(pool.resolution),)
-    extractors = [load_extractor(name, device, options["allow_download"]) for name in dict.fromkeys(names)]
-    del options["allow_download"]
-    if options.pop("poses"):
-        options["posed"] = draw_posed_films(pool.resolution)
-    if options.pop("label_noise"):
-        options["labelled"] = draw_labelled_films(seed=options["seed"])
+    download = options.pop("allow_download")
+    extractors = [load_extractor(name, device, download) for name in dict.fromkeys(names)]
     enough = partial(enough_films, pool, extractors, split=options["split"], allow_small=options["allow_small"])
     with open_fakes(fake, pool.resolution, count, options.pop("truncation"), device, enough) as fakes:
+        if options.pop("poses"):
+            options["posed"] = draw_posed_films(pool.resolution)
+        if options.pop("label_noise"):
+            options["labelled"] = draw_labelled_films(seed=options["seed"])
         found = panel.score(pool, fakes, extractors, device=device, **options)
         if html is not None:
             from thiscxr.report.scores import write_report
