@@ -90,29 +90,25 @@ def score(
     n: int = 2048,
     out: str | Path | None = None,
     device: str = "cpu",
+    split: str = "all",
+    allow_small: bool = False,
     **options: Any,
 ) -> panel.Panel:
     """Return the panel of synthetic films against the pool `real`: `records` are its numbers, each with interval and
     floor.
 
     fake: a folder of films, or a network, from which `n` films are sampled. extractors: names or files; by default
-    thiscxr64, from 128 px on thiscxr128. out: scores.json, for `write_site` and the
-    card. options: split ("all", "train" or "holdout"), seed, allow_small, utility, as of `thiscxr score`. Raises
-    ValueError if there are fewer films than features and not `allow_small`.
+    thiscxr64, from 128 px on thiscxr128. out: scores.json, for `write_site` and the card. split: "all", "train" or
+    "holdout". options: seed and utility, as of `thiscxr score`. Raises ValueError if there are fewer films than
+    features and not `allow_small`.
     """
     pool = Pool.open(Path(real))
     if out is not None:
         check_place(Path(out))
     networks = [load_extractor(name, device) for name in extractors or (default_extractor(pool.resolution),)]
-    enough = partial(
-        enough_films,
-        pool,
-        networks,
-        split=options.get("split", "all"),
-        allow_small=options.get("allow_small", False),
-    )
+    enough = partial(enough_films, pool, networks, split=split, allow_small=allow_small)
     with open_fakes(str(fake), pool.resolution, n, 1.0, device, enough) as fakes:
-        found = panel.score(pool, fakes, networks, device=device, **options)
+        found = panel.score(pool, fakes, networks, split=split, allow_small=allow_small, device=device, **options)
     if out is not None:
         write_scores(Path(out), found.records)
     return found
