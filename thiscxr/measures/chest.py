@@ -135,7 +135,7 @@ def _opacity(grey: NDArray[Any], lungs: NDArray[np.floating], heart: NDArray[np.
     for lung in (organs.left, organs.right):
         whole.append(float((rank * lung).sum() / lung.sum()))
         rows = np.flatnonzero((lung >= 0.5).any(axis=1))
-        for zone in np.array_split(rows, len(ZONES)) if len(rows) else [rows] * len(ZONES):
+        for zone in np.array_split(rows, len(ZONES)):
             share = lung[zone].sum()
             parts.append(float((rank[zone] * lung[zone]).sum() / share) if share > 0 else float("nan"))
     return (*whole, *parts)

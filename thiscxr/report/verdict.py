@@ -66,7 +66,7 @@ def fine_structure(records: Sequence[Record]) -> list[str]:
     }
     lines = []
     if grids := [
-        (f"{QUESTIONS[point]} ({beyond['grid', point]:.1f} dB above real films)")
+        f"{QUESTIONS[point]} ({beyond['grid', point]:.1f} dB above real films)"
         for point in _GRIDS
         if beyond.get(("grid", point), 0) > 0
     ]:
@@ -149,15 +149,13 @@ def _by_source(records: Sequence[Record]) -> list[str]:
 
 def _anatomy(records: Sequence[Record]) -> list[str]:
     some = [each for each in records if each.measure == "anatomy"]
-    doubtful = [
-        each for each in some if each.statistic == "auc" and each.value is not None and (each.ci95 or (0.0,))[0] <= 0.5
-    ]
-    if doubtful:
+    checks = [each for each in some if each.statistic == "auc"]
+    known = [each for each in checks if each.value is not None]
+    if any(each.ci95 is None or each.ci95[0] <= 0.5 for each in known):
         cannot = "The measures of anatomy cannot be trusted on these real films"
         return [f"{cannot}, so they show nothing of the synthetic ones."]
-    unchecked = any(each.statistic == "auc" and each.value is None for each in some)
     doubt = "The measures of anatomy could not be checked on these real films: no large and other hearts are labelled."
-    return [*shifted(some), *([doubt] if unchecked else [])]
+    return [*shifted(some), *([doubt] if len(known) < len(checks) else [])]
 
 
 def shifted(records: Sequence[Record]) -> list[str]:

@@ -36,7 +36,6 @@ BOX = (0.005, 0.995)  # quantiles of real films between which a measure is plaus
 LEAST = 20  # films per set
 SPLITS = 10
 NORMS = 20  # resamplings of the reference half in each halving
-
 COMPARED = (*MEASURES, *OPACITIES)  # measures whose distributions are compared
 
 Measures = Mapping[str, NDArray[np.float64]]
@@ -81,12 +80,11 @@ def trust_words(ctr: Measured) -> str:
     return f"cardiothoracic ratio {verdict}: AUC against Cardiomegaly {ctr.value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def films_per_set(patients: ArrayLike, num_fake: int) -> int:
+def films_per_set(patients: NDArray, num_fake: int) -> int:
     """Return how many films of either set are compared, all of them frontal. Raises ValueError for fewer than 20."""
-    whose = np.asarray(patients)
-    n = min(films_a_side(whose), num_fake)
+    n = min(films_a_side(patients), num_fake)
     if n < LEAST:
-        sizes = f"{len(whose)} real and {num_fake} synthetic frontal films"
+        sizes = f"{len(patients)} real and {num_fake} synthetic frontal films"
         raise ValueError(f"{sizes} give {n} per set; plausibility needs at least {LEAST}")
     return n
 
@@ -174,17 +172,17 @@ def compare(real: Frontals, fake: Frontals, seed: int = 0) -> tuple[list[Measure
             rows = np.stack([side.measures[name] for name in COMPARED], axis=1)
             kept = np.isfinite(rows).all(axis=1) & ((side.views == group) | (group == ""))
             sides.append((rows[kept], number_patients(side.whose[kept])))
-        (here, whose), (there, latents) = sides
+        (here, whose), (there, _) = sides
         n = min(films_a_side(whose), len(there))
         if n < LEAST:
             few.append(f"{group or 'all'} ({len(here)} real, {len(there)} synthetic)")
             continue
         named = f"view {group}" if group else ""
         gaps = against_floor(signed_gaps, here, whose, there, n=n, seed=seed)
-        alone, others = (_one_each(*side, seed) for side in ((here, whose), (there, latents)))
-        for column, (name, gap) in enumerate(zip(COMPARED, gaps, strict=True)):
+        alone = (_one_each(*side, seed).T for side in sides)
+        for name, gap, one, other in zip(COMPARED, gaps, *alone, strict=True):
             facts = {"extractor": DEFAULT, "question": name.replace("_", " "), "statistic": "ks", "group": named}
-            p = float(ks_2samp(alone[:, column], others[:, column]).pvalue)
+            p = float(ks_2samp(one, other).pvalue)
             found.append(gap.measured("anatomy", n, -1.0, p=p, **facts))
     notes = [f"distributions of lungs and heart need {LEAST} measured films per set; too few of {', '.join(few)}"]
     return [replace(each, p=min(1.0, (each.p or 0.0) * len(found))) for each in found], notes if few else []
