@@ -20,9 +20,9 @@ from thiscxr.model.conditions import FilmConditions
 from thiscxr.pixels import Pixels
 from thiscxr.pool import Pool
 from thiscxr.reader.extractors import Extractor, extract, films_key, in_batches, pool_key
+from thiscxr.score.fairness import Fair
 from thiscxr.score.fakes import FakeFilms
 
-Fair = Sequence[tuple[Extractor, NDArray[np.int64]]]  # an extractor's networks, and the real films each may score
 LEAST_GROUP = 150  # films per set for a distance of one view or finding: with fewer it is mostly bias
 
 

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from thiscxr.measures.floor import films_a_side
 from thiscxr.pool import Pool
 from thiscxr.reader.extractors import Extractor
-from thiscxr.score.distributions import Fair
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.terms import is_phantom
 
 Rows = NDArray[np.int64]
+Fair = list[tuple[Extractor, Rows]]  # an extractor's networks, each with the real films that it may score
 log = logging.getLogger("thiscxr")
 
 
-def fair_groups(pool: Pool, rows: Rows, extractor: Extractor) -> list[tuple[Extractor, Rows]]:
+def fair_groups(pool: Pool, rows: Rows, extractor: Extractor) -> Fair:
     """Return networks, each with those of the films at `rows` that it may score, in their order.
 
     The network itself with all films if it was trained on no patient of the pool; else each of its folds with the films
@@ -41,7 +41,7 @@ def fair_groups(pool: Pool, rows: Rows, extractor: Extractor) -> list[tuple[Extr
 
 def enough_films(
     real: Pool, extractors: Sequence[Extractor], num_fake: int, *, split: str, allow_small: bool
-) -> tuple[NDArray[np.int64], list[Fair], list[int]]:
+) -> tuple[Rows, list[Fair], list[int]]:
     """Return the real films of a split, and for each extractor its networks with the films that each may score, and
     how many films per set they are compared at with `num_fake` synthetic ones. No film is read.
 

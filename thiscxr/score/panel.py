@@ -30,8 +30,8 @@ from thiscxr.reader.segmenter import find_segmenter
 from thiscxr.sample.sampling import request, sample_films
 from thiscxr.score import anatomy, distributions
 from thiscxr.score.confounders import Shift, shift_table, shortcut, ties
-from thiscxr.score.distributions import Fair, Side, by_group, mean_of, read_sides
-from thiscxr.score.fairness import enough_films, refuse_false_claims
+from thiscxr.score.distributions import Side, by_group, mean_of, read_sides
+from thiscxr.score.fairness import Fair, enough_films, refuse_false_claims
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.fidelity import Fidelity, fidelity, predicted_findings, readable
 from thiscxr.score.label_noise import LabelNoise, label_noise
