@@ -61,8 +61,7 @@ def direction(
     from thiscxr.files import nearest_name
     from thiscxr.labels import FINDINGS, VIEWS, spelled
     from thiscxr.latent.slider import check_direction_folder, direction_table, find_direction, write_direction
-    from thiscxr.reader.extractors import default_extractor
-    from thiscxr.reader.trust import trusted_reader
+    from thiscxr.reader.trust import reader_of
     from thiscxr.sample.sampling import load
     from thiscxr.sample.writing import parse_seeds
 
@@ -82,8 +81,7 @@ def direction(
         )
     device = resolve_device(device)
     network, seeds = load(model, device), parse_seeds(seed_list)
-    classifier = trusted_reader(reader or default_extractor(network.generator.config.res), device)
-    classifier.check_films_of(network.info.sources)
+    classifier = reader_of(network, reader, device)
     check_direction_folder(out)
     found = find_direction(network, classifier, questions[0], count, steps, severity is not None, asked_view, entirely)
     write_direction(out, found, network, classifier, seeds)

@@ -163,8 +163,7 @@ def series(
     import numpy as np
 
     from thiscxr.latent.series import draw_series, growth_table, write_series
-    from thiscxr.reader.extractors import default_extractor
-    from thiscxr.reader.trust import trusted_reader
+    from thiscxr.reader.trust import reader_of
     from thiscxr.sample.dicom import DicomOptions, dicom_format
     from thiscxr.sample.formats import FORMATS
     from thiscxr.sample.sampling import load, request
@@ -173,10 +172,9 @@ def series(
 
     seeds, condition, psi = parse_seeds(seed_list), request(**requested), parse_truncation(truncation)
     network = load(model, resolve_device(device))
-    classifier = trusted_reader(reader or default_extractor(network.generator.config.res), resolve_device(device))
     (finding,) = (grows := request(findings=[finding])).findings
     network.info.vocabulary.encode([grows])
-    classifier.check_films_of(network.info.sources)
+    classifier = reader_of(network, reader, resolve_device(device))
     ceiling = classifier.check(finding)
     check_ours(out)
     found = draw_series(network, seeds, finding, steps, condition, psi, permission)

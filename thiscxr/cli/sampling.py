@@ -203,7 +203,7 @@ def sample(
         logging.getLogger("thiscxr").info(message, gate.num_left_out, len(seeds))
         seeds, conditions, columns = gate.seeds, gate.conditions, gate.columns
     if where:
-        columns = {**columns, **selection.columns_of(seeds)}
+        columns |= selection.columns_of(seeds)
     if malformed:
         write_malformed(network, seeds, conditions, psi, out, dicom, permission)
     else:
@@ -242,13 +242,9 @@ def _select(
     """Return the films that the classifier predicts to be as --where says: of these seeds, or the first `wanted`."""
     from thiscxr.latent.selection import select
     from thiscxr.latent.where import parse_where
-    from thiscxr.reader.extractors import default_extractor
-    from thiscxr.reader.trust import trusted_reader
+    from thiscxr.reader.trust import reader_of
 
-    classifier = trusted_reader(
-        reader or default_extractor(network.generator.config.res), str(network.generator.w_mean.device)
-    )
-    classifier.check_films_of(network.info.sources)
+    classifier = reader_of(network, reader, str(network.generator.w_mean.device))
     return select(network, classifier, parse_where(where, classifier), condition, psi, out, seeds, wanted)
 
 

@@ -20,8 +20,10 @@ from thiscxr.model.network_file import find_weights
 from thiscxr.pixels import Pixels, pixels_to_images
 from thiscxr.reader.answers import LEAST_AUC, LEAST_CORRELATION, against_rest, name_answers
 from thiscxr.reader.evaluation import Evaluation
+from thiscxr.reader.extractors import default_extractor
 from thiscxr.reader.network import Reader
 from thiscxr.reader.training import load_reader
+from thiscxr.sample.sampling import Network
 
 CARD_FORMAT = 1
 UNSEEN = "patients not seen in training"
@@ -127,6 +129,16 @@ def trusted_reader(name: str, device: str = "cpu") -> TrustedReader:
         advice = f"measure it: thiscxr classify eval --data POOL --model {name} --keep"
         raise ValueError(f"{path} has no evaluation with intervals on {UNSEEN}; {advice}")
     return TrustedReader(path.stem, sha256, reader.to(device), ceilings, frozenset(metadata.get("sources", ())))
+
+
+def reader_of(network: Network, name: str | None, device: str = "cpu") -> TrustedReader:
+    """Return the classifier of that name, or by default the bundled one, for the films of a network.
+
+    Raises ValueError as `trusted_reader`, and for a classifier of other films.
+    """
+    reader = trusted_reader(name or default_extractor(network.generator.config.res), device)
+    reader.check_films_of(network.info.sources)
+    return reader
 
 
 def card_path(name: str) -> Path:
