@@ -287,14 +287,13 @@ def _slow(panel: Panel) -> list[Section]:
 
 
 def _poses(found: Poses) -> Section:
-    known = [curve for curve in found.curves if curve.question in found.thresholds]
     # one scale for all, to compare them
-    top = max(float(curve.flipped95.max()) for curve in known) or 1.0
+    top = max(float(curve.flipped95.max()) for curve in found.curves) or 1.0
     spans = {span.motion: (span.low, span.high) for span in found.spans if span.group == "real"}
     figures: list[Figure] = []
-    for motion in dict.fromkeys(curve.motion for curve in known):
+    for motion in dict.fromkeys(curve.motion for curve in found.curves):
         for question in found.thresholds:
-            some = [curve for curve in known if (curve.motion, curve.question) == (motion, question)]
+            some = [curve for curve in found.curves if (curve.motion, curve.question) == (motion, question)]
             series = [
                 Curve(f"{each.group} films", each.amounts.tolist(), each.flipped.tolist(), *each.flipped95.tolist())
                 for each in some

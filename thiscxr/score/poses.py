@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from thiscxr.labels import FINDINGS
 from thiscxr.measures.measured import Measured
-from thiscxr.measures.resampling import generator, interval, patient_weights, weighted_auc
+from thiscxr.measures.resampling import generator, patient_weights, weighted_auc
 from thiscxr.model.conditions import FilmConditions
 from thiscxr.pixels import Pixels, pixels_to_images
 from thiscxr.pool import Pool
@@ -59,17 +59,13 @@ class Curve:
     question: str
     motion: str
     amounts: Array  # [k], including no motion
-    change: Array
-    """[k]: mean absolute change of the score, in standard deviations over unmoved real films; of the age in years."""
-    change95: Array  # [2, k]
     flipped: Array
-    """[k]: share of films whose decision differs from that on the unmoved film; nan for the age."""
+    """[k]: share of films whose decision differs from that on the unmoved film."""
     flipped95: Array  # [2, k]
     floor: float
     """The same share after half a pixel right and down and back: the effect of resampling alone."""
     fooled: tuple[float, float]
     """Amounts below and above zero from which more than the limit are flipped; -inf and inf: none of those tried."""
-    fooled95: tuple[tuple[float, float], tuple[float, float]]
     num_films: int
 
 
@@ -81,8 +77,6 @@ class Span:
     motion: str
     low: float
     high: float
-    low95: tuple[float, float]
-    high95: tuple[float, float]
     num_films: int
     left_out: int
     """Films that match no mean film, or whose view is unknown."""
@@ -103,7 +97,7 @@ class Poses:
         ranges = {each.motion: (each.low, each.high) for each in self.spans if each.group == "real"}
         found = []
         for curve in self.curves:
-            if curve.motion in ranges and np.isfinite(curve.flipped).all():
+            if curve.motion in ranges:
                 ends = np.clip(ranges[curve.motion], curve.amounts[0], curve.amounts[-1])
                 shares, low, high = (np.interp(ends, curve.amounts, y) for y in (curve.flipped, *curve.flipped95))
                 worse = int(np.argmax(shares))
@@ -122,13 +116,8 @@ class Poses:
         for real in (each for each in self.spans if each.group == "real"):
             within = f"within the range of real films ({real.low:.3g} to {real.high:.3g} {UNITS[real.motion]})"
             for group in dict.fromkeys(curve.group for curve in self.curves):
-                flipping = [
-                    c
-                    for c in self.curves
-                    if (c.group, c.motion) == (group, real.motion) and np.isfinite(c.flipped).all()
-                ]
                 words = []
-                for curve in flipping:
+                for curve in (c for c in self.curves if (c.group, c.motion) == (group, real.motion)):
                     edges = [f"{edge:.3g}" for edge in curve.fooled if real.low <= edge <= real.high]
                     words += [f"{curve.question} (from {' and '.join(edges)})"] if edges else []
                 said = ", ".join(words) or "nothing"
@@ -186,7 +175,7 @@ def poses(
     """Return the curves of every group, the one named "real" first: it gives the questions, decisions and the range of
     poses.
 
-    Questions are views, sex, age and the findings that are predicted best on the real films. The decision threshold is
+    Questions are views, sex and the findings that are predicted best on the real films. The decision threshold is
     the score with the largest sum of sensitivity and specificity on the real films (Youden 1950). Raises ValueError
     when no question can be tested.
     """
@@ -199,8 +188,6 @@ def poses(
         raise ValueError(
             "poses: the real films have no question with 5 patients of either answer, so no decision can be tested"
         )
-    spreads = {name: 1.0 if name == "age" else max(float(still["real"][name].std()), 1e-6) for name in still["real"]}
-    questions = [*thresholds, "age"]
     curves = []
     moves = sum(map(len, AMOUNTS.values())) + 1
     with tqdm(total=moves * sum(map(len, some.values())), unit="film", file=sys.stderr, delay=1) as bar:
@@ -216,16 +203,12 @@ def poses(
                     at_rest = abs(amount - REST[motion]) < 1e-9
                     scores.append(still[name] if at_rest else _read(reader, pixels, Motion(**{motion: float(amount)})))
                     bar.update(len(pixels))
-                for question in questions:
-                    moved = np.stack([each[question] for each in scores])  # [k, n]
-                    before, cut = still[name][question], thresholds.get(question, np.nan)
-                    change = np.abs(moved - before) / spreads[question]
-                    flips, floor = np.full(moved.shape, np.nan), float("nan")
-                    if question != "age":
-                        flips = ((moved >= cut) != (before >= cut)).astype(np.float64)
-                        floor = float(np.mean((resampled[question] >= cut) != (before >= cut)))
-                    curves.append(curve(name, question, motion, amounts, change, flips, weights, floor))
-    found = spans(groups, seed)
+                for question, cut in thresholds.items():
+                    moved, before = np.stack([each[question] for each in scores]), still[name][question] >= cut
+                    flips = ((moved >= cut) != before).astype(np.float64)  # [k, n]
+                    floor = float(np.mean((resampled[question] >= cut) != before))
+                    curves.append(curve(name, question, motion, amounts, flips, weights, floor))
+    found = spans(groups)
     left_out = {
         name: why
         for name in still["real"]
@@ -243,40 +226,30 @@ def curve(
     question: str,
     motion: str,
     amounts: Array,
-    change: Array,
     flips: Array,
     weights: NDArray[np.floating],
     floor: float,
 ) -> Curve:
-    """Return one curve from changes and flips [k, n] and bootstrap weights [rounds, n]."""
-    total = weights.sum(axis=1, keepdims=True)
-    changes, shares = weights @ change.T / total, weights @ flips.T / total  # [rounds, k]
+    """Return one curve from flips [k, n] and bootstrap weights [rounds, n]."""
+    flipped, shares = flips.mean(axis=1), weights @ flips.T / weights.sum(axis=1, keepdims=True)  # [rounds, k]
     rest = int(np.argmin(np.abs(amounts - REST[motion])))
-    below, above = slice(rest, None, -1), slice(rest, None)
-    edges, edges95 = [], []
-    for side, never in ((below, -np.inf), (above, np.inf)):
-        edges.append(float(crossing(amounts[side], flips.mean(axis=1)[None, side], LIMIT, never)[0]))
-        each = crossing(amounts[side], shares[:, side], LIMIT, never)
-        low, high = np.quantile(each, (0.025, 0.975), method="nearest")
-        edges95.append((float(low), float(high)))
-    return Curve(
-        group, question, motion, amounts,
-        change.mean(axis=1), np.quantile(changes, (0.025, 0.975), axis=0),
-        flips.mean(axis=1), np.quantile(shares, (0.025, 0.975), axis=0),
-        floor, (edges[0], edges[1]), (edges95[0], edges95[1]), change.shape[1],
-    )  # fmt: skip
+    below, above = (
+        crossing(amounts[side], flipped[side], LIMIT, never)
+        for side, never in ((slice(rest, None, -1), -np.inf), (slice(rest, None), np.inf))
+    )
+    ends = np.quantile(shares, (0.025, 0.975), axis=0)
+    return Curve(group, question, motion, amounts, flipped, ends, floor, (below, above), flips.shape[1])
 
 
-def crossing(amounts: Array, shares: Array, limit: float, never: float) -> Array:
-    """Return [rounds]: where shares [rounds, k] first exceed the limit along amounts [k] from zero, by linear
-    interpolation."""
-    over = shares > limit
-    first = np.maximum(over.argmax(axis=1), 1)
-    rows = np.arange(len(shares))
-    low, high = shares[rows, first - 1], shares[rows, first]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        part = np.clip((limit - low) / (high - low), 0, 1)
-    return np.where(over.any(axis=1), amounts[first - 1] + part * (amounts[first] - amounts[first - 1]), never)
+def crossing(amounts: Array, shares: Array, limit: float, never: float) -> float:
+    """Return where shares [k] first exceed the limit along amounts [k] from zero, by linear interpolation."""
+    over = np.flatnonzero(shares > limit)
+    if not len(over):
+        return never
+    first = max(int(over[0]), 1)
+    low, high = shares[first - 1 : first + 1]
+    part = np.clip((limit - low) / (high - low), 0, 1)
+    return float(amounts[first - 1] + part * (amounts[first] - amounts[first - 1]))
 
 
 def _read(reader: Reader, pixels: Pixels, *motions: Motion) -> dict[str, Array]:
@@ -315,7 +288,7 @@ def _thresholds(
     return {name: cut for name, cut in cuts.items() if name in best or name not in FINDINGS}
 
 
-def spans(groups: Mapping[str, PosedFilms], seed: int = 0) -> list[Span]:
+def spans(groups: Mapping[str, PosedFilms]) -> list[Span]:
     """Return how far the films of each group are rotated, shifted and scaled, against the mean real film of their
     view."""
     real = groups["real"]
@@ -326,22 +299,17 @@ def spans(groups: Mapping[str, PosedFilms], seed: int = 0) -> list[Span]:
             means[view] = mean_film(real.pixels[rows[:MEAN_FILMS]])
     found = []
     for name, group in groups.items():
-        values, whose = [np.empty((0, len(MOTIONS)))], [np.empty(0, np.int64)]
+        values = [np.empty((0, len(MOTIONS)))]
         for view, mean in means.items():
             rows = np.flatnonzero(_views(group) == view)
             where, match = find_poses(group.pixels[rows], mean)
             values.append(where[match >= LEAST_MATCH])
-            whose.append(group.patients[rows][match >= LEAST_MATCH])
-        where, patients = np.concatenate(values), np.concatenate(whose)
+        where = np.concatenate(values)
         if not len(where):
             continue
-        drawn = patient_weights(patients, seed, 200).astype(np.int64)  # how often each film is in a sample
-        samples = (where.repeat(times, axis=0) for times in drawn if times.any())
-        ends = np.stack([np.quantile(some, (0.025, 0.975), axis=0) for some in samples])  # [rounds, 2, motions]
         for i, motion in enumerate(MOTIONS):
             low, high = np.quantile(where[:, i], (0.025, 0.975)).tolist()
-            low95, high95 = (interval(ends[:, side, i]) for side in (0, 1))
-            found.append(Span(name, motion, low, high, low95, high95, len(where), len(group.pixels) - len(where)))
+            found.append(Span(name, motion, low, high, len(where), len(group.pixels) - len(where)))
     return found
 
 
