@@ -157,7 +157,8 @@ RECIPE = several(
 def classify_train(
     data: Path, epochs: int, cross_fit: bool, views: str, out: Path, seed: int, device: str, **options: Any
 ) -> None:
-    """Train a classifier on a pool's training patients and print its results on the held-out ones.
+    """Train a classifier on a pool's training patients and print its results on the held-out ones; with --cross-fit on
+    all, each by the half that has not seen the patient.
 
     Example: thiscxr classify train --data pool --cross-fit --out reader.safetensors
     """
