@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thiscxr.measures.resampling import interval, weighted_auc, wilson
+from thiscxr.measures.resampling import generator, interval, weighted_auc, wilson
 
 COLUMNS = (
     "session",
@@ -134,23 +134,23 @@ def share_of(hits: int, n: int) -> Share:
     return Share(hits / n, max(0.0, float(low)), min(1.0, float(high)), n)
 
 
-def accuracy(answers: Sequence[Answer], seed: int = 0) -> Share:
+def accuracy(answers: Sequence[Answer]) -> Share:
     """Return the share of right answers; where several readers answered, the interval is over other readers and other
     films."""
     right = np.array([answer.right for answer in answers], float)
     readers, items = ({answer.reader for answer in answers}, {answer.item for answer in answers})
     if len(readers) < 2 or len(items) < 2:
         return share_of(int(right.sum()), len(right))
-    low, high = _two_way_bootstrap(answers, lambda weights: weights @ right / weights.sum(axis=1), seed)
+    low, high = _two_way_bootstrap(answers, lambda weights: weights @ right / weights.sum(axis=1))
     return Share(float(right.mean()), low, high, len(right))
 
 
 def _two_way_bootstrap(
-    answers: Sequence[Answer], measure: Callable[[NDArray[np.float64]], NDArray[np.float64]], seed: int
+    answers: Sequence[Answer], measure: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> tuple[float, float]:
     """Return the 95 % interval of a measure of weights [rounds, n] -> [rounds]: readers and films drawn anew, each
     answer weighted by both (Owen 2007)."""
-    rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    rng = generator(0, 0)
     codes = [
         np.unique([getattr(answer, name) for answer in answers], return_inverse=True)[1] for name in ("reader", "item")
     ]
@@ -165,7 +165,7 @@ def _two_way_bootstrap(
     return interval(measure(np.stack(drawn)))
 
 
-def confidence_auc(answers: Sequence[Answer], seed: int = 0) -> Share | None:
+def confidence_auc(answers: Sequence[Answer]) -> Share | None:
     """Return the AUC of "synthetic", graded by confidence, over real films, or over phantoms in a study without real
     ones.
 
@@ -177,8 +177,7 @@ def confidence_auc(answers: Sequence[Answer], seed: int = 0) -> Share | None:
     if fake.all() or not fake.any():
         return None
     score = np.array([answer.confidence * (1 if answer.answer != other else -1) for answer in graded], float)
-
-    low, high = _two_way_bootstrap(graded, lambda weights: weighted_auc(fake, score, weights), seed)
+    low, high = _two_way_bootstrap(graded, lambda weights: weighted_auc(fake, score, weights))
     return Share(float(weighted_auc(fake, score, np.ones((1, len(score))))[0]), low, high, len(score))
 
 

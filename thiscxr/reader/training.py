@@ -255,7 +255,6 @@ def save_reader(
     pool: Pool,
     evaluation: dict[str, Any],
     folds: Sequence[Fold] = (),
-    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a classifier as safetensors with its architecture, its training data, its evaluation on patients not
     seen in training (`judged`), and its folds.
@@ -270,7 +269,7 @@ def save_reader(
         {"pool_fingerprint": pool.fingerprint, "sources": pool.meta["sources"], "trained_on": sorted(saw)},
         evaluation,
         folds,
-        dtype,
+        torch.float32,
     )
 
 
