@@ -5,7 +5,7 @@ python tools/bundle_weights.py nih-64 runs/00000-nih-64-64/network-latest.safete
 python tools/bundle_weights.py phantom-64 runs/00000-phantom-64 --summary "64 px, …"
 python tools/bundle_weights.py thiscxr64 reader.safetensors --summary "reader, …"
 python tools/bundle_weights.py lungs64 segmenter.safetensors --summary "segmenter, …"
-python tools/bundle_weights.py --films nih-64 NIH_FOLDER
+python tools/bundle_weights.py --films pooled-256 nih=NIH_FOLDER kermany=KERMANY_FOLDER
 
 Of a run folder the discriminator is bundled too, for trainings that continue with it. It can tell its training films
 from others better than a generator's films do, so this is for films of no patients.
@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from thiscxr.collections import COLLECTIONS
 from thiscxr.collections.ids import patient_split
-from thiscxr.collections.nih import read_labels
 from thiscxr.files import atomic_path, sha256_file
 from thiscxr.model.network_file import WEIGHTS, load_network, save_network
 from thiscxr.reader.segmenter import load_segmenter, save_segmenter
@@ -56,24 +56,27 @@ def bundle(name: str, source: Path, summary: str) -> None:
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {kind}")
 
 
-def list_films(name: str, root: Path) -> None:
-    """Write the file names and splits of the NIH films in `root`."""
-    films = sorted(read_labels(root), key=lambda film: film.file)
+def list_films(name: str, roots: list[str]) -> None:
+    """Write the source, file name and split of the films in `roots`, each KEY=FOLDER, as `prepare` took the flags."""
+    films = [(key, film) for key, _, root in (each.partition("=") for each in roots)
+             for film in sorted(COLLECTIONS[key].read_labels(Path(root)), key=lambda film: film.file)]  # fmt: skip
+    # one film in two folders is there once
+    rows = {(key, film.file): film.split or patient_split(key, film.patient) for key, film in films}
     with atomic_path(WEIGHTS / f"{name}-films.csv") as part, open(part, "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(("file", "split"))
-        table.writerows((film.file, film.split or patient_split("nih", film.patient)) for film in films)
-    print(f"{WEIGHTS / f'{name}-films.csv'}: {len(films)} films")
+        table.writerow(("source", "file", "split"))
+        table.writerows((*film, split) for film, split in rows.items())
+    print(f"{WEIGHTS / f'{name}-films.csv'}: {len(rows)} films")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name")
-    parser.add_argument("source", type=Path)
+    parser.add_argument("source", nargs="+", help="a file or run folder; with --films KEY=FOLDER, such as nih=NIH")
     parser.add_argument("--summary", default="")
-    parser.add_argument("--films", action="store_true")
+    parser.add_argument("--films", action="store_true", help="write the list of films instead")
     arguments = parser.parse_args()
     if arguments.films:
         list_films(arguments.name, arguments.source)
     else:
-        bundle(arguments.name, arguments.source, arguments.summary)
+        bundle(arguments.name, Path(arguments.source[0]), arguments.summary)
