@@ -6,11 +6,11 @@
 A variant is the name of a preset ("best": the defaults of the resolution) and any number of key=value. Trainings run
 one after another, are resumed when they were stopped, and are not trained again when they are there. `--run FOLDER`
 scores a run that was trained before. The distance is that of 2,048 samples of the averaged generator, no truncation, to
-all films of the pool, each half of the patients scored by the fold of `thiscxr64` that has not seen them: an extractor
-trained on the generator's training films flatters a generator that memorises them. `held_out` is that to the held-out
-patients alone, of whom there are few films. The floor is that of real patients to other real patients. Prints one JSON
-line a network. Minutes are those that the steps took: saving, grids and scoring do not count. Long: the time of the
-trainings and about 10 s a network.
+all films of the pool, each half of the patients scored by the fold of `thiscxr64` (from 128 px on `thiscxr128`) that
+has not seen them: an extractor trained on the generator's training films flatters a generator that memorises them.
+`held_out` is that to the held-out patients alone, of whom there are few films. The floor is that of real patients to
+other real patients. Prints one JSON line a network. Minutes are those that the steps took: saving, grids and scoring do
+not count. Long: the time of the trainings and about 10 s a network.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from thiscxr.measures.floor import films_a_side
 from thiscxr.measures.frechet import frechet_distance, frechet_scores, moments
 from thiscxr.model.network_file import load_network
 from thiscxr.pool import Pool
-from thiscxr.reader.extractors import DEFAULT, Extractor, in_batches, load_extractor
+from thiscxr.reader.extractors import Extractor, default_extractor, in_batches, load_extractor
 from thiscxr.score.fairness import fair_groups
 from thiscxr.score.fakes import open_fakes
 
@@ -137,7 +137,7 @@ def plot(curves: dict[str, list[list[dict]]], floor: float, path: Path) -> None:
         xscale="log",
         yscale="log",
         xlabel="minutes of training",
-        ylabel=f"Fréchet distance of {SAMPLES:,} samples ({DEFAULT})",
+        ylabel=f"Fréchet distance of {SAMPLES:,} samples",
     )
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(ScalarFormatter())
@@ -163,7 +163,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.picture:
         check_place(arguments.picture)
-    pool, extractor = Pool.open(arguments.pool), load_extractor(DEFAULT)
+    pool = Pool.open(arguments.pool)
+    extractor, pool = load_extractor(default_extractor(pool.resolution)), pool.at_resolution(pool.resolution)
     real = folds(pool, extractor)
     patients = pool.codes("patient")[0]
     sides = [films_a_side(patients[rows]) for _, rows, _ in real]
