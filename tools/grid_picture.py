@@ -1,5 +1,5 @@
-"""Write the films of seeds 0 to 63 of a network as one picture, twice their size: `python tools/grid_picture.py nih-64
-OUT.png`."""
+"""Write the films of seeds 0 to 63 of a network as one picture, below 256 px twice their size: `python
+tools/grid_picture.py nih-64 OUT.png`."""
 
 import argparse
 from pathlib import Path
@@ -19,7 +19,9 @@ def main() -> None:
     arguments = parser.parse_args()
     network, seeds = load(arguments.model), list(range(64))
     films = np.concatenate(list(sample_films(network, seeds, network.conditions(seeds, Condition()))))
-    save_png(arguments.out, make_grid(films.repeat(2, axis=1).repeat(2, axis=2), 8), grid_text(origin_of(network)))
+    times = 2 if films.shape[-1] < 256 else 1
+    films = films.repeat(times, axis=1).repeat(times, axis=2)
+    save_png(arguments.out, make_grid(films, 8), grid_text(origin_of(network)))
 
 
 if __name__ == "__main__":
