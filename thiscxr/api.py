@@ -107,7 +107,7 @@ def score(
         check_place(Path(out))
     networks = [load_extractor(name, device) for name in extractors or (default_extractor(pool.resolution),)]
     enough = partial(enough_films, pool, networks, split=split, allow_small=allow_small)
-    with open_fakes(str(fake), pool.resolution, n, 1.0, device, enough) as fakes:
+    with open_fakes(str(fake), pool.resolution, n, 1.0, device, enough, pool) as fakes:
         found = panel.score(pool, fakes, networks, split=split, allow_small=allow_small, device=device, **options)
     if out is not None:
         write_scores(Path(out), found.records)

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from tests.networks import network_file, vocabulary
 from thiscxr.pixels import save_png
 from thiscxr.pool import Pool
 from thiscxr.reader.extractors import Extractor
 from thiscxr.reader.network import Reader, ReaderConfig
 from thiscxr.score import panel
 from thiscxr.score.fakes import open_fakes
+
+__all__ = ["network_file", "vocabulary"]  # fixtures
 
 
 @pytest.fixture(scope="session")

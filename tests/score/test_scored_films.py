@@ -1,14 +1,21 @@
 """Which films of a folder are scored, and what is refused."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.conftest import blob
 from tests.score.conftest import folder
+from thiscxr.labels import NEGATIVE, FilmRecord, Terms
+from thiscxr.model.generator import Generator, GeneratorConfig
+from thiscxr.model.network_file import save_network
 from thiscxr.pixels import save_png
 from thiscxr.pool import Pool
+from thiscxr.pool.writer import PoolWriter
+from thiscxr.sample.sampling import load
 from thiscxr.score.fakes import FakeFilms, open_fakes
 
 
@@ -104,3 +111,20 @@ def test_colour_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="colour"):
         opened(tmp_path / "colour")
+
+
+def test_samples_are_asked_for_what_the_compared_films_are(network_file: Path, tmp_path: Path) -> None:
+    # Asked for what the network has learnt, films of AP, which the pool has at 32 px, were compared with PA of 64 px.
+    path, discs = tmp_path / "pool", Terms("Discs", "none", "none", "none", "none")
+    with PoolWriter(path, 64, 8, {"discs": discs}, b"key") as writer:
+        for i in range(90):
+            view, res = ("PA", 64) if i % 3 else ("AP", 32)
+            record = FilmRecord(str(i), str(i), str(i), str(i), view, "F", 30.0, {"Effusion": NEGATIVE})
+            writer.add("discs", record, blob(i, res, False), (res, res, 8))
+    pool, known = Pool.open(path), load(network_file).info
+    generator = Generator(GeneratorConfig(64, known.vocabulary.dim, 16, 16, 2, channel_base=256, channel_max=16))
+    large = tmp_path / "large.safetensors"
+    save_network(large, generator, replace(known, architecture=generator.config))
+    for real, views in ((pool, {"PA"}), (None, {"PA", "AP"})):
+        with open_fakes(str(large), 64, 64, 1.0, "cpu", real=real) as fakes:
+            assert {condition.view for condition in fakes.requested} == views

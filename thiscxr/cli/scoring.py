@@ -134,7 +134,7 @@ def score(
     download = options.pop("allow_download")
     extractors = [load_extractor(name, device, download) for name in dict.fromkeys(names)]
     enough = partial(enough_films, pool, extractors, split=options["split"], allow_small=options["allow_small"])
-    with open_fakes(fake, pool.resolution, count, options.pop("truncation"), device, enough) as fakes:
+    with open_fakes(fake, pool.resolution, count, options.pop("truncation"), device, enough, pool) as fakes:
         if options.pop("poses"):
             options["posed"] = draw_posed_films(pool.resolution)
         if options.pop("label_noise"):

@@ -23,11 +23,14 @@ from thiscxr.collections.archives import walk
 from thiscxr.collections.beside import kind
 from thiscxr.collections.collection import IMAGE_SUFFIXES
 from thiscxr.files import read_json
-from thiscxr.model.conditions import Condition
+from thiscxr.model.conditions import Condition, draw_conditions, joint_table
 from thiscxr.pixels import fit, load_film, to_bits, to_square
+from thiscxr.pool import Pool
 from thiscxr.pool.covered import cover, rows_to_hide
+from thiscxr.sample.latents import condition_uniforms
 from thiscxr.sample.sampling import Network, load, sample_films
 from thiscxr.sample.writing import requested_condition, spell_ranges
+from thiscxr.train.conditions import read_conditions
 
 _BATCH = 64
 _AS_LONG_AS_IT_IS = 10**6  # px: longer than any film's short side, so that none is cropped or reduced when it is read
@@ -60,11 +63,19 @@ class FakeFilms:
 
 @contextmanager
 def open_fakes(
-    fake: str, res: int, count: int, truncation: float, device: str, check: Callable[[int], object] = bool
+    fake: str,
+    res: int,
+    count: int,
+    truncation: float,
+    device: str,
+    check: Callable[[int], object] = bool,
+    real: Pool | None = None,
 ) -> Iterator[FakeFilms]:
     """Yield the films of a folder, or `count` samples (seeds from 0) of the network that FILE, NAME or RUN means.
 
-    check: called with the number of films before any is read or generated, to raise where they are too few.
+    check: called with the number of films before any is read or generated, to raise where they are too few. real: the
+    pool that they are compared with. Where its films have several resolutions, samples are asked for what is known of
+    those of `res` px alone: with all that the network has learnt, other patients would be compared with these.
 
     Raises ValueError when a folder holds no films, films of several sizes, or films that cannot be read or show one
     grey only.
@@ -78,10 +89,12 @@ def open_fakes(
             yield _of_folder(path, res, room, check)
         else:
             check(count)
-            yield _of_network(fake, res, count, truncation, device, room)
+            yield _of_network(fake, res, count, truncation, device, room, real)
 
 
-def _of_network(fake: str, res: int, count: int, truncation: float, device: str, room: Path) -> FakeFilms:
+def _of_network(
+    fake: str, res: int, count: int, truncation: float, device: str, room: Path, real: Pool | None
+) -> FakeFilms:
     network = load(fake, device)
     if network.info.architecture.res != res:
         made = network.info.architecture.res
@@ -90,6 +103,12 @@ def _of_network(fake: str, res: int, count: int, truncation: float, device: str,
         )
     seeds = list(range(count))
     requested = network.conditions(seeds, Condition())
+    if real is not None and len(real.resolutions) > 1:
+        compared = real.at_resolution(res)
+        rows = compared.indices("train")
+        known, patients = read_conditions(compared, rows), compared.codes("patient")[0][rows]
+        table = joint_table(known, patients, network.info.vocabulary)
+        requested = draw_conditions(table, condition_uniforms(seeds))
     pixels = store_films(sample_films(network, seeds, requested, truncation, _BATCH), count, res, room, "sample")
     names = [f"seed {seed}" for seed in seeds]
     return FakeFilms(
