@@ -83,7 +83,9 @@ def folds(pool: Pool, extractor: Extractor) -> list[Fold]:
     return [(each, rows, each.features(pool.read(some) for some in in_batches(rows))) for each, rows in groups]
 
 
-def score_run(run: Path, pool: Pool, extractor: Extractor, real: list[Fold], name: str, seed: int) -> list[dict]:
+def score_run(
+    run: Path, every: Pool, pool: Pool, extractor: Extractor, real: list[Fold], name: str, seed: int
+) -> list[dict]:
     """Return one record a saved network, oldest first; a network that was scored before is not scored again."""
     log = run / "curve-fair.jsonl"
     known = (
@@ -94,7 +96,7 @@ def score_run(run: Path, pool: Pool, extractor: Extractor, real: list[Fold], nam
     seen, minutes = clock(run)
     records = []
     for path in sorted(run.glob("network-[0-9]*.safetensors")):
-        with open_fakes(str(path), pool.resolution, SAMPLES, 1.0, "cpu") as fakes:
+        with open_fakes(str(path), pool.resolution, SAMPLES, 1.0, "cpu", real=every) as fakes:
             record = known.get(fakes.network_sha256)
             if record is None:
                 held = pool.indices("holdout")
@@ -163,8 +165,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.picture:
         check_place(arguments.picture)
-    pool = Pool.open(arguments.pool)
-    extractor, pool = load_extractor(default_extractor(pool.resolution)), pool.at_resolution(pool.resolution)
+    every = Pool.open(arguments.pool)
+    extractor, pool = load_extractor(default_extractor(every.resolution)), every.at_resolution(every.resolution)
     real = folds(pool, extractor)
     patients = pool.codes("patient")[0]
     sides = [films_a_side(patients[rows]) for _, rows, _ in real]
@@ -176,11 +178,11 @@ def main() -> None:
     print(json.dumps({"floor": round(floor, 3), "films_a_side": sides}), flush=True)
     curves: dict[str, list[list[dict]]] = {}
     for run in arguments.run:
-        curves[run.name] = [score_run(run, pool, extractor, real, run.name, 0)]
+        curves[run.name] = [score_run(run, every, pool, extractor, real, run.name, 0)]
     for seed in arguments.seeds:  # variants side by side in time, so that a slow hour hits all of them
         for variant in arguments.variant:
             run = train(pool, variant, seed, arguments.out, arguments.minutes, arguments.save_kimg, arguments.threads)
-            curves.setdefault(variant, []).append(score_run(run, pool, extractor, real, variant, seed))
+            curves.setdefault(variant, []).append(score_run(run, every, pool, extractor, real, variant, seed))
     if arguments.picture:
         plot(curves, floor, arguments.picture)
 

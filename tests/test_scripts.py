@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from thiscxr.pixels import load_film, read_png_text
-
 ROOT = Path(__file__).parents[1]
 SCRIPTS = [path for folder in ("tools", "benchmarks", "docs") for path in sorted((ROOT / folder).glob("*.py"))]
 WITH_OPTIONS = [path for path in SCRIPTS if "argparse" in path.read_text()]
@@ -61,13 +59,6 @@ def test_a_script_answers_help(
     assert end.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: {path.name}")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_picture_of_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["grid_picture.py", "nih-64", str(tmp_path / "grid.png")])
-    run(ROOT / "tools" / "grid_picture.py", "__main__")
-    assert load_film(tmp_path / "grid.png").pixels.shape == (1024, 1024)
-    assert "not a patient" in read_png_text(tmp_path / "grid.png")["Disclaimer"].lower()
 
 
 def test_the_demo_prints_distance_and_grid_before_and_after(

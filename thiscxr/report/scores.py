@@ -14,16 +14,7 @@ from thiscxr.pool import Pool
 from thiscxr.report.charts import Curve, Whisker, cloud, curves, steps, whiskers
 from thiscxr.report.page import Figure, Section, render
 from thiscxr.report.verdict import verdict
-from thiscxr.report.words import (
-    QUESTIONS,
-    by_section,
-    explained,
-    from_0_to_1,
-    number,
-    reading,
-    title,
-    words_of,
-)
+from thiscxr.report.words import QUESTIONS, by_section, explained, from_0_to_1, number, reading, title, words_of
 from thiscxr.score.anatomy import trust_words
 from thiscxr.score.fakes import FakeFilms
 from thiscxr.score.memorisation import NEAR, worst_pairs
