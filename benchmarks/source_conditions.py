@@ -1,10 +1,10 @@
-"""Is a requested source in the films, and does a finding that is asked with the source left open bring one along?
+"""Is a requested source in the films, and does a finding that is requested with the source left open bring one along?
 
     thiscxr prepare pool --nih nih-256 --nih nih-128 --kermany kermany --res 256 --smallest 128
     python benchmarks/source_conditions.py pool pooled-256
 
 Sources are predicted by logistic regressions on the features of thiscxr128, cross-fitted by patient: the accuracy on
-real films is the ceiling. One JSON line a question. The second asks for a finding and for its absence with the same
+real films is the ceiling. One JSON line a question. The second requests a finding and its absence with the same
 seeds, once with the source left open and once with what is open completed by each seed's draw, as for films of one
 patient; chance is the 95th percentile over permutations. About five minutes on two cores.
 """

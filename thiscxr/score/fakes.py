@@ -74,8 +74,8 @@ def open_fakes(
     """Yield the films of a folder, or `count` samples (seeds from 0) of the network that FILE, NAME or RUN means.
 
     check: called with the number of films before any is read or generated, to raise where they are too few. real: the
-    pool that they are compared with. Where its films have several resolutions, samples are asked for what is known of
-    those of `res` px alone: with all that the network has learnt, other patients would be compared with these.
+    pool that they are compared with. Where its films have several resolutions, conditions are drawn from those of its
+    training films of `res` px alone: under those of all its films, other patients would be compared with these.
 
     Raises ValueError when a folder holds no films, films of several sizes, or films that cannot be read or show one
     grey only.
