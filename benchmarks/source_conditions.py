@@ -1,4 +1,4 @@
-"""Is a requested source in the films, and does a finding that is requested with the source left open bring one along?
+"""Is a requested source in the films, and does a finding that leaves the source open bring one along?
 
     thiscxr prepare pool --nih nih-256 --nih nih-128 --kermany kermany --res 256 --smallest 128
     python benchmarks/source_conditions.py pool pooled-256

@@ -113,7 +113,9 @@ def test_colour_is_refused(tmp_path: Path) -> None:
         opened(tmp_path / "colour")
 
 
-def test_samples_have_the_conditions_of_the_films_that_they_are_compared_with(network_file: Path, tmp_path: Path) -> None:
+def test_samples_have_the_conditions_of_the_films_that_they_are_compared_with(
+    network_file: Path, tmp_path: Path
+) -> None:
     # Asked for what the network has learnt, films of AP, which the pool has at 32 px, were compared with PA of 64 px.
     path, discs = tmp_path / "pool", Terms("Discs", "none", "none", "none", "none")
     with PoolWriter(path, 64, 8, {"discs": discs}, b"key") as writer:
