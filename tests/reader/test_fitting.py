@@ -87,6 +87,36 @@ def test_the_weights_that_are_kept_are_an_average_of_the_steps() -> None:
     assert abs(averaged.weight.item() - after[-1]) > 1e-4
 
 
+class Noted(nn.Conv2d):
+    """Keeps the dtypes of what it returns."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 1, 1)
+        self.dtypes: list[torch.dtype] = []
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        made = super().forward(images)
+        self.dtypes.append(made.dtype)
+        return {"grey": made.mean(dim=(2, 3)).float()}
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_half_precision_is_of_activations_and_learns_the_same(bf16: bool) -> None:
+    network = Noted()
+    nn.init.zeros_(network.weight)
+    fit(network, FILMS, GREYS, error, 300, 0, batch=16, schedule=Schedule(rate=0.05, decay=0, strength=0, bf16=bf16))
+    assert set(network.dtypes) == {torch.bfloat16 if bf16 else torch.float32}
+    assert network.weight.dtype == torch.float32
+    assert network.weight.item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_classifier_learns_in_half_precision(pool: Pool) -> None:
+    reader = train_reader(pool, epochs=1, seed=0, recipe=Recipe(res=32, bf16=True))
+    assert all(weight.dtype == torch.float32 for weight in reader.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(logits.dtype == torch.float32 for logits in reader(torch.zeros(1, 1, 32, 32)).values())
+
+
 def test_a_classifier_of_large_films_begins_with_small_ones(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     sides: dict[float, int] = {}
 

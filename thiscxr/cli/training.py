@@ -129,6 +129,11 @@ RECIPE = several(
         "--batch", type=click.IntRange(1), help="Films a step.  [default: 64; from 96 px on 32; densenet121: 16]"
     ),
     click.option(
+        "--bf16",
+        is_flag=True,
+        help="Compute in bfloat16, several times as fast where the processor has units for it (AMX, GPUs).",
+    ),
+    click.option(
         "--pretrained",
         type=FOLDER,
         metavar="FILE",

@@ -40,6 +40,8 @@ class Schedule:
     # alpha of the Beta from which the share of another film is drawn, Zhang et al. 2018, arXiv:1710.09412; 0: none
     mixup: float = 0.0
     average: float = 0.0  # decay per step of the average of the weights, which is returned; 0: the last weights are
+    # activations in bfloat16, weights and losses in float32: fast where the processor has units for it (AMX, GPUs)
+    bf16: bool = False
 
 
 def fit(
@@ -84,7 +86,9 @@ def fit(
         images[there] = augment(images[there][:, None], schedule.strength, draws, RANGES)[:, 0]
         known = {name: values[rows].to(device) for name, values in targets.items()}
         share, other = _mixup(schedule.mixup, batch, seed, step)
-        answers = network((share * images + (1 - share) * images[other]).to(device) if share < 1 else images.to(device))
+        images = share * images + (1 - share) * images[other] if share < 1 else images
+        with torch.autocast(device.type, torch.bfloat16, enabled=schedule.bf16):
+            answers = network(images.to(device))
         value = loss(answers, known)
         if share < 1:
             value = share * value + (1 - share) * loss(answers, {name: values[other] for name, values in known.items()})

@@ -199,7 +199,8 @@ class TwoViewReader(nn.Module):
 
 def _answers(network: Reader | TwoViewReader, features: Tensor) -> dict[str, Tensor]:
     features = F.dropout(features, network.config.dropout, network.training)
-    return {name: head(features) for name, head in network.heads.items()}
+    # float32 for the losses, whatever the features are
+    return {name: head(features).float() for name, head in network.heads.items()}
 
 
 def start_from_imagenet(reader: Reader, path: Path) -> None:

@@ -51,6 +51,7 @@ class Recipe:
     max_weight: float | None = None
     pretrained: Path | None = None  # torchvision's ImageNet weights of densenet121
     batch: int | None = None  # films per step; None: 64 (small), 32 (small, large films), 16 (densenet121, as CheXNet)
+    bf16: bool = False  # see Schedule
 
     @property
     def large(self) -> bool:
@@ -82,8 +83,8 @@ class Recipe:
         """How it is fitted: regularised for large films, since the labels of rare findings are few and mined
         (docs/reader.md)."""
         if self.large:
-            return Schedule(rate=1.5e-3, decay=0.1, strength=0.85, mixup=0.4, average=0.995)
-        return Schedule(rate=2e-3 if self.backbone == "small" else 1e-3)  # the latter is CheXNet's
+            return Schedule(rate=1.5e-3, decay=0.1, strength=0.85, mixup=0.4, average=0.995, bf16=self.bf16)
+        return Schedule(rate=2e-3 if self.backbone == "small" else 1e-3, bf16=self.bf16)  # the latter is CheXNet's
 
     def config(self, vocabulary: Vocabulary) -> ReaderConfig:
         """Return the architecture of a classifier of that vocabulary."""
