@@ -70,6 +70,14 @@ def reader(discs: Pool) -> TwoViewReader:
     return train_studies(find_studies(discs, discs.indices("train")), recipe, 3, 0)
 
 
+def test_studies_are_learnt_in_half_precision(discs: Pool, reader: TwoViewReader) -> None:
+    recipe = Recipe(res=32, batch=16, max_weight=5, bf16=True)
+    half = train_studies(find_studies(discs, discs.indices("train")), recipe, 3, 0)
+    weights, others = half.heads["findings"].get_parameter("weight"), reader.heads["findings"].get_parameter("weight")
+    assert weights.dtype == torch.float32
+    assert 0 < (weights - others).abs().max() < 0.2, "rounding alone"
+
+
 @pytest.fixture(scope="module")
 def reader_file(discs: Pool, reader: TwoViewReader, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("reader") / "two.safetensors"

@@ -131,7 +131,7 @@ RECIPE = several(
     click.option(
         "--bf16",
         is_flag=True,
-        help="Compute in bfloat16, several times as fast where the processor has units for it (AMX, GPUs).",
+        help="Compute in bfloat16: several times as fast on processors with AMX units.",
     ),
     click.option(
         "--pretrained",

@@ -40,7 +40,7 @@ class Schedule:
     # alpha of the Beta from which the share of another film is drawn, Zhang et al. 2018, arXiv:1710.09412; 0: none
     mixup: float = 0.0
     average: float = 0.0  # decay per step of the average of the weights, which is returned; 0: the last weights are
-    # activations in bfloat16, weights and losses in float32: fast where the processor has units for it (AMX, GPUs)
+    # activations in bfloat16, weights and losses in float32: several times as fast with AMX units
     bf16: bool = False
 
 
