@@ -291,7 +291,10 @@
     function openBox(film, before) {
       box.before = before;
       showInBox(film);
-      if (!lightbox.open) lightbox.showModal();
+      if (lightbox.open) return;
+      lightbox.showModal();
+      const next = byId("lightbox-next");
+      (next.disabled ? byId("lightbox-picture") : next).focus();
     }
 
     lightbox.addEventListener("close", () => {

@@ -183,6 +183,23 @@ def test_browser_keyboard_walk_through_the_gallery(visit: Any, gallery: str) -> 
     page.until("document.activeElement.closest('li')?.id === 'seed=1'")
 
 
+def test_browser_focus_before_the_page_is_drawn_is_kept_without_a_complaint(visit: Any, gallery: str) -> None:
+    page = visit("about:blank")
+    early = "addEventListener('DOMContentLoaded', () => document.querySelector('nav a').focus())"
+    page.page.add_init_script(early)
+    page.page.goto(gallery)
+    page.page.screenshot()  # drawn
+    assert page.look("document.activeElement.innerText") == "One film"
+
+
+def test_browser_the_lightbox_of_the_last_film_has_the_focus_on_the_picture(visit: Any, gallery: str) -> None:
+    page = visit(gallery)
+    page.page.focus("#grid li:last-child a")
+    page.page.keyboard.press("Enter")
+    assert page.page.is_disabled("#lightbox-next")
+    assert page.look("document.activeElement.id") == "lightbox-picture"
+
+
 def test_browser_keyboard_walk_in_the_lightbox(visit: Any, gallery: str) -> None:
     page = visit(gallery)
     page.page.focus("#grid li:nth-child(3) a")
