@@ -1,7 +1,7 @@
 """What the lateral film adds: classifiers of the frontal alone, of the lateral alone, and of both films of a study.
 
     python benchmarks/two_views.py                       # films are drawn, then kept in two-views-pool
-    python benchmarks/two_views.py --pool FOLDER --epochs 30
+    python benchmarks/two_views.py --pool FOLDER --epochs 40 --bf16
 
 Phantom patients, each a PA and a lateral film of 64 px of one body, with mild effusions, hernias behind the heart and
 nodules, each in 30 % of the patients independently. Three classifiers of the same backbone, number of steps and
@@ -34,7 +34,6 @@ from thiscxr.reader.views import find_studies, read_studies, train_studies
 # from faint to moderate where the frontal hides the faint ones; a nodule is small at any severity
 SEVERITIES = {"Effusion": (0.05, 0.5), "Hernia": (0.05, 0.5), "Nodule": (0.3, 1.0)}
 PREVALENCE = 0.3
-RECIPE = Recipe(batch=32)
 FIRST_SEED = 20_000_000  # of patients that no pool of ours holds
 
 
@@ -55,18 +54,18 @@ def draw_pool(path: Path, train: int, held: int) -> None:
                 writer.add(site, record, render(patient, view, 64, site=site).pixels, (64, 64, 8))
 
 
-def read_alone(pool: Pool, name: str, epochs: int, seed: int) -> dict[str, Reading]:
+def read_alone(pool: Pool, name: str, recipe: Recipe, epochs: int, seed: int) -> dict[str, Reading]:
     """Train a classifier of the films of one view, and return what it answers to those of the held-out studies."""
     view = {"frontal": "PA", "lateral": "lateral"}[name]
     train, held = (rows[pool.column("view")[rows] == view] for rows in (pool.indices("train"), pool.indices("holdout")))
-    alone = train_reader(pool, epochs, seed, recipe=RECIPE, rows=train, name=f"{name} alone")
+    alone = train_reader(pool, epochs, seed, recipe=recipe, rows=train, name=f"{name} alone")
     return {f"{name} classifier": read_films(alone, pool, held)}
 
 
-def read_together(pool: Pool, epochs: int, seed: int) -> dict[str, Reading]:
+def read_together(pool: Pool, recipe: Recipe, epochs: int, seed: int) -> dict[str, Reading]:
     """Train a classifier of both films of a study, and return what it answers to the held-out studies, by both and by
     either."""
-    together = train_studies(find_studies(pool, pool.indices("train")), RECIPE, epochs, seed)
+    together = train_studies(find_studies(pool, pool.indices("train")), recipe, epochs, seed)
     studies = find_studies(pool, pool.indices("holdout"))
     alone = {f"both views, {name} alone": read_studies(together, studies.alone(name)) for name in PAIR}
     return {"both views": read_studies(together, studies), **alone}
@@ -87,7 +86,9 @@ def main() -> None:
     parser.add_argument("--held", type=int, default=600, help="patients")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bf16", action="store_true", help="train in bfloat16")
     arguments = parser.parse_args()
+    recipe = Recipe(batch=32, bf16=arguments.bf16)
     torch.set_num_threads(1)
     start = time.process_time()
     if not arguments.pool.exists():
@@ -95,8 +96,8 @@ def main() -> None:
     pool = Pool.open(arguments.pool)
     readings: dict[str, Reading] = {}
     for name in PAIR:
-        readings |= read_alone(pool, name, arguments.epochs, arguments.seed)
-    readings |= read_together(pool, arguments.epochs, arguments.seed)
+        readings |= read_alone(pool, name, recipe, arguments.epochs, arguments.seed)
+    readings |= read_together(pool, recipe, arguments.epochs, arguments.seed)
     # patients stand in the same order in every reading, so that each round draws the same ones of all
     rounds = {
         name: {finding: Bootstrap([reading]).measure(finding) for finding in SEVERITIES}
@@ -114,6 +115,7 @@ def main() -> None:
         "with": {name: int(np.nansum(readings["both views"].truths[name])) for name in SEVERITIES},
         "epochs": arguments.epochs,
         "seed": arguments.seed,
+        "bf16": arguments.bf16,
         "auc": {name: {what: rounded(values) for what, values in areas.items()} for name, areas in rounds.items()},
         "difference": {
             f"{one} - {other}": {what: rounded(rounds[one][what] - rounds[other][what]) for what in rounds[one]}

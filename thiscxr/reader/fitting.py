@@ -54,7 +54,6 @@ def fit(
     *,
     batch: int = 64,
     schedule: Schedule = Schedule(),
-    begin: Callable[[float], object] = float,
     what: str = "fit",
     bar: "tqdm | None" = None,
 ) -> None:
@@ -62,8 +61,8 @@ def fit(
 
     films: uint8 or uint16 [n, res, res], or a function from rows to these, or to the films of studies as images float32
     [k, views, res, res], nan where one is missing; targets: one row per film or study, n at least a batch. Every one is
-    drawn once before any is drawn again. `seed` gives the order and the augmentation, not the network's weights. begin:
-    called before each step with the share of the steps done. bar: counts films where several fits share it.
+    drawn once before any is drawn again. `seed` gives the order and the augmentation, not the network's weights. bar:
+    counts films where several fits share it.
 
     Raises ValueError for fewer films than one batch and FloatingPointError when the loss is not finite.
     """
@@ -78,7 +77,6 @@ def fit(
     average = copy.deepcopy(network) if schedule.average else None
     own = tqdm(total=steps * batch, unit="film", file=sys.stderr, desc=what, delay=1) if bar is None else None
     for step, rows in zip(range(steps), _batches(count, batch, seed), strict=False):
-        begin(step / steps)
         given = read(rows)
         images = given if isinstance(given, Tensor) else torch.from_numpy(pixels_to_images(given))[:, None]
         there = ~images[:, :, 0, 0].isnan()  # of [batch, views, res, res]

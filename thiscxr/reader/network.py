@@ -91,7 +91,6 @@ class Reader(nn.Module):
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()
         self.config = config
-        self.res = config.res  # current resolution at which films are read; lower early in training
         if config.backbone == "densenet121":
             self.dense = densenet121(weights=None).features
             self.dense.conv0 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
@@ -113,7 +112,7 @@ class Reader(nn.Module):
     def resize(self, images: Tensor) -> Tensor:
         """Return the images at the resolution at which they are read: area averaging if larger, interpolation if
         smaller."""
-        side, res = images.shape[-1], self.res
+        side, res = images.shape[-1], self.config.res
         if side == res:
             return images
         if side > res:

@@ -147,12 +147,8 @@ def train_studies(studies: Studies, recipe: Recipe, epochs: int, seed: int, devi
         ]
         return torch.stack(each).sum()
 
-    def begin(share: float) -> None:
-        for view in reader.views:
-            view.res = recipe.resolution_at(share)
-
     steps, schedule = epochs * (len(studies) // batch), replace(recipe.schedule, mixup=0.0)
-    fit(reader, studies.read, targets, loss, steps, seed, batch=batch, schedule=schedule, begin=begin, what="two views")
+    fit(reader, studies.read, targets, loss, steps, seed, batch=batch, schedule=schedule, what="two views")
     for network in (reader, *reader.views):
         take_back(network, weights)
     return reader
