@@ -128,7 +128,7 @@ def train_reader(
     if reader.config.measures:
         targets["measures"] = measure_targets(pool, indices)
     weights = positive_weights(targets["findings"], recipe.most).to(device)
-    steps, loss = epochs * (len(indices) // batch), partial(reader_loss, weights=weights)
+    steps, loss = epochs * (len(indices) // batch), partial(reader_loss, weights=weights, large=recipe.large)
 
     def read(rows: np.ndarray) -> Pixels:
         return pool.read(indices[rows])
@@ -215,17 +215,21 @@ def take_back(reader: Reader | TwoViewReader, weights: Tensor) -> None:
     reader.heads["findings"].get_parameter("bias").data -= weights.log()
 
 
-def reader_loss(answers: dict[str, Tensor], targets: dict[str, Tensor], weights: Tensor | None = None) -> Tensor:
+def reader_loss(
+    answers: dict[str, Tensor], targets: dict[str, Tensor], weights: Tensor | None = None, large: bool = False
+) -> Tensor:
     """Return the sum of the masked losses: binary cross-entropy of findings and sex, cross-entropy of view and source,
-    L1 of age, which is reported as the mean error, Huber of measures.
+    Huber of age and measures.
 
-    weights: of present findings, float32 [F] (`positive_weights`).
+    weights: of present findings, float32 [F] (`positive_weights`). large: L1 of the age, which is reported as the mean
+    error, and twice the weight; in short trainings that is at the cost of the findings.
     """
     loss = masked(
         partial(F.binary_cross_entropy_with_logits, pos_weight=weights), answers["findings"], targets["findings"]
     )
     loss = loss + 0.5 * masked(F.binary_cross_entropy_with_logits, answers["sex"], targets["sex"])
-    loss = loss + masked(F.l1_loss, answers["age"], targets["age"])
+    age = partial(masked, answers=answers["age"], targets=targets["age"])
+    loss = loss + (age(F.l1_loss) if large else 0.5 * age(F.smooth_l1_loss))
     if "measures" in answers:
         loss = loss + masked(F.smooth_l1_loss, answers["measures"], targets["measures"])
     for name in ("view", "source"):

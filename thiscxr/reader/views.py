@@ -142,7 +142,8 @@ def train_studies(studies: Studies, recipe: Recipe, epochs: int, seed: int, devi
     def loss(parts: list[tuple[Tensor, dict[str, Tensor]]], known: dict[str, Tensor]) -> Tensor:
         """The sum over frontal films, lateral films and studies with both, each weighted by its share of the batch."""
         each = [
-            rows.float().mean() * reader_loss(answers, {name: values[rows] for name, values in known.items()}, weights)
+            rows.float().mean()
+            * reader_loss(answers, {name: values[rows] for name, values in known.items()}, weights, recipe.large)
             for rows, answers in parts
         ]
         return torch.stack(each).sum()
